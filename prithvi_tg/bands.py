@@ -1,0 +1,146 @@
+"""Bands: one name each, resolved from what sensors and files call them; published statistics.
+
+The six bands that Prithvi was trained on are ``BLUE GREEN RED NIR_NARROW SWIR_1 SWIR_2``. What a file
+calls ``B05`` is narrow near infrared on Landsat and in HLS L30, and red edge on Sentinel-2, so a name is
+resolved for a sensor, and an ambiguous name without a sensor is an error.
+"""
+
+import re
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+from .errors import ConfigError, DataError
+
+#: The bands of every published Prithvi model, in the order of its patch embedding.
+PRITHVI_BANDS = ("BLUE", "GREEN", "RED", "NIR_NARROW", "SWIR_1", "SWIR_2")
+
+_SENTINEL_2 = {
+    "B01": "COASTAL_AEROSOL",
+    "B02": "BLUE",
+    "B03": "GREEN",
+    "B04": "RED",
+    "B05": "RED_EDGE_1",
+    "B06": "RED_EDGE_2",
+    "B07": "RED_EDGE_3",
+    "B08": "NIR_BROAD",
+    "B8A": "NIR_NARROW",
+    "B09": "WATER_VAPOR",
+    "B10": "CIRRUS",
+    "B11": "SWIR_1",
+    "B12": "SWIR_2",
+}
+
+#: What each sensor calls its bands (HLS user guide v2.0; Sentinel-2 and Landsat 8/9 handbooks).
+SENSORS: dict[str, dict[str, str]] = {
+    "sentinel2": _SENTINEL_2,
+    "hls_s30": _SENTINEL_2,
+    "hls_l30": {
+        "B01": "COASTAL_AEROSOL",
+        "B02": "BLUE",
+        "B03": "GREEN",
+        "B04": "RED",
+        "B05": "NIR_NARROW",
+        "B06": "SWIR_1",
+        "B07": "SWIR_2",
+        "B09": "CIRRUS",
+        "B10": "THERMAL_1",
+        "B11": "THERMAL_2",
+    },
+    "landsat8": {
+        "B01": "COASTAL_AEROSOL",
+        "B02": "BLUE",
+        "B03": "GREEN",
+        "B04": "RED",
+        "B05": "NIR_NARROW",
+        "B06": "SWIR_1",
+        "B07": "SWIR_2",
+        "B08": "PANCHROMATIC",
+        "B09": "CIRRUS",
+        "B10": "THERMAL_1",
+        "B11": "THERMAL_2",
+    },
+}
+
+#: Every canonical name.
+BANDS = tuple(dict.fromkeys(name for table in SENSORS.values() for name in table.values()))
+
+#: Pre-training statistics of the published encoders (reflectance x 1e4), order of `PRITHVI_BANDS`.
+PRETRAINING_STATISTICS = {
+    "prithvi_eo_v1": (
+        (775.0, 1081.0, 1229.0, 2497.0, 2204.0, 1611.0),
+        (1282.0, 1270.0, 1399.0, 1368.0, 1292.0, 1155.0),
+    ),
+    "prithvi_eo_v2": (
+        (1087.0, 1342.0, 1433.0, 2734.0, 1958.0, 1363.0),
+        (2248.0, 2179.0, 2178.0, 1850.0, 1242.0, 1049.0),
+    ),
+}
+
+
+def resolve_band(name: str, sensor: str | None = None) -> str:
+    """The canonical name of a band.
+
+    Args:
+        name: A canonical name (``NIR_NARROW``) or a sensor's (``B8A``, ``B2``, ``b02``).
+        sensor: One of `SENSORS`; needed where sensors disagree about the name.
+
+    Raises:
+        ConfigError: The name is unknown, or means different bands on different sensors.
+    """
+    if sensor is not None and sensor not in SENSORS:
+        raise ConfigError(f"sensor: {sensor!r} is unknown; known are {', '.join(SENSORS)}")
+    upper = name.strip().upper()
+    if upper in BANDS:
+        return upper
+    code = re.sub(r"^B(\d)$", r"B0\1", upper)
+    tables = {sensor: SENSORS[sensor]} if sensor else SENSORS
+    meanings = {key: table[code] for key, table in tables.items() if code in table}
+    if not meanings:
+        known = (*BANDS, *sorted({code for table in tables.values() for code in table}))
+        close = get_close_matches(upper, known, n=1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        raise ConfigError(f"bands: {name!r} is unknown; {hint}known are {', '.join(known)}")
+    if len(set(meanings.values())) > 1:
+        said = ", ".join(f"{band} on {key}" for key, band in meanings.items())
+        raise ConfigError(
+            f"bands: {name!r} is ambiguous ({said}); name the band itself, or the sensor it comes from"
+        )
+    return next(iter(meanings.values()))
+
+
+def band_indexes(
+    bands: Sequence[str],
+    descriptions: Sequence[str | None],
+    file: object,
+    sensor: str | None = None,
+) -> list[int]:
+    """Where a file holds the wanted bands, by the names in its band descriptions.
+
+    Args:
+        bands: Wanted bands, canonical names.
+        descriptions: The file's band descriptions (``B02``, ``Red``, ``B02_20180504``), one per band.
+        file: The file, for messages.
+        sensor: The sensor whose names the file uses; needed where sensors disagree.
+
+    Returns:
+        One 1-based band index per wanted band, as rasterio and GDAL count.
+
+    Raises:
+        DataError: A wanted band is not described in the file.
+        ConfigError: A description means different bands on different sensors.
+    """
+    held: dict[str, int] = {}
+    for index, description in enumerate(descriptions, start=1):
+        code = (description or "").split("_2")[0]
+        try:
+            held.setdefault(resolve_band(code, sensor), index)
+        except ConfigError:
+            continue
+    missing = [band for band in bands if band not in held]
+    if missing:
+        told = ", ".join(str(d) for d in descriptions)
+        raise DataError(
+            f"{file}: band {', '.join(missing)} is not among its band descriptions ({told}); "
+            "give the bands by index, counted from 1"
+        )
+    return [held[band] for band in bands]

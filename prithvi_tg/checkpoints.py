@@ -1,0 +1,268 @@
+"""Weights from every published format into our models, read safely and reported in full.
+
+Formats: the mmseg ``.pth`` of fine-tuned models, the pre-trained ``Prithvi_100M.pt`` (flat keys) and
+``Prithvi_EO_*.pt`` (``encoder.*``), Lightning checkpoints of this package, and safetensors.
+"""
+
+import codecs
+import json
+import math
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from .errors import CheckpointError
+from .models.segmenter import PrithviSegmenter
+from .models.vit import PrithviViT, position_table
+
+_PARTS = ("encoder.", "neck.", "decode_head.", "auxiliary_head.")
+_ENCODER_ROOTS = ("cls_token", "pos_embed", "patch_embed.", "blocks.", "norm.")
+_WRAPPERS = ("module.", "model.")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a file of weights holds.
+
+    Attributes:
+        path: The file.
+        state_dict: Tensors by their canonical names: ``encoder.*``, ``neck.*``, ``decode_head.*``,
+            ``auxiliary_head.*``; anything else under the name it has in the file.
+        hyper_parameters: Arguments of the task that wrote it; empty for files of others.
+        meta: Plain values that the file holds beside tensors (mmseg's ``meta``, Lightning's ``epoch``).
+    """
+
+    path: Path
+    state_dict: dict[str, Tensor]
+    hyper_parameters: dict[str, Any]
+    meta: dict[str, Any]
+
+
+@dataclass
+class LoadReport:
+    """How the tensors of a file met the tensors of a model.
+
+    Attributes:
+        matched: Loaded as they are.
+        reshaped: Loaded after adding or dropping axes of length one.
+        recomputed: Position tables; the model computes its own.
+        missing: Needed by the model, absent from the file.
+        unexpected: In the file, unknown to the model.
+        mismatched: In both, with shapes (file, model) that cannot be reconciled.
+    """
+
+    source: Path
+    matched: list[str] = field(default_factory=list)
+    reshaped: list[str] = field(default_factory=list)
+    recomputed: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    mismatched: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        line = f"{self.source}: {len(self.matched)} matched"
+        for kind in ("reshaped", "recomputed", "missing", "unexpected"):
+            keys = getattr(self, kind)
+            if keys:
+                line += f", {len(keys)} {kind} ({_shortened(keys)})"
+        return line
+
+
+def read_checkpoint(path: str | Path) -> Checkpoint:
+    """Read a file of weights without running anything that it may contain.
+
+    Of pickled globals only tensors, plain containers and the numpy scalar and dtype types that mmseg writes
+    into its ``meta`` are allowed.
+
+    Raises:
+        CheckpointError: The file is missing, damaged, holds other pickled globals, or no tensors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file")
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    try:
+        with torch.serialization.safe_globals(_numpy_scalars()):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        reason = str(error).split("\n")[0] if "GLOBAL" not in str(error) else _refused_global(str(error))
+        raise CheckpointError(f"{path}: refused, since reading it could run code ({reason})") from error
+    except (RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
+        raise CheckpointError(f"{path}: not a readable checkpoint ({_first_line(error)})") from error
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{path}: holds a {type(content).__name__}, not a state dict")
+    tensors: Any = content
+    for wrapper in ("state_dict", "model"):
+        if isinstance(content.get(wrapper), Mapping):
+            tensors = content[wrapper]
+            break
+    state_dict = {str(key): value for key, value in tensors.items() if isinstance(value, Tensor)}
+    if not state_dict:
+        raise CheckpointError(f"{path}: holds no tensors")
+    meta = {key: value for key, value in content.items() if tensors is not content and value is not tensors}
+    hyper_parameters = dict(meta.pop("hyper_parameters", None) or {})
+    return Checkpoint(path, canonical_keys(state_dict), hyper_parameters, meta)
+
+
+def _read_safetensors(path: Path) -> Checkpoint:
+    try:
+        with safe_open(path, framework="pt") as file:
+            meta = dict(file.metadata() or {})
+            state_dict = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: not a readable safetensors file ({_first_line(error)})") from error
+    hyper_parameters = json.loads(meta.pop("hyper_parameters", "{}"))
+    return Checkpoint(path, canonical_keys(state_dict), hyper_parameters, meta)
+
+
+def _numpy_scalars() -> list[Any]:
+    """The globals that a pickled numpy scalar refers to, under the names of numpy 1 and 2."""
+    scalar = np._core.multiarray.scalar  # type: ignore[attr-defined]
+    kinds = [type(np.dtype(code)) for code in ("?", "b", "B", "h", "H", "i", "I", "l", "L", "q", "Q", "e", "f", "d")]
+    return [
+        (scalar, "numpy.core.multiarray.scalar"),
+        (scalar, "numpy._core.multiarray.scalar"),
+        np.dtype,
+        codecs.encode,  # how the bytes of a scalar are written by pickle protocol 2
+        *dict.fromkeys(kinds),
+    ]
+
+
+def _refused_global(message: str) -> str:
+    words = message.replace("`", " ").replace(",", " ").split()
+    names = [word for word in words[words.index("GLOBAL") :] if "." in word.strip(".")]
+    return f"it refers to {names[0]}" if names else _first_line(message)
+
+
+def _first_line(error: object) -> str:
+    return str(error).strip().split("\n")[0][:200]
+
+
+def _shortened(keys: list[str], most: int = 4) -> str:
+    return ", ".join(keys[:most]) + (f" and {len(keys) - most} more" if len(keys) > most else "")
+
+
+def canonical_keys(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors under the names that `PrithviSegmenter` gives them.
+
+    Strips ``module.`` and ``model.``, calls ``backbone.`` ``encoder.``, and puts flat encoder keys there too.
+    """
+    renamed = {}
+    for name, tensor in state_dict.items():
+        key = name
+        while key.startswith(_WRAPPERS):
+            key = key.split(".", 1)[1]
+        if key.startswith("backbone."):
+            key = "encoder." + key.removeprefix("backbone.")
+        elif key.startswith(_ENCODER_ROOTS):
+            key = "encoder." + key
+        renamed[key] = tensor
+    return renamed
+
+
+def load_weights(
+    model: PrithviViT | PrithviSegmenter,
+    source: str | Path | Checkpoint,
+    allow_missing: bool = False,
+    first_blocks: bool = False,
+) -> LoadReport:
+    """Load a file of weights into an encoder or a whole segmenter.
+
+    An encoder takes the encoder's tensors of any file. The fixed position table of a file is checked against
+    the model's and otherwise left alone.
+
+    Args:
+        model: Changed in place, and only if everything fits.
+        source: A file, or what `read_checkpoint` gave.
+        allow_missing: Accept a file that lacks tensors of the model; they keep their values.
+        first_blocks: Accept a file with more transformer blocks than the model, and take the first ones.
+
+    Returns:
+        What was loaded and what was not.
+
+    Raises:
+        CheckpointError: The file cannot be read safely, lacks what the model needs, or is of another
+            architecture.
+    """
+    checkpoint = source if isinstance(source, Checkpoint) else read_checkpoint(source)
+    is_encoder = isinstance(model, PrithviViT)
+    encoder = model if isinstance(model, PrithviViT) else model.encoder
+    prefix = "encoder." if is_encoder else ""
+    wanted = {prefix + key: value for key, value in model.state_dict().items()}
+    report = LoadReport(checkpoint.path)
+    loaded: dict[str, Tensor] = {}
+    for key, tensor in checkpoint.state_dict.items():
+        if key == "encoder.pos_embed":
+            _check_position_table(tensor, encoder, checkpoint.path)
+            report.recomputed.append(key)
+        elif key not in wanted:
+            report.unexpected.append(key)
+        elif tensor.shape == wanted[key].shape:
+            report.matched.append(key)
+            loaded[key] = tensor
+        elif _squeezed(tensor) == _squeezed(wanted[key]):
+            report.reshaped.append(key)
+            loaded[key] = tensor.reshape(wanted[key].shape)
+        else:
+            report.mismatched[key] = (tuple(tensor.shape), tuple(wanted[key].shape))
+    seen = {*loaded, *report.mismatched}
+    report.missing = [key for key in wanted if key not in seen]
+    _refuse_misfits(report, allow_missing, first_blocks)
+    model.load_state_dict(
+        {key.removeprefix(prefix): value for key, value in loaded.items()}, strict=not report.missing
+    )
+    return report
+
+
+def _squeezed(tensor: Tensor) -> list[int]:
+    return [length for length in tensor.shape if length != 1]
+
+
+def _refuse_misfits(report: LoadReport, allow_missing: bool, first_blocks: bool) -> None:
+    if report.mismatched:
+        key, (found, needed) = next(iter(report.mismatched.items()))
+        others = len(report.mismatched) - 1
+        more = f" (and {others} more that differ)" if others else ""
+        raise CheckpointError(
+            f"{report.source}: of another architecture: {key} is {found}, the model's is {needed}{more}"
+        )
+    surplus = [key for key in report.unexpected if key.startswith("encoder.blocks.")]
+    if surplus and not first_blocks:
+        raise CheckpointError(
+            f"{report.source}: of another architecture: it has transformer blocks that the model lacks "
+            f"({_shortened(surplus, 1)}); set first_blocks: true to take its first blocks on purpose"
+        )
+    if report.missing and not allow_missing:
+        raise CheckpointError(
+            f"{report.source}: lacks {len(report.missing)} tensors that the model needs: "
+            f"{_shortened(report.missing)}"
+        )
+
+
+def _check_position_table(table: Tensor, encoder: PrithviViT, path: Path) -> None:
+    frames = encoder.variant.num_frames
+    if table.ndim != 3 or table.shape[0] != 1 or table.shape[2] != encoder.width:
+        raise CheckpointError(
+            f"{path}: of another architecture: encoder.pos_embed is {tuple(table.shape)}, "
+            f"the model's is (1, tokens, {encoder.width})"
+        )
+    tokens = table.shape[1] - 1
+    side = math.isqrt(tokens // frames)
+    if frames * side * side != tokens:
+        return  # a grid that cannot be told from the number of tokens
+    difference = (table[0] - position_table(encoder.width, frames, side, side)).abs().max().item()
+    if difference > 1e-5:
+        warnings.warn(
+            f"{path}: its position table differs by up to {difference:.2g} from the fixed sine-cosine table, "
+            "which the model uses",
+            stacklevel=3,
+        )

@@ -1,0 +1,145 @@
+"""Necks and heads of hls-foundation-os, with its parameter names.
+
+A neck turns patch tokens into a feature map at image resolution, a head turns that into logits.
+"""
+
+from einops import rearrange
+from torch import Tensor, nn
+
+
+class ChannelNorm(nn.Module):
+    """LayerNorm over the channels of a (B, C, H, W) map."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.ln = nn.LayerNorm(channels, eps=1e-6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)."""
+        return rearrange(self.ln(rearrange(x, "b c h w -> b h w c")), "b h w c -> b c h w").contiguous()
+
+
+def token_map(tokens: Tensor, grid: tuple[int, int, int]) -> Tensor:
+    """Patch tokens (B, 1 + T*h*w, D) -> (B, D*T, h, w); channel = d*T + t, as the published necks expect."""
+    frames, rows, columns = grid
+    return rearrange(tokens[:, 1:], "b (t h w) d -> b (d t) h w", t=frames, h=rows, w=columns)
+
+
+def _upscale(in_channels: int, out_channels: int) -> nn.ConvTranspose2d:
+    return nn.ConvTranspose2d(in_channels, out_channels, kernel_size=2, stride=2)
+
+
+class ConvTransposeNeck(nn.Module):
+    """Four transposed convolutions, 16 x upsampling (the seed's ``ConvTransformerTokensToEmbeddingNeck``).
+
+    Args:
+        channels: Width of the encoder times the number of frames; kept throughout.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.out_channels = channels
+        self.fpn1 = self._stage(channels)
+        self.fpn2 = self._stage(channels)
+
+    @staticmethod
+    def _stage(channels: int) -> nn.Sequential:
+        return nn.Sequential(
+            _upscale(channels, channels), ChannelNorm(channels), nn.GELU(), _upscale(channels, channels)
+        )
+
+    def forward(self, tokens: Tensor, grid: tuple[int, int, int]) -> Tensor:
+        """(B, 1 + T*h*w, D) -> (B, D*T, 16 h, 16 w)."""
+        return self.fpn2(self.fpn1(token_map(tokens, grid)))
+
+
+class GeospatialNeck(nn.Module):
+    """Blocks of a transposed convolution and 3 x 3 convolutions, channels halved from block to block.
+
+    Args:
+        channels: Width of the encoder times the number of frames.
+        first_channels: Channels of the first block.
+        num_blocks: Blocks; each doubles the resolution.
+        convs_per_block: 3 x 3 convolutions (with batch norm and ReLU) after each transposed one.
+        dropout: Dropout rate after each batch norm; 0 leaves the layer out.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        first_channels: int = 256,
+        num_blocks: int = 4,
+        convs_per_block: int = 1,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        widths = [channels] + [first_channels // 2**block for block in range(num_blocks)]
+        self.out_channels = widths[-1]
+        self.layers = nn.ModuleList(
+            nn.Sequential(
+                _upscale(before, after), *(self._conv(after, dropout) for _ in range(convs_per_block))
+            )
+            for before, after in zip(widths, widths[1:], strict=False)
+        )
+
+    @staticmethod
+    def _conv(channels: int, dropout: float) -> nn.Sequential:
+        layers: list[nn.Module] = [nn.Conv2d(channels, channels, 3, padding=1), nn.BatchNorm2d(channels)]
+        if dropout:
+            layers.append(nn.Dropout(dropout))
+        return nn.Sequential(*layers, nn.ReLU())
+
+    def forward(self, tokens: Tensor, grid: tuple[int, int, int]) -> Tensor:
+        """(B, 1 + T*h*w, D) -> (B, out_channels, 2^n h, 2^n w)."""
+        features = token_map(tokens, grid)
+        for layer in self.layers:
+            features = layer(features)
+        return features
+
+
+class ConvBNReLU(nn.Module):
+    """3 x 3 convolution without bias, batch norm, ReLU."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
+        self.bn = nn.BatchNorm2d(out_channels)
+        self.act = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C_in, H, W) -> (B, C_out, H, W)."""
+        return self.act(self.bn(self.conv(x)))
+
+
+class FCNHead(nn.Module):
+    """Convolutions, dropout of whole channels, and a 1 x 1 convolution to the classes.
+
+    Args:
+        in_channels: Channels of the neck.
+        num_classes: Classes.
+        channels: Channels of the convolutions.
+        num_convs: Number of 3 x 3 convolutions.
+        dropout: Rate of the channel dropout.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int,
+        channels: int = 256,
+        num_convs: int = 1,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        widths = [in_channels] + [channels] * num_convs
+        self.convs = nn.Sequential(
+            *(ConvBNReLU(before, after) for before, after in zip(widths, widths[1:], strict=False))
+        )
+        self.dropout = nn.Dropout2d(dropout)
+        self.conv_seg = nn.Conv2d(widths[-1], num_classes, 1)
+        nn.init.normal_(self.conv_seg.weight, std=0.01)
+        nn.init.zeros_(self.conv_seg.bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, C, H, W) -> logits (B, K, H, W)."""
+        return self.conv_seg(self.dropout(self.convs(features)))

@@ -1,0 +1,53 @@
+"""Sliding inference over images in memory: the mean of the logits of overlapping windows."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..windows import window_starts
+
+
+def slide_inference(
+    model: Callable[[Tensor], Tensor],
+    image: Tensor,
+    window: int,
+    stride: int,
+    batch_size: int = 4,
+) -> Tensor:
+    """Logits of an image of any size.
+
+    Windows are placed as `window_starts` says; an image smaller than a window is padded to its right and
+    bottom with zeros (the band mean, after normalisation) and the logits are cropped again.
+
+    Args:
+        model: Logits (B, K, window, window) from (B, T, C, window, window).
+        image: (B, T, C, H, W) or (B, C, H, W), normalised.
+        window: Side of a window in pixels, a multiple of the patch.
+        stride: Distance of windows in pixels.
+        batch_size: Windows per call of the model.
+
+    Returns:
+        (B, K, H, W) float32, whatever precision the model computes in.
+    """
+    height, width = image.shape[-2:]
+    image = F.pad(image, (0, max(0, window - width), 0, max(0, window - height)))
+    rows = window_starts(image.shape[-2], window, stride)
+    columns = window_starts(image.shape[-1], window, stride)
+    places = [(b, row, column) for b in range(len(image)) for row in rows for column in columns]
+    total: Tensor | None = None
+    count = image.new_zeros(image.shape[-2:])
+    for row in rows:
+        for column in columns:
+            count[row : row + window, column : column + window] += 1
+    for first in range(0, len(places), batch_size):
+        group = places[first : first + batch_size]
+        windows = torch.stack([image[b, ..., r : r + window, c : c + window] for b, r, c in group])
+        logits = model(windows).float()
+        if total is None:
+            total = logits.new_zeros(len(image), logits.shape[1], *image.shape[-2:])
+        for (b, r, c), values in zip(group, logits, strict=True):
+            total[b, :, r : r + window, c : c + window] += values
+    assert total is not None
+    return (total / count)[..., :height, :width]

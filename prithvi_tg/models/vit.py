@@ -1,0 +1,235 @@
+"""PrithviViT: tokens from images, and the table of encoder variants.
+
+The architecture is the encoder of Prithvi (Jakubik et al. 2023, arXiv:2310.18660): a ViT over patches of
+one frame each, with a fixed sine-cosine table for time, row and column.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from typing import Any
+
+import torch
+from einops import rearrange
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+
+from ..errors import ConfigError
+
+
+@dataclass(frozen=True)
+class EncoderVariant:
+    """One row of the table of encoders.
+
+    Attributes:
+        width: Length of a token.
+        depth: Number of transformer blocks.
+        num_heads: Attention heads of a block.
+        patch_size: Side of a patch in pixels.
+        num_frames: Frames it was pre-trained on; any number can be given to the model.
+        num_bands: Bands of a frame.
+        repo: Repository of the published weights on the Hugging Face hub.
+        file: Their file in that repository.
+    """
+
+    width: int
+    depth: int
+    num_heads: int
+    patch_size: int = 16
+    num_frames: int = 1
+    num_bands: int = 6
+    repo: str | None = None
+    file: str | None = None
+
+
+_HUB = "ibm-nasa-geospatial"
+
+#: Published encoders, and ``nano``: our own, for tests, demos and training from scratch.
+VARIANTS: dict[str, EncoderVariant] = {
+    "nano": EncoderVariant(128, 4, 4),
+    "prithvi_eo_v1_100m": EncoderVariant(
+        768, 12, 12, num_frames=3, repo=f"{_HUB}/Prithvi-EO-1.0-100M", file="Prithvi_EO_V1_100M.pt"
+    ),
+}
+
+
+def encoder_variant(name: str, **overrides: Any) -> EncoderVariant:
+    """A row of `VARIANTS`, with some of its values replaced.
+
+    Raises:
+        ConfigError: The name or an override is unknown, or the values do not fit together.
+    """
+    if name not in VARIANTS:
+        raise ConfigError(f"encoder: {name!r} is unknown; known are {', '.join(VARIANTS)}")
+    try:
+        variant = replace(VARIANTS[name], **overrides)
+    except TypeError as error:
+        known = ", ".join(EncoderVariant.__dataclass_fields__)
+        raise ConfigError(f"encoder_args: {error}; known are {known}") from error
+    if variant.width % 16:
+        raise ConfigError(f"encoder_args.width: {variant.width} must be a multiple of 16")
+    if variant.width % variant.num_heads:
+        raise ConfigError(
+            f"encoder_args.num_heads: {variant.num_heads} heads do not divide a width of {variant.width}"
+        )
+    return variant
+
+
+def create_encoder(name: str, drop_path: float = 0.0, **overrides: Any) -> "PrithviViT":
+    """An encoder with random weights, by name.
+
+    Args:
+        name: A key of `VARIANTS`.
+        drop_path: Highest stochastic depth rate; rises linearly from 0 over the blocks.
+        **overrides: Fields of `EncoderVariant` that differ (``depth=6, num_heads=8``).
+
+    Raises:
+        ConfigError: The name or an override is unknown.
+    """
+    return PrithviViT(encoder_variant(name, **overrides), drop_path)
+
+
+class PatchEmbed(nn.Module):
+    """Patches to tokens: a convolution whose kernel is one patch of one frame."""
+
+    def __init__(self, num_bands: int, width: int, patch_size: int) -> None:
+        super().__init__()
+        kernel = (1, patch_size, patch_size)
+        self.proj = nn.Conv3d(num_bands, width, kernel_size=kernel, stride=kernel)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, T, C, H, W) -> (B, T*h*w, D), tokens in order t, h, w."""
+        tokens = self.proj(rearrange(image, "b t c h w -> b c t h w"))
+        return rearrange(tokens, "b d t h w -> b (t h w) d")
+
+
+class PrithviViT(nn.Module):
+    """The Prithvi encoder.
+
+    Parameter names are those of the published checkpoints. The position table is not learnt: it is computed
+    for the frames and the grid of the image at hand.
+
+    Args:
+        variant: Widths and depths; see `create_encoder`.
+        drop_path: Highest stochastic depth rate; rises linearly from 0 over the blocks.
+    """
+
+    def __init__(self, variant: EncoderVariant, drop_path: float = 0.0) -> None:
+        super().__init__()
+        self.variant = variant
+        self.patch_size = variant.patch_size
+        self.width = variant.width
+        self.patch_embed = PatchEmbed(variant.num_bands, variant.width, variant.patch_size)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, variant.width))
+        norm_layer: Any = partial(nn.LayerNorm, eps=1e-5)
+        rates = torch.linspace(0, drop_path, variant.depth).tolist()
+        self.blocks = nn.ModuleList(
+            Block(variant.width, variant.num_heads, qkv_bias=True, norm_layer=norm_layer, drop_path=rate)
+            for rate in rates
+        )
+        self.norm = nn.LayerNorm(variant.width, eps=1e-5)
+        self._init_weights()
+
+    def _init_weights(self) -> None:
+        """As in masked autoencoders (He et al. 2021, arXiv:2111.06377)."""
+        nn.init.normal_(self.cls_token, std=0.02)
+        nn.init.xavier_uniform_(self.patch_embed.proj.weight.view(self.width, -1))
+        nn.init.zeros_(self.patch_embed.proj.bias)
+        for module in self.blocks.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+
+    def grid(self, image: Tensor) -> tuple[int, int, int]:
+        """Frames, rows and columns of the patch grid of an image.
+
+        Raises:
+            ConfigError: Height or width is not a multiple of the patch.
+        """
+        *_, height, width = image.shape
+        if height % self.patch_size or width % self.patch_size:
+            raise ConfigError(f"image: {height} x {width} is not a multiple of the patch, {self.patch_size}")
+        frames = image.shape[1] if image.ndim == 5 else 1
+        return frames, height // self.patch_size, width // self.patch_size
+
+    def embed(self, image: Tensor) -> Tensor:
+        """(B, T, C, H, W) or (B, C, H, W) -> tokens with positions (B, 1 + T*h*w, D), class token first."""
+        if image.ndim == 4:
+            image = image.unsqueeze(1)
+        if image.shape[2] != self.variant.num_bands:
+            raise ConfigError(
+                f"image: {image.shape[2]} bands in a batch of shape {tuple(image.shape)} (B, T, C, H, W); "
+                f"the encoder takes {self.variant.num_bands}"
+            )
+        tokens = self.patch_embed(image)
+        table = position_table(self.width, *self.grid(image)).to(tokens)
+        cls_token = (self.cls_token + table[:1]).expand(len(tokens), -1, -1)
+        return torch.cat((cls_token.to(tokens.dtype), tokens + table[1:]), dim=1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Normalised tokens.
+
+        Args:
+            image: (B, T, C, H, W), or (B, C, H, W) for one frame; H and W multiples of the patch.
+
+        Returns:
+            (B, 1 + T*h*w, D), class token first, then patches in order t, h, w.
+        """
+        tokens = self.embed(image)
+        for block in self.blocks:
+            tokens = block(tokens)
+        return self.norm(tokens)
+
+    def forward_intermediates(self, image: Tensor, indices: Sequence[int], norm: bool = False) -> list[Tensor]:
+        """Tokens after chosen blocks, as timm's method of this name.
+
+        Args:
+            image: As in `forward`.
+            indices: Blocks, counted from 0; negative ones from the end.
+            norm: Apply the encoder's final norm to each.
+
+        Returns:
+            One (B, 1 + T*h*w, D) per index, in the order given.
+
+        Raises:
+            ConfigError: The encoder has no such block.
+        """
+        depth = len(self.blocks)
+        wanted = [index + depth if index < 0 else index for index in indices]
+        if any(not 0 <= index < depth for index in wanted):
+            raise ConfigError(f"indices: {list(indices)} must lie in an encoder of {depth} blocks")
+        found: dict[int, Tensor] = {}
+        tokens = self.embed(image)
+        for index, block in enumerate(self.blocks):
+            tokens = block(tokens)
+            if index in wanted:
+                found[index] = self.norm(tokens) if norm else tokens
+            if index == max(wanted):
+                break
+        return [found[index] for index in wanted]
+
+
+@lru_cache(maxsize=32)
+@torch.inference_mode(False)  # a table first made while predicting must also serve training
+def position_table(width: int, frames: int, rows: int, columns: int) -> Tensor:
+    """The fixed 3-D sine-cosine table of Prithvi.
+
+    Of the width, 6/16 tell the column, 6/16 the row and 4/16 the frame, in this order.
+
+    Returns:
+        (1 + frames*rows*columns, width) float32; the class token's row is zero, then order t, h, w.
+    """
+    shape = (frames, rows, columns)
+    axes = [
+        _sincos(width // 16 * 6, columns)[None, None, :, :].expand(*shape, -1),
+        _sincos(width // 16 * 6, rows)[None, :, None, :].expand(*shape, -1),
+        _sincos(width // 16 * 4, frames)[:, None, None, :].expand(*shape, -1),
+    ]
+    patches = torch.cat(axes, dim=-1).reshape(-1, width)
+    return torch.cat((torch.zeros(1, width, dtype=torch.float64), patches)).float()
+
+
+def _sincos(width: int, length: int) -> Tensor:
+    rates = 10000.0 ** -(torch.arange(width // 2, dtype=torch.float64) / (width / 2))
+    angles = torch.arange(length, dtype=torch.float64)[:, None] * rates
+    return torch.cat((angles.sin(), angles.cos()), dim=1)

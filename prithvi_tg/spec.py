@@ -1,0 +1,80 @@
+"""What a trained model must know of its data, so that a checkpoint can map a scene on its own."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from .errors import ConfigError
+
+#: Label of pixels without a label, everywhere after the dataset boundary.
+IGNORE_INDEX = 255
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """Bands, units, statistics and classes of a data set.
+
+    Attributes:
+        bands: Canonical band names in the order of the channels.
+        mean: Mean per band after scaling, or per frame and band (``T * C`` values, time-major).
+        std: Standard deviation, as `mean`.
+        num_frames: Number of dates ``T`` in a sample.
+        scale: Factor from stored values to the unit of `mean` and `std`.
+        nodata: Stored values that mean "no data", beside a file's own tag and NaN.
+        file_bands: 1-based bands of a file that hold `bands`, where files carry no descriptions.
+        class_names: Name of each class.
+        class_colors: ``#rrggbb`` of each class.
+    """
+
+    bands: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    num_frames: int = 1
+    scale: float = 1.0
+    nodata: tuple[float, ...] = ()
+    file_bands: tuple[int, ...] = ()
+    class_names: tuple[str, ...] = ()
+    class_colors: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, list):
+                object.__setattr__(self, field.name, tuple(value))
+        wanted = {len(self.bands), len(self.bands) * self.num_frames}
+        for key in ("mean", "std"):
+            if len(getattr(self, key)) not in wanted:
+                raise ConfigError(
+                    f"{key}: {len(getattr(self, key))} values for {len(self.bands)} bands and "
+                    f"{self.num_frames} frames; give one per band, or one per frame and band"
+                )
+        if any(value <= 0 for value in self.std):
+            raise ConfigError(f"std: {list(self.std)} must be positive")
+
+    @property
+    def channel_mean(self) -> tuple[float, ...]:
+        """Mean of each of the ``T * C`` channels, time-major."""
+        return self.mean * (self.num_frames if len(self.mean) == len(self.bands) else 1)
+
+    @property
+    def channel_std(self) -> tuple[float, ...]:
+        """Standard deviation of each of the ``T * C`` channels, time-major."""
+        return self.std * (self.num_frames if len(self.std) == len(self.bands) else 1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists and numbers, fit for YAML and for a checkpoint that is read safely."""
+        return {
+            key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "DataSpec":
+        """The inverse of `to_dict`.
+
+        Raises:
+            ConfigError: A key is unknown or a required one is missing.
+        """
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise ConfigError(f"data_spec: {error}") from error
