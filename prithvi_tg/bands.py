@@ -127,20 +127,29 @@ def band_indexes(
 
     Raises:
         DataError: A wanted band is not described in the file.
-        ConfigError: A description means different bands on different sensors.
+        ConfigError: Sensors disagree about where the wanted bands are, and none is given.
     """
-    held: dict[str, int] = {}
-    for index, description in enumerate(descriptions, start=1):
-        code = (description or "").split("_2")[0]
-        try:
-            held.setdefault(resolve_band(code, sensor), index)
-        except ConfigError:
-            continue
-    missing = [band for band in bands if band not in held]
-    if missing:
-        told = ", ".join(str(d) for d in descriptions)
+    names = [re.sub(r"_\d{8}$", "", (text or "").strip().upper()) for text in descriptions]
+    codes = [re.sub(r"^B(\d)$", r"B0\1", name) for name in names]
+    sensors = [sensor] if sensor else [key for key in SENSORS if _knows_all(SENSORS[key], codes)]
+    answers: dict[str, list[int]] = {}
+    for key in sensors:
+        held: dict[str, int] = {}
+        for index, (name, code) in enumerate(zip(names, codes, strict=True), start=1):
+            held.setdefault(name if name in BANDS else SENSORS[key].get(code, ""), index)
+        if all(band in held for band in bands):
+            answers[key] = [held[band] for band in bands]
+    if not answers:
+        told = ", ".join(str(text) for text in descriptions)
         raise DataError(
-            f"{file}: band {', '.join(missing)} is not among its band descriptions ({told}); "
+            f"{file}: its band descriptions ({told}) do not name {', '.join(bands)}; "
             "give the bands by index, counted from 1"
         )
-    return [held[band] for band in bands]
+    if len({tuple(answer) for answer in answers.values()}) > 1:
+        said = "; ".join(f"bands {answer} for {key}" for key, answer in answers.items())
+        raise ConfigError(f"sensor: {file} could be of several ({said}); name its sensor")
+    return next(iter(answers.values()))
+
+
+def _knows_all(table: dict[str, str], codes: Sequence[str]) -> bool:
+    return all(code in table for code in codes if re.match(r"^B\d", code))

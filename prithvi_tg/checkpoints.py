@@ -249,17 +249,19 @@ def _refuse_misfits(report: LoadReport, allow_missing: bool, first_blocks: bool)
 
 
 def _check_position_table(table: Tensor, encoder: PrithviViT, path: Path) -> None:
-    frames = encoder.variant.num_frames
     if table.ndim != 3 or table.shape[0] != 1 or table.shape[2] != encoder.width:
         raise CheckpointError(
             f"{path}: of another architecture: encoder.pos_embed is {tuple(table.shape)}, "
             f"the model's is (1, tokens, {encoder.width})"
         )
     tokens = table.shape[1] - 1
-    side = math.isqrt(tokens // frames)
-    if frames * side * side != tokens:
-        return  # a grid that cannot be told from the number of tokens
-    difference = (table[0] - position_table(encoder.width, frames, side, side)).abs().max().item()
+    grids = [(t, math.isqrt(tokens // t)) for t in range(1, 9)]  # published tables stand on square grids
+    differences = [
+        (table[0] - position_table(encoder.width, t, side, side)).abs().max().item()
+        for t, side in grids
+        if t * side * side == tokens
+    ]
+    difference = min(differences, default=0.0)
     if difference > 1e-5:
         warnings.warn(
             f"{path}: its position table differs by up to {difference:.2g} from the fixed sine-cosine table, "

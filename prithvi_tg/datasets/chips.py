@@ -1,0 +1,257 @@
+"""ChipDataset: pairs of an image and a mask, the base of every data set of chips."""
+
+import csv
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from torchgeo.datasets import NonGeoDataset
+
+from ..bands import PRITHVI_BANDS, resolve_band
+from ..errors import ConfigError, DataError
+from ..plotting import plot_sample
+from ..spec import IGNORE_INDEX, DataSpec
+from .raster import open_raster, read_bands
+
+Sample = dict[str, Any]
+
+
+class Chip(NamedTuple):
+    """The files of one sample."""
+
+    name: str
+    image: Path
+    mask: Path
+
+
+class ChipDataset(NonGeoDataset):
+    """Chips: small images with a mask of the same size beside them.
+
+    A sample holds
+
+    * ``image``: float32 (T, C, H, W), scaled; pixels without data hold the band's mean;
+    * ``valid``: bool (T, C, H, W), where the image holds data;
+    * ``mask``: int64 (H, W), classes, and 255 where there is no label or no band holds data;
+    * ``name``: the chip.
+
+    A subclass states the facts of a data set as class attributes and gives `find_chips`.
+
+    Args:
+        root: Folder of the data set.
+        split: Which part of it.
+        splits: A CSV file with columns ``chip`` and ``split`` to use instead of the published lists.
+        bands: Bands to read, by name; statistics must be given too if these are not a choice of the data
+            set's own.
+        mean: Mean per band after scaling; the published one by default. Fills pixels without data.
+        std: Standard deviation per band after scaling; the published one by default.
+        legacy_nodata: Treat pixels without data as hls-foundation-os did, see `read_image`.
+        transforms: Applied to each sample.
+
+    Raises:
+        DataError: A chip of the split, or the partner of one, is missing.
+    """
+
+    #: Where each band that a file holds is found, by name, 1-based, in the first frame.
+    file_bands: dict[str, int] = {}
+    #: Bands of one frame in a file of several frames.
+    bands_per_frame = 0
+    num_frames = 1
+    #: Published statistics per band of `PRITHVI_BANDS`, after scaling.
+    default_mean: tuple[float, ...] = ()
+    default_std: tuple[float, ...] = ()
+    #: From stored values to the unit of the statistics.
+    scale = 1.0
+    #: Stored values that mean no data, beside the file's tag and NaN.
+    nodata: tuple[float, ...] = ()
+    class_names: tuple[str, ...] = ()
+    class_colors: tuple[str, ...] = ()
+    split_names: tuple[str, ...] = ("train", "val", "test")
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str = "train",
+        splits: str | Path | None = None,
+        bands: Sequence[str] = PRITHVI_BANDS,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        legacy_nodata: bool = False,
+        transforms: Callable[[Sample], Sample] | None = None,
+    ) -> None:
+        self.root = Path(root)
+        self.split = split
+        self.splits = splits
+        self.legacy_nodata = legacy_nodata
+        self.transforms = transforms
+        self.spec = self.data_spec(bands, mean, std)
+        self._mean = np.asarray(self.spec.channel_mean, dtype=np.float32)
+        self.indexes = [
+            index + frame * self.bands_per_frame
+            for frame in range(self.num_frames)
+            for index in self.spec.file_bands
+        ]
+        self.chips = self.find_chips()
+
+    @classmethod
+    def data_spec(
+        cls,
+        bands: Sequence[str] = PRITHVI_BANDS,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+    ) -> DataSpec:
+        """Bands, statistics and classes, as a model that is trained on this data set must know them.
+
+        Raises:
+            ConfigError: A band is unknown, or not in the files, or has no published statistics and none are
+                given.
+        """
+        names = tuple(resolve_band(band, "sentinel2") for band in bands)
+        for band, name in zip(bands, names, strict=True):
+            if name not in cls.file_bands:
+                raise ConfigError(f"bands: {band!r} is not in {cls.__name__}; it has {', '.join(cls.file_bands)}")
+        if mean is None or std is None:
+            unknown = [name for name in names if name not in PRITHVI_BANDS]
+            if unknown:
+                raise ConfigError(f"mean, std: {', '.join(unknown)} has no published statistics; give both")
+            places = [PRITHVI_BANDS.index(name) for name in names]
+            mean = mean or [cls.default_mean[place] for place in places]
+            std = std or [cls.default_std[place] for place in places]
+        return DataSpec(
+            bands=names,
+            mean=tuple(mean),
+            std=tuple(std),
+            num_frames=cls.num_frames,
+            scale=cls.scale,
+            nodata=cls.nodata,
+            file_bands=tuple(cls.file_bands[name] for name in names),
+            class_names=cls.class_names,
+            class_colors=cls.class_colors,
+        )
+
+    def find_chips(self) -> list[Chip]:
+        """The chips of the split, each with its mask; see `pair_by_stem`."""
+        raise NotImplementedError
+
+    def __len__(self) -> int:
+        return len(self.chips)
+
+    def __getitem__(self, index: int) -> Sample:
+        chip = self.chips[index]
+        image, valid = self.read_image(chip.image)
+        mask = self.read_mask(chip.mask)
+        if mask.shape != image.shape[-2:]:
+            raise DataError(
+                f"{chip.mask}: {mask.shape[0]} x {mask.shape[1]} pixels, but {chip.image.name} has "
+                f"{image.shape[-2]} x {image.shape[-1]}"
+            )
+        if not self.legacy_nodata:
+            mask[~valid.any(axis=(0, 1))] = IGNORE_INDEX
+        sample: Sample = {
+            "image": torch.from_numpy(image),
+            "valid": torch.from_numpy(valid),
+            "mask": torch.from_numpy(mask),
+            "name": chip.name,
+        }
+        return self.transforms(sample) if self.transforms else sample
+
+    def read_image(self, path: Path) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Image (T, C, H, W) in the unit of the statistics and where it holds data, of the same shape.
+
+        Pixels without data are filled with the band's mean. With `legacy_nodata` everything counts as data
+        and keeps its stored value, as in hls-foundation-os.
+        """
+        with open_raster(path) as source:
+            values, valid = read_bands(source, self.indexes, self.nodata)
+        values = values * np.float32(self.scale)
+        if self.legacy_nodata:
+            valid[:] = True
+        else:
+            values = np.where(valid, values, self._mean[:, None, None])
+        shape = (self.num_frames, len(self.spec.bands), *values.shape[1:])
+        return values.reshape(shape), valid.reshape(shape)
+
+    def read_mask(self, path: Path) -> NDArray[np.int64]:
+        """Classes (H, W), 255 where there is no label.
+
+        Raises:
+            DataError: A label is none of the classes.
+        """
+        with open_raster(path) as source:
+            stored = source.read(1).astype(np.int64)
+        mask = self.to_classes(stored)
+        outside = (mask != IGNORE_INDEX) & ((mask < 0) | (mask >= len(self.class_names)))
+        if outside.any():
+            raise DataError(
+                f"{path}: label {stored[outside][0]} is none of the {len(self.class_names)} classes "
+                f"({', '.join(self.class_names)})"
+            )
+        return mask
+
+    def to_classes(self, stored: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Classes and 255 from the labels in a file; by default they are the same."""
+        return stored
+
+    def plot(
+        self, sample: Sample, show_titles: bool = True, suptitle: str | None = None
+    ) -> Figure:
+        """Draw a sample: every date in true colour, the mask, and the prediction if there is one.
+
+        Args:
+            sample: A sample of this data set, perhaps with ``prediction`` (H, W).
+            show_titles: Say what each panel is.
+            suptitle: Title of the figure.
+        """
+        return plot_sample(sample, self.spec, show_titles, suptitle)
+
+
+def pair_by_stem(names: Iterable[str], image: Callable[[str], Path], mask: Callable[[str], Path]) -> list[Chip]:
+    """Chips from names, each checked to have both files.
+
+    Raises:
+        DataError: Names the first chip that lacks a file, which one, and how many more do.
+    """
+    chips = [Chip(name, image(name), mask(name)) for name in names]
+    listings: dict[Path, set[str]] = {}
+    for chip in chips:
+        for path in (chip.image, chip.mask):
+            if path.parent not in listings:
+                folder = path.parent
+                listings[folder] = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
+    lacking = [
+        (chip, kind, path)
+        for chip in chips
+        for kind, path in (("image", chip.image), ("mask", chip.mask))
+        if path.name not in listings[path.parent]
+    ]
+    if lacking:
+        chip, kind, path = lacking[0]
+        more = f" ({len(lacking) - 1} more files are missing)" if len(lacking) > 1 else ""
+        raise DataError(f"{path}: no such file; chip {chip.name} lacks its {kind}{more}")
+    return chips
+
+
+def read_splits(path: str | Path) -> dict[str, list[str]]:
+    """Split lists from a CSV file with a row per chip and the columns ``chip`` and ``split``.
+
+    Returns:
+        Chips of each split, in the order of the file.
+
+    Raises:
+        DataError: The file is missing, lacks a column, or has no row.
+    """
+    path = Path(path)
+    try:
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not a readable list of splits ({error})") from error
+    if not rows or not {"chip", "split"} <= rows[0].keys():
+        raise DataError(f"{path}: must be CSV with the columns chip and split, and one row per chip")
+    splits: dict[str, list[str]] = {}
+    for row in rows:
+        splits.setdefault(row["split"], []).append(row["chip"])
+    return splits

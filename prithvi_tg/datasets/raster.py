@@ -1,0 +1,80 @@
+"""Reading rasters: the values and, beside them, which of them are data."""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.io import DatasetReader
+from rasterio.windows import Window
+
+from ..errors import DataError
+
+
+@contextmanager
+def open_raster(path: str | Path) -> Iterator[DatasetReader]:
+    """Open a raster for reading.
+
+    Raises:
+        DataError: The file is missing, or cannot be opened or read.
+    """
+    try:
+        with warnings.catch_warnings():
+            # A raster without a geo-reference is said once, where it matters: when a map is written.
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            with rasterio.open(path) as source:
+                yield source
+    except RasterioError as error:
+        reason = str(error.__cause__ or error).strip().split("\n")[0]
+        raise DataError(f"{path}: not a readable raster ({reason})") from error
+
+
+def read_bands(
+    source: DatasetReader,
+    indexes: Sequence[int],
+    nodata: Sequence[float] = (),
+    window: Window | None = None,
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Values of some bands, and where they are data.
+
+    Args:
+        source: An open raster.
+        indexes: 1-based bands.
+        nodata: Values that mean no data, beside each band's own tag and NaN.
+        window: Part of the raster; all of it by default.
+
+    Returns:
+        Values (C, H, W) as stored, float32, and whether each is data (C, H, W).
+
+    Raises:
+        DataError: The raster has too few bands.
+    """
+    if max(indexes) > source.count or min(indexes) < 1:
+        raise DataError(
+            f"{source.name}: has {source.count} bands; bands {list(indexes)} (counted from 1) are wanted"
+        )
+    values = source.read(indexes=list(indexes), window=window)
+    valid = np.ones(values.shape, dtype=bool)
+    if np.issubdtype(values.dtype, np.floating):
+        valid &= ~np.isnan(values)
+    for channel, index in enumerate(indexes):
+        tag = source.nodatavals[index - 1]
+        for value in {*nodata, *(() if tag is None else (tag,))}:
+            valid[channel] &= values[channel] != value
+    return values.astype(np.float32, copy=False), valid
+
+
+def tag_mask(source: DatasetReader) -> NDArray[np.bool_]:
+    """Where any band of a file, used or not, equals its nodata tag (H, W); NaN never matches.
+
+    This is how hls-foundation-os masked its maps.
+    """
+    mask = np.zeros(source.shape, dtype=bool)
+    for index, tag in enumerate(source.nodatavals, start=1):
+        if tag is not None:
+            mask |= source.read(index) == tag
+    return mask

@@ -1,0 +1,96 @@
+"""Scenes: rasters of any size, read as a model needs them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rasterio.io import DatasetReader
+from torch.utils.data import Dataset
+
+from ..bands import band_indexes, resolve_band
+from ..errors import ConfigError, DataError
+from ..spec import DataSpec
+from .raster import open_raster, read_bands, tag_mask
+
+
+class SceneDataset(Dataset[dict[str, Any]]):
+    """Whole scenes, one a sample.
+
+    A sample holds ``image`` float32 (T, C, H, W) in the unit of the statistics (pixels without data hold the
+    band's mean), ``masked`` bool (H, W) = the map shows no class here, and ``path``.
+
+    Which bands of a file are used: `bands` if given; else those whose descriptions name the model's bands;
+    else, in a file without descriptions, where the training data held them.
+
+    Args:
+        scenes: Raster files.
+        spec: Bands, units and statistics that the model expects.
+        bands: For every frame, a 1-based index or a description per band of the model.
+        sensor: Whose band names (``B05``) the descriptions use; needed where sensors disagree.
+        legacy: As hls-foundation-os: every value counts as data, and the map is masked where any band of the
+            file, used or not, equals the file's nodata tag.
+
+    Raises:
+        ConfigError: The number of bands does not fit.
+    """
+
+    def __init__(
+        self,
+        scenes: Sequence[str | Path],
+        spec: DataSpec,
+        bands: Sequence[int | str] = (),
+        sensor: str | None = None,
+        legacy: bool = False,
+    ) -> None:
+        wanted = len(spec.bands) * spec.num_frames
+        if bands and len(bands) != wanted:
+            raise ConfigError(
+                f"bands: {len(bands)} given, the model takes {wanted} ({spec.num_frames} dates of "
+                f"{' '.join(spec.bands)})"
+            )
+        self.scenes = [Path(scene) for scene in scenes]
+        self.spec = spec
+        self.bands = bands
+        self.sensor = sensor
+        self.legacy = legacy
+
+    def __len__(self) -> int:
+        return len(self.scenes)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        path = self.scenes[index]
+        spec = self.spec
+        with open_raster(path) as source:
+            values, valid = read_bands(source, self._indexes(source), spec.nodata)
+            masked = tag_mask(source) if self.legacy else ~valid.any(axis=0)
+        values = values * np.float32(spec.scale)
+        if not self.legacy:
+            values = np.where(valid, values, np.asarray(spec.channel_mean, np.float32)[:, None, None])
+        image = values.reshape(spec.num_frames, len(spec.bands), *values.shape[1:])
+        return {"image": torch.from_numpy(image), "masked": torch.from_numpy(masked), "path": str(path)}
+
+    def _indexes(self, source: DatasetReader) -> list[int]:
+        spec = self.spec
+        if self.bands:
+            return [self._index(band, source) for band in self.bands]
+        if spec.num_frames == 1 and any(source.descriptions):
+            return band_indexes(spec.bands, source.descriptions, source.name, self.sensor)
+        wanted = len(spec.bands) * spec.num_frames
+        if source.count == wanted:
+            return list(range(1, wanted + 1))
+        if spec.num_frames == 1 and spec.file_bands and source.count >= max(spec.file_bands):
+            return list(spec.file_bands)
+        raise DataError(
+            f"{source.name}: has {source.count} bands, the model takes {wanted} "
+            f"({' '.join(spec.bands)}); say which with --bands, by index counted from 1 or by name"
+        )
+
+    def _index(self, band: int | str, source: DatasetReader) -> int:
+        if isinstance(band, int) or band.isdigit():
+            return int(band)
+        descriptions = list(source.descriptions)
+        if band in descriptions:
+            return descriptions.index(band) + 1
+        return band_indexes([resolve_band(band, self.sensor)], descriptions, source.name, self.sensor)[0]

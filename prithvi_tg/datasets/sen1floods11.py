@@ -1,0 +1,96 @@
+"""Sen1Floods11: hand-labelled floods."""
+
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ConfigError, DataError
+from ..spec import IGNORE_INDEX
+from .chips import Chip, ChipDataset, pair_by_stem, read_splits
+
+
+class Sen1Floods11(ChipDataset):
+    """Sen1Floods11, the hand-labelled part with Sentinel-2 images.
+
+    446 chips of 512 x 512 pixels at 10 m from eleven flood events.
+
+    * sensor: Sentinel-2 level 1C, 13 bands, int16 reflectance x 1e4, tagged nodata = 0 (-9999 occurs too)
+    * classes: no water, water; -1 is not labelled
+    * splits: train 252, val 89, test 90, and bolivia 15, an event of its own
+    * licence: CC BY 4.0
+
+    Layout::
+
+        root/v1.1/data/flood_events/HandLabeled/S2Hand/NAME_S2Hand.tif
+        root/v1.1/data/flood_events/HandLabeled/LabelHand/NAME_LabelHand.tif
+
+    Bonafilia, Tellman, Anderson, Issenberg (2020): Sen1Floods11, a georeferenced dataset to train and test
+    deep learning flood algorithms for Sentinel-1. CVPR Workshops.
+    """
+
+    folder = Path("v1.1/data/flood_events/HandLabeled")
+    file_bands = {
+        name: index
+        for index, name in enumerate(
+            (
+                "COASTAL_AEROSOL",
+                "BLUE",
+                "GREEN",
+                "RED",
+                "RED_EDGE_1",
+                "RED_EDGE_2",
+                "RED_EDGE_3",
+                "NIR_BROAD",
+                "NIR_NARROW",
+                "WATER_VAPOR",
+                "CIRRUS",
+                "SWIR_1",
+                "SWIR_2",
+            ),
+            start=1,
+        )
+    }
+    # Statistics and scale as hls-foundation-os published them with its configuration for this data set.
+    default_mean = (0.14245495, 0.13921481, 0.12434631, 0.31420089, 0.20743526, 0.12046503)
+    default_std = (0.04036231, 0.04186983, 0.05267646, 0.0822221, 0.06834774, 0.05294205)
+    scale = 0.0001
+    nodata = (0.0, -9999.0)
+    class_names = ("No water", "Water")
+    class_colors = ("#d9d0b8", "#1f6fd6")
+    split_names = ("train", "val", "test", "bolivia")
+
+    def find_chips(self) -> list[Chip]:
+        """The chips of the split, from the published lists or the user's.
+
+        Raises:
+            ConfigError: There is no such split.
+            DataError: The folder or a file is missing.
+        """
+        lists = read_splits(self.splits or str(files(__package__) / "splits" / "sen1floods11.csv"))
+        if self.split not in lists:
+            raise ConfigError(
+                f"split: {self.split!r} is not in {self.splits or 'Sen1Floods11'}; it has {', '.join(lists)}"
+            )
+        folder = self.root / self.folder
+        if not any((folder / "S2Hand").glob("*_S2Hand.tif")):
+            raise DataError(
+                f"{folder / 'S2Hand'}: holds no chip (NAME_S2Hand.tif); set root to the folder with v1.1/ in it"
+            )
+        return pair_by_stem(
+            lists[self.split],
+            image=lambda name: folder / "S2Hand" / f"{name}_S2Hand.tif",
+            mask=lambda name: folder / "LabelHand" / f"{name}_LabelHand.tif",
+        )
+
+    def read_image(self, path: Path) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """As `ChipDataset.read_image`; with `legacy_nodata`, -9999 becomes 0."""
+        image, valid = super().read_image(path)
+        if self.legacy_nodata:
+            image[image == np.float32(-9999) * np.float32(self.scale)] = 0
+        return image, valid
+
+    def to_classes(self, stored: NDArray[np.int64]) -> NDArray[np.int64]:
+        """-1 is not labelled."""
+        return np.where(stored == -1, IGNORE_INDEX, stored)

@@ -1,0 +1,101 @@
+"""Drawing images and classes with matplotlib: arrays in, figures out."""
+
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.colors import BoundaryNorm, ListedColormap, to_hex
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from numpy.typing import NDArray
+
+from .spec import IGNORE_INDEX, DataSpec
+
+_UNKNOWN = "#ffffff"
+
+
+def true_color(image: NDArray[np.floating[Any]], spec: DataSpec, valid: NDArray[np.bool_]) -> NDArray[np.floating[Any]]:
+    """One frame (C, H, W) as RGB (H, W, 3) in 0..1: red, green and blue, or the first bands without them.
+
+    Stretched from the 2nd to the 98th percentile of the data; grey where there is no data.
+    """
+    names = ("RED", "GREEN", "BLUE")
+    known = [spec.bands.index(name) for name in names if name in spec.bands]
+    channels = known if len(known) == 3 else [min(i, len(spec.bands) - 1) for i in range(3)]
+    rgb = np.moveaxis(image[channels], 0, -1)
+    data = valid[channels].all(axis=0)
+    if not data.any():
+        return np.full(rgb.shape, 0.5)
+    low, high = np.percentile(rgb[data], (2, 98))
+    rgb = np.clip((rgb - low) / max(high - low, 1e-9), 0, 1)
+    rgb[~data] = 0.5
+    return rgb
+
+
+def class_colors(spec: DataSpec) -> list[str]:
+    """A colour per class: the data set's own, or matplotlib's tab20."""
+    palette = colormaps["tab20"]
+    return [
+        spec.class_colors[k] if k < len(spec.class_colors) else to_hex(palette(k % 20))
+        for k in range(len(spec.class_names))
+    ]
+
+
+def draw_classes(axes: Axes, classes: NDArray[np.integer[Any]], spec: DataSpec) -> None:
+    """Classes (H, W) in their colours; 255 stays white."""
+    colors = [*class_colors(spec), _UNKNOWN]
+    shown = np.where(classes == IGNORE_INDEX, len(colors) - 1, classes)
+    norm = BoundaryNorm(np.arange(len(colors) + 1) - 0.5, len(colors))
+    axes.imshow(shown, cmap=ListedColormap(colors), norm=norm, interpolation="nearest")
+
+
+def panels(count: int) -> tuple[Figure, list[Axes]]:
+    """A figure with a row of panels without axes."""
+    # Not through pyplot: its global state grows with every figure of a long run.
+    figure = Figure(figsize=(4.2 * count, 4.8), layout="constrained")
+    axes = [figure.add_subplot(1, count, index + 1) for index in range(count)]
+    for axis in axes:
+        axis.set_axis_off()
+    return figure, axes
+
+
+def add_legend(figure: Figure, spec: DataSpec) -> None:
+    """Class names and colours below the panels."""
+    handles = [
+        Patch(facecolor=color, edgecolor="black", linewidth=0.4, label=name)
+        for color, name in zip([*class_colors(spec), _UNKNOWN], [*spec.class_names, "no data"], strict=True)
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(7, len(handles)), frameon=False)
+
+
+def plot_sample(
+    sample: dict[str, Any], spec: DataSpec, show_titles: bool = True, suptitle: str | None = None
+) -> Figure:
+    """Every date of a sample in true colour, its mask, and its prediction if it has one.
+
+    Args:
+        sample: ``image`` (T, C, H, W), ``valid`` of the same shape or absent, ``mask`` and ``prediction``
+            (H, W) or absent.
+        spec: Bands and classes.
+        show_titles: Say what each panel is.
+        suptitle: Title of the figure.
+    """
+    frames = np.asarray(sample["image"], dtype=np.float64).reshape(
+        spec.num_frames, len(spec.bands), *sample["image"].shape[-2:]
+    )
+    valid = np.ones(frames.shape, bool) if "valid" not in sample else np.asarray(sample["valid"], bool)
+    layers = [key for key in ("mask", "prediction") if key in sample]
+    figure, axes = panels(len(frames) + len(layers))
+    for number, (axis, frame, data) in enumerate(zip(axes, frames, valid.reshape(frames.shape), strict=False)):
+        axis.imshow(true_color(frame, spec, data))
+        if show_titles:
+            axis.set_title("image" if len(frames) == 1 else f"date {number + 1}")
+    for axis, key in zip(axes[len(frames) :], layers, strict=True):
+        draw_classes(axis, np.asarray(sample[key]), spec)
+        if show_titles:
+            axis.set_title(key)
+    add_legend(figure, spec)
+    if suptitle:
+        figure.suptitle(suptitle)
+    return figure

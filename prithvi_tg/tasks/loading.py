@@ -1,0 +1,56 @@
+"""Tasks from checkpoints that describe themselves."""
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from ..checkpoints import load_weights, read_checkpoint
+from ..errors import CheckpointError
+from .segmentation import PrithviSegmentationTask
+
+
+def load_task(
+    path: str | Path, task_class: type[PrithviSegmentationTask] | None = None
+) -> PrithviSegmentationTask:
+    """The task that wrote a checkpoint, with its weights, in evaluation mode.
+
+    Args:
+        path: A checkpoint or safetensors file of this package.
+        task_class: The class to build; by default the one that wrote the file, which must be importable.
+
+    Raises:
+        CheckpointError: The file cannot be read safely, does not describe itself, or names a class that is
+            not a task of this package.
+    """
+    checkpoint = read_checkpoint(path)
+    arguments = dict(checkpoint.hyper_parameters)
+    if not arguments:
+        raise CheckpointError(
+            f"{path}: holds weights but does not say of which model; give the configuration, "
+            "--config, that goes with it"
+        )
+    class_path = checkpoint.meta.get("task_class")
+    task_class = task_class or _task_class(class_path, path)
+    arguments = {key: value for key, value in arguments.items() if not key.startswith("_")}
+    try:
+        task = task_class(**arguments)
+    except TypeError as error:
+        raise CheckpointError(f"{path}: was not written by {task_class.__name__} ({error})") from error
+    load_weights(task.model, checkpoint)
+    return task.eval()
+
+
+def _task_class(class_path: Any, path: str | Path) -> type[PrithviSegmentationTask]:
+    if class_path is None:
+        return PrithviSegmentationTask
+    module, _, name = str(class_path).rpartition(".")
+    try:
+        found = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: was written by {class_path}, which cannot be imported here; install its package, or "
+            "load it in Python with load_task(path, task_class=...)"
+        ) from error
+    if not (isinstance(found, type) and issubclass(found, PrithviSegmentationTask)):
+        raise CheckpointError(f"{path}: names {class_path} as its task, which is no PrithviSegmentationTask")
+    return found

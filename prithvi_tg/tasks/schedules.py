@@ -1,0 +1,44 @@
+"""The learning-rate schedule of hls-foundation-os."""
+
+import warnings
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+
+def poly_factor(step: int, total_steps: int, warmup_steps: int, power: float, warmup_ratio: float) -> float:
+    """Factor of the base learning rate in a step, counted from 0.
+
+    A polynomial from 1 to 0 over the whole run, times a linear warm-up from `warmup_ratio` to 1.
+    """
+    factor = max(0.0, 1 - step / total_steps) ** power
+    if step < warmup_steps:
+        factor *= 1 - (1 - step / warmup_steps) * (1 - warmup_ratio)
+    return factor
+
+
+def poly_schedule(
+    optimizer: Optimizer,
+    total_steps: int,
+    warmup_steps: int = 1500,
+    power: float = 1.0,
+    warmup_ratio: float = 1e-6,
+) -> LambdaLR:
+    """`poly_factor` as a scheduler, to be stepped after each optimiser step.
+
+    Args:
+        optimizer: Its learning rates are the base rates.
+        total_steps: Optimiser steps of the run.
+        warmup_steps: Steps of warm-up.
+        power: Exponent of the polynomial.
+        warmup_ratio: First factor of the warm-up.
+    """
+    if warmup_steps >= total_steps:
+        warnings.warn(
+            f"warmup_steps: a warm-up of {warmup_steps} steps does not end within a run of {total_steps}; "
+            "the full learning rate is never reached",
+            stacklevel=2,
+        )
+    return LambdaLR(
+        optimizer, lambda step: poly_factor(step, total_steps, warmup_steps, power, warmup_ratio)
+    )

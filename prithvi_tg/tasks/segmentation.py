@@ -1,0 +1,271 @@
+"""PrithviSegmentationTask: fine-tune a Prithvi encoder for semantic segmentation."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from ..checkpoints import load_weights
+from ..compat import SemanticSegmentationTask
+from ..errors import ConfigError
+from ..models import (
+    ConvTransposeNeck,
+    FCNHead,
+    GeospatialNeck,
+    PrithviSegmenter,
+    create_encoder,
+    slide_inference,
+)
+from ..spec import DataSpec
+from .losses import create_loss
+from .metrics import ConfusionMatrix, score_log, segmentation_scores
+from .schedules import poly_schedule
+
+log = logging.getLogger(__name__)
+
+
+class PrithviSegmentationTask(SemanticSegmentationTask):
+    """TorchGeo's semantic segmentation task with a Prithvi encoder, and the recipe of hls-foundation-os.
+
+    To change one thing, subclass and override one method: `configure_models`, `configure_losses`,
+    `configure_metrics`, `create_optimizer` or `create_schedule`.
+
+    Args:
+        encoder: A row of `prithvi_tg.models.VARIANTS`.
+        encoder_args: Fields of that row that differ, such as ``{depth: 6, num_heads: 8}``.
+        weights: A file of pre-trained weights for the encoder; ``None`` trains from random ones.
+        first_blocks: Accept `weights` with more blocks than the encoder, and take the first ones.
+        freeze_encoder: Train the decoder only.
+        drop_path: Highest stochastic depth rate of the encoder.
+        neck: ``conv_transpose`` or ``geospatial``.
+        head_channels: Channels of the heads' convolutions.
+        auxiliary_weight: Weight of the auxiliary head's loss; 0 leaves that head out.
+        num_frames: Dates in a sample; the command line takes it from the data.
+        num_classes: Number of classes; the command line takes it from the data.
+        class_names: Name of each class, where the data module does not tell.
+        loss: ``ce``, ``dice``, ``dice_legacy``, ``focal`` or ``lovasz``; used for both heads.
+        class_weights: Factor per class, for ``ce`` and ``focal``.
+        optimizer: ``adamw``, or ``adam`` (whose weight decay is an L2 penalty).
+        lr: Highest learning rate.
+        weight_decay: Weight decay.
+        warmup_steps: Steps of linear warm-up; the rate falls linearly to 0 over the whole run.
+        monitor: Logged metric that names the best checkpoint; losses are minimised, all else maximised.
+        window: Side of the sliding window in validation, test and maps, in pixels.
+        stride: Distance of windows; half a window by default.
+        data_spec: Bands, statistics and classes of the data, as `DataSpec.to_dict` gives them. Taken from the
+            data module when a run starts, and kept in checkpoints, so that they can map scenes on their own.
+    """
+
+    # Not kept in checkpoints: where the encoder's first weights came from, and what only TorchGeo's task takes.
+    ignore = (
+        "weights",
+        "model",
+        "backbone",
+        "in_channels",
+        "task",
+        "num_labels",
+        "labels",
+        "num_filters",
+        "pos_weight",
+        "ignore_index",
+        "patience",
+        "freeze_backbone",
+        "freeze_decoder",
+    )
+    model: PrithviSegmenter
+
+    def __init__(
+        self,
+        encoder: str = "prithvi_eo_v1_100m",
+        encoder_args: dict[str, Any] | None = None,
+        weights: str | None = None,
+        first_blocks: bool = False,
+        freeze_encoder: bool = False,
+        drop_path: float = 0.0,
+        neck: Literal["conv_transpose", "geospatial"] = "conv_transpose",
+        head_channels: int = 256,
+        auxiliary_weight: float = 1.0,
+        num_frames: int = 1,
+        num_classes: int | None = None,
+        class_names: Sequence[str] | None = None,
+        loss: Literal["ce", "dice", "dice_legacy", "focal", "lovasz"] = "ce",
+        class_weights: Sequence[float] | None = None,
+        optimizer: Literal["adamw", "adam"] = "adamw",
+        lr: float = 1.5e-5,
+        weight_decay: float = 0.05,
+        warmup_steps: int = 1500,
+        monitor: str = "val_mIoU",
+        window: int = 224,
+        stride: int | None = None,
+        data_spec: dict[str, Any] | None = None,
+    ) -> None:
+        self.monitor = monitor
+        self.mode = "min" if "loss" in monitor else "max"
+        super().__init__(weights=weights)
+
+    # What a subclass may change.
+
+    def configure_models(self) -> None:
+        """Build `model`: encoder, neck and heads; load the pre-trained weights.
+
+        Raises:
+            ConfigError: Settings contradict each other.
+            CheckpointError: The weights do not fit the encoder.
+        """
+        hparams = self.hparams
+        encoder = create_encoder(hparams["encoder"], hparams["drop_path"], **(hparams["encoder_args"] or {}))
+        if self.hparams["window"] % encoder.patch_size:
+            raise ConfigError(
+                f"window: {hparams['window']} is not a multiple of the patch, {encoder.patch_size}"
+            )
+        if self.weights is not None:
+            report = load_weights(encoder, self.weights, first_blocks=hparams["first_blocks"])
+            log.info("weights: %s", report)
+        channels = encoder.width * hparams["num_frames"]
+        neck = ConvTransposeNeck(channels) if hparams["neck"] == "conv_transpose" else GeospatialNeck(channels)
+        heads = [
+            FCNHead(neck.out_channels, self.num_classes, hparams["head_channels"], num_convs)
+            for num_convs in ((1, 2) if hparams["auxiliary_weight"] else (1,))
+        ]
+        self.model = PrithviSegmenter(encoder, neck, *heads, freeze_encoder=hparams["freeze_encoder"])
+
+    def configure_losses(self) -> None:
+        """Set `criterion`, called with logits (B, K, H, W) and labels (B, H, W)."""
+        weights = self.hparams["class_weights"]
+        if weights is not None and len(weights) != self.num_classes:
+            raise ConfigError(f"class_weights: {len(weights)} weights for {self.num_classes} classes")
+        self.criterion = create_loss(self.hparams["loss"], weights)
+
+    def configure_metrics(self) -> None:
+        """Set the confusion matrices of validation and test."""
+        self.val_metrics = ConfusionMatrix(self.num_classes)
+        self.test_metrics = ConfusionMatrix(self.num_classes)
+
+    def create_optimizer(self) -> Optimizer:
+        """The optimiser over all parameters that are trained."""
+        kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[self.hparams["optimizer"]]
+        parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        return kind(parameters, lr=self.hparams["lr"], weight_decay=self.hparams["weight_decay"])
+
+    def create_schedule(self, optimizer: Optimizer, total_steps: int) -> LRScheduler:
+        """The schedule, stepped after each of the run's `total_steps` optimiser steps."""
+        return poly_schedule(optimizer, total_steps, self.hparams["warmup_steps"])
+
+    # What Lightning calls.
+
+    def configure_optimizers(self) -> Any:
+        """Optimiser and schedule."""
+        optimizer = self.create_optimizer()
+        total_steps = int(self.trainer.estimated_stepping_batches)
+        schedule = self.create_schedule(optimizer, total_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def setup(self, stage: str) -> None:
+        """Take the description of the data from the data module, if it has one."""
+        spec = getattr(getattr(self.trainer, "datamodule", None), "spec", None)
+        if stage != "predict" and isinstance(spec, DataSpec):
+            if len(spec.class_names) != self.num_classes:
+                raise ConfigError(
+                    f"num_classes: the model has {self.num_classes}, the data "
+                    f"{len(spec.class_names)} ({', '.join(spec.class_names)})"
+                )
+            if spec.num_frames != self.hparams["num_frames"]:
+                raise ConfigError(
+                    f"num_frames: the model has {self.hparams['num_frames']}, the data {spec.num_frames}"
+                )
+            self.hparams["data_spec"] = spec.to_dict()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Say which class can read the checkpoint."""
+        checkpoint["task_class"] = f"{type(self).__module__}.{type(self).__qualname__}"
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits (B, K, H, W) of normalised images (B, T, C, H, W) or (B, C, H, W), in one window."""
+        return self.model(image)
+
+    def forward_windows(self, image: Tensor) -> Tensor:
+        """Logits (B, K, H, W) of normalised images of any size, by sliding windows."""
+        window = self.hparams["window"]
+        return slide_inference(self, image, window, self.hparams["stride"] or window // 2)
+
+    def training_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
+        """Loss of the decode head, plus the weighted loss of the auxiliary head."""
+        image, mask = batch["image"], batch["mask"]
+        logits, auxiliary = self.model.forward_both(image)
+        loss: Tensor = self.criterion(logits, mask)
+        if auxiliary is not None:
+            decode_loss = loss
+            auxiliary_loss = self.criterion(auxiliary, mask)
+            loss = decode_loss + self.hparams["auxiliary_weight"] * auxiliary_loss
+            parts = {"train_loss_decode": decode_loss, "train_loss_auxiliary": auxiliary_loss}
+            self.log_dict(parts, batch_size=len(image))
+        self.log("train_loss", loss, batch_size=len(image), prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Count the pixels of a batch and log its loss."""
+        self._evaluate(batch, "val", self.val_metrics)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log every metric of the whole validation set."""
+        self._finish(self.val_metrics, "val")
+
+    def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Count the pixels of a batch and log its loss."""
+        self._evaluate(batch, "test", self.test_metrics)
+
+    def on_test_epoch_end(self) -> None:
+        """Log every metric of the whole test set."""
+        self._finish(self.test_metrics, "test")
+
+    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
+        """Logits (B, K, H, W) of a batch of normalised images of any size."""
+        return self.forward_windows(batch["image"])
+
+    def _evaluate(self, batch: Any, prefix: str, metrics: ConfusionMatrix) -> None:
+        logits = self.forward_windows(batch["image"])
+        metrics.update(logits.argmax(dim=1), batch["mask"])
+        loss = self.criterion(logits, batch["mask"])
+        self.log(f"{prefix}_loss", loss, batch_size=len(logits), on_epoch=True, sync_dist=True)
+
+    def _finish(self, metrics: ConfusionMatrix, prefix: str) -> None:
+        scores = segmentation_scores(metrics.compute())
+        self.scores = scores
+        self.log_dict(score_log(scores, self.class_names, prefix), sync_dist=True)
+        metrics.reset()
+
+    # What the task knows of its classes and data.
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes.
+
+        Raises:
+            ConfigError: Nothing tells it.
+        """
+        spec = self.hparams["data_spec"]
+        names = self.hparams["class_names"] or (spec["class_names"] if spec else None)
+        if names:
+            return len(names)
+        if self.hparams["num_classes"] is None:
+            raise ConfigError(
+                "num_classes: the data module does not tell; give class_names, or num_classes in Python"
+            )
+        return int(self.hparams["num_classes"])
+
+    @property
+    def class_names(self) -> list[str]:
+        """Class names: the task's own, the data's, or ``class_0`` and so on."""
+        spec = self.hparams["data_spec"]
+        names = self.hparams["class_names"] or (spec["class_names"] if spec else None)
+        return list(names or [f"class_{index}" for index in range(self.num_classes)])
+
+    @property
+    def data_spec(self) -> DataSpec | None:
+        """Bands, statistics and classes of the data that it was trained on, if known."""
+        spec = self.hparams["data_spec"]
+        return DataSpec.from_dict(spec) if spec else None
