@@ -54,7 +54,9 @@ def segmentation_scores(confusion: Tensor) -> dict[str, Tensor]:
 def score_log(
     scores: dict[str, Tensor], class_names: Sequence[str], prefix: str
 ) -> dict[str, float]:
-    """Scores under flat names for a logger: ``val_mIoU``, ``val_IoU_Water``; NaN is left out.
+    """Scores under flat names for a logger: ``val_mIoU``, ``val_IoU_Water``.
+
+    Classes whose score is NaN are left out.
 
     Args:
         scores: What `segmentation_scores` gave.
@@ -66,5 +68,6 @@ def score_log(
         if values.ndim == 0:
             flat[f"{prefix}_{name}"] = float(values)
         else:
-            flat |= {f"{prefix}_{name}_{c}": float(v) for c, v in zip(class_names, values, strict=True)}
-    return {key: value for key, value in flat.items() if value == value}
+            pairs = zip(class_names, values.tolist(), strict=True)
+            flat |= {f"{prefix}_{name}_{c}": value for c, value in pairs if value == value}
+    return flat

@@ -233,9 +233,9 @@ class PrithviSegmentationTask(SemanticSegmentationTask):
         self.log(f"{prefix}_loss", loss, batch_size=len(logits), on_epoch=True, sync_dist=True)
 
     def _finish(self, metrics: ConfusionMatrix, prefix: str) -> None:
-        scores = segmentation_scores(metrics.compute())
-        self.scores = scores
-        self.log_dict(score_log(scores, self.class_names, prefix), sync_dist=True)
+        self.confusion = metrics.compute()
+        self.scores = segmentation_scores(self.confusion)
+        self.log_dict(score_log(self.scores, self.class_names, prefix), sync_dist=True)
         metrics.reset()
 
     # What the task knows of its classes and data.

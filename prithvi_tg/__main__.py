@@ -1,0 +1,75 @@
+"""The command ``prithvi-tg``: answers what it can at once, and loads Lightning only for what needs it."""
+
+import sys
+
+from . import __version__
+from .errors import ConfigError, PrithviTGError
+
+USAGE = """\
+usage: prithvi-tg COMMAND [options]
+
+Fine-tune Prithvi for semantic segmentation, and turn satellite scenes into maps.
+
+commands:
+  fit         train:     prithvi-tg fit --config configs/sen1floods11.yaml
+  validate    score the validation set
+  test        score the test set:  prithvi-tg test --config X.yaml --ckpt_path best.ckpt
+  predict     map scenes:  prithvi-tg predict --ckpt_path best.ckpt SCENE.tif [...]
+  synthetic   write a small synthetic data set to try things on:  prithvi-tg synthetic data/demo
+
+prithvi-tg COMMAND --help tells the options of a command; --version tells the version.
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command.
+
+    Returns:
+        The exit code: 0, 1 for an error in the data or the weights, 2 for one in the configuration.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    command = arguments[0] if arguments else "--help"
+    if command in ("-h", "--help"):
+        print(USAGE, end="")
+        return 0
+    if command == "--version":
+        print(f"prithvi-tg {__version__}")
+        return 0
+    try:
+        return _run(command, arguments)
+    except Exception as error:
+        ours = _ours(error)
+        if ours is None:
+            raise
+        # An error of a loader process arrives with its traceback around it; the last line is the message.
+        name = f"{type(ours).__module__}.{type(ours).__name__}: "
+        line = str(ours).strip().split("\n")[-1].removeprefix(name)
+        print(f"prithvi-tg: error: {line}", file=sys.stderr)
+        return 2 if isinstance(ours, ConfigError) else 1
+
+
+def _run(command: str, arguments: list[str]) -> int:
+    if command in ("fit", "validate", "test", "predict"):
+        from .cli import PrithviCLI
+
+        PrithviCLI.run_command(arguments)
+        return 0
+    if command == "synthetic":
+        from .commands.synthetic import run
+
+        return run(arguments[1:])
+    print(f"prithvi-tg: error: no command {command!r}; see prithvi-tg --help", file=sys.stderr)
+    return 2
+
+
+def _ours(error: BaseException | None) -> PrithviTGError | None:
+    """The error of this package behind one of another, as when jsonargparse builds a class."""
+    while error is not None:
+        if isinstance(error, PrithviTGError):
+            return error
+        error = error.__cause__
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

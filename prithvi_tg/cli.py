@@ -1,0 +1,237 @@
+"""PrithviCLI: LightningCLI with our task, data modules, checkpoints and error messages."""
+
+import sys
+import warnings
+from pathlib import Path
+from typing import Any, NoReturn
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger
+from torchgeo.datamodules import BaseDataModule
+
+from . import __version__, datamodules, tasks
+from .callbacks import BestCheckpoint, LastCheckpoint, MapWriter, PrintCheckpoints, ScoreReport
+from .checkpoints import Checkpoint, load_weights, read_checkpoint
+from .compat import BaseTask
+from .config_errors import one_line
+from .datamodules import SceneDataModule
+from .errors import CheckpointError, ConfigError
+from .mapping.maps import Profile, find_scenes, map_paths
+from .spec import DataSpec
+from .tasks import PrithviSegmentationTask, load_task
+
+_KEYWORDS = ("best", "last", "hpc", "registry")
+
+
+class PrithviArgumentParser(LightningArgumentParser):
+    """LightningCLI's parser, with errors of one line."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Print what is wrong with which key, and exit with 2."""
+        sys.stderr.write(f"prithvi-tg: error: {one_line(message, _known_classes())}\n")
+        sys.exit(2)
+
+
+class PrithviCLI(LightningCLI):
+    """``prithvi-tg fit | validate | test | predict``.
+
+    What the data know (classes, frames) is typed once, in ``data:``, and linked to the task. ``--ckpt_path``
+    takes any format of weights in validate, test and predict, and a Lightning checkpoint to go on from in
+    fit. ``predict`` needs no configuration if the checkpoint describes itself.
+    """
+
+    @classmethod
+    def run_command(cls, arguments: list[str]) -> "PrithviCLI":
+        """Parse the arguments, without the program's name, and run the command."""
+        _quiet_libraries()
+        return cls(
+            BaseTask,
+            BaseDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            auto_configure_optimizers=False,
+            seed_everything_default=0,
+            parser_class=PrithviArgumentParser,
+            parser_kwargs={"prog": "prithvi-tg"},
+            save_config_kwargs={"overwrite": False},
+            args=arguments,
+        )
+
+    # Arguments.
+
+    def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Trainer, task and data; the latter two may come from a checkpoint in predict."""
+        parser.add_lightning_class_args(Trainer, "trainer")
+        parser.set_defaults({"trainer.default_root_dir": "runs"})
+        required = self._subcommand_in_preparation != "predict"
+        parser.add_subclass_arguments(BaseTask, "model", fail_untyped=False, required=required)
+        parser.add_subclass_arguments(BaseDataModule, "data", fail_untyped=False, required=required)
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Link what the data know to the task."""
+        for key in ("num_classes", "num_frames"):
+            parser.link_arguments(
+                "data",
+                f"model.init_args.{key}",
+                compute_fn=_from_spec(key),
+                apply_on="instantiate",
+            )
+
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        self._subcommand_in_preparation = subcommand
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand == "predict":
+            parser.add_argument("scenes", nargs="*", type=str, help="Rasters to map, or folders of GeoTIFFs.")
+            parser.add_argument("--output", type=str, default="maps", help="Folder for NAME_pred.tif.")
+            parser.add_argument(
+                "--bands",
+                type=str,
+                nargs="+",
+                default=[],
+                help="Band of the files for each band of the model: index counted from 1, or name.",
+            )
+            parser.add_argument("--sensor", type=str | None, default=None, help="Whose band names they are.")
+            parser.add_argument(
+                "--profile",
+                type=Profile,
+                default="cog",
+                help="cog, or legacy: what hls-foundation-os wrote.",
+            )
+            parser.add_argument("--overwrite", action="store_true", help="Replace maps that exist.")
+            parser.add_argument("--quicklook", action="store_true", help="Write NAME_pred.png too.")
+        return parser
+
+    def _parse_ckpt_path(self) -> None:
+        """Lightning would read the file here and merge its arguments; we read it ourselves, later."""
+
+    # Building.
+
+    @property
+    def _settings(self) -> Any:
+        return self.config[self.subcommand]
+
+    def before_instantiate_classes(self) -> None:
+        """Check that what the command needs is there, before anything is built."""
+        settings = self._settings
+        if self.subcommand == "predict":
+            if not settings.scenes:
+                raise ConfigError("scenes: give one or more rasters, or a folder of GeoTIFFs")
+            if not settings.ckpt_path:
+                raise ConfigError("ckpt_path: predict needs trained weights, --ckpt_path FILE")
+            self._scenes = find_scenes(settings.scenes)
+            self._maps = map_paths(self._scenes, settings.output, settings.overwrite)
+        elif self.subcommand != "fit" and not settings.ckpt_path:
+            raise ConfigError(f"ckpt_path: {self.subcommand} needs trained weights, --ckpt_path FILE")
+        init_args = (settings.get("model") or {}).get("init_args", {})
+        if settings.ckpt_path and init_args.get("weights") is not None:
+            init_args["weights"] = None  # the checkpoint brings the encoder's weights too
+
+    def instantiate_classes(self) -> None:
+        """Build data module, task and trainer, and load weights if any are named."""
+        super().instantiate_classes()
+        path = self._settings.ckpt_path
+        if self.subcommand == "predict":
+            if self.model is None:
+                self.model = load_task(path)
+            else:
+                self._load(path)
+            self._prepare_predict()
+        elif self.subcommand != "fit" and path and path not in _KEYWORDS:
+            self._load(path)
+        elif self.subcommand == "fit" and path and path not in _KEYWORDS:
+            if "optimizer_states" not in read_checkpoint(path).meta:
+                raise CheckpointError(
+                    f"{path}: holds no state to go on from; name a last.ckpt, or give the file as weights"
+                )
+
+    def _load(self, path: str) -> None:
+        if not isinstance(self.model, PrithviSegmentationTask):
+            return  # TorchGeo's own tasks: Lightning loads their checkpoints.
+        checkpoint = read_checkpoint(path)
+        _refuse_other_model(checkpoint, self.model, self.datamodule)
+        print(load_weights(self.model.model, checkpoint))
+
+    def _prepare_predict(self) -> None:
+        spec = self.model.data_spec or getattr(self.datamodule, "spec", None)
+        if spec is None:
+            raise ConfigError(
+                f"{self._settings.ckpt_path}: does not say which bands and statistics it was trained with; "
+                "give the configuration, --config, that goes with it"
+            )
+        settings = self._settings
+        self.datamodule = SceneDataModule(
+            self._scenes, spec, settings.bands, settings.sensor, legacy=settings.profile == "legacy"
+        )
+        paths = {str(scene): path for scene, path in zip(self._scenes, self._maps, strict=True)}
+        tags = {"software": f"prithvi_tg {__version__}", "checkpoint": Path(settings.ckpt_path).name}
+        self.trainer.callbacks.append(MapWriter(paths, spec, settings.profile, tags, settings.quicklook))
+
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Any]) -> Trainer:
+        given = config.get("callbacks") or []
+        callbacks = [*callbacks, ScoreReport(), PrintCheckpoints()]
+        if self.subcommand == "predict":
+            config["logger"] = False
+            self.save_config_callback = None
+        elif config.get("logger") in (None, True):
+            config["logger"] = CSVLogger(config["default_root_dir"], name="")
+        saves = self.subcommand == "fit" and config.get("enable_checkpointing") is not False
+        if saves and not any(isinstance(callback, ModelCheckpoint) for callback in given):
+            callbacks += [BestCheckpoint(self.model.monitor, self.model.mode), LastCheckpoint()]
+        return super()._instantiate_trainer(config, callbacks)
+
+    # Running.
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        kwargs = super()._prepare_subcommand_kwargs(subcommand)
+        ours = isinstance(self.model, PrithviSegmentationTask)
+        if subcommand != "fit" and ours and kwargs.get("ckpt_path") not in _KEYWORDS:
+            kwargs["ckpt_path"] = None  # already loaded
+        if subcommand == "predict":
+            kwargs["return_predictions"] = False
+        kwargs["weights_only"] = True
+        return kwargs
+
+
+def _from_spec(key: str) -> Any:
+    def value(data: Any) -> int | None:
+        spec = getattr(data, "spec", None)
+        if isinstance(spec, DataSpec):
+            return len(spec.class_names) if key == "num_classes" else spec.num_frames
+        return None if key == "num_classes" else 1
+
+    return value
+
+
+def _refuse_other_model(checkpoint: Checkpoint, task: PrithviSegmentationTask, data: Any) -> None:
+    """What a state dict does not show: heads of attention, order of bands, statistics."""
+    kept = checkpoint.hyper_parameters
+    if not kept:
+        return
+    saved = (kept.get("encoder"), kept.get("encoder_args") or {})
+    given = (task.hparams["encoder"], task.hparams["encoder_args"] or {})
+    if saved != given:
+        raise CheckpointError(
+            f"{checkpoint.path}: of another architecture: its encoder is {saved[0]} {saved[1] or ''}, "
+            f"the configuration's is {given[0]} {given[1] or ''}"
+        )
+    spec = getattr(data, "spec", None)
+    if kept.get("data_spec") and isinstance(spec, DataSpec):
+        for key in ("bands", "mean", "std", "scale", "num_frames"):
+            before, now = kept["data_spec"][key], spec.to_dict()[key]
+            if before != now:
+                raise CheckpointError(
+                    f"{checkpoint.path}: was trained with {key} {before}, the configuration's data have {now}"
+                )
+
+
+def _quiet_libraries() -> None:
+    # Advice that a user of this command cannot act on.
+    for message in (".*does not have many workers.*", ".*`weights_only` was not set.*", ".*sync_dist.*"):
+        warnings.filterwarnings("ignore", message)
+
+
+def _known_classes() -> list[type]:
+    ours = [getattr(module, name) for module in (tasks, datamodules) for name in module.__all__]
+    return [Trainer, *(found for found in ours if isinstance(found, type))]

@@ -1,0 +1,50 @@
+"""jsonargparse's messages, brought to one line that names the key, the value and what would be right."""
+
+import inspect
+import re
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Any
+
+
+def one_line(message: str, classes: Iterable[type[Any]]) -> str:
+    """One line from a message of jsonargparse, which may be a page of ``Union``.
+
+    Args:
+        message: The message.
+        classes: Classes whose names and arguments are suggested for misspelt ones.
+    """
+    classes = list(classes)
+    keys = re.findall(r'Parser key "([^"]+)"', message)
+    key = keys[-1] if keys else "configuration"
+    unknown = re.search(r"(?:Option '([^']+)' is not accepted|does not accept option '([^']+)')", message)
+    if unknown:
+        option = unknown.group(1) or unknown.group(2)
+        arguments = {name for owner in classes for name in inspect.signature(owner).parameters}
+        sections = {"model", "data", "trainer", "seed_everything", "ckpt_path"}
+        return f"{option}: no such key{_suggestion(option, arguments, sections)}"
+    missing = re.search(r"Expected a dot import path string: (\S+)|has no attribute '(\w+)'", message)
+    if missing:
+        name = missing.group(1) or missing.group(2)
+        return f"{key}: no class {name!r}{_suggestion(name, {owner.__name__ for owner in classes}, set())}"
+    kinds = re.findall(r"Expected an? (?:<class '([\w.]+)'>|typing\.Literal\[([^\]]*)\])", message)
+    given = re.search(r"(?:Got value|Given value): (.*)", message)
+    if kinds and given and not given.group(1).startswith(("{", "Namespace")):
+        wanted = [literal or name for name, literal in kinds if name != "NoneType"]
+        return f"{key}: {given.group(1)} is not {' or '.join(dict.fromkeys(wanted))}"
+    lines = [line.strip(" -") for line in message.splitlines()]
+    noise = ("Subtypes:", "Given value", "Errors:", "Does not validate", "Expected a <class 'NoneType'>")
+    return " ".join(line for line in lines if line and not line.startswith(noise))[:400]
+
+
+def _suggestion(word: str, arguments: set[str], sections: set[str]) -> str:
+    *parents, last = word.split(".")
+    if parents and parents[0] not in sections and sections:
+        close = get_close_matches(parents[0], sections, n=1)
+        known = sorted(sections)
+    else:
+        close = get_close_matches(last, arguments, n=1)
+        known = []
+    if close:
+        return f"; did you mean {close[0]}?"
+    return f"; known are {', '.join(known)}" if known else ""

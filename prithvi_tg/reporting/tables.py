@@ -1,0 +1,56 @@
+"""Tables and files of scores."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+from torch import Tensor
+
+
+def score_table(scores: dict[str, Tensor], class_names: Sequence[str], title: str) -> Table:
+    """A row per class and one of means, in per cent.
+
+    Args:
+        scores: What `prithvi_tg.tasks.metrics.segmentation_scores` gave.
+        class_names: One per class.
+        title: Title of the table.
+    """
+    columns = [name for name, values in scores.items() if values.ndim == 1]
+    table = Table(title=title, caption=f"aAcc {_percent(scores['aAcc'])}")
+    table.add_column("class")
+    for name in columns:
+        table.add_column(name, justify="right")
+    for index, class_name in enumerate(class_names):
+        table.add_row(class_name, *(_percent(scores[name][index]) for name in columns))
+    table.add_section()
+    table.add_row("mean", *(_percent(scores[f"m{name}"]) for name in columns))
+    return table
+
+
+def _percent(value: Tensor) -> str:
+    number = float(value)
+    return "-" if number != number else f"{100 * number:.2f}"
+
+
+def write_scores(
+    path: Path, scores: dict[str, Tensor], class_names: Sequence[str], confusion: Tensor, split: str
+) -> None:
+    """Write scores as JSON: overall, per class, and the counts they come from; NaN becomes null."""
+    record: dict[str, Any] = {"split": split, "overall": {}, "per_class": {name: {} for name in class_names}}
+    for name, values in scores.items():
+        if values.ndim == 0:
+            record["overall"][name] = _plain(values)
+        else:
+            for class_name, value in zip(class_names, values, strict=True):
+                record["per_class"][class_name][name] = _plain(value)
+    record["confusion_matrix"] = {"rows": "label", "columns": "prediction", "counts": confusion.tolist()}
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(record, indent=2) + "\n")
+    partial.replace(path)
+
+
+def _plain(value: Tensor) -> float | None:
+    number = float(value)
+    return None if number != number else number
