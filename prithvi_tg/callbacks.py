@@ -6,9 +6,11 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.trainer.states import TrainerFn
 from matplotlib.figure import Figure
 from rich.console import Console
 
+from .errors import ConfigError
 from .mapping.maps import Profile, write_map
 from .plotting import plot_sample
 from .reporting.tables import score_table, write_scores
@@ -37,6 +39,18 @@ class BestCheckpoint(ModelCheckpoint):
             filename="best", monitor=monitor, mode=mode, save_weights_only=True, enable_version_counter=False
         )
 
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save if this validation is the best.
+
+        Raises:
+            ConfigError: The validation did not log the metric to monitor.
+        """
+        logged = trainer.callback_metrics
+        if not trainer.sanity_checking and trainer.state.fn == TrainerFn.FITTING and self.monitor not in logged:
+            known = ", ".join(key for key in logged if key.startswith("val"))
+            raise ConfigError(f"monitor: {self.monitor!r} is not logged; validation logs {known}")
+        super().on_validation_end(trainer, pl_module)
+
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Make sure that there is a best checkpoint."""
         super().on_train_end(trainer, pl_module)
@@ -61,16 +75,28 @@ class PrintCheckpoints(Callback):
 
 
 class ScoreReport(Callback):
-    """After a test, print a table of scores and write ``metrics.json`` to the run's folder."""
+    """After a test or validation, print a table of scores and write ``metrics.json`` to the run's folder."""
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print and write the scores of the task's last test."""
+        """Report the test set."""
+        self._report(trainer, pl_module, getattr(_datamodule(trainer), "test_split", "test"))
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Report the validation set, but not each time while training."""
+        if trainer.state.fn != TrainerFn.FITTING:
+            self._report(trainer, pl_module, "val")
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Report the last validation of a training run."""
+        self._report(trainer, pl_module, "val")
+
+    @staticmethod
+    def _report(trainer: Trainer, pl_module: LightningModule, split: str) -> None:
         scores = getattr(pl_module, "scores", None)
         if scores is None or not trainer.is_global_zero:
             return
-        split = getattr(getattr(trainer, "datamodule", None), "test_split", "test")
         names = pl_module.class_names
-        Console().print(score_table(scores, names, f"scores on {split}, per cent"))
+        Console().print(score_table(scores, names, f"{split}, per cent"))
         if trainer.log_dir is not None:
             path = Path(trainer.log_dir) / "metrics.json"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -130,6 +156,10 @@ class MapWriter(Callback):
         image = batch["image"][0].cpu()
         sample = {"image": image, "prediction": shown, "valid": ~torch.from_numpy(masked).expand(image.shape)}
         return plot_sample(sample, self.spec)
+
+
+def _datamodule(trainer: Trainer) -> Any:
+    return getattr(trainer, "datamodule", None)
 
 
 def _relative(path: str | Path) -> Path:

@@ -1,5 +1,6 @@
 """PrithviCLI: LightningCLI with our task, data modules, checkpoints and error messages."""
 
+import logging
 import sys
 import warnings
 from pathlib import Path
@@ -188,6 +189,8 @@ class PrithviCLI(LightningCLI):
         ours = isinstance(self.model, PrithviSegmentationTask)
         if subcommand != "fit" and ours and kwargs.get("ckpt_path") not in _KEYWORDS:
             kwargs["ckpt_path"] = None  # already loaded
+        if subcommand in ("validate", "test"):
+            kwargs["verbose"] = not ours  # ScoreReport prints a table
         if subcommand == "predict":
             kwargs["return_predictions"] = False
         kwargs["weights_only"] = True
@@ -227,9 +230,19 @@ def _refuse_other_model(checkpoint: Checkpoint, task: PrithviSegmentationTask, d
 
 
 def _quiet_libraries() -> None:
-    # Advice that a user of this command cannot act on.
-    for message in (".*does not have many workers.*", ".*`weights_only` was not set.*", ".*sync_dist.*"):
-        warnings.filterwarnings("ignore", message)
+    """Silence advice that a user of this command cannot act on."""
+    for message in (
+        ".*args parameter is intended to run from within Python.*",
+        ".*deprecated in v4.*|.*JsonargparseDeprecationWarning.*",
+        ".*does not have many workers.*",
+        ".*isinstance.treespec, LeafSpec.*",
+        ".*sync_dist.*",
+        ".*could not find the monitored key.*",  # BestCheckpoint tells what is wrong, where it is
+        ".*smaller than the logging interval.*",
+    ):
+        warnings.filterwarnings("ignore", f"(?s)\\s*{message}")
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
+        logging.getLogger(name).addFilter(lambda record: "Tip:" not in record.getMessage())
 
 
 def _known_classes() -> list[type]:

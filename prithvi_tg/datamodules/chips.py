@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.data import ConcatDataset
 from torchgeo.datamodules import NonGeoDataModule
 
 from ..augmentations import ChipAugmentation
@@ -27,6 +28,7 @@ class ChipDataModule(NonGeoDataModule):
         crop_size: Side of the random crop for training, in pixels; ``None`` for whole chips.
         flips_and_turns: Also flip and turn training crops at random.
         augmentations: Further Kornia augmentations of normalised training crops.
+        crops_per_chip: Random crops of each chip in an epoch.
         test_split: The split that ``test`` runs on.
         **kwargs: Arguments of the data set: ``splits``, ``bands``, ``mean``, ``std``, ``legacy_nodata``.
 
@@ -43,10 +45,12 @@ class ChipDataModule(NonGeoDataModule):
         crop_size: int | None = 224,
         flips_and_turns: bool = True,
         augmentations: Sequence[nn.Module] = (),
+        crops_per_chip: int = 1,
         test_split: str = "test",
         **kwargs: Any,
     ) -> None:
         super().__init__(dataset_class, batch_size, num_workers, root=root, **kwargs)
+        self.crops_per_chip = crops_per_chip
         self.test_split = test_split
         self.val_batch_size = self.test_batch_size = 1
         self.spec: DataSpec = dataset_class.data_spec(
@@ -68,9 +72,19 @@ class ChipDataModule(NonGeoDataModule):
         return len(self.spec.class_names)
 
     def setup(self, stage: str) -> None:
-        """Open the splits that a stage needs; see `ChipDataset` for what can be wrong with them."""
+        """Open the splits that a stage needs; see `ChipDataset` for what can be wrong with them.
+
+        Raises:
+            ConfigError: The training set is smaller than a batch.
+        """
         if stage == "fit":
-            self.train_dataset = self.dataset_class(split="train", **self.kwargs)  # type: ignore[call-arg]
+            chips = self.dataset_class(split="train", **self.kwargs)  # type: ignore[call-arg]
+            self.train_dataset = ConcatDataset([chips] * self.crops_per_chip)
+            if len(self.train_dataset) < self.batch_size:
+                raise ConfigError(
+                    f"batch_size: {self.batch_size} is more than the {len(self.train_dataset)} crops of an "
+                    "epoch, and partial batches are dropped; lower it or raise crops_per_chip"
+                )
         if stage in ("fit", "validate"):
             self.val_dataset = self.dataset_class(split="val", **self.kwargs)  # type: ignore[call-arg]
         if stage == "test":
@@ -87,6 +101,7 @@ class Sen1Floods11DataModule(ChipDataModule):
         crop_size: Side of the random crop for training, in pixels.
         flips_and_turns: Flip and turn training crops at random.
         augmentations: Further Kornia augmentations of normalised training crops.
+        crops_per_chip: Random crops of each chip in an epoch.
         test_split: ``test``, or ``bolivia`` for the event that no other split has.
         splits: A CSV file with columns ``chip`` and ``split`` to use instead of the published lists.
         bands: Bands to use, by name.
@@ -103,6 +118,7 @@ class Sen1Floods11DataModule(ChipDataModule):
         crop_size: int | None = 224,
         flips_and_turns: bool = True,
         augmentations: Sequence[nn.Module] = (),
+        crops_per_chip: int = 1,
         test_split: str = "test",
         splits: str | Path | None = None,
         bands: Sequence[str] = PRITHVI_BANDS,
@@ -118,6 +134,7 @@ class Sen1Floods11DataModule(ChipDataModule):
             crop_size,
             flips_and_turns,
             augmentations,
+            crops_per_chip,
             test_split,
             splits=splits,
             bands=bands,

@@ -33,12 +33,15 @@ _DEGREES_PER_PIXEL = 8.983152841195215e-05  # 10 m at the equator, as in Sen1Flo
 
 
 def random_field(rng: np.random.Generator, height: int, width: int, roughness: float) -> Array:
-    """A random surface (H, W) with a power-law spectrum, mean 0 and deviation 1; rougher towards 1."""
+    """A random surface (H, W) with a power-law spectrum, mean 0 and deviation 1.
+
+    Its roughness goes from 0, rolling hills, to 1, texture at every scale.
+    """
     rows = np.fft.fftfreq(height)[:, None]
     columns = np.fft.rfftfreq(width)[None, :]
     frequency = np.hypot(rows, columns)
     frequency[0, 0] = np.inf
-    spectrum = np.fft.rfft2(rng.standard_normal((height, width))) * frequency ** -(4 - 2 * roughness)
+    spectrum = np.fft.rfft2(rng.standard_normal((height, width))) * frequency ** (1.6 * roughness - 2.6)
     field = np.fft.irfft2(spectrum, s=(height, width))
     return (field - field.mean()) / field.std()
 
@@ -58,25 +61,25 @@ def flood_scene(
         thick cloud and outside the swath.
     """
     fine = (2 * height, 2 * width)  # pixels of the sensor mix four of these
-    elevation = random_field(rng, *fine, roughness=0.6)
+    elevation = random_field(rng, *fine, roughness=0.4)
     level = np.quantile(elevation, rng.uniform(0.15, 0.5))
     water = elevation < level
-    cover = random_field(rng, *fine, roughness=0.9) + 0.4 * elevation
+    cover = random_field(rng, *fine, roughness=0.6) + 0.4 * elevation
     land = np.digitize(cover, np.quantile(cover, (0.35, 0.7, 0.93)))
     turbid = _sigmoid(2 * random_field(rng, *fine, roughness=0.4) + rng.normal())
     spectra = np.array([_SIGNATURES[name] for name in _LAND])
     surface = np.moveaxis(spectra[land], -1, 0)
     clear, muddy = (np.array(_SIGNATURES[f"{kind} water"])[:, None, None] for kind in ("clear", "turbid"))
     surface = np.where(water, (1 - turbid) * clear + turbid * muddy, surface)
-    emergent = water & (random_field(rng, *fine, roughness=0.9) > 1.3)  # plants that stand in the water
+    emergent = water & (random_field(rng, *fine, roughness=0.7) > 1.3)  # plants that stand in the water
     surface = np.where(emergent, 0.65 * surface + 0.35 * spectra[1][:, None, None], surface)
-    surface = surface * np.exp(0.10 * random_field(rng, *fine, roughness=1.0))
+    surface = surface * np.exp(0.10 * random_field(rng, *fine, roughness=0.9))
     image = surface.reshape(13, height, 2, width, 2).mean(axis=(2, 4))
     fraction = water.reshape(height, 2, width, 2).mean(axis=(1, 3))
 
-    clouds = random_field(rng, height, width, roughness=0.5)
-    opacity = _sigmoid(6 * (clouds - rng.uniform(1.2, 2.5)))
-    shadow = 1 - 0.55 * np.roll(opacity, (height // 12, width // 16), axis=(0, 1))
+    clouds = random_field(rng, height, width, roughness=0.35)
+    opacity = _sigmoid(6 * (clouds - rng.uniform(1.4, 2.8)))
+    shadow = 1 - 0.4 * np.roll(opacity, (height // 12, width // 16), axis=(0, 1))
     image = (1 - opacity) * image * shadow + opacity * _CLOUD[:, None, None]
     image = image * rng.uniform(0.9, 1.1) + 0.003 * rng.standard_normal(image.shape)
 

@@ -122,7 +122,7 @@ class PrithviViT(nn.Module):
         self.patch_embed = PatchEmbed(variant.num_bands, variant.width, variant.patch_size)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, variant.width))
         norm_layer: Any = partial(nn.LayerNorm, eps=1e-5)
-        rates = torch.linspace(0, drop_path, variant.depth).tolist()
+        rates = [drop_path * block / max(1, variant.depth - 1) for block in range(variant.depth)]
         self.blocks = nn.ModuleList(
             Block(variant.width, variant.num_heads, qkv_bias=True, norm_layer=norm_layer, drop_path=rate)
             for rate in rates

@@ -1,10 +1,11 @@
-"""Losses of hls-foundation-os, exactly, and two more from segmentation_models_pytorch.
+"""Losses of hls-foundation-os, exactly, and two more from libraries.
 
 All take logits (B, K, H, W) in any precision, compute in float32, and ignore pixels labelled 255.
 """
 
 from collections.abc import Sequence
 
+import kornia.losses
 import segmentation_models_pytorch as smp
 import torch
 import torch.nn.functional as F
@@ -68,17 +69,48 @@ class DiceLoss(nn.Module):
         return (1 - dice).mean()
 
 
-class LabelledPixels(nn.Module):
-    """A library's loss, guarded: a batch without a labelled pixel gives 0 instead of NaN."""
+class FocalLoss(nn.Module):
+    """Focal loss over softmax probabilities (Lin et al. 2017, arXiv:1708.02002), mean over labelled pixels.
 
-    def __init__(self, loss: nn.Module) -> None:
+    With ``gamma = 0`` it is `PixelCrossEntropy`.
+
+    Args:
+        gamma: How much easy pixels count less.
+        class_weights: One factor per class.
+    """
+
+    def __init__(self, gamma: float = 2.0, class_weights: Sequence[float] | None = None) -> None:
         super().__init__()
-        self.loss = loss
+        self.gamma = gamma
+        weight = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
+        self.register_buffer("weight", weight, persistent=False)
+        self.weight: Tensor | None
+
+    def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
+        """Logits (B, K, H, W) and labels (B, H, W) -> scalar."""
+        loss = kornia.losses.focal_loss(
+            logits.float(),
+            mask,
+            alpha=None,
+            gamma=self.gamma,
+            weight=self.weight,
+            reduction="sum",
+            ignore_index=IGNORE_INDEX,
+        )
+        return loss / (mask != IGNORE_INDEX).sum().clamp(min=1)
+
+
+class LovaszLoss(nn.Module):
+    """Lovasz softmax loss over the labelled pixels of a batch (Berman et al. 2018, arXiv:1705.08790)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loss = smp.losses.LovaszLoss("multiclass", ignore_index=IGNORE_INDEX)
 
     def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
         """Logits (B, K, H, W) and labels (B, H, W) -> scalar."""
         if not (mask != IGNORE_INDEX).any():
-            return logits.float().sum() * 0
+            return logits.float().sum() * 0  # the library gives no scalar for no pixel
         return self.loss(logits.float(), mask)
 
 
@@ -95,9 +127,7 @@ def create_loss(name: str, class_weights: Sequence[float] | None = None) -> nn.M
     if name in ("dice", "dice_legacy"):
         return DiceLoss(legacy=name == "dice_legacy")
     if name == "focal":
-        weights = None if class_weights is None else list(class_weights)
-        focal = smp.losses.FocalLoss("multiclass", ignore_index=IGNORE_INDEX, class_weights=weights)
-        return LabelledPixels(focal)
+        return FocalLoss(class_weights=class_weights)
     if name == "lovasz":
-        return LabelledPixels(smp.losses.LovaszLoss("multiclass", ignore_index=IGNORE_INDEX))
+        return LovaszLoss()
     raise ConfigError(f"loss: {name!r} is unknown; known are {', '.join(LOSSES)}")

@@ -1,0 +1,116 @@
+"""Floods on two real chips: fine-tune, test, map, and recompute the score from the map.
+
+Run from the top of the repository, with PRITHVI_TG_REAL_DATA set to a folder that holds ``sen1floods11/v1.1``:
+
+    python experiments/real_floods/run.py
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import rasterio
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from prithvi_tg import Sen1Floods11
+from prithvi_tg.plotting import add_legend, draw_classes, panels, true_color
+
+HERE = Path(__file__).parent
+WORK = HERE / "work"
+
+
+def water_iou(prediction: NDArray[np.integer], label: NDArray[np.integer]) -> float:
+    """Intersection over union of water on labelled pixels."""
+    labelled = (label >= 0) & (label != 255)
+    hit = (prediction == 1) & (label == 1) & labelled
+    either = ((prediction == 1) | (label == 1)) & labelled
+    return hit.sum() / either.sum()
+
+
+def linear_classifier(train: dict, test: dict) -> float:
+    """Water IoU of a logistic regression on the six bands of single pixels."""
+    x, y = (train["image"][0].flatten(1).T, train["mask"].flatten())
+    mean, std = x.mean(0), x.std(0)
+    keep = y != 255
+    x, y = ((x - mean) / std)[keep], y[keep].float()
+    weight = torch.zeros(x.shape[1] + 1, requires_grad=True)
+    optimizer = torch.optim.LBFGS([weight], max_iter=200, line_search_fn="strong_wolfe")
+
+    def loss() -> torch.Tensor:
+        optimizer.zero_grad()
+        value = torch.nn.functional.binary_cross_entropy_with_logits(x @ weight[1:] + weight[0], y)
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    pixels = (test["image"][0].flatten(1).T - mean) / std
+    prediction = (pixels @ weight[1:] + weight[0] > 0).long().reshape(test["mask"].shape)
+    return water_iou(prediction.detach().numpy(), test["mask"].numpy())
+
+
+def prithvi_tg(*arguments: str) -> float:
+    """Run the command and return its seconds."""
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "prithvi_tg", *arguments], check=True)
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    """Run everything and write results.json and maps.png."""
+    root = Path(os.environ["PRITHVI_TG_REAL_DATA"]) / "sen1floods11"
+    shutil.rmtree(WORK, ignore_errors=True)
+    common = (
+        "--config", str(HERE / "config.yaml"), "--data.root", str(root), "--trainer.default_root_dir", str(WORK),
+    )  # fmt: skip
+    checkpoint = str(WORK / "version_0" / "checkpoints" / "last.ckpt")
+    fit_seconds = prithvi_tg("fit", *common)
+    prithvi_tg("test", *common, "--ckpt_path", checkpoint)
+    test_iou = json.loads((WORK / "version_1" / "metrics.json").read_text())["per_class"]["Water"]["IoU"]
+
+    scene = root / Sen1Floods11.folder / "S2Hand" / "India_900498_S2Hand.tif"
+    prithvi_tg("predict", "--ckpt_path", checkpoint, str(scene), "--output", str(WORK / "maps"))
+    with rasterio.open(WORK / "maps" / "India_900498_S2Hand_pred.tif") as file:
+        classes = file.read(1)
+    with rasterio.open(root / Sen1Floods11.folder / "LabelHand" / "India_900498_LabelHand.tif") as file:
+        label = file.read(1)
+    map_iou = water_iou(classes, label)
+
+    train, test = (Sen1Floods11(root, split, HERE / "splits.csv") for split in ("train", "test"))
+    results = {
+        "water IoU printed by test": test_iou,
+        "water IoU recomputed from the map with numpy": float(map_iou),
+        "water IoU of a per-pixel linear classifier": float(linear_classifier(train[0], test[0])),
+        "seconds of fit": round(fit_seconds, 1),
+        "threads": torch.get_num_threads(),
+    }
+    (HERE / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    print(json.dumps(results, indent=2))
+    draw(test, classes).savefig(HERE / "maps.png", dpi=80)
+    if abs(test_iou - map_iou) > 1e-9:
+        raise SystemExit("the map and the test disagree")
+
+
+def draw(dataset: Sen1Floods11, classes: NDArray[np.uint8]) -> Figure:
+    """The test chip, its label, the map, and where they differ."""
+    sample = dataset[0]
+    label = sample["mask"].numpy()
+    figure, axes = panels(4)
+    axes[0].imshow(true_color(sample["image"][0].numpy(), dataset.spec, sample["valid"][0].numpy()))
+    draw_classes(axes[1], label, dataset.spec)
+    draw_classes(axes[2], classes, dataset.spec)
+    axes[3].imshow((label != 255) & (label != classes), cmap="Reds", interpolation="nearest")
+    for axis, title in zip(axes, ("India_900498", "label", "map", "differences"), strict=True):
+        axis.set_title(title)
+    add_legend(figure, dataset.spec)
+    return figure
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""Fixtures: golden numbers, a tiny synthetic data set, a tiny task, the command line."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from prithvi_tg import PrithviSegmentationTask, PrithviSegmenter, create_encoder, load_weights
+from prithvi_tg.datasets.synthetic import write_sen1floods11
+from prithvi_tg.models import ConvTransposeNeck, FCNHead
+from prithvi_tg.spec import DataSpec
+
+GOLDEN = Path(__file__).parent / "golden"
+TINY = {"width": 32, "depth": 2, "num_heads": 2}
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _two_threads():
+    torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder of real imagery."""
+    if not os.environ.get("PRITHVI_TG_REAL_DATA"):
+        pytest.skip("PRITHVI_TG_REAL_DATA is not set: no real imagery here")
+    return Path(os.environ["PRITHVI_TG_REAL_DATA"])
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    return GOLDEN
+
+
+def golden_input(arrays: Any, key: str) -> torch.Tensor:
+    """Golden inputs are (B, band, frame, H, W) int8; ours are (B, T, C, H, W)."""
+    image = arrays[key].astype(np.float32) * arrays["input_scale"]
+    return torch.from_numpy(image).transpose(1, 2)
+
+
+@pytest.fixture
+def golden_segmenter() -> Callable[[str], PrithviSegmenter]:
+    """The shrunken models that the golden numbers were computed with."""
+
+    def build(name: str) -> PrithviSegmenter:
+        frames, classes = {"burn_scars_64": (1, 2), "crop_64": (3, 13)}[name]
+        encoder = create_encoder("nano", width=64, depth=2, num_heads=4)
+        channels = 64 * frames
+        heads = [FCNHead(channels, classes, 16, convs) for convs in (1, 2)]
+        model = PrithviSegmenter(encoder, ConvTransposeNeck(channels), *heads)
+        load_weights(model, GOLDEN / "models" / f"{name}.pth")
+        return model.eval()
+
+    return build
+
+
+@pytest.fixture
+def burn_spec() -> DataSpec:
+    """Burn scars: bands, statistics and classes of the golden inference."""
+    return DataSpec(
+        bands=("BLUE", "GREEN", "RED", "NIR_NARROW", "SWIR_1", "SWIR_2"),
+        mean=(
+            0.033349706741586264,
+            0.05701185520536176,
+            0.05889748132001316,
+            0.2323245113436119,
+            0.1972854853760658,
+            0.11944914225186566,
+        ),
+        std=(
+            0.02269135568823774,
+            0.026807560223070237,
+            0.04004109844362779,
+            0.07791732423672691,
+            0.08708738838140137,
+            0.07241979477437814,
+        ),
+        class_names=("Unburnt land", "Burn scar"),
+    )
+
+
+@pytest.fixture(scope="session")
+def flood_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six small synthetic chips, splits.csv and a scene of 100 x 90; read only."""
+    return write_sen1floods11(
+        tmp_path_factory.mktemp("floods") / "data", chips=6, size=64, scene_size=(100, 90), seed=1
+    )
+
+
+@pytest.fixture
+def tiny_task() -> PrithviSegmentationTask:
+    torch.manual_seed(0)
+    return PrithviSegmentationTask(
+        encoder="nano", encoder_args=TINY, head_channels=8, num_classes=2, window=32, warmup_steps=1
+    )
+
+
+TINY_CONFIG = """\
+seed_everything: 0
+model:
+  class_path: PrithviSegmentationTask
+  init_args:
+    encoder: nano
+    encoder_args: {{width: 32, depth: 2, num_heads: 2}}
+    head_channels: 8
+    lr: 1.0e-3
+    warmup_steps: 1
+    window: 32
+data:
+  class_path: Sen1Floods11DataModule
+  init_args:
+    root: {root}
+    splits: {root}/splits.csv
+    batch_size: 2
+    crop_size: 32
+trainer:
+  default_root_dir: {runs}
+  max_epochs: 1
+  accelerator: cpu
+  enable_progress_bar: false
+  enable_model_summary: false
+"""
+
+
+@pytest.fixture
+def config(flood_root: Path, tmp_path: Path) -> Path:
+    """A configuration that trains a tiny model on the synthetic chips."""
+    path = tmp_path / "config.yaml"
+    path.write_text(TINY_CONFIG.format(root=flood_root, runs=tmp_path / "runs"))
+    return path
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run ``prithvi-tg`` in this process: exit code, standard output, standard error."""
+    from prithvi_tg.__main__ import main
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run

@@ -1,0 +1,76 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from conftest import golden_input
+
+from prithvi_tg import PrithviSegmenter, create_encoder
+from prithvi_tg.models import ConvTransposeNeck, FCNHead, GeospatialNeck
+
+NAMES = ["burn_scars_64", "crop_64"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_neck_and_heads_equal_the_golden_ones(golden, golden_segmenter, name):
+    arrays = np.load(golden / "models" / f"{name}.npz")
+    model = golden_segmenter(name)
+    image = golden_input(arrays, "input_q")
+    with torch.inference_mode():
+        features = model.forward_features(image)
+        logits, auxiliary = model.forward_both(image)
+    np.testing.assert_allclose(features[..., ::5, ::5], arrays["neck_sub"], atol=5e-5)
+    np.testing.assert_allclose(features.mean((2, 3)), arrays["neck_channel_mean"], atol=5e-5)
+    np.testing.assert_allclose(features.std((2, 3)), arrays["neck_channel_std"], atol=5e-5)
+    np.testing.assert_allclose(logits, arrays["decode_logits"], atol=5e-5)
+    np.testing.assert_allclose(auxiliary[..., ::3, ::3], arrays["aux_logits_sub"], atol=5e-5)
+
+
+@pytest.mark.parametrize(
+    ("keys", "overrides", "frames", "classes"),
+    [
+        ("burn_scars", {}, 1, 2),
+        ("sen1floods11", {}, 1, 2),
+        ("crop", {"depth": 6, "num_heads": 8}, 3, 13),
+    ],
+)
+def test_full_size_models_have_every_published_key_and_shape(golden, keys, overrides, frames, classes):
+    published = json.loads((golden / f"keys_{keys}.json").read_text())
+    with torch.device("meta"):
+        encoder = create_encoder("prithvi_eo_v1_100m", **overrides)
+        channels = 768 * frames
+        heads = [FCNHead(channels, classes, num_convs=convs) for convs in (1, 2)]
+        model = PrithviSegmenter(encoder, ConvTransposeNeck(channels), *heads)
+    ours = {key.replace("encoder.", "backbone.", 1): list(value.shape) for key, value in model.state_dict().items()}
+    theirs = {key: entry["shape"] for key, entry in published.items()}
+    assert theirs.pop("backbone.pos_embed") == [1, 1 + frames * 14 * 14, 768]  # we compute ours
+    assert ours == theirs
+
+
+def test_logits_come_back_at_image_size_for_any_patch():
+    encoder = create_encoder("nano", width=32, depth=1, num_heads=2, patch_size=14)
+    model = PrithviSegmenter(encoder, ConvTransposeNeck(32), FCNHead(32, 3, 8)).eval()
+    assert model(torch.zeros(2, 1, 6, 28, 42)).shape == (2, 3, 28, 42)
+
+
+def test_geospatial_neck_has_the_published_names_and_16_times_the_resolution():
+    neck = GeospatialNeck(64, first_channels=32, convs_per_block=2, dropout=0.5)
+    names = set(neck.state_dict())
+    assert {"layers.0.0.weight", "layers.0.1.0.weight", "layers.0.2.1.running_mean", "layers.3.1.0.bias"} <= names
+    assert neck(torch.zeros(1, 1 + 6, 64), (1, 2, 3)).shape == (1, 4, 32, 48)
+
+
+def test_a_frozen_encoder_is_neither_trained_nor_switched_to_training():
+    encoder = create_encoder("nano", width=32, depth=1, num_heads=2, drop_path=0.5)
+    model = PrithviSegmenter(encoder, ConvTransposeNeck(32), FCNHead(32, 2, 8), freeze_encoder=True).train()
+    model(torch.randn(2, 6, 16, 16)).sum().backward()
+    assert all(parameter.grad is None for parameter in model.encoder.parameters())
+    assert all(parameter.grad is not None for parameter in model.neck.parameters())
+    assert not model.encoder.training
+    assert model.decode_head.training
+
+
+def test_an_auxiliary_head_is_not_needed():
+    encoder = create_encoder("nano", width=32, depth=1, num_heads=2)
+    model = PrithviSegmenter(encoder, ConvTransposeNeck(32), FCNHead(32, 2, 8))
+    assert model.forward_both(torch.randn(2, 6, 16, 16))[1] is None

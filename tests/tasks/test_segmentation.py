@@ -1,0 +1,214 @@
+import numpy as np
+import pytest
+import torch
+from conftest import TINY, golden_input
+from lightning.pytorch import Trainer
+
+from prithvi_tg import PrithviSegmentationTask, Sen1Floods11DataModule, load_task, load_weights
+from prithvi_tg.callbacks import BestCheckpoint, LastCheckpoint
+from prithvi_tg.compat import SemanticSegmentationTask
+from prithvi_tg.errors import CheckpointError, ConfigError
+
+
+@pytest.fixture
+def golden_task(golden):
+    """The task in which the golden training step was computed: burn scars without dropout."""
+    task = PrithviSegmentationTask(
+        encoder="nano",
+        encoder_args={"width": 64, "depth": 2, "num_heads": 4},
+        head_channels=16,
+        loss="dice_legacy",
+        num_classes=2,
+    )
+    load_weights(task.model, golden / "models" / "burn_scars_64.pth")
+    for module in task.modules():
+        if isinstance(module, torch.nn.Dropout2d):
+            module.p = 0
+    return task.train()
+
+
+@pytest.fixture
+def golden_batch(golden):
+    arrays = np.load(golden / "losses" / "train_burn_scars_64.npz")
+    mask = torch.from_numpy(arrays["labels"][:, 0].astype(np.int64))
+    mask[mask == -1] = 255
+    return arrays, {"image": golden_input(arrays, "input_q"), "mask": mask}
+
+
+def key_of(name):
+    return name.replace("backbone.", "encoder.", 1)
+
+
+def test_a_training_step_equals_the_golden_one(golden_task, golden_batch):
+    arrays, batch = golden_batch
+    model = golden_task.model
+    logits, auxiliary = model.forward_both(batch["image"])
+    decode_loss, auxiliary_loss = (golden_task.criterion(x, batch["mask"]) for x in (logits, auxiliary))
+    assert decode_loss.item() == pytest.approx(float(arrays["out.decode.loss_dice"]), abs=1e-5)
+    assert auxiliary_loss.item() == pytest.approx(float(arrays["out.aux.loss_dice"]), abs=1e-5)
+    (decode_loss + auxiliary_loss).backward()
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+    compared = 0
+    for name in arrays:
+        kind, _, key = name.partition(".")
+        if kind == "grad":
+            ours, theirs = gradients[key_of(key)].numpy(), arrays[name]
+            np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4 * np.abs(theirs).max(), err_msg=key)
+            compared += 1
+        elif kind == "gradnorm" and arrays[name] >= 0:
+            assert gradients[key_of(key)].norm().item() == pytest.approx(float(arrays[name]), rel=1e-4), key
+        elif kind == "after":
+            np.testing.assert_allclose(model.state_dict()[key], arrays[name], rtol=1e-5, atol=1e-6, err_msg=key)
+    assert compared == 38
+
+
+def test_the_task_adds_both_losses(golden_task, golden_batch):
+    arrays, batch = golden_batch
+    loss = golden_task.training_step(batch, 0)
+    assert loss.item() == pytest.approx(float(arrays["loss_total"]), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "optimizer"),
+    [
+        ("traj_sgd", lambda parameters: torch.optim.SGD(parameters, lr=0.02, momentum=0.9)),
+        ("traj_cfgopt", lambda parameters: torch.optim.Adam(parameters, lr=1e-4)),
+    ],
+)
+def test_six_training_steps_follow_the_golden_trajectory(golden_task, golden_batch, name, optimizer):
+    # In double precision: rounding in single precision, which varies with the number of threads, can put one
+    # unit on the other side of its ReLU, and then six steps of SGD lead elsewhere by 9e-3.
+    arrays, batch = golden_batch
+    batch["image"] = batch["image"].double()
+    stepper = optimizer(golden_task.double().model.parameters())
+    losses = []
+    for _ in range(6):
+        stepper.zero_grad()
+        loss = golden_task.training_step(batch, 0)
+        loss.backward()
+        stepper.step()
+        losses.append(loss.item())
+    np.testing.assert_allclose(losses, arrays[f"{name}.loss"], atol=1e-5)
+    with torch.inference_mode():
+        logits = golden_task.eval()(batch["image"])
+    np.testing.assert_allclose(logits[..., ::5, ::5], arrays[f"{name}_final_eval_logits_sub"], atol=2e-4)
+
+
+def trainer(folder, **arguments):
+    defaults = {"max_epochs": 1, "log_every_n_steps": 1}
+    return Trainer(
+        accelerator="cpu",
+        default_root_dir=folder,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **(defaults | arguments),
+    )
+
+
+def flood_data(root, **arguments):
+    return Sen1Floods11DataModule(
+        root, batch_size=2, crop_size=32, splits=root / "splits.csv", **arguments
+    )
+
+
+def callbacks(task, folder):
+    found = [BestCheckpoint(task.monitor, task.mode), LastCheckpoint()]
+    for callback in found:
+        callback.dirpath = str(folder)
+    return found
+
+
+def test_a_checkpoint_describes_itself(tiny_task, flood_root, tmp_path):
+    data = flood_data(flood_root)
+    trainer(tmp_path, callbacks=callbacks(tiny_task, tmp_path)).fit(tiny_task, data)
+    for name in ("best.ckpt", "last.ckpt"):
+        task = load_task(tmp_path / name)
+        assert task.data_spec == data.spec
+        assert task.class_names == ["No water", "Water"]
+        assert task.hparams["window"] == 32
+        image = torch.randn(1, 1, 6, 40, 50)
+        torch.testing.assert_close(task.forward_windows(image), tiny_task.eval().forward_windows(image))
+    assert "optimizer_states" not in torch.load(tmp_path / "best.ckpt", weights_only=True)
+    assert "optimizer_states" in torch.load(tmp_path / "last.ckpt", weights_only=True)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"max_steps": 1, "max_epochs": -1}, {"limit_val_batches": 0}, {"check_val_every_n_epoch": 9}]
+)
+def test_last_and_best_exist_however_short_a_run_is(tiny_task, flood_root, tmp_path, arguments):
+    data = flood_data(flood_root, crops_per_chip=3)
+    run = trainer(tmp_path, callbacks=callbacks(tiny_task, tmp_path), num_sanity_val_steps=0, **arguments)
+    run.fit(tiny_task, data)
+    assert sorted(path.name for path in tmp_path.glob("*.ckpt")) == ["best.ckpt", "last.ckpt"]
+
+
+def test_an_unknown_monitor_is_an_error_that_lists_what_is_logged(tiny_task, flood_root, tmp_path):
+    best = BestCheckpoint("val_mIou", "max")
+    best.dirpath = str(tmp_path)
+    with pytest.raises(ConfigError, match=r"monitor: 'val_mIou' is not logged; validation logs .*val_mIoU"):
+        trainer(tmp_path, callbacks=[best]).fit(tiny_task, flood_data(flood_root))
+
+
+@pytest.mark.parametrize(("monitor", "mode"), [("val_mIoU", "max"), ("val_loss", "min")])
+def test_the_mode_follows_from_the_metric(monitor, mode):
+    task = PrithviSegmentationTask(encoder="nano", encoder_args=TINY, num_classes=2, monitor=monitor)
+    assert task.mode == mode
+
+
+@pytest.mark.parametrize(
+    ("method", "body"),
+    [
+        ("configure_losses", lambda task: setattr(task, "criterion", torch.nn.CrossEntropyLoss(ignore_index=255))),
+        ("create_optimizer", lambda task: torch.optim.SGD(task.parameters(), lr=0.1)),
+        ("create_schedule", lambda task, optimizer, steps: torch.optim.lr_scheduler.StepLR(optimizer, 1)),
+    ],
+)
+def test_overriding_one_method_changes_one_thing(flood_root, tmp_path, method, body):
+    called = []
+
+    def recorded(*arguments):
+        called.append(method)
+        return body(*arguments)
+
+    subclass = type("Mine", (PrithviSegmentationTask,), {method: recorded})
+    task = subclass(encoder="nano", encoder_args=TINY, head_channels=8, num_classes=2, window=32, warmup_steps=1)
+    assert isinstance(task, SemanticSegmentationTask)
+    trainer(tmp_path, fast_dev_run=True).fit(task, flood_data(flood_root))
+    assert called == [method]
+
+
+def test_test_scores_count_every_labelled_pixel_once(tiny_task, flood_root, tmp_path):
+    data = flood_data(flood_root)
+    trainer(tmp_path).test(tiny_task, data, verbose=False)
+    labelled = sum(int((sample["mask"] != 255).sum()) for sample in data.test_dataset)
+    assert int(tiny_task.confusion.sum()) == labelled
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "num_classes: the data module does not tell"),
+        ({"num_classes": 2, "window": 100}, "window: 100 is not a multiple of the patch, 16"),
+        ({"num_classes": 2, "class_weights": [1.0]}, "class_weights: 1 weights for 2 classes"),
+    ],
+)
+def test_settings_that_cannot_be_name_their_key(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        PrithviSegmentationTask(encoder="nano", encoder_args=TINY, **arguments)
+
+
+def test_data_with_other_classes_are_refused(flood_root, tmp_path):
+    task = PrithviSegmentationTask(encoder="nano", encoder_args=TINY, num_classes=3, window=32)
+    with pytest.raises(ConfigError, match=r"num_classes: the model has 3, the data 2 \(No water, Water\)"):
+        trainer(tmp_path).fit(task, flood_data(flood_root))
+
+
+def test_a_task_of_another_package_is_not_imported_from_a_checkpoint(tiny_task, tmp_path):
+    state = {"state_dict": tiny_task.state_dict(), "hyper_parameters": dict(tiny_task.hparams)}
+    torch.save(state | {"task_class": "torch.nn.Linear"}, tmp_path / "other.ckpt")
+    with pytest.raises(CheckpointError, match=r"names torch.nn.Linear as its task"):
+        load_task(tmp_path / "other.ckpt")
+    torch.save(state | {"task_class": "no.such.Task"}, tmp_path / "gone.ckpt")
+    with pytest.raises(CheckpointError, match=r"no.such.Task, which cannot be imported"):
+        load_task(tmp_path / "gone.ckpt")
