@@ -1,0 +1,200 @@
+import pickle
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from prithvi_tg import PrithviSegmenter, create_encoder, load_weights
+from prithvi_tg.checkpoints import read_checkpoint
+from prithvi_tg.errors import CheckpointError
+from prithvi_tg.models import ConvTransposeNeck, FCNHead
+from prithvi_tg.models.vit import position_table
+
+SIZE = {"width": 32, "depth": 2, "num_heads": 2}
+
+
+def make_encoder(**overrides):
+    return create_encoder("nano", **(SIZE | overrides))
+
+
+def make_segmenter():
+    heads = [FCNHead(32, 2, 8, convs) for convs in (1, 2)]
+    return PrithviSegmenter(make_encoder(), ConvTransposeNeck(32), *heads)
+
+
+def encoder_tensors(prefix="", grid=(3, 2, 2)):
+    state = make_encoder().state_dict()
+    return {prefix + key: value for key, value in state.items()} | {
+        f"{prefix}pos_embed": position_table(32, *grid).unsqueeze(0)
+    }
+
+
+def assert_same(model, tensors, prefix=""):
+    for key, value in model.state_dict().items():
+        torch.testing.assert_close(value, tensors[prefix + key])
+
+
+class Touch:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (Path.touch, (self.path,))
+
+
+def test_flat_pretrained_weights_load(tmp_path):
+    tensors = encoder_tensors() | {"mask_token": torch.zeros(1), "decoder_blocks.0.norm1.weight": torch.zeros(2)}
+    torch.save(tensors, tmp_path / "Prithvi_100M.pt")
+    encoder = make_encoder()
+    report = load_weights(encoder, tmp_path / "Prithvi_100M.pt")
+    assert_same(encoder, tensors)
+    assert report.missing == []
+    assert report.recomputed == ["encoder.pos_embed"]
+    assert report.unexpected == ["mask_token", "decoder_blocks.0.norm1.weight"]
+
+
+@pytest.mark.parametrize("prefix", ["encoder.", "backbone.", "model.encoder.", "module.encoder.", "module.", "model.module."])
+@pytest.mark.parametrize("wrapper", [None, "state_dict", "model"])
+def test_every_published_prefix_and_wrapper_is_understood(tmp_path, prefix, wrapper):
+    tensors = encoder_tensors(prefix) | {"decoder.mask_token": torch.zeros(1)}
+    torch.save({wrapper: tensors} if wrapper else tensors, tmp_path / "weights.pt")
+    encoder = make_encoder()
+    report = load_weights(encoder, tmp_path / "weights.pt")
+    assert_same(encoder, tensors, prefix)
+    assert report.unexpected == ["decoder.mask_token"]
+
+
+def test_safetensors_load(tmp_path):
+    tensors = make_segmenter().state_dict()
+    save_file(tensors, tmp_path / "weights.safetensors", metadata={"format": "pt"})
+    model = make_segmenter()
+    load_weights(model, tmp_path / "weights.safetensors")
+    assert_same(model, tensors)
+
+
+@pytest.mark.parametrize("name", ["burn_scars_64", "crop_64"])
+def test_mmseg_checkpoints_load_whole(golden, golden_segmenter, name):
+    model = golden_segmenter(name)
+    report = load_weights(model, golden / "models" / f"{name}.pth")
+    assert len(report.matched) == len(model.state_dict())
+    assert not report.missing + report.unexpected + report.reshaped
+
+
+def mmseg_file(path, meta):
+    tensors = {key.replace("encoder.", "backbone.", 1): value for key, value in make_segmenter().state_dict().items()}
+    torch.save({"meta": meta, "state_dict": OrderedDict(tensors), "optimizer": {"param_groups": []}}, path)
+    return tensors
+
+
+def test_mmseg_checkpoints_with_numpy_scalars_load(tmp_path):
+    meta = {
+        "CLASSES": (0, 1),
+        "lr": np.float64(1e-5),
+        "single": np.float32(0.5),
+        "iter": np.int64(3),
+        "flag": np.bool_(True),
+        "dtype": np.dtype("int16"),
+    }
+    tensors = mmseg_file(tmp_path / "burn.pth", meta)
+    model = make_segmenter()
+    load_weights(model, tmp_path / "burn.pth")
+    torch.testing.assert_close(model.encoder.cls_token.data, tensors["backbone.cls_token"])
+    assert read_checkpoint(tmp_path / "burn.pth").meta["meta"]["lr"] == 1e-5
+
+
+@pytest.mark.parametrize("legacy_format", [False, True])
+def test_any_other_pickled_global_is_refused_and_runs_nothing(tmp_path, legacy_format):
+    victim = tmp_path / "victim"
+    content = {"state_dict": make_segmenter().state_dict(), "meta": Touch(victim)}
+    torch.save(content, tmp_path / "evil.pth", _use_new_zipfile_serialization=not legacy_format)
+    with pytest.raises(CheckpointError, match=r"evil\.pth: refused, since reading it could run code"):
+        read_checkpoint(tmp_path / "evil.pth")
+    assert not victim.exists()
+
+
+def test_a_bare_pickle_is_refused_and_runs_nothing(tmp_path):
+    victim = tmp_path / "victim"
+    (tmp_path / "evil.ckpt").write_bytes(pickle.dumps(Touch(victim)))
+    with pytest.raises(CheckpointError, match=r"evil\.ckpt"):
+        read_checkpoint(tmp_path / "evil.ckpt")
+    assert not victim.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("gone.pt", None, "no such file"),
+        ("text.pt", b"not weights at all", "text.pt: "),
+        ("text.safetensors", b"not weights at all", "not a readable safetensors file"),
+        ("empty.pt", b"", "empty.pt: "),
+    ],
+)
+def test_unreadable_files_are_named(tmp_path, name, content, message):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(CheckpointError, match=message):
+        read_checkpoint(tmp_path / name)
+
+
+def test_a_truncated_checkpoint_is_named(tmp_path):
+    torch.save(encoder_tensors(), tmp_path / "whole.pt")
+    content = (tmp_path / "whole.pt").read_bytes()
+    (tmp_path / "half.pt").write_bytes(content[: len(content) // 2])
+    with pytest.raises(CheckpointError, match=r"half\.pt: not a readable checkpoint"):
+        read_checkpoint(tmp_path / "half.pt")
+
+
+def test_missing_tensors_are_an_error_unless_allowed(tmp_path):
+    tensors = encoder_tensors()
+    del tensors["blocks.1.attn.qkv.bias"]
+    torch.save(tensors, tmp_path / "part.pt")
+    encoder = make_encoder()
+    before = {key: value.clone() for key, value in encoder.state_dict().items()}
+    with pytest.raises(CheckpointError, match=r"lacks 1 tensors that the model needs: encoder\.blocks\.1\.attn\.qkv\.bias"):
+        load_weights(encoder, tmp_path / "part.pt")
+    assert_same(encoder, before)
+    report = load_weights(encoder, tmp_path / "part.pt", allow_missing=True)
+    assert report.missing == ["encoder.blocks.1.attn.qkv.bias"]
+    torch.testing.assert_close(encoder.cls_token.data, tensors["cls_token"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"width": 64}, r"of another architecture: encoder\.\w+.* is \(.*32.*\), the model's is|pos_embed is"),
+        ({"depth": 1}, r"blocks that the model lacks .*first_blocks: true"),
+        ({"depth": 3}, r"lacks 12 tensors"),
+        ({"patch_size": 8}, r"patch_embed\.proj\.weight is \(32, 6, 1, 16, 16\), the model's is \(32, 6, 1, 8, 8\)"),
+    ],
+)
+def test_another_architecture_is_an_error(tmp_path, overrides, message):
+    torch.save(encoder_tensors(), tmp_path / "weights.pt")
+    with pytest.raises(CheckpointError, match=message):
+        load_weights(make_encoder(**overrides), tmp_path / "weights.pt")
+
+
+def test_the_first_blocks_can_be_taken_on_purpose(tmp_path):
+    torch.save(encoder_tensors(), tmp_path / "weights.pt")
+    report = load_weights(make_encoder(depth=1), tmp_path / "weights.pt", first_blocks=True)
+    assert all(key.startswith("encoder.blocks.1.") for key in report.unexpected)
+    assert len(report.unexpected) == 12
+
+
+def test_two_dimensional_patch_embeddings_are_reshaped(tmp_path):
+    tensors = encoder_tensors()
+    tensors["patch_embed.proj.weight"] = tensors["patch_embed.proj.weight"].squeeze(2)
+    torch.save(tensors, tmp_path / "flat.pt")
+    assert load_weights(make_encoder(), tmp_path / "flat.pt").reshaped == ["encoder.patch_embed.proj.weight"]
+
+
+def test_a_position_table_that_is_not_the_fixed_one_speaks_up(tmp_path):
+    tensors = encoder_tensors()
+    tensors["pos_embed"] = tensors["pos_embed"] + 0.01
+    torch.save(tensors, tmp_path / "learnt.pt")
+    with pytest.warns(UserWarning, match="position table differs by up to 0.01"):
+        load_weights(make_encoder(), tmp_path / "learnt.pt")

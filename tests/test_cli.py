@@ -1,0 +1,269 @@
+import json
+import shutil
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+import yaml
+from conftest import TINY
+from safetensors.torch import save_file
+
+from prithvi_tg import PrithviSegmentationTask, Sen1Floods11, __version__
+
+
+@pytest.fixture
+def trained(config, command, tmp_path):
+    """A tiny model, trained by the command; its best checkpoint."""
+    code, out, err = command("fit", "--config", config)
+    assert code == 0, err
+    best = tmp_path / "runs" / "version_0" / "checkpoints" / "best.ckpt"
+    assert "Written:" in out
+    assert str(best) in out
+    return best
+
+
+def test_fit_test_and_predict_agree_from_one_file(config, command, trained, flood_root, tmp_path):
+    code, out, err = command("test", "--config", config, "--ckpt_path", trained)
+    assert code == 0, err
+    assert "Water" in out
+    record = json.loads((tmp_path / "runs" / "version_1" / "metrics.json").read_text())
+
+    folder = flood_root / Sen1Floods11.folder
+    scene = folder / "S2Hand" / "Synthetic_0001_S2Hand.tif"
+    code, out, err = command("predict", "--ckpt_path", trained, scene, "--output", tmp_path / "maps", "--quicklook")
+    assert code == 0, err
+    with rasterio.open(tmp_path / "maps" / "Synthetic_0001_S2Hand_pred.tif") as file:
+        classes = file.read(1)
+        assert file.tags()["software"] == f"prithvi_tg {__version__}"
+    with rasterio.open(folder / "LabelHand" / "Synthetic_0001_LabelHand.tif") as file:
+        label = file.read(1)
+    hit = ((classes == 1) & (label == 1)).sum()
+    either = (((classes == 1) | (label == 1)) & (label >= 0)).sum()
+    assert record["per_class"]["Water"]["IoU"] == pytest.approx(hit / either, abs=1e-12)
+    assert np.sum(record["confusion_matrix"]["counts"]) == (label >= 0).sum()
+    assert (tmp_path / "maps" / "Synthetic_0001_S2Hand_pred.png").stat().st_size > 1000
+    assert out.count("Written:") == 2
+
+    code, _, err = command("predict", "--ckpt_path", trained, scene, "--output", tmp_path / "maps")
+    assert code == 2
+    assert "exists; say --overwrite" in err
+
+
+def test_validate_prints_a_table(config, command, trained):
+    code, out, err = command("validate", "--config", config, "--ckpt_path", trained)
+    assert code == 0, err
+    assert "val, per cent" in out
+
+
+def test_a_run_can_go_on_from_its_last_checkpoint(config, command, trained):
+    last = trained.with_name("last.ckpt")
+    code, _, err = command("fit", "--config", config, "--ckpt_path", last, "--trainer.max_epochs", 2)
+    assert code == 0, err
+    best_of_second = trained.parents[2] / "version_1" / "checkpoints" / "last.ckpt"
+    assert torch.load(best_of_second, weights_only=True)["epoch"] == 1
+    code, _, err = command("fit", "--config", config, "--ckpt_path", trained)
+    assert code == 1
+    assert "holds no state to go on from" in err
+
+
+def foreign_weights(tmp_path, kind):
+    torch.manual_seed(0)
+    task = PrithviSegmentationTask(encoder="nano", encoder_args=TINY, head_channels=8, num_classes=2, window=32)
+    if kind == "safetensors":
+        path = tmp_path / "weights.safetensors"
+        save_file(task.model.state_dict(), path)
+    else:
+        path = tmp_path / "weights.pth"
+        tensors = {k.replace("encoder.", "backbone.", 1): v for k, v in task.model.state_dict().items()}
+        torch.save({"meta": {"CLASSES": (0, 1), "lr": np.float64(0.1)}, "state_dict": tensors}, path)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "mmseg"])
+def test_weights_of_others_are_taken_with_a_configuration(config, command, flood_root, tmp_path, kind):
+    weights = foreign_weights(tmp_path, kind)
+    code, out, err = command("test", "--config", config, "--ckpt_path", weights)
+    assert code == 0, err
+    assert "matched" in out
+    scene = flood_root / "scene.tif"
+    code, out, err = command(
+        "predict", "--config", config, "--ckpt_path", weights, scene, "--output", tmp_path, "--profile", "legacy"
+    )
+    assert code == 0, err
+    with rasterio.open(tmp_path / "scene_pred.tif") as file, rasterio.open(scene) as source:
+        assert (file.dtypes[0], file.nodata, file.compression.value) == ("int16", -1, "LZW")
+        np.testing.assert_array_equal(file.read(1) == -1, (source.read() == 0).any(axis=0))
+    code, _, err = command("predict", "--ckpt_path", weights, scene, "--output", tmp_path / "again")
+    assert code == 1
+    assert "holds weights but does not say of which model; give the configuration" in err
+
+
+def test_an_integer_limit_stays_an_integer(config, command, tmp_path):
+    settings = yaml.safe_load(config.read_text())
+    settings["trainer"]["limit_val_batches"] = 1
+    settings["trainer"]["limit_train_batches"] = 1.0
+    config.write_text(yaml.safe_dump(settings))
+    assert command("fit", "--config", config)[0] == 0
+    saved = yaml.safe_load((tmp_path / "runs" / "version_0" / "config.yaml").read_text())
+    assert type(saved["trainer"]["limit_val_batches"]) is int
+    assert type(saved["trainer"]["limit_train_batches"]) is float
+
+
+def test_the_saved_configuration_runs_again(config, command, trained, tmp_path):
+    saved = tmp_path / "runs" / "version_0" / "config.yaml"
+    code, _, err = command("fit", "--config", saved)
+    assert code == 0, err
+
+
+def assert_one_line(err, *words):
+    lines = [line for line in err.splitlines() if line.startswith("prithvi-tg: error: ")]
+    assert len(lines) == 1, err
+    assert "Traceback" not in err
+    for word in words:
+        assert word in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("lr:", "lrr:", ("lrr: no such key", "did you mean lr?")),
+        ("max_epochs:", "max_epocs:", ("trainer.max_epocs: no such key", "did you mean max_epochs?")),
+        ("data:", "daat:", ("daat", "did you mean data?")),
+        ("max_epochs: 1", "max_epochs: many", ("trainer.max_epochs: many is not int",)),
+        ("lr: 1.0e-3", "lr: fast", ("lr: fast is not float",)),
+        ("lr: 1.0e-3", "optimizer: sgd", ("optimizer: sgd is not 'adamw', 'adam'",)),
+        ("PrithviSegmentationTask", "PrithviTask", ("model: no class 'PrithviTask'", "PrithviSegmentationTask")),
+        ("encoder: nano", "encoder: pico", ("encoder: 'pico' is unknown; known are nano",)),
+        ("batch_size: 2", "bands: [BLUE, B99]", ("bands: 'B99' is unknown", "known are")),
+        ("batch_size: 2", "batch_size: 9", ("batch_size: 9 is more than",)),
+    ],
+)
+def test_a_wrong_configuration_is_one_line_and_exit_code_2(config, command, old, new, words):
+    config.write_text(config.read_text().replace(old, new, 1))
+    code, _, err = command("fit", "--config", config)
+    assert code == 2
+    assert_one_line(err, *words)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("fit",), ("required", "model", "data")),
+        (("fit", "--config", "gone.yaml"), ("gone.yaml",)),
+        (("predict",), ("scenes: give one or more",)),
+        (("predict", "scene.tif"), ("ckpt_path: predict needs trained weights",)),
+        (("synthetic",), ()),
+        (("train",), ("no command 'train'",)),
+    ],
+)
+def test_a_wrong_command_line_is_exit_code_2(command, arguments, words):
+    code, _, err = command(*arguments)
+    assert code == 2
+    assert all(word in err for word in words)
+    assert "Traceback" not in err
+
+
+def damage_mask(folder):
+    (folder / "LabelHand" / "Synthetic_0003_LabelHand.tif").unlink()
+
+
+def damage_bands(folder):
+    path = folder / "S2Hand" / "Synthetic_0003_S2Hand.tif"
+    with rasterio.open(path) as source:
+        values, profile = source.read([1, 2, 3]), source.profile | {"count": 3}
+    with rasterio.open(path, "w", **profile) as out:
+        out.write(values)
+
+
+def damage_file(folder):
+    (folder / "S2Hand" / "Synthetic_0003_S2Hand.tif").write_bytes(b"II*\0 and then nothing")
+
+
+def damage_label(folder):
+    path = folder / "LabelHand" / "Synthetic_0003_LabelHand.tif"
+    with rasterio.open(path, "r+") as file:
+        file.write(np.full((1, *file.shape), 5, "int16"))
+
+
+def damage_all(folder):
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (damage_mask, ("Synthetic_0003_LabelHand.tif: no such file", "lacks its mask")),
+        (damage_bands, ("Synthetic_0003_S2Hand.tif: has 3 bands", "[2, 3, 4, 9, 12, 13]")),
+        (damage_file, ("Synthetic_0003_S2Hand.tif: not a readable raster",)),
+        (damage_label, ("Synthetic_0003_LabelHand.tif: label 5 is none of the 2 classes",)),
+        (damage_all, ("S2Hand: holds no chip",)),
+    ],
+)
+def test_bad_data_are_one_line_and_exit_code_1(config, command, flood_root, tmp_path, damage, words, workers):
+    root = shutil.copytree(flood_root, tmp_path / "damaged")
+    damage(root / Sen1Floods11.folder)
+    code, _, err = command("fit", "--config", config, "--data.root", root, "--data.num_workers", workers)
+    assert code == 1
+    assert_one_line(err, *words)
+
+
+def test_a_corrupt_scene_is_one_line_and_exit_code_1(command, trained, tmp_path):
+    (tmp_path / "scene.tif").write_bytes(b"II*\0 and then nothing")
+    code, _, err = command("predict", "--ckpt_path", trained, tmp_path / "scene.tif", "--output", tmp_path / "maps")
+    assert code == 1
+    assert_one_line(err, "scene.tif: not a readable raster")
+    assert not list((tmp_path / "maps").glob("*")) if (tmp_path / "maps").exists() else True
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--model.encoder_args", "{width: 64, depth: 2, num_heads: 2}"), ("of another architecture", "its encoder is nano")),
+        (("--model.encoder_args", "{width: 32, depth: 2, num_heads: 4}"), ("of another architecture", "'num_heads': 2")),
+        (("--data.bands", "[GREEN, BLUE, RED, NIR_NARROW, SWIR_1, SWIR_2]"), ("was trained with bands", "GREEN")),
+    ],
+)
+def test_a_checkpoint_of_another_model_is_one_line(config, command, trained, arguments, words):
+    code, _, err = command("test", "--config", config, "--ckpt_path", trained, *arguments)
+    assert code == 1
+    assert_one_line(err, "best.ckpt", *words)
+
+
+def test_weights_of_another_architecture_are_one_line(config, command, tmp_path):
+    weights = foreign_weights(tmp_path, "mmseg")
+    code, _, err = command(
+        "test", "--config", config, "--ckpt_path", weights, "--model.encoder_args", "{width: 64, depth: 2}"
+    )
+    assert code == 1
+    assert_one_line(err, "weights.pth: of another architecture", "(1, 1, 32)", "(1, 1, 64)")
+
+
+@pytest.mark.parametrize("arguments", [["-m", "prithvi_tg", "--help"], ["-m", "prithvi_tg", "--version"], ["-c", "import prithvi_tg"]])
+def test_help_version_and_import_answer_within_a_second(arguments):
+    start = time.perf_counter()
+    out = subprocess.run([sys.executable, *arguments], check=True, capture_output=True, text=True).stdout
+    assert time.perf_counter() - start < 1
+    if "--help" in arguments:
+        assert all(word in out for word in ("fit", "test", "predict"))
+    if "--version" in arguments:
+        assert out.strip() == f"prithvi-tg {__version__}"
+
+
+def test_importing_the_package_loads_nothing_heavy_and_every_public_name_resolves():
+    code = (
+        "import sys, prithvi_tg; "
+        "assert not {'torch', 'lightning', 'torchgeo', 'numpy'} & set(sys.modules); "
+        "[getattr(prithvi_tg, name) for name in prithvi_tg.__all__]; "
+        "import torch; assert torch.get_float32_matmul_precision() == 'highest'"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_installed_command_runs():
+    out = subprocess.run(["prithvi-tg", "--version"], check=True, capture_output=True, text=True).stdout
+    assert __version__ in out
