@@ -6,6 +6,7 @@ from typing import Any
 import kornia.augmentation as K
 import torch
 import torch.nn.functional as F
+from kornia.augmentation.base import _AugmentationBase
 from torch import Tensor, nn
 
 from .errors import ConfigError
@@ -35,12 +36,12 @@ class ChipAugmentation(nn.Module):
         std: Sequence[float] | Tensor,
         crop_size: int | None = None,
         flips_and_turns: bool = False,
-        extra: Sequence[nn.Module] = (),
+        extra: Sequence[_AugmentationBase] = (),
     ) -> None:
         super().__init__()
         self.normalize = K.Normalize(torch.as_tensor(mean), torch.as_tensor(std))
         self.crop_size = crop_size
-        geometry: list[nn.Module] = []
+        geometry: list[_AugmentationBase] = []
         if crop_size is not None:
             geometry.append(K.RandomCrop((crop_size, crop_size), resample="nearest"))
         if flips_and_turns:
@@ -68,8 +69,8 @@ class ChipAugmentation(nn.Module):
         expected = self.normalize.flags["mean"].numel()
         if channels.shape[1] != expected:
             raise ConfigError(
-                f"image: batch of shape {tuple(image.shape)} has {channels.shape[1]} channels (frames x bands), "
-                f"the statistics have {expected}"
+                f"image: batch of shape {tuple(image.shape)} has {channels.shape[1]} channels "
+                f"(frames x bands), the statistics have {expected}"
             )
         channels = self.normalize(channels)
         if self.augment is None:

@@ -15,6 +15,7 @@ from .mapping.maps import Profile, write_map
 from .plotting import plot_sample
 from .reporting.tables import score_table, write_scores
 from .spec import IGNORE_INDEX, DataSpec
+from .tasks import PrithviSegmentationTask
 
 
 class LastCheckpoint(ModelCheckpoint):
@@ -46,7 +47,11 @@ class BestCheckpoint(ModelCheckpoint):
             ConfigError: The validation did not log the metric to monitor.
         """
         logged = trainer.callback_metrics
-        if not trainer.sanity_checking and trainer.state.fn == TrainerFn.FITTING and self.monitor not in logged:
+        if (
+            not trainer.sanity_checking
+            and trainer.state.fn == TrainerFn.FITTING
+            and self.monitor not in logged
+        ):
             known = ", ".join(key for key in logged if key.startswith("val"))
             raise ConfigError(f"monitor: {self.monitor!r} is not logged; validation logs {known}")
         super().on_validation_end(trainer, pl_module)
@@ -54,8 +59,7 @@ class BestCheckpoint(ModelCheckpoint):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Make sure that there is a best checkpoint."""
         super().on_train_end(trainer, pl_module)
-        if not self.best_model_path and not trainer.fast_dev_run:
-            assert self.dirpath is not None
+        if not self.best_model_path and self.dirpath is not None:
             path = str(Path(self.dirpath) / "best.ckpt")
             trainer.save_checkpoint(path, weights_only=True)
             self.best_model_path = path
@@ -93,7 +97,7 @@ class ScoreReport(Callback):
     @staticmethod
     def _report(trainer: Trainer, pl_module: LightningModule, split: str) -> None:
         scores = getattr(pl_module, "scores", None)
-        if scores is None or not trainer.is_global_zero:
+        if not isinstance(pl_module, PrithviSegmentationTask) or scores is None or not trainer.is_global_zero:
             return
         names = pl_module.class_names
         Console().print(score_table(scores, names, f"{split}, per cent"))

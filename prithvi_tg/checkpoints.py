@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn
+from torch import Tensor
 
 from .errors import CheckpointError
 from .models.segmenter import PrithviSegmenter
@@ -127,7 +127,10 @@ def _read_safetensors(path: Path) -> Checkpoint:
 def _numpy_scalars() -> list[Any]:
     """The globals that a pickled numpy scalar refers to, under the names of numpy 1 and 2."""
     scalar = np._core.multiarray.scalar  # type: ignore[attr-defined]
-    kinds = [type(np.dtype(code)) for code in ("?", "b", "B", "h", "H", "i", "I", "l", "L", "q", "Q", "e", "f", "d")]
+    kinds = [
+        type(np.dtype(code))
+        for code in ("?", "b", "B", "h", "H", "i", "I", "l", "L", "q", "Q", "e", "f", "d")
+    ]
     return [
         (scalar, "numpy.core.multiarray.scalar"),
         (scalar, "numpy._core.multiarray.scalar"),

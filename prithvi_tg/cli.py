@@ -80,7 +80,9 @@ class PrithviCLI(LightningCLI):
                 apply_on="instantiate",
             )
 
-    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+    def _prepare_subcommand_parser(
+        self, klass: type, subcommand: str, **kwargs: Any
+    ) -> LightningArgumentParser:
         self._subcommand_in_preparation = subcommand
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         if subcommand == "predict":
@@ -133,19 +135,19 @@ class PrithviCLI(LightningCLI):
         """Build data module, task and trainer, and load weights if any are named."""
         super().instantiate_classes()
         path = self._settings.ckpt_path
+        is_file = path is not None and path not in _KEYWORDS
         if self.subcommand == "predict":
             if self.model is None:
                 self.model = load_task(path)
             else:
                 self._load(path)
             self._prepare_predict()
-        elif self.subcommand != "fit" and path and path not in _KEYWORDS:
+        elif self.subcommand != "fit" and is_file:
             self._load(path)
-        elif self.subcommand == "fit" and path and path not in _KEYWORDS:
-            if "optimizer_states" not in read_checkpoint(path).meta:
-                raise CheckpointError(
-                    f"{path}: holds no state to go on from; name a last.ckpt, or give the file as weights"
-                )
+        elif is_file and "optimizer_states" not in read_checkpoint(path).meta:
+            raise CheckpointError(
+                f"{path}: holds no state to go on from; name a last.ckpt, or give the file as weights"
+            )
 
     def _load(self, path: str) -> None:
         if not isinstance(self.model, PrithviSegmentationTask):
@@ -167,7 +169,9 @@ class PrithviCLI(LightningCLI):
         )
         paths = {str(scene): path for scene, path in zip(self._scenes, self._maps, strict=True)}
         tags = {"software": f"prithvi_tg {__version__}", "checkpoint": Path(settings.ckpt_path).name}
-        self.trainer.callbacks.append(MapWriter(paths, spec, settings.profile, tags, settings.quicklook))
+        self.trainer.callbacks.append(  # type: ignore[attr-defined]
+            MapWriter(paths, spec, settings.profile, tags, settings.quicklook)
+        )
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Any]) -> Trainer:
         given = config.get("callbacks") or []

@@ -15,7 +15,9 @@ from .spec import IGNORE_INDEX, DataSpec
 _UNKNOWN = "#ffffff"
 
 
-def true_color(image: NDArray[np.floating[Any]], spec: DataSpec, valid: NDArray[np.bool_]) -> NDArray[np.floating[Any]]:
+def true_color(
+    image: NDArray[np.floating[Any]], spec: DataSpec, valid: NDArray[np.bool_]
+) -> NDArray[np.floating[Any]]:
     """One frame (C, H, W) as RGB (H, W, 3) in 0..1: red, green and blue, or the first bands without them.
 
     Stretched from the 2nd to the 98th percentile of the data; grey where there is no data.
@@ -87,7 +89,9 @@ def plot_sample(
     valid = np.ones(frames.shape, bool) if "valid" not in sample else np.asarray(sample["valid"], bool)
     layers = [key for key in ("mask", "prediction") if key in sample]
     figure, axes = panels(len(frames) + len(layers))
-    for number, (axis, frame, data) in enumerate(zip(axes, frames, valid.reshape(frames.shape), strict=False)):
+    for number, (axis, frame, data) in enumerate(
+        zip(axes, frames, valid.reshape(frames.shape), strict=False)
+    ):
         axis.imshow(true_color(frame, spec, data))
         if show_titles:
             axis.set_title("image" if len(frames) == 1 else f"date {number + 1}")

@@ -25,12 +25,16 @@ def test_names_are_resolved_per_sensor(name, sensor, band):
 
 
 def test_an_ambiguous_name_needs_its_sensor():
-    with pytest.raises(ConfigError, match=r"'B05' is ambiguous \(RED_EDGE_1 on sentinel2.*NIR_NARROW on hls_l30"):
+    with pytest.raises(
+        ConfigError, match=r"'B05' is ambiguous \(RED_EDGE_1 on sentinel2.*NIR_NARROW on hls_l30"
+    ):
         resolve_band("B05")
 
 
 def test_an_unknown_name_lists_the_known():
-    with pytest.raises(ConfigError, match="'NIR_NAROW' is unknown; did you mean NIR_NARROW.*known are COASTAL_AEROSOL"):
+    with pytest.raises(
+        ConfigError, match=r"'NIR_NAROW' is unknown; did you mean NIR_NARROW.*known are COASTAL_AEROSOL"
+    ):
         resolve_band("NIR_NAROW")
     with pytest.raises(ConfigError, match="sensor: 'modis' is unknown; known are sentinel2"):
         resolve_band("B02", "modis")
@@ -52,7 +56,9 @@ def test_files_are_read_by_their_band_descriptions(descriptions, expected):
 
 
 def test_a_file_without_a_wanted_band_is_named():
-    with pytest.raises(DataError, match=r"scene\.tif: its band descriptions \(B02, B03, None\) do not name BLUE, RED"):
+    with pytest.raises(
+        DataError, match=r"scene\.tif: its band descriptions \(B02, B03, None\) do not name BLUE, RED"
+    ):
         band_indexes(["BLUE", "RED"], ["B02", "B03", None], "scene.tif")
 
 

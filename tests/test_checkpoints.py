@@ -48,7 +48,10 @@ class Touch:
 
 
 def test_flat_pretrained_weights_load(tmp_path):
-    tensors = encoder_tensors() | {"mask_token": torch.zeros(1), "decoder_blocks.0.norm1.weight": torch.zeros(2)}
+    tensors = encoder_tensors() | {
+        "mask_token": torch.zeros(1),
+        "decoder_blocks.0.norm1.weight": torch.zeros(2),
+    }
     torch.save(tensors, tmp_path / "Prithvi_100M.pt")
     encoder = make_encoder()
     report = load_weights(encoder, tmp_path / "Prithvi_100M.pt")
@@ -58,7 +61,9 @@ def test_flat_pretrained_weights_load(tmp_path):
     assert report.unexpected == ["mask_token", "decoder_blocks.0.norm1.weight"]
 
 
-@pytest.mark.parametrize("prefix", ["encoder.", "backbone.", "model.encoder.", "module.encoder.", "module.", "model.module."])
+@pytest.mark.parametrize(
+    "prefix", ["encoder.", "backbone.", "model.encoder.", "module.encoder.", "module.", "model.module."]
+)
 @pytest.mark.parametrize("wrapper", [None, "state_dict", "model"])
 def test_every_published_prefix_and_wrapper_is_understood(tmp_path, prefix, wrapper):
     tensors = encoder_tensors(prefix) | {"decoder.mask_token": torch.zeros(1)}
@@ -86,7 +91,9 @@ def test_mmseg_checkpoints_load_whole(golden, golden_segmenter, name):
 
 
 def mmseg_file(path, meta):
-    tensors = {key.replace("encoder.", "backbone.", 1): value for key, value in make_segmenter().state_dict().items()}
+    tensors = {
+        key.replace("encoder.", "backbone.", 1): value for key, value in make_segmenter().state_dict().items()
+    }
     torch.save({"meta": meta, "state_dict": OrderedDict(tensors), "optimizer": {"param_groups": []}}, path)
     return tensors
 
@@ -155,7 +162,9 @@ def test_missing_tensors_are_an_error_unless_allowed(tmp_path):
     torch.save(tensors, tmp_path / "part.pt")
     encoder = make_encoder()
     before = {key: value.clone() for key, value in encoder.state_dict().items()}
-    with pytest.raises(CheckpointError, match=r"lacks 1 tensors that the model needs: encoder\.blocks\.1\.attn\.qkv\.bias"):
+    with pytest.raises(
+        CheckpointError, match=r"lacks 1 tensors that the model needs: encoder\.blocks\.1\.attn\.qkv\.bias"
+    ):
         load_weights(encoder, tmp_path / "part.pt")
     assert_same(encoder, before)
     report = load_weights(encoder, tmp_path / "part.pt", allow_missing=True)
@@ -166,10 +175,16 @@ def test_missing_tensors_are_an_error_unless_allowed(tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"width": 64}, r"of another architecture: encoder\.\w+.* is \(.*32.*\), the model's is|pos_embed is"),
+        (
+            {"width": 64},
+            r"of another architecture: encoder\.\w+.* is \(.*32.*\), the model's is|pos_embed is",
+        ),
         ({"depth": 1}, r"blocks that the model lacks .*first_blocks: true"),
         ({"depth": 3}, r"lacks 12 tensors"),
-        ({"patch_size": 8}, r"patch_embed\.proj\.weight is \(32, 6, 1, 16, 16\), the model's is \(32, 6, 1, 8, 8\)"),
+        (
+            {"patch_size": 8},
+            r"patch_embed\.proj\.weight is \(32, 6, 1, 16, 16\), the model's is \(32, 6, 1, 8, 8\)",
+        ),
     ],
 )
 def test_another_architecture_is_an_error(tmp_path, overrides, message):

@@ -34,7 +34,9 @@ def test_fit_test_and_predict_agree_from_one_file(config, command, trained, floo
 
     folder = flood_root / Sen1Floods11.folder
     scene = folder / "S2Hand" / "Synthetic_0001_S2Hand.tif"
-    code, out, err = command("predict", "--ckpt_path", trained, scene, "--output", tmp_path / "maps", "--quicklook")
+    code, out, err = command(
+        "predict", "--ckpt_path", trained, scene, "--output", tmp_path / "maps", "--quicklook"
+    )
     assert code == 0, err
     with rasterio.open(tmp_path / "maps" / "Synthetic_0001_S2Hand_pred.tif") as file:
         classes = file.read(1)
@@ -72,7 +74,9 @@ def test_a_run_can_go_on_from_its_last_checkpoint(config, command, trained):
 
 def foreign_weights(tmp_path, kind):
     torch.manual_seed(0)
-    task = PrithviSegmentationTask(encoder="nano", encoder_args=TINY, head_channels=8, num_classes=2, window=32)
+    task = PrithviSegmentationTask(
+        encoder="nano", encoder_args=TINY, head_channels=8, num_classes=2, window=32
+    )
     if kind == "safetensors":
         path = tmp_path / "weights.safetensors"
         save_file(task.model.state_dict(), path)
@@ -91,7 +95,16 @@ def test_weights_of_others_are_taken_with_a_configuration(config, command, flood
     assert "matched" in out
     scene = flood_root / "scene.tif"
     code, out, err = command(
-        "predict", "--config", config, "--ckpt_path", weights, scene, "--output", tmp_path, "--profile", "legacy"
+        "predict",
+        "--config",
+        config,
+        "--ckpt_path",
+        weights,
+        scene,
+        "--output",
+        tmp_path,
+        "--profile",
+        "legacy",
     )
     assert code == 0, err
     with rasterio.open(tmp_path / "scene_pred.tif") as file, rasterio.open(scene) as source:
@@ -136,7 +149,11 @@ def assert_one_line(err, *words):
         ("max_epochs: 1", "max_epochs: many", ("trainer.max_epochs: many is not int",)),
         ("lr: 1.0e-3", "lr: fast", ("lr: fast is not float",)),
         ("lr: 1.0e-3", "optimizer: sgd", ("optimizer: sgd is not 'adamw', 'adam'",)),
-        ("PrithviSegmentationTask", "PrithviTask", ("model: no class 'PrithviTask'", "PrithviSegmentationTask")),
+        (
+            "PrithviSegmentationTask",
+            "PrithviTask",
+            ("model: no class 'PrithviTask'", "PrithviSegmentationTask"),
+        ),
         ("encoder: nano", "encoder: pico", ("encoder: 'pico' is unknown; known are nano",)),
         ("batch_size: 2", "bands: [BLUE, B99]", ("bands: 'B99' is unknown", "known are")),
         ("batch_size: 2", "batch_size: 9", ("batch_size: 9 is more than",)),
@@ -204,17 +221,23 @@ def damage_all(folder):
         (damage_all, ("S2Hand: holds no chip",)),
     ],
 )
-def test_bad_data_are_one_line_and_exit_code_1(config, command, flood_root, tmp_path, damage, words, workers):
+def test_bad_data_are_one_line_and_exit_code_1(
+    config, command, flood_root, tmp_path, damage, words, workers
+):
     root = shutil.copytree(flood_root, tmp_path / "damaged")
     damage(root / Sen1Floods11.folder)
-    code, _, err = command("fit", "--config", config, "--data.root", root, "--data.num_workers", workers)
+    # A batch of all three training chips, so that the damaged one is among them.
+    data = ("--data.root", root, "--data.num_workers", workers, "--data.batch_size", 3)
+    code, _, err = command("fit", "--config", config, *data)
     assert code == 1
     assert_one_line(err, *words)
 
 
 def test_a_corrupt_scene_is_one_line_and_exit_code_1(command, trained, tmp_path):
     (tmp_path / "scene.tif").write_bytes(b"II*\0 and then nothing")
-    code, _, err = command("predict", "--ckpt_path", trained, tmp_path / "scene.tif", "--output", tmp_path / "maps")
+    code, _, err = command(
+        "predict", "--ckpt_path", trained, tmp_path / "scene.tif", "--output", tmp_path / "maps"
+    )
     assert code == 1
     assert_one_line(err, "scene.tif: not a readable raster")
     assert not list((tmp_path / "maps").glob("*")) if (tmp_path / "maps").exists() else True
@@ -223,9 +246,18 @@ def test_a_corrupt_scene_is_one_line_and_exit_code_1(command, trained, tmp_path)
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--model.encoder_args", "{width: 64, depth: 2, num_heads: 2}"), ("of another architecture", "its encoder is nano")),
-        (("--model.encoder_args", "{width: 32, depth: 2, num_heads: 4}"), ("of another architecture", "'num_heads': 2")),
-        (("--data.bands", "[GREEN, BLUE, RED, NIR_NARROW, SWIR_1, SWIR_2]"), ("was trained with bands", "GREEN")),
+        (
+            ("--model.encoder_args", "{width: 64, depth: 2, num_heads: 2}"),
+            ("of another architecture", "its encoder is nano"),
+        ),
+        (
+            ("--model.encoder_args", "{width: 32, depth: 2, num_heads: 4}"),
+            ("of another architecture", "'num_heads': 2"),
+        ),
+        (
+            ("--data.bands", "[GREEN, BLUE, RED, NIR_NARROW, SWIR_1, SWIR_2]"),
+            ("was trained with bands", "GREEN"),
+        ),
     ],
 )
 def test_a_checkpoint_of_another_model_is_one_line(config, command, trained, arguments, words):
@@ -243,7 +275,10 @@ def test_weights_of_another_architecture_are_one_line(config, command, tmp_path)
     assert_one_line(err, "weights.pth: of another architecture", "(1, 1, 32)", "(1, 1, 64)")
 
 
-@pytest.mark.parametrize("arguments", [["-m", "prithvi_tg", "--help"], ["-m", "prithvi_tg", "--version"], ["-c", "import prithvi_tg"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["-m", "prithvi_tg", "--help"], ["-m", "prithvi_tg", "--version"], ["-c", "import prithvi_tg"]],
+)
 def test_help_version_and_import_answer_within_a_second(arguments):
     start = time.perf_counter()
     out = subprocess.run([sys.executable, *arguments], check=True, capture_output=True, text=True).stdout

@@ -1,6 +1,6 @@
 """Floods on two real chips: fine-tune, test, map, and recompute the score from the map.
 
-Run from the top of the repository, with PRITHVI_TG_REAL_DATA set to a folder that holds ``sen1floods11/v1.1``:
+Run from the top of the repository, with PRITHVI_TG_REAL_DATA set to a folder with ``sen1floods11/v1.1``:
 
     python experiments/real_floods/run.py
 """
@@ -66,9 +66,8 @@ def main() -> None:
     """Run everything and write results.json and maps.png."""
     root = Path(os.environ["PRITHVI_TG_REAL_DATA"]) / "sen1floods11"
     shutil.rmtree(WORK, ignore_errors=True)
-    common = (
-        "--config", str(HERE / "config.yaml"), "--data.root", str(root), "--trainer.default_root_dir", str(WORK),
-    )  # fmt: skip
+    common = ["--config", str(HERE / "config.yaml"), "--data.root", str(root)]
+    common += ["--trainer.default_root_dir", str(WORK)]
     checkpoint = str(WORK / "version_0" / "checkpoints" / "last.ckpt")
     fit_seconds = prithvi_tg("fit", *common)
     prithvi_tg("test", *common, "--ckpt_path", checkpoint)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from kornia.augmentation.base import _AugmentationBase
 from torch.utils.data import ConcatDataset
 from torchgeo.datamodules import NonGeoDataModule
 
@@ -44,7 +44,7 @@ class ChipDataModule(NonGeoDataModule):
         num_workers: int = 0,
         crop_size: int | None = 224,
         flips_and_turns: bool = True,
-        augmentations: Sequence[nn.Module] = (),
+        augmentations: Sequence[_AugmentationBase] = (),
         crops_per_chip: int = 1,
         test_split: str = "test",
         **kwargs: Any,
@@ -117,7 +117,7 @@ class Sen1Floods11DataModule(ChipDataModule):
         num_workers: int = 0,
         crop_size: int | None = 224,
         flips_and_turns: bool = True,
-        augmentations: Sequence[nn.Module] = (),
+        augmentations: Sequence[_AugmentationBase] = (),
         crops_per_chip: int = 1,
         test_split: str = "test",
         splits: str | Path | None = None,

@@ -112,7 +112,9 @@ class ChipDataset(NonGeoDataset):
         names = tuple(resolve_band(band, "sentinel2") for band in bands)
         for band, name in zip(bands, names, strict=True):
             if name not in cls.file_bands:
-                raise ConfigError(f"bands: {band!r} is not in {cls.__name__}; it has {', '.join(cls.file_bands)}")
+                raise ConfigError(
+                    f"bands: {band!r} is not in {cls.__name__}; it has {', '.join(cls.file_bands)}"
+                )
         if mean is None or std is None:
             unknown = [name for name in names if name not in PRITHVI_BANDS]
             if unknown:
@@ -195,9 +197,7 @@ class ChipDataset(NonGeoDataset):
         """Classes and 255 from the labels in a file; by default they are the same."""
         return stored
 
-    def plot(
-        self, sample: Sample, show_titles: bool = True, suptitle: str | None = None
-    ) -> Figure:
+    def plot(self, sample: Sample, show_titles: bool = True, suptitle: str | None = None) -> Figure:
         """Draw a sample: every date in true colour, the mask, and the prediction if there is one.
 
         Args:
@@ -208,7 +208,9 @@ class ChipDataset(NonGeoDataset):
         return plot_sample(sample, self.spec, show_titles, suptitle)
 
 
-def pair_by_stem(names: Iterable[str], image: Callable[[str], Path], mask: Callable[[str], Path]) -> list[Chip]:
+def pair_by_stem(
+    names: Iterable[str], image: Callable[[str], Path], mask: Callable[[str], Path]
+) -> list[Chip]:
     """Chips from names, each checked to have both files.
 
     Raises:

@@ -76,7 +76,7 @@ class Sen1Floods11(ChipDataset):
         folder = self.root / self.folder
         if not any((folder / "S2Hand").glob("*_S2Hand.tif")):
             raise DataError(
-                f"{folder / 'S2Hand'}: holds no chip (NAME_S2Hand.tif); set root to the folder with v1.1/ in it"
+                f"{folder / 'S2Hand'}: holds no chip (NAME_S2Hand.tif); set root to the folder that has v1.1/"
             )
         return pair_by_stem(
             lists[self.split],

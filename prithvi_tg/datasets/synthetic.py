@@ -114,9 +114,7 @@ def _write(path: Path, values: NDArray[np.int16], corner: tuple[float, float], n
     ) as out:
         out.write(layers)
         if len(layers) == 13:
-            out.descriptions = tuple(
-                f"B{name}" for name in (1, 2, 3, 4, 5, 6, 7, 8, "8A", 9, 10, 11, 12)
-            )
+            out.descriptions = tuple(f"B{name}" for name in (1, 2, 3, 4, 5, 6, 7, 8, "8A", 9, 10, 11, 12))
 
 
 def write_sen1floods11(

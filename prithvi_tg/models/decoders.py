@@ -3,6 +3,8 @@
 A neck turns patch tokens into a feature map at image resolution, a head turns that into logits.
 """
 
+import itertools
+
 from einops import rearrange
 from torch import Tensor, nn
 
@@ -79,7 +81,7 @@ class GeospatialNeck(nn.Module):
             nn.Sequential(
                 _upscale(before, after), *(self._conv(after, dropout) for _ in range(convs_per_block))
             )
-            for before, after in zip(widths, widths[1:], strict=False)
+            for before, after in itertools.pairwise(widths)
         )
 
     @staticmethod
@@ -133,12 +135,12 @@ class FCNHead(nn.Module):
         super().__init__()
         widths = [in_channels] + [channels] * num_convs
         self.convs = nn.Sequential(
-            *(ConvBNReLU(before, after) for before, after in zip(widths, widths[1:], strict=False))
+            *(ConvBNReLU(before, after) for before, after in itertools.pairwise(widths))
         )
         self.dropout = nn.Dropout2d(dropout)
         self.conv_seg = nn.Conv2d(widths[-1], num_classes, 1)
         nn.init.normal_(self.conv_seg.weight, std=0.01)
-        nn.init.zeros_(self.conv_seg.bias)
+        self.conv_seg.bias.data.zero_()  # type: ignore[union-attr]
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, C, H, W) -> logits (B, K, H, W)."""

@@ -134,7 +134,7 @@ class PrithviViT(nn.Module):
         """As in masked autoencoders (He et al. 2021, arXiv:2111.06377)."""
         nn.init.normal_(self.cls_token, std=0.02)
         nn.init.xavier_uniform_(self.patch_embed.proj.weight.view(self.width, -1))
-        nn.init.zeros_(self.patch_embed.proj.bias)
+        self.patch_embed.proj.bias.data.zero_()  # type: ignore[union-attr]
         for module in self.blocks.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
@@ -180,7 +180,9 @@ class PrithviViT(nn.Module):
             tokens = block(tokens)
         return self.norm(tokens)
 
-    def forward_intermediates(self, image: Tensor, indices: Sequence[int], norm: bool = False) -> list[Tensor]:
+    def forward_intermediates(
+        self, image: Tensor, indices: Sequence[int], norm: bool = False
+    ) -> list[Tensor]:
         """Tokens after chosen blocks, as timm's method of this name.
 
         Args:

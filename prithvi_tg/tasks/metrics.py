@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 
@@ -51,9 +50,7 @@ def segmentation_scores(confusion: Tensor) -> dict[str, Tensor]:
     return {"aAcc": hits.sum() / counts.sum(), **means, **per_class}
 
 
-def score_log(
-    scores: dict[str, Tensor], class_names: Sequence[str], prefix: str
-) -> dict[str, float]:
+def score_log(scores: dict[str, Tensor], class_names: Sequence[str], prefix: str) -> dict[str, float]:
     """Scores under flat names for a logger: ``val_mIoU``, ``val_IoU_Water``.
 
     Classes whose score is NaN are left out.

@@ -39,6 +39,4 @@ def poly_schedule(
             "the full learning rate is never reached",
             stacklevel=2,
         )
-    return LambdaLR(
-        optimizer, lambda step: poly_factor(step, total_steps, warmup_steps, power, warmup_ratio)
-    )
+    return LambdaLR(optimizer, lambda step: poly_factor(step, total_steps, warmup_steps, power, warmup_ratio))

@@ -60,7 +60,7 @@ class PrithviSegmentationTask(SemanticSegmentationTask):
             data module when a run starts, and kept in checkpoints, so that they can map scenes on their own.
     """
 
-    # Not kept in checkpoints: where the encoder's first weights came from, and what only TorchGeo's task takes.
+    # Not kept in checkpoints: where the first weights came from, and what only TorchGeo's task takes.
     ignore = (
         "weights",
         "model",
@@ -126,12 +126,15 @@ class PrithviSegmentationTask(SemanticSegmentationTask):
             report = load_weights(encoder, self.weights, first_blocks=hparams["first_blocks"])
             log.info("weights: %s", report)
         channels = encoder.width * hparams["num_frames"]
-        neck = ConvTransposeNeck(channels) if hparams["neck"] == "conv_transpose" else GeospatialNeck(channels)
-        heads = [
-            FCNHead(neck.out_channels, self.num_classes, hparams["head_channels"], num_convs)
-            for num_convs in ((1, 2) if hparams["auxiliary_weight"] else (1,))
-        ]
-        self.model = PrithviSegmenter(encoder, neck, *heads, freeze_encoder=hparams["freeze_encoder"])
+        neck = (
+            ConvTransposeNeck(channels) if hparams["neck"] == "conv_transpose" else GeospatialNeck(channels)
+        )
+        width, classes = hparams["head_channels"], self.num_classes
+        decode_head = FCNHead(neck.out_channels, classes, width, num_convs=1)
+        auxiliary_head = (
+            FCNHead(neck.out_channels, classes, width, num_convs=2) if hparams["auxiliary_weight"] else None
+        )
+        self.model = PrithviSegmenter(encoder, neck, decode_head, auxiliary_head, hparams["freeze_encoder"])
 
     def configure_losses(self) -> None:
         """Set `criterion`, called with logits (B, K, H, W) and labels (B, H, W)."""

@@ -65,7 +65,10 @@ def test_a_sample_has_the_declared_layout(flood_root):
 
 def test_bands_are_taken_by_name_in_the_order_asked_for(root):
     image, _ = files(root, "Synthetic_0001")
-    rewrite(image, lambda values: np.broadcast_to(np.arange(1, 14)[:, None, None] * 100, values.shape).astype("int16"))
+    rewrite(
+        image,
+        lambda values: np.broadcast_to(np.arange(1, 14)[:, None, None] * 100, values.shape).astype("int16"),
+    )
     planted = open_split(root)[0]["image"][0, :, 0, 0]
     torch.testing.assert_close(planted, torch.tensor([2, 3, 4, 9, 12, 13]) * 0.01)
     swapped = open_split(root, bands=["B12", "nir_narrow", "BLUE"])[0]["image"][0, :, 0, 0]
@@ -170,13 +173,17 @@ def test_plots_have_a_panel_for_image_mask_and_prediction(flood_root):
 
 def test_a_missing_mask_is_named(root):
     files(root, "Synthetic_0001")[1].unlink()
-    with pytest.raises(DataError, match=r"Synthetic_0001_LabelHand\.tif: no such file; chip Synthetic_0001 lacks its mask"):
+    with pytest.raises(
+        DataError, match=r"Synthetic_0001_LabelHand\.tif: no such file; chip Synthetic_0001 lacks its mask"
+    ):
         open_split(root)
 
 
 def test_a_mask_of_another_size_is_named(root):
     rewrite(files(root, "Synthetic_0001")[1], lambda values: values[:, :50])
-    with pytest.raises(DataError, match=r"LabelHand\.tif: 50 x 64 pixels, but Synthetic_0001_S2Hand\.tif has 64 x 64"):
+    with pytest.raises(
+        DataError, match=r"LabelHand\.tif: 50 x 64 pixels, but Synthetic_0001_S2Hand\.tif has 64 x 64"
+    ):
         open_split(root)[0]
 
 
@@ -188,7 +195,9 @@ def test_too_few_bands_are_named(root):
 
 def test_a_label_outside_the_classes_is_named(root):
     rewrite(files(root, "Synthetic_0001")[1], lambda values: np.full_like(values, 7))
-    with pytest.raises(DataError, match=r"LabelHand\.tif: label 7 is none of the 2 classes \(No water, Water\)"):
+    with pytest.raises(
+        DataError, match=r"LabelHand\.tif: label 7 is none of the 2 classes \(No water, Water\)"
+    ):
         open_split(root)[0]
 
 
@@ -208,7 +217,11 @@ def test_an_empty_folder_says_what_it_should_hold(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("a,b\n1,2\n", "must be CSV with the columns chip and split"), ("", "must be CSV"), (None, "not a readable list")],
+    [
+        ("a,b\n1,2\n", "must be CSV with the columns chip and split"),
+        ("", "must be CSV"),
+        (None, "not a readable list"),
+    ],
 )
 def test_a_wrong_list_of_splits_is_named(tmp_path, content, message):
     if content is not None:
@@ -218,9 +231,13 @@ def test_a_wrong_list_of_splits_is_named(tmp_path, content, message):
 
 
 def test_an_unknown_split_lists_the_known(root):
-    with pytest.raises(ConfigError, match=r"split: 'tset' is not in .*splits\.csv; it has val, test, bolivia, train"):
+    with pytest.raises(
+        ConfigError, match=r"split: 'tset' is not in .*splits\.csv; it has val, test, bolivia, train"
+    ):
         open_split(root, "tset")
-    with pytest.raises(ConfigError, match="test_split: 'tset' is not in Sen1Floods11; it has train, val, test, bolivia"):
+    with pytest.raises(
+        ConfigError, match="test_split: 'tset' is not in Sen1Floods11; it has train, val, test, bolivia"
+    ):
         Sen1Floods11DataModule(root, test_split="tset")
 
 

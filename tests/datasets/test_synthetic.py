@@ -14,7 +14,7 @@ def test_the_same_seed_gives_the_same_scene():
 
 
 def test_scenes_look_like_floods():
-    """Water is dark in the short-wave infrared, plants bright in the near infrared; no band tells it alone."""
+    """Water is dark in the short-wave infrared, plants bright in the near infrared."""
     bands, labels = flood_scene(np.random.default_rng(0), 128, 128)
     assert bands.shape == (13, 128, 128)
     assert set(np.unique(labels)) <= {-1, 0, 1}
@@ -38,7 +38,10 @@ def test_a_swath_edge_has_no_data_and_no_label():
 
 
 def test_the_layout_is_the_published_one(flood_root):
-    lists = {split: len(Sen1Floods11(flood_root, split, flood_root / "splits.csv")) for split in Sen1Floods11.split_names}
+    lists = {
+        split: len(Sen1Floods11(flood_root, split, flood_root / "splits.csv"))
+        for split in Sen1Floods11.split_names
+    }
     assert lists == {"train": 3, "val": 1, "test": 1, "bolivia": 1}
     with rasterio.open(flood_root / Sen1Floods11.folder / "S2Hand" / "Synthetic_0000_S2Hand.tif") as file:
         assert (file.count, file.dtypes[0], file.nodata) == (13, "int16", 0)

@@ -37,7 +37,9 @@ def test_legacy_maps_equal_the_golden_ones(golden, golden_task, tmp_path, name):
 def test_a_scene_smaller_than_a_window_gets_a_map(golden, golden_task, tmp_path):
     scene = golden / "inference" / "burn_scars" / "in" / "too_small.tif"
     for profile in ("cog", "legacy"):
-        with rasterio.open(map_scene(golden_task, scene, tmp_path / f"{profile}.tif", profile=profile)) as file:
+        with rasterio.open(
+            map_scene(golden_task, scene, tmp_path / f"{profile}.tif", profile=profile)
+        ) as file:
             assert file.shape == (50, 60)
             assert set(np.unique(file.read())) <= {0, 1}
 
@@ -94,7 +96,9 @@ def test_bands_are_found_by_index_or_name(tmp_path, burn_spec, count, descriptio
 
 def test_a_scene_with_other_bands_asks_for_them(tmp_path, burn_spec):
     scene = write_scene(tmp_path / "scene.tif", planted(4))
-    with pytest.raises(DataError, match=r"scene\.tif: has 4 bands, the model takes 6 .* say which with --bands"):
+    with pytest.raises(
+        DataError, match=r"scene\.tif: has 4 bands, the model takes 6 .* say which with --bands"
+    ):
         SceneDataset([scene], burn_spec)[0]
     with pytest.raises(ConfigError, match="bands: 2 given, the model takes 6"):
         SceneDataset([scene], burn_spec, (1, 2))

@@ -41,7 +41,10 @@ def test_full_size_models_have_every_published_key_and_shape(golden, keys, overr
         channels = 768 * frames
         heads = [FCNHead(channels, classes, num_convs=convs) for convs in (1, 2)]
         model = PrithviSegmenter(encoder, ConvTransposeNeck(channels), *heads)
-    ours = {key.replace("encoder.", "backbone.", 1): list(value.shape) for key, value in model.state_dict().items()}
+    ours = {
+        key.replace("encoder.", "backbone.", 1): list(value.shape)
+        for key, value in model.state_dict().items()
+    }
     theirs = {key: entry["shape"] for key, entry in published.items()}
     assert theirs.pop("backbone.pos_embed") == [1, 1 + frames * 14 * 14, 768]  # we compute ours
     assert ours == theirs
@@ -56,7 +59,12 @@ def test_logits_come_back_at_image_size_for_any_patch():
 def test_geospatial_neck_has_the_published_names_and_16_times_the_resolution():
     neck = GeospatialNeck(64, first_channels=32, convs_per_block=2, dropout=0.5)
     names = set(neck.state_dict())
-    assert {"layers.0.0.weight", "layers.0.1.0.weight", "layers.0.2.1.running_mean", "layers.3.1.0.bias"} <= names
+    assert {
+        "layers.0.0.weight",
+        "layers.0.1.0.weight",
+        "layers.0.2.1.running_mean",
+        "layers.3.1.0.bias",
+    } <= names
     assert neck(torch.zeros(1, 1 + 6, 64), (1, 2, 3)).shape == (1, 4, 32, 48)
 
 

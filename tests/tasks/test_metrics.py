@@ -8,7 +8,8 @@ from prithvi_tg.tasks.metrics import PER_CLASS, ConfusionMatrix, score_log, segm
 
 
 @pytest.mark.parametrize(
-    ("case", "classes", "ignored"), [("floods", 2, 2), ("burn", 2, -1), ("crop", 13, 255), ("missing_class", 5, 255)]
+    ("case", "classes", "ignored"),
+    [("floods", 2, 2), ("burn", 2, -1), ("crop", 13, 255), ("missing_class", 5, 255)],
 )
 def test_metrics_equal_the_golden_ones(golden, case, classes, ignored):
     arrays = np.load(golden / "metrics" / "metrics.npz")

@@ -58,7 +58,9 @@ def test_a_training_step_equals_the_golden_one(golden_task, golden_batch):
         elif kind == "gradnorm" and arrays[name] >= 0:
             assert gradients[key_of(key)].norm().item() == pytest.approx(float(arrays[name]), rel=1e-4), key
         elif kind == "after":
-            np.testing.assert_allclose(model.state_dict()[key], arrays[name], rtol=1e-5, atol=1e-6, err_msg=key)
+            np.testing.assert_allclose(
+                model.state_dict()[key], arrays[name], rtol=1e-5, atol=1e-6, err_msg=key
+            )
     assert compared == 38
 
 
@@ -107,9 +109,7 @@ def trainer(folder, **arguments):
 
 
 def flood_data(root, **arguments):
-    return Sen1Floods11DataModule(
-        root, batch_size=2, crop_size=32, splits=root / "splits.csv", **arguments
-    )
+    return Sen1Floods11DataModule(root, batch_size=2, crop_size=32, splits=root / "splits.csv", **arguments)
 
 
 def callbacks(task, folder):
@@ -134,7 +134,8 @@ def test_a_checkpoint_describes_itself(tiny_task, flood_root, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"max_steps": 1, "max_epochs": -1}, {"limit_val_batches": 0}, {"check_val_every_n_epoch": 9}]
+    "arguments",
+    [{"max_steps": 1, "max_epochs": -1}, {"limit_val_batches": 0}, {"check_val_every_n_epoch": 9}],
 )
 def test_last_and_best_exist_however_short_a_run_is(tiny_task, flood_root, tmp_path, arguments):
     data = flood_data(flood_root, crops_per_chip=3)
@@ -159,7 +160,10 @@ def test_the_mode_follows_from_the_metric(monitor, mode):
 @pytest.mark.parametrize(
     ("method", "body"),
     [
-        ("configure_losses", lambda task: setattr(task, "criterion", torch.nn.CrossEntropyLoss(ignore_index=255))),
+        (
+            "configure_losses",
+            lambda task: setattr(task, "criterion", torch.nn.CrossEntropyLoss(ignore_index=255)),
+        ),
         ("create_optimizer", lambda task: torch.optim.SGD(task.parameters(), lr=0.1)),
         ("create_schedule", lambda task, optimizer, steps: torch.optim.lr_scheduler.StepLR(optimizer, 1)),
     ],
@@ -172,7 +176,9 @@ def test_overriding_one_method_changes_one_thing(flood_root, tmp_path, method, b
         return body(*arguments)
 
     subclass = type("Mine", (PrithviSegmentationTask,), {method: recorded})
-    task = subclass(encoder="nano", encoder_args=TINY, head_channels=8, num_classes=2, window=32, warmup_steps=1)
+    task = subclass(
+        encoder="nano", encoder_args=TINY, head_channels=8, num_classes=2, window=32, warmup_steps=1
+    )
     assert isinstance(task, SemanticSegmentationTask)
     trainer(tmp_path, fast_dev_run=True).fit(task, flood_data(flood_root))
     assert called == [method]

@@ -1,0 +1,41 @@
+# Two commands do everything: make demo, make test. PYTHON chooses the interpreter, VENV the environment.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+DEMO := demo
+BEST := $(DEMO)/runs/version_0/checkpoints/best.ckpt
+
+.PHONY: demo test lint format clean
+
+$(VENV)/.installed: setup.cfg pyproject.toml
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed; say PYTHON=..."'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/.installed-tests: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[tests]'
+	touch $@
+
+# Removes its own folder demo/ first, so that it always shows a fresh run.
+demo: $(VENV)/.installed
+	rm -rf $(DEMO)
+	$(BIN)/prithvi-tg synthetic $(DEMO)/data
+	$(BIN)/prithvi-tg fit --config configs/demo.yaml
+	$(BIN)/prithvi-tg test --config configs/demo.yaml --ckpt_path $(BEST)
+	$(BIN)/prithvi-tg predict --ckpt_path $(BEST) $(DEMO)/data/scene.tif --output $(DEMO)/maps --quicklook
+
+test: $(VENV)/.installed-tests
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-tests
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) $(DEMO) build *.egg-info
