@@ -23,8 +23,6 @@ from .mapping.maps import Profile, find_scenes, map_paths
 from .spec import DataSpec
 from .tasks import PrithviSegmentationTask, load_task
 
-_KEYWORDS = ("best", "last", "hpc", "registry")
-
 
 class PrithviArgumentParser(LightningArgumentParser):
     """LightningCLI's parser, with errors of one line."""
@@ -65,7 +63,7 @@ class PrithviCLI(LightningCLI):
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Trainer, task and data; the latter two may come from a checkpoint in predict."""
         parser.add_lightning_class_args(Trainer, "trainer")
-        parser.set_defaults({"trainer.default_root_dir": "runs"})
+        parser.set_defaults({"trainer.default_root_dir": "runs", "trainer.log_every_n_steps": 10})
         required = self._subcommand_in_preparation != "predict"
         parser.add_subclass_arguments(BaseTask, "model", fail_untyped=False, required=required)
         parser.add_subclass_arguments(BaseDataModule, "data", fail_untyped=False, required=required)
@@ -135,16 +133,15 @@ class PrithviCLI(LightningCLI):
         """Build data module, task and trainer, and load weights if any are named."""
         super().instantiate_classes()
         path = self._settings.ckpt_path
-        is_file = path is not None and path not in _KEYWORDS
         if self.subcommand == "predict":
             if self.model is None:
                 self.model = load_task(path)
             else:
                 self._load(path)
             self._prepare_predict()
-        elif self.subcommand != "fit" and is_file:
+        elif self.subcommand != "fit":
             self._load(path)
-        elif is_file and "optimizer_states" not in read_checkpoint(path).meta:
+        elif path and "optimizer_states" not in read_checkpoint(path).meta:
             raise CheckpointError(
                 f"{path}: holds no state to go on from; name a last.ckpt, or give the file as weights"
             )
@@ -191,7 +188,7 @@ class PrithviCLI(LightningCLI):
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         kwargs = super()._prepare_subcommand_kwargs(subcommand)
         ours = isinstance(self.model, PrithviSegmentationTask)
-        if subcommand != "fit" and ours and kwargs.get("ckpt_path") not in _KEYWORDS:
+        if subcommand != "fit" and ours:
             kwargs["ckpt_path"] = None  # already loaded
         if subcommand in ("validate", "test"):
             kwargs["verbose"] = not ours  # ScoreReport prints a table
