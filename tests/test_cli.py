@@ -221,9 +221,7 @@ def damage_all(folder):
         (damage_all, ("S2Hand: holds no chip",)),
     ],
 )
-def test_bad_data_are_one_line_and_exit_code_1(
-    config, command, flood_root, tmp_path, damage, words, workers
-):
+def test_bad_data_are_one_line_and_exit_code_1(config, command, flood_root, tmp_path, damage, words, workers):
     root = shutil.copytree(flood_root, tmp_path / "damaged")
     damage(root / Sen1Floods11.folder)
     # A batch of all three training chips, so that the damaged one is among them.
