@@ -15,6 +15,7 @@ commands:
   validate    score the validation set
   test        score the test set:  prithvi-tg test --config X.yaml --ckpt_path best.ckpt
   predict     map scenes:  prithvi-tg predict --ckpt_path best.ckpt SCENE.tif [...]
+  stats       band statistics and class weights of a training set:  prithvi-tg stats --config X.yaml
   synthetic   write a small synthetic data set to try things on:  prithvi-tg synthetic data/demo
 
 prithvi-tg COMMAND --help tells the options of a command; --version tells the version.
@@ -54,6 +55,10 @@ def _run(command: str, arguments: list[str]) -> int:
 
         PrithviCLI.run_command(arguments)
         return 0
+    if command == "stats":
+        from .commands.stats import run as run_stats
+
+        return run_stats(arguments[1:])
     if command == "synthetic":
         from .commands.synthetic import run
 

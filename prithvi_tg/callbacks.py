@@ -13,6 +13,7 @@ from rich.console import Console
 from .errors import ConfigError
 from .mapping.maps import Profile, write_map
 from .plotting import plot_sample
+from .reporting.published import distance_table
 from .reporting.tables import score_table, write_scores
 from .spec import IGNORE_INDEX, DataSpec
 from .tasks import PrithviSegmentationTask
@@ -79,11 +80,21 @@ class PrintCheckpoints(Callback):
 
 
 class ScoreReport(Callback):
-    """After a test or validation, print a table of scores and write ``metrics.json`` to the run's folder."""
+    """After a test or validation, print a table of scores and write ``metrics.json`` to the run's folder.
+
+    Args:
+        published_result: A key of `PUBLISHED`; after a test, the distance to it is printed.
+    """
+
+    def __init__(self, published_result: str | None = None) -> None:
+        self.published_result = published_result
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Report the test set."""
         self._report(trainer, pl_module, getattr(_datamodule(trainer), "test_split", "test"))
+        name = self.published_result
+        if name and isinstance(pl_module, PrithviSegmentationTask) and trainer.is_global_zero:
+            Console().print(distance_table(name, pl_module.scores, pl_module.class_names))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Report the validation set, but not each time while training."""

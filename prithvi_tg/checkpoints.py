@@ -8,7 +8,7 @@ import codecs
 import json
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
@@ -16,14 +16,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from .bands import PRITHVI_BANDS
 from .errors import CheckpointError
 from .models.segmenter import PrithviSegmenter
-from .models.vit import PrithviViT, position_table
+from .models.vit import VARIANTS, PrithviViT, position_table
 
-_PARTS = ("encoder.", "neck.", "decode_head.", "auxiliary_head.")
+_PATCH_EMBEDDING = "encoder.patch_embed.proj.weight"
 _ENCODER_ROOTS = ("cls_token", "pos_embed", "patch_embed.", "blocks.", "norm.")
 _WRAPPERS = ("module.", "model.")
 
@@ -57,6 +60,7 @@ class LoadReport:
         missing: Needed by the model, absent from the file.
         unexpected: In the file, unknown to the model.
         mismatched: In both, with shapes (file, model) that cannot be reconciled.
+        bands: What became of each band of the patch embedding, where the model's bands are not Prithvi's.
     """
 
     source: Path
@@ -66,6 +70,7 @@ class LoadReport:
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
     mismatched: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
+    bands: dict[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         line = f"{self.source}: {len(self.matched)} matched"
@@ -73,7 +78,40 @@ class LoadReport:
             keys = getattr(self, kind)
             if keys:
                 line += f", {len(keys)} {kind} ({_shortened(keys)})"
+        if self.bands:
+            line += "; bands: " + ", ".join(f"{band} {fate}" for band, fate in self.bands.items())
         return line
+
+
+def find_weights(source: str | Path) -> Path:
+    """The file of weights that a name stands for, downloaded if need be.
+
+    Args:
+        source: A path; ``hf://OWNER/REPOSITORY/FILE``; or a published encoder of `VARIANTS`. Downloads go
+            through huggingface_hub, and so heed its cache, ``HF_HUB_OFFLINE`` and ``HF_ENDPOINT``.
+
+    Raises:
+        CheckpointError: The file is not there and cannot be downloaded.
+    """
+    name = str(source)
+    variant = VARIANTS.get(name)
+    if variant is not None and variant.repo and variant.file:
+        repo, file = variant.repo, variant.file
+    elif name.startswith("hf://"):
+        owner, _, rest = name.removeprefix("hf://").partition("/")
+        repository, _, file = rest.partition("/")
+        repo = f"{owner}/{repository}"
+        if not file:
+            raise CheckpointError(f"weights: {name!r} must be hf://OWNER/REPOSITORY/FILE")
+    else:
+        return Path(source)
+    try:
+        return Path(hf_hub_download(repo, file))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+        raise CheckpointError(
+            f"weights: {file} of {repo} is not in the cache and cannot be downloaded "
+            f"({_first_line(error)}); put the file somewhere and give its path as weights"
+        ) from error
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
@@ -177,6 +215,8 @@ def load_weights(
     source: str | Path | Checkpoint,
     allow_missing: bool = False,
     first_blocks: bool = False,
+    bands: Sequence[str] = PRITHVI_BANDS,
+    allow_new_bands: bool = False,
 ) -> LoadReport:
     """Load a file of weights into an encoder or a whole segmenter.
 
@@ -188,6 +228,10 @@ def load_weights(
         source: A file, or what `read_checkpoint` gave.
         allow_missing: Accept a file that lacks tensors of the model; they keep their values.
         first_blocks: Accept a file with more transformer blocks than the model, and take the first ones.
+        bands: The model's bands, by name; the patch embedding of a file with Prithvi's six is matched to
+            them.
+        allow_new_bands: Accept bands that the file was not trained on; their part of the patch embedding
+            keeps its values.
 
     Returns:
         What was loaded and what was not.
@@ -204,6 +248,14 @@ def load_weights(
     report = LoadReport(checkpoint.path)
     loaded: dict[str, Tensor] = {}
     for key, tensor in checkpoint.state_dict.items():
+        if (
+            key == _PATCH_EMBEDDING
+            and tuple(bands) != PRITHVI_BANDS
+            and tensor.shape[1] == len(PRITHVI_BANDS)
+        ):
+            report.bands = _fates(bands)
+            _refuse_new_bands(report, allow_new_bands)
+            tensor = _match_bands(tensor, bands, wanted[key])
         if key == "encoder.pos_embed":
             _check_position_table(tensor, encoder, checkpoint.path)
             report.recomputed.append(key)
@@ -224,6 +276,32 @@ def load_weights(
         {key.removeprefix(prefix): value for key, value in loaded.items()}, strict=not report.missing
     )
     return report
+
+
+def _fates(bands: Sequence[str]) -> dict[str, str]:
+    fates = {}
+    for place, band in enumerate(bands):
+        before = PRITHVI_BANDS.index(band) if band in PRITHVI_BANDS else None
+        moved = f"reordered from {before} to {place}"
+        fates[band] = "new" if before is None else "kept" if before == place else moved
+    return fates
+
+
+def _refuse_new_bands(report: LoadReport, allow_new_bands: bool) -> None:
+    new = [band for band, fate in report.bands.items() if fate == "new"]
+    if new and not allow_new_bands:
+        raise CheckpointError(
+            f"{report.source}: was not trained on {', '.join(new)}; set allow_new_bands: true to start "
+            "their part of the patch embedding from random weights"
+        )
+
+
+def _match_bands(tensor: Tensor, bands: Sequence[str], model: Tensor) -> Tensor:
+    columns = [
+        tensor[:, PRITHVI_BANDS.index(band)] if band in PRITHVI_BANDS else model[:, place].to(tensor)
+        for place, band in enumerate(bands)
+    ]
+    return torch.stack(columns, dim=1)
 
 
 def _squeezed(tensor: Tensor) -> list[int]:

@@ -3,6 +3,7 @@
 import logging
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -13,6 +14,7 @@ from lightning.pytorch.loggers import CSVLogger
 from torchgeo.datamodules import BaseDataModule
 
 from . import __version__, datamodules, tasks
+from .bands import PRITHVI_BANDS
 from .callbacks import BestCheckpoint, LastCheckpoint, MapWriter, PrintCheckpoints, ScoreReport
 from .checkpoints import Checkpoint, load_weights, read_checkpoint
 from .compat import BaseTask
@@ -20,6 +22,7 @@ from .config_errors import one_line
 from .datamodules import SceneDataModule
 from .errors import CheckpointError, ConfigError
 from .mapping.maps import Profile, find_scenes, map_paths
+from .reporting.published import check_name
 from .spec import DataSpec
 from .tasks import PrithviSegmentationTask, load_task
 
@@ -69,8 +72,14 @@ class PrithviCLI(LightningCLI):
         parser.add_subclass_arguments(BaseDataModule, "data", fail_untyped=False, required=required)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Link what the data know to the task."""
-        for key in ("num_classes", "num_frames"):
+        """Link what the data know to the task, and let a configuration name the result that it restates."""
+        parser.add_argument(
+            "--published_result",
+            type=str | None,
+            default=None,
+            help="A published result that test compares with, see prithvi_tg.reporting.published.",
+        )
+        for key in ("num_classes", "num_frames", "bands", "in_channels"):
             parser.link_arguments(
                 "data",
                 f"model.init_args.{key}",
@@ -116,6 +125,7 @@ class PrithviCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Check that what the command needs is there, before anything is built."""
         settings = self._settings
+        check_name(settings.published_result)
         if self.subcommand == "predict":
             if not settings.scenes:
                 raise ConfigError("scenes: give one or more rasters, or a folder of GeoTIFFs")
@@ -172,7 +182,7 @@ class PrithviCLI(LightningCLI):
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Any]) -> Trainer:
         given = config.get("callbacks") or []
-        callbacks = [*callbacks, ScoreReport(), PrintCheckpoints()]
+        callbacks = [*callbacks, ScoreReport(self._settings.published_result), PrintCheckpoints()]
         if self.subcommand == "predict":
             config["logger"] = False
             self.save_config_callback = None
@@ -198,12 +208,19 @@ class PrithviCLI(LightningCLI):
         return kwargs
 
 
-def _from_spec(key: str) -> Any:
-    def value(data: Any) -> int | None:
+def _from_spec(key: str) -> Callable[[Any], Any]:
+    def value(data: Any) -> Any:
         spec = getattr(data, "spec", None)
-        if isinstance(spec, DataSpec):
-            return len(spec.class_names) if key == "num_classes" else spec.num_frames
-        return None if key == "num_classes" else 1
+        if not isinstance(spec, DataSpec):  # a data module of TorchGeo's, or none
+            six = len(PRITHVI_BANDS)
+            unknown = {"num_classes": None, "num_frames": 1, "bands": list(PRITHVI_BANDS), "in_channels": six}
+            return unknown[key]
+        return {
+            "num_classes": len(spec.class_names),
+            "num_frames": spec.num_frames,
+            "bands": list(spec.bands),
+            "in_channels": len(spec.channel_mean),  # what TorchGeo's tasks call it
+        }[key]
 
     return value
 

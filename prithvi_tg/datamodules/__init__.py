@@ -1,6 +1,19 @@
 """Data modules: batches on the device, on TorchGeo's base classes."""
 
-from .chips import ChipDataModule, Sen1Floods11DataModule
+from .chips import (
+    ChipDataModule,
+    ChipFolderDataModule,
+    HLSBurnScarsDataModule,
+    MultiTemporalCropDataModule,
+    Sen1Floods11DataModule,
+)
 from .scenes import SceneDataModule
 
-__all__ = ["ChipDataModule", "SceneDataModule", "Sen1Floods11DataModule"]
+__all__ = [
+    "ChipDataModule",
+    "ChipFolderDataModule",
+    "HLSBurnScarsDataModule",
+    "MultiTemporalCropDataModule",
+    "SceneDataModule",
+    "Sen1Floods11DataModule",
+]

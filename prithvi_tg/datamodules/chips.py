@@ -1,5 +1,6 @@
 """Data modules of chip data sets."""
 
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from torchgeo.datamodules import NonGeoDataModule
 
 from ..augmentations import ChipAugmentation
 from ..bands import PRITHVI_BANDS
-from ..datasets import ChipDataset, Sen1Floods11
+from ..datasets import ChipDataset, ChipFolder, HLSBurnScars, MultiTemporalCropClassification, Sen1Floods11
 from ..errors import ConfigError
 from ..spec import DataSpec
 
@@ -30,7 +31,14 @@ class ChipDataModule(NonGeoDataModule):
         augmentations: Further Kornia augmentations of normalised training crops.
         crops_per_chip: Random crops of each chip in an epoch.
         test_split: The split that ``test`` runs on.
-        **kwargs: Arguments of the data set: ``splits``, ``bands``, ``mean``, ``std``, ``legacy_nodata``.
+        splits: A CSV file with columns ``chip`` and ``split`` to use instead of the published split.
+        bands: Bands to use, by name.
+        mean: Mean per band after scaling; the published one by default.
+        std: Standard deviation per band after scaling; the published one by default.
+        legacy_nodata: Treat pixels without data as hls-foundation-os did.
+        metadata: Hand dates and places to encoders that take them.
+        fold_time: Hand out images as (B, T*C, H, W) and nothing but image and mask, for TorchGeo's own tasks.
+        **kwargs: Further arguments of the data set.
 
     Raises:
         ConfigError: There is no such split.
@@ -39,80 +47,7 @@ class ChipDataModule(NonGeoDataModule):
     def __init__(
         self,
         dataset_class: type[ChipDataset],
-        root: str | Path,
-        batch_size: int = 4,
-        num_workers: int = 0,
-        crop_size: int | None = 224,
-        flips_and_turns: bool = True,
-        augmentations: Sequence[_AugmentationBase] = (),
-        crops_per_chip: int = 1,
-        test_split: str = "test",
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(dataset_class, batch_size, num_workers, root=root, **kwargs)
-        self.crops_per_chip = crops_per_chip
-        self.test_split = test_split
-        self.val_batch_size = self.test_batch_size = 1
-        self.spec: DataSpec = dataset_class.data_spec(
-            **{key: kwargs[key] for key in ("bands", "mean", "std") if key in kwargs}
-        )
-        if kwargs.get("splits") is None and test_split not in dataset_class.split_names:
-            raise ConfigError(
-                f"test_split: {test_split!r} is not in {dataset_class.__name__}; "
-                f"it has {', '.join(dataset_class.split_names)}"
-            )
-        self.mean = torch.tensor(self.spec.channel_mean)
-        self.std = torch.tensor(self.spec.channel_std)
-        self.train_aug = ChipAugmentation(self.mean, self.std, crop_size, flips_and_turns, augmentations)
-        self.aug = ChipAugmentation(self.mean, self.std)
-
-    @property
-    def num_classes(self) -> int:
-        """Number of classes; the command line links it to the task's."""
-        return len(self.spec.class_names)
-
-    def setup(self, stage: str) -> None:
-        """Open the splits that a stage needs; see `ChipDataset` for what can be wrong with them.
-
-        Raises:
-            ConfigError: The training set is smaller than a batch.
-        """
-        if stage == "fit":
-            chips = self.dataset_class(split="train", **self.kwargs)  # type: ignore[call-arg]
-            self.train_dataset = ConcatDataset([chips] * self.crops_per_chip)
-            if len(self.train_dataset) < self.batch_size:
-                raise ConfigError(
-                    f"batch_size: {self.batch_size} is more than the {len(self.train_dataset)} crops of an "
-                    "epoch, and partial batches are dropped; lower it or raise crops_per_chip"
-                )
-        if stage in ("fit", "validate"):
-            self.val_dataset = self.dataset_class(split="val", **self.kwargs)  # type: ignore[call-arg]
-        if stage == "test":
-            self.test_dataset = self.dataset_class(split=self.test_split, **self.kwargs)  # type: ignore[call-arg]
-
-
-class Sen1Floods11DataModule(ChipDataModule):
-    """Batches of `Sen1Floods11`.
-
-    Args:
-        root: Folder with ``v1.1/`` in it.
-        batch_size: Chips in a training batch.
-        num_workers: Processes that load chips.
-        crop_size: Side of the random crop for training, in pixels.
-        flips_and_turns: Flip and turn training crops at random.
-        augmentations: Further Kornia augmentations of normalised training crops.
-        crops_per_chip: Random crops of each chip in an epoch.
-        test_split: ``test``, or ``bolivia`` for the event that no other split has.
-        splits: A CSV file with columns ``chip`` and ``split`` to use instead of the published lists.
-        bands: Bands to use, by name.
-        mean: Mean per band after scaling; the published one by default.
-        std: Standard deviation per band after scaling; the published one by default.
-        legacy_nodata: Treat pixels without data as hls-foundation-os did.
-    """
-
-    def __init__(
-        self,
-        root: str | Path = "data/sen1floods11",
+        root: str | Path | None = None,
         batch_size: int = 4,
         num_workers: int = 0,
         crop_size: int | None = 224,
@@ -125,20 +60,174 @@ class Sen1Floods11DataModule(ChipDataModule):
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         legacy_nodata: bool = False,
+        metadata: bool = False,
+        fold_time: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        options = {
+            "splits": splits,
+            "bands": bands,
+            "mean": mean,
+            "std": std,
+            "legacy_nodata": legacy_nodata,
+            "metadata": metadata,
+            **({} if root is None else {"root": root}),
+            **kwargs,
+        }
+        super().__init__(dataset_class, batch_size, num_workers, **options)
+        self.crops_per_chip = crops_per_chip
+        self.fold_time = fold_time
+        self.test_split = test_split
+        self.val_batch_size = self.test_batch_size = 1
+        known = inspect.signature(dataset_class.data_spec).parameters
+        self.spec: DataSpec = dataset_class.data_spec(
+            **{key: value for key, value in options.items() if key in known}
+        )
+        if splits is None and test_split not in dataset_class.split_names:
+            raise ConfigError(
+                f"test_split: {test_split!r} is not in {dataset_class.__name__}; "
+                f"it has {', '.join(dataset_class.split_names)}"
+            )
+        self.mean = torch.tensor(self.spec.channel_mean)
+        self.std = torch.tensor(self.spec.channel_std)
+        self.train_aug = ChipAugmentation(self.mean, self.std, crop_size, flips_and_turns, augmentations)
+        self.aug = ChipAugmentation(self.mean, self.std)
+
+    def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
+        """Augment and normalise on the device; fold the frames into the channels if that is asked for."""
+        batch = super().on_after_batch_transfer(batch, dataloader_idx)
+        if self.fold_time:
+            batch = {"image": batch["image"].flatten(1, 2), "mask": batch["mask"]}
+        return batch
+
+    def setup(self, stage: str) -> None:
+        """Open the splits that a stage needs; see `ChipDataset` for what can be wrong with them.
+
+        Raises:
+            ConfigError: The training set is smaller than a batch.
+        """
+        if stage == "fit":
+            self.train_dataset = ConcatDataset([self._open("train")] * self.crops_per_chip)
+            if len(self.train_dataset) < self.batch_size:
+                raise ConfigError(
+                    f"batch_size: {self.batch_size} is more than the {len(self.train_dataset)} crops of an "
+                    "epoch, and partial batches are dropped; lower it or raise crops_per_chip"
+                )
+        if stage in ("fit", "validate"):
+            self.val_dataset = self._open("val")
+        if stage == "test":
+            self.test_dataset = self._open(self.test_split)
+
+    def _open(self, split: str) -> ChipDataset:
+        dataset = self.dataset_class(split=split, **self.kwargs)  # type: ignore[call-arg]
+        assert isinstance(dataset, ChipDataset)
+        return dataset
+
+
+class Sen1Floods11DataModule(ChipDataModule):
+    """Batches of `Sen1Floods11`; ``test_split: bolivia`` tests on the event that no other split has.
+
+    Args:
+        root: Folder with ``v1.1/`` in it.
+        **kwargs: As `ChipDataModule`.
+    """
+
+    def __init__(self, root: str | Path = "data/sen1floods11", **kwargs: Any) -> None:
+        super().__init__(Sen1Floods11, root, **kwargs)
+
+
+class HLSBurnScarsDataModule(ChipDataModule):
+    """Batches of `HLSBurnScars`.
+
+    Args:
+        root: Folder with ``training/`` and ``validation/`` in it.
+        **kwargs: As `ChipDataModule`.
+    """
+
+    def __init__(self, root: str | Path = "data/hls_burn_scars", **kwargs: Any) -> None:
+        super().__init__(HLSBurnScars, root, **kwargs)
+
+
+class MultiTemporalCropDataModule(ChipDataModule):
+    """Batches of `MultiTemporalCropClassification`.
+
+    Args:
+        root: Folder with ``training_chips/`` and ``validation_chips/`` in it.
+        legacy_channel_order: See `MultiTemporalCropClassification`.
+        **kwargs: As `ChipDataModule`.
+    """
+
+    def __init__(
+        self,
+        root: str | Path = "data/multi_temporal_crop",
+        legacy_channel_order: bool = False,
+        **kwargs: Any,
     ) -> None:
         super().__init__(
-            Sen1Floods11,
-            root,
-            batch_size,
-            num_workers,
-            crop_size,
-            flips_and_turns,
-            augmentations,
-            crops_per_chip,
-            test_split,
+            MultiTemporalCropClassification, root, legacy_channel_order=legacy_channel_order, **kwargs
+        )
+
+
+class ChipFolderDataModule(ChipDataModule):
+    """Batches of a `ChipFolder`: your own chips, described by a configuration alone.
+
+    Args:
+        images: Pattern of the images, with one ``*`` that stands for the name of a chip.
+        labels: Pattern of the masks, with one ``*`` that stands for the same name.
+        splits: A CSV file with columns ``chip`` and ``split``.
+        classes: Name of the class of each stored label.
+        bands: Bands to use, in the order of the channels, by name.
+        mean: Mean per band after scaling; ``prithvi-tg stats`` computes it.
+        std: Standard deviation per band after scaling.
+        file_bands: Bands of one frame as the files hold them; `bands` by default.
+        num_frames: Dates in a file.
+        sensor: Whose band names are used, where sensors disagree.
+        scale: Factor from stored values to the unit of `mean` and `std`.
+        nodata: Stored values that mean no data, beside the file's tag and NaN.
+        ignored_labels: Stored labels that mean "not labelled".
+        class_colors: ``#rrggbb`` of each class.
+        **kwargs: As `ChipDataModule`.
+
+    Raises:
+        ConfigError: There are no statistics.
+    """
+
+    def __init__(
+        self,
+        images: str,
+        labels: str,
+        splits: str | Path,
+        classes: dict[int, str],
+        bands: Sequence[str] = PRITHVI_BANDS,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        file_bands: Sequence[str] | None = None,
+        num_frames: int = 1,
+        sensor: str | None = None,
+        scale: float = 1.0,
+        nodata: Sequence[float] = (),
+        ignored_labels: Sequence[int] = (),
+        class_colors: Sequence[str] = (),
+        **kwargs: Any,
+    ) -> None:
+        if mean is None or std is None:
+            raise ConfigError("mean, std: are not given; prithvi-tg stats prints them, ready to paste")
+        super().__init__(
+            ChipFolder,
+            None,
             splits=splits,
             bands=bands,
             mean=mean,
             std=std,
-            legacy_nodata=legacy_nodata,
+            images=images,
+            labels=labels,
+            classes=classes,
+            file_bands=file_bands,
+            num_frames=num_frames,
+            sensor=sensor,
+            scale=scale,
+            nodata=nodata,
+            ignored_labels=ignored_labels,
+            class_colors=class_colors,
+            **kwargs,
         )

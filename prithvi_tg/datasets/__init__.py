@@ -1,6 +1,17 @@
 """Datasets: samples of tensors from files, on TorchGeo's base classes."""
 
+from .chip_folder import ChipFolder
 from .chips import Chip, ChipDataset, read_splits
+from .hls_burn_scars import HLSBurnScars
+from .multi_temporal_crop import MultiTemporalCropClassification
 from .sen1floods11 import Sen1Floods11
 
-__all__ = ["Chip", "ChipDataset", "Sen1Floods11", "read_splits"]
+__all__ = [
+    "Chip",
+    "ChipDataset",
+    "ChipFolder",
+    "HLSBurnScars",
+    "MultiTemporalCropClassification",
+    "Sen1Floods11",
+    "read_splits",
+]

@@ -2,6 +2,8 @@
 
 import csv
 from collections.abc import Callable, Iterable, Sequence
+from datetime import date
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,13 +11,14 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from torch import Tensor
 from torchgeo.datasets import NonGeoDataset
 
 from ..bands import PRITHVI_BANDS, resolve_band
 from ..errors import ConfigError, DataError
 from ..plotting import plot_sample
 from ..spec import IGNORE_INDEX, DataSpec
-from .raster import open_raster, read_bands
+from .raster import center, open_raster, read_bands
 
 Sample = dict[str, Any]
 
@@ -36,7 +39,9 @@ class ChipDataset(NonGeoDataset):
     * ``image``: float32 (T, C, H, W), scaled; pixels without data hold the band's mean;
     * ``valid``: bool (T, C, H, W), where the image holds data;
     * ``mask``: int64 (H, W), classes, and 255 where there is no label or no band holds data;
-    * ``name``: the chip.
+    * ``name``: the chip;
+    * with `metadata`, ``timestamps``: float32 (T, 2), year and day of year 1..366, and ``location``: float32
+      (2,), latitude and longitude of the centre in degrees; NaN where unknown.
 
     A subclass states the facts of a data set as class attributes and gives `find_chips`.
 
@@ -49,16 +54,17 @@ class ChipDataset(NonGeoDataset):
         mean: Mean per band after scaling; the published one by default. Fills pixels without data.
         std: Standard deviation per band after scaling; the published one by default.
         legacy_nodata: Treat pixels without data as hls-foundation-os did, see `read_image`.
+        metadata: Add dates and places to the samples, for encoders that take them.
         transforms: Applied to each sample.
 
     Raises:
         DataError: A chip of the split, or the partner of one, is missing.
     """
 
-    #: Where each band that a file holds is found, by name, 1-based, in the first frame.
-    file_bands: dict[str, int] = {}
-    #: Bands of one frame in a file of several frames.
-    bands_per_frame = 0
+    #: Bands of one frame as files hold them, by name; frame follows upon frame.
+    file_bands: tuple[str, ...] = ()
+    #: Whose band names a user may use for `bands`.
+    sensor: str | None = None
     num_frames = 1
     #: Published statistics per band of `PRITHVI_BANDS`, after scaling.
     default_mean: tuple[float, ...] = ()
@@ -80,21 +86,23 @@ class ChipDataset(NonGeoDataset):
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         legacy_nodata: bool = False,
+        metadata: bool = False,
         transforms: Callable[[Sample], Sample] | None = None,
     ) -> None:
         self.root = Path(root)
         self.split = split
         self.splits = splits
         self.legacy_nodata = legacy_nodata
+        self.metadata = metadata
         self.transforms = transforms
-        self.spec = self.data_spec(bands, mean, std)
+        self.spec = self._spec(bands, mean, std)
         self._mean = np.asarray(self.spec.channel_mean, dtype=np.float32)
-        self.indexes = [
-            index + frame * self.bands_per_frame
-            for frame in range(self.num_frames)
-            for index in self.spec.file_bands
-        ]
         self.chips = self.find_chips()
+
+    def _spec(
+        self, bands: Sequence[str], mean: Sequence[float] | None, std: Sequence[float] | None
+    ) -> DataSpec:
+        return self.data_spec(bands, mean, std)
 
     @classmethod
     def data_spec(
@@ -109,7 +117,7 @@ class ChipDataset(NonGeoDataset):
             ConfigError: A band is unknown, or not in the files, or has no published statistics and none are
                 given.
         """
-        names = tuple(resolve_band(band, "sentinel2") for band in bands)
+        names = tuple(resolve_band(band, cls.sensor) for band in bands)
         for band, name in zip(bands, names, strict=True):
             if name not in cls.file_bands:
                 raise ConfigError(
@@ -129,7 +137,12 @@ class ChipDataset(NonGeoDataset):
             num_frames=cls.num_frames,
             scale=cls.scale,
             nodata=cls.nodata,
-            file_bands=tuple(cls.file_bands[name] for name in names),
+            file_bands=tuple(
+                1 + frame * len(cls.file_bands) + cls.file_bands.index(name)
+                for frame in range(cls.num_frames)
+                for name in names
+            ),
+            file_count=cls.num_frames * len(cls.file_bands),
             class_names=cls.class_names,
             class_colors=cls.class_colors,
         )
@@ -158,6 +171,8 @@ class ChipDataset(NonGeoDataset):
             "mask": torch.from_numpy(mask),
             "name": chip.name,
         }
+        if self.metadata:
+            sample |= self.read_metadata(chip)
         return self.transforms(sample) if self.transforms else sample
 
     def read_image(self, path: Path) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
@@ -167,7 +182,9 @@ class ChipDataset(NonGeoDataset):
         and keeps its stored value, as in hls-foundation-os.
         """
         with open_raster(path) as source:
-            values, valid = read_bands(source, self.indexes, self.nodata)
+            if source.count != self.spec.file_count:
+                raise DataError(f"{path}: has {source.count} bands, {self.spec.file_count} are expected")
+            values, valid = read_bands(source, self.spec.file_bands, self.nodata)
         values = values * np.float32(self.scale)
         if self.legacy_nodata:
             valid[:] = True
@@ -193,6 +210,17 @@ class ChipDataset(NonGeoDataset):
             )
         return mask
 
+    def read_metadata(self, chip: Chip) -> dict[str, Tensor]:
+        """``timestamps`` (T, 2) and ``location`` (2,) of a chip, NaN where unknown."""
+        days = [(day.year, day.timetuple().tm_yday) if day else (np.nan, np.nan) for day in self.dates(chip)]
+        with open_raster(chip.image) as source:
+            place = center(source)
+        return {"timestamps": torch.tensor(days).float(), "location": torch.tensor(place).float()}
+
+    def dates(self, chip: Chip) -> list[date | None]:
+        """The date of each frame; ``None`` where unknown."""
+        return [None] * self.num_frames
+
     def to_classes(self, stored: NDArray[np.int64]) -> NDArray[np.int64]:
         """Classes and 255 from the labels in a file; by default they are the same."""
         return stored
@@ -206,6 +234,44 @@ class ChipDataset(NonGeoDataset):
             suptitle: Title of the figure.
         """
         return plot_sample(sample, self.spec, show_titles, suptitle)
+
+
+class FolderChipDataset(ChipDataset):
+    """Chips in a folder per split, ``NAME_merged.tif`` beside ``NAME.mask.tif``.
+
+    With `splits`, chips are looked for in all folders; ``splits: published`` means the published lists.
+    """
+
+    folders: dict[str, str] = {}
+    image_suffix = "_merged.tif"
+    mask_suffix = ".mask.tif"
+    published_lists: str | None = None
+
+    def find_chips(self) -> list[Chip]:
+        """All chips in the folder of the split, or those of the user's or the published list.
+
+        Raises:
+            ConfigError: There is no such split, or no published list.
+            DataError: The folder is empty, or a file lacks its partner.
+        """
+        if self.splits is None:
+            if self.split not in self.folders:
+                raise ConfigError(f"split: {self.split!r} is unknown; known are {', '.join(self.folders)}")
+            return chips_in_folder(self.root / self.folders[self.split], self.image_suffix, self.mask_suffix)
+        listed = self.splits
+        if listed == "published":
+            if self.published_lists is None:
+                raise ConfigError(f"splits: {type(self).__name__} has no published lists, only folders")
+            listed = published_splits(self.published_lists)
+        return pair_by_stem(
+            split_list(listed, self.split),
+            image=lambda name: self._find(f"{name}{self.image_suffix}"),
+            mask=lambda name: self._find(f"{name}{self.mask_suffix}"),
+        )
+
+    def _find(self, name: str) -> Path:
+        places = [self.root / folder / name for folder in dict.fromkeys(self.folders.values())]
+        return next((path for path in places if path.exists()), places[0])
 
 
 def pair_by_stem(
@@ -234,6 +300,42 @@ def pair_by_stem(
         more = f" ({len(lacking) - 1} more files are missing)" if len(lacking) > 1 else ""
         raise DataError(f"{path}: no such file; chip {chip.name} lacks its {kind}{more}")
     return chips
+
+
+def chips_in_folder(folder: Path, image_suffix: str, mask_suffix: str) -> list[Chip]:
+    """Every chip of a folder, in the order of their names; macOS's ``._`` files are left out.
+
+    Raises:
+        DataError: The folder holds no image, or a file lacks its partner.
+    """
+    names: dict[str, set[str]] = {image_suffix: set(), mask_suffix: set()}
+    for suffix, found in names.items():
+        paths = folder.glob(f"*{suffix}")
+        found |= {path.name.removesuffix(suffix) for path in paths if not path.name.startswith("._")}
+    if not names[image_suffix]:
+        raise DataError(f"{folder}: holds no chip (NAME{image_suffix}); set root to the folder above it")
+    return pair_by_stem(
+        sorted(names[image_suffix] | names[mask_suffix]),
+        image=lambda name: folder / f"{name}{image_suffix}",
+        mask=lambda name: folder / f"{name}{mask_suffix}",
+    )
+
+
+def split_list(splits: str | Path, split: str) -> list[str]:
+    """The chips of one split of a list, see `read_splits`.
+
+    Raises:
+        ConfigError: The list has no such split.
+    """
+    lists = read_splits(splits)
+    if split not in lists:
+        raise ConfigError(f"split: {split!r} is not in {splits}; it has {', '.join(lists)}")
+    return lists[split]
+
+
+def published_splits(name: str) -> Path:
+    """The published split lists of a data set, as they ship with this package."""
+    return Path(str(files(__package__) / "splits" / f"{name}.csv"))
 
 
 def read_splits(path: str | Path) -> dict[str, list[str]]:

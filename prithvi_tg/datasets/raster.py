@@ -10,6 +10,7 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
+from rasterio.warp import transform
 from rasterio.windows import Window
 
 from ..errors import DataError
@@ -66,6 +67,15 @@ def read_bands(
         for value in {*nodata, *(() if tag is None else (tag,))}:
             valid[channel] &= values[channel] != value
     return values.astype(np.float32, copy=False), valid
+
+
+def center(source: DatasetReader) -> tuple[float, float]:
+    """Latitude and longitude of the middle of a raster, degrees; NaN without a geo-reference."""
+    if source.crs is None:
+        return float("nan"), float("nan")
+    x, y = source.transform @ (source.width / 2, source.height / 2)
+    (longitude,), (latitude,) = transform(source.crs, "EPSG:4326", [x], [y])
+    return latitude, longitude
 
 
 def tag_mask(source: DatasetReader) -> NDArray[np.bool_]:

@@ -78,10 +78,10 @@ class SceneDataset(Dataset[dict[str, Any]]):
         if spec.num_frames == 1 and any(source.descriptions):
             return band_indexes(spec.bands, source.descriptions, source.name, self.sensor)
         wanted = len(spec.bands) * spec.num_frames
+        if spec.file_bands and source.count == spec.file_count:
+            return list(spec.file_bands)
         if source.count == wanted:
             return list(range(1, wanted + 1))
-        if spec.num_frames == 1 and spec.file_bands and source.count >= max(spec.file_bands):
-            return list(spec.file_bands)
         raise DataError(
             f"{source.name}: has {source.count} bands, the model takes {wanted} "
             f"({' '.join(spec.bands)}); say which with --bands, by index counted from 1 or by name"

@@ -1,14 +1,14 @@
 """Sen1Floods11: hand-labelled floods."""
 
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ConfigError, DataError
+from ..bands import SENSORS
+from ..errors import DataError
 from ..spec import IGNORE_INDEX
-from .chips import Chip, ChipDataset, pair_by_stem, read_splits
+from .chips import Chip, ChipDataset, pair_by_stem, published_splits, split_list
 
 
 class Sen1Floods11(ChipDataset):
@@ -31,27 +31,8 @@ class Sen1Floods11(ChipDataset):
     """
 
     folder = Path("v1.1/data/flood_events/HandLabeled")
-    file_bands = {
-        name: index
-        for index, name in enumerate(
-            (
-                "COASTAL_AEROSOL",
-                "BLUE",
-                "GREEN",
-                "RED",
-                "RED_EDGE_1",
-                "RED_EDGE_2",
-                "RED_EDGE_3",
-                "NIR_BROAD",
-                "NIR_NARROW",
-                "WATER_VAPOR",
-                "CIRRUS",
-                "SWIR_1",
-                "SWIR_2",
-            ),
-            start=1,
-        )
-    }
+    file_bands = tuple(SENSORS["sentinel2"].values())
+    sensor = "sentinel2"
     # Statistics and scale as hls-foundation-os published them with its configuration for this data set.
     default_mean = (0.14245495, 0.13921481, 0.12434631, 0.31420089, 0.20743526, 0.12046503)
     default_std = (0.04036231, 0.04186983, 0.05267646, 0.0822221, 0.06834774, 0.05294205)
@@ -68,18 +49,13 @@ class Sen1Floods11(ChipDataset):
             ConfigError: There is no such split.
             DataError: The folder or a file is missing.
         """
-        lists = read_splits(self.splits or str(files(__package__) / "splits" / "sen1floods11.csv"))
-        if self.split not in lists:
-            raise ConfigError(
-                f"split: {self.split!r} is not in {self.splits or 'Sen1Floods11'}; it has {', '.join(lists)}"
-            )
         folder = self.root / self.folder
         if not any((folder / "S2Hand").glob("*_S2Hand.tif")):
             raise DataError(
                 f"{folder / 'S2Hand'}: holds no chip (NAME_S2Hand.tif); set root to the folder that has v1.1/"
             )
         return pair_by_stem(
-            lists[self.split],
+            split_list(self.splits or published_splits("sen1floods11"), self.split),
             image=lambda name: folder / "S2Hand" / f"{name}_S2Hand.tif",
             mask=lambda name: folder / "LabelHand" / f"{name}_LabelHand.tif",
         )

@@ -6,7 +6,9 @@ with texture, sensor noise, a swath edge without data, and a geo-reference.
 """
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rasterio
@@ -14,9 +16,12 @@ from numpy.typing import NDArray
 from rasterio.transform import Affine
 
 from ..errors import ConfigError
+from .hls_burn_scars import HLSBurnScars
+from .multi_temporal_crop import MultiTemporalCropClassification
 from .sen1floods11 import Sen1Floods11
 
 Array = NDArray[np.float64]
+SceneMaker = Callable[[np.random.Generator, int, int], tuple[NDArray[Any], NDArray[np.int16]]]
 
 #: Reflectance in the 13 bands of Sentinel-2, B1 to B12 with B8A after B8.
 _SIGNATURES = {
@@ -86,7 +91,7 @@ def flood_scene(
     labels = np.where(opacity > 0.6, -1, fraction >= 0.5).astype(np.int16)
     bands = np.clip(np.round(image * 1e4), 1, 20000).astype(np.int16)
     if rng.random() < 0.3:
-        outside = np.arange(width)[None, :] - 0.2 * np.arange(height)[:, None] > 0.92 * width
+        outside = _swath_edge(height, width)
         bands[:, outside] = 0
         labels[outside] = -1
     return bands, labels
@@ -96,18 +101,92 @@ def _sigmoid(x: Array) -> Array:
     return 1 / (1 + np.exp(-x))
 
 
-def _write(path: Path, values: NDArray[np.int16], corner: tuple[float, float], nodata: int | None) -> None:
-    transform = Affine(_DEGREES_PER_PIXEL, 0, corner[0], 0, -_DEGREES_PER_PIXEL, corner[1])
+_SIX = (1, 2, 3, 8, 11, 12)  # Prithvi's bands among the 13 of Sentinel-2
+_BURNT = np.array((0.05, 0.06, 0.07, 0.11, 0.20, 0.19))
+
+
+def _texture(rng: np.random.Generator, image: Array) -> Array:
+    """Brightness that varies over the ground, and noise of the sensor."""
+    texture = np.exp(0.10 * random_field(rng, *image.shape[-2:], roughness=0.9))
+    return image * texture + 0.003 * rng.standard_normal(image.shape)
+
+
+def burn_scene(
+    rng: np.random.Generator, height: int, width: int
+) -> tuple[NDArray[np.float32], NDArray[np.int16]]:
+    """A landscape with burn scars.
+
+    Returns:
+        Bands (6, H, W), reflectance 0..1 with -9999 for no data, and labels (H, W): 0 unburnt, 1 burnt, -1
+        outside the swath.
+    """
+    cover = random_field(rng, height, width, roughness=0.6)
+    land = np.digitize(cover, np.quantile(cover, (0.5, 0.8, 0.97)))
+    spectra = np.array([_SIGNATURES[name] for name in _LAND])[:, _SIX]
+    fire = random_field(rng, height, width, roughness=0.4) - 0.5 * cover
+    severity = _sigmoid(8 * (fire - np.quantile(fire, rng.uniform(0.7, 0.95))))
+    burnt = severity * rng.uniform(0.7, 1.0)
+    image = (1 - burnt) * np.moveaxis(spectra[land], -1, 0) + burnt * _BURNT[:, None, None]
+    bands = np.clip(_texture(rng, image), 0.0001, 1.5).astype(np.float32)
+    labels = (severity >= 0.5).astype(np.int16)
+    if rng.random() < 0.3:
+        outside = _swath_edge(height, width)
+        bands[:, outside] = -9999
+        labels[outside] = -1
+    return bands, labels
+
+
+def crop_scene(
+    rng: np.random.Generator, height: int, width: int
+) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
+    """Fields of thirteen kinds on three dates, each kind greening and ripening in its own time.
+
+    Returns:
+        Bands (18, H, W), date by date, reflectance x 1e4, and labels (H, W): 1 to 13, 0 at some borders.
+    """
+    count = max(4, height * width // 500)
+    seeds = rng.uniform(0, 1, (count, 2)) * (height, width)
+    rows, columns = np.mgrid[:height, :width]
+    distance = np.abs(rows[..., None] - seeds[:, 0]) + np.abs(columns[..., None] - seeds[:, 1])
+    kinds = rng.integers(0, 13, count)[distance.argmin(axis=-1)]
+    nearest, second = np.partition(distance, 1, axis=-1)[..., :2].transpose(2, 0, 1)
+    seasons = np.random.default_rng(13)  # what each kind looks like is the same in every scene
+    green = seasons.uniform(0, 1, (13, 3))
+    base = seasons.uniform(0.7, 1.3, (13, 6))
+    grass, soil = (np.array(_SIGNATURES[name])[list(_SIX)] for name in ("grass", "soil"))
+    frames = []
+    for frame in range(3):
+        cover = np.clip(green[kinds, frame] + 0.1 * rng.standard_normal((height, width)), 0, 1)[..., None]
+        spectrum = (cover * grass + (1 - cover) * soil) * base[kinds]
+        frames.append(_texture(rng, np.moveaxis(spectrum, -1, 0)))
+    bands = np.clip(np.round(np.concatenate(frames) * 1e4), 1, 20000).astype(np.int16)
+    labels = np.where(second - nearest < 1, 0, kinds + 1).astype(np.int16)
+    return bands, labels
+
+
+def _swath_edge(height: int, width: int) -> NDArray[np.bool_]:
+    return np.arange(width)[None, :] - 0.2 * np.arange(height)[:, None] > 0.92 * width
+
+
+def _write(
+    path: Path,
+    values: NDArray[np.int16] | NDArray[np.float32],
+    corner: tuple[float, float],
+    nodata: int | None,
+    pixel: float = _DEGREES_PER_PIXEL,
+    crs: str = "EPSG:4326",
+) -> None:
+    transform = Affine(pixel, 0, corner[0], 0, -pixel, corner[1])
     layers = values if values.ndim == 3 else values[None]
     with rasterio.open(
         path,
         "w",
         driver="GTiff",
-        dtype="int16",
+        dtype=values.dtype,
         count=len(layers),
         height=layers.shape[1],
         width=layers.shape[2],
-        crs="EPSG:4326",
+        crs=crs,
         transform=transform,
         nodata=nodata,
         compress="deflate",
@@ -115,6 +194,59 @@ def _write(path: Path, values: NDArray[np.int16], corner: tuple[float, float], n
         out.write(layers)
         if len(layers) == 13:
             out.descriptions = tuple(f"B{name}" for name in (1, 2, 3, 4, 5, 6, 7, 8, "8A", 9, 10, 11, 12))
+
+
+def _empty_folder(root: str | Path, chips: int) -> Path:
+    root = Path(root)
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise ConfigError(f"{root}: exists and is not empty; name another folder, or remove it")
+    if chips < 6:
+        raise ConfigError(f"chips: {chips} are too few for every split; give 6 or more")
+    return root
+
+
+def _write_folders(
+    root: Path,
+    folders: dict[str, str],
+    names: list[str],
+    scene: SceneMaker,
+    size: int,
+    seed: int,
+    nodata: int,
+) -> Path:
+    """Two thirds of the chips to train on, one third to validate, named as published; and a larger scene."""
+    rng = np.random.default_rng(seed)
+    for number, name in enumerate(names):
+        folder = root / folders["val" if number % 3 == 0 else "train"]
+        folder.mkdir(parents=True, exist_ok=True)
+        bands, labels = scene(rng, size, size)
+        corner = (500000.0 + 30 * size * number, 4200000.0)
+        _write(folder / f"{name}_merged.tif", bands, corner, nodata, 30, "EPSG:32615")
+        _write(folder / f"{name}.mask.tif", labels, corner, None, 30, "EPSG:32615")
+    bands, labels = scene(rng, 2 * size + 20, 3 * size)
+    _write(root / "scene.tif", bands, (500000.0, 4300000.0), nodata, 30, "EPSG:32615")
+    _write(root / "scene_label.tif", labels, (500000.0, 4300000.0), None, 30, "EPSG:32615")
+    return root
+
+
+def write_hls_burn_scars(root: str | Path, chips: int = 24, size: int = 256, seed: int = 0) -> Path:
+    """Write synthetic chips in the layout of `HLSBurnScars`, and a larger scene; see `write_sen1floods11`."""
+    names = [f"subsetted_512x512_HLS.S30.T10SDH.{2020100 + n}.v1.4" for n in range(chips)]
+    root = _empty_folder(root, chips)
+    return _write_folders(root, HLSBurnScars.folders, names, burn_scene, size, seed, -9999)
+
+
+def write_multi_temporal_crop(root: str | Path, chips: int = 24, size: int = 224, seed: int = 0) -> Path:
+    """Write synthetic chips in the layout of `MultiTemporalCropClassification`, their dates, and a scene."""
+    names = [f"chip_{n:03d}_{n:03d}" for n in range(chips)]
+    root = _empty_folder(root, chips)
+    folders = MultiTemporalCropClassification.folders
+    _write_folders(root, folders, names, crop_scene, size, seed, -9999)
+    with (root / "chips_df.csv").open("w", newline="") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(("chip_id", "first_image_date", "second_image_date", "third_image_date"))
+        rows.writerows((name, "2022-04-20", "2022-06-30", "2022-09-08") for name in names)
+    return root
 
 
 def write_sen1floods11(
@@ -142,11 +274,7 @@ def write_sen1floods11(
     Raises:
         ConfigError: The folder holds something, or there are too few chips for four splits.
     """
-    root = Path(root)
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise ConfigError(f"{root}: exists and is not empty; name another folder, or remove it")
-    if chips < 6:
-        raise ConfigError(f"chips: {chips} are too few for train, val, test and bolivia; give 6 or more")
+    root = _empty_folder(root, chips)
     rng = np.random.default_rng(seed)
     folder = root / Sen1Floods11.folder
     for kind in ("S2Hand", "LabelHand"):
@@ -168,3 +296,11 @@ def write_sen1floods11(
     _write(root / "scene.tif", bands, (11.0, 45.0), nodata=0)
     _write(root / "scene_label.tif", labels, (11.0, 45.0), nodata=-1)
     return root
+
+
+#: What ``prithvi-tg synthetic --layout`` knows.
+LAYOUTS: dict[str, Callable[..., Path]] = {
+    "sen1floods11": write_sen1floods11,
+    "hls_burn_scars": write_hls_burn_scars,
+    "multi_temporal_crop": write_multi_temporal_crop,
+}

@@ -1,11 +1,13 @@
 """Models: pure torch; they know no file, no dataset, no Lightning."""
 
 from .decoders import ConvTransposeNeck, FCNHead, GeospatialNeck
+from .pyramid import PYRAMID_DECODERS, PyramidNeck, TokenMap
 from .segmenter import PrithviSegmenter
 from .sliding import slide_inference
 from .vit import VARIANTS, EncoderVariant, PrithviViT, create_encoder
 
 __all__ = [
+    "PYRAMID_DECODERS",
     "VARIANTS",
     "ConvTransposeNeck",
     "EncoderVariant",
@@ -13,6 +15,8 @@ __all__ = [
     "GeospatialNeck",
     "PrithviSegmenter",
     "PrithviViT",
+    "PyramidNeck",
+    "TokenMap",
     "create_encoder",
     "slide_inference",
 ]

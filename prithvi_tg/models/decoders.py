@@ -27,7 +27,8 @@ def token_map(tokens: Tensor, grid: tuple[int, int, int]) -> Tensor:
     return rearrange(tokens[:, 1:], "b (t h w) d -> b (d t) h w", t=frames, h=rows, w=columns)
 
 
-def _upscale(in_channels: int, out_channels: int) -> nn.ConvTranspose2d:
+def upscale(in_channels: int, out_channels: int) -> nn.ConvTranspose2d:
+    """Transposed convolution to twice the resolution."""
     return nn.ConvTranspose2d(in_channels, out_channels, kernel_size=2, stride=2)
 
 
@@ -47,7 +48,7 @@ class ConvTransposeNeck(nn.Module):
     @staticmethod
     def _stage(channels: int) -> nn.Sequential:
         return nn.Sequential(
-            _upscale(channels, channels), ChannelNorm(channels), nn.GELU(), _upscale(channels, channels)
+            upscale(channels, channels), ChannelNorm(channels), nn.GELU(), upscale(channels, channels)
         )
 
     def forward(self, tokens: Tensor, grid: tuple[int, int, int]) -> Tensor:
@@ -79,7 +80,7 @@ class GeospatialNeck(nn.Module):
         self.out_channels = widths[-1]
         self.layers = nn.ModuleList(
             nn.Sequential(
-                _upscale(before, after), *(self._conv(after, dropout) for _ in range(convs_per_block))
+                upscale(before, after), *(self._conv(after, dropout) for _ in range(convs_per_block))
             )
             for before, after in itertools.pairwise(widths)
         )

@@ -12,7 +12,8 @@ class PrithviSegmenter(nn.Module):
 
     Args:
         encoder: Tokens from images.
-        neck: Called as ``neck(tokens, grid)``, gives a feature map (B, C, H', W').
+        neck: Called as ``neck(tokens, grid)``, gives a feature map (B, C, H', W'). A neck with an attribute
+            ``encoder_layers`` is given the normalised tokens of these blocks, as a list.
         decode_head: Logits from the feature map.
         auxiliary_head: A second head on the same features, for training; ``None`` for none.
         freeze_encoder: Train the neck and the heads only; the encoder stays in evaluation mode.
@@ -41,35 +42,50 @@ class PrithviSegmenter(nn.Module):
             self.encoder.eval()
         return self
 
-    def forward_features(self, image: Tensor) -> Tensor:
-        """(B, T, C, H, W) or (B, C, H, W) -> feature map of the neck (B, C', H', W')."""
+    def forward_features(self, image: Tensor, **coordinates: Tensor) -> Tensor:
+        """Feature map of the neck (B, C', H', W'); an image of any size is padded to whole patches.
+
+        Padding is to the right and bottom, with zeros: the band mean, after normalisation.
+        """
+        patch = self.encoder.patch_size
+        height, width = image.shape[-2:]
+        image = F.pad(image, (0, -width % patch, 0, -height % patch))
+        layers: tuple[int, ...] | None = getattr(self.neck, "encoder_layers", None)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_encoder):
-            tokens = self.encoder(image)
+            tokens: Tensor | list[Tensor]
+            if layers is None:
+                tokens = self.encoder(image, **coordinates)
+            else:
+                tokens = self.encoder.forward_intermediates(image, layers, norm=True, **coordinates)
         return self.neck(tokens, self.encoder.grid(image))
 
     def forward_head(self, features: Tensor, head: nn.Module, size: tuple[int, int]) -> Tensor:
         """Logits (B, K, H, W) of one head at image size; resizing is an identity for a patch of 16."""
         logits: Tensor = head(features)
-        if logits.shape[-2:] != size:
-            logits = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
-        return logits
+        patch = self.encoder.patch_size
+        padded = tuple(length + -length % patch for length in size)
+        if logits.shape[-2:] != padded:
+            logits = F.interpolate(logits, size=padded, mode="bilinear", align_corners=False)
+        return logits[..., : size[0], : size[1]]
 
-    def forward(self, image: Tensor) -> Tensor:
+    def forward(self, image: Tensor, **coordinates: Tensor) -> Tensor:
         """Logits at image size.
 
         Args:
             image: (B, T, C, H, W) or (B, C, H, W), normalised.
+            **coordinates: ``timestamps`` (B, T, 2) and ``location`` (B, 2), see `PrithviViT.forward`.
 
         Returns:
             (B, K, H, W).
         """
         height, width = image.shape[-2:]
-        return self.forward_head(self.forward_features(image), self.decode_head, (height, width))
+        features = self.forward_features(image, **coordinates)
+        return self.forward_head(features, self.decode_head, (height, width))
 
-    def forward_both(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
+    def forward_both(self, image: Tensor, **coordinates: Tensor) -> tuple[Tensor, Tensor | None]:
         """Logits of the decode head and, where there is one, of the auxiliary head; each (B, K, H, W)."""
         height, width = image.shape[-2:]
-        features = self.forward_features(image)
+        features = self.forward_features(image, **coordinates)
         logits = self.forward_head(features, self.decode_head, (height, width))
         if self.auxiliary_head is None:
             return logits, None

@@ -10,11 +10,12 @@ from ..windows import window_starts
 
 
 def slide_inference(
-    model: Callable[[Tensor], Tensor],
+    model: Callable[..., Tensor],
     image: Tensor,
     window: int,
     stride: int,
     batch_size: int = 4,
+    **coordinates: Tensor,
 ) -> Tensor:
     """Logits of an image of any size.
 
@@ -27,6 +28,7 @@ def slide_inference(
         window: Side of a window in pixels, a multiple of the patch.
         stride: Distance of windows in pixels.
         batch_size: Windows per call of the model.
+        **coordinates: Further arguments of the model with a row per image, such as ``timestamps``.
 
     Returns:
         (B, K, H, W) float32, whatever precision the model computes in.
@@ -44,7 +46,8 @@ def slide_inference(
     for first in range(0, len(places), batch_size):
         group = places[first : first + batch_size]
         windows = torch.stack([image[b, ..., r : r + window, c : c + window] for b, r, c in group])
-        logits = model(windows).float()
+        images = [b for b, _, _ in group]
+        logits = model(windows, **{key: value[images] for key, value in coordinates.items()}).float()
         if total is None:
             total = logits.new_zeros(len(image), logits.shape[1], *image.shape[-2:])
         for (b, r, c), values in zip(group, logits, strict=True):

@@ -13,6 +13,7 @@ import torch
 from einops import rearrange
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ..errors import ConfigError
 
@@ -28,6 +29,9 @@ class EncoderVariant:
         patch_size: Side of a patch in pixels.
         num_frames: Frames it was pre-trained on; any number can be given to the model.
         num_bands: Bands of a frame.
+        coordinates: Whether time and place of the image are encoded too (the ``TL`` models).
+        first_day: What 1 January is to the time encoding. Public sources disagree on what the published
+            models saw: their README says days 1 to 365, common loaders count from 0.
         repo: Repository of the published weights on the Hugging Face hub.
         file: Their file in that repository.
     """
@@ -38,11 +42,27 @@ class EncoderVariant:
     patch_size: int = 16
     num_frames: int = 1
     num_bands: int = 6
+    coordinates: bool = False
+    first_day: int = 1
     repo: str | None = None
     file: str | None = None
 
 
 _HUB = "ibm-nasa-geospatial"
+
+
+def _eo_v2(name: str, width: int, depth: int, num_heads: int, patch_size: int = 16) -> EncoderVariant:
+    return EncoderVariant(
+        width,
+        depth,
+        num_heads,
+        patch_size,
+        num_frames=1 if name.startswith("tiny") else 4,
+        coordinates=name.endswith("TL"),
+        repo=f"{_HUB}/Prithvi-EO-2.0-{name}",
+        file=f"Prithvi_EO_V2_{name.replace('-', '_')}.pt",
+    )
+
 
 #: Published encoders, and ``nano``: our own, for tests, demos and training from scratch.
 VARIANTS: dict[str, EncoderVariant] = {
@@ -50,6 +70,12 @@ VARIANTS: dict[str, EncoderVariant] = {
     "prithvi_eo_v1_100m": EncoderVariant(
         768, 12, 12, num_frames=3, repo=f"{_HUB}/Prithvi-EO-1.0-100M", file="Prithvi_EO_V1_100M.pt"
     ),
+    "prithvi_eo_v2_tiny_tl": _eo_v2("tiny-TL", 192, 12, 3),
+    "prithvi_eo_v2_100m_tl": _eo_v2("100M-TL", 768, 12, 12),
+    "prithvi_eo_v2_300m": _eo_v2("300M", 1024, 24, 16),
+    "prithvi_eo_v2_300m_tl": _eo_v2("300M-TL", 1024, 24, 16),
+    "prithvi_eo_v2_600m": _eo_v2("600M", 1280, 32, 16, patch_size=14),
+    "prithvi_eo_v2_600m_tl": _eo_v2("600M-TL", 1280, 32, 16, patch_size=14),
 }
 
 
@@ -75,18 +101,21 @@ def encoder_variant(name: str, **overrides: Any) -> EncoderVariant:
     return variant
 
 
-def create_encoder(name: str, drop_path: float = 0.0, **overrides: Any) -> "PrithviViT":
+def create_encoder(
+    name: str, drop_path: float = 0.0, gradient_checkpointing: bool = False, **overrides: Any
+) -> "PrithviViT":
     """An encoder with random weights, by name.
 
     Args:
         name: A key of `VARIANTS`.
         drop_path: Highest stochastic depth rate; rises linearly from 0 over the blocks.
+        gradient_checkpointing: Recompute each block in the backward pass instead of storing its activations.
         **overrides: Fields of `EncoderVariant` that differ (``depth=6, num_heads=8``).
 
     Raises:
         ConfigError: The name or an override is unknown.
     """
-    return PrithviViT(encoder_variant(name, **overrides), drop_path)
+    return PrithviViT(encoder_variant(name, **overrides), drop_path, gradient_checkpointing)
 
 
 class PatchEmbed(nn.Module):
@@ -103,6 +132,26 @@ class PatchEmbed(nn.Module):
         return rearrange(tokens, "b d t h w -> b (t h w) d")
 
 
+class CoordinateEncoding(nn.Module):
+    """Two numbers as sines and cosines, half the width each, times a learnt scale."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.scale = nn.Parameter(torch.full((1,), 0.1))
+
+    def forward(self, pairs: Tensor) -> Tensor:
+        """(..., 2) -> (..., D); zero where either number is NaN, which means unknown."""
+        # In float32 even under autocast: the year 2018 is 2016 in bfloat16.
+        with torch.autocast(pairs.device.type, enabled=False):
+            half = self.width // 2
+            rates = 10000.0 ** -(torch.arange(half // 2, device=pairs.device) / (half / 2))
+            angles = pairs.float().nan_to_num()[..., None] * rates
+            encoded = torch.cat((angles.sin(), angles.cos()), dim=-1).flatten(-2)
+            known = ~pairs.isnan().any(dim=-1, keepdim=True)
+            return self.scale.float() * encoded * known
+
+
 class PrithviViT(nn.Module):
     """The Prithvi encoder.
 
@@ -112,15 +161,22 @@ class PrithviViT(nn.Module):
     Args:
         variant: Widths and depths; see `create_encoder`.
         drop_path: Highest stochastic depth rate; rises linearly from 0 over the blocks.
+        gradient_checkpointing: Recompute each block in the backward pass instead of storing its activations.
     """
 
-    def __init__(self, variant: EncoderVariant, drop_path: float = 0.0) -> None:
+    def __init__(
+        self, variant: EncoderVariant, drop_path: float = 0.0, gradient_checkpointing: bool = False
+    ) -> None:
         super().__init__()
+        self.gradient_checkpointing = gradient_checkpointing
         self.variant = variant
         self.patch_size = variant.patch_size
         self.width = variant.width
         self.patch_embed = PatchEmbed(variant.num_bands, variant.width, variant.patch_size)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, variant.width))
+        if variant.coordinates:
+            self.temporal_embed_enc = CoordinateEncoding(variant.width)
+            self.location_embed_enc = CoordinateEncoding(variant.width)
         norm_layer: Any = partial(nn.LayerNorm, eps=1e-5)
         rates = [drop_path * block / max(1, variant.depth - 1) for block in range(variant.depth)]
         self.blocks = nn.ModuleList(
@@ -152,8 +208,10 @@ class PrithviViT(nn.Module):
         frames = image.shape[1] if image.ndim == 5 else 1
         return frames, height // self.patch_size, width // self.patch_size
 
-    def embed(self, image: Tensor) -> Tensor:
-        """(B, T, C, H, W) or (B, C, H, W) -> tokens with positions (B, 1 + T*h*w, D), class token first."""
+    def embed(
+        self, image: Tensor, timestamps: Tensor | None = None, location: Tensor | None = None
+    ) -> Tensor:
+        """Tokens with their positions (B, 1 + T*h*w, D), class token first; arguments as in `forward`."""
         if image.ndim == 4:
             image = image.unsqueeze(1)
         if image.shape[2] != self.variant.num_bands:
@@ -162,26 +220,51 @@ class PrithviViT(nn.Module):
                 f"the encoder takes {self.variant.num_bands}"
             )
         tokens = self.patch_embed(image)
-        table = position_table(self.width, *self.grid(image)).to(tokens)
+        grid = self.grid(image)
+        table = position_table(self.width, *grid).to(tokens)
         cls_token = (self.cls_token + table[:1]).expand(len(tokens), -1, -1)
-        return torch.cat((cls_token.to(tokens.dtype), tokens + table[1:]), dim=1)
+        tokens = tokens + table[1:]
+        if self.variant.coordinates and timestamps is not None:
+            days = timestamps + timestamps.new_tensor((0, self.variant.first_day - 1))
+            encoded = self.temporal_embed_enc(days)
+            tokens = tokens + encoded.repeat_interleave(grid[1] * grid[2], dim=1).to(tokens.dtype)
+        if self.variant.coordinates and location is not None:
+            tokens = tokens + self.location_embed_enc(location)[:, None].to(tokens.dtype)
+        return torch.cat((cls_token.to(tokens.dtype), tokens), dim=1)
 
-    def forward(self, image: Tensor) -> Tensor:
+    def forward(
+        self, image: Tensor, timestamps: Tensor | None = None, location: Tensor | None = None
+    ) -> Tensor:
         """Normalised tokens.
+
+        Time and place are used by encoders with ``coordinates`` only; leaving them out, or NaN for what is
+        unknown, adds nothing to the tokens.
 
         Args:
             image: (B, T, C, H, W), or (B, C, H, W) for one frame; H and W multiples of the patch.
+            timestamps: (B, T, 2), year and day of year 1..366.
+            location: (B, 2), latitude and longitude in degrees.
 
         Returns:
             (B, 1 + T*h*w, D), class token first, then patches in order t, h, w.
         """
-        tokens = self.embed(image)
+        tokens = self.embed(image, timestamps, location)
         for block in self.blocks:
-            tokens = block(tokens)
+            tokens = self._run(block, tokens)
         return self.norm(tokens)
 
+    def _run(self, block: nn.Module, tokens: Tensor) -> Tensor:
+        if self.gradient_checkpointing and torch.is_grad_enabled():
+            return checkpoint(block, tokens, use_reentrant=False)
+        return block(tokens)
+
     def forward_intermediates(
-        self, image: Tensor, indices: Sequence[int], norm: bool = False
+        self,
+        image: Tensor,
+        indices: Sequence[int],
+        norm: bool = False,
+        timestamps: Tensor | None = None,
+        location: Tensor | None = None,
     ) -> list[Tensor]:
         """Tokens after chosen blocks, as timm's method of this name.
 
@@ -189,6 +272,8 @@ class PrithviViT(nn.Module):
             image: As in `forward`.
             indices: Blocks, counted from 0; negative ones from the end.
             norm: Apply the encoder's final norm to each.
+            timestamps: As in `forward`.
+            location: As in `forward`.
 
         Returns:
             One (B, 1 + T*h*w, D) per index, in the order given.
@@ -201,9 +286,9 @@ class PrithviViT(nn.Module):
         if any(not 0 <= index < depth for index in wanted):
             raise ConfigError(f"indices: {list(indices)} must lie in an encoder of {depth} blocks")
         found: dict[int, Tensor] = {}
-        tokens = self.embed(image)
+        tokens = self.embed(image, timestamps, location)
         for index, block in enumerate(self.blocks):
-            tokens = block(tokens)
+            tokens = self._run(block, tokens)
             if index in wanted:
                 found[index] = self.norm(tokens) if norm else tokens
             if index == max(wanted):

@@ -1,15 +1,18 @@
 """PrithviSegmentationTask: fine-tune a Prithvi encoder for semantic segmentation."""
 
-import logging
+import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
+from torch.nn import Parameter
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from ..checkpoints import load_weights
+from ..bands import PRITHVI_BANDS
+from ..checkpoints import find_weights, load_weights
 from ..compat import SemanticSegmentationTask
 from ..errors import ConfigError
 from ..models import (
@@ -17,6 +20,9 @@ from ..models import (
     FCNHead,
     GeospatialNeck,
     PrithviSegmenter,
+    PrithviViT,
+    PyramidNeck,
+    TokenMap,
     create_encoder,
     slide_inference,
 )
@@ -24,8 +30,6 @@ from ..spec import DataSpec
 from .losses import create_loss
 from .metrics import ConfusionMatrix, score_log, segmentation_scores
 from .schedules import poly_schedule
-
-log = logging.getLogger(__name__)
 
 
 class PrithviSegmentationTask(SemanticSegmentationTask):
@@ -37,13 +41,21 @@ class PrithviSegmentationTask(SemanticSegmentationTask):
     Args:
         encoder: A row of `prithvi_tg.models.VARIANTS`.
         encoder_args: Fields of that row that differ, such as ``{depth: 6, num_heads: 8}``.
-        weights: A file of pre-trained weights for the encoder; ``None`` trains from random ones.
+        weights: Pre-trained weights for the encoder: a path, ``hf://OWNER/REPOSITORY/FILE``, or the name of a
+            published encoder; ``None`` trains from random ones.
         first_blocks: Accept `weights` with more blocks than the encoder, and take the first ones.
+        allow_new_bands: Accept bands that `weights` were not trained on; they start from random weights.
         freeze_encoder: Train the decoder only.
+        unfreeze_epoch: With `freeze_encoder`, train the encoder too from this epoch on, counted from 0.
+        layer_decay: Factor of the learning rate from each block of the encoder to the one before it.
         drop_path: Highest stochastic depth rate of the encoder.
-        neck: ``conv_transpose`` or ``geospatial``.
-        head_channels: Channels of the heads' convolutions.
-        auxiliary_weight: Weight of the auxiliary head's loss; 0 leaves that head out.
+        gradient_checkpointing: Recompute the encoder's blocks in the backward pass: less memory, more time.
+        decoder: The published ``conv_transpose`` or ``geospatial`` neck; ``linear``, a linear probe; or
+            ``unet``, ``fpn``, ``upernet``, ``segformer`` or ``dpt`` of segmentation_models_pytorch.
+        head_channels: Channels of the heads' convolutions, or of the library's decoder.
+        auxiliary_weight: Weight of the auxiliary head's loss; 0 leaves that head out. Only the published
+            necks have one.
+        bands: Bands of a frame, by name; the command line takes them from the data.
         num_frames: Dates in a sample; the command line takes it from the data.
         num_classes: Number of classes; the command line takes it from the data.
         class_names: Name of each class, where the data module does not tell.
@@ -84,11 +96,18 @@ class PrithviSegmentationTask(SemanticSegmentationTask):
         encoder_args: dict[str, Any] | None = None,
         weights: str | None = None,
         first_blocks: bool = False,
+        allow_new_bands: bool = False,
         freeze_encoder: bool = False,
+        unfreeze_epoch: int | None = None,
+        layer_decay: float = 1.0,
         drop_path: float = 0.0,
-        neck: Literal["conv_transpose", "geospatial"] = "conv_transpose",
+        gradient_checkpointing: bool = False,
+        decoder: Literal[
+            "conv_transpose", "geospatial", "linear", "unet", "fpn", "upernet", "segformer", "dpt"
+        ] = "conv_transpose",
         head_channels: int = 256,
         auxiliary_weight: float = 1.0,
+        bands: Sequence[str] = PRITHVI_BANDS,
         num_frames: int = 1,
         num_classes: int | None = None,
         class_names: Sequence[str] | None = None,
@@ -117,24 +136,42 @@ class PrithviSegmentationTask(SemanticSegmentationTask):
             CheckpointError: The weights do not fit the encoder.
         """
         hparams = self.hparams
-        encoder = create_encoder(hparams["encoder"], hparams["drop_path"], **(hparams["encoder_args"] or {}))
-        if self.hparams["window"] % encoder.patch_size:
-            raise ConfigError(
-                f"window: {hparams['window']} is not a multiple of the patch, {encoder.patch_size}"
-            )
+        encoder = create_encoder(
+            hparams["encoder"],
+            hparams["drop_path"],
+            hparams["gradient_checkpointing"],
+            **{"num_bands": len(hparams["bands"]), **(hparams["encoder_args"] or {})},
+        )
         if self.weights is not None:
-            report = load_weights(encoder, self.weights, first_blocks=hparams["first_blocks"])
-            log.info("weights: %s", report)
-        channels = encoder.width * hparams["num_frames"]
-        neck = (
-            ConvTransposeNeck(channels) if hparams["neck"] == "conv_transpose" else GeospatialNeck(channels)
-        )
+            report = load_weights(
+                encoder,
+                find_weights(self.weights),
+                first_blocks=hparams["first_blocks"],
+                bands=hparams["bands"],
+                allow_new_bands=hparams["allow_new_bands"],
+            )
+            rank_zero_info(f"weights: {report}")
+        neck = self._create_neck(encoder)
+        published = isinstance(neck, ConvTransposeNeck | GeospatialNeck)
         width, classes = hparams["head_channels"], self.num_classes
-        decode_head = FCNHead(neck.out_channels, classes, width, num_convs=1)
-        auxiliary_head = (
-            FCNHead(neck.out_channels, classes, width, num_convs=2) if hparams["auxiliary_weight"] else None
-        )
+        decode_head = FCNHead(neck.out_channels, classes, width, num_convs=1 if published else 0)
+        auxiliary_head = None
+        if published and hparams["auxiliary_weight"]:
+            auxiliary_head = FCNHead(neck.out_channels, classes, width, num_convs=2)
         self.model = PrithviSegmenter(encoder, neck, decode_head, auxiliary_head, hparams["freeze_encoder"])
+
+    def _create_neck(
+        self, encoder: PrithviViT
+    ) -> ConvTransposeNeck | GeospatialNeck | TokenMap | PyramidNeck:
+        channels = encoder.width * self.hparams["num_frames"]
+        name = self.hparams["decoder"]
+        if name == "conv_transpose":
+            return ConvTransposeNeck(channels)
+        if name == "geospatial":
+            return GeospatialNeck(channels)
+        if name == "linear":
+            return TokenMap(channels)
+        return PyramidNeck(name, channels, len(encoder.blocks), self.hparams["head_channels"])
 
     def configure_losses(self) -> None:
         """Set `criterion`, called with logits (B, K, H, W) and labels (B, H, W)."""
@@ -151,8 +188,29 @@ class PrithviSegmentationTask(SemanticSegmentationTask):
     def create_optimizer(self) -> Optimizer:
         """The optimiser over all parameters that are trained."""
         kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[self.hparams["optimizer"]]
-        parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        return kind(parameters, lr=self.hparams["lr"], weight_decay=self.hparams["weight_decay"])
+        weight_decay = self.hparams["weight_decay"]
+        return kind(self.parameter_groups(), lr=self.hparams["lr"], weight_decay=weight_decay)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Parameters by learning rate: `layer_decay` lowers it from the encoder's last block to its first.
+
+        Parameters that are never trained are left out.
+        """
+        later = self.hparams["unfreeze_epoch"] is not None
+        decay = self.hparams["layer_decay"]
+        groups: dict[float, list[Parameter]] = {}
+        for name, parameter in self.named_parameters():
+            if parameter.requires_grad or (later and name.startswith("model.encoder.")):
+                rate = self.hparams["lr"] * decay ** self._distance_from_head(name)
+                groups.setdefault(rate, []).append(parameter)
+        return [{"params": parameters, "lr": rate} for rate, parameters in groups.items()]
+
+    def _distance_from_head(self, name: str) -> int:
+        depth = len(self.model.encoder.blocks)
+        if not name.startswith("model.encoder.") or name.startswith("model.encoder.norm."):
+            return 0
+        block = re.match(r"model\.encoder\.blocks\.(\d+)\.", name)
+        return depth - int(block.group(1)) if block else depth + 1
 
     def create_schedule(self, optimizer: Optimizer, total_steps: int) -> LRScheduler:
         """The schedule, stepped after each of the run's `total_steps` optimiser steps."""
@@ -176,6 +234,10 @@ class PrithviSegmentationTask(SemanticSegmentationTask):
                     f"num_classes: the model has {self.num_classes}, the data "
                     f"{len(spec.class_names)} ({', '.join(spec.class_names)})"
                 )
+            if list(spec.bands) != list(self.hparams["bands"]):
+                raise ConfigError(
+                    f"bands: the model has {' '.join(self.hparams['bands'])}, the data {' '.join(spec.bands)}"
+                )
             if spec.num_frames != self.hparams["num_frames"]:
                 raise ConfigError(
                     f"num_frames: the model has {self.hparams['num_frames']}, the data {spec.num_frames}"
@@ -186,19 +248,33 @@ class PrithviSegmentationTask(SemanticSegmentationTask):
         """Say which class can read the checkpoint."""
         checkpoint["task_class"] = f"{type(self).__module__}.{type(self).__qualname__}"
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Logits (B, K, H, W) of normalised images (B, T, C, H, W) or (B, C, H, W), in one window."""
-        return self.model(image)
+    def on_train_epoch_start(self) -> None:
+        """Unfreeze the encoder when its epoch has come."""
+        epoch = self.hparams["unfreeze_epoch"]
+        if epoch is not None and self.current_epoch >= epoch and self.model.freeze_encoder:
+            self.model.freeze_encoder = False
+            self.model.encoder.requires_grad_(True)
+            self.model.train()
 
-    def forward_windows(self, image: Tensor) -> Tensor:
+    def forward(self, image: Tensor, **coordinates: Tensor) -> Tensor:
+        """Logits (B, K, H, W) of normalised images (B, T, C, H, W) or (B, C, H, W), in one window."""
+        return self.model(image, **coordinates)
+
+    def forward_windows(self, image: Tensor, **coordinates: Tensor) -> Tensor:
         """Logits (B, K, H, W) of normalised images of any size, by sliding windows."""
         window = self.hparams["window"]
-        return slide_inference(self, image, window, self.hparams["stride"] or window // 2)
+        return slide_inference(self, image, window, self.hparams["stride"] or window // 2, **coordinates)
+
+    def coordinates(self, batch: Any) -> dict[str, Tensor]:
+        """Time and place of a batch, if it tells them and the encoder takes them."""
+        if not self.model.encoder.variant.coordinates:
+            return {}
+        return {key: batch[key] for key in ("timestamps", "location") if key in batch}
 
     def training_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         """Loss of the decode head, plus the weighted loss of the auxiliary head."""
         image, mask = batch["image"], batch["mask"]
-        logits, auxiliary = self.model.forward_both(image)
+        logits, auxiliary = self.model.forward_both(image, **self.coordinates(batch))
         loss: Tensor = self.criterion(logits, mask)
         if auxiliary is not None:
             decode_loss = loss
@@ -227,10 +303,10 @@ class PrithviSegmentationTask(SemanticSegmentationTask):
 
     def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         """Logits (B, K, H, W) of a batch of normalised images of any size."""
-        return self.forward_windows(batch["image"])
+        return self.forward_windows(batch["image"], **self.coordinates(batch))
 
     def _evaluate(self, batch: Any, prefix: str, metrics: ConfusionMatrix) -> None:
-        logits = self.forward_windows(batch["image"])
+        logits = self.forward_windows(batch["image"], **self.coordinates(batch))
         metrics.update(logits.argmax(dim=1), batch["mask"])
         loss = self.criterion(logits, batch["mask"])
         self.log(f"{prefix}_loss", loss, batch_size=len(logits), on_epoch=True, sync_dist=True)

@@ -1,0 +1,100 @@
+"""``prithvi-tg stats``: statistics of a training set, as YAML ready to paste."""
+
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchgeo.datamodules import BaseDataModule
+
+from ..cli import PrithviArgumentParser
+from ..errors import ConfigError, DataError
+from ..spec import IGNORE_INDEX, DataSpec
+
+
+def run(arguments: list[str]) -> int:
+    """Build the data module of a configuration, read its training set once, print what it found."""
+    parser = PrithviArgumentParser(
+        prog="prithvi-tg stats",
+        description="Band means and deviations, class frequencies and balanced weights of a training set.",
+    )
+    parser.add_argument("-c", "--config", action="config", help="A configuration with a data: section.")
+    parser.add_subclass_arguments(BaseDataModule, "data", fail_untyped=False)
+    for section in ("model", "trainer", "seed_everything", "published_result"):
+        parser.add_argument(f"--{section}", type=Any, help="Taken from the configuration, not used.")
+    config = parser.parse_args(arguments)
+    _allow_missing_statistics(config.data)
+    data = parser.instantiate_classes(config).data
+    spec = getattr(data, "spec", None)
+    if not isinstance(spec, DataSpec):
+        raise ConfigError(f"data: {type(data).__name__} is no chip data module of this package")
+    data.crops_per_chip = 1
+    data.batch_size = 1
+    data.setup("fit")
+    found = training_statistics(data.train_dataset, spec, data.num_workers)
+    print(yaml.safe_dump(found, sort_keys=False, allow_unicode=True), end="")
+    return 0
+
+
+def _allow_missing_statistics(data: Any) -> None:
+    """Chips of one's own need statistics, which are what this command is to find out."""
+    init_args = data.get("init_args", {})
+    if data.get("class_path", "").endswith("ChipFolderDataModule"):
+        for key, value in (("mean", 0.0), ("std", 1.0)):
+            init_args[key] = init_args.get(key) or [value] * len(init_args["bands"])
+
+
+def training_statistics(
+    dataset: Dataset[dict[str, Any]], spec: DataSpec, num_workers: int = 0
+) -> dict[str, Any]:
+    """Mean and deviation per band over valid pixels, and frequencies over labelled pixels.
+
+    Reads one chip at a time, in double precision; all dates of a band count together.
+
+    Returns:
+        ``mean``, ``std`` (in the order of the bands), ``class_frequencies`` by name, and ``class_weights``
+        inverse to the frequencies, 1 on average over labelled pixels.
+
+    Raises:
+        DataError: No pixel of a band is valid.
+    """
+    bands, classes = len(spec.bands), len(spec.class_names)
+    count = torch.zeros(bands, dtype=torch.float64)
+    mean, squares = count.clone(), count.clone()
+    labels = torch.zeros(classes, dtype=torch.int64)
+    for sample in DataLoader(dataset, batch_size=None, num_workers=num_workers):
+        for band in range(bands):
+            values = sample["image"][:, band][sample["valid"][:, band]].double()
+            if len(values):
+                count[band], mean[band], squares[band] = _merged(
+                    count[band], mean[band], squares[band], values
+                )
+        mask = sample["mask"]
+        labels += torch.bincount(mask[mask != IGNORE_INDEX], minlength=classes)
+    if (count == 0).any():
+        empty = [band for band, n in zip(spec.bands, count, strict=True) if n == 0]
+        raise DataError(f"{', '.join(empty)}: no valid pixel in the training set")
+    present = (labels > 0).sum()
+    weights = labels.sum() / (present * labels.clamp(min=1)) * (labels > 0)
+    return {
+        "mean": [_rounded(value) for value in mean],
+        "std": [_rounded(value) for value in (squares / count).sqrt()],
+        "class_frequencies": dict(
+            zip(spec.class_names, [_rounded(value) for value in labels / labels.sum()], strict=True)
+        ),
+        "class_weights": [_rounded(value) for value in weights],
+    }
+
+
+def _merged(count: Tensor, mean: Tensor, squares: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Count, mean and sum of squared deviations after more values (Chan, Golub, LeVeque 1979)."""
+    total = count + len(values)
+    difference = values.mean() - mean
+    own = ((values - values.mean()) ** 2).sum()
+    merged = squares + own + difference**2 * count * len(values) / total
+    return total, mean + difference * len(values) / total, merged
+
+
+def _rounded(value: Tensor) -> float:
+    return float(f"{float(value):.6g}")

@@ -1,0 +1,90 @@
+"""Every shipped configuration runs: one epoch, then a test, offline, on synthetic data with a tiny encoder."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from conftest import TINY
+
+from prithvi_tg import PrithviSegmentationTask
+from prithvi_tg.datasets.synthetic import LAYOUTS
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+OVERLAYS = {"sen1floods11_bolivia.yaml": "sen1floods11.yaml"} | {
+    f"legacy/{path.name}": path.name for path in (CONFIGS / "legacy").glob("*.yaml")
+}
+LAYOUT_OF = {
+    "Sen1Floods11DataModule": "sen1floods11",
+    "ChipFolderDataModule": "sen1floods11",
+    "HLSBurnScarsDataModule": "hls_burn_scars",
+    "MultiTemporalCropDataModule": "multi_temporal_crop",
+}
+
+
+@pytest.fixture(scope="module")
+def synthetic(tmp_path_factory):
+    """A folder of synthetic data per layout."""
+    top = tmp_path_factory.mktemp("synthetic")
+    return {layout: write(top / layout, chips=6, size=64) for layout, write in LAYOUTS.items()}
+
+
+def small(settings, root, tmp_path):
+    """Overrides that make a recipe run in seconds."""
+    init_args = settings["data"]["init_args"]
+    options = [
+        "--trainer.max_epochs=1",
+        "--trainer.max_steps=-1",
+        "--trainer.check_val_every_n_epoch=1",
+        "--trainer.val_check_interval=1.0",
+        "--trainer.accelerator=cpu",
+        "--trainer.enable_progress_bar=false",
+        "--trainer.enable_model_summary=false",
+        f"--trainer.default_root_dir={tmp_path / 'runs'}",
+        "--data.batch_size=2",
+        "--data.num_workers=0",
+        "--data.crop_size=32",
+    ]
+    if settings["data"]["class_path"] == "ChipFolderDataModule":
+        options += [f"--data.{k}={init_args[k].replace('data/my_chips', str(root))}" for k in ("images", "labels", "splits")]
+    else:
+        options.append(f"--data.root={root}")
+        if settings["data"]["class_path"] == "Sen1Floods11DataModule":
+            options.append(f"--data.splits={root / 'splits.csv'}")
+    if settings["model"]["class_path"] == "PrithviSegmentationTask":
+        encoder_args = TINY | {"depth": settings["model"]["init_args"].get("encoder_args", {}).get("depth", 2)}
+        options += ["--model.encoder=nano", f"--model.encoder_args={encoder_args}", "--model.head_channels=8"]
+        options += ["--model.window=32", "--model.warmup_steps=1"]
+        if settings["model"]["init_args"].get("weights"):
+            weights = PrithviSegmentationTask("nano", TINY | {"depth": 12}, num_classes=2).model.encoder
+            if "encoder_args" not in settings["model"]["init_args"]:
+                weights = PrithviSegmentationTask("nano", TINY, num_classes=2).model.encoder
+            torch.save({f"encoder.{k}": v for k, v in weights.state_dict().items()}, tmp_path / "pretrained.pt")
+            options.append(f"--model.weights={tmp_path / 'pretrained.pt'}")
+    return options
+
+
+@pytest.mark.parametrize("name", sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml")))
+def test_every_configuration_runs(name, synthetic, tmp_path, command):
+    files = [CONFIGS / OVERLAYS[name], CONFIGS / name] if name in OVERLAYS else [CONFIGS / name]
+    settings = yaml.safe_load(files[0].read_text())
+    root = synthetic[LAYOUT_OF[settings["data"]["class_path"]]]
+    configs = [word for file in files for word in ("--config", file)]
+    options = small(settings, root, tmp_path)
+    code, out, err = command("fit", *configs, *options)
+    assert code == 0, err
+    best = tmp_path / "runs" / "version_0" / "checkpoints" / "best.ckpt"
+    code, out, err = command("test", *configs, *options, "--ckpt_path", best)
+    assert code == 0, err
+    overlay = yaml.safe_load(files[-1].read_text())
+    published = overlay.get("published_result", settings.get("published_result"))
+    assert (f"distance to the published result {published}" in " ".join(out.split())) == bool(published)
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: path.name)
+def test_configurations_are_short_and_speak_of_placeholders_only(path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= 40
+    for word in text.split():
+        if "/" in word and not word.startswith(("configs/", "--", "data/", "runs/", "demo/")):
+            assert word in ("data/sen1floods11", "0..1"), word
