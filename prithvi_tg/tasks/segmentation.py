@@ -181,7 +181,8 @@ class PrithviSegmentationTask(SemanticSegmentationTask):
         self.criterion = create_loss(self.hparams["loss"], weights)
 
     def configure_metrics(self) -> None:
-        """Set the confusion matrices of validation and test."""
+        """Set the confusion matrices of training, validation and test."""
+        self.train_metrics = ConfusionMatrix(self.num_classes)
         self.val_metrics = ConfusionMatrix(self.num_classes)
         self.test_metrics = ConfusionMatrix(self.num_classes)
 
@@ -276,6 +277,7 @@ class PrithviSegmentationTask(SemanticSegmentationTask):
         image, mask = batch["image"], batch["mask"]
         logits, auxiliary = self.model.forward_both(image, **self.coordinates(batch))
         loss: Tensor = self.criterion(logits, mask)
+        self.train_metrics.update(logits.detach().argmax(dim=1), mask)
         if auxiliary is not None:
             decode_loss = loss
             auxiliary_loss = self.criterion(auxiliary, mask)
@@ -284,6 +286,10 @@ class PrithviSegmentationTask(SemanticSegmentationTask):
             self.log_dict(parts, batch_size=len(image))
         self.log("train_loss", loss, batch_size=len(image), prog_bar=True)
         return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Log every metric of the epoch's training crops."""
+        self._finish(self.train_metrics, "train")
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Count the pixels of a batch and log its loss."""
@@ -312,10 +318,12 @@ class PrithviSegmentationTask(SemanticSegmentationTask):
         self.log(f"{prefix}_loss", loss, batch_size=len(logits), on_epoch=True, sync_dist=True)
 
     def _finish(self, metrics: ConfusionMatrix, prefix: str) -> None:
-        self.confusion = metrics.compute()
-        self.scores = segmentation_scores(self.confusion)
-        self.log_dict(score_log(self.scores, self.class_names, prefix), sync_dist=True)
+        confusion = metrics.compute()
+        scores = segmentation_scores(confusion)
+        self.log_dict(score_log(scores, self.class_names, prefix), sync_dist=True)
         metrics.reset()
+        if prefix != "train":
+            self.confusion, self.scores = confusion, scores  # of the last validation or test, for reports
 
     # What the task knows of its classes and data.
 
