@@ -215,7 +215,7 @@ def damage_all(folder):
     ("damage", "words"),
     [
         (damage_mask, ("Synthetic_0003_LabelHand.tif: no such file", "lacks its mask")),
-        (damage_bands, ("Synthetic_0003_S2Hand.tif: has 3 bands", "[2, 3, 4, 9, 12, 13]")),
+        (damage_bands, ("Synthetic_0003_S2Hand.tif: has 3 bands, 13 are expected",)),
         (damage_file, ("Synthetic_0003_S2Hand.tif: not a readable raster",)),
         (damage_label, ("Synthetic_0003_LabelHand.tif: label 5 is none of the 2 classes",)),
         (damage_all, ("S2Hand: holds no chip",)),

@@ -1,4 +1,4 @@
-"""Every shipped configuration runs: one epoch, then a test, offline, on synthetic data with a tiny encoder."""
+"""Every shipped configuration runs: one epoch and a test, offline, on synthetic data with a tiny encoder."""
 
 from pathlib import Path
 
@@ -46,20 +46,27 @@ def small(settings, root, tmp_path):
         "--data.crop_size=32",
     ]
     if settings["data"]["class_path"] == "ChipFolderDataModule":
-        options += [f"--data.{k}={init_args[k].replace('data/my_chips', str(root))}" for k in ("images", "labels", "splits")]
+        options += [
+            f"--data.{k}={init_args[k].replace('data/my_chips', str(root))}"
+            for k in ("images", "labels", "splits")
+        ]
     else:
         options.append(f"--data.root={root}")
         if settings["data"]["class_path"] == "Sen1Floods11DataModule":
             options.append(f"--data.splits={root / 'splits.csv'}")
     if settings["model"]["class_path"] == "PrithviSegmentationTask":
-        encoder_args = TINY | {"depth": settings["model"]["init_args"].get("encoder_args", {}).get("depth", 2)}
+        encoder_args = TINY | {
+            "depth": settings["model"]["init_args"].get("encoder_args", {}).get("depth", 2)
+        }
         options += ["--model.encoder=nano", f"--model.encoder_args={encoder_args}", "--model.head_channels=8"]
         options += ["--model.window=32", "--model.warmup_steps=1"]
         if settings["model"]["init_args"].get("weights"):
             weights = PrithviSegmentationTask("nano", TINY | {"depth": 12}, num_classes=2).model.encoder
             if "encoder_args" not in settings["model"]["init_args"]:
                 weights = PrithviSegmentationTask("nano", TINY, num_classes=2).model.encoder
-            torch.save({f"encoder.{k}": v for k, v in weights.state_dict().items()}, tmp_path / "pretrained.pt")
+            torch.save(
+                {f"encoder.{k}": v for k, v in weights.state_dict().items()}, tmp_path / "pretrained.pt"
+            )
             options.append(f"--model.weights={tmp_path / 'pretrained.pt'}")
     return options
 

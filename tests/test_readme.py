@@ -18,6 +18,7 @@ SMALL_TRAINER = ["--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--train
 SMALL = {
     "configs/sen1floods11.yaml": [
         "--model.encoder=nano",
+        "--model.weights=data/weights/Prithvi_EO_V1_100M.pt",
         f"--model.encoder_args={TINY}",
         "--model.head_channels=8",
         "--data.splits=data/sen1floods11/splits.csv",

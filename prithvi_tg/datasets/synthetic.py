@@ -107,7 +107,7 @@ _BURNT = np.array((0.05, 0.06, 0.07, 0.11, 0.20, 0.19))
 
 def _texture(rng: np.random.Generator, image: Array) -> Array:
     """Brightness that varies over the ground, and noise of the sensor."""
-    texture = np.exp(0.10 * random_field(rng, *image.shape[-2:], roughness=0.9))
+    texture = np.exp(0.10 * random_field(rng, image.shape[-2], image.shape[-1], roughness=0.9))
     return image * texture + 0.003 * rng.standard_normal(image.shape)
 
 

@@ -1,6 +1,6 @@
 """Sliding inference over images in memory: the mean of the logits of overlapping windows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -14,8 +14,9 @@ def slide_inference(
     image: Tensor,
     window: int,
     stride: int,
+    *,
     batch_size: int = 4,
-    **coordinates: Tensor,
+    coordinates: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
     """Logits of an image of any size.
 
@@ -28,7 +29,7 @@ def slide_inference(
         window: Side of a window in pixels, a multiple of the patch.
         stride: Distance of windows in pixels.
         batch_size: Windows per call of the model.
-        **coordinates: Further arguments of the model with a row per image, such as ``timestamps``.
+        coordinates: Further arguments of the model with a row per image, such as ``timestamps``.
 
     Returns:
         (B, K, H, W) float32, whatever precision the model computes in.
@@ -47,7 +48,7 @@ def slide_inference(
         group = places[first : first + batch_size]
         windows = torch.stack([image[b, ..., r : r + window, c : c + window] for b, r, c in group])
         images = [b for b, _, _ in group]
-        logits = model(windows, **{key: value[images] for key, value in coordinates.items()}).float()
+        logits = model(windows, **{key: value[images] for key, value in (coordinates or {}).items()}).float()
         if total is None:
             total = logits.new_zeros(len(image), logits.shape[1], *image.shape[-2:])
         for (b, r, c), values in zip(group, logits, strict=True):

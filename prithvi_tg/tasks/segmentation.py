@@ -264,7 +264,9 @@ class PrithviSegmentationTask(SemanticSegmentationTask):
     def forward_windows(self, image: Tensor, **coordinates: Tensor) -> Tensor:
         """Logits (B, K, H, W) of normalised images of any size, by sliding windows."""
         window = self.hparams["window"]
-        return slide_inference(self, image, window, self.hparams["stride"] or window // 2, **coordinates)
+        return slide_inference(
+            self, image, window, self.hparams["stride"] or window // 2, coordinates=coordinates
+        )
 
     def coordinates(self, batch: Any) -> dict[str, Tensor]:
         """Time and place of a batch, if it tells them and the encoder takes them."""

@@ -30,7 +30,7 @@ def test_sliding_inference_equals_the_golden_one(golden, golden_segmenter, name)
 def test_every_pixel_gets_exactly_its_own_value(height, width, window, overlap, batch_size):
     stride = max(1, window - overlap)
     image = torch.arange(2 * height * width, dtype=torch.float32).reshape(2, 1, 1, height, width)
-    logits = slide_inference(lambda windows: windows[:, 0], image, window, stride, batch_size)
+    logits = slide_inference(lambda windows: windows[:, 0], image, window, stride, batch_size=batch_size)
     torch.testing.assert_close(logits, image[:, 0])
 
 

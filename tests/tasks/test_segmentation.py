@@ -195,7 +195,6 @@ def test_test_scores_count_every_labelled_pixel_once(tiny_task, flood_root, tmp_
     ("arguments", "message"),
     [
         ({}, "num_classes: the data module does not tell"),
-        ({"num_classes": 2, "window": 100}, "window: 100 is not a multiple of the patch, 16"),
         ({"num_classes": 2, "class_weights": [1.0]}, "class_weights: 1 weights for 2 classes"),
     ],
 )
