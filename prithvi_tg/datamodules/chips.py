@@ -37,6 +37,7 @@ class ChipDataModule(NonGeoDataModule):
         std: Standard deviation per band after scaling; the published one by default.
         legacy_nodata: Treat pixels without data as hls-foundation-os did.
         metadata: Hand dates and places to encoders that take them.
+        download: Download what is missing first, in one process only.
         fold_time: Hand out images as (B, T*C, H, W) and nothing but image and mask, for TorchGeo's own tasks.
         **kwargs: Further arguments of the data set.
 
@@ -61,6 +62,7 @@ class ChipDataModule(NonGeoDataModule):
         std: Sequence[float] | None = None,
         legacy_nodata: bool = False,
         metadata: bool = False,
+        download: bool = False,
         fold_time: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -75,6 +77,7 @@ class ChipDataModule(NonGeoDataModule):
             **kwargs,
         }
         super().__init__(dataset_class, batch_size, num_workers, **options)
+        self.download = download
         self.crops_per_chip = crops_per_chip
         self.fold_time = fold_time
         self.test_split = test_split
@@ -99,6 +102,11 @@ class ChipDataModule(NonGeoDataModule):
         if self.fold_time:
             batch = {"image": batch["image"].flatten(1, 2), "mask": batch["mask"]}
         return batch
+
+    def prepare_data(self) -> None:
+        """Download; Lightning calls this in one process of each machine."""
+        if self.download:
+            self.dataset_class(split="train", download=True, **self.kwargs)  # type: ignore[call-arg]
 
     def setup(self, stage: str) -> None:
         """Open the splits that a stage needs; see `ChipDataset` for what can be wrong with them.

@@ -78,7 +78,15 @@ class ChipFolder(ChipDataset):
         self.nodata = tuple(nodata)
         self.class_names = self.spec.class_names
         super().__init__(
-            Path(images).parent, split, splits, bands, mean, std, legacy_nodata, metadata, transforms
+            Path(images).parent,
+            split,
+            splits,
+            bands,
+            mean,
+            std,
+            legacy_nodata,
+            metadata,
+            transforms=transforms,
         )
 
     def _spec(self, *_: Any) -> DataSpec:

@@ -18,6 +18,7 @@ from ..bands import PRITHVI_BANDS, resolve_band
 from ..errors import ConfigError, DataError
 from ..plotting import plot_sample
 from ..spec import IGNORE_INDEX, DataSpec
+from .download import SOURCES, download_archives
 from .raster import center, open_raster, read_bands
 
 Sample = dict[str, Any]
@@ -55,6 +56,7 @@ class ChipDataset(NonGeoDataset):
         std: Standard deviation per band after scaling; the published one by default.
         legacy_nodata: Treat pixels without data as hls-foundation-os did, see `read_image`.
         metadata: Add dates and places to the samples, for encoders that take them.
+        download: Download what is missing first; see `prithvi_tg.datasets.download` for where from.
         transforms: Applied to each sample.
 
     Raises:
@@ -87,6 +89,7 @@ class ChipDataset(NonGeoDataset):
         std: Sequence[float] | None = None,
         legacy_nodata: bool = False,
         metadata: bool = False,
+        download: bool = False,
         transforms: Callable[[Sample], Sample] | None = None,
     ) -> None:
         self.root = Path(root)
@@ -97,6 +100,8 @@ class ChipDataset(NonGeoDataset):
         self.transforms = transforms
         self.spec = self._spec(bands, mean, std)
         self._mean = np.asarray(self.spec.channel_mean, dtype=np.float32)
+        if download:
+            self.download()
         self.chips = self.find_chips()
 
     def _spec(
@@ -146,6 +151,14 @@ class ChipDataset(NonGeoDataset):
             class_names=cls.class_names,
             class_colors=cls.class_colors,
         )
+
+    def download(self) -> None:
+        """Download what is missing.
+
+        Raises:
+            ConfigError: The data set is not published anywhere.
+        """
+        raise ConfigError(f"download: {type(self).__name__} is not published; leave download out")
 
     def find_chips(self) -> list[Chip]:
         """The chips of the split, each with its mask; see `pair_by_stem`."""
@@ -246,6 +259,13 @@ class FolderChipDataset(ChipDataset):
     image_suffix = "_merged.tif"
     mask_suffix = ".mask.tif"
     published_lists: str | None = None
+    #: Key of `SOURCES`, and the archives there.
+    source: str = ""
+    archives: tuple[str, ...] = ()
+
+    def download(self) -> None:
+        """Download and unpack the published archives, unless that was done before."""
+        download_archives(SOURCES[self.source], self.archives, self.root)
 
     def find_chips(self) -> list[Chip]:
         """All chips in the folder of the split, or those of the user's or the published list.

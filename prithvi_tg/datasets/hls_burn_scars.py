@@ -33,6 +33,8 @@ class HLSBurnScars(FolderChipDataset):
     """
 
     folders = {"train": "training", "val": "validation", "test": "validation"}
+    source = "hls_burn_scars"
+    archives = ("hls_burn_scars.tar.gz",)
     file_bands = PRITHVI_BANDS
     # Statistics as hls-foundation-os published them with its configuration for this data set.
     default_mean = (

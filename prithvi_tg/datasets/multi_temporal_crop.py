@@ -48,6 +48,8 @@ class MultiTemporalCropClassification(FolderChipDataset):
     """
 
     folders = {"train": "training_chips", "val": "validation_chips", "test": "validation_chips"}
+    source = "multi_temporal_crop"
+    archives = ("training_chips.tgz", "validation_chips.tgz")
     published_lists = "multi_temporal_crop"
     file_bands = PRITHVI_BANDS
     num_frames = 3

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from ..bands import SENSORS
 from ..errors import DataError
 from ..spec import IGNORE_INDEX
-from .chips import Chip, ChipDataset, pair_by_stem, published_splits, split_list
+from .chips import Chip, ChipDataset, pair_by_stem, published_splits, read_splits, split_list
+from .download import SOURCES, download_files
 
 
 class Sen1Floods11(ChipDataset):
@@ -41,6 +42,17 @@ class Sen1Floods11(ChipDataset):
     class_names = ("No water", "Water")
     class_colors = ("#d9d0b8", "#1f6fd6")
     split_names = ("train", "val", "test", "bolivia")
+
+    def download(self) -> None:
+        """Download every chip of the published lists, or of the user's, that is not there yet."""
+        lists = read_splits(self.splits or published_splits("sen1floods11"))
+        names = [
+            f"{self.folder.as_posix()}/{kind}/{chip}_{kind}.tif"
+            for chips in lists.values()
+            for chip in chips
+            for kind in ("S2Hand", "LabelHand")
+        ]
+        download_files(SOURCES["sen1floods11"], names, self.root)
 
     def find_chips(self) -> list[Chip]:
         """The chips of the split, from the published lists or the user's.

@@ -1,0 +1,178 @@
+"""Downloads of data sets: resumable, checked, and never half there under a final name."""
+
+import base64
+import hashlib
+import tarfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import requests
+from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn
+
+from ..errors import DataError
+
+#: Where the data sets are published. Names change: replace an entry to download from elsewhere.
+SOURCES = {
+    "sen1floods11": "https://storage.googleapis.com/sen1floods11",
+    "hls_burn_scars": "hf://datasets/nasa-impact/hls_burn_scars",
+    "multi_temporal_crop": "hf://datasets/ibm-nasa-geospatial/multi-temporal-crop-classification",
+}
+
+_CHUNK = 1 << 16
+_TIMEOUT = 60  # seconds without a byte
+_TRIES = 5
+
+
+def download_files(base_url: str, names: Iterable[str], root: Path) -> None:
+    """Files under one address over HTTP(S), each to the same place under a folder.
+
+    A file that is there already is kept. A broken transfer goes on where it stopped; a file appears under its
+    name when it is complete, and when it agrees with the MD5 that Google's storage publishes in
+    ``x-goog-hash``, where it does.
+
+    Args:
+        base_url: Address that the names are relative to.
+        names: Files, with ``/`` between folders.
+        root: Folder to write to.
+
+    Raises:
+        DataError: A file cannot be downloaded, or is not what was published.
+    """
+    wanted = [name for name in names if not (root / name).exists()]
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns) as progress, requests.Session() as session:
+        for name in progress.track(wanted, description="files"):
+            _download(session, f"{base_url}/{name}", root / name)
+
+
+def _download(session: requests.Session, url: str, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.part")
+    reason = ""
+    for _ in range(_TRIES):
+        try:
+            published = _transfer(session, url, partial)
+        except requests.HTTPError as error:
+            status = error.response.status_code
+            reason = f"HTTP {status}"
+            if status < 500:
+                break
+        except (requests.RequestException, OSError) as error:
+            reason = str(error).split("\n")[0][:200]
+        else:
+            _check_md5(partial, published, url)
+            partial.replace(path)
+            return
+    raise DataError(f"{url}: cannot be downloaded ({reason}); try again to go on, or put it at {path}")
+
+
+def _transfer(session: requests.Session, url: str, partial: Path) -> Mapping[str, str]:
+    start = partial.stat().st_size if partial.exists() else 0
+    headers = {"Range": f"bytes={start}-"} if start else {}
+    with session.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as response:
+        if response.status_code == requests.codes.requested_range_not_satisfiable:
+            partial.unlink()  # as long as the file or longer: begin anew
+            raise requests.ConnectionError("the part that was there does not fit")
+        response.raise_for_status()
+        resumed = response.status_code == requests.codes.partial_content
+        with partial.open("ab" if resumed else "wb") as file:
+            for chunk in response.iter_content(_CHUNK):
+                file.write(chunk)
+        expected = response.headers.get("Content-Length")
+        received = partial.stat().st_size - (start if resumed else 0)
+        if expected is not None and "Content-Encoding" not in response.headers and received != int(expected):
+            raise requests.ConnectionError(f"the transfer broke off after {received} of {expected} bytes")
+        return response.headers
+
+
+def _check_md5(path: Path, headers: Mapping[str, str], url: str) -> None:
+    for entry in headers.get("x-goog-hash", "").split(","):
+        kind, _, value = entry.strip().partition("=")
+        if kind == "md5":
+            found = base64.b64encode(hashlib.md5(path.read_bytes()).digest()).decode()
+            if found != value:
+                path.unlink()
+                raise DataError(f"{url}: its MD5 is {found}, published is {value}; it was not kept")
+
+
+def download_archives(source: str, archives: Iterable[str], root: Path, endpoint: str | None = None) -> None:
+    """Archives of a data set on the Hugging Face hub, unpacked into a folder.
+
+    huggingface_hub downloads to its cache, resumes, and heeds ``HF_HUB_OFFLINE``; we check the SHA-256 that
+    the hub publishes.
+
+    Args:
+        source: ``hf://datasets/OWNER/NAME``.
+        archives: tar files in that repository.
+        root: Folder to unpack into.
+        endpoint: Another server than the hub.
+
+    Raises:
+        DataError: An archive cannot be downloaded, is not what was published, or would unpack elsewhere.
+    """
+    repo = source.removeprefix("hf://datasets/")
+    for name in archives:
+        marker = root / f".{name}.unpacked"
+        if marker.exists():
+            continue
+        try:
+            published = get_hf_file_metadata(
+                hf_hub_url(repo, name, repo_type="dataset", endpoint=endpoint), endpoint=endpoint
+            ).etag
+            path = Path(hf_hub_download(repo, name, repo_type="dataset", endpoint=endpoint))
+        except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+            reason = str(error).strip().split("\n")[0][:200]
+            raise DataError(
+                f"{source}/{name}: cannot be downloaded ({reason}); unpack it into {root} by hand"
+            ) from error
+        _check_sha256(path, published, f"{source}/{name}")
+        unpack(path, root)
+        marker.touch()
+
+
+def _check_sha256(path: Path, published: str | None, name: str) -> None:
+    if published is None or len(published) != 64:
+        return  # small files carry a git hash instead
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != published:
+        path.resolve().unlink()
+        path.unlink(missing_ok=True)
+        raise DataError(f"{name}: its SHA-256 is {found}, published is {published}; it was not kept")
+
+
+def unpack(archive: Path, root: Path) -> None:
+    """Unpack a tar file; each file appears under its name when it is complete.
+
+    macOS's ``._`` files are left out. Paths that lead out of the folder, links and devices are refused.
+
+    Raises:
+        DataError: The archive is damaged, or holds what is refused.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    try:
+        with tarfile.open(archive) as file, Progress(*columns) as progress:
+            task = progress.add_task(archive.name, total=archive.stat().st_size)
+            for member in file:
+                name = Path(member.name)
+                if name.name.startswith("._") or member.isdir():
+                    continue
+                member = tarfile.data_filter(member, str(root))
+                content = file.extractfile(member) if member.isfile() else None
+                if content is None:
+                    raise DataError(f"{archive}: {member.name} is no plain file; nothing else is unpacked")
+                target = root / member.name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                partial = target.with_name(f".{target.name}.part")
+                with partial.open("wb") as out:
+                    while chunk := content.read(_CHUNK):
+                        out.write(chunk)
+                partial.replace(target)
+                progress.update(task, completed=member.offset_data + member.size)
+    except tarfile.FilterError as error:
+        raise DataError(f"{archive}: refused, {error}") from error
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise DataError(f"{archive}: not a readable archive ({error})") from error
