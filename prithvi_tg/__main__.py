@@ -16,9 +16,11 @@ commands:
   test        score the test set:  prithvi-tg test --config X.yaml --ckpt_path best.ckpt
   predict     map scenes:  prithvi-tg predict --ckpt_path best.ckpt SCENE.tif [...]
   stats       band statistics and class weights of a training set:  prithvi-tg stats --config X.yaml
+  export      weights as safetensors:  prithvi-tg export best.ckpt weights.safetensors
   synthetic   write a small synthetic data set to try things on:  prithvi-tg synthetic data/demo
 
-prithvi-tg COMMAND --help tells the options of a command; --version tells the version.
+prithvi-tg fit --model.help PrithviSegmentationTask and prithvi-tg fit --data.help Sen1Floods11DataModule tell what a
+configuration can say; prithvi-tg COMMAND --help tells the options of a command; --version tells the version.
 """
 
 
@@ -59,6 +61,10 @@ def _run(command: str, arguments: list[str]) -> int:
         from .commands.stats import run as run_stats
 
         return run_stats(arguments[1:])
+    if command == "export":
+        from .commands.export import run as run_export
+
+        return run_export(arguments[1:])
     if command == "synthetic":
         from .commands.synthetic import run
 

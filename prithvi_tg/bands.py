@@ -108,6 +108,14 @@ def resolve_band(name: str, sensor: str | None = None) -> str:
     return next(iter(meanings.values()))
 
 
+def means(name: str, sensor: str | None = None) -> str | None:
+    """As `resolve_band`, but ``None`` for a name that is unknown or ambiguous."""
+    try:
+        return resolve_band(name, sensor)
+    except ConfigError:
+        return None
+
+
 def band_indexes(
     bands: Sequence[str],
     descriptions: Sequence[str | None],
@@ -133,18 +141,20 @@ def band_indexes(
     codes = [re.sub(r"^B(\d)$", r"B0\1", name) for name in names]
     sensors = [sensor] if sensor else [key for key in SENSORS if _knows_all(SENSORS[key], codes)]
     answers: dict[str, list[int]] = {}
+    lacking: list[list[str]] = []
     for key in sensors:
         held: dict[str, int] = {}
         for index, (name, code) in enumerate(zip(names, codes, strict=True), start=1):
             held.setdefault(name if name in BANDS else SENSORS[key].get(code, ""), index)
-        if all(band in held for band in bands):
+        lacking.append([band for band in bands if band not in held])
+        if not lacking[-1]:
             answers[key] = [held[band] for band in bands]
     if not answers:
+        if not any(descriptions):
+            raise DataError(f"{file}: has no band descriptions; give the bands by index, counted from 1")
         told = ", ".join(str(text) for text in descriptions)
-        raise DataError(
-            f"{file}: its band descriptions ({told}) do not name {', '.join(bands)}; "
-            "give the bands by index, counted from 1"
-        )
+        missing = min(lacking, key=len, default=list(bands))
+        raise DataError(f"{file}: its band descriptions ({told}) do not name {', '.join(missing)}")
     if len({tuple(answer) for answer in answers.values()}) > 1:
         said = "; ".join(f"bands {answer} for {key}" for key, answer in answers.items())
         raise ConfigError(f"sensor: {file} could be of several ({said}); name its sensor")

@@ -158,6 +158,7 @@ class MapWriter(Callback):
         path = self.paths[scene]
         classes = outputs.argmax(dim=1)[0].to(torch.uint8).cpu().numpy()
         masked = batch["masked"][0].cpu().numpy()
+        print(f"{scene}: bands {batch['bands'][0]}")
         write_map(path, classes, masked, scene, self.spec, self.profile, self.tags)
         print(f"Written: {_relative(path)}")
         if self.quicklook:

@@ -26,6 +26,14 @@ from .reporting.published import check_name
 from .spec import DataSpec
 from .tasks import PrithviSegmentationTask, load_task
 
+_MORE = "Options of a class: --model.help PrithviSegmentationTask, --data.help Sen1Floods11DataModule."
+DESCRIPTIONS = {
+    "fit": f"Train, and keep last.ckpt and best.ckpt. {_MORE}",
+    "validate": f"Score the validation set. {_MORE}",
+    "test": f"Score the test set. {_MORE}",
+    "predict": "Map scenes: write NAME_pred.tif for each. A checkpoint of this package needs no --config.",
+}
+
 
 class PrithviArgumentParser(LightningArgumentParser):
     """LightningCLI's parser, with errors of one line."""
@@ -56,7 +64,7 @@ class PrithviCLI(LightningCLI):
             auto_configure_optimizers=False,
             seed_everything_default=0,
             parser_class=PrithviArgumentParser,
-            parser_kwargs={"prog": "prithvi-tg"},
+            parser_kwargs={command: {"description": text} for command, text in DESCRIPTIONS.items()},
             save_config_kwargs={"overwrite": False},
             args=arguments,
         )
@@ -100,9 +108,15 @@ class PrithviCLI(LightningCLI):
                 type=str,
                 nargs="+",
                 default=[],
-                help="Band of the files for each band of the model: index counted from 1, or name.",
+                help="For each band of the model, in its order, the band of the files: index from 1, or name.",
             )
             parser.add_argument("--sensor", type=str | None, default=None, help="Whose band names they are.")
+            parser.add_argument(
+                "--scale",
+                type=float | None,
+                default=None,
+                help="Factor from stored values to the unit of the statistics; the training data's by default.",
+            )
             parser.add_argument(
                 "--profile",
                 type=Profile,
@@ -172,7 +186,7 @@ class PrithviCLI(LightningCLI):
             )
         settings = self._settings
         self.datamodule = SceneDataModule(
-            self._scenes, spec, settings.bands, settings.sensor, legacy=settings.profile == "legacy"
+            self._scenes, spec, settings.bands, settings.sensor, settings.scale, settings.profile == "legacy"
         )
         paths = {str(scene): path for scene, path in zip(self._scenes, self._maps, strict=True)}
         tags = {"software": f"prithvi_tg {__version__}", "checkpoint": Path(settings.ckpt_path).name}

@@ -3,7 +3,7 @@
 import inspect
 import re
 from collections.abc import Iterable
-from difflib import get_close_matches
+from difflib import SequenceMatcher
 from typing import Any
 
 
@@ -27,6 +27,9 @@ def one_line(message: str, classes: Iterable[type[Any]]) -> str:
     if missing:
         name = missing.group(1) or missing.group(2)
         return f"{key}: no class {name!r}{_suggestion(name, {owner.__name__ for owner in classes}, set())}"
+    absent = re.search(r"No module named '([\w.]+)'", message)
+    if absent:
+        return f"{key}: no module named {absent.group(1)!r}; put its folder on PYTHONPATH, or install it"
     kinds = re.findall(r"Expected an? (?:<class '([\w.]+)'>|typing\.Literal\[([^\]]*)\])", message)
     given = re.search(r"(?:Got value|Given value): (.*)", message)
     if kinds and given and not given.group(1).startswith(("{", "Namespace")):
@@ -39,12 +42,14 @@ def one_line(message: str, classes: Iterable[type[Any]]) -> str:
 
 def _suggestion(word: str, arguments: set[str], sections: set[str]) -> str:
     *parents, last = word.split(".")
-    if parents and parents[0] not in sections and sections:
-        close = get_close_matches(parents[0], sections, n=1)
-        known = sorted(sections)
-    else:
-        close = get_close_matches(last, arguments, n=1)
-        known = []
-    if close:
-        return f"; did you mean {close[0]}?"
-    return f"; known are {', '.join(known)}" if known else ""
+    if parents and sections and parents[0] not in sections:
+        return _closest(parents[0], sections) or f"; known are {', '.join(sorted(sections))}"
+    return _closest(last, arguments)
+
+
+def _closest(word: str, known: set[str]) -> str:
+    """The nearest of the known words, or those that are equally near."""
+    likeness = {name: SequenceMatcher(None, word, name).ratio() for name in known}
+    best = max(likeness.values(), default=0.0)
+    nearest = sorted(name for name, ratio in likeness.items() if ratio == best)
+    return f"; did you mean {' or '.join(nearest)}?" if best >= 0.6 else ""

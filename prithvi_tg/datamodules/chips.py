@@ -114,15 +114,15 @@ class ChipDataModule(NonGeoDataModule):
         Raises:
             ConfigError: The training set is smaller than a batch.
         """
+        if stage in ("fit", "validate"):
+            self.val_dataset = self._open("val")
         if stage == "fit":
             self.train_dataset = ConcatDataset([self._open("train")] * self.crops_per_chip)
             if len(self.train_dataset) < self.batch_size:
                 raise ConfigError(
-                    f"batch_size: {self.batch_size} is more than the {len(self.train_dataset)} crops of an "
-                    "epoch, and partial batches are dropped; lower it or raise crops_per_chip"
+                    f"batch_size: {self.batch_size} is more than an epoch has crops "
+                    f"({len(self.train_dataset)}), and partial batches are dropped; lower it or raise crops_per_chip"
                 )
-        if stage in ("fit", "validate"):
-            self.val_dataset = self._open("val")
         if stage == "test":
             self.test_dataset = self._open(self.test_split)
 

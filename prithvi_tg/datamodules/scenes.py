@@ -21,6 +21,7 @@ class SceneDataModule(BaseDataModule):
         spec: Bands, units and statistics that the model expects.
         bands: Bands of the files, see `SceneDataset`.
         sensor: Whose band names the files use.
+        scale: See `SceneDataset`.
         legacy: See `SceneDataset`.
     """
 
@@ -30,6 +31,7 @@ class SceneDataModule(BaseDataModule):
         spec: DataSpec,
         bands: Sequence[int | str] = (),
         sensor: str | None = None,
+        scale: float | None = None,
         legacy: bool = False,
     ) -> None:
         super().__init__(SceneDataset)
@@ -37,7 +39,7 @@ class SceneDataModule(BaseDataModule):
         self.mean = torch.tensor(spec.channel_mean)
         self.std = torch.tensor(spec.channel_std)
         self.aug = ChipAugmentation(self.mean, self.std)
-        self.predict_dataset = SceneDataset(scenes, spec, bands, sensor, legacy)
+        self.predict_dataset = SceneDataset(scenes, spec, bands, sensor, scale, legacy)
 
     def predict_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Scenes in the order given, one at a time."""

@@ -1,6 +1,7 @@
 """ChipDataset: pairs of an image and a mask, the base of every data set of chips."""
 
 import csv
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from datetime import date
 from importlib.resources import files
@@ -378,4 +379,12 @@ def read_splits(path: str | Path) -> dict[str, list[str]]:
     splits: dict[str, list[str]] = {}
     for row in rows:
         splits.setdefault(row["split"], []).append(row["chip"])
+    for split in ("val", "test"):
+        shared = sorted({*splits.get("train", ())} & {*splits.get(split, ())})
+        if shared:
+            warnings.warn(
+                f"{path}: {len(shared)} chips are in train and in {split} too, such as {shared[0]}; scores on "
+                "them say nothing about unseen data",
+                stacklevel=2,
+            )
     return splits

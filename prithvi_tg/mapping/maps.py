@@ -159,6 +159,7 @@ def map_scene(
     *,
     bands: Sequence[int | str] = (),
     sensor: str | None = None,
+    scale: float | None = None,
     profile: Profile = "cog",
     overwrite: bool = False,
     device: str | torch.device = "cpu",
@@ -171,6 +172,7 @@ def map_scene(
         output: The map to write.
         bands: See `SceneDataset`.
         sensor: See `SceneDataset`.
+        scale: See `SceneDataset`.
         profile: See `write_map`.
         overwrite: Replace `output` if it exists.
         device: Where to compute.
@@ -188,8 +190,11 @@ def map_scene(
     task = checkpoint if isinstance(checkpoint, PrithviSegmentationTask) else load_task(checkpoint)
     spec = task.data_spec
     if spec is None:
-        raise ConfigError("data_spec: the task does not know its data; give it when you build the task")
-    sample = SceneDataset([scene], spec, bands, sensor, legacy=profile == "legacy")[0]
+        raise ConfigError(
+            "data_spec: the task does not know its data; fit it, load it from a checkpoint of a fit, or build "
+            "it with data_spec=datamodule.spec.to_dict()"
+        )
+    sample = SceneDataset([scene], spec, bands, sensor, scale, legacy=profile == "legacy")[0]
     normalize = ChipAugmentation(spec.channel_mean, spec.channel_std).to(device)
     task = task.eval().to(device)
     with torch.inference_mode():

@@ -66,8 +66,8 @@ class PyramidNeck(nn.Module):
             self.decoder: nn.Module = UnetDecoder(widths, blocks)
             self.out_channels = blocks[-1]
         elif name == "fpn":
-            self.decoder = FPNDecoder(list(widths), 5, channels, max(32, channels // 2))
-            self.out_channels = max(32, channels // 2)
+            self.decoder = FPNDecoder(list(widths), 5, channels, max(64, channels // 2))
+            self.out_channels = max(64, channels // 2)
         elif name == "upernet":
             self.decoder = UPerNetDecoder(widths, 5, channels)
         elif name == "segformer":

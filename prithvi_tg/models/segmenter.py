@@ -33,7 +33,8 @@ class PrithviSegmenter(nn.Module):
         self.decode_head = decode_head
         self.auxiliary_head = auxiliary_head
         self.freeze_encoder = freeze_encoder
-        self.encoder.requires_grad_(not freeze_encoder)
+        if freeze_encoder:
+            self.encoder.requires_grad_(False)
 
     def train(self, mode: bool = True) -> "PrithviSegmenter":
         """Switch to training mode; a frozen encoder stays in evaluation mode."""

@@ -4,6 +4,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.utilities import rank_zero_info
+
 from ..checkpoints import load_weights, read_checkpoint
 from ..errors import CheckpointError
 from .segmentation import PrithviSegmentationTask
@@ -36,7 +38,7 @@ def load_task(
         task = task_class(**arguments)
     except TypeError as error:
         raise CheckpointError(f"{path}: was not written by {task_class.__name__} ({error})") from error
-    load_weights(task.model, checkpoint)
+    rank_zero_info(str(load_weights(task.model, checkpoint)))
     return task.eval()
 
 
@@ -48,8 +50,8 @@ def _task_class(class_path: Any, path: str | Path) -> type[PrithviSegmentationTa
         found = getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise CheckpointError(
-            f"{path}: was written by {class_path}, which cannot be imported here; install its package, or "
-            "load it in Python with load_task(path, task_class=...)"
+            f"{path}: was written by {class_path}, which cannot be imported here; put its folder on "
+            "PYTHONPATH, or load it in Python with load_task(path, task_class=...)"
         ) from error
     if not (isinstance(found, type) and issubclass(found, PrithviSegmentationTask)):
         raise CheckpointError(f"{path}: names {class_path} as its task, which is no PrithviSegmentationTask")

@@ -26,6 +26,7 @@ from ..models import (
     create_encoder,
     slide_inference,
 )
+from ..models.lora import add_lora
 from ..spec import DataSpec
 from .losses import create_loss
 from .metrics import ConfusionMatrix, score_log, segmentation_scores
@@ -47,6 +48,8 @@ class PrithviSegmentationTask(SemanticSegmentationTask):
         allow_new_bands: Accept bands that `weights` were not trained on; they start from random weights.
         freeze_encoder: Train the decoder only.
         unfreeze_epoch: With `freeze_encoder`, train the encoder too from this epoch on, counted from 0.
+        lora_rank: Rank of low-rank adapters on the attention of the encoder, which is otherwise frozen; 0 for
+            none. Needs ``pip install prithvi_tg[lora]``.
         layer_decay: Factor of the learning rate from each block of the encoder to the one before it.
         drop_path: Highest stochastic depth rate of the encoder.
         gradient_checkpointing: Recompute the encoder's blocks in the backward pass: less memory, more time.
@@ -99,6 +102,7 @@ class PrithviSegmentationTask(SemanticSegmentationTask):
         allow_new_bands: bool = False,
         freeze_encoder: bool = False,
         unfreeze_epoch: int | None = None,
+        lora_rank: int = 0,
         layer_decay: float = 1.0,
         drop_path: float = 0.0,
         gradient_checkpointing: bool = False,
@@ -151,6 +155,12 @@ class PrithviSegmentationTask(SemanticSegmentationTask):
                 allow_new_bands=hparams["allow_new_bands"],
             )
             rank_zero_info(f"weights: {report}")
+        if hparams["lora_rank"]:
+            if hparams["freeze_encoder"]:
+                raise ConfigError(
+                    "lora_rank: adapters cannot train in a frozen encoder; leave freeze_encoder out"
+                )
+            add_lora(encoder, hparams["lora_rank"])
         neck = self._create_neck(encoder)
         published = isinstance(neck, ConvTransposeNeck | GeospatialNeck)
         width, classes = hparams["head_channels"], self.num_classes
@@ -247,7 +257,12 @@ class PrithviSegmentationTask(SemanticSegmentationTask):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say which class can read the checkpoint."""
-        checkpoint["task_class"] = f"{type(self).__module__}.{type(self).__qualname__}"
+        checkpoint["task_class"] = self.class_path
+
+    @property
+    def class_path(self) -> str:
+        """Where the class can be imported from."""
+        return f"{type(self).__module__}.{type(self).__qualname__}"
 
     def on_train_epoch_start(self) -> None:
         """Unfreeze the encoder when its epoch has come."""

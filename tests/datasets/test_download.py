@@ -154,7 +154,8 @@ def test_archives_of_the_hub_are_unpacked_once(hub, tmp_path):
     root = tmp_path / "data"
     download_archives("hf://datasets/o/burn", ["burn.tar.gz"], root, endpoint=hub.url)
     assert len(HLSBurnScars(root, "train")) == 4
-    assert not list(root.rglob("._*")) and not list(root.rglob("*.part"))
+    assert not list(root.rglob("._*"))
+    assert not list(root.rglob("*.part"))
     asked = len(hub.requests)
     download_archives("hf://datasets/o/burn", ["burn.tar.gz"], root, endpoint=hub.url)
     assert len(hub.requests) == asked

@@ -1,0 +1,46 @@
+"""Weights of a task as a safetensors file that describes itself."""
+
+import copy
+import json
+from pathlib import Path
+
+from safetensors.torch import save_file
+
+from ..errors import ConfigError
+from ..models.lora import merge_lora
+from .segmentation import PrithviSegmentationTask
+
+
+def export_weights(task: PrithviSegmentationTask, path: str | Path, overwrite: bool = False) -> Path:
+    """Write a task's weights under the published parameter names; adapters are merged.
+
+    Args:
+        task: A trained task.
+        path: The file to write, ``*.safetensors``; appears only when it is complete.
+        overwrite: Replace the file if it exists.
+
+    Returns:
+        The path.
+
+    Raises:
+        ConfigError: The file exists, or has another suffix.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise ConfigError(f"{path}: must end in .safetensors")
+    if path.exists() and not overwrite:
+        raise ConfigError(f"{path}: exists; say --overwrite to replace it")
+    model = copy.deepcopy(task.model)
+    merge_lora(model)
+    arguments = {key: value for key, value in task.hparams.items() if not key.startswith("_")}
+    metadata = {
+        "format": "pt",
+        "hyper_parameters": json.dumps(arguments | {"lora_rank": 0}),
+        "task_class": task.class_path,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    save_file(tensors, partial, metadata)
+    partial.replace(path)
+    return path

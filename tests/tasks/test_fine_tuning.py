@@ -1,0 +1,154 @@
+"""Ways to fine-tune: decoders, freezing, layer-wise rates, adapters, weights of the hub, metadata, bands."""
+
+import pytest
+import torch
+from conftest import TINY
+from lightning.pytorch import Trainer
+
+from prithvi_tg import PrithviSegmentationTask, Sen1Floods11DataModule, load_task
+from prithvi_tg.checkpoints import find_weights
+from prithvi_tg.datamodules import HLSBurnScarsDataModule
+from prithvi_tg.datasets.synthetic import write_hls_burn_scars
+from prithvi_tg.errors import CheckpointError, ConfigError
+from prithvi_tg.tasks.export import export_weights
+
+DECODERS = ["conv_transpose", "geospatial", "linear", "unet", "fpn", "upernet", "segformer", "dpt"]
+
+
+def make_task(encoder_args=None, **arguments):
+    torch.manual_seed(0)
+    defaults = {"encoder": "nano", "head_channels": 32, "num_classes": 2, "window": 32, "warmup_steps": 0}
+    return PrithviSegmentationTask(encoder_args=TINY | (encoder_args or {}), **(defaults | arguments))
+
+
+def fit(task, data, folder, **arguments):
+    trainer = Trainer(
+        accelerator="cpu",
+        default_root_dir=folder,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **({"max_epochs": 1} | arguments),
+    )
+    trainer.fit(task, data)
+
+
+@pytest.fixture
+def floods(flood_root):
+    return Sen1Floods11DataModule(flood_root, splits=flood_root / "splits.csv", batch_size=2, crop_size=32)
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_every_decoder_learns_and_gives_logits_at_image_size(decoder):
+    task = make_task({"depth": 4}, decoder=decoder, num_frames=2, lr=1e-2)
+    mask = torch.zeros(4, 32, 48, dtype=torch.int64)
+    mask[:, :, 16:32] = 1
+    batch = {"image": torch.randn(4, 2, 6, 32, 48) + 3 * mask[:, None, None], "mask": mask}
+    task.log = task.log_dict = lambda *_, **__: None
+    optimizer = task.create_optimizer()
+    losses = []
+    for _ in range(10):
+        optimizer.zero_grad()
+        loss = task.training_step(batch, 0)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+    assert all(p.grad is not None for name, p in task.model.decode_head.named_parameters())
+    for size in ((32, 48), (30, 41), (16, 16)):
+        assert task.eval()(torch.zeros(1, 2, 6, *size)).shape == (1, 2, *size)
+
+
+@pytest.mark.parametrize("decoder", ["unet", "fpn", "upernet", "segformer", "dpt"])
+def test_library_decoders_fit_patches_of_14_and_odd_grids(decoder):
+    task = make_task({"depth": 4, "patch_size": 14}, decoder=decoder).eval()
+    assert task(torch.zeros(1, 1, 6, 70, 42)).shape == (1, 2, 70, 42)
+
+
+def test_padding_to_whole_patches_does_not_reach_the_pixels_before_it():
+    task = make_task(decoder="linear").eval()
+    image = torch.randn(1, 1, 6, 40, 40)
+    padded = torch.nn.functional.pad(image, (0, 8, 0, 8))
+    torch.testing.assert_close(task(image), task(padded)[..., :40, :40])
+
+
+def test_upernet_says_that_it_cannot_train_on_one_sample():
+    task = make_task(decoder="upernet").train()
+    with pytest.raises(ConfigError, match="batch_size: upernet cannot be trained on batches of 1"):
+        task.model(torch.zeros(1, 1, 6, 32, 32))
+
+
+def test_a_frozen_encoder_does_not_change_until_its_epoch(floods, tmp_path):
+    for unfreeze, changes in ((None, False), (1, True)):
+        task = make_task(freeze_encoder=True, unfreeze_epoch=unfreeze, lr=1e-2)
+        before = task.model.encoder.blocks[0].attn.qkv.weight.detach().clone()
+        fit(task, floods, tmp_path, max_epochs=1)
+        assert torch.equal(task.model.encoder.blocks[0].attn.qkv.weight, before)
+        fit(task, floods, tmp_path, max_epochs=3)
+        assert torch.equal(task.model.encoder.blocks[0].attn.qkv.weight, before) != changes
+
+
+def test_layer_decay_lowers_the_rate_from_block_to_block():
+    task = make_task({"depth": 3}, lr=1.0, layer_decay=0.5)
+    rate_of = {id(p): group["lr"] for group in task.create_optimizer().param_groups for p in group["params"]}
+    encoder = task.model.encoder
+    rates = [rate_of[id(block.mlp.fc1.weight)] for block in encoder.blocks]
+    assert rates == [0.125, 0.25, 0.5]
+    assert rate_of[id(encoder.cls_token)] == rate_of[id(encoder.patch_embed.proj.weight)] == 0.0625
+    assert rate_of[id(task.model.decode_head.conv_seg.weight)] == rate_of[id(encoder.norm.weight)] == 1.0
+    assert len(rate_of) == len(list(task.parameters()))
+
+
+def test_adapters_train_alone_and_are_merged_when_weights_are_exported(floods, tmp_path):
+    pytest.importorskip("peft", reason="peft is an extra")
+    task = make_task(lora_rank=2, lr=1e-2)
+    before = {name: p.detach().clone() for name, p in task.model.encoder.named_parameters()}
+    fit(task, floods, tmp_path, max_epochs=2)
+    changed = {name for name, p in task.model.encoder.named_parameters() if not torch.equal(p, before[name])}
+    assert changed
+    assert all(".lora_" in name for name in changed)
+    exported = load_task(export_weights(task, tmp_path / "weights.safetensors"))
+    assert set(exported.model.state_dict()) == set(make_task().model.state_dict())
+    image = torch.randn(1, 1, 6, 32, 32)
+    torch.testing.assert_close(exported(image), task.eval()(image), rtol=0, atol=1e-5)
+    with pytest.raises(ConfigError, match=r"weights\.safetensors: exists"):
+        export_weights(task, tmp_path / "weights.safetensors")
+
+
+def test_dates_and_places_of_the_data_reach_the_encoder(tmp_path):
+    root = write_hls_burn_scars(tmp_path / "burn", chips=6, size=32)
+    data = HLSBurnScarsDataModule(root, batch_size=2, crop_size=32, metadata=True)
+    task = make_task(encoder="prithvi_eo_v2_tiny_tl")
+    seen = []
+    task.model.encoder.register_forward_pre_hook(lambda _, __, kwargs: seen.append(kwargs), with_kwargs=True)
+    fit(task, data, tmp_path)
+    assert all(set(kwargs) == {"timestamps", "location"} for kwargs in seen)
+    assert seen[0]["timestamps"].shape == (1, 1, 2)
+    assert seen[0]["timestamps"][0, 0, 0] == 2020
+
+
+def test_fewer_bands_come_from_the_data(flood_root, tmp_path):
+    data = Sen1Floods11DataModule(
+        flood_root, splits=flood_root / "splits.csv", batch_size=2, crop_size=32, bands=["NIR_NARROW", "RED"]
+    )
+    fit(make_task(bands=["NIR_NARROW", "RED"]), data, tmp_path)
+    with pytest.raises(ConfigError, match=r"bands: the model has BLUE GREEN .* the data NIR_NARROW RED"):
+        fit(make_task(), data, tmp_path)
+
+
+def test_weights_on_the_hub_are_named_when_they_cannot_be_had(monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    for source, file in (
+        ("prithvi_eo_v2_300m", "Prithvi_EO_V2_300M.pt of ibm-nasa-geospatial/Prithvi-EO-2.0-300M"),
+        ("hf://me/mine/a/b.pt", "a/b.pt of me/mine"),
+    ):
+        with pytest.raises(CheckpointError) as caught:
+            find_weights(source)
+        assert file in str(caught.value)
+        assert "put the file somewhere and give its path" in str(caught.value)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(CheckpointError, match="must be hf://OWNER/REPOSITORY/FILE"):
+        find_weights("hf://me/mine")
+    assert find_weights(tmp_path / "x.pt") == tmp_path / "x.pt"
