@@ -1,0 +1,176 @@
+"""Chips of one's own from a configuration alone, statistics, and TorchGeo's tasks and data modules."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+import yaml
+from conftest import TINY
+from lightning.pytorch import Trainer
+from PIL import Image
+from torchgeo.datamodules import LoveDADataModule
+
+from prithvi_tg import PrithviSegmentationTask
+from prithvi_tg.compat import SemanticSegmentationTask
+from prithvi_tg.datamodules import ChipFolderDataModule, MultiTemporalCropDataModule
+from prithvi_tg.datasets import ChipFolder
+from prithvi_tg.datasets.synthetic import LAYOUTS
+from prithvi_tg.errors import ConfigError, DataError
+
+
+@pytest.fixture
+def own(tmp_path):
+    """Three chips with two bands on two dates, labels 10 and 20, 0 unlabelled, -1 without data."""
+    rng = np.random.default_rng(0)
+    profile = {
+        "driver": "GTiff",
+        "height": 40,
+        "width": 36,
+        "crs": "EPSG:32633",
+        "transform": rasterio.Affine(10, 0, 5e5, 0, -10, 5e6),
+    }
+    for name in ("a", "b", "c"):
+        image = rng.normal(
+            [[[300]], [[2000]], [[400]], [[3000]]], [[[30]], [[200]], [[40]], [[300]]], (4, 40, 36)
+        ).astype("int16")
+        image[:, :4] = -1
+        label = rng.choice([0, 10, 20], (1, 40, 36), p=[0.2, 0.6, 0.2]).astype("uint8")
+        for kind, values in (("img", image), ("lab", label)):
+            with rasterio.open(
+                tmp_path / f"{kind}_{name}.tif", "w", dtype=values.dtype, count=len(values), **profile
+            ) as out:
+                out.write(values)
+    (tmp_path / "splits.csv").write_text("chip,split\na,train\nb,val\nc,test\n")
+    return tmp_path
+
+
+def settings(folder, **changes):
+    return {
+        "images": f"{folder}/img_*.tif",
+        "labels": f"{folder}/lab_*.tif",
+        "splits": f"{folder}/splits.csv",
+        "classes": {10: "Wheat", 20: "Maize"},
+        "ignored_labels": [0],
+        "bands": ["NIR_NARROW", "RED"],
+        "file_bands": ["RED", "NIR_NARROW"],
+        "num_frames": 2,
+        "nodata": [-1],
+    } | changes
+
+
+def test_a_folder_of_chips_needs_a_description_only(own):
+    dataset = ChipFolder(**settings(own, mean=[0, 0], std=[1, 1], scale=0.5), split="train")
+    sample = dataset[0]
+    with rasterio.open(own / "img_a.tif") as source:
+        stored = source.read()[:, 4:] * 0.5
+    np.testing.assert_array_equal(sample["image"][:, :, 4:].flatten(0, 1), stored[[1, 0, 3, 2]])
+    assert not sample["valid"][:, :, :4].any()
+    assert sample["image"].shape == (2, 2, 40, 36)
+    with rasterio.open(own / "lab_a.tif") as source:
+        label = source.read(1)
+    expected = np.select([label == 10, label == 20], [0, 1], 255)
+    expected[:4] = 255
+    np.testing.assert_array_equal(sample["mask"], expected)
+    assert dataset.spec.class_names == ("Wheat", "Maize")
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"images": "img.tif"}, ConfigError, r"images: 'img.tif' must have one \*"),
+        ({"bands": ["BLUE"]}, ConfigError, "bands: BLUE is not among file_bands, RED, NIR_NARROW"),
+        ({"classes": {10: "Wheat"}}, DataError, r"lab_a\.tif: label 20 is none of the 1 classes"),
+        ({"num_frames": 3}, DataError, r"img_a\.tif: has 4 bands, 6 are expected"),
+        ({"mean": [1, 2, 3]}, ConfigError, "mean: 3 values for 2 bands and 2 frames"),
+    ],
+)
+def test_a_description_that_does_not_fit_is_an_error(own, changes, error, message):
+    with pytest.raises(error, match=message):
+        ChipFolder(**settings(own, **({"mean": [0, 0], "std": [1, 1]} | changes)), split="train")[0]
+
+
+def write_config(folder, **changes):
+    path = folder / "config.yaml"
+    data = {"class_path": "ChipFolderDataModule", "init_args": settings(folder, **changes)}
+    path.write_text(yaml.safe_dump({"data": data, "model": {"class_path": "PrithviSegmentationTask"}}))
+    return path
+
+
+def test_statistics_are_printed_ready_to_paste(own, command):
+    code, out, err = command("stats", "--config", write_config(own))
+    assert code == 0, err
+    found = yaml.safe_load(out)
+    with rasterio.open(own / "img_a.tif") as source:
+        image = source.read()[:, 4:].astype(float).reshape(2, 2, -1)
+    with rasterio.open(own / "lab_a.tif") as source:
+        label = source.read(1)[4:]
+    red, near_infrared = image[:, 0], image[:, 1]
+    assert found["mean"] == pytest.approx([near_infrared.mean(), red.mean()], rel=1e-5)
+    assert found["std"] == pytest.approx([near_infrared.std(), red.std()], rel=1e-5)
+    wheat, maize = (label == 10).sum(), (label == 20).sum()
+    assert found["class_frequencies"]["Maize"] == pytest.approx(maize / (wheat + maize), rel=1e-5)
+    assert found["class_weights"] == pytest.approx(
+        [(wheat + maize) / (2 * n) for n in (wheat, maize)], rel=1e-5
+    )
+    pasted = ChipFolderDataModule(**settings(own, mean=found["mean"], std=found["std"]))
+    pasted.setup("validate")
+    assert len(pasted.val_dataset) == 1
+
+
+def test_chips_without_statistics_say_how_to_get_them(own, command):
+    code, _, err = command("fit", "--config", write_config(own))
+    assert code == 2
+    assert "mean, std: are not given; prithvi-tg stats prints them" in err
+
+
+def quick_trainer(folder):
+    return Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        default_root_dir=folder,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+
+def test_torchgeos_task_trains_on_our_data(tmp_path):
+    root = LAYOUTS["multi_temporal_crop"](tmp_path / "crop", chips=6, size=32)
+    data = MultiTemporalCropDataModule(root, batch_size=2, crop_size=32, fold_time=True)
+    assert data.mean.shape == data.std.shape == (18,)
+    task = SemanticSegmentationTask("unet", "resnet18", in_channels=18, num_classes=13, ignore_index=255)
+    trainer = quick_trainer(tmp_path)
+    trainer.fit(task, data)
+    assert torch.isfinite(trainer.callback_metrics["train_loss"])
+
+
+def write_loveda(root: Path) -> None:
+    """Synthetic files in the layout of LoveDA, a data set of TorchGeo's that this package knows nothing of."""
+    rng = np.random.default_rng(0)
+    for split in ("Train", "Val", "Test"):
+        for scene in ("Rural", "Urban"):
+            for kind in ("images_png", "masks_png"):
+                folder = root / split / scene / kind
+                folder.mkdir(parents=True)
+                for number in range(2):
+                    shape = (64, 64, 3) if kind == "images_png" else (64, 64)
+                    high = 256 if kind == "images_png" else 8
+                    Image.fromarray(rng.integers(0, high, shape, dtype=np.uint8)).save(
+                        folder / f"{number}.png"
+                    )
+
+
+def test_our_task_trains_on_a_data_module_of_torchgeos(tmp_path):
+    write_loveda(tmp_path / "loveda")
+    data = LoveDADataModule(root=tmp_path / "loveda", scene=["rural", "urban"], batch_size=2)
+    names = ["No data", "Background", "Building", "Road", "Water", "Barren", "Forest", "Agriculture"]
+    task = PrithviSegmentationTask(
+        encoder="nano", encoder_args=TINY | {"num_bands": 3}, head_channels=8, class_names=names, window=32
+    )
+    trainer = quick_trainer(tmp_path)
+    trainer.fit(task, data)
+    assert torch.isfinite(trainer.callback_metrics["train_loss"])
+    assert 0 <= trainer.callback_metrics["val_mIoU"] <= 1
