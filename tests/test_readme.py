@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from conftest import TINY
 
 from prithvi_tg import PrithviSegmentationTask
@@ -27,6 +28,14 @@ SMALL = {
         *SMALL_TRAINER,
     ],
     "configs/demo.yaml": SMALL_TRAINER,
+    "configs/chip_folder.yaml": [
+        "--model.encoder=nano",
+        f"--model.encoder_args={TINY}",
+        "--model.weights=data/weights/Prithvi_EO_V1_100M.pt",
+        "--data.crop_size=32",
+        "--data.batch_size=2",
+        *SMALL_TRAINER,
+    ],
 }
 
 
@@ -77,12 +86,19 @@ def test_every_command_and_every_line_of_python_runs(workspace, command):
         if words[0] == "make":
             continue
         extra = [option for name, options in SMALL.items() if name in words for option in options]
+        if words[1] == "stats":
+            extra = []
         if words[1] == "predict" and (workspace / "maps").exists():
             extra.append("--overwrite")
-        code, _, err = command(*words[1:], *extra)
+        code, out, err = command(*words[1:], *extra)
         assert code == 0, (words, err)
+        if words[1] == "stats":
+            shipped = yaml.safe_load((TOP / "configs" / "chip_folder.yaml").read_text())["data"]["init_args"]
+            assert {key: yaml.safe_load(out)[key] for key in ("mean", "std")} == {
+                key: shipped[key] for key in ("mean", "std")
+            }
         ran += 1
-    assert ran >= 9
+    assert ran >= 12
     assert (workspace / "maps" / "SCENE_pred.tif").exists()
     assert (workspace / "demo" / "maps" / "scene_pred.tif").exists()
     namespace: dict[str, object] = {}

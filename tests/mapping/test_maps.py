@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import rasterio
@@ -8,6 +10,7 @@ from prithvi_tg.datasets.scenes import SceneDataset
 from prithvi_tg.errors import ConfigError, DataError
 from prithvi_tg.mapping.maps import find_scenes, finished_file, map_paths
 
+CONFIGS = Path(__file__).parents[2] / "configs"
 TRANSFORM = rasterio.Affine(30, 0, 600000, 0, -30, 4200000)
 
 
@@ -161,3 +164,36 @@ def test_an_output_folder_that_cannot_be_made_is_named(golden, golden_task, tmp_
 def test_a_task_that_does_not_know_its_data_cannot_map(tiny_task, tmp_path):
     with pytest.raises(ConfigError, match="data_spec: the task does not know its data"):
         map_scene(tiny_task, tmp_path / "scene.tif", tmp_path / "map.tif")
+
+
+@pytest.mark.parametrize("name", ["clean", "holes", "no_nodata_tag"])
+def test_the_legacy_configuration_of_burn_scars_maps_as_the_seed_did(golden, command, tmp_path, name):
+    """From the published kind of checkpoint through the command line, with the golden model's sizes."""
+    scene = golden / "inference" / "burn_scars" / "in" / f"{name}.tif"
+    code, out, err = command(
+        "predict", scene, "--output", tmp_path, "--profile", "legacy",
+        "--config", CONFIGS / "burn_scars.yaml", "--config", CONFIGS / "legacy" / "burn_scars.yaml",
+        "--ckpt_path", golden / "models" / "burn_scars_64.pth",
+        "--model.encoder", "nano", "--model.encoder_args", "{width: 64, depth: 2, num_heads: 4}",
+        "--model.head_channels", "16", "--model.window", "64", "--model.stride", "32",
+    )  # fmt: skip
+    assert code == 0, err
+    expected = golden / "inference" / "burn_scars" / "out" / f"{name}_pred.tif"
+    with rasterio.open(tmp_path / f"{name}_pred.tif") as ours, rasterio.open(expected) as theirs:
+        np.testing.assert_array_equal(ours.read(), theirs.read())
+    assert "BLUE=1 GREEN=2 RED=3 NIR_NARROW=4 SWIR_1=5 SWIR_2=6" in out
+
+
+def test_a_scene_in_another_unit_is_warned_of(tmp_path, burn_spec):
+    scene = write_scene(tmp_path / "scene.tif", planted(6) * 1000)
+    with pytest.warns(UserWarning, match=r"scene\.tif: its values are about .* times .* give --scale"):
+        SceneDataset([scene], burn_spec)[0]
+    sample = SceneDataset([scene], burn_spec, scale=1e-4)[0]
+    assert sample["image"][0, :, 0, 0].tolist() == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
+
+
+def test_names_in_the_wrong_places_are_an_error(tmp_path, burn_spec):
+    descriptions = ("B12", "B11", "B8A", "B04", "B03", "B02")
+    scene = write_scene(tmp_path / "scene.tif", planted(6), descriptions=descriptions)
+    with pytest.raises(ConfigError, match=r"bands: 'B12' is .*, but stands in the place of BLUE|'B11'"):
+        SceneDataset([scene], burn_spec, descriptions, "sentinel2")[0]
