@@ -30,35 +30,26 @@ _SENTINEL_2 = {
     "B12": "SWIR_2",
 }
 
+_LANDSAT_8 = {
+    "B01": "COASTAL_AEROSOL",
+    "B02": "BLUE",
+    "B03": "GREEN",
+    "B04": "RED",
+    "B05": "NIR_NARROW",
+    "B06": "SWIR_1",
+    "B07": "SWIR_2",
+    "B08": "PANCHROMATIC",
+    "B09": "CIRRUS",
+    "B10": "THERMAL_1",
+    "B11": "THERMAL_2",
+}
+
 #: What each sensor calls its bands (HLS user guide v2.0; Sentinel-2 and Landsat 8/9 handbooks).
 SENSORS: dict[str, dict[str, str]] = {
     "sentinel2": _SENTINEL_2,
     "hls_s30": _SENTINEL_2,
-    "hls_l30": {
-        "B01": "COASTAL_AEROSOL",
-        "B02": "BLUE",
-        "B03": "GREEN",
-        "B04": "RED",
-        "B05": "NIR_NARROW",
-        "B06": "SWIR_1",
-        "B07": "SWIR_2",
-        "B09": "CIRRUS",
-        "B10": "THERMAL_1",
-        "B11": "THERMAL_2",
-    },
-    "landsat8": {
-        "B01": "COASTAL_AEROSOL",
-        "B02": "BLUE",
-        "B03": "GREEN",
-        "B04": "RED",
-        "B05": "NIR_NARROW",
-        "B06": "SWIR_1",
-        "B07": "SWIR_2",
-        "B08": "PANCHROMATIC",
-        "B09": "CIRRUS",
-        "B10": "THERMAL_1",
-        "B11": "THERMAL_2",
-    },
+    "hls_l30": {code: band for code, band in _LANDSAT_8.items() if code != "B08"},
+    "landsat8": _LANDSAT_8,
 }
 
 #: Every canonical name.

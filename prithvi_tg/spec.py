@@ -21,6 +21,7 @@ class DataSpec:
         num_frames: Number of dates ``T`` in a sample.
         scale: Factor from stored values to the unit of `mean` and `std`.
         nodata: Stored values that mean "no data", beside a file's own tag and NaN.
+        legacy_fill: What hls-foundation-os put in the place of stored -9999 before scaling; nothing by default.
         file_bands: 1-based bands of a file that hold the ``T * C`` channels, where it has no descriptions.
         file_count: Bands of such a file.
         class_names: Name of each class.
@@ -33,6 +34,7 @@ class DataSpec:
     num_frames: int = 1
     scale: float = 1.0
     nodata: tuple[float, ...] = ()
+    legacy_fill: float | None = None
     file_bands: tuple[int, ...] = ()
     file_count: int = 0
     class_names: tuple[str, ...] = ()

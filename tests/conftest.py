@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from prithvi_tg import PrithviSegmentationTask, PrithviSegmenter, create_encoder, load_weights
+from prithvi_tg.datasets import HLSBurnScars
 from prithvi_tg.datasets.synthetic import write_sen1floods11
 from prithvi_tg.models import ConvTransposeNeck, FCNHead
 from prithvi_tg.spec import DataSpec
@@ -61,26 +62,7 @@ def golden_segmenter() -> Callable[[str], PrithviSegmenter]:
 @pytest.fixture
 def burn_spec() -> DataSpec:
     """Burn scars: bands, statistics and classes of the golden inference."""
-    return DataSpec(
-        bands=("BLUE", "GREEN", "RED", "NIR_NARROW", "SWIR_1", "SWIR_2"),
-        mean=(
-            0.033349706741586264,
-            0.05701185520536176,
-            0.05889748132001316,
-            0.2323245113436119,
-            0.1972854853760658,
-            0.11944914225186566,
-        ),
-        std=(
-            0.02269135568823774,
-            0.026807560223070237,
-            0.04004109844362779,
-            0.07791732423672691,
-            0.08708738838140137,
-            0.07241979477437814,
-        ),
-        class_names=("Unburnt land", "Burn scar"),
-    )
+    return HLSBurnScars.data_spec()
 
 
 @pytest.fixture(scope="session")

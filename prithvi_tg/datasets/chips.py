@@ -20,7 +20,7 @@ from ..errors import ConfigError, DataError
 from ..plotting import plot_sample
 from ..spec import IGNORE_INDEX, DataSpec
 from .download import SOURCES, download_archives
-from .raster import center, open_raster, read_bands
+from .raster import center, legacy_values, open_raster, read_bands
 
 Sample = dict[str, Any]
 
@@ -76,6 +76,8 @@ class ChipDataset(NonGeoDataset):
     scale = 1.0
     #: Stored values that mean no data, beside the file's tag and NaN.
     nodata: tuple[float, ...] = ()
+    #: See `DataSpec.legacy_fill`.
+    legacy_fill: float | None = None
     class_names: tuple[str, ...] = ()
     class_colors: tuple[str, ...] = ()
     split_names: tuple[str, ...] = ("train", "val", "test")
@@ -143,6 +145,7 @@ class ChipDataset(NonGeoDataset):
             num_frames=cls.num_frames,
             scale=cls.scale,
             nodata=cls.nodata,
+            legacy_fill=cls.legacy_fill,
             file_bands=tuple(
                 1 + frame * len(cls.file_bands) + cls.file_bands.index(name)
                 for frame in range(cls.num_frames)
@@ -199,11 +202,10 @@ class ChipDataset(NonGeoDataset):
             if source.count != self.spec.file_count:
                 raise DataError(f"{path}: has {source.count} bands, {self.spec.file_count} are expected")
             values, valid = read_bands(source, self.spec.file_bands, self.nodata)
-        values = values * np.float32(self.scale)
         if self.legacy_nodata:
-            valid[:] = True
-        else:
-            values = np.where(valid, values, self._mean[:, None, None])
+            values, valid = legacy_values(values, self.spec), np.ones_like(valid)
+        values = values * np.float32(self.scale)
+        values = np.where(valid, values, self._mean[:, None, None])
         shape = (self.num_frames, len(self.spec.bands), *values.shape[1:])
         return values.reshape(shape), valid.reshape(shape)
 

@@ -14,6 +14,7 @@ from rasterio.warp import transform
 from rasterio.windows import Window
 
 from ..errors import DataError
+from ..spec import DataSpec
 
 
 @contextmanager
@@ -45,7 +46,7 @@ def read_bands(
     Args:
         source: An open raster.
         indexes: 1-based bands.
-        nodata: Values that mean no data, beside each band's own tag and NaN.
+        nodata: Values that mean no data, beside each band's own tag, NaN and infinity.
         window: Part of the raster; all of it by default.
 
     Returns:
@@ -61,12 +62,19 @@ def read_bands(
     values = source.read(indexes=list(indexes), window=window)
     valid = np.ones(values.shape, dtype=bool)
     if np.issubdtype(values.dtype, np.floating):
-        valid &= ~np.isnan(values)
+        valid &= np.isfinite(values)
     for channel, index in enumerate(indexes):
         tag = source.nodatavals[index - 1]
         for value in {*nodata, *(() if tag is None else (tag,))}:
             valid[channel] &= values[channel] != value
     return values.astype(np.float32, copy=False), valid
+
+
+def legacy_values(values: NDArray[np.float32], spec: DataSpec) -> NDArray[np.float32]:
+    """Stored values as hls-foundation-os handed them on: only what `DataSpec.legacy_fill` says is replaced."""
+    if spec.legacy_fill is None:
+        return values
+    return np.where(values == -9999, np.float32(spec.legacy_fill), values)
 
 
 def center(source: DatasetReader) -> tuple[float, float]:

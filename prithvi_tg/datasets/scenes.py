@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from ..bands import band_indexes, means, resolve_band
 from ..errors import ConfigError, DataError
 from ..spec import DataSpec
-from .raster import open_raster, read_bands, tag_mask
+from .raster import legacy_values, open_raster, read_bands, tag_mask
 
 Array = NDArray[np.float32]
 
@@ -74,6 +74,8 @@ class SceneDataset(Dataset[dict[str, Any]]):
             indexes, how = self._indexes(source)
             values, valid = read_bands(source, indexes, spec.nodata)
             masked = tag_mask(source) if self.legacy else ~valid.any(axis=0)
+        if self.legacy:
+            values = legacy_values(values, spec)
         values = values * np.float32(self.scale)
         _warn_of_other_units(path, values, valid, spec)
         if not self.legacy:

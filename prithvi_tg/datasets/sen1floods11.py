@@ -39,6 +39,7 @@ class Sen1Floods11(ChipDataset):
     default_std = (0.04036231, 0.04186983, 0.05267646, 0.0822221, 0.06834774, 0.05294205)
     scale = 0.0001
     nodata = (0.0, -9999.0)
+    legacy_fill = 0.0
     class_names = ("No water", "Water")
     class_colors = ("#d9d0b8", "#1f6fd6")
     split_names = ("train", "val", "test", "bolivia")
@@ -71,13 +72,6 @@ class Sen1Floods11(ChipDataset):
             image=lambda name: folder / "S2Hand" / f"{name}_S2Hand.tif",
             mask=lambda name: folder / "LabelHand" / f"{name}_LabelHand.tif",
         )
-
-    def read_image(self, path: Path) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """As `ChipDataset.read_image`; with `legacy_nodata`, -9999 becomes 0."""
-        image, valid = super().read_image(path)
-        if self.legacy_nodata:
-            image[image == np.float32(-9999) * np.float32(self.scale)] = 0
-        return image, valid
 
     def to_classes(self, stored: NDArray[np.int64]) -> NDArray[np.int64]:
         """-1 is not labelled."""

@@ -339,7 +339,7 @@ class PrithviSegmentationTask(SemanticSegmentationTask):
         scores = segmentation_scores(confusion)
         self.log_dict(score_log(scores, self.class_names, prefix), sync_dist=True)
         metrics.reset()
-        if prefix != "train":
+        if prefix != "train" and not self.trainer.sanity_checking:
             self.confusion, self.scores = confusion, scores  # of the last validation or test, for reports
 
     # What the task knows of its classes and data.
