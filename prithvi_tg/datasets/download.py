@@ -55,7 +55,7 @@ def _download(session: requests.Session, url: str, path: Path) -> None:
         try:
             published = _transfer(session, url, partial)
         except requests.HTTPError as error:
-            status = error.response.status_code
+            status = error.response.status_code if error.response is not None else 0
             reason = f"HTTP {status}"
             if status < 500:
                 break
