@@ -1,6 +1,6 @@
-# Two commands do everything: make demo, make test. PYTHON chooses the interpreter, VENV the environment.
+# Two commands do everything: make demo, make test. PYTHON chooses the interpreter; each has its own environment.
 PYTHON ?= python3
-VENV ?= .venv
+VENV ?= .venv$(patsubst python%,-%,$(filter-out python3,$(notdir $(PYTHON))))
 BIN := $(VENV)/bin
 DEMO := demo
 BEST := $(DEMO)/runs/version_0/checkpoints/best.ckpt
@@ -38,4 +38,4 @@ format: $(VENV)/.installed-tests
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) $(DEMO) build *.egg-info
+	rm -rf .venv .venv-* $(DEMO) build *.egg-info

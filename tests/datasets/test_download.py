@@ -1,9 +1,13 @@
 import base64
 import hashlib
 import io
+import os
+import subprocess
+import sys
 import tarfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -209,3 +213,18 @@ def test_a_damaged_archive_is_named(tmp_path):
     (tmp_path / "burn.tgz").write_bytes(b"not an archive")
     with pytest.raises(DataError, match=r"burn\.tgz: not a readable archive"):
         unpack(tmp_path / "burn.tgz", tmp_path / "data")
+
+
+def test_weights_come_from_the_endpoint_that_is_set_and_then_from_the_cache(server, tmp_path):
+    server.files["/me/mine/resolve/main/sub/w.pt"] = b"weights"
+    code = "from prithvi_tg.checkpoints import find_weights; print(find_weights('hf://me/mine/sub/w.pt'))"
+    settings = {"HF_ENDPOINT": server.url, "HF_HUB_CACHE": str(tmp_path / "hub")}
+    for offline in ("0", "1"):
+        environment = os.environ | settings | {"HF_HUB_OFFLINE": offline}
+        run = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+        )
+        found = Path(run.stdout.strip())
+        assert found.read_bytes() == b"weights"
+        assert found.is_relative_to(tmp_path / "hub")
+        server.files.clear()
