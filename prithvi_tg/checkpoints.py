@@ -109,8 +109,8 @@ def find_weights(source: str | Path) -> Path:
         return Path(hf_hub_download(repo, file))
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
         raise CheckpointError(
-            f"weights: {file} of {repo} is not in the cache and cannot be downloaded "
-            f"({_first_line(error)}); put the file somewhere and give its path as weights"
+            f"weights: {file} of {repo} is not in the cache and cannot be downloaded; put the file somewhere "
+            "and give its path, or null to start from random weights"
         ) from error
 
 

@@ -262,7 +262,8 @@ def _refuse_other_model(checkpoint: Checkpoint, task: PrithviSegmentationTask, d
 
 
 def _quiet_libraries() -> None:
-    """Silence advice that a user of this command cannot act on."""
+    """Silence advice that a user of this command cannot act on; other warnings take one line."""
+    warnings.formatwarning = lambda message, *_, **__: f"prithvi-tg: warning: {message}\n"
     for message in (
         ".*args parameter is intended to run from within Python.*",
         ".*deprecated in v4.*|.*JsonargparseDeprecationWarning.*",

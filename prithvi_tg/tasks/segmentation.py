@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
@@ -237,7 +237,17 @@ class PrithviSegmentationTask(SemanticSegmentationTask):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def setup(self, stage: str) -> None:
-        """Take the description of the data from the data module, if it has one."""
+        """Take the description of the data from the data module, if it has one.
+
+        Raises:
+            ConfigError: Model and data do not fit together.
+        """
+        if stage == "fit":
+            self._warn_of_random_encoder()
+        encoder = self.hparams["encoder"]
+        options = getattr(getattr(self.trainer, "datamodule", None), "kwargs", {})
+        if options.get("metadata") and not self.model.encoder.variant.coordinates:
+            raise ConfigError(f"metadata: the encoder {encoder} takes neither dates nor places; *_tl ones do")
         spec = getattr(getattr(self.trainer, "datamodule", None), "spec", None)
         if stage != "predict" and isinstance(spec, DataSpec):
             if len(spec.class_names) != self.num_classes:
@@ -254,6 +264,11 @@ class PrithviSegmentationTask(SemanticSegmentationTask):
                     f"num_frames: the model has {self.hparams['num_frames']}, the data {spec.num_frames}"
                 )
             self.hparams["data_spec"] = spec.to_dict()
+
+    def _warn_of_random_encoder(self) -> None:
+        kept = self.hparams["freeze_encoder"] and self.hparams["unfreeze_epoch"] is None
+        if (kept or self.hparams["lora_rank"]) and self.weights is None and self.trainer.ckpt_path is None:
+            rank_zero_warn("weights: none are given, so the encoder that is not trained has random ones")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say which class can read the checkpoint."""
