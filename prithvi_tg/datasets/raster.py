@@ -10,7 +10,6 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
-from rasterio.warp import transform
 from rasterio.windows import Window
 
 from ..errors import DataError
@@ -81,8 +80,7 @@ def center(source: DatasetReader) -> tuple[float, float]:
     """Latitude and longitude of the middle of a raster, degrees; NaN without a geo-reference."""
     if source.crs is None:
         return float("nan"), float("nan")
-    x, y = source.transform @ (source.width / 2, source.height / 2)
-    (longitude,), (latitude,) = transform(source.crs, "EPSG:4326", [x], [y])
+    longitude, latitude = source.lnglat()
     return latitude, longitude
 
 
