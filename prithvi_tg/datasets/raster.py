@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rasterio
@@ -23,12 +24,24 @@ def open_raster(path: str | Path) -> Iterator[DatasetReader]:
     Raises:
         DataError: The file is missing, or cannot be opened or read.
     """
-    try:
+    with reading(path):
         with warnings.catch_warnings():
-            # A raster without a geo-reference is said once, where it matters: when a map is written.
+            # A raster without a geo-reference is said once, where it matters: when it is mapped.
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(path) as source:
-                yield source
+            source = rasterio.open(path)
+        with source:
+            yield source
+
+
+@contextmanager
+def reading(path: str | Path) -> Iterator[None]:
+    """Say which file it was that could not be read.
+
+    Raises:
+        DataError: Within, rasterio could not open or read it.
+    """
+    try:
+        yield
     except RasterioError as error:
         reason = str(error.__cause__ or error).strip().split("\n")[0]
         raise DataError(f"{path}: not a readable raster ({reason})") from error
@@ -58,15 +71,23 @@ def read_bands(
         raise DataError(
             f"{source.name}: has {source.count} bands; bands {list(indexes)} (counted from 1) are wanted"
         )
-    values = source.read(indexes=list(indexes), window=window)
-    valid = np.ones(values.shape, dtype=bool)
-    if np.issubdtype(values.dtype, np.floating):
-        valid &= np.isfinite(values)
+    with reading(source.name):
+        values = source.read(indexes=list(indexes), window=window)
+    valid = np.empty(values.shape, dtype=bool)
     for channel, index in enumerate(indexes):
-        tag = source.nodatavals[index - 1]
-        for value in {*nodata, *(() if tag is None else (tag,))}:
-            valid[channel] &= values[channel] != value
+        data_mask(values[channel], (*nodata, source.nodatavals[index - 1]), out=valid[channel])
     return values.astype(np.float32, copy=False), valid
+
+
+def data_mask(
+    values: NDArray[Any], nodata: Sequence[float | None], out: NDArray[np.bool_] | None = None
+) -> NDArray[np.bool_]:
+    """Where stored values are data: finite, and none of some values."""
+    out = np.isfinite(values, out=out)
+    for value in {value for value in nodata if value is not None}:
+        whole = values.dtype.kind in "iu" and float(value).is_integer()
+        out &= values != (int(value) if whole else value)  # whole numbers need no copy as floats
+    return out
 
 
 def legacy_values(values: NDArray[np.float32], spec: DataSpec) -> NDArray[np.float32]:

@@ -1,139 +1,382 @@
-"""Scenes: rasters of any size, read as a model needs them."""
+"""Scenes: what a model takes as one image of any size, whatever files it lies in."""
 
-import warnings
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import date
+from types import TracebackType
+from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
+import shapely
 import torch
+from geopandas import GeoDataFrame
 from numpy.typing import NDArray
+from rasterio.crs import CRS
+from rasterio.enums import Resampling
 from rasterio.io import DatasetReader
-from torch.utils.data import Dataset
+from rasterio.transform import Affine, array_bounds
+from rasterio.vrt import WarpedVRT
+from rasterio.warp import transform as transform_points
+from rasterio.warp import transform_bounds
+from rasterio.windows import Window
+from torchgeo.datasets import RasterDataset
 
-from ..bands import band_indexes, means, resolve_band
-from ..errors import ConfigError, DataError
+from ..errors import DataError
 from ..spec import DataSpec
-from .raster import legacy_values, open_raster, read_bands, tag_mask
+from .quality import QualityClass, QualityKind, flagged
+from .raster import data_mask, legacy_values, open_raster, reading
 
 Array = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+#: When a pixel of the map is nodata: all of the model's bands lack data there, any of them does, or, as in
+#: hls-foundation-os, any band of the file, used or not, equals the file's tag.
+NodataRule = Literal["all", "any", "legacy"]
 
 
-class SceneDataset(Dataset[dict[str, Any]]):
-    """Whole scenes, one a sample.
+@dataclass(frozen=True)
+class Grid:
+    """Where the pixels of a raster lie."""
 
-    A sample holds ``image`` float32 (T, C, H, W) in the unit of the statistics (pixels without data hold the
-    band's mean), ``masked`` bool (H, W) = the map shows no class here, ``path``, and ``bands``, which band of
-    the file each channel came from, in words.
+    crs: CRS | None
+    transform: Affine
+    height: int
+    width: int
 
-    Which bands of a file are used: `bands` if given; else those whose descriptions name the model's bands;
-    else, in a file without descriptions, where the training data held them.
+    @classmethod
+    def of(cls, source: DatasetReader) -> "Grid":
+        """The grid of an open raster."""
+        return cls(source.crs, source.transform, source.height, source.width)
+
+    @property
+    def bounds(self) -> tuple[float, float, float, float]:
+        """Left, bottom, right, top, in units of the CRS."""
+        west, south, east, north = array_bounds(self.height, self.width, self.transform)
+        return min(west, east), min(south, north), max(west, east), max(south, north)
+
+    @property
+    def is_placed(self) -> bool:
+        """Whether the raster has a geo-reference."""
+        return self.crs is not None
+
+    def row_and_column(self, x: float, y: float) -> tuple[float, float]:
+        """Where a point lies, in pixels from the top left corner."""
+        inverse = ~self.transform
+        return inverse.d * x + inverse.e * y + inverse.f, inverse.a * x + inverse.b * y + inverse.c
+
+    def has_pixels_of(self, other: "Grid") -> bool:
+        """Whether pixels of both grids coincide where the grids overlap."""
+        if self.crs != other.crs:
+            return False
+        ours, theirs = self.transform, other.transform
+        pixel = abs(ours.a) + abs(ours.b)
+        if any(abs(getattr(ours, name) - getattr(theirs, name)) > 1e-6 * pixel for name in "abde"):
+            return False
+        return all(abs(at - round(at)) < 1e-3 for at in other.row_and_column(ours.c, ours.f))
+
+    def overlaps(self, other: "Grid") -> bool:
+        """Whether two grids share ground."""
+        if self.crs is None or other.crs is None:
+            return self.crs == other.crs
+        bounds = other.bounds
+        if other.crs != self.crs:
+            bounds = transform_bounds(other.crs, self.crs, *bounds)
+        left, bottom, right, top = self.bounds
+        return bounds[0] < right and bounds[2] > left and bounds[1] < top and bounds[3] > bottom
+
+    def latitudes_and_longitudes(self, rows: Sequence[float], columns: Sequence[float]) -> NDArray[np.float32]:
+        """Places of points given in pixels (N, 2), degrees; NaN without a geo-reference."""
+        if self.crs is None:
+            return np.full((len(rows), 2), np.nan, np.float32)
+        t = self.transform
+        x = [t.a * column + t.b * row + t.c for row, column in zip(rows, columns, strict=True)]
+        y = [t.d * column + t.e * row + t.f for row, column in zip(rows, columns, strict=True)]
+        longitudes, latitudes = transform_points(self.crs, CRS.from_epsg(4326), x, y)[:2]
+        return np.stack([latitudes, longitudes], axis=1).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class BandFile:
+    """Where one channel of a scene is stored, and what its values mean.
+
+    Attributes:
+        path: A raster.
+        index: Its band, counted from 1.
+        scale: Factor from stored values to the unit of the statistics.
+        offset: Added after scaling.
+        nodata: Stored values that mean "no data", beside the file's tag, NaN and infinity.
+    """
+
+    path: str
+    index: int
+    scale: float = 1.0
+    offset: float = 0.0
+    nodata: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class QualityFile:
+    """Where the quality layer of one frame is stored."""
+
+    path: str
+    index: int
+    kind: QualityKind
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One image of any size.
+
+    Attributes:
+        name: Names its maps.
+        grid: Where its pixels lie; channels on other grids are warped to it.
+        channels: One per frame and band, time-major.
+        quality: A quality layer per frame, or none at all.
+        dates: A date per frame, ``None`` where unknown.
+        origin: In words: which stored band each channel came from.
+    """
+
+    name: str
+    grid: Grid
+    channels: tuple[BandFile, ...]
+    quality: tuple[QualityFile, ...] = ()
+    dates: tuple[date | None, ...] = ()
+    origin: str = ""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Every file of the scene, once."""
+        return tuple(dict.fromkeys(part.path for part in (*self.channels, *self.quality)))
+
+    @property
+    def timestamps(self) -> NDArray[np.float32] | None:
+        """Year and day of year 1..366 of each frame (T, 2), if all dates are known."""
+        days = [(day.year, day.timetuple().tm_yday) for day in self.dates if day is not None]
+        return np.array(days, np.float32) if days and len(days) == len(self.dates) else None
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """A part of a scene.
+
+    Attributes:
+        values: (T*C, h, w) in the unit of the statistics; the band's mean where there is no data.
+        valid: (T*C, h, w), where there is data.
+        masked: (h, w), where the map is nodata.
+    """
+
+    values: Array
+    valid: Mask
+    masked: Mask
+
+
+class SceneReader:
+    """Reads parts of a scene; keeps its files open; not to be shared between threads.
 
     Args:
-        scenes: Raster files.
-        spec: Bands, units and statistics that the model expects.
-        bands: For every frame, a 1-based index or a description per band of the model.
-        sensor: Whose band names (``B05``) the descriptions use; needed where sensors disagree.
-        scale: Factor from stored values to the unit of the statistics; the training data's by default.
-        legacy: As hls-foundation-os: every value counts as data, and the map is masked where any band of the
-            file, used or not, equals the file's nodata tag.
+        scene: What to read.
+        spec: Statistics that the model expects.
+        nodata_rule: When a pixel of the map is nodata.
+        mask: Classes of the quality layers that count as no data.
 
     Raises:
-        ConfigError: The number of bands does not fit.
+        DataError: A file cannot be opened.
     """
 
     def __init__(
         self,
-        scenes: Sequence[str | Path],
+        scene: Scene,
         spec: DataSpec,
-        bands: Sequence[int | str] = (),
-        sensor: str | None = None,
-        scale: float | None = None,
-        legacy: bool = False,
+        nodata_rule: NodataRule = "all",
+        mask: Sequence[QualityClass] = (),
     ) -> None:
-        wanted = len(spec.bands) * spec.num_frames
-        if bands and len(bands) != wanted:
-            raise ConfigError(
-                f"bands: {len(bands)} given, the model takes {wanted} ({spec.num_frames} dates of "
-                f"{' '.join(spec.bands)})"
-            )
-        self.scenes = [Path(scene) for scene in scenes]
+        self.scene = scene
         self.spec = spec
-        self.bands = bands
-        self.sensor = sensor
-        self.scale = spec.scale if scale is None else scale
-        self.legacy = legacy
+        self.nodata_rule = nodata_rule
+        self.mask = tuple(mask)
+        self._stack = ExitStack()
+        self._sources: dict[tuple[str, bool], DatasetReader] = {}
+        try:
+            for path in scene.files:
+                self._sources[path, False] = self._stack.enter_context(open_raster(path))
+        except DataError:
+            self._stack.close()
+            raise
 
-    def __len__(self) -> int:
-        return len(self.scenes)
+    def __enter__(self) -> "SceneReader":
+        return self
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        path = self.scenes[index]
-        spec = self.spec
-        with open_raster(path) as source:
-            indexes, how = self._indexes(source)
-            values, valid = read_bands(source, indexes, spec.nodata)
-            masked = tag_mask(source) if self.legacy else ~valid.any(axis=0)
-        if self.legacy:
-            values = legacy_values(values, spec)
-        values = values * np.float32(self.scale)
-        _warn_of_other_units(path, values, valid, spec)
-        if not self.legacy:
-            values = np.where(valid, values, np.asarray(spec.channel_mean, np.float32)[:, None, None])
-        image = values.reshape(spec.num_frames, len(spec.bands), *values.shape[1:])
-        names = spec.bands * spec.num_frames
-        found = " ".join(f"{name}={index}" for name, index in zip(names, indexes, strict=True))
-        return {
-            "image": torch.from_numpy(image),
-            "masked": torch.from_numpy(masked),
-            "path": str(path),
-            "bands": f"{found} ({how})",
-        }
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
-    def _indexes(self, source: DatasetReader) -> tuple[list[int], str]:
-        spec = self.spec
-        if self.bands:
-            names = spec.bands * spec.num_frames
-            pairs = zip(self.bands, names, strict=True)
-            return [self._index(band, name, source) for band, name in pairs], "as given"
-        if spec.num_frames == 1 and any(source.descriptions):
-            found = band_indexes(spec.bands, source.descriptions, source.name, self.sensor)
-            return found, "by the file's descriptions"
-        wanted = len(spec.bands) * spec.num_frames
-        if spec.file_bands and source.count == spec.file_count:
-            return list(spec.file_bands), "no descriptions: placed as in the training data"
-        if source.count == wanted:
-            return list(range(1, wanted + 1)), "no descriptions: in the order of the file"
-        raise DataError(
-            f"{source.name}: has {source.count} bands, the model takes {wanted} "
-            f"({' '.join(spec.bands)}); say which with --bands, by index counted from 1 or by name"
-        )
+    def close(self) -> None:
+        """Close the files."""
+        self._stack.close()
 
-    def _index(self, band: int | str, name: str, source: DatasetReader) -> int:
-        if isinstance(band, int) or band.isdigit():
-            return int(band)
-        if means(band, self.sensor) not in (None, name):
-            raise ConfigError(
-                f"bands: {band!r} is {means(band, self.sensor)}, but stands in the place of {name}; the model "
-                f"takes {' '.join(self.spec.bands)}, in this order"
+    @property
+    def block_rows(self) -> int:
+        """Rows that are decoded together; at least one."""
+        grid = self.scene.grid
+        heights = [
+            source.block_shapes[0][0]
+            for (_, warped), source in self._sources.items()
+            if not warped and Grid.of(source) == grid
+        ]
+        return max(heights, default=256)
+
+    def read(self, top: int, bottom: int, left: int = 0, right: int | None = None) -> Pixels:
+        """Rows ``top`` to ``bottom`` and columns ``left`` to ``right`` of the scene's grid.
+
+        Raises:
+            DataError: A block cannot be read.
+        """
+        right = self.scene.grid.width if right is None else right
+        window = Window(left, top, right - left, bottom - top)
+        channels = self.scene.channels
+        shape = (len(channels), bottom - top, right - left)
+        values, valid = np.empty(shape, np.float32), np.empty(shape, bool)
+        for path in dict.fromkeys(channel.path for channel in channels):
+            held = [k for k, channel in enumerate(channels) if channel.path == path]
+            source = self._on_grid(path, channels[held[0]].nodata)
+            with reading(path):
+                stored = source.read([channels[k].index for k in held], window=window)
+            for band, k in zip(stored, held, strict=True):
+                tag = source.nodatavals[channels[k].index - 1]
+                data_mask(band, (*channels[k].nodata, tag), out=valid[k])
+                values[k] = band
+        for layer, frame in zip(self._quality(window), np.split(valid, max(1, len(self.scene.quality))), strict=False):
+            frame &= ~layer
+        if self.nodata_rule == "legacy":
+            values = legacy_values(values, self.spec)
+            masked = self._tagged(window)
+        else:
+            masked = ~valid.all(axis=0) if self.nodata_rule == "any" else ~valid.any(axis=0)
+        for k, channel in enumerate(channels):
+            values[k] *= np.float32(channel.scale)
+            if channel.offset:
+                values[k] += np.float32(channel.offset)
+            if self.nodata_rule != "legacy":
+                np.copyto(values[k], np.float32(self.spec.channel_mean[k]), where=~valid[k])
+        return Pixels(values, valid, masked)
+
+    def _quality(self, window: Window) -> list[Mask]:
+        if not self.mask:
+            return []
+        if not self.scene.quality:
+            raise DataError(f"{self.scene.files[0]}: has no quality layer (Fmask, SCL) to mask {self.mask[0]} by")
+        layers = []
+        for part in self.scene.quality:
+            source = self._on_grid(part.path, (), categorical=True)
+            with reading(part.path):
+                layer = source.read(part.index, window=window)
+            layers.append(flagged(layer, part.kind, self.mask))
+        return layers
+
+    def _tagged(self, window: Window) -> Mask:
+        masked = np.zeros((window.height, window.width), bool)
+        for path in dict.fromkeys(channel.path for channel in self.scene.channels):
+            source = self._on_grid(path, ())
+            with reading(path):
+                for index, tag in enumerate(source.nodatavals, start=1):
+                    if tag is not None:
+                        masked |= source.read(index, window=window) == tag
+        return masked
+
+    def _on_grid(self, path: str, nodata: tuple[float, ...], categorical: bool = False) -> DatasetReader:
+        source = self._sources[path, False]
+        grid, own = self.scene.grid, Grid.of(source)
+        if own.crs is None and grid.crs is None and (own.height, own.width) == (grid.height, grid.width):
+            return source
+        if own.has_pixels_of(grid) and own.bounds == grid.bounds:
+            return source
+        if (path, True) not in self._sources:
+            tags = {*nodata, *(tag for tag in source.nodatavals[:1] if tag is not None)}
+            # Values that mean no data must not be mixed into their neighbours; GDAL can leave out one of them.
+            exact = categorical or own.has_pixels_of(grid) or len(tags) > 1
+            self._sources[path, True] = self._stack.enter_context(
+                WarpedVRT(
+                    source,
+                    crs=grid.crs,
+                    transform=grid.transform,
+                    height=grid.height,
+                    width=grid.width,
+                    resampling=Resampling.nearest if exact else Resampling.bilinear,
+                    src_nodata=next(iter(tags), None),
+                    nodata=255 if categorical else float("nan"),
+                    dtype=source.dtypes[0] if categorical else "float32",
+                )
             )
-        descriptions = list(source.descriptions)
-        if band in descriptions:
-            return descriptions.index(band) + 1
-        return band_indexes([resolve_band(band, self.sensor)], descriptions, source.name, self.sensor)[0]
+        return self._sources[path, True]
 
 
-def _warn_of_other_units(path: Path, values: Array, valid: NDArray[np.bool_], spec: DataSpec) -> None:
-    """Speak up where the bulk of a scene is far from what the model was trained on, as 1e4 times too small."""
-    ratios = [
-        float(np.median(band[data])) / mean
-        for band, data, mean in zip(values, valid, spec.channel_mean, strict=True)
-        if data.any()
-    ]
-    ratio = float(np.median(ratios)) if ratios else 1.0
-    if not 0.05 < ratio < 20:
-        warnings.warn(
-            f"{path}: its values are about {ratio:.2g} times what the model was trained on; if their unit "
-            f"differs, give --scale (the training data's is {spec.scale:g})",
-            stacklevel=2,
+class SceneDataset(RasterDataset):
+    """A scene as TorchGeo's `RasterDataset`: windows by geo-slice, for any geo-sampler.
+
+    A sample holds ``image`` float32 (T, C, H, W) in the unit of the statistics, ``valid`` bool of the same
+    shape, ``masked`` bool (H, W) = the map is nodata here, ``bounds`` and ``crs``. What a window has beyond
+    the scene is without data.
+
+    Args:
+        scene: The scene; `resolve_scene` makes one of any input.
+        spec: Bands, units and statistics that the model expects.
+        nodata_rule: When a pixel of the map is nodata.
+        mask: Classes of the quality layers that count as no data.
+    """
+
+    def __init__(
+        self,
+        scene: Scene,
+        spec: DataSpec,
+        nodata_rule: NodataRule = "all",
+        mask: Sequence[QualityClass] = (),
+    ) -> None:
+        self.scene = scene
+        self.spec = spec
+        self.paths = list(scene.files)
+        self.bands = spec.bands
+        self.all_bands = spec.bands
+        self.transforms = None
+        self.cache = True
+        self.reader = SceneReader(scene, spec, nodata_rule, mask)
+        days = [pd.Timestamp(day) for day in scene.dates if day is not None]
+        first, last = (min(days), max(days)) if days else (pd.Timestamp.min, pd.Timestamp.max)
+        self.index = GeoDataFrame(
+            {"filepath": [scene.files[0]]},
+            index=pd.IntervalIndex.from_tuples([(first, last)], closed="both", name="datetime"),
+            geometry=[shapely.box(*scene.grid.bounds)],
+            crs=scene.grid.crs,
         )
+        self._res = (abs(scene.grid.transform.a), abs(scene.grid.transform.e))
+
+    def __getitem__(self, query: Any) -> dict[str, Any]:
+        """The window of a geo-slice.
+
+        Raises:
+            IndexError: The window lies outside the scene.
+            DataError: A block cannot be read.
+        """
+        x, y, _ = self._disambiguate_slice(query)
+        grid = self.scene.grid
+        corners = [grid.row_and_column(x.start, y.start), grid.row_and_column(x.stop, y.stop)]
+        top, left = (round(min(pair)) for pair in zip(*corners, strict=True))
+        bottom, right = (round(max(pair)) for pair in zip(*corners, strict=True))
+        inside = (max(0, top), min(grid.height, bottom), max(0, left), min(grid.width, right))
+        if inside[0] >= inside[1] or inside[2] >= inside[3]:
+            raise IndexError(f"query: {query} lies outside {self.scene.name} with bounds {self.bounds}")
+        pixels = self.reader.read(*inside)
+        margins = ((inside[0] - top, bottom - inside[1]), (inside[2] - left, right - inside[3]))
+        mean = np.asarray(self.spec.channel_mean, np.float32)[:, None, None]
+        valid = np.pad(pixels.valid, ((0, 0), *margins))
+        values = np.where(valid, np.pad(pixels.values, ((0, 0), *margins)), mean)
+        shape = (self.spec.num_frames, len(self.spec.bands), *values.shape[1:])
+        return {
+            "image": torch.from_numpy(values.reshape(shape)),
+            "valid": torch.from_numpy(valid.reshape(shape)),
+            "masked": torch.from_numpy(np.pad(pixels.masked, margins, constant_values=True)),
+            "bounds": query,
+            "crs": self.crs,
+        }
