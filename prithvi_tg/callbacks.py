@@ -1,5 +1,7 @@
 """Lightning callbacks, thin over reporting and mapping."""
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,15 +9,13 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
-from matplotlib.figure import Figure
 from rich.console import Console
 
+from .datamodules.stream import Log
 from .errors import ConfigError
-from .mapping.maps import Profile, write_map
-from .plotting import plot_sample
+from .mapping.run import MapRun, SceneResult
 from .reporting.published import distance_table
-from .reporting.tables import score_table, write_scores
-from .spec import IGNORE_INDEX, DataSpec
+from .reporting.tables import map_table, score_table, write_scores
 from .tasks import PrithviSegmentationTask
 
 
@@ -120,29 +120,37 @@ class ScoreReport(Callback):
 
 
 class MapWriter(Callback):
-    """Write the map of each scene that `Trainer.predict` ran on.
+    """Write maps of the scenes that `Trainer.predict` runs on, and say what became of each.
+
+    Scenes are shared out over the trainer's processes; the trainer's data module is a `SceneDataModule`.
 
     Args:
-        paths: Where the map of each scene goes.
-        spec: Class names and colours.
-        profile: See `write_map`.
-        tags: Further tags of the maps.
-        quicklook: Also write ``NAME_pred.png`` beside each map.
+        run: The maps.
+        folder: Where an index of all maps goes.
+        class_names: One per class.
     """
 
-    def __init__(
-        self,
-        paths: dict[str, Path],
-        spec: DataSpec,
-        profile: Profile = "cog",
-        tags: dict[str, str] | None = None,
-        quicklook: bool = False,
-    ) -> None:
-        self.paths = paths
-        self.spec = spec
-        self.profile = profile
-        self.tags = tags
-        self.quicklook = quicklook
+    def __init__(self, run: MapRun, folder: Path, class_names: Sequence[str]) -> None:
+        self.run = run
+        self.folder = folder
+        self.class_names = class_names
+        self.results: list[SceneResult] = []
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Take up what an earlier start left; one process looks, so that all know the same."""
+        pending = self.run.prepare() if trainer.is_global_zero else None
+        pending, failed = trainer.strategy.broadcast(
+            (pending, {name: m.error for name, m in self.run.maps.items()})
+        )
+        for name, error in failed.items():
+            if error is not None:
+                self.run.maps[name].error = error
+        _datamodule(trainer).pending = pending
+        if trainer.is_global_zero:
+            for one in self.run.maps.values():
+                print(f"{one.scene.name}: {one.scene.origin}")
+            for result in self.run.broken:
+                print(f"Failed: {result.error}", file=sys.stderr)
 
     def on_predict_batch_end(
         self,
@@ -153,25 +161,35 @@ class MapWriter(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Write the map of one scene and print its path."""
-        scene = batch["path"][0]
-        path = self.paths[scene]
-        classes = outputs.argmax(dim=1)[0].to(torch.uint8).cpu().numpy()
-        masked = batch["masked"][0].cpu().numpy()
-        print(f"{scene}: bands {batch['bands'][0]}")
-        write_map(path, classes, masked, scene, self.spec, self.profile, self.tags)
-        print(f"Written: {_relative(path)}")
-        if self.quicklook:
-            picture = path.with_suffix(".png")
-            self._draw(batch, classes, masked).savefig(picture, dpi=110)
-            print(f"Written: {_relative(picture)}")
+        """Blend a batch of windows, and write what it finishes."""
+        self._take(batch["log"], outputs, batch.get("keep"))
 
-    def _draw(self, batch: Any, classes: Any, masked: Any) -> Figure:
-        shown = classes.copy()
-        shown[masked] = IGNORE_INDEX
-        image = batch["image"][0].cpu()
-        sample = {"image": image, "prediction": shown, "valid": ~torch.from_numpy(masked).expand(image.shape)}
-        return plot_sample(sample, self.spec)
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take in what was read without any window."""
+        stream: Any = trainer.predict_dataloaders
+        self._take(stream.remainder, None, None)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Take in what other processes know; write the index of all maps; tell what became of each scene."""
+        errors = {name: one.error for name, one in self.run.maps.items() if one.error is not None}
+        if trainer.world_size > 1:
+            gathered: list[Any] = [None] * trainer.world_size
+            torch.distributed.all_gather_object(gathered, errors)
+            errors = {name: error for part in gathered for name, error in part.items()}
+        for name, error in errors.items():
+            self.run.maps[name].error = error
+        self.results = self.run.results()
+        if trainer.is_global_zero:
+            for path in self.run.write_indexes(self.folder):
+                print(f"Written: {_relative(path)}")
+            Console().print(map_table(self.results, self.class_names))
+            self.run.clear()
+
+    def _take(self, log: Log, logits: Any, keep: Any) -> None:
+        told = set(self.run.failed)
+        self.run.take(log, logits, keep)
+        for name in self.run.failed - told:
+            print(f"Failed: {self.run.maps[name].error}", file=sys.stderr, flush=True)
 
 
 def _datamodule(trainer: Trainer) -> Any:

@@ -4,6 +4,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -13,18 +14,24 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 from torchgeo.datamodules import BaseDataModule
 
-from . import __version__, datamodules, tasks
+from . import datamodules, tasks
 from .bands import PRITHVI_BANDS
 from .callbacks import BestCheckpoint, LastCheckpoint, MapWriter, PrintCheckpoints, ScoreReport
 from .checkpoints import Checkpoint, load_weights, read_checkpoint
 from .compat import BaseTask
 from .config_errors import one_line
-from .datamodules import SceneDataModule
-from .errors import CheckpointError, ConfigError
-from .mapping.maps import Profile, find_scenes, map_paths
+from .datasets.quality import QualityClass
+from .datasets.scene_inputs import InputOptions
+from .datasets.scenes import NodataRule
+from .errors import CheckpointError, ConfigError, DataError
+from .mapping.files import file_hash
+from .mapping.maps import plan_maps
+from .mapping.products import ProbabilityType, Profile
+from .mapping.run import OutputOptions
 from .reporting.published import check_name
 from .spec import DataSpec
 from .tasks import PrithviSegmentationTask, load_task
+from .windows import Blending
 
 _MORE = "Options of a class: --model.help PrithviSegmentationTask, --data.help Sen1Floods11DataModule."
 DESCRIPTIONS = {
@@ -101,30 +108,7 @@ class PrithviCLI(LightningCLI):
         self._subcommand_in_preparation = subcommand
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         if subcommand == "predict":
-            parser.add_argument("scenes", nargs="*", type=str, help="Rasters to map, or folders of GeoTIFFs.")
-            parser.add_argument("--output", type=str, default="maps", help="Folder for NAME_pred.tif.")
-            parser.add_argument(
-                "--bands",
-                type=str,
-                nargs="+",
-                default=[],
-                help="For each band of the model, in its order, the band of the files: index from 1, or name.",
-            )
-            parser.add_argument("--sensor", type=str | None, default=None, help="Whose band names they are.")
-            parser.add_argument(
-                "--scale",
-                type=float | None,
-                default=None,
-                help="Factor from stored values to the unit of the statistics; the training data's by default.",
-            )
-            parser.add_argument(
-                "--profile",
-                type=Profile,
-                default="cog",
-                help="cog, or legacy: what hls-foundation-os wrote.",
-            )
-            parser.add_argument("--overwrite", action="store_true", help="Replace maps that exist.")
-            parser.add_argument("--quicklook", action="store_true", help="Write NAME_pred.png too.")
+            _add_predict_arguments(parser)
         return parser
 
     def _parse_ckpt_path(self) -> None:
@@ -145,8 +129,6 @@ class PrithviCLI(LightningCLI):
                 raise ConfigError("scenes: give one or more rasters, or a folder of GeoTIFFs")
             if not settings.ckpt_path:
                 raise ConfigError("ckpt_path: predict needs trained weights, --ckpt_path FILE")
-            self._scenes = find_scenes(settings.scenes)
-            self._maps = map_paths(self._scenes, settings.output, settings.overwrite)
         elif self.subcommand != "fit" and not settings.ckpt_path:
             raise ConfigError(f"ckpt_path: {self.subcommand} needs trained weights, --ckpt_path FILE")
         init_args = (settings.get("model") or {}).get("init_args", {})
@@ -178,21 +160,41 @@ class PrithviCLI(LightningCLI):
         print(load_weights(self.model.model, checkpoint))
 
     def _prepare_predict(self) -> None:
-        spec = self.model.data_spec or getattr(self.datamodule, "spec", None)
+        settings = self._settings
+        fitted_on = self.datamodule
+        spec = getattr(self.model, "data_spec", None) or getattr(fitted_on, "spec", None)
         if spec is None:
             raise ConfigError(
-                f"{self._settings.ckpt_path}: does not say which bands and statistics it was trained with; "
+                f"{settings.ckpt_path}: does not say which bands and statistics it was trained with; "
                 "give the configuration, --config, that goes with it"
             )
-        settings = self._settings
-        self.datamodule = SceneDataModule(
-            self._scenes, spec, settings.bands, settings.sensor, settings.scale, settings.profile == "legacy"
+        reading = InputOptions(
+            tuple(settings.bands), settings.sensor, settings.scale, settings.offset, tuple(settings.nodata),
+            tuple(map(_to_date, settings.dates)),
+        )  # fmt: skip
+        writing = OutputOptions(
+            settings.profile, settings.probabilities, settings.confidence, tuple(settings.vector),
+            settings.quicklook, settings.overwrite,
+        )  # fmt: skip
+        self.datamodule, run = plan_maps(
+            self.model,
+            spec,
+            settings.scenes,
+            Path(settings.output),
+            file_hash(Path(settings.ckpt_path)),
+            reading,
+            writing,
+            window=settings.window,
+            stride=settings.stride,
+            blending=settings.blending,
+            nodata_rule=settings.nodata_rule,
+            mask=settings.mask,
+            batch_size=settings.batch_size,
+            num_workers=settings.num_workers,
+            fold_time=getattr(fitted_on, "fold_time", False),
         )
-        paths = {str(scene): path for scene, path in zip(self._scenes, self._maps, strict=True)}
-        tags = {"software": f"prithvi_tg {__version__}", "checkpoint": Path(settings.ckpt_path).name}
-        self.trainer.callbacks.append(  # type: ignore[attr-defined]
-            MapWriter(paths, spec, settings.profile, tags, settings.quicklook)
-        )
+        self._map_writer = MapWriter(run, Path(settings.output), spec.class_names)
+        self.trainer.callbacks.append(self._map_writer)  # type: ignore[attr-defined]
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Any]) -> Trainer:
         given = config.get("callbacks") or []
@@ -220,6 +222,88 @@ class PrithviCLI(LightningCLI):
             kwargs["return_predictions"] = False
         kwargs["weights_only"] = True
         return kwargs
+
+    def after_predict(self) -> None:
+        """Say so, and exit with an error, if a scene could not be mapped.
+
+        Raises:
+            DataError: A scene failed.
+        """
+        results = self._map_writer.results
+        failed = [result for result in results if result.error is not None]
+        if failed:
+            raise DataError(f"{len(failed)} of {len(results)} scenes failed: {failed[0].error}")
+
+
+def _add_predict_arguments(parser: LightningArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "scenes",
+        nargs="*",
+        type=str,
+        help="Rasters, addresses, globs, HLS granules, .SAFE folders, folders of these; commas join the dates "
+        "of one scene.",
+    )
+    add("--output", type=str, default="maps", help="Folder for NAME_pred.tif and what goes with it.")
+    add(
+        "--bands",
+        type=str,
+        nargs="+",
+        default=[],
+        help="For each band of the model, in its order, the band of the files: index from 1, or name.",
+    )
+    add("--sensor", type=str | None, default=None, help="Whose band names they are.")
+    add(
+        "--scale",
+        type=float | None,
+        default=None,
+        help="Factor from stored values to the unit of the statistics; by default the file's scale tag, or "
+        "what the training data had.",
+    )
+    add("--offset", type=float, default=0.0, help="Added after scaling.")
+    add("--nodata", type=float, nargs="+", default=[], help="Stored values without data, beside tag and NaN.")
+    add(
+        "--nodata_rule",
+        type=NodataRule | None,
+        default=None,
+        help="The map is nodata where all of the model's bands are, or any; legacy: any band of the file.",
+    )
+    add(
+        "--mask",
+        type=QualityClass,
+        nargs="+",
+        default=[],
+        help="What Fmask or SCL tells is no data.",
+    )
+    add("--dates", type=str, nargs="+", default=[], help="YYYY-MM-DD for each date, where files do not tell.")
+    add("--window", type=int | None, default=None, help="Side of a window in pixels; the model's by default.")
+    add("--stride", type=int | None, default=None, help="Distance of windows; half a window by default.")
+    add(
+        "--blending",
+        type=Blending,
+        default="average",
+        help="Overlapping windows: mean of logits; weighted by a Hann window; or the middle of each alone.",
+    )
+    add("--batch_size", type=int, default=4, help="Windows in a batch.")
+    add("--num_workers", type=int, default=1, help="Threads that read ahead.")
+    add("--profile", type=Profile, default="cog", help="cog, or legacy: what hls-foundation-os wrote.")
+    add(
+        "--probabilities",
+        type=ProbabilityType | None,
+        default=None,
+        help="Write NAME_probabilities.tif too, a band per class: 0 to 250, or floats of 32 or 16 bits.",
+    )
+    add("--confidence", action="store_true", help="Write NAME_confidence.tif too, the highest probability.")
+    add("--vector", type=str, nargs="+", default=[], help="Classes whose polygons go to NAME_pred.gpkg.")
+    add("--overwrite", action="store_true", help="Replace maps that exist.")
+    add("--quicklook", action="store_true", help="Write NAME_pred.png too.")
+
+
+def _to_date(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise ConfigError(f"dates: {text!r} is no date; write it as YYYY-MM-DD") from error
 
 
 def _from_spec(key: str) -> Callable[[Any], Any]:

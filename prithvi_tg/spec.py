@@ -26,6 +26,7 @@ class DataSpec:
         file_count: Bands of such a file.
         class_names: Name of each class.
         class_colors: ``#rrggbb`` of each class.
+        metadata: Whether the model was trained with dates and places.
     """
 
     bands: tuple[str, ...]
@@ -39,6 +40,7 @@ class DataSpec:
     file_count: int = 0
     class_names: tuple[str, ...] = ()
     class_colors: tuple[str, ...] = ()
+    metadata: bool = False
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -64,6 +66,12 @@ class DataSpec:
     def channel_std(self) -> tuple[float, ...]:
         """Standard deviation of each of the ``T * C`` channels, time-major."""
         return self.std * (self.num_frames if len(self.std) == len(self.bands) else 1)
+
+    @property
+    def reflectance_unit(self) -> float:
+        """What a reflectance of 1 is in the unit of the statistics: 1, or 1e4 where the means tell so."""
+        # No surface reflects ten times the light that falls on it, so larger means are in 1e4ths.
+        return 1e4 if max(abs(value) for value in self.mean) > 10 else 1.0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and numbers, fit for YAML and for a checkpoint that is read safely."""

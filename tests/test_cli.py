@@ -3,6 +3,7 @@ import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -48,7 +49,13 @@ def test_fit_test_and_predict_agree_from_one_file(config, command, trained, floo
     assert record["per_class"]["Water"]["IoU"] == pytest.approx(hit / either, abs=1e-12)
     assert np.sum(record["confusion_matrix"]["counts"]) == (label >= 0).sum()
     assert (tmp_path / "maps" / "Synthetic_0001_S2Hand_pred.png").stat().st_size > 1000
-    assert out.count("Written:") == 2
+    written = [line.split()[-1] for line in out.splitlines() if line.startswith("Written:")]
+    stem = "Synthetic_0001_S2Hand_pred"
+    names = [f"{stem}.{end}" for end in ("png", "tif.aux.xml", "json", "tif")]
+    assert [Path(path).name for path in written] == [*names, "index_EPSG_4326.vrt"]
+    assert sorted(path.name for path in (tmp_path / "maps").iterdir()) == sorted(
+        [*names, "index_EPSG_4326.vrt"]
+    )
 
     code, _, err = command("predict", "--ckpt_path", trained, scene, "--output", tmp_path / "maps")
     assert code == 2

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,9 +84,8 @@ class ChipDataModule(NonGeoDataModule):
         self.test_split = test_split
         self.val_batch_size = self.test_batch_size = 1
         known = inspect.signature(dataset_class.data_spec).parameters
-        self.spec: DataSpec = dataset_class.data_spec(
-            **{key: value for key, value in options.items() if key in known}
-        )
+        spec = dataset_class.data_spec(**{key: value for key, value in options.items() if key in known})
+        self.spec: DataSpec = replace(spec, metadata=metadata)
         if splits is None and test_split not in dataset_class.split_names:
             raise ConfigError(
                 f"test_split: {test_split!r} is not in {dataset_class.__name__}; "

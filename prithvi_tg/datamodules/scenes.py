@@ -1,47 +1,110 @@
 """Data module of scenes to be mapped."""
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import torch
-from torch.utils.data import DataLoader
 from torchgeo.datamodules import BaseDataModule
 
 from ..augmentations import ChipAugmentation
-from ..datasets.scenes import SceneDataset
+from ..datasets.quality import QualityClass
+from ..datasets.scenes import NodataRule, Scene, SceneDataset, SceneReader
 from ..spec import DataSpec
+from ..windows import Blending, WindowPlan
+from .stream import Segment, WindowStream
 
 
 class SceneDataModule(BaseDataModule):
-    """One scene after another, normalised on the device, for `Trainer.predict`.
+    """Windows of one scene after another, normalised on the device, for `Trainer.predict`.
 
     Args:
-        scenes: Raster files.
+        scenes: The scenes; `resolve_scene` makes them of any input.
         spec: Bands, units and statistics that the model expects.
-        bands: Bands of the files, see `SceneDataset`.
-        sensor: Whose band names the files use.
-        scale: See `SceneDataset`.
-        legacy: See `SceneDataset`.
+        window: Side of a window in pixels.
+        stride: Distance of windows in pixels.
+        blending: How overlapping windows become one map.
+        align: The encoder's patch, see `Cover`.
+        batch_size: Windows in a batch.
+        num_workers: Threads that read ahead.
+        nodata_rule: When a pixel of the map is nodata.
+        mask: Classes of the quality layers that count as no data.
+        fold_time: Hand out images as (B, T*C, window, window), for TorchGeo's own tasks.
+
+    Attributes:
+        plans: The windows of each scene, by its name.
+        pending: The strips of each scene that are to be mapped; all of them unless set.
+        failed: Names of scenes that are not to be read any further; may grow while they are read.
     """
 
     def __init__(
         self,
-        scenes: Sequence[str | Path],
+        scenes: Sequence[Scene],
         spec: DataSpec,
-        bands: Sequence[int | str] = (),
-        sensor: str | None = None,
-        scale: float | None = None,
-        legacy: bool = False,
+        window: int,
+        stride: int,
+        blending: Blending = "average",
+        align: int = 1,
+        batch_size: int = 8,
+        num_workers: int = 1,
+        nodata_rule: NodataRule = "all",
+        mask: Sequence[QualityClass] = (),
+        fold_time: bool = False,
     ) -> None:
-        super().__init__(SceneDataset)
+        super().__init__(SceneDataset, batch_size, num_workers)
+        self.scenes = scenes
         self.spec = spec
+        self.nodata_rule = nodata_rule
+        self.mask = mask
+        self.fold_time = fold_time
         self.mean = torch.tensor(spec.channel_mean)
         self.std = torch.tensor(spec.channel_std)
         self.aug = ChipAugmentation(self.mean, self.std)
-        self.predict_dataset = SceneDataset(scenes, spec, bands, sensor, scale, legacy)
+        self.plans = {
+            scene.name: WindowPlan.of((scene.grid.height, scene.grid.width), window, stride, blending, align)
+            for scene in scenes
+        }
+        self.pending: Mapping[str, Sequence[int]] = {
+            name: range(len(plan.strips)) for name, plan in self.plans.items()
+        }
+        self.failed: set[str] = set()
 
-    def predict_dataloader(self) -> DataLoader[dict[str, Any]]:
-        """Scenes in the order given, one at a time."""
-        assert self.predict_dataset is not None
-        return DataLoader(self.predict_dataset, batch_size=1)
+    def open_scene(self, scene: Scene) -> SceneReader:
+        """A reader of one scene."""
+        return SceneReader(scene, self.spec, self.nodata_rule, self.mask)
+
+    def stream(self, rank: int = 0, world_size: int = 1) -> WindowStream:
+        """The windows of one process of several; each gets strips that stand together, and a fair share."""
+        return WindowStream(
+            self._share(rank, world_size),
+            self.spec,
+            self.open_scene,
+            self.batch_size or 1,
+            self.num_workers,
+            self.spec.metadata,
+            self.fold_time,
+            self.failed,
+        )
+
+    def _share(self, rank: int, world_size: int) -> list[Segment]:
+        items = [
+            (scene, plan, plan.strips[number])
+            for scene in self.scenes
+            for plan in (self.plans[scene.name],)
+            for number in self.pending.get(scene.name, ())
+        ]
+        costs = [plan.windows_in(strip) for _, plan, strip in items]
+        total, done = sum(costs), 0
+        mine: list[tuple[Scene, WindowPlan, list[int]]] = []
+        for (scene, plan, strip), cost in zip(items, costs, strict=True):
+            # The middle of a strip decides whose it is.
+            if (2 * done + cost) * world_size // (2 * total) == rank:
+                if not mine or mine[-1][0] is not scene or mine[-1][2][-1] + 1 != strip.number:
+                    mine.append((scene, plan, []))
+                mine[-1][2].append(strip.number)
+            done += cost
+        return [Segment(scene, plan, tuple(plan.strips[n] for n in numbers)) for scene, plan, numbers in mine]
+
+    def predict_dataloader(self) -> WindowStream:
+        """The windows of this process."""
+        return (
+            self.stream(self.trainer.global_rank, self.trainer.world_size) if self.trainer else self.stream()
+        )

@@ -86,7 +86,9 @@ class Grid:
         left, bottom, right, top = self.bounds
         return bounds[0] < right and bounds[2] > left and bounds[1] < top and bounds[3] > bottom
 
-    def latitudes_and_longitudes(self, rows: Sequence[float], columns: Sequence[float]) -> NDArray[np.float32]:
+    def latitudes_and_longitudes(
+        self, rows: Sequence[float], columns: Sequence[float]
+    ) -> NDArray[np.float32]:
         """Places of points given in pixels (N, 2), degrees; NaN without a geo-reference."""
         if self.crs is None:
             return np.full((len(rows), 2), np.nan, np.float32)
@@ -148,7 +150,8 @@ class Scene:
     @property
     def files(self) -> tuple[str, ...]:
         """Every file of the scene, once."""
-        return tuple(dict.fromkeys(part.path for part in (*self.channels, *self.quality)))
+        paths = [channel.path for channel in self.channels] + [layer.path for layer in self.quality]
+        return tuple(dict.fromkeys(paths))
 
     @property
     def timestamps(self) -> NDArray[np.float32] | None:
@@ -199,7 +202,8 @@ class SceneReader:
         self._stack = ExitStack()
         self._sources: dict[tuple[str, bool], DatasetReader] = {}
         try:
-            for path in scene.files:
+            pixels = {channel.path for channel in scene.channels}
+            for path in (path for path in scene.files if mask or path in pixels):
                 self._sources[path, False] = self._stack.enter_context(open_raster(path))
         except DataError:
             self._stack.close()
@@ -228,6 +232,17 @@ class SceneReader:
         ]
         return max(heights, default=256)
 
+    def overview(self, side: int) -> Pixels:
+        """The whole scene at once, with pixels left out so that no side is longer than `side`.
+
+        Raises:
+            DataError: A block cannot be read.
+        """
+        grid = self.scene.grid
+        factor = max(1.0, max(grid.height, grid.width) / side)
+        shape = (max(1, round(grid.height / factor)), max(1, round(grid.width / factor)))
+        return self._read(Window(0, 0, grid.width, grid.height), shape)
+
     def read(self, top: int, bottom: int, left: int = 0, right: int | None = None) -> Pixels:
         """Rows ``top`` to ``bottom`` and columns ``left`` to ``right`` of the scene's grid.
 
@@ -235,26 +250,32 @@ class SceneReader:
             DataError: A block cannot be read.
         """
         right = self.scene.grid.width if right is None else right
-        window = Window(left, top, right - left, bottom - top)
+        shape = (bottom - top, right - left)
+        return self._read(Window(left, top, shape[1], shape[0]), shape)
+
+    def _read(self, window: Window, size: tuple[int, int]) -> Pixels:
         channels = self.scene.channels
-        shape = (len(channels), bottom - top, right - left)
+        shape = (len(channels), *size)
         values, valid = np.empty(shape, np.float32), np.empty(shape, bool)
         for path in dict.fromkeys(channel.path for channel in channels):
             held = [k for k, channel in enumerate(channels) if channel.path == path]
             source = self._on_grid(path, channels[held[0]].nodata)
             with reading(path):
-                stored = source.read([channels[k].index for k in held], window=window)
+                indexes = [channels[k].index for k in held]
+                stored = source.read(indexes, window=window, out_shape=(len(held), *size))
             for band, k in zip(stored, held, strict=True):
                 tag = source.nodatavals[channels[k].index - 1]
                 data_mask(band, (*channels[k].nodata, tag), out=valid[k])
                 values[k] = band
-        for layer, frame in zip(self._quality(window), np.split(valid, max(1, len(self.scene.quality))), strict=False):
+        frames = np.split(valid, self.spec.num_frames)
+        for frame, layer in zip(frames, self._quality(window, size), strict=False):
             frame &= ~layer
         if self.nodata_rule == "legacy":
             values = legacy_values(values, self.spec)
-            masked = self._tagged(window)
+            masked = self._tagged(window, size)
         else:
-            masked = ~valid.all(axis=0) if self.nodata_rule == "any" else ~valid.any(axis=0)
+            needed = np.logical_and if self.nodata_rule == "any" else np.logical_or
+            masked = ~needed.reduce(valid, axis=0)
         for k, channel in enumerate(channels):
             values[k] *= np.float32(channel.scale)
             if channel.offset:
@@ -263,27 +284,29 @@ class SceneReader:
                 np.copyto(values[k], np.float32(self.spec.channel_mean[k]), where=~valid[k])
         return Pixels(values, valid, masked)
 
-    def _quality(self, window: Window) -> list[Mask]:
+    def _quality(self, window: Window, size: tuple[int, int]) -> list[Mask]:
         if not self.mask:
             return []
         if not self.scene.quality:
-            raise DataError(f"{self.scene.files[0]}: has no quality layer (Fmask, SCL) to mask {self.mask[0]} by")
+            raise DataError(
+                f"{self.scene.files[0]}: has no quality layer (Fmask, SCL) to mask {self.mask[0]} by"
+            )
         layers = []
         for part in self.scene.quality:
             source = self._on_grid(part.path, (), categorical=True)
             with reading(part.path):
-                layer = source.read(part.index, window=window)
+                layer = source.read(part.index, window=window, out_shape=size)
             layers.append(flagged(layer, part.kind, self.mask))
         return layers
 
-    def _tagged(self, window: Window) -> Mask:
-        masked = np.zeros((window.height, window.width), bool)
+    def _tagged(self, window: Window, size: tuple[int, int]) -> Mask:
+        masked = np.zeros(size, bool)
         for path in dict.fromkeys(channel.path for channel in self.scene.channels):
             source = self._on_grid(path, ())
             with reading(path):
                 for index, tag in enumerate(source.nodatavals, start=1):
                     if tag is not None:
-                        masked |= source.read(index, window=window) == tag
+                        masked |= source.read(index, window=window, out_shape=size) == tag
         return masked
 
     def _on_grid(self, path: str, nodata: tuple[float, ...], categorical: bool = False) -> DatasetReader:

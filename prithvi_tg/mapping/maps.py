@@ -1,155 +1,29 @@
-"""Maps: rasters of classes beside their scenes, whole or not at all."""
+"""Maps of scenes from Python: one call, or finished rows one after the other."""
 
-import logging
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
-import rasterio
 import torch
-from matplotlib.colors import to_rgb
-from numpy.typing import NDArray
-from rasterio.errors import RasterioError
-from rasterio.shutil import copy as copy_raster
+from torch import Tensor
 
+from .. import __version__
 from ..augmentations import ChipAugmentation
-from ..datasets.raster import open_raster
-from ..datasets.scenes import SceneDataset
+from ..datamodules.scenes import SceneDataModule
+from ..datamodules.stream import Log, ReadingFailed, WindowRead
+from ..datasets.quality import QualityClass
+from ..datasets.scene_inputs import InputOptions, find_inputs, resolve_scene
+from ..datasets.scenes import NodataRule
 from ..errors import ConfigError, DataError
-from ..plotting import class_colors
-from ..spec import IGNORE_INDEX, DataSpec
+from ..spec import DataSpec
 from ..tasks import PrithviSegmentationTask, load_task
-
-log = logging.getLogger(__name__)
-
-Profile = Literal["cog", "legacy"]
-_LEGACY_NODATA = -1
-
-
-def find_scenes(inputs: Sequence[str | Path]) -> list[Path]:
-    """Raster files from files and folders; a folder stands for the GeoTIFFs in it.
-
-    Raises:
-        DataError: An input does not exist, or a folder holds no GeoTIFF.
-    """
-    scenes: list[Path] = []
-    for given in inputs:
-        path = Path(given)
-        if path.is_dir():
-            found = sorted(
-                entry
-                for entry in path.iterdir()
-                if entry.suffix.lower() in (".tif", ".tiff") and not entry.name.startswith(".")
-            )
-            if not found:
-                raise DataError(f"{path}: holds no GeoTIFF (.tif, .tiff)")
-            scenes += found
-        elif path.exists():
-            scenes.append(path)
-        else:
-            raise DataError(f"{path}: no such file or folder")
-    return scenes
-
-
-def map_paths(scenes: Sequence[Path], folder: str | Path, overwrite: bool = False) -> list[Path]:
-    """Where the map of each scene goes: ``NAME_pred.tif`` in a folder.
-
-    Raises:
-        ConfigError: Two scenes share a name, or a map is there already and `overwrite` is off.
-    """
-    paths = [Path(folder) / f"{scene.stem}_pred.tif" for scene in scenes]
-    taken: dict[Path, Path] = {}
-    for scene, path in zip(scenes, paths, strict=True):
-        if path in taken:
-            raise ConfigError(f"scenes: {taken[path]} and {scene} would both be mapped to {path}")
-        taken[path] = scene
-        if path.exists() and not overwrite:
-            raise ConfigError(f"{path}: exists; say --overwrite to replace it, or choose another --output")
-    return paths
-
-
-@contextmanager
-def finished_file(path: Path) -> Iterator[Path]:
-    """A name to write to in the folder of `path`; renamed to `path` on success, removed on failure."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def write_map(
-    path: Path,
-    classes: NDArray[np.uint8],
-    masked: NDArray[np.bool_],
-    scene: str | Path,
-    spec: DataSpec,
-    profile: Profile = "cog",
-    tags: dict[str, str] | None = None,
-) -> None:
-    """Write a map with the geo-reference of its scene.
-
-    Args:
-        path: The file; appears only when it is complete.
-        classes: (H, W).
-        masked: (H, W), where the map shows no class.
-        scene: The raster that was mapped.
-        spec: Class names and colours.
-        profile: ``cog``: cloud-optimised GeoTIFF, uint8, nodata 255, DEFLATE, overviews by mode, colour table
-            and class names. ``legacy``: as hls-foundation-os, int16, nodata -1, LZW.
-        tags: Further tags of the file.
-
-    Raises:
-        DataError: The file cannot be written.
-    """
-    with open_raster(scene) as source:
-        profile_of_scene = {"crs": source.crs, "transform": source.transform}
-    height, width = classes.shape
-    base = {"driver": "GTiff", "height": height, "width": width, "count": 1, **profile_of_scene}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with finished_file(path) as partial:
-            if profile == "legacy":
-                values = np.where(masked, np.int16(_LEGACY_NODATA), classes.astype(np.int16))
-                with rasterio.open(
-                    partial, "w", **base, dtype="int16", nodata=_LEGACY_NODATA, compress="lzw"
-                ) as out:
-                    out.write(values, 1)
-            else:
-                values = np.where(masked, np.uint8(IGNORE_INDEX), classes)
-                _write_cog(partial, values, base, spec, tags or {})
-    except (RasterioError, OSError) as error:
-        raise DataError(f"{path}: cannot be written ({error})") from error
-
-
-def _write_cog(
-    partial: Path, values: NDArray[np.uint8], base: dict[str, Any], spec: DataSpec, tags: dict[str, str]
-) -> None:
-    plain = partial.with_suffix(".plain")
-    try:
-        with rasterio.open(plain, "w", **base, dtype="uint8", nodata=IGNORE_INDEX) as out:
-            out.write(values, 1)
-            out.write_colormap(1, colormap(spec))
-            out.update_tags(**tags)
-            out.update_tags(1, **{f"CLASS_{index}": name for index, name in enumerate(spec.class_names)})
-        copy_raster(
-            plain, partial, driver="COG", compress="DEFLATE", blocksize=512, overview_resampling="MODE"
-        )
-    finally:
-        plain.unlink(missing_ok=True)
-
-
-def colormap(spec: DataSpec) -> dict[int, tuple[int, int, int, int]]:
-    """Colour table of a map: class -> RGBA in 0..255; nodata is transparent."""
-    table = {
-        index: (*(round(channel * 255) for channel in to_rgb(color)), 255)
-        for index, color in enumerate(class_colors(spec))
-    }
-    return {**table, IGNORE_INDEX: (0, 0, 0, 0)}  # type: ignore[dict-item]
+from ..windows import Blending
+from .blending import BlendedRows, Blender
+from .files import file_hash
+from .run import MapRun, OutputOptions, SceneMap, SceneResult
 
 
 def map_scene(
@@ -157,48 +31,296 @@ def map_scene(
     scene: str | Path,
     output: str | Path,
     *,
-    bands: Sequence[int | str] = (),
-    sensor: str | None = None,
-    scale: float | None = None,
-    profile: Profile = "cog",
-    overwrite: bool = False,
+    window: int | None = None,
+    stride: int | None = None,
+    blending: Blending = "average",
+    nodata_rule: NodataRule | None = None,
+    mask: Sequence[QualityClass] = (),
+    batch_size: int = 4,
+    num_workers: int = 1,
     device: str | torch.device = "cpu",
+    **options: Any,
 ) -> Path:
-    """Map one scene in one call.
+    """Map one scene of any size in one call, as ``prithvi-tg predict`` does.
 
     Args:
         checkpoint: A checkpoint that describes itself, or a task with a `data_spec`.
-        scene: A raster file.
-        output: The map to write.
-        bands: See `SceneDataset`.
-        sensor: See `SceneDataset`.
-        scale: See `SceneDataset`.
-        profile: See `write_map`.
-        overwrite: Replace `output` if it exists.
+        scene: A raster, an HLS granule, a ``.SAFE`` folder, several dates joined by commas; see `find_inputs`.
+        output: The map to write; what else is written is named after it.
+        window: Side of a window in pixels; what the model was trained with by default.
+        stride: Distance of windows; half a window, or what the model was trained with, by default.
+        blending: How overlapping windows become one map.
+        nodata_rule: When a pixel of the map is nodata; ``all``, or ``legacy`` with that profile, by default.
+        mask: Classes of the quality layers that count as no data.
+        batch_size: Windows in a batch.
+        num_workers: Threads that read ahead.
         device: Where to compute.
+        **options: Fields of `InputOptions` and `OutputOptions`, such as ``bands`` or ``overwrite``.
 
     Returns:
         The path of the map.
 
     Raises:
-        ConfigError: `output` exists, or the task does not know its data.
+        ConfigError: A file is in the way, an option does not fit, or the task does not know its data.
         DataError: The scene cannot be read or the map cannot be written.
     """
-    output = Path(output)
-    if output.exists() and not overwrite:
-        raise ConfigError(f"{output}: exists; pass overwrite=True to replace it")
     task = checkpoint if isinstance(checkpoint, PrithviSegmentationTask) else load_task(checkpoint)
-    spec = task.data_spec
-    if spec is None:
+    loaded = task is not checkpoint
+    weights = file_hash(Path(str(checkpoint))) if loaded else weights_hash(task)
+    reading, writing = _split_options(options)
+    data, run = plan_maps(
+        task,
+        known_spec(task),
+        [scene],
+        Path(output),
+        weights,
+        reading,
+        writing,
+        window=window,
+        stride=stride,
+        blending=blending,
+        nodata_rule=nodata_rule,
+        mask=mask,
+        batch_size=batch_size,
+        num_workers=num_workers,
+    )
+    data.pending = run.prepare()
+    for log, logits, keep in _predict(task, data, device):
+        run.take(log, logits, keep)
+    for result in run.results():
+        if result.error is not None:
+            raise DataError(result.error)
+    run.clear()
+    return Path(output)
+
+
+def map_strips(
+    checkpoint: str | Path | PrithviSegmentationTask,
+    scene: str | Path,
+    *,
+    window: int | None = None,
+    stride: int | None = None,
+    blending: Blending = "average",
+    nodata_rule: NodataRule = "all",
+    mask: Sequence[QualityClass] = (),
+    batch_size: int = 4,
+    num_workers: int = 1,
+    device: str | torch.device = "cpu",
+    **options: Any,
+) -> Iterator[BlendedRows]:
+    """Finished rows of a map, from top to bottom, for those who write their own output.
+
+    The arguments are those of `map_scene`; options are fields of `InputOptions`.
+
+    Yields:
+        Rows that follow one another without a gap: logits, classes, probabilities, and where they are masked.
+
+    Raises:
+        ConfigError: An option does not fit, or the task does not know its data.
+        DataError: The scene cannot be read.
+    """
+    task = checkpoint if isinstance(checkpoint, PrithviSegmentationTask) else load_task(checkpoint)
+    spec = known_spec(task)
+    reading, _ = _split_options(options)
+    found = find_inputs([scene], spec.num_frames)
+    if len(found) != 1:
+        raise ConfigError(f"scene: {scene} holds {len(found)} scenes; name one of them")
+    resolved = resolve_scene(found[0], spec, reading)
+    side, step = window_and_stride(task, window, stride)
+    patch = task.model.encoder.patch_size
+    data = SceneDataModule(
+        [resolved], spec, side, step, blending, patch, batch_size, num_workers, nodata_rule, mask
+    )
+    blender = Blender(data.plans[resolved.name])
+    for log, logits, keep in _predict(task, data, device):
+        position = 0
+        for event in log.events:
+            if isinstance(event, ReadingFailed):
+                raise event.error
+            one = None
+            if isinstance(event, WindowRead):
+                assert logits is not None
+                one, position = logits[position].float().cpu(), position + 1
+            yield from blender.take(event, one, (0, 0) if keep is None else keep[:2])
+
+
+def plan_maps(
+    task: Any,
+    spec: DataSpec,
+    scenes: Sequence[str | Path],
+    output: Path,
+    weights: str,
+    reading: InputOptions,
+    writing: OutputOptions,
+    *,
+    window: int | None = None,
+    stride: int | None = None,
+    blending: Blending = "average",
+    nodata_rule: NodataRule | None = None,
+    mask: Sequence[QualityClass] = (),
+    batch_size: int = 4,
+    num_workers: int = 1,
+    fold_time: bool = False,
+) -> tuple[SceneDataModule, MapRun]:
+    """Find scenes, and check that their maps can be made, before any work.
+
+    Args:
+        task: The task that will map them.
+        spec: Bands, statistics and classes that it knows.
+        scenes: Words as `find_inputs` takes them.
+        output: Folder of the maps; or, for one scene, the map itself (``.tif``).
+        weights: Hash of the weights.
+        reading: How the files are to be read.
+        writing: What is to be written.
+        window: See `map_scene`, as for all that follow.
+        stride: Distance of windows.
+        blending: How overlapping windows become one map.
+        nodata_rule: When a pixel of the map is nodata.
+        mask: Classes of the quality layers that count as no data.
+        batch_size: Windows in a batch.
+        num_workers: Threads that read ahead.
+        fold_time: Hand out images as (B, T*C, window, window), for TorchGeo's own tasks.
+
+    Returns:
+        The scenes' windows, and their maps. A scene that cannot be read is among the results already.
+
+    Raises:
+        ConfigError: Maps would collide or exist, or an option does not fit.
+        DataError: There is no scene.
+    """
+    for name in writing.vector:
+        if name not in spec.class_names:
+            raise ConfigError(f"vector: {name!r} is no class; classes are {', '.join(spec.class_names)}")
+    if nodata_rule is None:
+        nodata_rule = "legacy" if writing.profile == "legacy" else "all"
+    found = find_inputs(scenes, spec.num_frames)
+    single = output.suffix.lower() in (".tif", ".tiff")
+    if single and len(found) != 1:
+        raise ConfigError(f"output: {output} is one map, for {len(found)} scenes; name a folder")
+    paths: dict[str, Path] = {}
+    for one in found:
+        if one.name in paths:
+            raise ConfigError(f"scenes: two scenes would both be mapped to {paths[one.name]}")
+        paths[one.name] = output if single else output / f"{one.name}_pred.tif"
+    resolved, broken = [], []
+    for one in found:
+        try:
+            resolved.append(resolve_scene(one, spec, reading))
+        except DataError as error:
+            broken.append(SceneResult(one.name, paths[one.name], error=str(error)))
+    side, step = window_and_stride(task, window, stride)
+    ours = isinstance(task, PrithviSegmentationTask)
+    data = SceneDataModule(
+        resolved,
+        spec,
+        side,
+        step,
+        blending,
+        task.model.encoder.patch_size if ours else 1,
+        batch_size,
+        num_workers,
+        nodata_rule,
+        mask,
+        fold_time,
+    )
+    identity, tags = describe(task, data, weights)
+    maps = [
+        SceneMap(scene, data.plans[scene.name], paths[scene.name], spec, writing, identity, tags)
+        for scene in resolved
+    ]
+    for one_map in maps:
+        one_map.check_free()
+    return data, MapRun(maps, data.failed, broken)
+
+
+def known_spec(task: PrithviSegmentationTask) -> DataSpec:
+    """What a task knows of its data.
+
+    Raises:
+        ConfigError: Nothing.
+    """
+    if task.data_spec is None:
         raise ConfigError(
             "data_spec: the task does not know its data; fit it, load it from a checkpoint of a fit, or build "
             "it with data_spec=datamodule.spec.to_dict()"
         )
-    sample = SceneDataset([scene], spec, bands, sensor, scale, legacy=profile == "legacy")[0]
-    normalize = ChipAugmentation(spec.channel_mean, spec.channel_std).to(device)
+    return task.data_spec
+
+
+def describe(task: Any, data: SceneDataModule, weights: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """What the pixels of a map depend on beside the scene, and the same in words, as tags of the map."""
+    identity: dict[str, Any] = {
+        "weights": weights,
+        "task": f"{type(task).__module__}.{type(task).__qualname__}",
+        "hyper_parameters": dict(getattr(task, "hparams", {})),
+        "data_spec": data.spec.to_dict(),
+        "nodata_rule": data.nodata_rule,
+        "mask": list(data.mask),
+    }
+    plan = next(iter(data.plans.values()), None)
+    tags = {
+        "software": f"prithvi_tg {__version__}",
+        "torch": torch.__version__,
+        "torchgeo": version("torchgeo"),
+        "lightning": version("lightning"),
+        "rasterio": version("rasterio"),
+        "checkpoint_sha256": weights,
+        "task": identity["task"],
+        "encoder": str(identity["hyper_parameters"].get("encoder", "")),
+        "nodata_rule": data.nodata_rule,
+        "masked_classes": " ".join(data.mask),
+    }
+    if plan is not None:
+        rows = plan.rows
+        tags["windows"] = f"window {rows.window}, stride {rows.stride}, blending {rows.blending}"
+    return identity, {key: value for key, value in tags.items() if value}
+
+
+def weights_hash(task: torch.nn.Module) -> str:
+    """SHA-256 of all weights of a task."""
+    total = hashlib.sha256()
+    for name, value in sorted(task.state_dict().items()):
+        total.update(name.encode())
+        total.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()
+
+
+def _split_options(options: Mapping[str, Any]) -> tuple[InputOptions, OutputOptions]:
+    reading = {field.name for field in fields(InputOptions)}
+    writing = {field.name for field in fields(OutputOptions)}
+    for name in options:
+        if name not in reading | writing:
+            raise ConfigError(f"{name}: no such option; known are {', '.join(sorted(reading | writing))}")
+    return (
+        InputOptions(**{key: _as_tuple(value) for key, value in options.items() if key in reading}),
+        OutputOptions(**{key: _as_tuple(value) for key, value in options.items() if key in writing}),
+    )
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def window_and_stride(task: Any, window: int | None, stride: int | None) -> tuple[int, int]:
+    """Given ones, or those of the task; half a window apart by default."""
+    trained: Mapping[str, Any] = getattr(task, "hparams", {})
+    side = window or trained.get("window") or 224
+    same = window is None or window == trained.get("window")
+    return side, stride or (trained.get("stride") if same else None) or max(1, side // 2)
+
+
+def _predict(
+    task: PrithviSegmentationTask, data: SceneDataModule, device: str | torch.device
+) -> Iterator[tuple[Log, Tensor | None, tuple[int, int, int, int] | None]]:
+    """What `Trainer.predict` does, without one."""
     task = task.eval().to(device)
-    with torch.inference_mode():
-        batch = normalize({"image": sample["image"].unsqueeze(0).to(device)})
-        classes = task.forward_windows(batch["image"]).argmax(dim=1)[0].to(torch.uint8).cpu().numpy()
-    write_map(output, classes, sample["masked"].numpy(), scene, spec, profile)
-    return output
+    normalize = ChipAugmentation(data.mean, data.std).to(device)
+    stream = data.stream()
+    for number, batch in enumerate(stream):
+        moved = {
+            key: value.to(device) if isinstance(value, Tensor) else value for key, value in batch.items()
+        }
+        with torch.inference_mode():
+            logits = task.predict_step(normalize(moved), number)
+        yield batch["log"], logits, batch.get("keep")
+    yield stream.remainder, None, None

@@ -5,8 +5,12 @@ A neck turns patch tokens into a feature map at image resolution, a head turns t
 
 import itertools
 
+import torch
 from einops import rearrange
 from torch import Tensor, nn
+
+#: Side of the square of pixels that a published neck makes of a token.
+PIXELS_PER_TOKEN = 16
 
 
 class ChannelNorm(nn.Module):
@@ -27,6 +31,17 @@ def token_map(tokens: Tensor, grid: tuple[int, int, int]) -> Tensor:
     return rearrange(tokens[:, 1:], "b (t h w) d -> b (d t) h w", t=frames, h=rows, w=columns)
 
 
+def crop_tokens(
+    tokens: Tensor, grid: tuple[int, int, int], rows: slice, columns: slice
+) -> tuple[Tensor, tuple[int, int, int]]:
+    """The class token and the patch tokens of some rows and columns of the grid, and their own grid."""
+    frames, height, width = grid
+    patches = rearrange(tokens[:, 1:], "b (t h w) d -> b t h w d", t=frames, h=height, w=width)
+    patches = patches[:, :, rows, columns]
+    kept = (frames, patches.shape[2], patches.shape[3])
+    return torch.cat([tokens[:, :1], rearrange(patches, "b t h w d -> b (t h w) d")], dim=1), kept
+
+
 def upscale(in_channels: int, out_channels: int) -> nn.ConvTranspose2d:
     """Transposed convolution to twice the resolution."""
     return nn.ConvTranspose2d(in_channels, out_channels, kernel_size=2, stride=2)
@@ -42,6 +57,7 @@ class ConvTransposeNeck(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.out_channels = channels
+        self.halo = 0.0  # tokens beyond its own that a pixel depends on
         self.fpn1 = self._stage(channels)
         self.fpn2 = self._stage(channels)
 
@@ -78,6 +94,8 @@ class GeospatialNeck(nn.Module):
         super().__init__()
         widths = [channels] + [first_channels // 2**block for block in range(num_blocks)]
         self.out_channels = widths[-1]
+        # A 3 x 3 convolution reaches one pixel further, and a pixel of each block is half as large as before.
+        self.halo = convs_per_block * (1 - 0.5**num_blocks)
         self.layers = nn.ModuleList(
             nn.Sequential(
                 upscale(before, after), *(self._conv(after, dropout) for _ in range(convs_per_block))

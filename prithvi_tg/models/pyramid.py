@@ -37,6 +37,7 @@ class TokenMap(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.out_channels = channels
+        self.halo = 1.0  # of the bilinear upsampling that follows
 
     def forward(self, tokens: Tensor, grid: tuple[int, int, int]) -> Tensor:
         """(B, 1 + T*h*w, D) -> (B, D*T, h, w)."""

@@ -287,9 +287,19 @@ class PrithviSegmentationTask(SemanticSegmentationTask):
             self.model.encoder.requires_grad_(True)
             self.model.train()
 
-    def forward(self, image: Tensor, **coordinates: Tensor) -> Tensor:
-        """Logits (B, K, H, W) of normalised images (B, T, C, H, W) or (B, C, H, W), in one window."""
-        return self.model(image, **coordinates)
+    def forward(
+        self, image: Tensor, keep: tuple[int, int, int, int] | None = None, **coordinates: Tensor
+    ) -> Tensor:
+        """Logits (B, K, H, W) of normalised images (B, T, C, H, W) or (B, C, H, W), in one window.
+
+        With `keep`, only of the pixels between a top, left, bottom and right.
+        """
+        if keep is None:
+            return self.model(image, **coordinates)
+        if isinstance(self.model, PrithviSegmenter):
+            return self.model(image, keep, **coordinates)
+        top, left, bottom, right = keep
+        return self.model(image, **coordinates)[..., top:bottom, left:right]
 
     def forward_windows(self, image: Tensor, **coordinates: Tensor) -> Tensor:
         """Logits (B, K, H, W) of normalised images of any size, by sliding windows."""
@@ -340,8 +350,15 @@ class PrithviSegmentationTask(SemanticSegmentationTask):
         self._finish(self.test_metrics, "test")
 
     def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
-        """Logits (B, K, H, W) of a batch of normalised images of any size."""
-        return self.forward_windows(batch["image"], **self.coordinates(batch))
+        """Logits (B, K, H, W) of a batch of normalised images of any size.
+
+        A batch of windows of scenes, see `WindowStream`, is not cut any further, and of its windows only the
+        part that is kept has logits.
+        """
+        if "log" not in batch:
+            return self.forward_windows(batch["image"], **self.coordinates(batch))
+        keep = {"keep": batch["keep"]} if "keep" in batch else {}
+        return self(batch["image"], **keep, **self.coordinates(batch))
 
     def _evaluate(self, batch: Any, prefix: str, metrics: ConfusionMatrix) -> None:
         logits = self.forward_windows(batch["image"], **self.coordinates(batch))

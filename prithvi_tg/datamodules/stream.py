@@ -1,0 +1,372 @@
+"""Windows of scenes, streamed: every block of a file is decoded once, and a few rows of it are held."""
+
+import warnings
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from queue import SimpleQueue
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..datasets.scenes import Pixels, Scene, SceneReader
+from ..errors import DataError
+from ..spec import DataSpec
+from ..windows import Strip, WindowPlan
+
+#: Rows that are read at a time are a multiple of a file's blocks, and about as many as this.
+_CHUNK_ROWS = 256
+#: Blocks higher than this are not held whole: a file that is one block would not fit.
+_MOST_ROWS = 4096
+#: Pixels per band by which the unit of a scene is judged.
+_UNIT_PIXELS = 50_000
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Consecutive strips of a scene, to be mapped in one go.
+
+    Attributes:
+        scene: The scene.
+        plan: Its windows.
+        strips: Some of the plan's strips, one after the other.
+    """
+
+    scene: Scene
+    plan: WindowPlan
+    strips: tuple[Strip, ...]
+
+    @property
+    def top(self) -> int:
+        """First row of its pixels in the map."""
+        return self.strips[0].top
+
+    @property
+    def bottom(self) -> int:
+        """The row after its last."""
+        return self.strips[-1].bottom
+
+
+@dataclass(frozen=True)
+class RowsRead:
+    """From row `top` on, these rows of the map are nodata or not (h, W)."""
+
+    segment: Segment
+    top: int
+    masked: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class WindowRead:
+    """A window: its row and column among the windows of the plan. Its logits are next in the batch."""
+
+    segment: Segment
+    row: int
+    column: int
+
+
+@dataclass(frozen=True)
+class SegmentRead:
+    """All windows of a segment have been read; `skipped` of them held no data."""
+
+    segment: Segment
+    skipped: int
+
+
+@dataclass(frozen=True)
+class ReadingFailed:
+    """A segment cannot be read any further, and its scene not at all."""
+
+    segment: Segment
+    error: DataError
+
+
+Event = RowsRead | WindowRead | SegmentRead | ReadingFailed
+
+
+class Log:
+    """What was read, in order. A class of its own, so that moving a batch to a device leaves it alone."""
+
+    def __init__(self, events: list[Event]) -> None:
+        self.events = events
+
+
+class WindowStream:
+    """Batches of windows of scenes, in reading order.
+
+    A batch holds ``image`` (B, T, C, window, window), not yet normalised; with `metadata` ``timestamps`` and
+    ``location``, NaN where unknown; ``log``, a `Log` of everything that was read with it; and,
+    with blending ``crop``, ``keep``: the first and last row and column of the windows' pixels that count
+    anywhere in the batch. Windows without data are left out; where none has any, there is no batch, and what
+    was read is left in `remainder`.
+
+    Threads read ahead while a model computes: GDAL decodes without holding Python's lock, and what it read
+    need not be copied between processes.
+
+    Args:
+        segments: What to read.
+        spec: Bands and statistics that the model expects.
+        open_scene: How a scene is read.
+        batch_size: Windows in a batch.
+        num_workers: Threads that read ahead; 0 reads only when asked.
+        metadata: Hand on dates and places.
+        fold_time: Hand out images as (B, T*C, window, window), for TorchGeo's own tasks.
+        failed: Names of scenes that are not to be read any further; may grow while they are read.
+    """
+
+    def __init__(
+        self,
+        segments: Sequence[Segment],
+        spec: DataSpec,
+        open_scene: Callable[[Scene], SceneReader],
+        batch_size: int = 8,
+        num_workers: int = 1,
+        metadata: bool = False,
+        fold_time: bool = False,
+        failed: set[str] | None = None,
+    ) -> None:
+        self.segments = segments
+        self.spec = spec
+        self.open_scene = open_scene
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.metadata = metadata
+        self.fold_time = fold_time
+        self.failed = set() if failed is None else failed
+        self.remainder = Log([])
+        self.seconds_waiting = 0.0
+
+    def __len__(self) -> int:
+        """Batches, if no window were without data."""
+        windows = sum(s.plan.windows_in(strip) for s in self.segments for strip in s.strips)
+        return -(-windows // self.batch_size)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Read the segments one after the other."""
+        windows: list[tuple[WindowRead, NDArray[np.float32]]] = []
+        log = self.remainder = Log([])
+        for segment in self.segments:
+            for event, image in self._read_segment(segment):
+                # A full batch waits for the next window, so that what is read without one goes with it.
+                if image is not None and len(windows) == self.batch_size:
+                    self.remainder = Log([])
+                    yield self._batch(windows, log)
+                    windows, log = [], self.remainder
+                log.events.append(event)
+                if isinstance(event, ReadingFailed):
+                    self.failed.add(segment.scene.name)
+                elif isinstance(event, WindowRead) and image is not None:
+                    windows.append((event, image))
+        if windows:
+            self.remainder = Log([])
+            yield self._batch(windows, log)
+
+    def _batch(self, windows: list[tuple[WindowRead, NDArray[np.float32]]], log: Log) -> dict[str, Any]:
+        image = torch.from_numpy(np.stack([image for _, image in windows]))
+        if not self.fold_time:
+            image = image.unflatten(1, (self.spec.num_frames, len(self.spec.bands)))
+        batch: dict[str, Any] = {"image": image, "log": log}
+        events = [event for event, _ in windows]
+        if events[0].segment.plan.rows.blending == "crop" and not self.fold_time:
+            boxes = np.array([_kept_box(event) for event in events])
+            batch["keep"] = (*boxes[:, :2].min(axis=0).tolist(), *boxes[:, 2:].max(axis=0).tolist())
+        if self.metadata:
+            batch |= self._coordinates(events)
+        return batch
+
+    def _coordinates(self, events: list[WindowRead]) -> dict[str, torch.Tensor]:
+        times, places = [], []
+        for event in events:
+            scene, plan = event.segment.scene, event.segment.plan
+            known = scene.timestamps
+            times.append(np.full((self.spec.num_frames, 2), np.nan, np.float32) if known is None else known)
+            middle = [
+                cover.starts[index] + min(cover.window, cover.length) / 2
+                for cover, index in ((plan.rows, event.row), (plan.columns, event.column))
+            ]
+            places.append(scene.grid.latitudes_and_longitudes(middle[:1], middle[1:])[0])
+        return {
+            "timestamps": torch.from_numpy(np.stack(times)),
+            "location": torch.from_numpy(np.stack(places)),
+        }
+
+    def _read_segment(self, segment: Segment) -> Iterator[tuple[Event, NDArray[np.float32] | None]]:
+        """Events of a segment; a window comes with its pixels (T*C, window, window)."""
+        plan, held = segment.plan, deque[_Rows]()
+        unit, skipped = _UnitCheck(segment.scene, self.spec), 0
+        chunks = self._chunks(segment)
+        try:
+            for row in range(segment.strips[0].first, segment.strips[-1].last + 1):
+                if segment.scene.name in self.failed:
+                    return
+                top = plan.rows.starts[row]
+                bottom = min(top + plan.rows.window, plan.rows.length)
+                while held and held[0].bottom <= top:
+                    held.popleft()
+                while not held or held[-1].bottom < bottom:
+                    start, pixels = next(chunks)
+                    held.append(_Rows(start, start + len(pixels.masked), pixels.values, pixels.masked))
+                    unit.add(pixels)
+                    first, last = max(start, segment.top), min(held[-1].bottom, segment.bottom)
+                    if first < last:
+                        yield RowsRead(segment, first, pixels.masked[first - start : last - start]), None
+                for column, left in enumerate(plan.columns.starts):
+                    image = self._cut(held, top, bottom, left, plan)
+                    if image is None:
+                        skipped += 1
+                    else:
+                        yield WindowRead(segment, row, column), image
+            unit.judge()
+            yield SegmentRead(segment, skipped), None
+        except DataError as error:
+            yield ReadingFailed(segment, error), None
+        finally:
+            chunks.close()
+
+    def _cut(
+        self, held: deque["_Rows"], top: int, bottom: int, left: int, plan: WindowPlan
+    ) -> NDArray[np.float32] | None:
+        """One window, filled up with the band mean beyond the scene; ``None`` if it holds no data."""
+        right = min(left + plan.columns.window, plan.columns.length)
+        parts = [
+            (rows, slice(max(0, top - rows.top), bottom - rows.top), slice(left, right))
+            for rows in held
+            if rows.top < bottom and rows.bottom > top
+        ]
+        if all(rows.masked[span, columns].all() for rows, span, columns in parts):
+            return None
+        size = (plan.rows.window, plan.columns.window)
+        image = np.empty((len(self.spec.channel_mean), *size), np.float32)
+        if size != (bottom - top, right - left):
+            image[:] = np.asarray(self.spec.channel_mean, np.float32)[:, None, None]
+        for rows, span, columns in parts:
+            values = rows.values[:, span, columns]
+            first = max(0, rows.top - top)
+            image[:, first : first + values.shape[1], : right - left] = values
+        return image
+
+    def _chunks(self, segment: Segment) -> Generator[tuple[int, Pixels], None, None]:
+        """Full-width rows of a scene from the top of a segment's windows to their bottom, read ahead."""
+        plan = segment.plan
+        top = plan.rows.starts[segment.strips[0].first]
+        bottom = min(plan.rows.starts[segment.strips[-1].last] + plan.rows.window, plan.rows.length)
+        readers: SimpleQueue[SceneReader] = SimpleQueue()
+        opened: list[SceneReader] = []
+
+        def read(start: int, stop: int) -> Pixels:
+            reader = readers.get()
+            try:
+                return reader.read(start, stop)
+            finally:
+                readers.put(reader)
+
+        try:
+            for _ in range(max(1, self.num_workers)):
+                opened.append(self.open_scene(segment.scene))
+                readers.put(opened[-1])
+            rows = _chunk_rows(opened[0])
+            spans = [(start, min(start + rows, bottom)) for start in range(top // rows * rows, bottom, rows)]
+            if not self.num_workers:
+                for span in spans:
+                    begun = perf_counter()
+                    pixels = read(*span)
+                    self.seconds_waiting += perf_counter() - begun
+                    yield span[0], pixels
+                return
+            with ThreadPoolExecutor(self.num_workers) as pool:
+                ahead: deque[tuple[int, Future[Pixels]]] = deque()
+                remaining = iter(spans)
+                for span in remaining:
+                    ahead.append((span[0], pool.submit(read, *span)))
+                    if len(ahead) == self.num_workers:
+                        break
+                while ahead:
+                    start, future = ahead.popleft()
+                    begun = perf_counter()
+                    pixels = future.result()
+                    self.seconds_waiting += perf_counter() - begun
+                    following = next(remaining, None)
+                    if following is not None:
+                        ahead.append((following[0], pool.submit(read, *following)))
+                    yield start, pixels
+        finally:
+            for reader in opened:
+                reader.close()
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Rows of a scene that are held: values (T*C, h, W) and masked (h, W)."""
+
+    top: int
+    bottom: int
+    values: NDArray[np.float32]
+    masked: NDArray[np.bool_]
+
+
+def _chunk_rows(reader: SceneReader) -> int:
+    block = reader.block_rows
+    if block > _MOST_ROWS:
+        warnings.warn(
+            f"{reader.scene.files[0]}: its blocks are {block} rows high, so that each is decoded many times; a "
+            "tiled copy (gdal_translate -of COG) is mapped faster",
+            stacklevel=2,
+        )
+        return _CHUNK_ROWS
+    return block * max(1, _CHUNK_ROWS // block)
+
+
+def _kept_box(event: WindowRead) -> tuple[int, int, int, int]:
+    """Top, left, bottom, right of the pixels that a window decides, from its own corner."""
+    plan = event.segment.plan
+    (top, bottom), (left, right) = plan.rows.kept[event.row], plan.columns.kept[event.column]
+    row, column = plan.rows.starts[event.row], plan.columns.starts[event.column]
+    return top - row, left - column, bottom - row, right - column
+
+
+class _UnitCheck:
+    """Speaks up where the bulk of a scene is far from what the model was trained on, as 1e4 times too small."""
+
+    def __init__(self, scene: Scene, spec: DataSpec) -> None:
+        self.scene = scene
+        self.spec = spec
+        self.samples: list[list[NDArray[np.float32]]] = []
+        self.count = 0
+        self.judged = False
+
+    def add(self, pixels: Pixels) -> None:
+        """Remember some of the pixels that hold data."""
+        if self.judged:
+            return
+        some = (slice(None, None, 7), slice(None, None, 7))
+        bands = zip(pixels.values, pixels.valid, strict=True)
+        self.samples.append([values[some][valid[some]] for values, valid in bands])
+        self.count += max(len(band) for band in self.samples[-1])
+        if self.count >= _UNIT_PIXELS:
+            self.judge()
+
+    def judge(self) -> None:
+        """Warn, once, of values that cannot be in the unit of the statistics."""
+        if self.judged:
+            return
+        self.judged = True
+        bands = [np.concatenate(parts) for parts in zip(*self.samples, strict=True)]
+        medians = [float(np.median(band)) if len(band) else float("nan") for band in bands]
+        ratios = [
+            median / mean
+            for median, mean in zip(medians, self.spec.channel_mean, strict=True)
+            if np.isfinite(median) and mean
+        ]
+        ratio = float(np.median(ratios)) if ratios else 1.0
+        if not 0.05 < ratio < 20:
+            told = " ".join(f"{median:.3g}" for median in medians[: len(self.spec.bands)])
+            known = " ".join(f"{mean:.3g}" for mean in self.spec.mean[: len(self.spec.bands)])
+            warnings.warn(
+                f"{self.scene.files[0]}: its values (median of each band {told}) are about {ratio:.2g} times "
+                f"what the model was trained on (mean {known}); if their unit differs, give --scale",
+                stacklevel=2,
+            )

@@ -1,0 +1,144 @@
+"""Blending: logits of overlapping windows become finished rows of a map."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..datamodules.stream import RowsRead, SegmentRead, WindowRead
+from ..spec import IGNORE_INDEX
+from ..windows import WindowPlan
+
+
+@dataclass(frozen=True)
+class BlendedRows:
+    """Finished rows of a map.
+
+    Attributes:
+        top: The first of them.
+        logits: (K, h, W) float32, blended; of no meaning where `masked`. ``None`` if no window reached in.
+        masked: (h, W), where the map is nodata.
+    """
+
+    top: int
+    logits: Tensor | None
+    masked: NDArray[np.bool_]
+
+    @property
+    def bottom(self) -> int:
+        """The row after the last."""
+        return self.top + len(self.masked)
+
+    @cached_property
+    def classes(self) -> NDArray[np.uint8]:
+        """The most likely class (h, W), 255 where `masked`."""
+        classes = np.full(self.masked.shape, IGNORE_INDEX, np.uint8)
+        if self.logits is not None:
+            np.copyto(classes, self.logits.argmax(dim=0).to(torch.uint8).numpy(), where=~self.masked)
+        return classes
+
+    @cached_property
+    def probabilities(self) -> NDArray[np.float32] | None:
+        """Softmax of the blended logits (K, h, W), NaN where `masked`; ``None`` if no window reached in."""
+        if self.logits is None:
+            return None
+        probabilities: NDArray[np.float32] = self.logits.softmax(dim=0).numpy()
+        probabilities[:, self.masked] = np.nan
+        return probabilities
+
+
+class Blender:
+    """Adds up the logits of windows, which come in reading order, and gives away rows that are finished.
+
+    It holds as many rows as a window has, whatever the height of the image.
+
+    Args:
+        plan: The windows.
+        top: First row of the map that is wanted.
+        bottom: The row after the last.
+    """
+
+    def __init__(self, plan: WindowPlan, top: int = 0, bottom: int | None = None) -> None:
+        self.plan = plan
+        self.top = top  # of the rows that are held
+        self.bottom = plan.rows.length if bottom is None else bottom
+        self._row = -1  # of windows, that is being added
+        self._total: Tensor | None = None
+        self._masked: list[NDArray[np.bool_]] = []
+        self._window_weight = torch.from_numpy(np.outer(plan.rows.weights, plan.columns.weights))
+        self._row_weight, self._column_weight = (
+            torch.from_numpy(cover.total_weight) for cover in (plan.rows, plan.columns)
+        )
+
+    def take(
+        self,
+        event: RowsRead | WindowRead | SegmentRead,
+        logits: Tensor | None = None,
+        corner: tuple[int, int] = (0, 0),
+    ) -> Iterator[BlendedRows]:
+        """Take in what was read, in reading order; gives away the rows that are finished by it."""
+        if isinstance(event, RowsRead):
+            self.add_rows(event.masked)
+        elif isinstance(event, WindowRead):
+            assert logits is not None
+            if event.row != self._row:
+                yield from self.finish(event.row)
+                self._row = event.row
+            self.add_window(event.row, event.column, logits, corner)
+        else:
+            yield from self.finish()
+
+    def add_rows(self, masked: NDArray[np.bool_]) -> None:
+        """Hand over which pixels of the next rows are nodata (h, W)."""
+        self._masked.append(masked)
+
+    def add_window(self, row: int, column: int, logits: Tensor, corner: tuple[int, int] = (0, 0)) -> None:
+        """Add the logits of one window.
+
+        Args:
+            row: Its row among the windows of the plan.
+            column: Its column.
+            logits: (K, h, w) float32, of the whole window or of a part that holds all that it decides.
+            corner: Row and column of the window's pixel that `logits` start with.
+        """
+        rows, columns = self.plan.rows, self.plan.columns
+        (first, last), (left, right) = rows.kept[row], columns.kept[column]
+        first, last = max(first, self.top), min(last, self.bottom)
+        if first >= last:
+            return
+        if self._total is None:
+            self._total = torch.zeros(len(logits), rows.window, columns.length)
+        start, edge = rows.starts[row], columns.starts[column]
+        inside = (slice(first - start, last - start), slice(left - edge, right - edge))
+        part = logits[
+            :,
+            inside[0].start - corner[0] : inside[0].stop - corner[0],
+            inside[1].start - corner[1] : inside[1].stop - corner[1],
+        ]
+        if rows.blending == "hann":
+            part = part * self._window_weight[inside]
+        self._total[:, first - self.top : last - self.top, left:right] += part
+
+    def finish(self, row: int | None = None) -> Iterator[BlendedRows]:
+        """Rows that no window from window row `row` on reaches; all that are left by default."""
+        end = self.bottom if row is None else min(self.bottom, self.plan.rows.kept[row][0])
+        if end <= self.top:
+            return
+        masked = np.concatenate(self._masked)
+        self._masked = [masked[end - self.top :]]
+        if self._total is not None:
+            # Where several rows of windows hold no data, more rows are finished than are held.
+            count = min(end - self.top, self._total.shape[1])
+            weight = self._row_weight[self.top : self.top + count, None] * self._column_weight
+            yield BlendedRows(self.top, self._total[:, :count] / weight, masked[:count])
+            held = self._total[:, count:].clone()
+            self._total[:, : held.shape[1]] = held
+            self._total[:, held.shape[1] :] = 0
+            self.top, masked = self.top + count, masked[count:]
+        if self.top < end:
+            yield BlendedRows(self.top, None, masked[: end - self.top])
+            self.top = end

@@ -1,0 +1,334 @@
+"""From words on the command line to scenes: which band of which file is which channel."""
+
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+
+from prithvi_tg.datasets.scene_inputs import InputOptions, find_inputs, resolve_scene
+from prithvi_tg.datasets.scenes import SceneDataset
+from prithvi_tg.errors import ConfigError, DataError
+
+BANDS = ("BLUE", "GREEN", "RED", "NIR_NARROW", "SWIR_1", "SWIR_2")
+TRANSFORM = rasterio.Affine(30, 0, 600000, 0, -30, 4200000)
+
+
+def write_scene(path, values, nodata=None, descriptions=None, **profile):
+    with rasterio.open(
+        path, "w", driver="GTiff", dtype=values.dtype, count=len(values), height=values.shape[1],
+        width=values.shape[2], nodata=nodata, crs="EPSG:32615", transform=TRANSFORM, **profile,
+    ) as out:  # fmt: skip
+        out.write(values)
+        if descriptions:
+            out.descriptions = descriptions
+    return path
+
+
+def planted(count):
+    """A scene whose band k holds k everywhere."""
+    return np.broadcast_to(np.arange(1.0, count + 1, dtype="float32")[:, None, None], (count, 5, 4)).copy()
+
+
+def resolve(path, spec, **options):
+    (found,) = find_inputs([path], spec.num_frames)
+    return resolve_scene(found, spec, InputOptions(**options))
+
+
+def whole(scene, spec, **reading):
+    """The sample of the whole scene."""
+    return SceneDataset(scene, spec, **reading)[slice(None), slice(None)]
+
+
+@pytest.mark.parametrize(
+    ("count", "descriptions", "bands", "expected"),
+    [
+        (6, None, (), [1, 2, 3, 4, 5, 6]),
+        (7, None, (1, 2, 3, 5, 6, 7), [1, 2, 3, 5, 6, 7]),
+        (7, None, ("1", "2", "3", "5", "6", "7"), [1, 2, 3, 5, 6, 7]),
+        (6, ("B12", "B11", "B8A", "B04", "B03", "B02"), (), [6, 5, 4, 3, 2, 1]),
+        (6, ("B12", "B11", "B8A", "B04", "B03", "B02"), (1, 2, 3, 4, 5, 6), [1, 2, 3, 4, 5, 6]),
+        (7, ("a", "b", "c", "d", "e", "f", "g"), ("g", "a", "b", "c", "d", "e"), [7, 1, 2, 3, 4, 5]),
+    ],
+)
+def test_bands_are_found_by_index_or_name(tmp_path, burn_spec, count, descriptions, bands, expected):
+    path = write_scene(tmp_path / "scene.tif", planted(count), descriptions=descriptions)
+    scene = resolve(path, burn_spec, bands=bands)
+    assert [channel.index for channel in scene.channels] == expected
+    assert whole(scene, burn_spec)["image"][0, :, 0, 0].tolist() == expected
+    assert f"BLUE={expected[0]}" in scene.origin
+
+
+def test_a_scene_with_other_bands_asks_for_them(tmp_path, burn_spec):
+    path = write_scene(tmp_path / "scene.tif", planted(4))
+    with pytest.raises(
+        DataError, match=r"scene\.tif: has 4 bands, the model takes 6 .* say which with --bands"
+    ):
+        resolve(path, burn_spec)
+    with pytest.raises(ConfigError, match="bands: 2 given, the model takes 6"):
+        resolve(path, burn_spec, bands=(1, 2))
+    with pytest.raises(DataError, match="has 4 bands; band 0"):
+        resolve(path, burn_spec, bands=(0, 1, 2, 3, 4, 5))
+
+
+def test_names_in_the_wrong_places_are_an_error(tmp_path, burn_spec):
+    descriptions = ("B12", "B11", "B8A", "B04", "B03", "B02")
+    path = write_scene(tmp_path / "scene.tif", planted(6), descriptions=descriptions)
+    with pytest.raises(ConfigError, match=r"bands: 'B12' is .*, but stands in the place of BLUE|'B11'"):
+        resolve(path, burn_spec, bands=descriptions, sensor="sentinel2")
+
+
+@pytest.mark.parametrize(("rule", "masked"), [("all", [[0, 0], [1, 1]]), ("any", [[0, 0], [0, 1], [1, 1]])])
+def test_the_rule_decides_which_pixels_are_masked(tmp_path, burn_spec, rule, masked):
+    values = planted(6)
+    values[:, 0, 0] = -1
+    values[2, 0, 1] = -1
+    values[:, 1, 1] = np.nan
+    scene = resolve(write_scene(tmp_path / "scene.tif", values, nodata=-1), burn_spec)
+    sample = whole(scene, burn_spec, nodata_rule=rule)
+    assert sample["masked"].nonzero().tolist() == masked
+    assert sample["image"][0, 2, 0, 1] == torch.tensor(burn_spec.mean[2])
+    assert torch.isfinite(sample["image"]).all()
+
+
+def test_a_given_value_is_nodata_too(tmp_path, burn_spec):
+    values = planted(6)
+    values[:, 2, 2] = 99
+    scene = resolve(write_scene(tmp_path / "scene.tif", values), burn_spec, nodata=(99.0,))
+    assert whole(scene, burn_spec)["masked"].nonzero().tolist() == [[2, 2]]
+
+
+def test_folders_and_globs_stand_for_the_rasters_in_them(tmp_path):
+    for name in ("b.tif", "a.TIFF", "d.vrt", "c.png", ".hidden.tif"):
+        (tmp_path / name).touch()
+    assert [found.name for found in find_inputs([tmp_path])] == ["a", "b", "d"]
+    assert [found.name for found in find_inputs([tmp_path / "*.tif"])] == ["b"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="empty: holds no scene"):
+        find_inputs([tmp_path / "empty"])
+    with pytest.raises(DataError, match=r"gone\.tif: no such file or folder"):
+        find_inputs([tmp_path / "gone.tif"])
+
+
+def test_addresses_and_vsi_paths_are_left_to_gdal(tmp_path, burn_spec):
+    names = {
+        "/vsicurl/https://host/a/scene.tif": "scene",
+        "https://host/b.c/other.tif?signature=x/y": "other",
+        "s3://bucket/folder/third.vrt": "third",
+    }
+    assert [found.name for found in find_inputs(names)] == list(names.values())
+    with rasterio.MemoryFile() as memory:
+        write_scene(memory.name, planted(6))
+        assert resolve(memory.name, burn_spec).grid.width == 4
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e4])
+def test_scale_and_offset_tags_tell_reflectance(tmp_path, burn_spec, unit):
+    spec = burn_spec if unit == 1 else replace(burn_spec, mean=tuple(1e4 * value for value in burn_spec.mean))
+    path = write_scene(tmp_path / "scene.tif", planted(6) * 1000)
+    with rasterio.open(path, "r+") as file:
+        file.scales, file.offsets = (1e-4,) * 6, (-0.1,) * 6
+    pixels = whole(resolve(path, spec), spec)["image"][0, :, 0, 0]
+    assert pixels.tolist() == pytest.approx([unit * (k / 10 - 0.1) for k in range(1, 7)], abs=1e-6 * unit)
+    given = whole(resolve(path, spec, scale=2.0, offset=1.0), spec)["image"][0, :, 0, 0]
+    assert given.tolist() == [2000.0 * k + 1 for k in range(1, 7)]
+
+
+# Several dates.
+
+
+@pytest.fixture
+def three_dates(burn_spec):
+    return replace(burn_spec, num_frames=3, file_bands=(), file_count=0)
+
+
+def planted_dates():
+    """(T, C, H, W) in which date t and band c are planted as 10 t + c."""
+    t, c = np.mgrid[1:4, 1:7]
+    return np.broadcast_to((10.0 * t + c)[..., None, None], (3, 6, 5, 4)).astype("float32")
+
+
+def as_three_files(folder, values, transforms=(TRANSFORM,) * 3):
+    paths = [folder / f"date{t}.tif" for t in range(3)]
+    for path, frame, transform in zip(paths, values, transforms, strict=True):
+        with rasterio.open(write_scene(path, frame), "r+") as file:
+            file.transform = transform
+    return paths
+
+
+def test_dates_in_one_file_or_in_three_are_the_same_scene(tmp_path, three_dates):
+    values = planted_dates()
+    one = write_scene(tmp_path / "one.tif", values.reshape(18, 5, 4))
+    three = as_three_files(tmp_path, values)
+    images = [
+        whole(resolve(word, three_dates), three_dates)["image"] for word in (one, ",".join(map(str, three)))
+    ]
+    assert torch.equal(images[0], torch.from_numpy(values))
+    assert torch.equal(images[0], images[1])
+
+
+def test_described_dates_are_put_in_order(tmp_path, three_dates):
+    values = planted_dates()
+    names = [f"{band}_2020{month:02d}01" for month in (3, 6, 9) for band in BANDS]
+    shuffled = np.random.default_rng(0).permutation(18)
+    path = write_scene(
+        tmp_path / "scene.tif", values.reshape(18, 5, 4)[shuffled], descriptions=[names[k] for k in shuffled]
+    )
+    scene = resolve(path, three_dates)
+    assert torch.equal(whole(scene, three_dates)["image"], torch.from_numpy(values))
+    assert scene.timestamps.tolist() == [[2020, 61], [2020, 153], [2020, 245]]
+
+
+def test_scrambled_dates_are_an_error(tmp_path, three_dates):
+    path = write_scene(tmp_path / "one.tif", planted_dates().reshape(18, 5, 4))
+    days = tuple(date(2020, month, 1) for month in (3, 9, 6))
+    with pytest.raises(DataError, match=r"dates are not in order \(2020-03-01 2020-09-01 2020-06-01\)"):
+        resolve(path, three_dates, dates=days)
+    with pytest.raises(ConfigError, match="dates: 2 given, the model takes 3"):
+        resolve(path, three_dates, dates=days[:2])
+
+
+def test_the_number_of_dates_must_fit(tmp_path, three_dates, burn_spec):
+    paths = as_three_files(tmp_path, planted_dates())
+    with pytest.raises(DataError, match="names 2 dates, the model takes 3"):
+        find_inputs([",".join(map(str, paths[:2]))], 3)
+    with pytest.raises(DataError, match=r"date0\.tif: has 6 bands, the model takes 18 \(3 dates of BLUE"):
+        resolve(paths[0], three_dates)
+    names = [f"{band}_2020{month:02d}01" for month in (3, 6) for band in BANDS]
+    path = write_scene(tmp_path / "two.tif", planted_dates()[:2].reshape(12, 5, 4), descriptions=names)
+    with pytest.raises(DataError, match="descriptions tell 2 dates, the model takes 3"):
+        resolve(path, three_dates)
+
+
+def test_dates_on_other_grids_land_on_the_first_ones_pixels(tmp_path, three_dates):
+    """A point planted in one pixel is found there, whatever grid its date came on."""
+    values = np.zeros((3, 6, 5, 4), "float32")
+    values[:, :, 3, 1] = 7
+    shifted = np.zeros((6, 9, 9), "float32")
+    shifted[:, 5, 4] = 7  # the same ground: two rows down and three columns right
+    finer = np.kron(values[2], np.ones((3, 3), "float32"))
+    paths = [
+        write_scene(tmp_path / "first.tif", values[0]),
+        write_scene(tmp_path / "shifted.tif", shifted),
+        write_scene(tmp_path / "finer.tif", finer),
+    ]
+    for path, transform in zip(
+        paths[1:],
+        (
+            rasterio.Affine(30, 0, 600000 - 90, 0, -30, 4200000 + 60),
+            rasterio.Affine(10, 0, 600000, 0, -10, 4200000),
+        ),
+        strict=True,
+    ):
+        with rasterio.open(path, "r+") as file:
+            file.transform = transform
+    sample = whole(resolve(",".join(map(str, paths)), three_dates), three_dates)
+    assert torch.equal(sample["image"][1], torch.from_numpy(values[0]))
+    assert sample["image"][2, 0].argmax() == values[0, 0].argmax()
+    assert sample["valid"].all()
+
+
+def test_what_a_date_does_not_cover_is_without_data(tmp_path, three_dates):
+    values = planted_dates()
+    east = rasterio.Affine(30, 0, 600000 + 60, 0, -30, 4200000)
+    paths = as_three_files(tmp_path, values, (TRANSFORM, east, TRANSFORM))
+    sample = whole(resolve(",".join(map(str, paths)), three_dates), three_dates)
+    assert sample["valid"][1, 0].int().tolist() == [[0, 0, 1, 1]] * 5
+    assert not sample["masked"].any()
+    far = rasterio.Affine(30, 0, 700000, 0, -30, 4200000)
+    paths = as_three_files(tmp_path, values, (TRANSFORM, far, TRANSFORM))
+    with pytest.raises(DataError, match=r"date1\.tif: does not overlap .*date0\.tif"):
+        resolve(",".join(map(str, paths)), three_dates)
+
+
+def test_a_scene_without_geo_reference_is_mapped_and_warned_of(tmp_path, burn_spec, three_dates):
+    values = planted(6)
+    path = tmp_path / "plain.tif"
+    with rasterio.open(path, "w", driver="GTiff", dtype="float32", count=6, height=5, width=4) as out:
+        out.write(values)
+    with pytest.warns(UserWarning, match=r"plain\.tif: has no geo-reference"):
+        scene = resolve(path, burn_spec)
+    assert torch.equal(whole(scene, burn_spec)["image"][0], torch.from_numpy(values))
+
+
+# Granules.
+
+
+def hls_granule(folder, sensor, day, values, tag=-9999, fmask=None, offset=0):
+    """Six planted bands (6, H, W) as one HLS granule, band numbers as that sensor has them."""
+    codes = {
+        "S30": ("B02", "B03", "B04", "B8A", "B11", "B12"),
+        "L30": ("B02", "B03", "B04", "B05", "B06", "B07"),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    prefix = folder / f"HLS.{sensor}.T15SEH.{day}T170901.v2.0"
+    decoys = {"S30": ("B05", "B08"), "L30": ("B01", "B09")}[sensor]
+    for code, band in zip((*codes[sensor], *decoys), (*values, *values[:2] * 0 + 1234), strict=True):
+        path = write_scene(folder / f"{prefix.name}.{code}.tif", band[None].astype("int16"), nodata=tag)
+        with rasterio.open(path, "r+") as file:
+            file.scales = (1e-4,)
+    if fmask is not None:
+        write_scene(folder / f"{prefix.name}.Fmask.tif", fmask[None].astype("uint8"), nodata=255)
+    return prefix
+
+
+@pytest.mark.parametrize("sensor", ["S30", "L30"])
+def test_granules_are_found_by_prefix_folder_and_glob(tmp_path, burn_spec, sensor):
+    prefix = hls_granule(tmp_path / "granule", sensor, 2018190, planted(6) * 1000)
+    for word in (prefix, f"{prefix}.", tmp_path / "granule", tmp_path, f"{prefix}*.tif"):
+        scene = resolve(word, burn_spec)
+        assert scene.name == prefix.name
+        assert scene.dates == (date(2018, 7, 9),)
+        pixels = whole(scene, burn_spec)["image"][0, :, 0, 0]
+        assert pixels.tolist() == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
+
+
+def test_granules_of_one_tile_are_the_dates_of_one_scene(tmp_path, three_dates):
+    for t, (sensor, day) in enumerate((("S30", 2018252), ("L30", 2018110), ("S30", 2018190))):
+        hls_granule(tmp_path / "archive", sensor, day, planted(6) * 1000 + (2, 0, 1)[t])
+    scene = resolve(tmp_path / "archive", three_dates)
+    assert scene.name == "T15SEH_20180420_20180909"
+    image = whole(scene, three_dates)["image"][:, 0, 0, 0]
+    assert image.tolist() == pytest.approx([0.1, 0.1001, 0.1002])
+    hls_granule(tmp_path / "archive", "S30", 2018260, planted(6))
+    with pytest.raises(DataError, match="4 dates of T15SEH, the model takes 3; name those to use"):
+        find_inputs([tmp_path / "archive"], 3)
+
+
+def test_fmask_masks_what_the_user_chooses(tmp_path, burn_spec):
+    fmask = np.zeros((5, 4), "uint8")
+    fmask[0] = 0b00000010  # cloud
+    fmask[1] = 0b00001000  # shadow
+    fmask[2] = 0b01010000  # snow, and an aerosol level
+    scene = resolve(hls_granule(tmp_path / "g", "S30", 2018190, planted(6) * 1000, fmask=fmask), burn_spec)
+    for mask, rows in (((), []), (("cloud",), [0]), (("cloud", "shadow"), [0, 1]), (("snow",), [2])):
+        sample = whole(scene, burn_spec, mask=mask)
+        assert sample["masked"].all(dim=1).nonzero().flatten().tolist() == rows
+        assert sample["masked"].sum() == 4 * len(rows)
+    assert sample["image"][0, 0, 2, 0] == torch.tensor(burn_spec.mean[0])
+
+
+def test_masking_without_a_quality_layer_is_an_error(tmp_path, burn_spec):
+    scene = resolve(write_scene(tmp_path / "scene.tif", planted(6)), burn_spec)
+    with pytest.raises(DataError, match=r"scene\.tif: has no quality layer \(Fmask, SCL\) to mask cloud by"):
+        whole(scene, burn_spec, mask=("cloud",))
+
+
+def test_a_band_called_scl_is_the_quality_layer(tmp_path, burn_spec):
+    values = np.concatenate([planted(6), np.full((1, 5, 4), 4, "float32")])
+    values[6, 0, 0], values[6, 1, 1] = 9, 3
+    path = write_scene(tmp_path / "scene.tif", values, descriptions=(*BANDS, "SCL"))
+    scene = resolve(path, burn_spec)
+    assert whole(scene, burn_spec, mask=("cloud",))["masked"].nonzero().tolist() == [[0, 0]]
+    with pytest.raises(ConfigError, match="SCL knows no 'adjacent'; it knows shadow, water, cloud"):
+        whole(scene, burn_spec, mask=("adjacent",))
+
+
+def test_a_granule_without_a_band_is_an_error_that_names_it(tmp_path, burn_spec):
+    prefix = hls_granule(tmp_path / "g", "L30", 2018190, planted(6))
+    Path(f"{prefix}.B06.tif").unlink()
+    with pytest.raises(DataError, match=r"HLS\.L30.*SWIR_1"):
+        resolve(prefix, burn_spec)

@@ -1,0 +1,92 @@
+from time import perf_counter
+
+import numpy as np
+import pyproj
+import pytest
+from rasterio import Affine
+from rasterio.crs import CRS
+
+from prithvi_tg.datasets.scenes import Grid
+from prithvi_tg.mapping.areas import row_areas
+
+EARTH = 510_065_621_724_088.44  # square metres of the WGS 84 ellipsoid
+
+
+def grid(crs, west, north, size, height=3, width=4):
+    return Grid(CRS.from_user_input(crs), Affine(size, 0, west, 0, -size, north), height, width)
+
+
+def test_utm_pixels_have_the_area_of_the_plane_in_every_row():
+    assert row_areas(grid(32615, 600000, 4200000, 30)).tolist() == [900.0] * 3
+
+
+def test_without_a_crs_areas_are_unknown():
+    assert row_areas(Grid(None, Affine(30, 0, 0, 0, -30, 0), 3, 4)) is None
+
+
+def test_feet_become_metres():
+    areas = row_areas(grid(2263, 980000, 200000, 100))
+    np.testing.assert_allclose(areas, (100 * 1200 / 3937) ** 2, rtol=1e-12)
+
+
+def test_a_plane_that_knows_no_place_on_earth_keeps_its_own_area():
+    assert row_areas(grid('LOCAL_CS["site",UNIT["metre",1]]', 0, 0, 2)).tolist() == [4.0] * 3
+
+
+@pytest.mark.parametrize(
+    ("north", "size"), [(0.0, 0.01), (41.5, 3e-4), (-63.0, 0.25), (90.0, 0.1), (-89.7, 0.1)]
+)
+def test_rows_in_degrees_have_the_area_on_the_ellipsoid(north, size):
+    ellipsoid = pyproj.Geod(ellps="WGS84")
+    east = np.linspace(10, 10 + size, 200)  # parallels are no geodesics
+    for row, area in enumerate(row_areas(grid(4326, 10, north, size))):
+        top, bottom = north - row * size, north - (row + 1) * size
+        latitudes = np.repeat([bottom, top], len(east))
+        expected, _ = ellipsoid.polygon_area_perimeter([*east, *east[::-1]], latitudes)
+        assert area == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_pixels_of_a_globe_add_up_to_its_surface():
+    assert row_areas(grid(4326, -180, 90, 1, 180, 360)).sum() * 360 == pytest.approx(EARTH, rel=1e-6)
+
+
+def test_what_overhangs_the_poles_covers_no_ground():
+    areas = row_areas(grid(4326, -180, 90.5, 1, 181, 360))
+    assert areas.sum() * 360 == pytest.approx(EARTH, rel=1e-6)
+
+
+def test_other_angles_than_degrees_are_understood():
+    gradians = row_areas(grid(4807, -200, 100, 1, 200, 400))
+    assert gradians.sum() * 400 == pytest.approx(EARTH, rel=1e-3)  # Clarke's Earth of 1880, not WGS 84
+
+
+def test_web_mercator_far_north_covers_a_quarter_of_its_plane():
+    areas = row_areas(grid(3857, 1_000_000, 8_399_737.9, 30))  # 60 degrees north
+    np.testing.assert_allclose(areas, 900 / 4, rtol=5e-3)
+    assert areas[0] < areas[1] < areas[2]
+
+
+def test_web_mercator_at_the_equator_counts_as_its_plane():
+    assert row_areas(grid(3857, 1_000_000, 45, 30)).tolist() == [900.0] * 3
+
+
+def test_a_pole_in_the_middle_of_the_scene_is_no_special_place():
+    areas = row_areas(grid(3413, -60, 45, 30, 3, 4))
+    np.testing.assert_allclose(areas, areas[0], rtol=1e-6)
+    # The plane is true to scale at 70 degrees north and too small at the pole.
+    assert 900 * 1.05 < areas[0] < 900 * 1.07
+
+
+def test_rotated_grids_have_areas():
+    utm = Grid(CRS.from_epsg(32615), Affine(24, 18, 600000, 18, -24, 4200000), 3, 4)
+    np.testing.assert_allclose(row_areas(utm), 900)
+    # Columns run northwards here, rows eastwards: the middle column lies along one parallel.
+    turned = row_areas(Grid(CRS.from_epsg(4326), Affine(0, 0.01, 10, 0.01, 0, 45), 3, 3))
+    straight = row_areas(grid(4326, 10, 45.03, 0.01))
+    np.testing.assert_allclose(turned, straight[1], rtol=1e-6)
+
+
+def test_twenty_thousand_rows_take_no_time():
+    start = perf_counter()
+    row_areas(grid(4326, 0, 60, 2.7e-4, 20_000, 20_000))
+    assert perf_counter() - start < 2
