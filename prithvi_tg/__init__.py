@@ -23,6 +23,7 @@ _HOME = {
     "PrithviSegmentationTask": "tasks",
     "load_task": "tasks",
     "map_scene": "mapping",
+    "map_strips": "mapping",
 }
 
 __all__ = ["__version__", *sorted(_HOME)]

@@ -4,7 +4,6 @@ import logging
 import sys
 import warnings
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -170,7 +169,7 @@ class PrithviCLI(LightningCLI):
             )
         reading = InputOptions(
             tuple(settings.bands), settings.sensor, settings.scale, settings.offset, tuple(settings.nodata),
-            tuple(map(_to_date, settings.dates)),
+            tuple(settings.dates),
         )  # fmt: skip
         writing = OutputOptions(
             settings.profile, settings.probabilities, settings.confidence, tuple(settings.vector),
@@ -297,13 +296,6 @@ def _add_predict_arguments(parser: LightningArgumentParser) -> None:
     add("--vector", type=str, nargs="+", default=[], help="Classes whose polygons go to NAME_pred.gpkg.")
     add("--overwrite", action="store_true", help="Replace maps that exist.")
     add("--quicklook", action="store_true", help="Write NAME_pred.png too.")
-
-
-def _to_date(text: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError as error:
-        raise ConfigError(f"dates: {text!r} is no date; write it as YYYY-MM-DD") from error
 
 
 def _from_spec(key: str) -> Callable[[Any], Any]:

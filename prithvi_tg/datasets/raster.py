@@ -1,5 +1,6 @@
 """Reading rasters: the values and, beside them, which of them are data."""
 
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,14 @@ from rasterio.windows import Window
 
 from ..errors import DataError
 from ..spec import DataSpec
+
+
+def cap_block_cache(megabytes: int = 64) -> None:
+    """Keep GDAL from holding decoded blocks in a share of the machine's memory, its habit.
+
+    Of use before the first block is read in a process; a GDAL_CACHEMAX that is set already is left alone.
+    """
+    os.environ.setdefault("GDAL_CACHEMAX", str(megabytes))
 
 
 @contextmanager

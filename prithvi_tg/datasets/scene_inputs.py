@@ -49,7 +49,10 @@ class InputOptions:
             offset tags say, or else what the training data had.
         offset: Added after scaling.
         nodata: Stored values that mean "no data", beside the file's tag, NaN and what the training data had.
-        dates: A date per frame, where files do not tell.
+        dates: A date per frame, where files do not tell; strings are ``YYYY-MM-DD``.
+
+    Raises:
+        ConfigError: A string is no date.
     """
 
     bands: tuple[int | str, ...] = ()
@@ -57,7 +60,17 @@ class InputOptions:
     scale: float | None = None
     offset: float = 0.0
     nodata: tuple[float, ...] = ()
-    dates: tuple[date, ...] = ()
+    dates: tuple[date | str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "dates", tuple(map(_to_date, self.dates)))
+
+
+def _to_date(day: date | str) -> date:
+    try:
+        return date.fromisoformat(day) if isinstance(day, str) else day
+    except ValueError as error:
+        raise ConfigError(f"dates: {day!r} is no date; write it as YYYY-MM-DD") from error
 
 
 def find_inputs(inputs: Sequence[str | Path], num_frames: int = 1) -> list[SceneInput]:
@@ -205,7 +218,8 @@ def resolve_scene(found: SceneInput, spec: DataSpec, options: InputOptions | Non
             resolver.frame(frame, 1, options.bands[count * number : count * (number + 1)])
             for number, frame in enumerate(found.frames)
         ]
-    dates: tuple[date | None, ...] = options.dates or tuple(day for frame in frames for day in frame.dates)
+    given: tuple[Any, ...] = options.dates
+    dates: tuple[date | None, ...] = given or tuple(day for frame in frames for day in frame.dates)
     known = [day for day in dates if day is not None]
     if known != sorted(known):
         told = " ".join(str(day) for day in known)

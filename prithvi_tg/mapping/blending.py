@@ -36,10 +36,16 @@ class BlendedRows:
     @cached_property
     def classes(self) -> NDArray[np.uint8]:
         """The most likely class (h, W), 255 where `masked`."""
-        classes = np.full(self.masked.shape, IGNORE_INDEX, np.uint8)
-        if self.logits is not None:
-            np.copyto(classes, self.logits.argmax(dim=0).to(torch.uint8).numpy(), where=~self.masked)
-        return classes
+        if self.logits is None:
+            return np.full(self.masked.shape, IGNORE_INDEX, np.uint8)
+        # Class by class: over the first axis this is many times faster than argmax.
+        best = self.logits[0].clone()
+        classes = torch.zeros(best.shape, dtype=torch.uint8)
+        for number, logits in enumerate(self.logits[1:], start=1):
+            classes[logits > best] = number
+            torch.maximum(best, logits, out=best)
+        classes[torch.from_numpy(self.masked)] = IGNORE_INDEX
+        return classes.numpy()
 
     @cached_property
     def probabilities(self) -> NDArray[np.float32] | None:

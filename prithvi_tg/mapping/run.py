@@ -132,7 +132,7 @@ class SceneMap:
         """
         if self.options.overwrite or (self.parts.is_ours and self.parts.read("publishing") is not None):
             return
-        for path in self.outputs.values():
+        for path in reversed(self.outputs.values()):
             if path.exists():
                 raise ConfigError(
                     f"{path}: exists; say --overwrite to replace it, or choose another --output"
@@ -255,7 +255,7 @@ class SceneMap:
                 assets,
                 self.scene.dates,
                 self.scene.files,
-                self.tags,
+                {f"prithvi_tg:{key}": value for key, value in self.tags.items()},
             )
             write_stac_item(item, made["item"])
         summary = {key: sum(record[key] for record in records) for key in ("windows", "skipped", "seconds")}

@@ -3,7 +3,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-import torch
 
 from prithvi_tg import PrithviSegmentationTask, load_weights, map_scene
 from prithvi_tg.errors import ConfigError, DataError

@@ -3,9 +3,9 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import golden_input
+from conftest import TINY, golden_input
 
-from prithvi_tg import PrithviSegmenter, create_encoder
+from prithvi_tg import PrithviSegmentationTask, PrithviSegmenter, create_encoder
 from prithvi_tg.models import ConvTransposeNeck, FCNHead, GeospatialNeck
 
 NAMES = ["burn_scars_64", "crop_64"]
@@ -82,3 +82,32 @@ def test_an_auxiliary_head_is_not_needed():
     encoder = create_encoder("nano", width=32, depth=1, num_heads=2)
     model = PrithviSegmenter(encoder, ConvTransposeNeck(32), FCNHead(32, 2, 8))
     assert model.forward_both(torch.randn(2, 6, 16, 16))[1] is None
+
+
+@pytest.mark.parametrize("decoder", ["conv_transpose", "geospatial", "linear", "unet", "fpn"])
+@pytest.mark.parametrize(
+    "keep", [(0, 0, 80, 96), (16, 32, 48, 64), (17, 5, 63, 60), (0, 40, 33, 96), (40, 0, 80, 1)]
+)
+def test_a_part_of_the_logits_is_the_part_of_all_logits(decoder, keep):
+    """Neck and head see all that the kept pixels depend on, at edges too."""
+    torch.manual_seed(0)
+    task = PrithviSegmentationTask(
+        encoder="nano", encoder_args=TINY, head_channels=16, num_classes=3, decoder=decoder
+    ).eval()
+    image = torch.randn(2, 1, 6, 80, 96)
+    top, left, bottom, right = keep
+    with torch.inference_mode():
+        part = task(image, keep=keep)
+        whole = task(image)[..., top:bottom, left:right]
+    torch.testing.assert_close(part, whole, rtol=0, atol=2e-5)
+
+
+def test_the_head_runs_on_the_kept_tokens_and_their_neighbours_only():
+    task = PrithviSegmentationTask(encoder="nano", encoder_args=TINY, head_channels=16, num_classes=3).eval()
+    seen = []
+    task.model.decode_head.register_forward_hook(
+        lambda module, inputs, output: seen.append(output.shape[-2:])
+    )
+    with torch.inference_mode():
+        task(torch.randn(1, 1, 6, 224, 224), keep=(64, 64, 176, 176))
+    assert seen == [(9 * 16, 9 * 16)]

@@ -1,0 +1,164 @@
+"""Reading scenes: every block once, a few rows at a time, units that speak up."""
+
+import warnings
+from collections import Counter
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+
+from prithvi_tg.datamodules.scenes import SceneDataModule
+from prithvi_tg.datasets.scene_inputs import find_inputs, resolve_scene
+from prithvi_tg.datasets.scenes import SceneReader
+from prithvi_tg.spec import DataSpec
+
+SPEC = DataSpec(("RED", "GREEN", "BLUE"), (1000.0,) * 3, (500.0,) * 3, class_names=("a", "b", "c"))
+TRANSFORM = rasterio.Affine(30, 0, 600000, 0, -30, 4200000)
+
+
+def write(path, values, **profile):
+    with rasterio.open(
+        path, "w", driver="GTiff", dtype=values.dtype, count=len(values), height=values.shape[1],
+        width=values.shape[2], crs="EPSG:32615", transform=TRANSFORM, compress="deflate", **profile,
+    ) as out:  # fmt: skip
+        out.write(values)
+    return path
+
+
+def noise(height, width, bands=3):
+    return np.random.default_rng(0).integers(500, 1500, (bands, height, width)).astype(np.int16)
+
+
+class CountingFile:
+    """A file that counts which of its bytes are read."""
+
+    def __init__(self, path, mode, reads):
+        self.file = Path(path).open(mode)  # noqa: SIM115
+        self.reads = reads
+
+    def read(self, size=-1):
+        self.reads.append((self.file.tell(), size))
+        return self.file.read(size)
+
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.file.close()
+
+
+def decoded(path, monkeypatch, **options):
+    """How often each block of a file is read while its windows are streamed."""
+    with rasterio.open(path) as source:
+        spans = {}
+        for band in range(1, source.count + 1):
+            for (row, column), _ in source.block_windows(band):
+                name = f"BLOCK_OFFSET_{column}_{row}"
+                offset = source.get_tag_item(name, "TIFF", bidx=band)
+                spans[int(offset)] = (band, row, column)
+    reads = []
+    plain = rasterio.open
+    monkeypatch.setattr(
+        rasterio, "open", lambda name, *rest, **more: plain(
+            name, *rest, opener=lambda path, mode="rb", **_: CountingFile(path, mode, reads), **more
+        )
+    )  # fmt: skip
+    scene = resolve_scene(find_inputs([path])[0], SPEC)
+    reads.clear()
+    data = SceneDataModule([scene], SPEC, window=64, stride=32, **options)
+    count = sum(len(batch["image"]) for batch in data.stream())
+    monkeypatch.undo()
+    return count, Counter(spans[offset] for offset, _ in reads if offset in spans), set(spans.values())
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        {"tiled": True, "blockxsize": 64, "blockysize": 64, "interleave": "pixel"},
+        {"tiled": True, "blockxsize": 128, "blockysize": 128, "interleave": "band"},
+        {"blockysize": 7, "interleave": "pixel"},
+    ],
+)
+def test_every_block_is_decoded_once(tmp_path, monkeypatch, layout):
+    path = write(tmp_path / "scene.tif", noise(900, 333), **layout)
+    windows, counts, blocks = decoded(path, monkeypatch, num_workers=0)
+    assert windows == 28 * 10
+    assert set(counts) == blocks
+    assert set(counts.values()) == {1}
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2, 5])
+def test_threads_read_whole_blocks_that_do_not_overlap(tmp_path, monkeypatch, workers):
+    path = write(tmp_path / "scene.tif", noise(900, 333), tiled=True, blockxsize=64, blockysize=64)
+    spans = []
+    read = SceneReader.read
+    monkeypatch.setattr(SceneReader, "read", lambda self, *span: spans.append(span) or read(self, *span))
+    scene = resolve_scene(find_inputs([path])[0], SPEC)
+    list(SceneDataModule([scene], SPEC, window=64, stride=32, num_workers=workers).stream())
+    spans.sort()
+    assert [span[0] for span in spans[1:]] == [span[1] for span in spans[:-1]]
+    assert (spans[0][0], spans[-1][1]) == (0, 900)
+    assert all(span[0] % 64 == 0 for span in spans)
+
+
+def test_rows_are_forgotten_once_no_window_needs_them(tmp_path):
+    """What is held does not grow with the height of a scene."""
+    path = write(tmp_path / "scene.tif", noise(3000, 40), blockysize=50)
+    scene = resolve_scene(find_inputs([path])[0], SPEC)
+    data = SceneDataModule([scene], SPEC, window=64, stride=32, num_workers=0)
+    stream = data.stream()
+    held = []
+    original = stream._cut
+    stream._cut = lambda rows, *rest: (
+        held.append(sum(len(part.masked) for part in rows)) or original(rows, *rest)
+    )
+    assert sum(1 for _ in stream) > 10
+    assert max(held) <= 64 + 2 * 250
+
+
+@pytest.mark.parametrize(("factor", "warned"), [(1, False), (1e-4, True), (1e4, True), (6, False)])
+def test_a_scene_in_another_unit_is_warned_of(tmp_path, factor, warned):
+    path = write(tmp_path / "scene.tif", (noise(300, 300) * factor).astype(np.float32))
+    scene = resolve_scene(find_inputs([path])[0], SPEC)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        list(SceneDataModule([scene], SPEC, window=64, stride=64).stream())
+    messages = [str(one.message) for one in said if "trained on" in str(one.message)]
+    assert len(messages) == warned
+    if warned:
+        assert f"{path}: its values (median of each band " in messages[0]
+        assert "give --scale" in messages[0]
+
+
+def test_clouds_and_small_negatives_are_no_reason_to_warn(tmp_path):
+    values = noise(300, 300)
+    values[:, :100] = 14000  # a third under cloud
+    values[:, 100:120] = -30
+    path = write(tmp_path / "scene.tif", values)
+    scene = resolve_scene(find_inputs([path])[0], SPEC)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        list(SceneDataModule([scene], SPEC, window=64, stride=64).stream())
+
+
+def test_the_work_is_shared_out_without_gap_or_overlap(tmp_path):
+    paths = [write(tmp_path / f"{name}.tif", noise(*size)) for name, size in
+             (("a", (1500, 100)), ("b", (30, 30)), ("c", (2100, 200)))]  # fmt: skip
+    scenes = [resolve_scene(one, SPEC) for one in find_inputs(paths)]
+    data = SceneDataModule(scenes, SPEC, window=64, stride=32)
+    everything = [(s.scene.name, strip.number) for s in data.stream().segments for strip in s.strips]
+    for size in (2, 3, 5, 20):
+        shares = [
+            [(s.scene.name, strip.number) for s in data.stream(rank, size).segments for strip in s.strips]
+            for rank in range(size)
+        ]
+        assert list(chain.from_iterable(shares)) == everything
+    data.pending = {"c": [1, 3]}
+    assert [(s.scene.name, [strip.number for strip in s.strips]) for s in data.stream().segments] == [
+        ("c", [1]), ("c", [3]),
+    ]  # fmt: skip

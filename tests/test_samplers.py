@@ -1,0 +1,78 @@
+"""Geo-samplers: every pixel is drawn, on our data sets and on TorchGeo's."""
+
+import numpy as np
+import pytest
+import rasterio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.data import DataLoader
+from torchgeo.datasets import RasterDataset, stack_samples
+
+from prithvi_tg.datasets.scene_inputs import find_inputs, resolve_scene
+from prithvi_tg.datasets.scenes import SceneDataset
+from prithvi_tg.errors import ConfigError
+from prithvi_tg.samplers import ExactCoverGeoSampler
+from prithvi_tg.spec import DataSpec
+
+SPEC = DataSpec(("RED",), (0.0,), (1.0,))
+
+
+def write(path, height, width, pixel=10.0, crs="EPSG:32615"):
+    """A scene whose pixels are numbered from 1."""
+    values = np.arange(1, height * width + 1, dtype=np.float32).reshape(1, height, width)
+    with rasterio.open(
+        path, "w", driver="GTiff", dtype="float32", count=1, height=height, width=width, crs=crs,
+        transform=rasterio.Affine(pixel, 0, 600000, 0, -pixel, 4200000),
+    ) as out:  # fmt: skip
+        out.write(values)
+    return path
+
+
+def dataset_of(path):
+    (found,) = find_inputs([path])
+    return SceneDataset(resolve_scene(found, SPEC), SPEC)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(1, 90), st.integers(1, 90), st.integers(1, 40), st.integers(1, 40),
+    st.sampled_from([10.0, 0.1, 1 / 3]),
+)  # fmt: skip
+def test_every_pixel_is_drawn_and_is_where_it_should_be(tmp_path_factory, height, width, size, stride, pixel):
+    stride = min(stride, size)
+    dataset = dataset_of(write(tmp_path_factory.mktemp("scene") / "scene.tif", height, width, pixel))
+    sampler = ExactCoverGeoSampler(dataset, size, stride)
+    seen = np.zeros(height * width + 1, int)
+    first = []
+    for query in sampler:
+        sample = dataset[query]
+        assert sample["image"].shape == (1, 1, size, size)
+        values = sample["image"][sample["valid"]].long().numpy()
+        assert len(values) == min(size, height) * min(size, width)
+        seen[values] += 1
+        first.append(int(values[0]))
+    assert (seen[1:] > 0).all()
+    assert len(first) == len(sampler)
+    assert first == sorted(first)  # reading order
+
+
+def test_it_draws_from_torchgeo_s_own_data_sets(tmp_path):
+    write(tmp_path / "scene.tif", 70, 50)
+    dataset = RasterDataset(tmp_path)
+    loader = DataLoader(
+        dataset, sampler=ExactCoverGeoSampler(dataset, 32), batch_size=2, collate_fn=stack_samples
+    )
+    seen = np.concatenate([np.unique(batch["image"].numpy()) for batch in loader])
+    assert set(range(1, 70 * 50 + 1)) <= set(seen.astype(int).tolist())
+
+
+def test_a_window_beyond_the_scene_is_an_error(tmp_path):
+    dataset = dataset_of(write(tmp_path / "scene.tif", 20, 20))
+    with pytest.raises(IndexError, match="lies outside scene"):
+        dataset[slice(0, 100), slice(0, 100)]
+
+
+def test_strides_that_leave_gaps_are_an_error(tmp_path):
+    dataset = dataset_of(write(tmp_path / "scene.tif", 20, 20))
+    with pytest.raises(ConfigError, match="stride: 9 must lie between 1 and the window, 8"):
+        ExactCoverGeoSampler(dataset, 8, 9)
