@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pyproj
 from numpy.typing import NDArray
-from rasterio.crs import CRS
 
 from ..datasets.scenes import Grid
+from .crs import to_pyproj
 
 Floats = NDArray[np.float64]
 
@@ -40,12 +40,6 @@ def row_areas(grid: Grid) -> Floats | None:
         if crs.is_geographic or (middle > 0 and abs(plane - middle) > _TOLERANCE * middle):
             return _areas_on_ellipsoid(grid, crs, np.arange(grid.height, dtype=np.float64))
     return np.full(grid.height, plane)
-
-
-def to_pyproj(crs: CRS) -> pyproj.CRS:
-    """The same CRS for pyproj and geopandas."""
-    # WKT 1, rasterio's default, knows neither every projection nor the code of every CRS.
-    return pyproj.CRS.from_wkt(crs.to_wkt(version="WKT2_2019"))
 
 
 def place(grid: Grid, columns: Floats, rows: Floats) -> tuple[Floats, Floats]:

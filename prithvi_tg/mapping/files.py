@@ -30,3 +30,9 @@ def file_hash(path: Path) -> str:
     """SHA-256 of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def relative_path(path: Path, folder: Path) -> str:
+    """Where a file is, as seen from a folder."""
+    # Folders are resolved, as ".." leads elsewhere behind a link; a linked file keeps the name it was given.
+    return Path(os.path.relpath(path.parent.resolve() / path.name, folder.resolve())).as_posix()

@@ -15,7 +15,8 @@ from ..datasets.raster import open_raster
 from ..datasets.scenes import Grid
 from ..errors import DataError
 from ..spec import DataSpec
-from .areas import place, row_areas, to_pyproj
+from .areas import place, row_areas
+from .crs import to_pyproj
 
 
 def write_polygons(map_path: Path, path: Path, classes: Sequence[int], spec: DataSpec) -> int:

@@ -18,11 +18,12 @@ from ..spec import DataSpec
 from ..windows import WindowPlan
 from .areas import row_areas
 from .blending import BlendedRows, Blender
-from .catalog import stac_item, write_index, write_stac_item
+from .index import write_index
 from .parts import PartFolder, StripWriter
 from .polygons import write_polygons
 from .products import Layer, ProbabilityType, Profile, category_names, create_layers, write_raster
 from .quicklooks import write_quicklook
+from .stac import stac_item, write_stac_item
 
 
 @dataclass(frozen=True)

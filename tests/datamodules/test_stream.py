@@ -2,15 +2,17 @@
 
 import warnings
 from collections import Counter
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
+import rasterio.warp
 
 from prithvi_tg.datamodules.scenes import SceneDataModule
-from prithvi_tg.datasets.scene_inputs import find_inputs, resolve_scene
+from prithvi_tg.datasets.scene_inputs import InputOptions, find_inputs, resolve_scene
 from prithvi_tg.datasets.scenes import SceneReader
 from prithvi_tg.spec import DataSpec
 
@@ -162,3 +164,30 @@ def test_the_work_is_shared_out_without_gap_or_overlap(tmp_path):
     assert [(s.scene.name, [strip.number for strip in s.strips]) for s in data.stream().segments] == [
         ("c", [1]), ("c", [3]),
     ]  # fmt: skip
+
+
+def test_dates_and_places_reach_models_that_were_trained_with_them(tmp_path):
+    path = write(tmp_path / "scene.tif", noise(100, 100))
+    scene = resolve_scene(find_inputs([path])[0], SPEC, InputOptions(dates=("2020-12-31",)))
+    for metadata in (False, True):
+        data = SceneDataModule([scene], replace(SPEC, metadata=metadata), window=64, stride=36, batch_size=4)
+        (batch,) = data.stream()
+        assert ("timestamps" in batch) == ("location" in batch) == metadata
+    assert batch["timestamps"].tolist() == [[[2020, 366]]] * 4
+    # The middle of each window, from the corner of the scene: 32 and 68 pixels of 30 m.
+    longitudes, latitudes = rasterio.warp.transform(
+        "EPSG:32615", "EPSG:4326", [600960, 602040, 600960, 602040], [4199040, 4199040, 4197960, 4197960]
+    )
+    np.testing.assert_allclose(batch["location"], np.stack([latitudes, longitudes], axis=1), rtol=1e-6)
+    undated = resolve_scene(find_inputs([path])[0], SPEC)
+    (batch,) = SceneDataModule([undated], replace(SPEC, metadata=True), window=128, stride=128).stream()
+    assert batch["timestamps"].isnan().all()
+
+
+def test_scenes_of_other_sizes_share_a_batch(tmp_path):
+    """Small scenes fill a batch together."""
+    paths = [write(tmp_path / f"{name}.tif", noise(20 + k, 30)) for k, name in enumerate("abc")]
+    scenes = [resolve_scene(one, SPEC) for one in find_inputs(paths)]
+    (batch,) = SceneDataModule(scenes, SPEC, window=64, stride=32, batch_size=8).stream()
+    assert batch["image"].shape == (3, 1, 3, 64, 64)
+    assert (batch["image"][:, :, :, 40:] == 1000).all()  # filled up with the mean

@@ -17,9 +17,11 @@ BANDS = ("BLUE", "GREEN", "RED", "NIR_NARROW", "SWIR_1", "SWIR_2")
 TRANSFORM = rasterio.Affine(30, 0, 600000, 0, -30, 4200000)
 
 
-def write_scene(path, values, nodata=None, descriptions=None, **profile):
+def write_scene(path, values, nodata=None, descriptions=None, format="GTiff", **profile):
+    if format == "JP2OpenJPEG":
+        profile |= {"quality": 100, "reversible": "yes"}
     with rasterio.open(
-        path, "w", driver="GTiff", dtype=values.dtype, count=len(values), height=values.shape[1],
+        path, "w", driver=format, dtype=values.dtype, count=len(values), height=values.shape[1],
         width=values.shape[2], nodata=nodata, crs="EPSG:32615", transform=TRANSFORM, **profile,
     ) as out:  # fmt: skip
         out.write(values)
@@ -332,3 +334,34 @@ def test_a_granule_without_a_band_is_an_error_that_names_it(tmp_path, burn_spec)
     Path(f"{prefix}.B06.tif").unlink()
     with pytest.raises(DataError, match=r"HLS\.L30.*SWIR_1"):
         resolve(prefix, burn_spec)
+
+
+def safe_product(folder, offset):
+    """An L2A product in which reflectance is planted, stored with an offset as of baseline 04.00."""
+    safe = folder / "S2A_MSIL2A_20221005T113321_N0400_R080_T29UNU_20221005T174352.SAFE"
+    images = safe / "GRANULE" / "L2A_T29UNU" / "IMG_DATA" / "R20m"
+    images.mkdir(parents=True)
+    listed = "".join(f'<BOA_ADD_OFFSET band_id="{k}">{offset}</BOA_ADD_OFFSET>' for k in range(13))
+    (safe / "MTD_MSIL2A.xml").write_text(
+        f"<a><BOA_QUANTIFICATION_VALUE>10000</BOA_QUANTIFICATION_VALUE>{listed if offset else ''}</a>"
+    )
+    for number, code in enumerate(("B02", "B03", "B04", "B8A", "B11", "B12"), start=1):
+        band = np.full((1, 40, 40), 1000 * number - offset, "uint16")
+        band[0, :8] = 0  # beyond the swath
+        write_scene(images / f"T29UNU_20221005T113321_{code}_20m.jp2", band, format="JP2OpenJPEG")
+    scl = np.full((1, 40, 40), 4, "uint8")
+    scl[0, 20:24] = 9
+    write_scene(images / "T29UNU_20221005T113321_SCL_20m.jp2", scl, format="JP2OpenJPEG")
+    return safe
+
+
+@pytest.mark.parametrize("offset", [0, -1000])
+def test_a_sentinel_2_product_is_reflectance_with_or_without_offset(tmp_path, burn_spec, offset):
+    safe = safe_product(tmp_path, offset)
+    for word in (safe, tmp_path):
+        scene = resolve(word, burn_spec)
+        assert (scene.name, scene.dates) == (safe.stem, (date(2022, 10, 5),))
+    sample = whole(scene, burn_spec, mask=("cloud",))
+    assert sample["image"][0, :, 30, 30].tolist() == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
+    rows = sample["masked"].all(dim=1).nonzero().flatten().tolist()
+    assert rows == [*range(8), *range(20, 24)]
