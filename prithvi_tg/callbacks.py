@@ -13,7 +13,9 @@ from rich.console import Console
 
 from .datamodules.stream import Log
 from .errors import ConfigError
-from .mapping.run import MapRun, SceneResult
+from .mapping.files import shown
+from .mapping.run import MapRun
+from .mapping.scene_map import SceneResult
 from .reporting.published import distance_table
 from .reporting.tables import map_table, score_table, write_scores
 from .tasks import PrithviSegmentationTask
@@ -76,7 +78,7 @@ class PrintCheckpoints(Callback):
         if trainer.is_global_zero:
             for callback in trainer.checkpoint_callbacks:
                 if isinstance(callback, ModelCheckpoint) and callback.best_model_path:
-                    print(f"Written: {_relative(callback.best_model_path)}")
+                    print(f"Written: {shown(Path(callback.best_model_path))}")
 
 
 class ScoreReport(Callback):
@@ -116,7 +118,7 @@ class ScoreReport(Callback):
             path = Path(trainer.log_dir) / "metrics.json"
             path.parent.mkdir(parents=True, exist_ok=True)
             write_scores(path, scores, names, pl_module.confusion, split)
-            print(f"Written: {_relative(path)}")
+            print(f"Written: {shown(path)}")
 
 
 class MapWriter(Callback):
@@ -181,7 +183,7 @@ class MapWriter(Callback):
         self.results = self.run.results()
         if trainer.is_global_zero:
             for path in self.run.write_indexes(self.folder):
-                print(f"Written: {_relative(path)}")
+                print(f"Written: {shown(path)}")
             Console().print(map_table(self.results, self.class_names))
             self.run.clear()
 
@@ -194,8 +196,3 @@ class MapWriter(Callback):
 
 def _datamodule(trainer: Trainer) -> Any:
     return getattr(trainer, "datamodule", None)
-
-
-def _relative(path: str | Path) -> Path:
-    path = Path(path).absolute()
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

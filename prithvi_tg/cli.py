@@ -26,7 +26,7 @@ from .errors import CheckpointError, ConfigError, DataError
 from .mapping.files import file_hash
 from .mapping.maps import plan_maps
 from .mapping.products import ProbabilityType, Profile
-from .mapping.run import OutputOptions
+from .mapping.scene_map import OutputOptions
 from .reporting.published import check_name
 from .spec import DataSpec
 from .tasks import PrithviSegmentationTask, load_task

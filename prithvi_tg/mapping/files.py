@@ -8,6 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from rasterio.errors import RasterioError
+
+from ..errors import DataError
+
 
 @contextmanager
 def finished_file(path: Path) -> Iterator[Path]:
@@ -18,6 +22,19 @@ def finished_file(path: Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say which file it was that could not be written.
+
+    Raises:
+        DataError: Within, the system or GDAL could not write.
+    """
+    try:
+        yield
+    except (RasterioError, OSError) as error:
+        raise DataError(f"{path}: cannot be written ({error})") from error
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -36,3 +53,9 @@ def relative_path(path: Path, folder: Path) -> str:
     """Where a file is, as seen from a folder."""
     # Folders are resolved, as ".." leads elsewhere behind a link; a linked file keeps the name it was given.
     return Path(os.path.relpath(path.parent.resolve() / path.name, folder.resolve())).as_posix()
+
+
+def shown(path: Path) -> Path:
+    """A path as it is printed: from the current folder, if it lies there."""
+    path = path.absolute()
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -16,7 +16,7 @@ from ..datasets.scenes import Grid
 from ..errors import DataError
 from ..spec import IGNORE_INDEX
 from .crs import epsg_code, wkt2
-from .files import finished_file, relative_path
+from .files import finished_file, relative_path, writing
 
 log = logging.getLogger(__name__)
 
@@ -57,12 +57,10 @@ def write_index(maps: Sequence[Path], folder: Path) -> list[Path]:
         path = next(path for path in (folder / f"index_{name}.vrt" for name in names) if not path.exists())
         tree = ElementTree.ElementTree(_vrt(tiles, folder))
         ElementTree.indent(tree)
-        try:
+        with writing(path):
             folder.mkdir(parents=True, exist_ok=True)
             with finished_file(path) as partial:
                 tree.write(partial, encoding="utf-8")
-        except OSError as error:
-            raise DataError(f"{path}: cannot be written ({error})") from error
         written.append(path)
     return written
 

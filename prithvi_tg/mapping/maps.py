@@ -1,6 +1,7 @@
 """Maps of scenes from Python: one call, or finished rows one after the other."""
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from importlib.metadata import version
@@ -24,7 +25,8 @@ from ..tasks import PrithviSegmentationTask, load_task
 from ..windows import Blending
 from .blending import BlendedRows, Blender
 from .files import file_hash
-from .run import MapRun, OutputOptions, SceneMap, SceneResult
+from .run import MapRun
+from .scene_map import OutputOptions, SceneMap, SceneResult
 
 
 def map_scene(
@@ -261,6 +263,7 @@ def describe(task: Any, data: SceneDataModule, weights: str) -> tuple[dict[str, 
         "mask": list(data.mask),
     }
     plan = next(iter(data.plans.values()), None)
+    model = {key: value for key, value in identity["hyper_parameters"].items() if key != "data_spec"}
     tags = {
         "software": f"prithvi_tg {__version__}",
         "torch": torch.__version__,
@@ -269,7 +272,7 @@ def describe(task: Any, data: SceneDataModule, weights: str) -> tuple[dict[str, 
         "rasterio": version("rasterio"),
         "checkpoint_sha256": weights,
         "task": identity["task"],
-        "encoder": str(identity["hyper_parameters"].get("encoder", "")),
+        "model": json.dumps(model, default=str),
         "nodata_rule": data.nodata_rule,
         "masked_classes": " ".join(data.mask),
     }

@@ -4,13 +4,14 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
+from rasterio.errors import RasterioError
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
@@ -203,6 +204,7 @@ class StripWriter:
 
     def abandon(self) -> None:
         """Remove what was written of the strip."""
-        self._stack.close()
+        with suppress(RasterioError, OSError):  # what cannot be written any more is not wanted either
+            self._stack.close()
         for path in self._partial.values():
             path.unlink(missing_ok=True)

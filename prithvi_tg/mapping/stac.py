@@ -15,12 +15,11 @@ import shapely
 from matplotlib.colors import to_hex
 
 from ..datasets.scenes import Grid
-from ..errors import DataError
 from ..plotting import class_colors
 from ..spec import IGNORE_INDEX, DataSpec
 from .areas import place
 from .crs import epsg_code, to_pyproj, wkt2
-from .files import relative_path, write_json
+from .files import relative_path, write_json, writing
 
 _EXTENSIONS = [
     "https://stac-extensions.github.io/projection/v2.0.0/schema.json",
@@ -108,11 +107,9 @@ def write_stac_item(item: pystac.Item, path: Path) -> None:
     Raises:
         DataError: The file cannot be written.
     """
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, item.to_dict(include_self_link=False, transform_hrefs=False))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error})") from error
 
 
 def _classification(spec: DataSpec) -> dict[str, Any]:

@@ -1,0 +1,301 @@
+"""The map of one scene: logits of windows come in, files go out, and a start that was cut short is taken up."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from torch import Tensor
+
+from ..datamodules.stream import RowsRead, Segment, SegmentRead, WindowRead
+from ..datasets.scenes import Scene
+from ..errors import ConfigError
+from ..spec import DataSpec
+from ..windows import Strip, WindowPlan
+from .areas import row_areas
+from .blending import BlendedRows, Blender
+from .files import shown, writing
+from .parts import PartFolder, StripWriter
+from .polygons import write_polygons
+from .products import Layer, ProbabilityType, Profile, category_names, create_layers, write_raster
+from .quicklooks import write_quicklook
+from .stac import stac_item, write_stac_item
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """What is written for a scene.
+
+    Attributes:
+        profile: ``cog``, or ``legacy``: what hls-foundation-os wrote, and nothing beside it.
+        probabilities: Also write ``NAME_probabilities.tif``, a band per class, in this type.
+        confidence: Also write ``NAME_confidence.tif``, the highest probability.
+        vector: Also write ``NAME_pred.gpkg``, polygons of these classes; takes memory as it has content.
+        quicklook: Also write ``NAME_pred.png``, a picture of scene and map.
+        overwrite: Replace files that exist.
+    """
+
+    profile: Profile = "cog"
+    probabilities: ProbabilityType | None = None
+    confidence: bool = False
+    vector: tuple[str, ...] = ()
+    quicklook: bool = False
+    overwrite: bool = False
+
+
+@dataclass
+class SceneResult:
+    """What became of a scene, for the table at the end."""
+
+    name: str
+    path: Path
+    height: int = 0
+    width: int = 0
+    windows: int = 0
+    skipped: int = 0
+    seconds: float = 0.0
+    shares: tuple[float, ...] = ()
+    error: str | None = None
+
+
+class SceneMap:
+    """The map of one scene, while it is made.
+
+    Args:
+        scene: The scene.
+        plan: Its windows.
+        path: The map of classes; what else is written is named after it.
+        spec: Class names and colours.
+        options: What to write.
+        identity: Everything beside the scene that the pixels depend on.
+        tags: Tags of the map.
+    """
+
+    def __init__(
+        self,
+        scene: Scene,
+        plan: WindowPlan,
+        path: Path,
+        spec: DataSpec,
+        options: OutputOptions,
+        identity: Mapping[str, Any],
+        tags: Mapping[str, str],
+    ) -> None:
+        self.scene = scene
+        self.plan = plan
+        self.path = path
+        self.spec = spec
+        self.options = options
+        self.tags = tags
+        self.layers = create_layers(spec, options.profile, options.probabilities, options.confidence)
+        self.error: str | None = None
+        self.areas = row_areas(scene.grid)
+        parts = path.with_name(f".{path.stem}.parts")
+        self.parts = PartFolder(parts, _key(scene, plan, self.layers, identity), self.layers)
+        self._blender: Blender | None = None
+        self._writer: StripWriter | None = None
+        self._run: dict[int, int] = {}
+        self._mark = 0.0
+
+    # What is written.
+
+    @property
+    def outputs(self) -> dict[str, Path]:
+        """Every file of the finished map, by what it is."""
+        stem = self.path.stem.removesuffix("_pred")
+        paths = {}
+        for layer in self.layers:
+            if not layer.is_classes:
+                paths[layer.name] = self.path.with_name(f"{stem}_{layer.name}.tif")
+        if self.options.vector:
+            paths["polygons"] = self.path.with_suffix(".gpkg")
+        if self.options.quicklook:
+            paths["quicklook"] = self.path.with_suffix(".png")
+        if self.options.profile == "cog":
+            paths["names"] = self.path.with_name(f"{self.path.name}.aux.xml")
+            paths["item"] = self.path.with_suffix(".json")
+        return {**paths, "pred": self.path}
+
+    @property
+    def is_done(self) -> bool:
+        """Whether this run, or an earlier start of it, has finished it."""
+        complete = all(path.exists() for path in self.outputs.values())
+        return complete and self.parts.is_ours and self.parts.read("done") is not None
+
+    def check_free(self) -> None:
+        """Make sure that nothing is in the way.
+
+        Raises:
+            ConfigError: A file exists that this run did not write, and is not to be replaced.
+        """
+        if self.options.overwrite or (self.parts.is_ours and self.parts.read("publishing") is not None):
+            return
+        for path in reversed(self.outputs.values()):
+            if path.exists():
+                raise ConfigError(
+                    f"{path}: exists; say --overwrite to replace it, or choose another --output"
+                )
+
+    def prepare(self) -> list[int]:
+        """Take up what an earlier start left; the strips that are still to be mapped.
+
+        Raises:
+            DataError: The folder cannot be written to.
+        """
+        with writing(self.path):
+            if self.is_done:
+                return []
+            self.parts.prepare()
+            if self.parts.read("publishing") is not None:
+                self._publish()
+                if self.is_done:
+                    return []
+                self.parts.remove()  # what else is wanted now was not made then
+                self.parts.prepare()
+            left = [strip.number for strip in self.plan.strips if not self.parts.is_sound(strip.number)]
+            for number in left:
+                self.parts.forget(number)
+            if not left:
+                self.assemble()
+        return left
+
+    # Windows come in.
+
+    def begin(self, segment: Segment, since: float) -> None:
+        """Start a segment of strips; its time counts from a moment of `perf_counter`."""
+        self._mark = since
+        self._blender = Blender(self.plan, segment.top, segment.bottom)
+        self._run = {}
+
+    def add(
+        self, event: RowsRead | WindowRead | SegmentRead, logits: Tensor | None, corner: tuple[int, int]
+    ) -> None:
+        """Take in what was read, and write the rows that it finishes.
+
+        Raises:
+            DataError: They cannot be written.
+        """
+        assert self._blender is not None
+        if isinstance(event, WindowRead):
+            self._run[event.row] = self._run.get(event.row, 0) + 1
+        self._write(self._blender.take(event, logits, corner))
+
+    def _write(self, finished: Iterator[BlendedRows]) -> None:
+        with writing(self.path):
+            for rows in finished:
+                for part in self._by_strip(rows):
+                    strip = self._strip_at(part.top)
+                    if self._writer is None:
+                        self._writer = StripWriter(self.parts, strip, self.scene.grid, self.areas)
+                    self._writer.add(part)
+                    if part.bottom == strip.bottom:
+                        self._finish_strip()
+
+    def _finish_strip(self) -> None:
+        assert self._writer is not None
+        strip = self._writer.strip
+        kept = self.plan.rows.kept
+        own = [row for row in range(strip.first, strip.last + 1) if kept[row][0] >= strip.top]
+        run = sum(self._run.get(row, 0) for row in own)
+        seconds = perf_counter() - self._mark
+        self._writer.finish(run, len(own) * len(self.plan.columns.starts) - run, seconds)
+        self._writer = None
+        self._mark = perf_counter()
+        if all(self.parts.strip_record(other.number) for other in self.plan.strips) and self.parts.claim():
+            self.assemble()
+
+    def _strip_at(self, row: int) -> Strip:
+        return next(strip for strip in self.plan.strips if strip.top <= row < strip.bottom)
+
+    def _by_strip(self, rows: BlendedRows) -> Iterator[BlendedRows]:
+        top = rows.top
+        while top < rows.bottom:
+            bottom = min(rows.bottom, self._strip_at(top).bottom)
+            span = slice(top - rows.top, bottom - rows.top)
+            logits = None if rows.logits is None else rows.logits[:, span]
+            yield BlendedRows(top, logits, rows.masked[span])
+            top = bottom
+
+    def fail(self, reason: str) -> None:
+        """Give up; strips that are complete stay for another start."""
+        self.error = reason
+        if self._writer is not None:
+            self._writer.abandon()
+            self._writer = None
+        self._blender = None
+
+    # The finished map.
+
+    def assemble(self) -> None:
+        """Put the strips together, make what belongs to the map, and give all of it its final names."""
+        grid, options, folder = self.scene.grid, self.options, self.parts.path
+        made = {what: folder / path.name for what, path in self.outputs.items()}
+        for layer in self.layers:
+            pieces = self.parts.pieces(self.plan.strips, layer)
+            write_raster(made[layer.name], pieces, layer, grid, self.spec, options.profile, self.tags)
+        if "names" in made:
+            made["names"].write_text(category_names(self.spec))
+        if "polygons" in made:
+            classes = [self.spec.class_names.index(name) for name in options.vector]
+            write_polygons(made["pred"], made["polygons"], classes, self.spec)
+        if "quicklook" in made:
+            write_quicklook(made["pred"], made["quicklook"], self.scene, self.spec)
+        records = [self.parts.strip_record(strip.number) for strip in self.plan.strips]
+        count = len(self.spec.class_names)
+        pixels = [sum(record["pixels"][k] for record in records) for k in range(count)]
+        areas = None
+        if self.areas is not None:
+            areas = [sum(record["square_metres"][k] for record in records) for k in range(count)]
+        if "item" in made:
+            assets = {what: path for what, path in made.items() if what not in ("names", "item")}
+            item = stac_item(
+                made["pred"],
+                grid,
+                self.spec,
+                pixels,
+                areas,
+                assets,
+                self.scene.dates,
+                self.scene.files,
+                {f"prithvi_tg:{key}": value for key, value in self.tags.items()},
+            )
+            write_stac_item(item, made["item"])
+        summary = {key: sum(record[key] for record in records) for key in ("windows", "skipped", "seconds")}
+        self.parts.write("publishing", {**summary, "pixels": pixels})
+        self._publish()
+
+    def _publish(self) -> None:
+        for path in self.outputs.values():  # the map itself comes last
+            made = self.parts.path / path.name
+            if made.exists():
+                made.replace(path)
+                print(f"Written: {shown(path)}", flush=True)
+        self.parts.write("done", self.parts.read("publishing"))
+        self.parts.clear()
+
+    def result(self) -> SceneResult:
+        """What became of the scene."""
+        grid = self.scene.grid
+        result = SceneResult(self.scene.name, self.path, grid.height, grid.width, error=self.error)
+        done = self.parts.read("done")
+        if done is None:
+            result.error = result.error or "not finished"
+            return result
+        mapped = max(1, sum(done["pixels"]))
+        result.windows, result.skipped, result.seconds = done["windows"], done["skipped"], done["seconds"]
+        result.shares = tuple(count / mapped for count in done["pixels"])
+        return result
+
+
+def _key(scene: Scene, plan: WindowPlan, layers: Sequence[Layer], identity: Mapping[str, Any]) -> str:
+    """A hash of everything that the pixels of a map depend on."""
+    files = {}
+    for path in scene.files:
+        local = Path(path)
+        stat = local.stat() if local.exists() else None
+        files[path] = None if stat is None else [stat.st_size, stat.st_mtime_ns]
+    known = [files, repr(scene), repr(plan), repr(layers), dict(identity)]
+    return hashlib.sha256(json.dumps(known, default=repr).encode()).hexdigest()
