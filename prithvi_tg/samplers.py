@@ -1,12 +1,23 @@
 """Geo-samplers: which windows of a data set are drawn."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence, Sized
 from typing import Any
 
+import numpy as np
+import pandas as pd
+import shapely
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DistributedSampler
 from torchgeo.datasets import GeoDataset
 from torchgeo.samplers import GeoSampler
 
+from .datasets.regions import covered, places_in
+from .datasets.scenes import Grid
+from .errors import ConfigError
 from .windows import window_starts
+
+_TRIES = 200
 
 
 class ExactCoverGeoSampler(GeoSampler):
@@ -51,3 +62,130 @@ class ExactCoverGeoSampler(GeoSampler):
     def __len__(self) -> int:
         """Number of windows."""
         return self._length
+
+
+class RandomWindowGeoSampler(GeoSampler, DistributedSampler[Any]):
+    """Random windows that lie wholly inside some ground, on the data set's pixels.
+
+    As TorchGeo's random sampler, but windows are where pixels are, so that nothing is resampled; each epoch
+    draws others, the same for the same seed; and each process draws its own (it is a `DistributedSampler`, so
+    that Lightning tells it the epoch and leaves it alone).
+
+    Args:
+        grid: The data set's pixels, see `SceneDataset.grid`.
+        ground: Where windows may lie, in the CRS of the grid.
+        size: Side of a window in pixels.
+        length: Windows in an epoch, over all processes.
+        periods: Times to choose from, with equal chance; all time by default.
+        favoured: Top left and bottom right pixels (N, 4) of places, and the chance of each, by which most
+            windows are drawn to rare classes; see `LabelIndex`.
+        seed: The same seed gives the same windows.
+        rank: This process's number; that of torch's process group by default.
+        world_size: Number of processes.
+
+    Raises:
+        ConfigError: No window fits.
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        ground: Any,
+        size: int,
+        length: int,
+        periods: Sequence[pd.Interval] = (),
+        favoured: tuple[NDArray[np.int64], NDArray[np.float64]] | None = None,
+        seed: int = 0,
+        rank: int | None = None,
+        world_size: int | None = None,
+    ) -> None:
+        drawn: Any = range(length)
+        DistributedSampler.__init__(self, drawn, world_size or _world_size(), _rank(rank), seed=seed)
+        self.grid = grid
+        self.ground = ground
+        self.size = size
+        self.length = length
+        self.periods = list(periods) or [pd.Interval(pd.Timestamp.min, pd.Timestamp.max, closed="both")]
+        self.favoured = favoured
+        self._safe = places_in(ground, grid, size)
+        if not len(self._safe):
+            raise ConfigError(f"size: no window of {size} pixels lies wholly inside the ground of this split")
+        parts = shapely.get_parts(ground)
+        self._parts = [part for part in parts if len(places_in(part, grid, size, most=8))] or list(parts)
+        areas = np.array([part.area for part in self._parts])
+        self._chances = areas / areas.sum()
+
+    def windows(self) -> Iterator[tuple[int, int, pd.Interval]]:
+        """Top and left pixel and time of every window of this epoch, of all processes."""
+        rng = np.random.default_rng([self.seed, self.epoch])
+        for _ in range(self.length):
+            row, column = self._place(rng)
+            yield row, column, self.periods[rng.integers(len(self.periods))]
+
+    def _place(self, rng: np.random.Generator) -> tuple[int, int]:
+        for _ in range(_TRIES // 20):
+            if self.favoured is None:
+                top, left, bottom, right = self._bounds(
+                    self._parts[rng.choice(len(self._parts), p=self._chances)]
+                )
+            else:
+                boxes, chances = self.favoured
+                top, left, bottom, right = boxes[rng.choice(len(boxes), p=chances)]
+                # A window that holds a pixel of the place, wherever in the window that is.
+                top, left = top - self.size + 1, left - self.size + 1
+                bottom, right = bottom + self.size - 1, right + self.size - 1
+            rows = rng.integers(top, max(top, bottom - self.size) + 1, 20)
+            columns = rng.integers(left, max(left, right - self.size) + 1, 20)
+            inside = covered(self.ground, self.grid, rows, columns, self.size).nonzero()[0]
+            if len(inside):
+                return int(rows[inside[0]]), int(columns[inside[0]])
+        row, column = self._safe[rng.integers(len(self._safe))]
+        return int(row), int(column)
+
+    def _bounds(self, part: Any) -> tuple[int, int, int, int]:
+        left, bottom, right, top = part.bounds
+        first, last = self.grid.row_and_column(left, top), self.grid.row_and_column(right, bottom)
+        return round(first[0]), round(first[1]), round(last[0]), round(last[1])
+
+    def __iter__(self) -> Iterator[Any]:
+        """Geo-slices ``(x, y, t)`` of this process."""
+        for number, (row, column, period) in enumerate(self.windows()):
+            whole = number < len(self) * self.num_replicas
+            if whole and number % self.num_replicas == self.rank:
+                yield *self.grid.window_slices(row, column, self.size), slice(period.left, period.right)
+
+    def __len__(self) -> int:
+        """Windows of this process; as many as any other's, so that all take as many steps."""
+        return self.length // self.num_replicas
+
+
+class ShareSampler(DistributedSampler[int]):
+    """Every sample of a data set in one process of several, and in one only: for scores that count each once.
+
+    Args:
+        dataset: What is shared out.
+        rank: This process's number; that of torch's process group by default.
+        world_size: Number of processes.
+    """
+
+    def __init__(self, dataset: Sized, rank: int | None = None, world_size: int | None = None) -> None:
+        super().__init__(dataset, world_size or _world_size(), _rank(rank), shuffle=False)  # type: ignore[arg-type]
+        self.count = len(dataset)
+
+    def __iter__(self) -> Iterator[int]:
+        """Numbers of this process's samples."""
+        return iter(range(self.rank, self.count, self.num_replicas))
+
+    def __len__(self) -> int:
+        """How many they are."""
+        return len(range(self.rank, self.count, self.num_replicas))
+
+
+def _world_size() -> int:
+    return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+
+
+def _rank(rank: int | None) -> int:
+    if rank is not None:
+        return rank
+    return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0

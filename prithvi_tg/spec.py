@@ -1,7 +1,7 @@
 """What a trained model must know of its data, so that a checkpoint can map a scene on its own."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from .errors import ConfigError
@@ -72,6 +72,18 @@ class DataSpec:
         """What a reflectance of 1 is in the unit of the statistics: 1, or 1e4 where the means tell so."""
         # No surface reflects ten times the light that falls on it, so larger means are in 1e4ths.
         return 1e4 if max(abs(value) for value in self.mean) > 10 else 1.0
+
+    def frame(self, number: int) -> "DataSpec":
+        """The same of one frame alone."""
+        span = slice(number * len(self.bands), (number + 1) * len(self.bands))
+        return replace(
+            self,
+            mean=self.channel_mean[span],
+            std=self.channel_std[span],
+            num_frames=1,
+            file_bands=(),
+            file_count=0,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and numbers, fit for YAML and for a checkpoint that is read safely."""

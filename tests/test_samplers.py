@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 from torchgeo.datasets import RasterDataset, stack_samples
 
+from prithvi_tg.datasets.scene_dataset import SceneDataset
 from prithvi_tg.datasets.scene_inputs import find_inputs, resolve_scene
-from prithvi_tg.datasets.scenes import SceneDataset
 from prithvi_tg.errors import ConfigError
 from prithvi_tg.samplers import ExactCoverGeoSampler
 from prithvi_tg.spec import DataSpec

@@ -7,12 +7,14 @@ from .chips import (
     MultiTemporalCropDataModule,
     Sen1Floods11DataModule,
 )
+from .labelled_scenes import LabelledScenesDataModule
 from .scenes import SceneDataModule
 
 __all__ = [
     "ChipDataModule",
     "ChipFolderDataModule",
     "HLSBurnScarsDataModule",
+    "LabelledScenesDataModule",
     "MultiTemporalCropDataModule",
     "SceneDataModule",
     "Sen1Floods11DataModule",

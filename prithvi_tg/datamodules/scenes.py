@@ -7,7 +7,8 @@ from torchgeo.datamodules import BaseDataModule
 
 from ..augmentations import ChipAugmentation
 from ..datasets.quality import QualityClass
-from ..datasets.scenes import NodataRule, Scene, SceneDataset, SceneReader
+from ..datasets.scene_dataset import SceneDataset
+from ..datasets.scenes import NodataRule, Scene, SceneReader
 from ..spec import DataSpec
 from ..windows import Blending, WindowPlan
 from .stream import Segment, WindowStream

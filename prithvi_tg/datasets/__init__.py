@@ -4,8 +4,9 @@ from .chip_folder import ChipFolder
 from .chips import Chip, ChipDataset, read_splits
 from .hls_burn_scars import HLSBurnScars
 from .multi_temporal_crop import MultiTemporalCropClassification
+from .scene_dataset import SceneDataset
 from .scene_inputs import InputOptions, find_inputs, resolve_scene
-from .scenes import Scene, SceneDataset, SceneReader
+from .scenes import Scene, SceneReader
 from .sen1floods11 import Sen1Floods11
 
 __all__ = [

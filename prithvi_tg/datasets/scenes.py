@@ -1,17 +1,14 @@
 """Scenes: what a model takes as one image of any size, whatever files it lies in."""
 
+import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from types import TracebackType
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import pandas as pd
-import shapely
-import torch
-from geopandas import GeoDataFrame
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.enums import Resampling
@@ -21,7 +18,6 @@ from rasterio.vrt import WarpedVRT
 from rasterio.warp import transform as transform_points
 from rasterio.warp import transform_bounds
 from rasterio.windows import Window
-from torchgeo.datasets import RasterDataset
 
 from ..errors import DataError
 from ..spec import DataSpec
@@ -86,6 +82,12 @@ class Grid:
         left, bottom, right, top = self.bounds
         return bounds[0] < right and bounds[2] > left and bounds[1] < top and bounds[3] > bottom
 
+    def window_slices(self, row: int, column: int, size: int) -> tuple[slice, slice]:
+        """The ``x`` and ``y`` of TorchGeo's geo-slices for a window of pixels, of a grid with north up."""
+        t = self.transform
+        left, top = t.c + t.a * column, t.f + t.e * row
+        return slice(left, left + t.a * size, abs(t.a)), slice(top + t.e * size, top, abs(t.e))
+
     def latitudes_and_longitudes(
         self, rows: Sequence[float], columns: Sequence[float]
     ) -> NDArray[np.float32]:
@@ -138,6 +140,7 @@ class Scene:
         quality: A quality layer per frame, or none at all.
         dates: A date per frame, ``None`` where unknown.
         origin: In words: which stored band each channel came from.
+        members: Instead of channels: for each frame, scenes of one date whose median it is, where they are clear.
     """
 
     name: str
@@ -146,11 +149,13 @@ class Scene:
     quality: tuple[QualityFile, ...] = ()
     dates: tuple[date | None, ...] = ()
     origin: str = ""
+    members: tuple[tuple["Scene", ...], ...] = ()
 
     @property
     def files(self) -> tuple[str, ...]:
         """Every file of the scene, once."""
         paths = [channel.path for channel in self.channels] + [layer.path for layer in self.quality]
+        paths += [path for frame in self.members for member in frame for path in member.files]
         return tuple(dict.fromkeys(paths))
 
     @property
@@ -201,6 +206,10 @@ class SceneReader:
         self.mask = tuple(mask)
         self._stack = ExitStack()
         self._sources: dict[tuple[str, bool], DatasetReader] = {}
+        self._members = [
+            [SceneReader(replace(member, grid=scene.grid), spec.frame(number), mask=mask) for member in frame]
+            for number, frame in enumerate(scene.members)
+        ]
         try:
             pixels = {channel.path for channel in scene.channels}
             for path in (path for path in scene.files if mask or path in pixels):
@@ -220,12 +229,16 @@ class SceneReader:
     def close(self) -> None:
         """Close the files."""
         self._stack.close()
+        for frame in self._members:
+            for member in frame:
+                member.close()
 
     @property
     def block_rows(self) -> int:
         """Rows that are decoded together; at least one."""
         grid = self.scene.grid
-        heights = [
+        heights = [reader.block_rows for frame in self._members for reader in frame]
+        heights += [
             source.block_shapes[0][0]
             for (_, warped), source in self._sources.items()
             if not warped and Grid.of(source) == grid
@@ -254,6 +267,8 @@ class SceneReader:
         return self._read(Window(left, top, shape[1], shape[0]), shape)
 
     def _read(self, window: Window, size: tuple[int, int]) -> Pixels:
+        if self._members:
+            return self._median(window, size)
         channels = self.scene.channels
         shape = (len(channels), *size)
         values, valid = np.empty(shape, np.float32), np.empty(shape, bool)
@@ -274,8 +289,7 @@ class SceneReader:
             values = legacy_values(values, self.spec)
             masked = self._tagged(window, size)
         else:
-            needed = np.logical_and if self.nodata_rule == "any" else np.logical_or
-            masked = ~needed.reduce(valid, axis=0)
+            masked = self._masked(valid)
         for k, channel in enumerate(channels):
             values[k] *= np.float32(channel.scale)
             if channel.offset:
@@ -283,6 +297,24 @@ class SceneReader:
             if self.nodata_rule != "legacy":
                 np.copyto(values[k], np.float32(self.spec.channel_mean[k]), where=~valid[k])
         return Pixels(values, valid, masked)
+
+    def _masked(self, valid: Mask) -> Mask:
+        needed = np.logical_and if self.nodata_rule == "any" else np.logical_or
+        masked: Mask = ~needed.reduce(valid, axis=0)
+        return masked
+
+    def _median(self, window: Window, size: tuple[int, int]) -> Pixels:
+        frames = []
+        for members in self._members:
+            parts = [member._read(window, size) for member in members]
+            clear = np.stack([np.where(part.valid, part.values, np.float32("nan")) for part in parts])
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)  # pixels that are never clear
+                frames.append(np.nanmedian(clear, axis=0))
+        values = np.concatenate(frames)
+        valid = np.isfinite(values)
+        mean = np.asarray(self.spec.channel_mean, np.float32)[:, None, None]
+        return Pixels(np.where(valid, values, mean), valid, self._masked(valid))
 
     def _quality(self, window: Window, size: tuple[int, int]) -> list[Mask]:
         if not self.mask:
@@ -334,72 +366,3 @@ class SceneReader:
                 )
             )
         return self._sources[path, True]
-
-
-class SceneDataset(RasterDataset):
-    """A scene as TorchGeo's `RasterDataset`: windows by geo-slice, for any geo-sampler.
-
-    A sample holds ``image`` float32 (T, C, H, W) in the unit of the statistics, ``valid`` bool of the same
-    shape, ``masked`` bool (H, W) = the map is nodata here, ``bounds`` and ``crs``. What a window has beyond
-    the scene is without data.
-
-    Args:
-        scene: The scene; `resolve_scene` makes one of any input.
-        spec: Bands, units and statistics that the model expects.
-        nodata_rule: When a pixel of the map is nodata.
-        mask: Classes of the quality layers that count as no data.
-    """
-
-    def __init__(
-        self,
-        scene: Scene,
-        spec: DataSpec,
-        nodata_rule: NodataRule = "all",
-        mask: Sequence[QualityClass] = (),
-    ) -> None:
-        self.scene = scene
-        self.spec = spec
-        self.paths = list(scene.files)
-        self.bands = spec.bands
-        self.all_bands = spec.bands
-        self.transforms = None
-        self.cache = True
-        self.reader = SceneReader(scene, spec, nodata_rule, mask)
-        days = [pd.Timestamp(day) for day in scene.dates if day is not None]
-        first, last = (min(days), max(days)) if days else (pd.Timestamp.min, pd.Timestamp.max)
-        self.index = GeoDataFrame(
-            {"filepath": [scene.files[0]]},
-            index=pd.IntervalIndex.from_tuples([(first, last)], closed="both", name="datetime"),
-            geometry=[shapely.box(*scene.grid.bounds)],
-            crs=scene.grid.crs,
-        )
-        self._res = (abs(scene.grid.transform.a), abs(scene.grid.transform.e))
-
-    def __getitem__(self, query: Any) -> dict[str, Any]:
-        """The window of a geo-slice.
-
-        Raises:
-            IndexError: The window lies outside the scene.
-            DataError: A block cannot be read.
-        """
-        x, y, _ = self._disambiguate_slice(query)
-        grid = self.scene.grid
-        corners = [grid.row_and_column(x.start, y.start), grid.row_and_column(x.stop, y.stop)]
-        top, left = (round(min(pair)) for pair in zip(*corners, strict=True))
-        bottom, right = (round(max(pair)) for pair in zip(*corners, strict=True))
-        inside = (max(0, top), min(grid.height, bottom), max(0, left), min(grid.width, right))
-        if inside[0] >= inside[1] or inside[2] >= inside[3]:
-            raise IndexError(f"query: {query} lies outside {self.scene.name} with bounds {self.bounds}")
-        pixels = self.reader.read(*inside)
-        margins = ((inside[0] - top, bottom - inside[1]), (inside[2] - left, right - inside[3]))
-        mean = np.asarray(self.spec.channel_mean, np.float32)[:, None, None]
-        valid = np.pad(pixels.valid, ((0, 0), *margins))
-        values = np.where(valid, np.pad(pixels.values, ((0, 0), *margins)), mean)
-        shape = (self.spec.num_frames, len(self.spec.bands), *values.shape[1:])
-        return {
-            "image": torch.from_numpy(values.reshape(shape)),
-            "valid": torch.from_numpy(valid.reshape(shape)),
-            "masked": torch.from_numpy(np.pad(pixels.masked, margins, constant_values=True)),
-            "bounds": query,
-            "crs": self.crs,
-        }

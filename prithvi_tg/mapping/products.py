@@ -136,7 +136,7 @@ def write_raster(
     options = {"tiled": True, "blockxsize": 512, "blockysize": 512, "compress": "deflate", "zlevel": 1}
     bits = {} if layer.bits is None else {"nbits": layer.bits}
     try:
-        with rasterio.open(plain, "w", driver="GTiff", bigtiff="if_safer", **base, **options, **bits) as out:
+        with rasterio.open(plain, "w", driver="GTiff", bigtiff="if_safer", **base, **options) as out:
             _write_pieces(out, pieces)
             out.update_tags(**tags)
             if layer.is_classes:

@@ -9,8 +9,8 @@ import pytest
 import rasterio
 import torch
 
+from prithvi_tg.datasets.scene_dataset import SceneDataset
 from prithvi_tg.datasets.scene_inputs import InputOptions, find_inputs, resolve_scene
-from prithvi_tg.datasets.scenes import SceneDataset
 from prithvi_tg.errors import ConfigError, DataError
 
 BANDS = ("BLUE", "GREEN", "RED", "NIR_NARROW", "SWIR_1", "SWIR_2")

@@ -7,8 +7,8 @@ import torch
 
 from prithvi_tg import PrithviSegmentationTask, map_scene
 from prithvi_tg.datasets import MultiTemporalCropClassification, Sen1Floods11
+from prithvi_tg.datasets.scene_dataset import SceneDataset
 from prithvi_tg.datasets.scene_inputs import find_inputs, resolve_scene
-from prithvi_tg.datasets.scenes import SceneDataset
 
 CODES = {
     "S30": ("B02", "B03", "B04", "B8A", "B11", "B12"),

@@ -121,9 +121,13 @@ def test_probabilities_and_confidence_are_what_the_logits_say(checkpoint, tmp_pa
         with rasterio.open(tmp_path / f"s_{name}.tif") as file:
             stored, scale = file.read(masked=True), file.scales[0]
             assert cog_validate(file.name)[0]
-            assert (file.dtypes[0], scale) == (("uint8", 1 / 250) if kind == "uint8" else ("float32", 1.0))
-            if kind == "float16":
-                assert file.tags(1, ns="IMAGE_STRUCTURE")["NBITS"] == "16"
+            assert scale == (1 / 250 if kind == "uint8" else 1.0)
+            # GDAL 3.12 calls 32 bits of which 16 are stored by a name of their own.
+            bits = file.tags(1, ns="IMAGE_STRUCTURE").get("NBITS")
+            assert (file.dtypes[0], bits) in {
+                "uint8": [("uint8", None)], "float32": [("float32", None)],
+                "float16": [("float32", "16"), ("float16", None)],
+            }[kind]  # fmt: skip
         np.testing.assert_array_equal(stored.mask, np.broadcast_to(masked, values.shape))
         np.testing.assert_allclose(
             stored.compressed() * scale, values[:, ~masked].ravel(), rtol=0, atol=tolerance

@@ -1,0 +1,324 @@
+"""Data module of labelled scenes: random windows to train on, every pixel once to score."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import shapely
+import torch
+from kornia.augmentation.base import _AugmentationBase
+from torchgeo.datamodules import GeoDataModule
+from torchgeo.datasets import IntersectionDataset
+
+from ..augmentations import ChipAugmentation
+from ..bands import PRITHVI_BANDS, resolve_band
+from ..datasets.label_index import index_labels
+from ..datasets.labels import LabelPolygons, LabelRaster
+from ..datasets.quality import QualityClass
+from ..datasets.regions import Region, Regions, split_by_blocks, split_by_polygons, whole_region
+from ..datasets.scene_dataset import SceneDataset
+from ..datasets.scene_inputs import InputOptions, find_inputs, resolve_scene
+from ..datasets.scenes import NodataRule
+from ..datasets.scored_windows import ScoredWindows
+from ..datasets.series import Series, compose_series
+from ..errors import ConfigError, DataError
+from ..samplers import RandomWindowGeoSampler, ShareSampler
+from ..spec import IGNORE_INDEX, DataSpec
+
+_VECTOR = (".gpkg", ".geojson", ".shp")
+
+
+@dataclass(frozen=True)
+class BlockSplit:
+    """Blocks of ground, each wholly for one split; see `split_by_blocks`.
+
+    Attributes:
+        block: Side of a block in pixels.
+        fractions: Shares of training, validation and test.
+        buffer: Pixels between training windows and the blocks of other splits.
+        seed: The same seed gives the same blocks.
+    """
+
+    block: int
+    fractions: tuple[float, float, float] = (0.6, 0.2, 0.2)
+    buffer: int = 0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class PolygonSplit:
+    """Polygons that say which split their ground is for; see `split_by_polygons`.
+
+    Attributes:
+        path: A file that GeoPandas reads.
+        attribute: Its column that says ``train``, ``val`` or ``test``.
+    """
+
+    path: str
+    attribute: str = "split"
+
+
+@dataclass(frozen=True)
+class TimeSplit:
+    """Periods, first and last day, of training, validation and test, on the same ground."""
+
+    train: tuple[str, str]
+    val: tuple[str, str]
+    test: tuple[str, str] | None = None
+
+
+class LabelledScenesDataModule(GeoDataModule):
+    """Scenes and a label layer, as TorchGeo's ``images & labels``, split so that no pixel leaks.
+
+    Training draws random windows; validation and test score each labelled pixel once, with any number of
+    processes. `spec` describes the data as that of chips does, so that a checkpoint maps new scenes.
+
+    Args:
+        images: Rasters, granules, ``.SAFE`` folders or folders of them, see `find_inputs`.
+        labels: Rasters or polygons of labels, see `LabelRaster` and `LabelPolygons`.
+        classes: Name of the class of each stored label, or of each value of `label_attribute`; classes are
+            numbered in the order of their names' first appearance.
+        mean: Mean per band in the unit of the model, after scaling; ``prithvi-tg stats`` computes it.
+        std: Standard deviation per band.
+        split: By blocks, by polygons, or by time.
+        window: Side of the windows in pixels.
+        stride: Distance of windows in validation and test; the window by default.
+        windows_per_epoch: Training windows in an epoch, over all processes.
+        balanced: Draw half of the windows to a class chosen with equal chance, so that rare ones appear.
+        batch_size: Windows in a batch.
+        num_workers: Processes that read.
+        bands: Bands to use, by name.
+        num_frames: Dates of one image.
+        series: How many dates become `num_frames`; see `Series`.
+        mask: Classes of the quality layers that count as no data.
+        file_bands: Bands of one frame as the files hold them, by name, for files without descriptions; frame
+            follows upon frame.
+        sensor: Whose band names the files use, where sensors disagree.
+        scale: Factor from stored values to the unit of the statistics; a file's own scale tag, if it has one.
+        nodata: Stored values that mean "no data", beside the files' tags and NaN.
+        nodata_rule: Pixels whose bands all lack data are not learnt from, or those where any does.
+        ignored_labels: Stored labels that mean "not labelled".
+        label_attribute: Column of polygons that tells the class.
+        all_touched: Draw every pixel that a polygon touches.
+        class_colors: ``#rrggbb`` of each class.
+        flips_and_turns: Flip and turn training windows at random.
+        augmentations: Further Kornia augmentations for training, of normalised images.
+        metadata: Hand dates and places to encoders that take them.
+        fold_time: Hand out images as (B, T*C, H, W), for TorchGeo's own tasks.
+        seed: The same seed draws the same windows.
+
+    Raises:
+        ConfigError: Settings contradict each other.
+        DataError: Images or labels cannot be read, or do not overlap.
+    """
+
+    def __init__(
+        self,
+        images: str | Sequence[str],
+        labels: str | Sequence[str],
+        classes: Mapping[int | str, str],
+        mean: Sequence[float],
+        std: Sequence[float],
+        split: BlockSplit | PolygonSplit | TimeSplit,
+        window: int = 224,
+        stride: int | None = None,
+        windows_per_epoch: int = 1000,
+        balanced: bool = False,
+        batch_size: int = 4,
+        num_workers: int = 0,
+        bands: Sequence[str] = PRITHVI_BANDS,
+        num_frames: int = 1,
+        series: Series | None = None,
+        mask: Sequence[QualityClass] = (),
+        file_bands: Sequence[str] = (),
+        sensor: str | None = None,
+        scale: float = 1.0,
+        nodata: Sequence[float] = (),
+        nodata_rule: Literal["all", "any"] = "all",
+        ignored_labels: Sequence[int | str] = (),
+        label_attribute: str | None = None,
+        all_touched: bool = False,
+        class_colors: Sequence[str] = (),
+        flips_and_turns: bool = True,
+        augmentations: Sequence[_AugmentationBase] = (),
+        metadata: bool = False,
+        fold_time: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(SceneDataset, batch_size, window, windows_per_epoch, num_workers)
+        self.images = [images] if isinstance(images, str) else list(images)
+        self.labels = [labels] if isinstance(labels, str) else list(labels)
+        self.classes = dict(classes)
+        self.ignored_labels = list(ignored_labels)
+        self.label_attribute = label_attribute
+        self.all_touched = all_touched
+        self.split = split
+        self.window = window
+        self.stride = stride or window
+        self.windows_per_epoch = windows_per_epoch
+        self.balanced = balanced
+        self.series = series
+        self.mask = tuple(mask)
+        self.nodata_rule: NodataRule = nodata_rule
+        self.fold_time = fold_time
+        self.seed = seed
+        if series is not None and series.num_frames != num_frames:
+            raise ConfigError(f"series: makes {series.num_frames} frames, num_frames is {num_frames}")
+        wanted = tuple(resolve_band(band, sensor) for band in bands)
+        places = _places(wanted, [resolve_band(band, sensor) for band in file_bands], num_frames)
+        self.reading = InputOptions(places if series is None else places[: len(wanted)], sensor)
+        self.spec = DataSpec(
+            bands=wanted,
+            mean=tuple(mean),
+            std=tuple(std),
+            num_frames=num_frames,
+            scale=scale,
+            nodata=tuple(nodata),
+            file_bands=places,
+            file_count=len(file_bands) * num_frames,
+            class_names=tuple(dict.fromkeys(self.classes.values())),
+            class_colors=tuple(class_colors),
+            metadata=metadata,
+        )
+        self.mean = torch.tensor(self.spec.channel_mean)
+        self.std = torch.tensor(self.spec.channel_std)
+        self.train_aug = ChipAugmentation(self.mean, self.std, None, flips_and_turns, augmentations)
+        self.aug = ChipAugmentation(self.mean, self.std)
+
+    # Data.
+
+    def open_images(self) -> SceneDataset:
+        """The images alone."""
+        inputs = find_inputs(self.images, 1 if self.series else self.spec.num_frames)
+        if self.series is not None:
+            scenes = compose_series(inputs, self.spec, self.series, self.reading, self.mask)
+        else:
+            scenes = [resolve_scene(found, self.spec, self.reading) for found in inputs]
+        return SceneDataset(scenes, self.spec, self.nodata_rule, self.mask)
+
+    def open_labels(self) -> LabelRaster | LabelPolygons:
+        """The labels alone."""
+        numbers = {value: self.spec.class_names.index(name) for value, name in self.classes.items()}
+        known: dict[Any, int | None] = {**numbers, **dict.fromkeys(self.ignored_labels)}
+        if all(Path(path).suffix.lower() in _VECTOR for path in self.labels):
+            if self.label_attribute is None:
+                raise ConfigError("label_attribute: say which column of the polygons tells the class")
+            return LabelPolygons(self.labels, self.label_attribute, known, self.all_touched)
+        return LabelRaster(self.labels, {_number(value): number for value, number in known.items()})
+
+    def open_both(self) -> tuple[IntersectionDataset, SceneDataset]:
+        """Images and labels as one data set, and the images.
+
+        Raises:
+            DataError: They do not overlap, in space or time.
+        """
+        images, labels = self.open_images(), self.open_labels()
+        try:
+            both = IntersectionDataset(images, labels, transforms=_unlabel_nodata)
+        except RuntimeError as error:
+            raise DataError(
+                f"labels: {', '.join(self.labels)} and images {', '.join(self.images)} do not overlap ({error})"
+            ) from error
+        return both, images
+
+    def regions(self, images: SceneDataset, ground: Any) -> Regions:
+        """The ground of every split, within what images and labels share."""
+        if isinstance(self.split, TimeSplit):
+            names = ("train", "val", *(("test",) if self.split.test else ()))
+            return Regions(images.grid, dict.fromkeys(names, whole_region(images.grid, ground)))
+        if isinstance(self.split, PolygonSplit):
+            return split_by_polygons(images.grid, self.split.path, self.split.attribute, self.window)
+        split = self.split
+        return split_by_blocks(
+            images.grid, split.block, self.window, split.fractions, split.buffer, split.seed
+        )
+
+    def periods(self, split: str, images: SceneDataset) -> list[pd.Interval]:
+        """Times of the images of a split, one of which a sample is of."""
+        times = list(dict.fromkeys(images.index.index))
+        if not isinstance(self.split, TimeSplit):
+            return times
+        period = getattr(self.split, split)
+        first, last = (pd.Timestamp(day) for day in period)
+        chosen = [time for time in times if first <= time.left and time.left <= last + pd.Timedelta(days=1)]
+        if not chosen:
+            raise DataError(f"split: no image is of {period[0]} to {period[1]} ({split})")
+        return chosen
+
+    # TorchGeo's hooks.
+
+    def setup(self, stage: str) -> None:
+        """Open what a stage needs.
+
+        Raises:
+            ConfigError: No window fits into a split.
+            DataError: Images or labels cannot be read, or do not overlap.
+        """
+        if stage == "predict":
+            return
+        both, images = self.open_both()
+        ground = shapely.union_all(list(both.index.geometry))
+        self.split_regions = regions = self.regions(images, ground)
+        if stage == "fit":
+            region = self._region(regions, "train")
+            self.train_dataset = both
+            periods = self.periods("train", images)
+            inside = shapely.intersection(region.ground, ground)
+            favoured = (
+                index_labels(both.datasets[1], images.grid, region, self.window) if self.balanced else None
+            )
+            self.train_sampler = RandomWindowGeoSampler(
+                images.grid, inside, self.window, self.windows_per_epoch, periods, favoured, self.seed
+            )
+        for split, stages in (("val", ("fit", "validate")), ("test", ("test",))):
+            if stage in stages:
+                scored = ScoredWindows(
+                    both, images.grid, self._region(regions, split), self.window, self.stride,
+                    self.periods(split, images),
+                )  # fmt: skip
+                setattr(self, f"{split}_dataset", scored)
+                setattr(self, f"{split}_sampler", ShareSampler(scored))
+
+    @staticmethod
+    def _region(regions: Regions, split: str) -> Region:
+        if split not in regions.splits:
+            raise ConfigError(f"split: leaves no ground for {split}; it has {', '.join(regions.splits)}")
+        return regions.splits[split]
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Move what a model takes; places stay behind."""
+        kept = ("image", "mask", "valid", "timestamps", "location")
+        batch = {key: value for key, value in batch.items() if key in kept}
+        return {key: value.to(device, non_blocking=True) for key, value in batch.items()}
+
+    def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
+        """Augment and normalise on the device; fold the frames into the channels if that is asked for."""
+        batch = super().on_after_batch_transfer(batch, dataloader_idx)
+        if self.fold_time:
+            batch = {"image": batch["image"].flatten(1, 2), "mask": batch["mask"]}
+        return batch
+
+
+def _places(wanted: Sequence[str], held: Sequence[str], num_frames: int) -> tuple[int, ...]:
+    """Bands of a file, counted from 1, that hold the wanted ones frame by frame; none if it is not told."""
+    if not held:
+        return ()
+    for band in wanted:
+        if band not in held:
+            raise ConfigError(f"file_bands: do not name {band}, which bands asks for")
+    return tuple(frame * len(held) + held.index(band) + 1 for frame in range(num_frames) for band in wanted)
+
+
+def _unlabel_nodata(sample: dict[str, Any]) -> dict[str, Any]:
+    """Where there is nothing to see there is nothing to learn."""
+    masked = sample.pop("masked")
+    return {**sample, "mask": sample["mask"].masked_fill(masked, IGNORE_INDEX)}
+
+
+def _number(value: int | str) -> int:
+    try:
+        return int(value)
+    except ValueError as error:
+        raise ConfigError(f"classes: {value!r} is no value of a raster; give numbers as stored") from error

@@ -1,0 +1,418 @@
+"""Labels of scenes: rasters and polygons as TorchGeo data sets, to be joined to images with ``images & labels``."""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import rasterio
+import shapely
+import torch
+from geopandas import GeoDataFrame, GeoSeries
+from numpy.typing import NDArray
+from pyproj import CRS
+from rasterio.crs import CRS as RasterCRS
+from rasterio.enums import Resampling
+from rasterio.features import rasterize
+from rasterio.io import DatasetReader
+from rasterio.transform import Affine
+from rasterio.vrt import WarpedVRT
+from rasterio.windows import Window
+from torchgeo.datasets import GeoDataset, RasterDataset, VectorDataset
+from torchgeo.datasets.utils import disambiguate_timestamp
+
+from ..errors import ConfigError, DataError
+from ..spec import IGNORE_INDEX
+from .raster import data_mask, open_raster, reading
+from .scenes import Grid
+
+Labels = NDArray[np.int64]
+Paths = str | Path | Iterable[str | Path]
+Transform = Callable[[dict[str, Any]], dict[str, Any]]
+
+_OPEN_FILES = 128
+
+
+class _LabelDataset(GeoDataset):
+    """What rasters and polygons share: files and their dates, the window of a geo-slice, the sample."""
+
+    suffixes: tuple[str, ...]  # of the files that are looked for in a folder
+    filename_regex: str
+    date_format: str
+    transforms: Transform | None
+
+    def _find(self, paths: Paths) -> list[str]:
+        """Files in the order given, those of a folder sorted by name."""
+        found: list[str] = []
+        for path in [paths] if isinstance(paths, str | Path) else paths:
+            if not Path(path).is_dir():
+                found.append(str(path))
+                continue
+            inside = sorted(str(file) for file in Path(path).rglob(self.filename_glob) if self._is_ours(file))
+            if not inside:
+                raise DataError(f"{path}: holds no file of labels ({', '.join(self.suffixes)})")
+            found += inside
+        if not found:
+            raise DataError("paths: names no file; give files of labels or folders of them")
+        return list(dict.fromkeys(found))
+
+    def _is_ours(self, file: Path) -> bool:
+        named = re.match(self.filename_regex, file.name, re.VERBOSE)
+        return file.suffix.lower() in self.suffixes and named is not None
+
+    def _period(self, path: str) -> tuple[Any, Any]:
+        """From when to when the labels of a file hold."""
+        match = re.match(self.filename_regex, Path(path).name, re.VERBOSE)
+        groups = match.groupdict() if match else {}
+        start, stop = (groups.get(key) or groups.get("date") for key in ("start", "stop"))
+        try:
+            if match is None:
+                raise ValueError("does not match " + "".join(self.filename_regex.split()))
+            if not start or not stop:
+                return pd.Timestamp.min, pd.Timestamp.max
+            first, last = (disambiguate_timestamp(day, self.date_format) for day in (start, stop))
+        except ValueError as error:
+            raise DataError(f"{path}: its name does not tell the date of the labels ({error})") from error
+        return first[0], last[1]
+
+    def _lay_out(self, crs: CRS) -> Sequence[Any]:
+        """Bring the labels into a CRS, and say where those of each file lie."""
+        raise NotImplementedError
+
+    def _labels(self, grid: Grid, files: Sequence[int]) -> Labels:
+        """Labels of a window (H, W) from some of the files."""
+        raise NotImplementedError
+
+    def _build_index(self, crs: Any) -> None:
+        crs = CRS.from_user_input(crs)
+        periods = [self._period(path) for path in self.files]
+        self.index = GeoDataFrame(
+            {"filepath": self.files},
+            index=pd.IntervalIndex.from_tuples(periods, closed="both", name="datetime"),
+            geometry=list(self._lay_out(crs)),
+            crs=crs,
+        )
+        self._raster_crs = RasterCRS.from_user_input(crs)
+
+    @property
+    def files(self) -> list[str]:
+        """Every file, in the order in which they are used."""
+        return list(self.paths)  # type: ignore[arg-type]
+
+    @property
+    def crs(self) -> CRS:
+        """CRS of queries; TorchGeo sets it to that of the images."""
+        return self.index.crs
+
+    @crs.setter
+    def crs(self, new_crs: CRS | None) -> None:
+        if new_crs is None:
+            raise DataError(f"{self.files[0]}: labels cannot be laid over images that have no CRS")
+        if new_crs != self.crs:
+            self._build_index(new_crs)
+
+    def __getitem__(self, query: Any) -> dict[str, Any]:
+        """The labels of a geo-slice, on exactly its pixels.
+
+        Raises:
+            IndexError: No file has labels of that place and time.
+            DataError: A file cannot be read, or holds a value that no class names.
+        """
+        x, y, t = self._disambiguate_slice(query)
+        if not (x.step and y.step):
+            raise ConfigError(f"res: {self.files[0]} has no pixels; give res, or combine it with images")
+        # Bounding boxes, since samplers draw windows from those: not every window meets the outline itself.
+        boxes = self.index.bounds.to_numpy()
+        near = ((boxes[:, :2] <= (x.stop, y.stop)) & (boxes[:, 2:] >= (x.start, y.start))).all(axis=1)
+        now = self.index.index.overlaps(pd.Interval(t.start, t.stop, closed="both"))
+        hits = np.flatnonzero(near & now).tolist()
+        if not hits:
+            raise IndexError(f"query: {query} lies outside {self.files[0]} with bounds {self.bounds}")
+        grid = Grid(
+            self._raster_crs,
+            Affine(x.step, 0, x.start, 0, -y.step, y.stop),
+            round((y.stop - y.start) / y.step),
+            round((x.stop - x.start) / x.step),
+        )
+        sample = {"mask": torch.from_numpy(self._labels(grid, hits)), **self._where(query)}
+        return sample if self.transforms is None else self.transforms(sample)
+
+    def _where(self, query: Any) -> dict[str, Any]:
+        """Place and CRS, as this version of TorchGeo tells them, so that samples can be combined."""
+        if hasattr(self, "_slice_to_tensor"):
+            return {"bounds": self._slice_to_tensor(query)}
+        return {"bounds": query, "crs": self.crs}
+
+
+class LabelRaster(_LabelDataset, RasterDataset):
+    """Rasters of labels, in any CRS and resolution.
+
+    A sample holds ``mask`` int64 (H, W) on the pixels of the query, by nearest neighbour, ``bounds`` and
+    ``crs``. Pixels without a label, also beyond the files, are 255. Later files fill what earlier ones leave
+    unlabelled; so name several files here, and do not join data sets by TorchGeo's ``|``, where 255 wins.
+
+    A subclass may set TorchGeo's ``filename_regex`` and ``date_format``; then only files of the images' time
+    are used.
+
+    Args:
+        paths: Rasters of one band, or folders that hold them (``.tif``, ``.tiff``, ``.vrt``, ``.img``).
+        classes: Class number, from 0, of each stored value; ``None`` for values that are no label, as the
+            file's nodata tag always is.
+        transforms: Called with each sample.
+
+    Raises:
+        ConfigError: `classes` holds something else than numbers.
+        DataError: A file is missing, unreadable, has no CRS or more than one band, or no date in its name
+            where there should be one.
+    """
+
+    is_image = False
+    suffixes = (".tif", ".tiff", ".vrt", ".img")
+
+    def __init__(
+        self, paths: Paths, classes: Mapping[int, int | None], transforms: Transform | None = None
+    ) -> None:
+        _check_classes(classes)
+        for value in classes:
+            if not isinstance(value, Real):
+                raise ConfigError(f"classes: {value!r} is no value of a raster; give numbers as stored")
+        self._known = np.array(sorted(classes), np.float64)
+        numbers = [classes[value] for value in sorted(classes)]
+        self._numbers = np.array([IGNORE_INDEX if number is None else number for number in numbers])
+        self.transforms = transforms
+        self.paths = self._find(paths)
+        self._sources: dict[int, dict[str, DatasetReader]] = {}
+        self._grids: list[Grid] = []
+        for path in self.files:
+            with open_raster(path) as source:
+                if source.crs is None:
+                    raise DataError(f"{path}: has no CRS; give it one (gdal_edit -a_srs)")
+                if source.count != 1:
+                    raise DataError(f"{path}: has {source.count} bands; a raster of labels has one")
+                self._grids.append(Grid.of(source))
+        self._build_index(self._grids[0].crs)
+        self._res = (abs(self._grids[0].transform.a), abs(self._grids[0].transform.e))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_sources": {}}
+
+    def _lay_out(self, crs: CRS) -> Sequence[Any]:
+        outlines = []
+        for grid in self._grids:
+            box = shapely.box(*grid.bounds)
+            # Points along the edges, since in another CRS those of a large raster are curves.
+            edges = GeoSeries([box.segmentize(box.length / 128)], crs=grid.crs)
+            outlines.append(edges.to_crs(crs).iloc[0])
+        return outlines
+
+    def _labels(self, grid: Grid, files: Sequence[int]) -> Labels:
+        labels = np.full((grid.height, grid.width), IGNORE_INDEX, np.int64)
+        for number in files:
+            unlabelled = labels == IGNORE_INDEX
+            if unlabelled.any():
+                path = self.files[number]
+                np.copyto(labels, self._to_classes(path, self._read(path, grid)), where=unlabelled)
+        return labels
+
+    def _read(self, path: str, grid: Grid) -> NDArray[np.float64]:
+        """Stored values on a grid, NaN beyond the file and where there is no data."""
+        source = self._source(path)
+        own = Grid.of(source)
+        with reading(path):
+            if own.has_pixels_of(grid):
+                stored = _read_window(source, own, grid)
+            else:
+                with WarpedVRT(
+                    source,
+                    crs=grid.crs,
+                    transform=grid.transform,
+                    height=grid.height,
+                    width=grid.width,
+                    resampling=Resampling.nearest,
+                    dtype="float64",  # holds every integer, and NaN beyond the file
+                    src_nodata=None,
+                    nodata=float("nan"),
+                    # GDAL's habit of an eighth of a pixel would let a label depend on the window it is read by.
+                    tolerance=0.01,
+                ) as warped:
+                    stored = warped.read(1)
+        stored[~data_mask(stored, [source.nodata])] = np.nan
+        return stored
+
+    def _source(self, path: str) -> DatasetReader:
+        # By process: a file opened before a fork is the parent's.
+        mine = self._sources.setdefault(os.getpid(), {})
+        if path not in mine:
+            while len(mine) >= _OPEN_FILES:
+                mine.pop(next(iter(mine))).close()
+            with reading(path):
+                mine[path] = rasterio.open(path)
+        return mine[path]
+
+    def _to_classes(self, path: str, stored: NDArray[np.float64]) -> Labels:
+        there = ~np.isnan(stored)
+        values = stored[there]
+        at = np.searchsorted(self._known, values).clip(max=len(self._known) - 1)
+        unknown = values[self._known[at] != values]
+        if unknown.size:
+            counts = Counter(unknown.tolist())
+            held = _some(f"{value:g} ({count} pixels)" for value, count in counts.most_common())
+            known = _some(f"{value:g}" for value in self._known)
+            raise DataError(f"{path}: holds {held}, which no class names; known are {known}")
+        labels = np.full(stored.shape, IGNORE_INDEX, np.int64)
+        labels[there] = self._numbers[at]
+        return labels
+
+
+class LabelPolygons(_LabelDataset, VectorDataset):
+    """Polygons of labels, drawn on the pixels of each query.
+
+    A sample holds ``mask`` int64 (H, W), ``bounds`` and ``crs``. A pixel has the class of the polygon that
+    its centre lies in; where polygons overlap, that of the later one, in the order of files and of features
+    in a file. Pixels in no polygon are 255.
+
+    A subclass may set TorchGeo's ``filename_regex`` and ``date_format``; then only files of the images' time
+    are used.
+
+    Args:
+        paths: GeoPackages, GeoJSON or Shapefiles, or folders that hold them (``.gpkg``, ``.geojson``, ``.shp``).
+        attribute: Column that tells the class; ``None`` where every polygon is of one class.
+        classes: Class number, from 0, of each value of the attribute; ``None`` for polygons that are no label
+            and blot out those before them. Without an attribute, the class number.
+        all_touched: Draw every pixel that a polygon touches, not only those whose centre it holds.
+        layer: Layer of the files; the first by default.
+        res: Side of a pixel in units of the first file's CRS; as the images where they are combined with some.
+        transforms: Called with each sample.
+
+    Raises:
+        ConfigError: `classes` holds something else than numbers, or does not fit `attribute`.
+        DataError: A file is missing, unreadable, has no CRS, not the attribute, or a value of it that no class
+            names; or holds nothing, an empty polygon, or points and lines.
+    """
+
+    suffixes = (".gpkg", ".geojson", ".shp")
+
+    def __init__(
+        self,
+        paths: Paths,
+        attribute: str | None,
+        classes: Mapping[str | int, int | None] | int,
+        all_touched: bool = False,
+        layer: str | None = None,
+        res: float | tuple[float, float] | None = None,
+        transforms: Transform | None = None,
+    ) -> None:
+        _check_classes(classes if isinstance(classes, Mapping) else {"": classes})
+        if isinstance(classes, Mapping) == (attribute is None):
+            fit = "one class number" if attribute is None else "a class number for each of its values"
+            raise ConfigError(f"classes: {classes!r} does not fit attribute {attribute!r}; give {fit}")
+        self.label_name = attribute
+        self.classes = classes
+        self.all_touched = all_touched
+        self.layer = layer
+        self.transforms = transforms
+        self.paths = self._find(paths)
+        self._parts = [self._load(path) for path in self.files]
+        self._build_index(self._parts[0].crs)
+        if res is not None:
+            self._res = res if isinstance(res, tuple) else (res, res)
+
+    def _load(self, path: str) -> GeoDataFrame:
+        """Polygons of a file and the class number of each, in the file's CRS."""
+        try:
+            frame = gpd.read_file(path, layer=self.layer)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise DataError(f"{path}: not a readable file of polygons ({error})") from error
+        if not isinstance(frame, GeoDataFrame) or frame.empty:
+            raise DataError(f"{path}: holds no polygon")
+        if frame.crs is None:
+            raise DataError(f"{path}: has no CRS; give it one (ogr2ogr -a_srs)")
+        empty = (frame.geometry.isna() | frame.geometry.is_empty).to_numpy()
+        if empty.any():
+            first = empty.argmax() + 1
+            raise DataError(
+                f"{path}: {empty.sum()} of {len(frame)} polygons are empty, first feature {first}"
+            )
+        others = set(frame.geom_type) - {"Polygon", "MultiPolygon"}
+        if others:
+            raise DataError(f"{path}: holds {_some(sorted(others))}; labels are polygons")
+        numbers = [IGNORE_INDEX if number is None else number for number in self._class_numbers(path, frame)]
+        return GeoDataFrame({"number": numbers}, geometry=frame.geometry.to_numpy(), crs=frame.crs)
+
+    def _class_numbers(self, path: str, frame: GeoDataFrame) -> list[int | None]:
+        if not isinstance(self.classes, Mapping):
+            return [self.classes] * len(frame)
+        columns = frame.columns.drop(frame.geometry.name)
+        if self.label_name not in columns:
+            raise DataError(f"{path}: has no attribute {self.label_name!r}; it has {_some(columns)}")
+        values = frame[self.label_name].tolist()
+        counts = Counter(repr(value) for value in values if value not in self.classes)
+        if counts:
+            held = _some(f"{value} ({count} polygons)" for value, count in counts.most_common())
+            known = _some(map(repr, self.classes))
+            raise DataError(f"{path}: {self.label_name} is {held}, which no class names; known are {known}")
+        return [self.classes[value] for value in values]
+
+    def _lay_out(self, crs: CRS) -> Sequence[Any]:
+        parts = []
+        for number, (path, part) in enumerate(zip(self.files, self._parts, strict=True)):
+            moved = part.to_crs(crs).assign(file=number)
+            # What lies half the world away has no coordinates in, for example, a UTM zone.
+            moved = moved[np.isfinite(moved.bounds).all(axis=1)]
+            if moved.empty:
+                raise DataError(f"{path}: lies where {crs.name} has no coordinates")
+            parts.append(moved)
+        self._polygons = pd.concat(parts, ignore_index=True)
+        return [shapely.box(*part.total_bounds) for part in parts]
+
+    def _labels(self, grid: Grid, files: Sequence[int]) -> Labels:
+        found = self._polygons.iloc[np.sort(self._polygons.sindex.query(shapely.box(*grid.bounds)))]
+        found = found[found["file"].isin(files)]
+        shape = (grid.height, grid.width)
+        if found.empty:
+            return np.full(shape, IGNORE_INDEX, np.int64)
+        drawn = rasterize(
+            zip(found.geometry, found["number"], strict=True),
+            shape,
+            fill=IGNORE_INDEX,
+            transform=grid.transform,
+            all_touched=self.all_touched,
+            dtype="uint8",
+        )
+        return drawn.astype(np.int64)
+
+
+def _check_classes(classes: Mapping[Any, int | None]) -> None:
+    if not classes:
+        raise ConfigError("classes: names no class; give a class number, from 0, for each value")
+    for value, number in classes.items():
+        if number is not None and number not in range(IGNORE_INDEX):
+            raise ConfigError(
+                f"classes: {number!r} of {value!r} is no class number; give 0 to {IGNORE_INDEX - 1}, "
+                "or null for no label"
+            )
+
+
+def _read_window(source: DatasetReader, own: Grid, grid: Grid) -> NDArray[np.float64]:
+    """The pixels of a grid that are pixels of the file too; NaN beyond it."""
+    top, left = map(round, own.row_and_column(grid.transform.c, grid.transform.f))
+    stored = np.full((grid.height, grid.width), np.nan)
+    first, last = max(0, top), min(source.height, top + grid.height)
+    start, stop = max(0, left), min(source.width, left + grid.width)
+    if first < last and start < stop:
+        window = Window(start, first, stop - start, last - first)
+        stored[first - top : last - top, start - left : stop - left] = source.read(1, window=window)
+    return stored
+
+
+def _some(words: Iterable[str], most: int = 12) -> str:
+    """The first of some words, in a line."""
+    listed = list(words)
+    more = [f"{len(listed) - most} more"] if len(listed) > most else []
+    return ", ".join(listed[:most] + more)

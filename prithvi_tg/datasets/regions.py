@@ -1,0 +1,253 @@
+"""Regions: which ground is for training, validation and test, so that no pixel is for two of them."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import shapely
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from ..errors import ConfigError, DataError
+from .scenes import Grid
+
+SPLITS = ("train", "val", "test")
+_COLORS = {"train": "#4477aa", "val": "#eebb33", "test": "#aa3377"}
+
+
+@dataclass(frozen=True)
+class Region:
+    """The ground of one split.
+
+    Attributes:
+        ground: In coordinates of the data set's CRS; training windows lie wholly inside.
+        boxes: Top, left, bottom and right of disjoint rectangles of pixels that hold every pixel to be scored.
+    """
+
+    ground: Any
+    boxes: tuple[tuple[int, int, int, int], ...]
+
+
+@dataclass(frozen=True)
+class Regions:
+    """The ground of every split.
+
+    Attributes:
+        grid: The pixels of the data set.
+        splits: A region per split.
+        lost: Share of the ground that the buffer costs the training split.
+    """
+
+    grid: Grid
+    splits: Mapping[str, Region]
+    lost: float = 0.0
+
+    def plot(self) -> Figure:
+        """A map of the splits."""
+        figure = Figure(figsize=(6, 6), layout="constrained")
+        axis = figure.add_subplot()
+        for name, region in self.splits.items():
+            frame = geopandas.GeoSeries([region.ground])
+            frame.plot(ax=axis, color=_COLORS.get(name, "#777777"), edgecolor="white", linewidth=0.5)
+            axis.plot([], [], "s", color=_COLORS.get(name, "#777777"), label=name)
+        axis.legend(loc="upper right")
+        axis.set_title(f"splits; the buffer costs {100 * self.lost:.1f} % of the training ground")
+        axis.ticklabel_format(useOffset=False, style="plain")
+        return figure
+
+
+def split_by_blocks(
+    grid: Grid,
+    block: int,
+    window: int,
+    fractions: Sequence[float] = (0.6, 0.2, 0.2),
+    buffer: int = 0,
+    seed: int = 0,
+) -> Regions:
+    """Blocks of ground, each wholly for training, validation or test.
+
+    Blocks are squares of `block` pixels; those at the right and bottom take what is left over. They are dealt
+    out at random, in shares as near to `fractions` as whole blocks allow, at least one to each split that
+    has a fraction.
+
+    Args:
+        grid: The pixels of the data set.
+        block: Side of a block in pixels.
+        window: Side of the windows that will be drawn, in pixels.
+        fractions: Shares of training, validation and test.
+        buffer: Pixels between training windows and the blocks of other splits.
+        seed: The same seed gives the same blocks.
+
+    Raises:
+        ConfigError: The fractions do not add up, there are too few blocks, or no window fits.
+    """
+    if (
+        len(fractions) != len(SPLITS)
+        or min(fractions) < 0
+        or not math.isclose(sum(fractions), 1, abs_tol=1e-6)
+    ):
+        raise ConfigError(
+            f"fractions: {list(fractions)} must be three shares of {', '.join(SPLITS)} that add up to 1"
+        )
+    if block < window:
+        raise ConfigError(f"block: {block} is smaller than a window, {window}; no window fits into a block")
+    rows, columns = (_edges(length, block) for length in (grid.height, grid.width))
+    boxes = [
+        (top, left, bottom, right) for top, bottom in pairwise(rows) for left, right in pairwise(columns)
+    ]
+    wanted = [fraction > 0 for fraction in fractions]
+    if len(boxes) < sum(wanted):
+        raise ConfigError(
+            f"block: {block} leaves {len(boxes)} blocks of a scene of {grid.width} x {grid.height}, too few for "
+            f"{sum(wanted)} splits; take smaller blocks"
+        )
+    dealt = _deal(len(boxes), fractions, np.random.default_rng(seed))
+    held = {name: [boxes[k] for k in np.flatnonzero(dealt == number)] for number, name in enumerate(SPLITS)}
+    grounds = {name: shapely.union_all([_ground(grid, box) for box in found]) for name, found in held.items()}
+    lost = 0.0
+    if buffer and not grounds["train"].is_empty:
+        pixel = max(abs(grid.transform.a), abs(grid.transform.e))
+        others = shapely.union_all([grounds["val"], grounds["test"]])
+        kept = grounds["train"].difference(others.buffer(buffer * pixel, join_style="mitre"))
+        lost = 1 - kept.area / grounds["train"].area
+        grounds["train"] = kept
+    if not holds_window(grounds["train"], grid, window) and fractions[0]:
+        raise ConfigError(
+            f"buffer: {buffer} pixels leave no ground for a training window of {window}; lower it"
+        )
+    found_regions = {name: Region(grounds[name], tuple(held[name])) for name in SPLITS if held[name]}
+    return Regions(grid, found_regions, lost)
+
+
+def _edges(length: int, block: int) -> list[int]:
+    """Where blocks begin and end along an axis; none is smaller than a block, if the axis is not."""
+    count = max(1, length // block)
+    return [block * k for k in range(count)] + [length]
+
+
+def _deal(count: int, fractions: Sequence[float], rng: np.random.Generator) -> NDArray[np.int64]:
+    shares = np.array(fractions) * count
+    numbers = np.floor(shares).astype(int)
+    numbers[(shares > 0) & (numbers == 0)] = 1
+    while numbers.sum() < count:
+        numbers[np.argmax(shares - numbers)] += 1
+    while numbers.sum() > count:
+        numbers[np.argmax(np.where(numbers > 1, numbers - shares, -np.inf))] -= 1
+    return rng.permutation(np.repeat(np.arange(len(fractions)), numbers))
+
+
+def _ground(grid: Grid, box: tuple[int, int, int, int]) -> Any:
+    top, left, bottom, right = box
+    t = grid.transform
+    return shapely.box(t.c + t.a * left, t.f + t.e * bottom, t.c + t.a * right, t.f + t.e * top)
+
+
+def split_by_polygons(grid: Grid, path: str | Path, attribute: str = "split", window: int = 1) -> Regions:
+    """Ground by polygons of a file that GeoPandas reads, whose attribute says ``train``, ``val`` or ``test``.
+
+    Raises:
+        DataError: The file cannot be read, has no CRS, or its polygons do not tell a split or overlap.
+        ConfigError: No training window fits.
+    """
+    try:
+        frame = geopandas.read_file(path)
+    except (OSError, RuntimeError) as error:
+        raise DataError(f"{path}: not a readable vector file ({error})") from error
+    if attribute not in frame:
+        raise DataError(
+            f"{path}: has no attribute {attribute!r}; it has {', '.join(map(str, frame.columns))}"
+        )
+    if frame.crs is None:
+        raise DataError(f"{path}: has no CRS")
+    unknown = sorted(set(map(str, frame[attribute])) - set(SPLITS))
+    if unknown:
+        raise DataError(f"{path}: {attribute} is {unknown[0]!r}; known are {', '.join(SPLITS)}")
+    frame = frame.to_crs(grid.crs.to_wkt() if grid.crs else None)
+    scene = shapely.box(*grid.bounds)
+    grounds = {
+        name: shapely.intersection(shapely.union_all(list(frame.geometry[frame[attribute] == name])), scene)
+        for name in SPLITS
+    }
+    grounds = {name: ground for name, ground in grounds.items() if not ground.is_empty}
+    names = list(grounds)
+    for k, name in enumerate(names):
+        for other in names[k + 1 :]:
+            if grounds[name].intersection(grounds[other]).area > 0:
+                raise DataError(f"{path}: polygons of {name} and {other} overlap; a pixel is for one of them")
+    if "train" in grounds and not holds_window(grounds["train"], grid, window):
+        raise ConfigError(f"{path}: no training window of {window} pixels fits into its polygons")
+    boxes = {name: _pixel_boxes(grid, ground) for name, ground in grounds.items()}
+    return Regions(grid, {name: Region(ground, boxes[name]) for name, ground in grounds.items()})
+
+
+def _pixel_boxes(grid: Grid, ground: Any) -> tuple[tuple[int, int, int, int], ...]:
+    """Disjoint rectangles of pixels around ground."""
+    parts = shapely.union_all([shapely.box(*part.bounds) for part in shapely.get_parts(ground)])
+    while True:  # rectangles around parts may overlap; then one around both stands for them
+        around = [shapely.box(*part.bounds) for part in shapely.get_parts(parts)]
+        merged = shapely.union_all(around)
+        if len(shapely.get_parts(merged)) == len(around):
+            break
+        parts = merged
+    boxes = []
+    for part in around:
+        left, bottom, right, top = part.bounds
+        first, last = grid.row_and_column(left, top), grid.row_and_column(right, bottom)
+        boxes.append(
+            (
+                max(0, math.floor(first[0])), max(0, math.floor(first[1])),
+                min(grid.height, math.ceil(last[0])), min(grid.width, math.ceil(last[1])),
+            )
+        )  # fmt: skip
+    return tuple(boxes)
+
+
+def whole_region(grid: Grid, ground: Any) -> Region:
+    """All ground of a data set, where splits are told otherwise, as by time."""
+    return Region(ground, ((0, 0, grid.height, grid.width),))
+
+
+def holds_window(ground: Any, grid: Grid, window: int) -> bool:
+    """Whether a window of whole pixels fits somewhere into some ground."""
+    return bool(len(places_in(ground, grid, window)))
+
+
+def places_in(ground: Any, grid: Grid, window: int, most: int = 64) -> NDArray[np.int64]:
+    """Some top left pixels (N, 2) of windows that lie wholly inside some ground; none if none fits.
+
+    Tried are all positions along both sides of every part of the ground where it has a corner, and a lattice
+    of `most` x `most` over the part.
+    """
+    found = [np.empty((0, 2), np.int64)]
+    for part in shapely.get_parts(ground):
+        edges = np.array([grid.row_and_column(x, y) for x, y in shapely.get_coordinates(part)])
+        axes = []
+        for axis, length in ((0, grid.height), (1, grid.width)):
+            low, high = edges[:, axis].min(), edges[:, axis].max() - window
+            lattice = np.linspace(low, max(low, high), most)
+            corners = np.concatenate([edges[:, axis], edges[:, axis] - window])[: 4 * most]
+            tried = np.unique(
+                np.concatenate([np.ceil(corners - 1e-6), np.floor(corners + 1e-6), np.ceil(lattice)])
+            )
+            axes.append(tried[(tried >= 0) & (tried + window <= length)])
+        rows, columns = (values.ravel() for values in np.meshgrid(*axes, indexing="ij"))
+        inside = covered(ground, grid, rows, columns, window)
+        found.append(np.stack([rows[inside], columns[inside]], axis=1).astype(np.int64))
+    return np.concatenate(found)
+
+
+def covered(
+    ground: Any, grid: Grid, rows: NDArray[Any], columns: NDArray[Any], window: int
+) -> NDArray[np.bool_]:
+    """Whether windows with these top left pixels lie wholly inside some ground (N,)."""
+    t = grid.transform
+    margin = 1e-6  # of a pixel: rounding errors push no window over an edge
+    left, right = t.c + t.a * (columns + margin), t.c + t.a * (columns + window - margin)
+    top, bottom = t.f + t.e * (rows + margin), t.f + t.e * (rows + window - margin)
+    shapely.prepare(ground)
+    return np.asarray(shapely.covers(ground, shapely.box(left, bottom, right, top)))

@@ -1,0 +1,224 @@
+"""SceneDataset: scenes as TorchGeo's `RasterDataset`, window by window."""
+
+import math
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import shapely
+import torch
+from geopandas import GeoDataFrame
+from rasterio.crs import CRS
+from rasterio.transform import Affine
+from rasterio.warp import transform_bounds
+from torchgeo.datasets import RasterDataset
+
+from ..errors import DataError
+from ..spec import DataSpec
+from .quality import QualityClass
+from .scenes import Grid, NodataRule, Pixels, Scene, SceneReader
+
+_OPEN_SCENES = 64
+
+
+class SceneDataset(RasterDataset):
+    """Scenes as TorchGeo's `RasterDataset`: windows by geo-slice, for any geo-sampler, ``&`` labels.
+
+    A sample holds ``image`` float32 (T, C, H, W) in the unit of the statistics, ``valid`` bool of the same
+    shape, ``masked`` bool (H, W) = what a map would not show, ``bounds`` and ``crs``; and, for models that were
+    trained with them, ``timestamps`` (T, 2) and ``location`` (2,). What no scene covers is without data. Where
+    scenes of the asked time overlap, an earlier one of the list is kept where it has any data.
+
+    Pixels are those of the first scene: scenes on another grid are warped to it; so are all if `crs` or `res`
+    are set to something else, as TorchGeo's intersections do. Files are opened when they are first read, in
+    the process that reads.
+
+    Args:
+        scenes: One or several; `resolve_scene` makes them of any input.
+        spec: Bands, units and statistics that the model expects.
+        nodata_rule: When a pixel of a map would be nodata.
+        mask: Classes of the quality layers that count as no data.
+        transforms: Called with each sample.
+
+    Raises:
+        DataError: There is no scene, or scenes without a geo-reference are to be combined.
+    """
+
+    is_image = True
+
+    def __init__(
+        self,
+        scenes: Scene | Sequence[Scene],
+        spec: DataSpec,
+        nodata_rule: NodataRule = "all",
+        mask: Sequence[QualityClass] = (),
+        transforms: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+    ) -> None:
+        self.scenes = [scenes] if isinstance(scenes, Scene) else list(scenes)
+        if not self.scenes:
+            raise DataError("scenes: there is none; name rasters, granules or folders of them")
+        if len(self.scenes) > 1:
+            for scene in self.scenes:
+                if not scene.grid.is_placed:
+                    raise DataError(
+                        f"{scene.files[0]}: has no geo-reference, so it cannot be one of several scenes"
+                    )
+        self.spec = spec
+        self.nodata_rule = nodata_rule
+        self.mask = tuple(mask)
+        self.paths = [path for scene in self.scenes for path in scene.files]
+        self.bands = spec.bands
+        self.all_bands = spec.bands
+        self.transforms = transforms
+        self.cache = True
+        self._readers: dict[tuple[Any, ...], SceneReader] = {}
+        grid = self.scenes[0].grid
+        self._corner = (grid.transform.c, grid.transform.f)
+        self._res = (abs(grid.transform.a), abs(grid.transform.e))
+        times, outlines = [], []
+        for scene in self.scenes:
+            days = [pd.Timestamp(day) for day in scene.dates if day is not None]
+            # To the end of the day, so that labels of a year and images of its last day meet.
+            last = max(days) + pd.Timedelta(days=1, microseconds=-1) if days else pd.Timestamp.max
+            times.append((min(days), last) if days else (pd.Timestamp.min, last))
+            outlines.append(shapely.box(*self._bounds_in(scene.grid, grid.crs)))
+        self.index = GeoDataFrame(
+            {"filepath": [scene.files[0] for scene in self.scenes], "scene": range(len(self.scenes))},
+            index=pd.IntervalIndex.from_tuples(times, closed="both", name="datetime"),
+            geometry=outlines,
+            crs=grid.crs,
+        )
+
+    @staticmethod
+    def _bounds_in(grid: Grid, crs: CRS | None) -> tuple[float, float, float, float]:
+        if grid.crs is None or crs is None or grid.crs == crs:
+            return grid.bounds
+        left, bottom, right, top = transform_bounds(grid.crs, crs, *grid.bounds)
+        return left, bottom, right, top
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_readers": {}}
+
+    @property
+    def grid(self) -> Grid:
+        """All pixels of the data set, as one grid."""
+        own = self.scenes[0].grid
+        crs = None if self.index.crs is None else CRS.from_user_input(self.index.crs)
+        if (
+            len(self.scenes) == 1
+            and crs == own.crs
+            and self._res == (abs(own.transform.a), abs(own.transform.e))
+        ):
+            return own
+        return self._around(tuple(self.index.total_bounds), crs)
+
+    def _around(self, bounds: Sequence[float], crs: CRS | None) -> Grid:
+        """The pixels that a rectangle touches, on the lattice of the data set's pixels."""
+        (x, y), (width, height) = self._corner, self._res
+        tolerance = 1e-6  # of a pixel: rounding errors of coordinates add none
+        first = math.floor((bounds[0] - x) / width + tolerance)
+        last = math.ceil((bounds[2] - x) / width - tolerance)
+        top = math.floor((y - bounds[3]) / height + tolerance)
+        bottom = math.ceil((y - bounds[1]) / height - tolerance)
+        corner = Affine(width, 0, x + first * width, 0, -height, y - top * height)
+        return Grid(crs, corner, bottom - top, last - first)
+
+    def __getitem__(self, query: Any) -> dict[str, Any]:
+        """The window of a geo-slice.
+
+        Raises:
+            IndexError: No scene of that time is there.
+            DataError: A block cannot be read.
+        """
+        x, y, t = self._disambiguate_slice(query)
+        rows = self.index.iloc[self.index.index.overlaps(pd.Interval(t.start, t.stop, closed="both"))]
+        rows = rows.cx[x.start : x.stop, y.start : y.stop]
+        channels = len(self.spec.channel_mean)
+        mean = np.asarray(self.spec.channel_mean, np.float32)[:, None, None]
+        values: Any = None
+        for number in rows["scene"]:
+            scene = self._on_grid(self.scenes[number])
+            window = _window(scene.grid, x, y)
+            part = self._read(scene, window)
+            if part is None:
+                continue
+            if values is None:
+                height, width = window[1] - window[0], window[3] - window[2]
+                values = np.broadcast_to(mean, (channels, height, width)).copy()
+                valid, masked = np.zeros(values.shape, bool), np.ones((height, width), bool)
+                timestamps = scene.timestamps
+            pixels, inside = part
+            empty = ~valid[:, *inside].any(axis=0)
+            for whole, new in ((values, pixels.values), (valid, pixels.valid)):
+                np.copyto(whole[:, *inside], new, where=empty)
+            np.copyto(masked[inside], pixels.masked, where=empty)
+        if values is None:
+            raise IndexError(f"query: {query} lies outside {self.scenes[0].name} with bounds {self.bounds}")
+        shape = (self.spec.num_frames, len(self.spec.bands), *values.shape[1:])
+        sample: dict[str, Any] = {
+            "image": torch.from_numpy(values.reshape(shape)),
+            "valid": torch.from_numpy(valid.reshape(shape)),
+            "masked": torch.from_numpy(masked),
+            **self._where(query),
+        }
+        if self.spec.metadata:
+            unknown = np.full((self.spec.num_frames, 2), np.nan, np.float32)
+            middle = self.grid.row_and_column((x.start + x.stop) / 2, (y.start + y.stop) / 2)
+            sample["timestamps"] = torch.from_numpy(unknown if timestamps is None else timestamps)
+            place = self.grid.latitudes_and_longitudes(middle[:1], middle[1:])[0]
+            sample["location"] = torch.from_numpy(place)
+        return sample if self.transforms is None else self.transforms(sample)
+
+    def _where(self, query: Any) -> dict[str, Any]:
+        """Place and CRS, as this version of TorchGeo tells them, so that samples can be combined."""
+        if hasattr(self, "_slice_to_tensor"):
+            return {"bounds": self._slice_to_tensor(query)}
+        return {"bounds": query, "crs": self.crs}
+
+    def _on_grid(self, scene: Scene) -> Scene:
+        """The scene, warped to the lattice of the data set's pixels if it is not on it."""
+        grid = self.grid
+        if grid is scene.grid or scene.grid.has_pixels_of(grid):
+            return scene
+        return replace(scene, grid=self._around(self._bounds_in(scene.grid, grid.crs), grid.crs))
+
+    def _read(
+        self, scene: Scene, window: tuple[int, int, int, int]
+    ) -> tuple[Pixels, tuple[slice, slice]] | None:
+        """What a scene has of a window, and where in the window that is."""
+        top, bottom, left, right = window
+        grid = scene.grid
+        inside = (max(0, top), min(grid.height, bottom), max(0, left), min(grid.width, right))
+        if inside[0] >= inside[1] or inside[2] >= inside[3]:
+            return None
+        pixels = self._reader(scene).read(*inside)
+        return pixels, (slice(inside[0] - top, inside[1] - top), slice(inside[2] - left, inside[3] - left))
+
+    def _reader(self, scene: Scene) -> SceneReader:
+        key = (os.getpid(), scene.name, scene.grid)  # a file opened before a fork is the parent's
+        if key not in self._readers:
+            while len(self._readers) >= _OPEN_SCENES:
+                self._readers.pop(next(iter(self._readers))).close()
+            self._readers[key] = SceneReader(scene, self.spec, self.nodata_rule, self.mask)
+        return self._readers[key]
+
+
+def _window(grid: Grid, x: slice, y: slice) -> tuple[int, int, int, int]:
+    """Top, bottom, left and right of a geo-slice, in pixels of a grid."""
+    corners = [grid.row_and_column(x.start, y.start), grid.row_and_column(x.stop, y.stop)]
+    (top, left), (bottom, right) = (
+        tuple(choose(pair) for pair in zip(*corners, strict=True)) for choose in (min, max)
+    )
+    off = max(abs(edge - round(edge)) for edge in (top, left))
+    if off > 0.02:
+        warnings.warn(
+            f"query: its corner is {off:.2f} pixels off the scene's pixels, by which image and labels may shift; "
+            "draw windows with prithvi_tg.samplers",
+            stacklevel=3,
+        )
+    height, width = round(bottom - top), round(right - left)
+    return round(top), round(top) + height, round(left), round(left) + width

@@ -1,0 +1,85 @@
+"""Windows of scenes as a map-style data set, in which every pixel is scored once."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import shapely
+import torch
+from rasterio.features import geometry_mask
+from rasterio.transform import Affine
+from torch.utils.data import Dataset
+from torchgeo.datasets import GeoDataset
+
+from ..spec import IGNORE_INDEX
+from ..windows import Cover
+from .regions import Region
+from .scenes import Grid
+
+
+class ScoredWindows(Dataset[dict[str, Any]]):
+    """Windows that cover a region; a pixel that several of them show has its label in one of them only.
+
+    Labels beyond the region's ground are 255 too.
+
+    Args:
+        dataset: Images and labels, by geo-slice.
+        grid: The pixels of the data set.
+        region: What is to be scored.
+        size: Side of a window in pixels.
+        stride: Distance of windows; the size by default.
+        periods: Times, each of which is scored; all time as one by default.
+    """
+
+    def __init__(
+        self,
+        dataset: GeoDataset,
+        grid: Grid,
+        region: Region,
+        size: int,
+        stride: int | None = None,
+        periods: Sequence[pd.Interval] = (),
+    ) -> None:
+        self.dataset = dataset
+        self.grid = grid
+        self.region = region
+        self.size = size
+        self.periods = list(periods) or [pd.Interval(pd.Timestamp.min, pd.Timestamp.max, closed="both")]
+        self.windows: list[tuple[int, int, tuple[slice, slice]]] = []
+        for top, left, bottom, right in region.boxes:
+            rows, columns = (
+                Cover(length, size, stride or size, "crop") for length in (bottom - top, right - left)
+            )
+            for row, (first, last) in zip(rows.starts, rows.kept, strict=True):
+                for column, (begin, end) in zip(columns.starts, columns.kept, strict=True):
+                    kept = slice(first - row, last - row), slice(begin - column, end - column)
+                    self.windows.append((top + row, left + column, kept))
+
+    def __len__(self) -> int:
+        return len(self.windows) * len(self.periods)
+
+    def query(self, index: int) -> Any:
+        """The geo-slice of a window."""
+        period, number = divmod(index, len(self.windows))
+        row, column, _ = self.windows[number]
+        time = self.periods[period]
+        return *self.grid.window_slices(row, column, self.size), slice(time.left, time.right)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        sample: dict[str, Any] = self.dataset[self.query(index)]
+        row, column, kept = self.windows[index % len(self.windows)]
+        scored = np.zeros((self.size, self.size), bool)
+        scored[kept] = True
+        scored &= self._on_ground(row, column)
+        mask = sample["mask"].clone()
+        mask[~torch.from_numpy(scored)] = IGNORE_INDEX
+        return {**sample, "mask": mask}
+
+    def _on_ground(self, row: int, column: int) -> Any:
+        t = self.grid.transform
+        corner = Affine(t.a, t.b, t.c + t.a * column, t.d, t.e, t.f + t.e * row)
+        window = shapely.box(corner.c, corner.f + t.e * self.size, corner.c + t.a * self.size, corner.f)
+        if shapely.covers(self.region.ground.buffer(1e-6 * abs(t.a)), window):
+            return True
+        return geometry_mask([self.region.ground], (self.size, self.size), corner, invert=True)
