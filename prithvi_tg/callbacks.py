@@ -81,6 +81,20 @@ class PrintCheckpoints(Callback):
                     print(f"Written: {shown(Path(callback.best_model_path))}")
 
 
+class SplitFigure(Callback):
+    """``splits.png``: which ground is for which split, where the data module splits ground."""
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw it into the run's folder."""
+        regions = getattr(_datamodule(trainer), "split_regions", None)
+        folder = trainer.log_dir  # asked in every process: they agree on it
+        if regions is not None and folder is not None and trainer.is_global_zero:
+            path = Path(folder) / "splits.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            regions.plot().savefig(path, dpi=110)
+            print(f"Written: {shown(path)}")
+
+
 class ScoreReport(Callback):
     """After a test or validation, print a table of scores and write ``metrics.json`` to the run's folder.
 
@@ -110,12 +124,13 @@ class ScoreReport(Callback):
     @staticmethod
     def _report(trainer: Trainer, pl_module: LightningModule, split: str) -> None:
         scores = getattr(pl_module, "scores", None)
+        folder = trainer.log_dir  # asked in every process: they agree on it
         if not isinstance(pl_module, PrithviSegmentationTask) or scores is None or not trainer.is_global_zero:
             return
         names = pl_module.class_names
         Console().print(score_table(scores, names, f"{split}, per cent"))
-        if trainer.log_dir is not None:
-            path = Path(trainer.log_dir) / "metrics.json"
+        if folder is not None:
+            path = Path(folder) / "metrics.json"
             path.parent.mkdir(parents=True, exist_ok=True)
             write_scores(path, scores, names, pl_module.confusion, split)
             print(f"Written: {shown(path)}")

@@ -15,7 +15,7 @@ from torchgeo.datamodules import BaseDataModule
 
 from . import datamodules, tasks
 from .bands import PRITHVI_BANDS
-from .callbacks import BestCheckpoint, LastCheckpoint, MapWriter, PrintCheckpoints, ScoreReport
+from .callbacks import BestCheckpoint, LastCheckpoint, MapWriter, PrintCheckpoints, ScoreReport, SplitFigure
 from .checkpoints import Checkpoint, load_weights, read_checkpoint
 from .compat import BaseTask
 from .config_errors import one_line
@@ -197,7 +197,12 @@ class PrithviCLI(LightningCLI):
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Any]) -> Trainer:
         given = config.get("callbacks") or []
-        callbacks = [*callbacks, ScoreReport(self._settings.published_result), PrintCheckpoints()]
+        callbacks = [
+            *callbacks,
+            ScoreReport(self._settings.published_result),
+            SplitFigure(),
+            PrintCheckpoints(),
+        ]
         if self.subcommand == "predict":
             config["logger"] = False
             self.save_config_callback = None

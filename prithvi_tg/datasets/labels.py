@@ -11,13 +11,12 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 import pandas as pd
-import rasterio
+import rasterio.crs
 import shapely
 import torch
 from geopandas import GeoDataFrame, GeoSeries
 from numpy.typing import NDArray
 from pyproj import CRS
-from rasterio.crs import CRS as RasterCRS
 from rasterio.enums import Resampling
 from rasterio.features import rasterize
 from rasterio.io import DatasetReader
@@ -98,7 +97,7 @@ class _LabelDataset(GeoDataset):
             geometry=list(self._lay_out(crs)),
             crs=crs,
         )
-        self._raster_crs = RasterCRS.from_user_input(crs)
+        self._raster_crs = rasterio.crs.CRS.from_user_input(crs)
 
     @property
     def files(self) -> list[str]:

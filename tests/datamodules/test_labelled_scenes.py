@@ -1,0 +1,228 @@
+"""Training on scenes and a label layer, end to end."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pytest
+import rasterio
+import shapely
+import torch
+import yaml
+from conftest import TINY
+
+from prithvi_tg.datamodules import LabelledScenesDataModule
+from prithvi_tg.datamodules.labelled_scenes import BlockSplit, TimeSplit
+from prithvi_tg.datasets.synthetic import write_sen1floods11
+from prithvi_tg.errors import ConfigError, DataError
+from prithvi_tg.samplers import RandomWindowGeoSampler
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+SPLIT = BlockSplit(48, (0.5, 0.25, 0.25))
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """A synthetic scene of 200 x 210 with its labels; 13 bands with descriptions."""
+    return write_sen1floods11(
+        tmp_path_factory.mktemp("scene") / "data", chips=6, size=32, scene_size=(200, 210), seed=3
+    )
+
+
+def module(root, **options):
+    settings = yaml.safe_load((CONFIGS / "scenes.yaml").read_text())["data"]["init_args"]
+    settings |= {
+        "images": str(root / "scene.tif"), "labels": str(root / "scene_label.tif"), "split": SPLIT, "window": 32,
+        "windows_per_epoch": 12, "batch_size": 4,
+    }  # fmt: skip
+    return LabelledScenesDataModule(**settings | options)
+
+
+def labelled(root, regions, split):
+    with rasterio.open(root / "scene_label.tif") as file, rasterio.open(root / "scene.tif") as scene:
+        label = np.where((scene.read() == 0).all(axis=0), -1, file.read(1))
+    return sum((label[t:b, le:r] >= 0).sum() for t, le, b, r in regions.splits[split].boxes)
+
+
+@pytest.mark.parametrize(("stride", "workers"), [(32, 0), (20, 0), (32, 2)])
+def test_validation_counts_every_labelled_pixel_once(root, stride, workers):
+    data = module(root, stride=stride, num_workers=workers)
+    data.setup("validate")
+    counted = sum(int((batch["mask"] != 255).sum()) for batch in data.val_dataloader())
+    assert counted == labelled(root, data.split_regions, "val")
+
+
+def test_training_windows_hold_images_and_labels_of_the_same_pixels(root):
+    data = module(root)
+    data.setup("fit")
+    with rasterio.open(root / "scene.tif") as file:
+        bands = file.read([2, 3, 4, 9, 12, 13])
+    with rasterio.open(root / "scene_label.tif") as file:
+        label = file.read(1)
+    places = list(data.train_sampler.windows())
+    for sample, (row, column, _) in zip(
+        map(data.train_dataset.__getitem__, data.train_sampler), places, strict=True
+    ):
+        window = np.s_[row : row + 32, column : column + 32]
+        valid = bands[:, *window] != 0
+        expected = np.where(valid, bands[:, *window] * 1e-4, np.array(data.spec.mean)[:, None, None])
+        np.testing.assert_allclose(sample["image"][0].numpy(), expected, rtol=1e-5)
+        known = np.where((label[window] < 0) | ~valid.any(axis=0), 255, label[window])
+        np.testing.assert_array_equal(sample["mask"].numpy(), known)
+        assert sample["mask"].dtype == torch.int64
+
+
+def test_balanced_windows_show_rare_classes_more_often(root, tmp_path):
+    with rasterio.open(root / "scene_label.tif") as file:
+        label, profile = file.read(1), file.profile
+    label[:] = 0
+    label[150:154, 150:154] = 1  # rare
+    with rasterio.open(tmp_path / "rare.tif", "w", **profile) as out:
+        out.write(label, 1)
+    shares = []
+    for balanced in (False, True):
+        data = module(root, labels=str(tmp_path / "rare.tif"), balanced=balanced, windows_per_epoch=150,
+                      split=BlockSplit(66, (0.8, 0.2, 0.0), seed=1))  # fmt: skip
+        data.setup("fit")
+        owner = [
+            box
+            for box in data.split_regions.splits["train"].boxes
+            if box[0] <= 150 < box[2] and box[1] <= 150 < box[3]
+        ]
+        assert owner, "the rare class lies in the training ground"
+        shares.append(np.mean([
+            row <= 153 and row + 32 > 150 and column <= 153 and column + 32 > 150
+            for row, column, _ in data.train_sampler.windows()
+        ]))  # fmt: skip
+    assert shares[1] > 0.2 > 2 * shares[0]
+
+
+@pytest.fixture
+def config(root, tmp_path):
+    settings = yaml.safe_load((CONFIGS / "scenes.yaml").read_text())
+    settings["model"]["init_args"] |= {
+        "encoder_args": TINY,
+        "head_channels": 8,
+        "window": 32,
+        "warmup_steps": 1,
+    }
+    settings["data"]["init_args"] |= {
+        "images": str(root / "scene.tif"), "labels": str(root / "scene_label.tif"), "window": 32,
+        "windows_per_epoch": 12, "batch_size": 4,
+    }  # fmt: skip
+    settings["data"]["init_args"]["split"]["init_args"] = {"block": 48, "fractions": [0.5, 0.25, 0.25]}
+    settings["trainer"] |= {
+        "default_root_dir": str(tmp_path / "runs"),
+        "max_epochs": 1,
+        "enable_progress_bar": False,
+    }
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+def test_a_model_of_scenes_is_tested_and_maps_new_scenes_at_once(config, command, root, tmp_path):
+    code, out, err = command("fit", "--config", config)
+    assert code == 0, err
+    run = tmp_path / "runs" / "version_0"
+    assert (run / "splits.png").stat().st_size > 1000
+    best = run / "checkpoints" / "best.ckpt"
+    code, out, err = command(
+        "predict", "--ckpt_path", best, root / "scene.tif", "--output", tmp_path / "maps"
+    )
+    assert code == 0, err
+    assert "BLUE=2 GREEN=3 RED=4 NIR_NARROW=9 SWIR_1=12 SWIR_2=13" in out
+    assert (tmp_path / "maps" / "scene_pred.tif").exists()
+    counts = {}
+    for devices in (1, 2):
+        done = subprocess.run(
+            [sys.executable, "-m", "prithvi_tg", "test", "--config", str(config), "--ckpt_path", str(best),
+             "--trainer.devices", str(devices), "--trainer.default_root_dir", str(tmp_path / f"by{devices}")],
+            capture_output=True, text=True, timeout=300, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        record = json.loads((tmp_path / f"by{devices}" / "version_0" / "metrics.json").read_text())
+        counts[devices] = record["confusion_matrix"]["counts"]
+    assert counts[1] == counts[2]
+    data = module(root)
+    data.setup("test")
+    assert np.sum(counts[1]) == labelled(root, data.split_regions, "test")
+
+
+def test_polygons_are_labels_too(root, tmp_path):
+    with rasterio.open(root / "scene.tif") as file:
+        left, bottom, right, top = file.bounds
+    halves = [
+        shapely.box(left, bottom, (left + right) / 2, top),
+        shapely.box((left + right) / 2, bottom, right, top),
+    ]
+    geopandas.GeoDataFrame({"kind": ["wet", "dry"]}, geometry=halves, crs="EPSG:4326").to_file(
+        tmp_path / "l.gpkg"
+    )
+    data = module(
+        root,
+        labels=str(tmp_path / "l.gpkg"),
+        classes={"dry": "No water", "wet": "Water"},
+        label_attribute="kind",
+    )
+    data.setup("fit")
+    for query, (_, column, _) in zip(data.train_sampler, data.train_sampler.windows(), strict=True):
+        mask = data.train_dataset[query]["mask"].numpy()
+        expected = np.broadcast_to((np.arange(column, column + 32) < 105).astype(int), (32, 32))
+        np.testing.assert_array_equal(mask[mask != 255], expected[mask != 255])
+    with pytest.raises(ConfigError, match="label_attribute: say which column"):
+        module(root, labels=str(tmp_path / "l.gpkg")).setup("fit")
+
+
+# Bad input.
+
+
+def moved(source, path, **profile):
+    with rasterio.open(source) as file:
+        values, own = file.read(), file.profile | profile
+    with rasterio.open(path, "w", **own) as out:
+        out.write(values)
+    return str(path)
+
+
+def test_labels_elsewhere_are_an_error_that_names_both(root, tmp_path):
+    far = moved(
+        root / "scene_label.tif", tmp_path / "far.tif", transform=rasterio.Affine(1e-4, 0, 80, 0, -1e-4, 10)
+    )
+    with pytest.raises(DataError, match=r"labels: .*far\.tif and images .*scene\.tif do not overlap"):
+        module(root, labels=far).setup("fit")
+
+
+def test_a_label_without_crs_is_an_error(root, tmp_path):
+    lost = moved(root / "scene_label.tif", tmp_path / "lost.tif", crs=None)
+    with pytest.raises(DataError, match=r"lost\.tif: has no CRS"):
+        module(root, labels=lost).setup("fit")
+
+
+def test_a_stored_label_that_no_class_names_is_an_error(root):
+    classes = {0: "No water", 7: "Lava"}
+    words = r"scene_label\.tif: holds 1 \(\d+ pixels\), which no class names; known are 0, 7"
+    with pytest.raises(DataError, match=words):
+        module(root, classes=classes, balanced=True).setup("fit")
+    data = module(root, classes=classes, balanced=False)
+    data.setup("fit")
+    with pytest.raises(DataError, match=words):
+        [data.train_dataset[query] for query in data.train_sampler]
+
+
+def test_a_split_without_images_is_an_error(root):
+    data = module(root, split=TimeSplit(("2020-01-01", "2020-12-31"), ("2021-01-01", "2021-12-31")))
+    with pytest.raises(DataError, match=r"split: no image is of 2020-01-01 to 2020-12-31 \(train\)"):
+        data.setup("fit")
+
+
+def test_lightning_leaves_the_samplers_alone(root):
+    """They share out work themselves; wrapped once more they would draw too little, or score twice."""
+    data = module(root)
+    data.setup("fit")
+    for loader in (data.train_dataloader(), data.val_dataloader()):
+        assert isinstance(loader.sampler, torch.utils.data.DistributedSampler)
+    assert isinstance(data.train_sampler, RandomWindowGeoSampler)
