@@ -16,6 +16,7 @@ commands:
   test        score the test set:  prithvi-tg test --config X.yaml --ckpt_path best.ckpt
   predict     map scenes:  prithvi-tg predict --ckpt_path best.ckpt SCENE.tif [...]
   stats       band statistics and class weights of a training set:  prithvi-tg stats --config X.yaml
+  chips       windows of labelled scenes as chips:  prithvi-tg chips data/chips --config configs/scenes.yaml
   export      weights as safetensors:  prithvi-tg export best.ckpt weights.safetensors
   synthetic   write a small synthetic data set to try things on:  prithvi-tg synthetic data/demo
 
@@ -61,6 +62,10 @@ def _run(command: str, arguments: list[str]) -> int:
         from .commands.stats import run as run_stats
 
         return run_stats(arguments[1:])
+    if command == "chips":
+        from .commands.chips import run as run_chips
+
+        return run_chips(arguments[1:])
     if command == "export":
         from .commands.export import run as run_export
 

@@ -6,43 +6,48 @@ import torch
 import yaml
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from torchgeo.datamodules import BaseDataModule
 
-from ..cli import PrithviArgumentParser
+from ..bands import PRITHVI_BANDS
+from ..datamodules import LabelledScenesDataModule
 from ..errors import ConfigError, DataError
 from ..spec import IGNORE_INDEX, DataSpec
+from .data_parser import data_parser
 
 
 def run(arguments: list[str]) -> int:
     """Build the data module of a configuration, read its training set once, print what it found."""
-    parser = PrithviArgumentParser(
-        prog="prithvi-tg stats",
-        description="Band means and deviations, class frequencies and balanced weights of a training set.",
+    parser = data_parser(
+        "stats", "Band means and deviations, class frequencies and balanced weights of a training set."
     )
-    parser.add_argument("-c", "--config", action="config", help="A configuration with a data: section.")
-    parser.add_subclass_arguments(BaseDataModule, "data", fail_untyped=False)
-    for section in ("model", "trainer", "seed_everything", "published_result"):
-        parser.add_argument(f"--{section}", type=Any, help="Taken from the configuration, not used.")
     config = parser.parse_args(arguments)
     _allow_missing_statistics(config.data)
     data = parser.instantiate_classes(config).data
     spec = getattr(data, "spec", None)
     if not isinstance(spec, DataSpec):
-        raise ConfigError(f"data: {type(data).__name__} is no chip data module of this package")
-    data.crops_per_chip = 1
-    data.batch_size = 1
-    data.setup("fit")
-    found = training_statistics(data.train_dataset, spec, data.num_workers)
+        raise ConfigError(f"data: {type(data).__name__} is no data module of this package")
+    found = training_statistics(_training_set(data), spec, data.num_workers)
     print(yaml.safe_dump(found, sort_keys=False, allow_unicode=True), end="")
     return 0
 
 
+def _training_set(data: Any) -> Dataset[dict[str, Any]]:
+    """Every chip once, or every pixel of the training ground."""
+    if isinstance(data, LabelledScenesDataModule):
+        data.setup("validate")
+        return data.scored_windows("train", *data.open_both())
+    data.crops_per_chip = 1
+    data.batch_size = 1
+    data.setup("fit")
+    training_set: Dataset[dict[str, Any]] = data.train_dataset
+    return training_set
+
+
 def _allow_missing_statistics(data: Any) -> None:
-    """Chips of one's own need statistics, which are what this command is to find out."""
+    """Data of one's own need statistics, which are what this command is to find out."""
     init_args = data.get("init_args", {})
-    if data.get("class_path", "").endswith("ChipFolderDataModule"):
+    if data.get("class_path", "").endswith(("ChipFolderDataModule", "LabelledScenesDataModule")):
         for key, value in (("mean", 0.0), ("std", 1.0)):
-            init_args[key] = init_args.get(key) or [value] * len(init_args["bands"])
+            init_args[key] = init_args.get(key) or [value] * len(init_args.get("bands") or PRITHVI_BANDS)
 
 
 def training_statistics(

@@ -260,32 +260,38 @@ class LabelledScenesDataModule(GeoDataModule):
             return
         both, images = self.open_both()
         ground = shapely.union_all(list(both.index.geometry))
-        self.split_regions = regions = self.regions(images, ground)
+        self.split_regions = self.regions(images, ground)
         if stage == "fit":
-            region = self._region(regions, "train")
-            self.train_dataset = both
-            periods = self.periods("train", images)
+            region = self._region("train")
             inside = shapely.intersection(region.ground, ground)
-            favoured = (
-                index_labels(both.datasets[1], images.grid, region, self.window) if self.balanced else None
-            )
+            labels = both.datasets[1]
+            favoured = index_labels(labels, images.grid, region, self.window) if self.balanced else None
+            self.train_dataset = both
             self.train_sampler = RandomWindowGeoSampler(
-                images.grid, inside, self.window, self.windows_per_epoch, periods, favoured, self.seed
+                images.grid,
+                inside,
+                self.window,
+                self.windows_per_epoch,
+                self.periods("train", images),
+                favoured,
+                self.seed,
             )
         for split, stages in (("val", ("fit", "validate")), ("test", ("test",))):
             if stage in stages:
-                scored = ScoredWindows(
-                    both, images.grid, self._region(regions, split), self.window, self.stride,
-                    self.periods(split, images),
-                )  # fmt: skip
+                scored = self.scored_windows(split, both, images)
                 setattr(self, f"{split}_dataset", scored)
                 setattr(self, f"{split}_sampler", ShareSampler(scored))
 
-    @staticmethod
-    def _region(regions: Regions, split: str) -> Region:
-        if split not in regions.splits:
-            raise ConfigError(f"split: leaves no ground for {split}; it has {', '.join(regions.splits)}")
-        return regions.splits[split]
+    def scored_windows(self, split: str, both: IntersectionDataset, images: SceneDataset) -> ScoredWindows:
+        """Windows that show every labelled pixel of a split, with its label once; after `setup`."""
+        region, periods = self._region(split), self.periods(split, images)
+        return ScoredWindows(both, images.grid, region, self.window, self.stride, periods)
+
+    def _region(self, split: str) -> Region:
+        splits = self.split_regions.splits
+        if split not in splits:
+            raise ConfigError(f"split: leaves no ground for {split}; it has {', '.join(splits)}")
+        return splits[split]
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Move what a model takes; places stay behind."""

@@ -1,0 +1,17 @@
+"""The parser of commands that take the ``data:`` section of a configuration."""
+
+from typing import Any
+
+from torchgeo.datamodules import BaseDataModule
+
+from ..cli import PrithviArgumentParser
+
+
+def data_parser(command: str, description: str) -> PrithviArgumentParser:
+    """A parser that builds the data module of a configuration and lets its other sections be."""
+    parser = PrithviArgumentParser(prog=f"prithvi-tg {command}", description=description)
+    parser.add_argument("-c", "--config", action="config", help="A configuration with a data: section.")
+    parser.add_subclass_arguments(BaseDataModule, "data", fail_untyped=False)
+    for section in ("model", "trainer", "seed_everything", "published_result"):
+        parser.add_argument(f"--{section}", type=Any, help="Taken from the configuration, not used.")
+    return parser
