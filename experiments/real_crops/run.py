@@ -24,7 +24,8 @@ from prithvi_tg import load_task
 from prithvi_tg.datamodules import ChipFolderDataModule
 from prithvi_tg.datasets import ChipFolder
 from prithvi_tg.plotting import add_legend, draw_classes, panels, true_color
-from prithvi_tg.tasks.metrics import ConfusionMatrix, segmentation_scores
+from prithvi_tg.reporting.linear_baseline import linear_confusion
+from prithvi_tg.tasks.metrics import segmentation_scores
 
 HERE = Path(__file__).parent
 WORK = HERE / "work"
@@ -68,29 +69,6 @@ def pixels(dataset: ChipFolder) -> tuple[torch.Tensor, torch.Tensor]:
     return values[classes != 255], classes[classes != 255]
 
 
-def linear_classifier(train: ChipFolder, test: ChipFolder, num_classes: int) -> dict[str, torch.Tensor]:
-    """Scores of a multinomial logistic regression on the 18 values of single pixels."""
-    x, y = pixels(train)
-    mean, std = x.mean(0), x.std(0)
-    weight = torch.zeros(x.shape[1] + 1, num_classes, requires_grad=True)
-    optimizer = torch.optim.LBFGS([weight], max_iter=500, line_search_fn="strong_wolfe")
-
-    def logits(values: torch.Tensor) -> torch.Tensor:
-        return (values - mean) / std @ weight[1:] + weight[0]
-
-    def loss() -> torch.Tensor:
-        optimizer.zero_grad()
-        value = torch.nn.functional.cross_entropy(logits(x), y) + 1e-4 * weight[1:].square().sum()
-        value.backward()
-        return value
-
-    optimizer.step(loss)
-    x, y = pixels(test)
-    matrix = ConfusionMatrix(num_classes)
-    matrix.update(logits(x).argmax(1), y)
-    return segmentation_scores(matrix.compute())
-
-
 def mean_of_present(per_class: dict[str, dict[str, float]], model: str) -> float:
     """Mean IoU over the classes that occur in the test; elsewhere every false alarm counts as a class at 0."""
     return float(np.mean([scores[model] for scores in per_class.values() if scores["test pixels"]]))
@@ -115,7 +93,8 @@ def main() -> None:
     data.setup("fit")
     data.setup("test")
     train, test = data.train_dataset.datasets[0], data.test_dataset
-    linear = linear_classifier(train, test, len(data.spec.class_names))
+    confusion = linear_confusion(pixels(train), pixels(test), len(data.spec.class_names))
+    linear = segmentation_scores(confusion)
     per_class = {
         name: {
             "test pixels": int(sum(record["confusion_matrix"]["counts"][index])),
