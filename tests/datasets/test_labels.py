@@ -153,6 +153,7 @@ def test_another_crs_and_resolution_is_as_rasterio_reprojects_it(tmp_path, pixel
     st.floats(-900, 900), st.floats(-900, 900), st.sampled_from([10.0, 30.0, 60.0]), st.sampled_from([1, 100])
 )  # fmt: skip
 def test_every_pixel_has_the_label_that_its_centre_lies_on(tmp_path_factory, east, south, pixel, scale):
+    # Where pixels are large, the two grids are bent against each other.
     east, south, pixel, side = scale * east, scale * south, scale * pixel, scale * 3e-4
     values = numbered(100, 100)
     (x,), (y,) = transform_points(UTM, DEGREES, [LEFT], [TOP])
