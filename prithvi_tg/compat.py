@@ -1,9 +1,20 @@
 """The differences between TorchGeo 0.8 and 0.10, all of them here."""
 
+from typing import Any
+
+from torchgeo.datasets import GeoDataset
+
 try:  # TorchGeo 0.10 moved the tasks and dropped the suffix.
     from torchgeo.tasks import BaseTask
     from torchgeo.tasks import SemanticSegmentation as SemanticSegmentationTask
 except ImportError:
     from torchgeo.trainers import BaseTask, SemanticSegmentationTask
 
-__all__ = ["BaseTask", "SemanticSegmentationTask"]
+__all__ = ["BaseTask", "SemanticSegmentationTask", "place_of"]
+
+
+def place_of(dataset: GeoDataset, query: Any) -> dict[str, Any]:
+    """What a sample tells of its place, so that samples of several data sets can be combined."""
+    if hasattr(dataset, "_slice_to_tensor"):  # TorchGeo 0.10: tensors only
+        return {"bounds": dataset._slice_to_tensor(query)}
+    return {"bounds": query, "crs": dataset.crs}

@@ -80,9 +80,9 @@ class LabelledScenesDataModule(GeoDataModule):
         labels: Rasters or polygons of labels, see `LabelRaster` and `LabelPolygons`.
         classes: Name of the class of each stored label, or of each value of `label_attribute`; classes are
             numbered in the order of their names' first appearance.
+        split: By blocks, by polygons, or by time.
         mean: Mean per band in the unit of the model, after scaling; ``prithvi-tg stats`` computes it.
         std: Standard deviation per band.
-        split: By blocks, by polygons, or by time.
         window: Side of the windows in pixels.
         stride: Distance of windows in validation and test; the window by default.
         windows_per_epoch: Training windows in an epoch, over all processes.
@@ -119,9 +119,9 @@ class LabelledScenesDataModule(GeoDataModule):
         images: str | Sequence[str],
         labels: str | Sequence[str],
         classes: Mapping[int | str, str],
-        mean: Sequence[float],
-        std: Sequence[float],
         split: BlockSplit | PolygonSplit | TimeSplit,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
         window: int = 224,
         stride: int | None = None,
         windows_per_epoch: int = 1000,
@@ -164,6 +164,8 @@ class LabelledScenesDataModule(GeoDataModule):
         self.nodata_rule: NodataRule = nodata_rule
         self.fold_time = fold_time
         self.seed = seed
+        if mean is None or std is None:
+            raise ConfigError("mean, std: give the statistics of the bands; prithvi-tg stats computes them")
         if series is not None and series.num_frames != num_frames:
             raise ConfigError(f"series: makes {series.num_frames} frames, num_frames is {num_frames}")
         wanted = tuple(resolve_band(band, sensor) for band in bands)

@@ -26,6 +26,7 @@ from rasterio.windows import Window
 from torchgeo.datasets import GeoDataset, RasterDataset, VectorDataset
 from torchgeo.datasets.utils import disambiguate_timestamp
 
+from ..compat import place_of
 from ..errors import ConfigError, DataError
 from ..spec import IGNORE_INDEX
 from .raster import data_mask, open_raster, reading
@@ -139,14 +140,8 @@ class _LabelDataset(GeoDataset):
             round((y.stop - y.start) / y.step),
             round((x.stop - x.start) / x.step),
         )
-        sample = {"mask": torch.from_numpy(self._labels(grid, hits)), **self._where(query)}
+        sample = {"mask": torch.from_numpy(self._labels(grid, hits)), **place_of(self, query)}
         return sample if self.transforms is None else self.transforms(sample)
-
-    def _where(self, query: Any) -> dict[str, Any]:
-        """Place and CRS, as this version of TorchGeo tells them, so that samples can be combined."""
-        if hasattr(self, "_slice_to_tensor"):
-            return {"bounds": self._slice_to_tensor(query)}
-        return {"bounds": query, "crs": self.crs}
 
 
 class LabelRaster(_LabelDataset, RasterDataset):

@@ -17,6 +17,7 @@ from rasterio.transform import Affine
 from rasterio.warp import transform_bounds
 from torchgeo.datasets import RasterDataset
 
+from ..compat import place_of
 from ..errors import DataError
 from ..spec import DataSpec
 from .quality import QualityClass
@@ -163,7 +164,7 @@ class SceneDataset(RasterDataset):
             "image": torch.from_numpy(values.reshape(shape)),
             "valid": torch.from_numpy(valid.reshape(shape)),
             "masked": torch.from_numpy(masked),
-            **self._where(query),
+            **place_of(self, query),
         }
         if self.spec.metadata:
             unknown = np.full((self.spec.num_frames, 2), np.nan, np.float32)
@@ -172,12 +173,6 @@ class SceneDataset(RasterDataset):
             place = self.grid.latitudes_and_longitudes(middle[:1], middle[1:])[0]
             sample["location"] = torch.from_numpy(place)
         return sample if self.transforms is None else self.transforms(sample)
-
-    def _where(self, query: Any) -> dict[str, Any]:
-        """Place and CRS, as this version of TorchGeo tells them, so that samples can be combined."""
-        if hasattr(self, "_slice_to_tensor"):
-            return {"bounds": self._slice_to_tensor(query)}
-        return {"bounds": query, "crs": self.crs}
 
     def _on_grid(self, scene: Scene) -> Scene:
         """The scene, warped to the lattice of the data set's pixels if it is not on it."""
