@@ -145,7 +145,15 @@ class _ChipWriter(Dataset[str]):
 
 def _claim(folder: Path, data: LabelledScenesDataModule, epochs: int) -> None:
     """Make the folder, or go on with what the same configuration left in it."""
-    known = [data.images, data.labels, data.classes, repr(data.split), data.window, data.stride, data.seed]
+    known: list[Any] = [
+        data.images,
+        data.labels,
+        data.classes,
+        repr(data.split),
+        data.window,
+        data.stride,
+        data.seed,
+    ]
     known += [
         data.windows_per_epoch,
         data.balanced,

@@ -19,6 +19,7 @@ LAYOUT_OF = {
     "ChipFolderDataModule": "sen1floods11",
     "HLSBurnScarsDataModule": "hls_burn_scars",
     "MultiTemporalCropDataModule": "multi_temporal_crop",
+    "LabelledScenesDataModule": "sen1floods11",
 }
 
 
@@ -43,8 +44,15 @@ def small(settings, root, tmp_path):
         f"--trainer.default_root_dir={tmp_path / 'runs'}",
         "--data.batch_size=2",
         "--data.num_workers=0",
-        "--data.crop_size=32",
     ]
+    if settings["data"]["class_path"] == "LabelledScenesDataModule":
+        options += [
+            f"--data.{k}={init_args[k].replace('demo/data', str(root))}" for k in ("images", "labels")
+        ]
+        options += ["--data.window=32", "--data.windows_per_epoch=4", "--data.split.init_args.block=40"]
+        options += ["--data.split.init_args.buffer=0"]
+        return options + small_model(settings, tmp_path)
+    options.append("--data.crop_size=32")
     if settings["data"]["class_path"] == "ChipFolderDataModule":
         options += [
             f"--data.{k}={init_args[k].replace('data/my_chips', str(root))}"
@@ -54,6 +62,12 @@ def small(settings, root, tmp_path):
         options.append(f"--data.root={root}")
         if settings["data"]["class_path"] == "Sen1Floods11DataModule":
             options.append(f"--data.splits={root / 'splits.csv'}")
+    return options + small_model(settings, tmp_path)
+
+
+def small_model(settings, tmp_path):
+    """Overrides that make a model tiny, with weights that fit it."""
+    options = []
     if settings["model"]["class_path"] == "PrithviSegmentationTask":
         encoder_args = TINY | {
             "depth": settings["model"]["init_args"].get("encoder_args", {}).get("depth", 2)

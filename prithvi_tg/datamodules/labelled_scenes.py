@@ -14,15 +14,17 @@ from torchgeo.datasets import IntersectionDataset
 
 from ..augmentations import ChipAugmentation
 from ..bands import PRITHVI_BANDS, resolve_band
+from ..datasets.cdl import CDLLabels
 from ..datasets.label_index import index_labels
 from ..datasets.labels import LabelPolygons, LabelRaster
+from ..datasets.multi_temporal_crop import MultiTemporalCropClassification
 from ..datasets.quality import QualityClass
 from ..datasets.regions import Region, Regions, split_by_blocks, split_by_polygons, whole_region
 from ..datasets.scene_dataset import SceneDataset
-from ..datasets.scene_inputs import InputOptions, find_inputs, resolve_scene
+from ..datasets.scene_inputs import InputOptions
 from ..datasets.scenes import NodataRule
 from ..datasets.scored_windows import ScoredWindows
-from ..datasets.series import Series, compose_series
+from ..datasets.series import Series
 from ..errors import ConfigError, DataError
 from ..samplers import RandomWindowGeoSampler, ShareSampler
 from ..spec import IGNORE_INDEX, DataSpec
@@ -79,7 +81,8 @@ class LabelledScenesDataModule(GeoDataModule):
         images: Rasters, granules, ``.SAFE`` folders or folders of them, see `find_inputs`.
         labels: Rasters or polygons of labels, see `LabelRaster` and `LabelPolygons`.
         classes: Name of the class of each stored label, or of each value of `label_attribute`; classes are
-            numbered in the order of their names' first appearance.
+            numbered in the order of their names' first appearance. ``cdl``: the labels are the Cropland Data
+            Layer, in the 13 classes of the crop chips, see `CDLLabels`.
         split: By blocks, by polygons, or by time.
         mean: Mean per band in the unit of the model, after scaling; ``prithvi-tg stats`` computes it.
         std: Standard deviation per band.
@@ -118,7 +121,7 @@ class LabelledScenesDataModule(GeoDataModule):
         self,
         images: str | Sequence[str],
         labels: str | Sequence[str],
-        classes: Mapping[int | str, str],
+        classes: Mapping[int | str, str] | Literal["cdl"],
         split: BlockSplit | PolygonSplit | TimeSplit,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
@@ -150,7 +153,11 @@ class LabelledScenesDataModule(GeoDataModule):
         super().__init__(SceneDataset, batch_size, window, windows_per_epoch, num_workers)
         self.images = [images] if isinstance(images, str) else list(images)
         self.labels = [labels] if isinstance(labels, str) else list(labels)
-        self.classes = dict(classes)
+        self.classes = None if classes == "cdl" else dict(classes)
+        crops = MultiTemporalCropClassification
+        names = crops.class_names if self.classes is None else tuple(dict.fromkeys(self.classes.values()))
+        if self.classes is None and not class_colors:
+            class_colors = crops.class_colors
         self.ignored_labels = list(ignored_labels)
         self.label_attribute = label_attribute
         self.all_touched = all_touched
@@ -180,7 +187,7 @@ class LabelledScenesDataModule(GeoDataModule):
             nodata=tuple(nodata),
             file_bands=places,
             file_count=len(file_bands) * num_frames,
-            class_names=tuple(dict.fromkeys(self.classes.values())),
+            class_names=names,
             class_colors=tuple(class_colors),
             metadata=metadata,
         )
@@ -193,15 +200,14 @@ class LabelledScenesDataModule(GeoDataModule):
 
     def open_images(self) -> SceneDataset:
         """The images alone."""
-        inputs = find_inputs(self.images, 1 if self.series else self.spec.num_frames)
-        if self.series is not None:
-            scenes = compose_series(inputs, self.spec, self.series, self.reading, self.mask)
-        else:
-            scenes = [resolve_scene(found, self.spec, self.reading) for found in inputs]
-        return SceneDataset(scenes, self.spec, self.nodata_rule, self.mask)
+        return SceneDataset.open(
+            self.images, self.spec, self.reading, self.series, self.nodata_rule, self.mask
+        )
 
     def open_labels(self) -> LabelRaster | LabelPolygons:
         """The labels alone."""
+        if self.classes is None:
+            return CDLLabels(self.labels)
         numbers = {value: self.spec.class_names.index(name) for value, name in self.classes.items()}
         known: dict[Any, int | None] = {**numbers, **dict.fromkeys(self.ignored_labels)}
         if all(Path(path).suffix.lower() in _VECTOR for path in self.labels):

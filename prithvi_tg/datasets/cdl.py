@@ -185,8 +185,8 @@ class CDLLabels(LabelRaster):
 
     * One crop a class: corn is 1, without sweet corn and popcorn; winter wheat is 24, without durum and spring
       wheat; cotton, soybeans, sorghum, alfalfa likewise. Double crops, also of two of these, are Other.
-    * Natural Vegetation is shrubland and grassland or pasture, and also hay other than alfalfa (37), which the
-      makers of the data set grouped so although it is cultivated.
+    * Natural Vegetation is shrubland and grassland or pasture, and also hay other than alfalfa (37), which
+      the published table of a reprocessing of the chips groups so although it is cultivated.
     * Developed/Barren is every developed class, open space too.
     * Everything else that is cultivated is Other; so are aquaculture and perennial ice and snow.
     * Older layers' 62 to 65, 82, 83 and 87 go with what replaced them.

@@ -5,6 +5,7 @@ import os
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,9 @@ from ..compat import place_of
 from ..errors import DataError
 from ..spec import DataSpec
 from .quality import QualityClass
+from .scene_inputs import InputOptions, find_inputs, resolve_scene
 from .scenes import Grid, NodataRule, Pixels, Scene, SceneReader
+from .series import Series, compose_series
 
 _OPEN_SCENES = 64
 
@@ -39,7 +42,7 @@ class SceneDataset(RasterDataset):
     the process that reads.
 
     Args:
-        scenes: One or several; `resolve_scene` makes them of any input.
+        scenes: One or several; `open` and `resolve_scene` make them of any input.
         spec: Bands, units and statistics that the model expects.
         nodata_rule: When a pixel of a map would be nodata.
         mask: Classes of the quality layers that count as no data.
@@ -93,6 +96,36 @@ class SceneDataset(RasterDataset):
             geometry=outlines,
             crs=grid.crs,
         )
+
+    @classmethod
+    def open(
+        cls,
+        paths: str | Path | Sequence[str | Path],
+        spec: DataSpec,
+        options: InputOptions | None = None,
+        series: Series | None = None,
+        nodata_rule: NodataRule = "all",
+        mask: Sequence[QualityClass] = (),
+    ) -> "SceneDataset":
+        """The data set of rasters, HLS S30 and L30 granules, Sentinel-2 products, or folders of them.
+
+        Args:
+            paths: Words as `find_inputs` takes them.
+            spec: Bands, units and statistics that the model expects.
+            options: How to read the files.
+            series: How many dates become the frames of one image.
+            nodata_rule: When a pixel of a map would be nodata.
+            mask: Classes of the quality layers that count as no data.
+
+        Raises:
+            DataError: Nothing is there, or it does not hold what the model needs.
+            ConfigError: The options do not fit the model.
+        """
+        words = [paths] if isinstance(paths, str | Path) else paths
+        inputs = find_inputs(words, 1 if series else spec.num_frames)
+        if series is not None:
+            return cls(compose_series(inputs, spec, series, options, mask), spec, nodata_rule, mask)
+        return cls([resolve_scene(found, spec, options) for found in inputs], spec, nodata_rule, mask)
 
     @staticmethod
     def _bounds_in(grid: Grid, crs: CRS | None) -> tuple[float, float, float, float]:
