@@ -29,6 +29,7 @@ from torchgeo.datasets.utils import disambiguate_timestamp
 from ..compat import place_of
 from ..errors import ConfigError, DataError
 from ..spec import IGNORE_INDEX
+from .geo_index import GeoIndex
 from .raster import data_mask, open_raster, reading
 from .scenes import Grid
 
@@ -98,7 +99,9 @@ class _LabelDataset(GeoDataset):
             geometry=list(self._lay_out(crs)),
             crs=crs,
         )
+        self._crs = self.index.crs  # GeoPandas takes long to tell it
         self._raster_crs = rasterio.crs.CRS.from_user_input(crs)
+        self._geo_index = GeoIndex()
 
     @property
     def files(self) -> list[str]:
@@ -108,7 +111,7 @@ class _LabelDataset(GeoDataset):
     @property
     def crs(self) -> CRS:
         """CRS of queries; TorchGeo sets it to that of the images."""
-        return self.index.crs
+        return self._crs
 
     @crs.setter
     def crs(self, new_crs: CRS | None) -> None:
@@ -124,14 +127,11 @@ class _LabelDataset(GeoDataset):
             IndexError: No file has labels of that place and time.
             DataError: A file cannot be read, or holds a value that no class names.
         """
-        x, y, t = self._disambiguate_slice(query)
+        x, y, t = self._geo_index.resolve(self, query)
         if not (x.step and y.step):
             raise ConfigError(f"res: {self.files[0]} has no pixels; give res, or combine it with images")
         # Bounding boxes, since samplers draw windows from those: not every window meets the outline itself.
-        boxes = self.index.bounds.to_numpy()
-        near = ((boxes[:, :2] <= (x.stop, y.stop)) & (boxes[:, 2:] >= (x.start, y.start))).all(axis=1)
-        now = self.index.index.overlaps(pd.Interval(t.start, t.stop, closed="both"))
-        hits = np.flatnonzero(near & now).tolist()
+        hits = self._geo_index.hits(self.index, x, y, t)
         if not hits:
             raise IndexError(f"query: {query} lies outside {self.files[0]} with bounds {self.bounds}")
         grid = Grid(
@@ -140,7 +140,7 @@ class _LabelDataset(GeoDataset):
             round((y.stop - y.start) / y.step),
             round((x.stop - x.start) / x.step),
         )
-        sample = {"mask": torch.from_numpy(self._labels(grid, hits)), **place_of(self, query)}
+        sample = {"mask": torch.from_numpy(self._labels(grid, hits)), **place_of(self, (x, y, t))}
         return sample if self.transforms is None else self.transforms(sample)
 
 

@@ -21,6 +21,7 @@ from torchgeo.datasets import RasterDataset
 from ..compat import place_of
 from ..errors import DataError
 from ..spec import DataSpec
+from .geo_index import GeoIndex
 from .quality import QualityClass
 from .scene_inputs import InputOptions, find_inputs, resolve_scene
 from .scenes import Grid, NodataRule, Pixels, Scene, SceneReader
@@ -80,6 +81,7 @@ class SceneDataset(RasterDataset):
         self.transforms = transforms
         self.cache = True
         self._readers: dict[tuple[Any, ...], SceneReader] = {}
+        self._geo_index = GeoIndex()
         grid = self.scenes[0].grid
         self._corner = (grid.transform.c, grid.transform.f)
         self._res = (abs(grid.transform.a), abs(grid.transform.e))
@@ -91,11 +93,12 @@ class SceneDataset(RasterDataset):
             times.append((min(days), last) if days else (pd.Timestamp.min, last))
             outlines.append(shapely.box(*self._bounds_in(scene.grid, grid.crs)))
         self.index = GeoDataFrame(
-            {"filepath": [scene.files[0] for scene in self.scenes], "scene": range(len(self.scenes))},
+            {"filepath": [scene.files[0] for scene in self.scenes]},
             index=pd.IntervalIndex.from_tuples(times, closed="both", name="datetime"),
             geometry=outlines,
             crs=grid.crs,
         )
+        self._keep_crs()
 
     @classmethod
     def open(
@@ -134,6 +137,22 @@ class SceneDataset(RasterDataset):
         left, bottom, right, top = transform_bounds(grid.crs, crs, *grid.bounds)
         return left, bottom, right, top
 
+    @property
+    def crs(self) -> Any:
+        """CRS of queries; TorchGeo sets it."""
+        return self._crs
+
+    @crs.setter
+    def crs(self, new_crs: Any) -> None:
+        if new_crs != self._crs:
+            self.index = self.index.to_crs(new_crs)
+            self._keep_crs()
+
+    def _keep_crs(self) -> None:
+        # GeoPandas takes as long to tell its CRS as a window takes to read.
+        self._crs = self.index.crs
+        self._raster_crs = None if self._crs is None else CRS.from_user_input(self._crs)
+
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_readers": {}}
 
@@ -168,13 +187,11 @@ class SceneDataset(RasterDataset):
             IndexError: No scene of that time is there.
             DataError: A block cannot be read.
         """
-        x, y, t = self._disambiguate_slice(query)
-        rows = self.index.iloc[self.index.index.overlaps(pd.Interval(t.start, t.stop, closed="both"))]
-        rows = rows.cx[x.start : x.stop, y.start : y.stop]
+        x, y, t = self._geo_index.resolve(self, query)
         channels = len(self.spec.channel_mean)
         mean = np.asarray(self.spec.channel_mean, np.float32)[:, None, None]
         values: Any = None
-        for number in rows["scene"]:
+        for number in self._geo_index.hits(self.index, x, y, t):
             scene = self._on_grid(self.scenes[number])
             window = _window(scene.grid, x, y)
             part = self._read(scene, window)
@@ -197,7 +214,7 @@ class SceneDataset(RasterDataset):
             "image": torch.from_numpy(values.reshape(shape)),
             "valid": torch.from_numpy(valid.reshape(shape)),
             "masked": torch.from_numpy(masked),
-            **place_of(self, query),
+            **place_of(self, (x, y, t)),
         }
         if self.spec.metadata:
             unknown = np.full((self.spec.num_frames, 2), np.nan, np.float32)

@@ -1,0 +1,43 @@
+"""Finding the files of a geo-slice in the index of a TorchGeo data set, without pandas in the way."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from geopandas import GeoDataFrame
+from torchgeo.datasets import GeoDataset
+
+
+class GeoIndex:
+    """The index of a data set as plain arrays, made anew when the data set gets another one.
+
+    Queries come by the thousand, and most of the time to answer one in GeoPandas goes into its machinery.
+    """
+
+    def __init__(self) -> None:
+        self._of: GeoDataFrame | None = None
+
+    def resolve(self, dataset: GeoDataset, query: Any) -> tuple[slice, slice, slice]:
+        """The query with nothing left open, as TorchGeo resolves it."""
+        complete = isinstance(query, tuple) and len(query) == 3
+        if complete and all(part.start is not None and part.stop is not None for part in query):
+            x, y, t = query
+            width, height = dataset.res
+            return slice(x.start, x.stop, x.step or width), slice(y.start, y.stop, y.step or height), t
+        resolved: tuple[slice, slice, slice] = dataset._disambiguate_slice(query)
+        return resolved
+
+    def hits(self, index: GeoDataFrame, x: slice, y: slice, t: slice) -> list[int]:
+        """Rows of an index whose bounding box and time a resolved query touches."""
+        if self._of is not index:
+            self._of = index
+            self._boxes = index.geometry.bounds.to_numpy()
+            self._first = index.index.left.to_numpy()
+            self._last = index.index.right.to_numpy()
+        near = ((self._boxes[:, :2] <= (x.stop, y.stop)) & (self._boxes[:, 2:] >= (x.start, y.start))).all(
+            axis=1
+        )
+        first, last = (pd.Timestamp(moment).to_datetime64() for moment in (t.start, t.stop))
+        now = (self._first <= last) & (self._last >= first)
+        found: list[int] = np.flatnonzero(near & now).tolist()
+        return found
