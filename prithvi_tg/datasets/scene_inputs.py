@@ -269,9 +269,16 @@ class _Resolver:
         is_safe = path.rstrip("/").endswith(".SAFE")
         return self._granule(safe_granule(path, self.spec.bands) if is_safe else hls_granule(path))
 
+    def _refuse_offset_alone(self, path: str) -> None:
+        if self.options.offset and self.options.scale is None:
+            raise ConfigError(
+                f"offset: {path} tells its own scale and offset; give --scale too, to overrule both"
+            )
+
     def _granule(self, granule: Granule) -> _Frame:
         unit = self.spec.reflectance_unit
         options = self.options
+        self._refuse_offset_alone(granule.name)
         channels = tuple(
             replace(
                 file,
@@ -309,6 +316,7 @@ class _Resolver:
         if self.options.scale is not None:
             scale, offset = self.options.scale, self.options.offset
         elif (scale, offset) != (1.0, 0.0):  # the tags turn stored values into reflectance
+            self._refuse_offset_alone(path)
             unit = self.spec.reflectance_unit
             scale, offset = scale * unit, offset * unit
         else:

@@ -362,6 +362,7 @@ class SceneReader:
                     resampling=Resampling.nearest if exact else Resampling.bilinear,
                     src_nodata=next(iter(tags), None),
                     nodata=255 if categorical else float("nan"),
+                    tolerance=0.01,  # of a pixel; GDAL's habit, an eighth, depends on the extent that is warped
                     dtype=source.dtypes[0] if categorical else "float32",
                 )
             )

@@ -135,6 +135,10 @@ def test_scale_and_offset_tags_tell_reflectance(tmp_path, burn_spec, unit):
         file.scales, file.offsets = (1e-4,) * 6, (-0.1,) * 6
     pixels = whole(resolve(path, spec), spec)["image"][0, :, 0, 0]
     assert pixels.tolist() == pytest.approx([unit * (k / 10 - 0.1) for k in range(1, 7)], abs=1e-6 * unit)
+    with pytest.raises(
+        ConfigError, match=r"offset: .*scene\.tif tells its own scale and offset; give --scale too"
+    ):
+        resolve(path, spec, offset=1.0)
     given = whole(resolve(path, spec, scale=2.0, offset=1.0), spec)["image"][0, :, 0, 0]
     assert given.tolist() == [2000.0 * k + 1 for k in range(1, 7)]
 
