@@ -43,6 +43,10 @@ def main(arguments: list[str] | None = None) -> int:
         return _run(command, arguments)
     except Exception as error:
         ours = _ours(error)
+        if (
+            ours is None and type(error).__name__ == "MisconfigurationException"
+        ):  # Lightning's, of its options
+            ours = ConfigError(str(error).replace("\n", " "))
         if ours is None:
             raise
         # An error of a loader process arrives with its traceback around it; the last line is the message.

@@ -145,7 +145,10 @@ def band_indexes(
             raise DataError(f"{file}: has no band descriptions; give the bands by index, counted from 1")
         told = ", ".join(str(text) for text in descriptions)
         missing = min(lacking, key=len, default=list(bands))
-        raise DataError(f"{file}: its band descriptions ({told}) do not name {', '.join(missing)}")
+        raise DataError(
+            f"{file}: its band descriptions ({told}) do not name {', '.join(missing)}; give the bands by index, "
+            "counted from 1"
+        )
     if len({tuple(answer) for answer in answers.values()}) > 1:
         said = "; ".join(f"bands {answer} for {key}" for key, answer in answers.items())
         raise ConfigError(f"sensor: {file} could be of several ({said}); name its sensor")

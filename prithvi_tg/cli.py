@@ -14,7 +14,7 @@ from lightning.pytorch.loggers import CSVLogger
 from torchgeo.datamodules import BaseDataModule
 
 from . import datamodules, tasks
-from .bands import PRITHVI_BANDS
+from .bands import PRITHVI_BANDS, SENSORS
 from .callbacks import BestCheckpoint, LastCheckpoint, MapWriter, PrintCheckpoints, ScoreReport, SplitFigure
 from .checkpoints import Checkpoint, load_weights, read_checkpoint
 from .compat import BaseTask
@@ -169,11 +169,11 @@ class PrithviCLI(LightningCLI):
             )
         reading = InputOptions(
             tuple(settings.bands), settings.sensor, settings.scale, settings.offset, tuple(settings.nodata),
-            tuple(settings.dates),
+            tuple(settings.quality), tuple(settings.dates),
         )  # fmt: skip
         writing = OutputOptions(
             settings.profile, settings.probabilities, settings.confidence, tuple(settings.vector),
-            settings.quicklook, settings.overwrite,
+            settings.quicklook, settings.overwrite, settings.skip_existing,
         )  # fmt: skip
         self.datamodule, run = plan_maps(
             self.model,
@@ -246,7 +246,7 @@ def _add_predict_arguments(parser: LightningArgumentParser) -> None:
         nargs="*",
         type=str,
         help="Rasters, addresses, globs, HLS granules, .SAFE folders, folders of these; commas join the dates "
-        "of one scene.",
+        "of one scene. They come before options that take several values.",
     )
     add("--output", type=str, default="maps", help="Folder for NAME_pred.tif and what goes with it.")
     add(
@@ -256,7 +256,7 @@ def _add_predict_arguments(parser: LightningArgumentParser) -> None:
         default=[],
         help="For each band of the model, in its order, the band of the files: index from 1, or name.",
     )
-    add("--sensor", type=str | None, default=None, help="Whose band names they are.")
+    add("--sensor", type=str | None, default=None, help=f"Whose band names they are: {', '.join(SENSORS)}.")
     add(
         "--scale",
         type=float | None,
@@ -277,7 +277,15 @@ def _add_predict_arguments(parser: LightningArgumentParser) -> None:
         type=QualityClass,
         nargs="+",
         default=[],
-        help="What Fmask or SCL tells is no data.",
+        help="No data by Fmask or SCL: cloud (SCL 8, 9), cirrus (10), shadow (3), snow (11), water (6); adjacent "
+        "(Fmask only).",
+    )
+    add(
+        "--quality",
+        type=str,
+        nargs="+",
+        default=[],
+        help="SCL or Fmask file of the scene, one for each date.",
     )
     add("--dates", type=str, nargs="+", default=[], help="YYYY-MM-DD for each date, where files do not tell.")
     add("--window", type=int | None, default=None, help="Side of a window in pixels; the model's by default.")
@@ -300,6 +308,7 @@ def _add_predict_arguments(parser: LightningArgumentParser) -> None:
     add("--confidence", action="store_true", help="Write NAME_confidence.tif too, the highest probability.")
     add("--vector", type=str, nargs="+", default=[], help="Classes whose polygons go to NAME_pred.gpkg.")
     add("--overwrite", action="store_true", help="Replace maps that exist.")
+    add("--skip_existing", action="store_true", help="Leave scenes alone whose map exists.")
     add("--quicklook", action="store_true", help="Write NAME_pred.png too.")
 
 
@@ -353,6 +362,7 @@ def _quiet_libraries() -> None:
         ".*sync_dist.*",
         ".*could not find the monitored key.*",  # BestCheckpoint tells what is wrong, where it is
         ".*smaller than the logging interval.*",
+        ".*Total length of `WindowStream`.*",  # where no scene could be read, that is said already
     ):
         warnings.filterwarnings("ignore", f"(?s)\\s*{message}")
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):

@@ -132,8 +132,9 @@ class WindowPlan:
     def strips(self) -> tuple[Strip, ...]:
         """Strips from the top to the bottom; each is a whole number of rows of windows."""
         rows = self.rows
+        count = len(rows.starts)
         step = max(1, round(self.strip_rows / rows.stride))
-        leaders = range(0, len(rows.starts), step)
+        leaders = range(0, count, step)
         tops = [rows.kept[i][0] for i in leaders]
         bottoms = [*tops[1:], rows.length]
         lasts = [min(i + step, len(rows.starts)) - 1 for i in leaders]

@@ -5,7 +5,7 @@ from pathlib import Path
 from ..chip_writing import write_chips
 from ..datamodules import LabelledScenesDataModule
 from ..errors import ConfigError
-from .data_parser import data_parser
+from .data_parser import data_parser, parse_data
 
 
 def run(arguments: list[str]) -> int:
@@ -16,7 +16,7 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("folder", type=str, help="Where the chips go; an unfinished one is gone on with.")
     parser.add_argument("--epochs", type=int, default=1, help="Epochs of training windows.")
     parser.add_argument("--num_workers", type=int, default=1, help="Processes that read and write.")
-    config = parser.parse_args(arguments)
+    config = parse_data(parser, arguments)
     data = parser.instantiate_classes(config).data
     if not isinstance(data, LabelledScenesDataModule):
         raise ConfigError(

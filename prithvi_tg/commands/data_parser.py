@@ -5,6 +5,7 @@ from typing import Any
 from torchgeo.datamodules import BaseDataModule
 
 from ..cli import PrithviArgumentParser
+from ..errors import ConfigError
 
 
 def data_parser(command: str, description: str) -> PrithviArgumentParser:
@@ -15,3 +16,15 @@ def data_parser(command: str, description: str) -> PrithviArgumentParser:
     for section in ("model", "trainer", "seed_everything", "published_result"):
         parser.add_argument(f"--{section}", type=Any, help="Taken from the configuration, not used.")
     return parser
+
+
+def parse_data(parser: PrithviArgumentParser, arguments: list[str]) -> Any:
+    """The parsed arguments.
+
+    Raises:
+        ConfigError: They name no data.
+    """
+    config = parser.parse_args(arguments)
+    if config.data is None:
+        raise ConfigError("data: not given; name a configuration that has it, --config FILE")
+    return config

@@ -11,7 +11,7 @@ from ..bands import PRITHVI_BANDS
 from ..datamodules import LabelledScenesDataModule
 from ..errors import ConfigError, DataError
 from ..spec import IGNORE_INDEX, DataSpec
-from .data_parser import data_parser
+from .data_parser import data_parser, parse_data
 
 
 def run(arguments: list[str]) -> int:
@@ -19,7 +19,7 @@ def run(arguments: list[str]) -> int:
     parser = data_parser(
         "stats", "Band means and deviations, class frequencies and balanced weights of a training set."
     )
-    config = parser.parse_args(arguments)
+    config = parse_data(parser, arguments)
     _allow_missing_statistics(config.data)
     data = parser.instantiate_classes(config).data
     spec = getattr(data, "spec", None)

@@ -1,6 +1,7 @@
 """Data module of scenes to be mapped."""
 
 from collections.abc import Mapping, Sequence
+from typing import get_args
 
 import torch
 from torchgeo.datamodules import BaseDataModule
@@ -9,6 +10,7 @@ from ..augmentations import ChipAugmentation
 from ..datasets.quality import QualityClass
 from ..datasets.scene_dataset import SceneDataset
 from ..datasets.scenes import NodataRule, Scene, SceneReader
+from ..errors import ConfigError
 from ..spec import DataSpec
 from ..windows import Blending, WindowPlan
 from .stream import Segment, WindowStream
@@ -30,6 +32,9 @@ class SceneDataModule(BaseDataModule):
         mask: Classes of the quality layers that count as no data.
         fold_time: Hand out images as (B, T*C, window, window), for TorchGeo's own tasks.
 
+    Raises:
+        ConfigError: An option is out of range.
+
     Attributes:
         plans: The windows of each scene, by its name.
         pending: The strips of each scene that are to be mapped; all of them unless set.
@@ -50,6 +55,16 @@ class SceneDataModule(BaseDataModule):
         mask: Sequence[QualityClass] = (),
         fold_time: bool = False,
     ) -> None:
+        for key, value, least in (
+            ("window", window, 1),
+            ("batch_size", batch_size, 1),
+            ("num_workers", num_workers, 0),
+        ):
+            if value < least:
+                raise ConfigError(f"{key}: {value} must be {least} or more")
+        for key, chosen, kind in (("blending", blending, Blending), ("nodata_rule", nodata_rule, NodataRule)):
+            if chosen not in get_args(kind):
+                raise ConfigError(f"{key}: {chosen!r} is unknown; known are {', '.join(get_args(kind))}")
         super().__init__(SceneDataset, batch_size, num_workers)
         self.scenes = scenes
         self.spec = spec

@@ -349,6 +349,12 @@ class _UnitCheck:
         if self.count >= _UNIT_PIXELS:
             self.judge()
 
+    def _suggested(self, ratio: float) -> str:
+        if not self.scene.channels or ratio <= 0:
+            return ""
+        scale = self.scene.channels[0].scale / 10.0 ** round(np.log10(ratio))
+        return f", perhaps --scale {scale:g}"
+
     def judge(self) -> None:
         """Warn, once, of values that cannot be in the unit of the statistics."""
         if self.judged:
@@ -367,6 +373,7 @@ class _UnitCheck:
             known = " ".join(f"{mean:.3g}" for mean in self.spec.mean[: len(self.spec.bands)])
             warnings.warn(
                 f"{self.scene.files[0]}: its values (median of each band {told}) are about {ratio:.2g} times "
-                f"what the model was trained on (mean {known}); if their unit differs, give --scale",
+                f"what the model was trained on (mean {known}); if their unit differs, give --scale"
+                f"{self._suggested(ratio)}",
                 stacklevel=2,
             )

@@ -12,7 +12,7 @@ from typing import Any
 
 from rasterio.io import DatasetReader
 
-from ..bands import band_indexes, means, resolve_band
+from ..bands import SENSORS, band_indexes, means, resolve_band
 from ..errors import ConfigError, DataError
 from ..spec import DataSpec
 from .granules import Granule, hls_granule, hls_granules, is_hls_file, is_hls_prefix, safe_granule
@@ -21,6 +21,7 @@ from .raster import open_raster
 from .scenes import BandFile, Grid, QualityFile, Scene
 
 _RASTERS = (".tif", ".tiff", ".vrt", ".jp2")
+_OUTPUT = re.compile(r"_(pred|probabilities|confidence)\.tif$|^index_.*\.vrt$")
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,14 @@ class InputOptions:
         scale: Factor from stored values to the unit of the statistics. By default what the file's scale and
             offset tags say, or else what the training data had.
         offset: Added after scaling.
-        nodata: Stored values that mean "no data", beside the file's tag, NaN and what the training data had.
+        nodata: Stored values that mean "no data", beside the file's tag and NaN; and, in a file with as many bands
+            as those of the training data, what meant so there.
+        quality: A file with the quality layer of each frame, named by its band description or its own name
+            (``SCL``, ``Fmask``), where it is not in the scene itself.
         dates: A date per frame, where files do not tell; strings are ``YYYY-MM-DD``.
 
     Raises:
-        ConfigError: A string is no date.
+        ConfigError: A string is no date, or a sensor is unknown.
     """
 
     bands: tuple[int | str, ...] = ()
@@ -60,9 +64,12 @@ class InputOptions:
     scale: float | None = None
     offset: float = 0.0
     nodata: tuple[float, ...] = ()
+    quality: tuple[str, ...] = ()
     dates: tuple[date | str, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.sensor is not None and self.sensor not in SENSORS:
+            raise ConfigError(f"sensor: {self.sensor!r} is unknown; known are {', '.join(SENSORS)}")
         object.__setattr__(self, "dates", tuple(map(_to_date, self.dates)))
 
 
@@ -73,18 +80,19 @@ def _to_date(day: date | str) -> date:
         raise ConfigError(f"dates: {day!r} is no date; write it as YYYY-MM-DD") from error
 
 
-def find_inputs(inputs: Sequence[str | Path], num_frames: int = 1) -> list[SceneInput]:
+def find_inputs(inputs: str | Path | Sequence[str | Path], num_frames: int = 1) -> list[SceneInput]:
     """What scenes some words mean.
 
     A word is a raster file, an address or ``/vsi`` path that GDAL reads, a glob of files, the prefix of an HLS
-    granule, a ``.SAFE`` folder, a folder of any of these, or, for several dates of one place, as many rasters or
-    granules, joined by commas. Among the granules of a folder those of one tile are one scene of several dates.
+    granule, a ``.SAFE`` folder, a folder of any of these (maps that this package wrote there are passed over),
+    or, for several dates of one place, as many rasters or granules, joined by commas. For a model of several
+    dates, granules of one tile in a folder are the dates of one scene.
 
     Raises:
         DataError: Nothing is found there, or the number of dates does not fit.
     """
     scenes: list[SceneInput] = []
-    for word in map(str, inputs):
+    for word in [str(inputs)] if isinstance(inputs, str | Path) else map(str, inputs):
         parts = [word] if _exists(word) else word.split(",")
         if len(parts) > 1:
             if len(parts) != num_frames:
@@ -130,7 +138,10 @@ def _frames(word: str) -> list[str]:
 
 def _in_folder(folder: Path) -> list[str]:
     entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
-    found = _unite([str(entry) for entry in entries if entry.suffix.lower() in _RASTERS])
+    rasters = [
+        entry for entry in entries if entry.suffix.lower() in _RASTERS and not _OUTPUT.search(entry.name)
+    ]
+    found = _unite([str(entry) for entry in rasters])
     for entry in entries:
         if entry.suffix == ".SAFE":
             found.append(str(entry))
@@ -204,8 +215,8 @@ def resolve_scene(found: SceneInput, spec: DataSpec, options: InputOptions | Non
     wanted = len(spec.bands) * spec.num_frames
     if options.bands and len(options.bands) != wanted:
         raise ConfigError(
-            f"bands: {len(options.bands)} given, the model takes {wanted} ({spec.num_frames} dates of "
-            f"{' '.join(spec.bands)})"
+            f"bands: {len(options.bands)} given, the model takes {wanted} ({' '.join(spec.bands)}"
+            f"{f', on {spec.num_frames} dates' if spec.num_frames > 1 else ''})"
         )
     if options.dates and len(options.dates) != spec.num_frames:
         raise ConfigError(f"dates: {len(options.dates)} given, the model takes {spec.num_frames}")
@@ -225,6 +236,12 @@ def resolve_scene(found: SceneInput, spec: DataSpec, options: InputOptions | Non
         told = " ".join(str(day) for day in known)
         raise DataError(f"{found.name}: its dates are not in order ({told}); name the earliest first")
     quality = tuple(frame.quality for frame in frames if frame.quality is not None)
+    if options.quality:
+        if len(options.quality) != spec.num_frames:
+            raise ConfigError(
+                f"quality: {len(options.quality)} files given, one for each of {spec.num_frames} dates"
+            )
+        quality = tuple(map(_quality_file, options.quality))
     grid = frames[0].grid
     for frame, path in zip(frames[1:], found.frames[1:], strict=True):
         if not grid.overlaps(frame.grid):
@@ -238,10 +255,19 @@ def resolve_scene(found: SceneInput, spec: DataSpec, options: InputOptions | Non
         found.name,
         grid,
         tuple(channel for frame in frames for channel in frame.channels),
-        quality if len(quality) == len(frames) else (),
+        quality if len(quality) == spec.num_frames else (),
         dates,
         "; ".join(frame.origin for frame in frames),
     )
+
+
+def _quality_file(path: str) -> QualityFile:
+    with open_raster(path) as source:
+        named = re.search(r"(?i)(scl|fmask)", Path(path).stem)
+        kind = quality_kind(source.descriptions[0]) or quality_kind(named.group(1) if named else None)
+    if kind is None:
+        raise ConfigError(f"quality: {path} does not tell what it is; put SCL or Fmask into its name")
+    return QualityFile(path, 1, kind)
 
 
 @dataclass(frozen=True)
@@ -257,7 +283,6 @@ class _Resolver:
     def __init__(self, spec: DataSpec, options: InputOptions) -> None:
         self.spec = spec
         self.options = options
-        self.nodata = tuple({*spec.nodata, *options.nodata})
 
     def frame(self, path: str, num_frames: int, bands: Sequence[int | str]) -> _Frame:
         if not _is_granule(path):
@@ -284,7 +309,7 @@ class _Resolver:
                 file,
                 scale=file.scale * unit if options.scale is None else options.scale,
                 offset=file.offset * unit if options.scale is None else options.offset,
-                nodata=tuple({*file.nodata, *self.nodata}),
+                nodata=tuple({*file.nodata, *options.nodata}),
             )
             for file in granule.band_files(self.spec.bands)
         )
@@ -307,7 +332,11 @@ class _Resolver:
         quality = layers[0] if num_frames == 1 and len(layers) == 1 else None
         names = self.spec.bands * num_frames
         told = " ".join(f"{name}={index}" for name, index in zip(names, indexes, strict=True))
-        return _Frame(grid, channels, quality, dates, f"{told} ({how})")
+        values = channels[0].nodata
+        beside = (
+            f"; no data: {' '.join(f'{value:g}' for value in values)}, beside tag and NaN" if values else ""
+        )
+        return _Frame(grid, channels, quality, dates, f"{told} ({how}{beside})")
 
     def _channel(self, source: DatasetReader, path: str, index: int) -> BandFile:
         if index < 1 or index > source.count:
@@ -321,7 +350,9 @@ class _Resolver:
             scale, offset = scale * unit, offset * unit
         else:
             scale, offset = self.spec.scale, self.options.offset
-        return BandFile(path, index, scale, offset, self.nodata)
+        # What meant "no data" in the training files need not mean so elsewhere: 0 is a dark pixel in most.
+        trained = self.spec.nodata if source.count == self.spec.file_count else ()
+        return BandFile(path, index, scale, offset, tuple(sorted({*trained, *self.options.nodata})))
 
     def _indexes(
         self, source: DatasetReader, num_frames: int, bands: Sequence[int | str]

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 _ALIGNED = 1e-3  # pixels
 
 
-def write_index(maps: Sequence[Path], folder: Path) -> list[Path]:
+def write_index(maps: Sequence[Path], folder: Path, replace: bool = False) -> list[Path]:
     """Show maps as one raster: a GDAL VRT ``index_EPSG_32615.vrt`` per CRS.
 
     Its extent is the union of the maps, its pixels are as fine as the finest; a later map lies over an earlier
@@ -34,6 +34,7 @@ def write_index(maps: Sequence[Path], folder: Path) -> list[Path]:
     Args:
         maps: Class maps: one band, uint8, nodata 255.
         folder: Where the indexes go.
+        replace: Replace an index that is there.
 
     Returns:
         The files that were written.
@@ -54,7 +55,9 @@ def write_index(maps: Sequence[Path], folder: Path) -> list[Path]:
     written = []
     for name, tiles in groups.items():
         names = itertools.chain([name], (f"{name}_{k}" for k in itertools.count(2)))
-        path = next(path for path in (folder / f"index_{name}.vrt" for name in names) if not path.exists())
+        path = next(
+            path for path in (folder / f"index_{name}.vrt" for name in names) if replace or not path.exists()
+        )
         tree = ElementTree.ElementTree(_vrt(tiles, folder))
         ElementTree.indent(tree)
         with writing(path):

@@ -200,13 +200,21 @@ def plan_maps(
         nodata_rule = "legacy" if writing.profile == "legacy" else "all"
     found = find_inputs(scenes, spec.num_frames)
     single = output.suffix.lower() in (".tif", ".tiff")
+    if output.suffix and not single and not output.is_dir():
+        raise ConfigError(f"output: {output} is neither a folder nor a .tif")
     if single and len(found) != 1:
         raise ConfigError(f"output: {output} is one map, for {len(found)} scenes; name a folder")
     paths: dict[str, Path] = {}
     for one in found:
         if one.name in paths:
-            raise ConfigError(f"scenes: two scenes would both be mapped to {paths[one.name]}")
+            others = [other.frames[0] for other in found if other.name == one.name]
+            raise ConfigError(
+                f"scenes: {' and '.join(others[:2])} would both be mapped to {paths[one.name]}; map them into "
+                "different folders"
+            )
         paths[one.name] = output if single else output / f"{one.name}_pred.tif"
+    there = [paths[one.name] for one in found if writing.skip_existing and paths[one.name].exists()]
+    found = [one for one in found if paths[one.name] not in there]
     resolved, broken = [], []
     for one in found:
         try:
@@ -235,7 +243,7 @@ def plan_maps(
     ]
     for one_map in maps:
         one_map.check_free()
-    return data, MapRun(maps, data.failed, broken)
+    return data, MapRun(maps, data.failed, broken, there)
 
 
 def known_spec(task: PrithviSegmentationTask) -> DataSpec:
@@ -310,9 +318,11 @@ def _as_tuple(value: Any) -> Any:
 def window_and_stride(task: Any, window: int | None, stride: int | None) -> tuple[int, int]:
     """Given ones, or those of the task; half a window apart by default."""
     trained: Mapping[str, Any] = getattr(task, "hparams", {})
-    side = window or trained.get("window") or 224
-    same = window is None or window == trained.get("window")
-    return side, stride or (trained.get("stride") if same else None) or max(1, side // 2)
+    side = (trained.get("window") or 224) if window is None else window
+    if stride is None:
+        same = side == trained.get("window")
+        stride = (trained.get("stride") if same else None) or max(1, side // 2)
+    return side, stride
 
 
 def _predict(

@@ -19,12 +19,18 @@ class MapRun:
         maps: The map of each scene.
         failed: Shared with the data module: names of scenes that are not to be read any further.
         broken: Scenes that could not be read at all.
+        there: Maps that exist and are left alone; the index shows them too.
     """
 
     def __init__(
-        self, maps: Sequence[SceneMap], failed: set[str], broken: Sequence[SceneResult] = ()
+        self,
+        maps: Sequence[SceneMap],
+        failed: set[str],
+        broken: Sequence[SceneResult] = (),
+        there: Sequence[Path] = (),
     ) -> None:
         self.broken = broken
+        self.there = list(there)
         self.maps = {one.scene.name: one for one in maps}
         self.failed = failed
         self._mark = perf_counter()
@@ -81,8 +87,10 @@ class MapRun:
 
     def write_indexes(self, folder: Path) -> list[Path]:
         """A VRT per CRS that shows all maps of the run as one."""
-        paths = [one.path for one in self.maps.values() if one.is_done and one.options.profile == "cog"]
-        return write_index(paths, folder) if paths else []
+        done = [one for one in self.maps.values() if one.is_done and one.options.profile == "cog"]
+        paths = self.there + [one.path for one in done]
+        replace = bool(self.there) or any(one.options.overwrite for one in done)
+        return write_index(paths, folder, replace) if done else []
 
     def clear(self) -> None:
         """Remove what was kept for another start, if there is nothing left to do."""

@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, get_args
 
 from torch import Tensor
 
 from ..datamodules.stream import RowsRead, Segment, SegmentRead, WindowRead
 from ..datasets.scenes import Scene
 from ..errors import ConfigError
-from ..spec import DataSpec
+from ..spec import IGNORE_INDEX, DataSpec
 from ..windows import Strip, WindowPlan
 from .areas import row_areas
 from .blending import BlendedRows, Blender
@@ -35,7 +35,11 @@ class OutputOptions:
         confidence: Also write ``NAME_confidence.tif``, the highest probability.
         vector: Also write ``NAME_pred.gpkg``, polygons of these classes; takes memory as it has content.
         quicklook: Also write ``NAME_pred.png``, a picture of scene and map.
-        overwrite: Replace files that exist.
+        overwrite: Replace files that exist; what else an earlier map of the scene had goes with it.
+        skip_existing: Leave scenes alone whose map exists, as in an archive that grows.
+
+    Raises:
+        ConfigError: A choice is unknown.
     """
 
     profile: Profile = "cog"
@@ -44,6 +48,15 @@ class OutputOptions:
     vector: tuple[str, ...] = ()
     quicklook: bool = False
     overwrite: bool = False
+    skip_existing: bool = False
+
+    def __post_init__(self) -> None:
+        for key, kind in (("profile", Profile), ("probabilities", ProbabilityType)):
+            chosen = getattr(self, key)
+            if chosen is not None and chosen not in get_args(kind):
+                raise ConfigError(f"{key}: {chosen!r} is unknown; known are {', '.join(get_args(kind))}")
+        if isinstance(self.vector, str):
+            object.__setattr__(self, "vector", (self.vector,))
 
 
 @dataclass
@@ -58,6 +71,7 @@ class SceneResult:
     skipped: int = 0
     seconds: float = 0.0
     shares: tuple[float, ...] = ()
+    nodata: float = 0.0
     error: str | None = None
 
 
@@ -119,6 +133,12 @@ class SceneMap:
             paths["item"] = self.path.with_suffix(".json")
         return {**paths, "pred": self.path}
 
+    def _every_output(self) -> set[Path]:
+        stem = self.path.stem.removesuffix("_pred")
+        others = {self.path.with_name(f"{stem}_{name}.tif") for name in ("probabilities", "confidence")}
+        beside = {self.path.with_suffix(suffix) for suffix in (".gpkg", ".png", ".json")}
+        return others | beside | {self.path.with_name(f"{self.path.name}.aux.xml")}
+
     @property
     def is_done(self) -> bool:
         """Whether this run, or an earlier start of it, has finished it."""
@@ -136,7 +156,8 @@ class SceneMap:
         for path in reversed(self.outputs.values()):
             if path.exists():
                 raise ConfigError(
-                    f"{path}: exists; say --overwrite to replace it, or choose another --output"
+                    f"{path}: exists; say --overwrite to replace it, --skip_existing to leave it, or choose another "
+                    "--output"
                 )
 
     def prepare(self) -> list[int]:
@@ -148,6 +169,8 @@ class SceneMap:
         with writing(self.path):
             if self.is_done:
                 return []
+            if self.parts.path.exists() and not self.parts.is_ours:
+                print(f"{self.scene.name}: what an earlier start with other settings left is discarded")
             self.parts.prepare()
             if self.parts.read("publishing") is not None:
                 self._publish()
@@ -158,6 +181,9 @@ class SceneMap:
             left = [strip.number for strip in self.plan.strips if not self.parts.is_sound(strip.number)]
             for number in left:
                 self.parts.forget(number)
+            if len(left) < len(self.plan.strips):
+                done = len(self.plan.strips) - len(left)
+                print(f"{self.scene.name}: goes on; {done} of {len(self.plan.strips)} strips were done")
             if not left:
                 self.assemble()
         return left
@@ -264,10 +290,14 @@ class SceneMap:
             )
             write_stac_item(item, made["item"])
         summary = {key: sum(record[key] for record in records) for key in ("windows", "skipped", "seconds")}
-        self.parts.write("publishing", {**summary, "pixels": pixels})
+        nodata = sum(record["pixels"][IGNORE_INDEX] for record in records)
+        self.parts.write("publishing", {**summary, "pixels": pixels, "nodata": nodata})
         self._publish()
 
     def _publish(self) -> None:
+        if self.options.overwrite:
+            for path in self._every_output() - set(self.outputs.values()):
+                path.unlink(missing_ok=True)
         for path in self.outputs.values():  # the map itself comes last
             made = self.parts.path / path.name
             if made.exists():
@@ -286,6 +316,7 @@ class SceneMap:
             return result
         mapped = max(1, sum(done["pixels"]))
         result.windows, result.skipped, result.seconds = done["windows"], done["skipped"], done["seconds"]
+        result.nodata = done["nodata"] / max(1, result.height * result.width)
         result.shares = tuple(count / mapped for count in done["pixels"])
         return result
 

@@ -36,24 +36,27 @@ def map_table(results: Sequence[Any], class_names: Sequence[str]) -> Table:
         results: What `prithvi_tg.mapping.run.MapRun.results` gave.
         class_names: One per class.
     """
-    table = Table(title="maps", caption="windows without data are skipped; shares are of the pixels mapped")
+    table = Table(
+        title="maps", caption="windows: run / skipped for want of data; shares of the pixels mapped"
+    )
     table.add_column("scene", overflow="fold")
-    for column in ("size", "windows", "skipped", "seconds", "Mpx/s"):
+    for column in ("size", "windows", "seconds", "Mpx/s", "no data"):
         table.add_column(column, justify="right")
-    table.add_column("shares", overflow="fold")
+    table.add_column("shares", no_wrap=True)
     for result in results:
         size = f"{result.width} x {result.height}" if result.width else "-"
         if result.error is not None:
             table.add_row(result.name, size, "-", "-", "-", "-", "[red]failed[/red]")
             continue
         speed = result.width * result.height / 1e6 / max(result.seconds, 1e-9)
-        shares = ", ".join(
+        shares = "\n".join(
             f"{name} {100 * share:.1f} %"
             for name, share in zip(class_names, result.shares, strict=False)
             if share > 0
         )
-        numbers = (str(result.windows), str(result.skipped), f"{result.seconds:.1f}", f"{speed:.2f}")
-        table.add_row(result.name, size, *numbers, shares or "no data")
+        counts = f"{result.windows} / {result.skipped}"
+        rates = (f"{result.seconds:.1f}", f"{speed:.2f}", f"{100 * result.nodata:.1f} %")
+        table.add_row(result.name, size, counts, *rates, shares or "no data")
     return table
 
 

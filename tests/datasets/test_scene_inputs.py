@@ -9,6 +9,7 @@ import pytest
 import rasterio
 import torch
 
+from prithvi_tg.datasets import Sen1Floods11
 from prithvi_tg.datasets.scene_dataset import SceneDataset
 from prithvi_tg.datasets.scene_inputs import InputOptions, find_inputs, resolve_scene
 from prithvi_tg.errors import ConfigError, DataError
@@ -369,3 +370,46 @@ def test_a_sentinel_2_product_is_reflectance_with_or_without_offset(tmp_path, bu
     assert sample["image"][0, :, 30, 30].tolist() == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
     rows = sample["masked"].all(dim=1).nonzero().flatten().tolist()
     assert rows == [*range(8), *range(20, 24)]
+
+
+def test_zeros_are_data_unless_the_file_is_like_the_training_files(tmp_path):
+    """Sen1Floods11's files mean no data by 0; in most others it is a dark pixel."""
+    spec = Sen1Floods11.data_spec()
+    six = planted(6) * 1000
+    six[2, 0, 0] = 0
+    scene = resolve(
+        write_scene(tmp_path / "six.tif", six.astype("int16"), nodata=-9999, descriptions=BANDS), spec
+    )
+    sample = whole(scene, spec, nodata_rule="any")
+    assert not sample["masked"].any()
+    assert sample["image"][0, 2, 0, 0] == 0
+    thirteen = planted(13) * 1000
+    thirteen[:, 0, 0] = 0
+    scene = resolve(write_scene(tmp_path / "thirteen.tif", thirteen.astype("int16")), spec)
+    assert whole(scene, spec)["masked"].nonzero().tolist() == [[0, 0]]
+    assert "no data: -9999 0, beside tag and NaN" in scene.origin
+
+
+def test_a_quality_layer_may_be_a_file_of_its_own(tmp_path, burn_spec):
+    layer = np.full((1, 5, 4), 4, "uint8")
+    layer[0, 1, 2] = 9
+    write_scene(tmp_path / "scene_SCL.tif", layer)
+    path = write_scene(tmp_path / "scene.tif", planted(6))
+    scene = resolve(path, burn_spec, quality=(str(tmp_path / "scene_SCL.tif"),))
+    assert whole(scene, burn_spec, mask=("cloud",))["masked"].nonzero().tolist() == [[1, 2]]
+    write_scene(tmp_path / "other.tif", layer)
+    with pytest.raises(
+        ConfigError, match=r"quality: .*other\.tif does not tell what it is; put SCL or Fmask"
+    ):
+        resolve(path, burn_spec, quality=(str(tmp_path / "other.tif"),))
+
+
+def test_maps_in_a_folder_are_no_scenes(tmp_path):
+    for name in ("a.tif", "a_pred.tif", "a_confidence.tif", "index_EPSG_32615.vrt"):
+        (tmp_path / name).touch()
+    assert [found.name for found in find_inputs(str(tmp_path))] == ["a"]
+
+
+def test_an_unknown_sensor_lists_the_known():
+    with pytest.raises(ConfigError, match="sensor: 'foo' is unknown; known are sentinel2, hls_s30"):
+        InputOptions(sensor="foo")

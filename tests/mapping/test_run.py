@@ -346,7 +346,8 @@ def test_names_that_collide_are_an_error_before_any_work(checkpoint, tmp_path, c
         "predict", "--ckpt_path", checkpoint, tmp_path / "a", tmp_path / "b", "--output", tmp_path / "m"
     )
     assert code == 2
-    assert "two scenes would both be mapped to" in err
+    assert "a/x.tif and" in err
+    assert "would both be mapped to" in err
     assert not (tmp_path / "m").exists()
 
 
@@ -453,3 +454,47 @@ def test_finished_rows_can_be_had_one_after_the_other(checkpoint, tmp_path):
     rows = list(map_strips(checkpoint, scene, blending="hann"))
     assert len(rows) > 5
     np.testing.assert_array_equal(np.concatenate([part.classes for part in rows]), expected)
+
+
+def test_an_archive_can_grow(checkpoint, tmp_path, command):
+    """Scenes that are mapped are left alone on request, and the index shows all of them."""
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    write_scene(archive / "a.tif", 50, 40)
+    words = ("predict", "--ckpt_path", checkpoint, archive, "--output", tmp_path / "m", *CPU)
+    assert command(*words)[0] == 0
+    before = (tmp_path / "m" / "a_pred.tif").stat().st_mtime_ns
+    write_scene(archive / "b.tif", 50, 40, corner=(600000 + 40 * 30, 4200000))
+    code, _, err = command(*words, "--skip_existing")
+    assert code == 0, err
+    assert (tmp_path / "m" / "a_pred.tif").stat().st_mtime_ns == before
+    with rasterio.open(tmp_path / "m" / "index_EPSG_32615.vrt") as index:
+        assert index.width == 80
+    assert not (tmp_path / "m" / "index_EPSG_32615_2.vrt").exists()
+
+
+def test_what_belonged_to_a_replaced_map_goes_with_it(checkpoint, tmp_path):
+    scene = write_scene(tmp_path / "scene.tif", 50, 40)
+    output = tmp_path / "m" / "s_pred.tif"
+    map_scene(checkpoint, scene, output, confidence=True, quicklook=True, vector="Burn scar")
+    map_scene(checkpoint, scene, output, overwrite=True)
+    assert sorted(entry.name for entry in output.parent.iterdir()) == [
+        "s_pred.json", "s_pred.tif", "s_pred.tif.aux.xml",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"blending": "han"}, "blending: 'han' is unknown; known are average, hann, crop"),
+        ({"nodata_rule": "foo"}, "nodata_rule: 'foo' is unknown"),
+        ({"probabilities": "int8"}, "probabilities: 'int8' is unknown; known are uint8, float32, float16"),
+        ({"batch_size": 0}, "batch_size: 0 must be 1 or more"),
+        ({"stride": 0}, "stride: 0 must lie between 1 and the window"),
+        ({"num_workers": -1}, "num_workers: -1 must be 0 or more"),
+    ],
+)
+def test_options_out_of_range_are_errors(checkpoint, tmp_path, options, words):
+    scene = write_scene(tmp_path / "scene.tif", 50, 40)
+    with pytest.raises(ConfigError, match=words):
+        map_scene(checkpoint, scene, tmp_path / "m.tif", **options)
