@@ -209,11 +209,14 @@ class WindowStream:
                     held.popleft()
                 while not held or held[-1].bottom < bottom:
                     start, pixels = next(chunks)
-                    held.append(_Rows(start, start + len(pixels.masked), pixels.values, pixels.masked))
+                    masked = pixels.masked
+                    if masked.all():  # many rows without data may come before a window: they take no memory
+                        masked = np.broadcast_to(np.True_, masked.shape)
+                    held.append(_Rows(start, start + len(masked), pixels.values, masked))
                     unit.add(pixels)
                     first, last = max(start, segment.top), min(held[-1].bottom, segment.bottom)
                     if first < last:
-                        yield RowsRead(segment, first, pixels.masked[first - start : last - start]), None
+                        yield RowsRead(segment, first, masked[first - start : last - start]), None
                 for column, left in enumerate(plan.columns.starts):
                     image = self._cut(held, top, bottom, left, plan)
                     if image is None:

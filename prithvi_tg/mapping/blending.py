@@ -134,17 +134,26 @@ class Blender:
         end = self.bottom if row is None else min(self.bottom, self.plan.rows.kept[row][0])
         if end <= self.top:
             return
-        masked = np.concatenate(self._masked)
-        self._masked = [masked[end - self.top :]]
         if self._total is not None:
             # Where several rows of windows hold no data, more rows are finished than are held.
             count = min(end - self.top, self._total.shape[1])
             weight = self._row_weight[self.top : self.top + count, None] * self._column_weight
-            yield BlendedRows(self.top, self._total[:, :count] / weight, masked[:count])
+            masked = np.concatenate(self._next_masks(count))
+            yield BlendedRows(self.top, self._total[:, :count] / weight, masked)
             held = self._total[:, count:].clone()
             self._total[:, : held.shape[1]] = held
             self._total[:, held.shape[1] :] = 0
-            self.top, masked = self.top + count, masked[count:]
-        if self.top < end:
-            yield BlendedRows(self.top, None, masked[: end - self.top])
-            self.top = end
+            self.top += count
+        for part in self._next_masks(end - self.top):
+            yield BlendedRows(self.top, None, part)
+            self.top += len(part)
+
+    def _next_masks(self, count: int) -> list[NDArray[np.bool_]]:
+        """The masks of the next rows, in the pieces in which they came."""
+        parts = []
+        while count:
+            first = self._masked[0]
+            parts.append(first[:count])
+            self._masked[:1] = [first[count:]] if len(first) > count else []
+            count -= len(parts[-1])
+        return parts
