@@ -20,7 +20,8 @@ def true_color(
 ) -> NDArray[np.floating[Any]]:
     """One frame (C, H, W) as RGB (H, W, 3) in 0..1: red, green and blue, or the first bands without them.
 
-    Stretched from the 2nd to the 98th percentile of the data; grey where there is no data.
+    Stretched from the 2nd to the 98th percentile of the data, clouds and snow left out; grey where there is no
+    data.
     """
     names = ("RED", "GREEN", "BLUE")
     known = [spec.bands.index(name) for name in names if name in spec.bands]
@@ -29,7 +30,9 @@ def true_color(
     data = valid[channels].all(axis=0)
     if not data.any():
         return np.full(rgb.shape, 0.5)
-    low, high = np.percentile(rgb[data], (2, 98))
+    # Brighter than 0.25 in all three is cloud or snow, beside which all else would be black.
+    dark = data & ~(rgb > 0.25 * spec.reflectance_unit).all(axis=-1)
+    low, high = np.percentile(rgb[dark if dark.sum() > 0.05 * data.sum() else data], (2, 98))
     rgb = np.clip((rgb - low) / max(high - low, 1e-9), 0, 1)
     rgb[~data] = 0.5
     return rgb

@@ -115,7 +115,7 @@ def draw(data: LabelledScenesDataModule, scene: Path, label: Path) -> None:
     with rasterio.open(WORK / "maps" / f"{scene.stem}_pred.tif") as file:
         predicted = file.read(1)
     figure, axes = panels(4)
-    axes[0].imshow(true_color(np.clip(image, 0, 6000), spec, valid))
+    axes[0].imshow(true_color(image * data.spec.scale, spec, valid))
     draw_classes(axes[1], classes, spec)
     draw_classes(axes[2], predicted, spec)
     owner = np.zeros(stored.shape)
