@@ -225,6 +225,8 @@ def places_in(ground: Any, grid: Grid, window: int, most: int = 64) -> NDArray[n
     """
     found = [np.empty((0, 2), np.int64)]
     for part in shapely.get_parts(ground):
+        if not part.area:  # what a difference may leave
+            continue
         edges = np.array([grid.row_and_column(x, y) for x, y in shapely.get_coordinates(part)])
         axes = []
         for axis, length in ((0, grid.height), (1, grid.width)):
