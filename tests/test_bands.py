@@ -57,7 +57,8 @@ def test_files_are_read_by_their_band_descriptions(descriptions, expected):
 
 def test_a_file_without_a_wanted_band_is_named():
     with pytest.raises(
-        DataError, match=r"scene\.tif: its band descriptions \(B02, B03, None\) do not name RED; give the bands by index"
+        DataError,
+        match=r"scene\.tif: its band descriptions \(B02, B03, None\) do not name RED; give the bands by index",
     ):
         band_indexes(["BLUE", "RED"], ["B02", "B03", None], "scene.tif")
 
