@@ -17,7 +17,7 @@ from .datasets.scenes import Grid
 from .errors import ConfigError
 from .windows import window_starts
 
-_TRIES = 200
+_ROUNDS, _TRIES = 10, 20
 
 
 class ExactCoverGeoSampler(GeoSampler):
@@ -123,7 +123,7 @@ class RandomWindowGeoSampler(GeoSampler, DistributedSampler[Any]):
             yield row, column, self.periods[rng.integers(len(self.periods))]
 
     def _place(self, rng: np.random.Generator) -> tuple[int, int]:
-        for _ in range(_TRIES // 20):
+        for _ in range(_ROUNDS):
             if self.favoured is None:
                 top, left, bottom, right = self._bounds(
                     self._parts[rng.choice(len(self._parts), p=self._chances)]
@@ -134,8 +134,8 @@ class RandomWindowGeoSampler(GeoSampler, DistributedSampler[Any]):
                 # A window that holds a pixel of the place, wherever in the window that is.
                 top, left = top - self.size + 1, left - self.size + 1
                 bottom, right = bottom + self.size - 1, right + self.size - 1
-            rows = rng.integers(top, max(top, bottom - self.size) + 1, 20)
-            columns = rng.integers(left, max(left, right - self.size) + 1, 20)
+            rows = rng.integers(top, max(top, bottom - self.size) + 1, _TRIES)
+            columns = rng.integers(left, max(left, right - self.size) + 1, _TRIES)
             inside = covered(self.ground, self.grid, rows, columns, self.size).nonzero()[0]
             if len(inside):
                 return int(rows[inside[0]]), int(columns[inside[0]])

@@ -34,7 +34,7 @@ from prithvi_tg.mapping.scene_map import OutputOptions
 from prithvi_tg.spec import DataSpec
 
 HERE = Path(__file__).parent
-WORK = HERE / "work"
+WORK = HERE / "output"
 SPEC = DataSpec(
     PRITHVI_BANDS,
     (775.0, 1081.0, 1229.0, 2497.0, 2204.0, 1611.0),

@@ -28,7 +28,7 @@ from prithvi_tg.reporting.linear_baseline import linear_confusion
 from prithvi_tg.tasks.metrics import segmentation_scores
 
 HERE = Path(__file__).parent
-WORK = HERE / "work"
+WORK = HERE / "output"
 HALVES = {"west": ("train", 0), "east": ("test", 32)}
 
 

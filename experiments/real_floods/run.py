@@ -23,7 +23,7 @@ from prithvi_tg import Sen1Floods11
 from prithvi_tg.plotting import add_legend, draw_classes, panels, true_color
 
 HERE = Path(__file__).parent
-WORK = HERE / "work"
+WORK = HERE / "output"
 
 
 def water_iou(prediction: NDArray[np.integer], label: NDArray[np.integer]) -> float:

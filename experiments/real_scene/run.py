@@ -28,7 +28,7 @@ from prithvi_tg.spec import IGNORE_INDEX
 from prithvi_tg.tasks.metrics import segmentation_scores
 
 HERE = Path(__file__).parent
-WORK = HERE / "work"
+WORK = HERE / "output"
 
 
 def command(*arguments: str) -> str:

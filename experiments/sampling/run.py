@@ -34,7 +34,7 @@ from prithvi_tg.samplers import RandomWindowGeoSampler
 from prithvi_tg.spec import DataSpec
 
 HERE = Path(__file__).parent
-WORK = HERE / "work"
+WORK = HERE / "output"
 SIZE, WINDOWS, REPEATS = 224, 200, 3
 SPEC = DataSpec(PRITHVI_BANDS, (1000.0,) * 6, (500.0,) * 6)
 

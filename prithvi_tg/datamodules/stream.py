@@ -6,7 +6,6 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import SimpleQueue
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -138,7 +137,6 @@ class WindowStream:
         self.fold_time = fold_time
         self.failed = set() if failed is None else failed
         self.remainder = Log([])
-        self.seconds_waiting = 0.0
 
     def __len__(self) -> int:
         """Batches, if no window were without data."""
@@ -275,9 +273,7 @@ class WindowStream:
             spans = [(start, min(start + rows, bottom)) for start in range(top // rows * rows, bottom, rows)]
             if not self.num_workers:
                 for span in spans:
-                    begun = perf_counter()
                     pixels = read(*span)
-                    self.seconds_waiting += perf_counter() - begun
                     yield span[0], pixels
                 return
             with ThreadPoolExecutor(self.num_workers) as pool:
@@ -289,9 +285,7 @@ class WindowStream:
                         break
                 while ahead:
                     start, future = ahead.popleft()
-                    begun = perf_counter()
                     pixels = future.result()
-                    self.seconds_waiting += perf_counter() - begun
                     following = next(remaining, None)
                     if following is not None:
                         ahead.append((following[0], pool.submit(read, *following)))

@@ -1,5 +1,6 @@
 """Labels of scenes: rasters and polygons as TorchGeo data sets, to be joined to images with ``images & labels``."""
 
+import abc
 import os
 import re
 from collections import Counter
@@ -82,13 +83,13 @@ class _LabelDataset(GeoDataset):
             raise DataError(f"{path}: its name does not tell the date of the labels ({error})") from error
         return first[0], last[1]
 
+    @abc.abstractmethod
     def _lay_out(self, crs: CRS) -> Sequence[Any]:
         """Bring the labels into a CRS, and say where those of each file lie."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _labels(self, grid: Grid, files: Sequence[int]) -> Labels:
         """Labels of a window (H, W) from some of the files."""
-        raise NotImplementedError
 
     def _build_index(self, crs: Any) -> None:
         crs = CRS.from_user_input(crs)

@@ -211,8 +211,8 @@ class SceneReader:
             for number, frame in enumerate(scene.members)
         ]
         try:
-            pixels = {channel.path for channel in scene.channels}
-            for path in (path for path in scene.files if mask or path in pixels):
+            pixels = [channel.path for channel in scene.channels]
+            for path in dict.fromkeys([*pixels, *(layer.path for layer in scene.quality if mask)]):
                 self._sources[path, False] = self._stack.enter_context(open_raster(path))
         except DataError:
             self._stack.close()
