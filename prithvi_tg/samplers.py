@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import shapely
 import torch
+from geopandas import GeoSeries
 from numpy.typing import NDArray
 from torch.utils.data import DistributedSampler
 from torchgeo.datasets import GeoDataset
@@ -79,6 +80,10 @@ class RandomWindowGeoSampler(GeoSampler, DistributedSampler[Any]):
         periods: Times to choose from, with equal chance; all time by default.
         favoured: Top left and bottom right pixels (N, 4) of places, and the chance of each, by which most
             windows are drawn to rare classes; see `LabelIndex`.
+        walks: The windows of an epoch are drawn first, then handed out by this many walks over the ground in
+            turn, each from neighbour to neighbour, so that a decoded block of a file serves several windows.
+            With the batch size or a multiple of it, a batch holds windows of as many places. 0 hands windows
+            out as they were drawn.
         seed: The same seed gives the same windows.
         rank: This process's number; that of torch's process group by default.
         world_size: Number of processes.
@@ -95,6 +100,7 @@ class RandomWindowGeoSampler(GeoSampler, DistributedSampler[Any]):
         length: int,
         periods: Sequence[pd.Interval] = (),
         favoured: tuple[NDArray[np.int64], NDArray[np.float64]] | None = None,
+        walks: int = 0,
         seed: int = 0,
         rank: int | None = None,
         world_size: int | None = None,
@@ -107,6 +113,7 @@ class RandomWindowGeoSampler(GeoSampler, DistributedSampler[Any]):
         self.length = length
         self.periods = list(periods) or [pd.Interval(pd.Timestamp.min, pd.Timestamp.max, closed="both")]
         self.favoured = favoured
+        self.walks = walks * self.num_replicas  # a process has walks of its own
         self._safe = places_in(ground, grid, size)
         if not len(self._safe):
             raise ConfigError(f"size: no window of {size} pixels lies wholly inside the ground of this split")
@@ -118,9 +125,11 @@ class RandomWindowGeoSampler(GeoSampler, DistributedSampler[Any]):
     def windows(self) -> Iterator[tuple[int, int, pd.Interval]]:
         """Top and left pixel and time of every window of this epoch, of all processes."""
         rng = np.random.default_rng([self.seed, self.epoch])
-        for _ in range(self.length):
-            row, column = self._place(rng)
-            yield row, column, self.periods[rng.integers(len(self.periods))]
+        drawn = [(*self._place(rng), int(rng.integers(len(self.periods)))) for _ in range(self.length)]
+        order = _walk(np.array(drawn), self.walks, rng) if self.walks else range(self.length)
+        for number in order:
+            row, column, period = drawn[number]
+            yield row, column, self.periods[period]
 
     def _place(self, rng: np.random.Generator) -> tuple[int, int]:
         for _ in range(_ROUNDS):
@@ -179,6 +188,19 @@ class ShareSampler(DistributedSampler[int]):
     def __len__(self) -> int:
         """How many they are."""
         return len(range(self.rank, self.count, self.num_replicas))
+
+
+def _walk(windows: NDArray[np.int64], walks: int, rng: np.random.Generator) -> list[int]:
+    """An order of windows (N; row, column, period) in which several walks take turns.
+
+    All windows lie along a Hilbert curve over the ground; each walk has an equal part of it, which starts
+    anywhere.
+    """
+    rows, columns, periods = windows.T
+    along = GeoSeries.from_xy(columns, rows).hilbert_distance().to_numpy()
+    way = np.roll(np.lexsort((along, periods)), rng.integers(len(windows)))
+    parts = np.array_split(way, walks)
+    return [int(part[step]) for step in range(len(parts[0])) for part in parts if step < len(part)]
 
 
 def _world_size() -> int:

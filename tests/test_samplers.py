@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import rasterio
+import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
@@ -10,8 +11,9 @@ from torchgeo.datasets import RasterDataset, stack_samples
 
 from prithvi_tg.datasets.scene_dataset import SceneDataset
 from prithvi_tg.datasets.scene_inputs import find_inputs, resolve_scene
+from prithvi_tg.datasets.scenes import Grid
 from prithvi_tg.errors import ConfigError
-from prithvi_tg.samplers import ExactCoverGeoSampler
+from prithvi_tg.samplers import ExactCoverGeoSampler, RandomWindowGeoSampler
 from prithvi_tg.spec import DataSpec
 
 SPEC = DataSpec(("RED",), (0.0,), (1.0,))
@@ -76,3 +78,33 @@ def test_strides_that_leave_gaps_are_an_error(tmp_path):
     dataset = dataset_of(write(tmp_path / "scene.tif", 20, 20))
     with pytest.raises(ConfigError, match="stride: 9 must lie between 1 and the window, 8"):
         ExactCoverGeoSampler(dataset, 8, 9)
+
+
+def random_windows(walks, size=64, length=400, **options):
+    grid = Grid(None, rasterio.Affine(1, 0, 0, 0, -1, 4096), 4096, 4096)
+    return RandomWindowGeoSampler(grid, shapely.box(0, 0, 4096, 4096), size, length, walks=walks, **options)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_walks_hand_out_the_same_windows_in_an_order_that_revisits_blocks(processes):
+    drawn = [place[:2] for place in random_windows(0).windows()]
+    walked = [place[:2] for place in random_windows(8, world_size=processes, rank=0).windows()]
+    assert walked != drawn
+    assert sorted(walked) == sorted(drawn)
+    for process in range(processes):
+        own = np.array(walked[process::processes])
+
+        def moves(places):
+            steps = np.abs(places[8:] - places[:-8]).max(axis=1)  # of one walk, from batch to batch
+            return np.median(steps)
+
+        assert moves(own) < 600 < moves(np.array(drawn))
+        batch = own[:8]
+        assert len(np.unique(batch // 512, axis=0)) == 8  # as many places as windows
+
+
+def test_walks_differ_from_epoch_to_epoch_and_repeat_with_the_seed():
+    first, again = random_windows(4), random_windows(4)
+    assert list(first) == list(again)
+    again.set_epoch(1)
+    assert list(first) != list(again)

@@ -282,7 +282,8 @@ class LabelledScenesDataModule(GeoDataModule):
                 self.windows_per_epoch,
                 self.periods("train", images),
                 favoured,
-                self.seed,
+                walks=4 * self.batch_size,
+                seed=self.seed,
             )
         for split, stages in (("val", ("fit", "validate")), ("test", ("test",))):
             if stage in stages:

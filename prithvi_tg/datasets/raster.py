@@ -92,9 +92,15 @@ def data_mask(
     values: NDArray[Any], nodata: Sequence[float | None], out: NDArray[np.bool_] | None = None
 ) -> NDArray[np.bool_]:
     """Where stored values are data: finite, and none of some values."""
-    out = np.isfinite(values, out=out)
+    integers = values.dtype.kind in "iu"
+    if out is None:
+        out = np.empty(values.shape, bool)
+    if integers:
+        out[...] = True
+    else:
+        np.isfinite(values, out=out)
     for value in {value for value in nodata if value is not None}:
-        whole = values.dtype.kind in "iu" and float(value).is_integer()
+        whole = integers and float(value).is_integer()
         out &= values != (int(value) if whole else value)  # whole numbers need no copy as floats
     return out
 

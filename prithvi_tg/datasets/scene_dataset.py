@@ -160,7 +160,7 @@ class SceneDataset(RasterDataset):
     def grid(self) -> Grid:
         """All pixels of the data set, as one grid."""
         own = self.scenes[0].grid
-        crs = None if self.index.crs is None else CRS.from_user_input(self.index.crs)
+        crs = self._raster_crs
         if (
             len(self.scenes) == 1
             and crs == own.crs
@@ -197,12 +197,16 @@ class SceneDataset(RasterDataset):
             part = self._read(scene, window)
             if part is None:
                 continue
+            pixels, inside = part
+            height, width = window[1] - window[0], window[3] - window[2]
+            if values is None and pixels.masked.shape == (height, width):
+                values, valid, masked = pixels.values, pixels.valid, pixels.masked
+                timestamps = scene.timestamps
+                continue
             if values is None:
-                height, width = window[1] - window[0], window[3] - window[2]
                 values = np.broadcast_to(mean, (channels, height, width)).copy()
                 valid, masked = np.zeros(values.shape, bool), np.ones((height, width), bool)
                 timestamps = scene.timestamps
-            pixels, inside = part
             empty = ~valid[:, *inside].any(axis=0)
             for whole, new in ((values, pixels.values), (valid, pixels.valid)):
                 np.copyto(whole[:, *inside], new, where=empty)

@@ -291,10 +291,11 @@ class SceneReader:
         else:
             masked = self._masked(valid)
         for k, channel in enumerate(channels):
-            values[k] *= np.float32(channel.scale)
+            if channel.scale != 1:
+                values[k] *= np.float32(channel.scale)
             if channel.offset:
                 values[k] += np.float32(channel.offset)
-            if self.nodata_rule != "legacy":
+            if self.nodata_rule != "legacy" and not valid[k].all():
                 np.copyto(values[k], np.float32(self.spec.channel_mean[k]), where=~valid[k])
         return Pixels(values, valid, masked)
 
