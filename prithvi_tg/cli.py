@@ -190,6 +190,7 @@ class PrithviCLI(LightningCLI):
             mask=settings.mask,
             batch_size=settings.batch_size,
             num_workers=settings.num_workers,
+            precision=str(self.trainer.precision),
             fold_time=getattr(fitted_on, "fold_time", False),
         )
         self._map_writer = MapWriter(run, Path(settings.output), spec.class_names)

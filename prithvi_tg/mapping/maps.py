@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -28,6 +28,8 @@ from .files import file_hash
 from .run import MapRun
 from .scene_map import OutputOptions, SceneMap, SceneResult
 
+Precision = Literal["32-true", "bf16-mixed"]
+
 
 def map_scene(
     checkpoint: str | Path | PrithviSegmentationTask,
@@ -41,6 +43,7 @@ def map_scene(
     mask: Sequence[QualityClass] = (),
     batch_size: int = 4,
     num_workers: int = 1,
+    precision: Precision = "32-true",
     device: str | torch.device = "cpu",
     **options: Any,
 ) -> Path:
@@ -57,6 +60,7 @@ def map_scene(
         mask: Classes of the quality layers that count as no data.
         batch_size: Windows in a batch.
         num_workers: Threads that read ahead.
+        precision: ``bf16-mixed`` computes convolutions and matrix products in bfloat16.
         device: Where to compute.
         **options: Fields of `InputOptions` and `OutputOptions`, such as ``bands`` or ``overwrite``.
 
@@ -86,9 +90,10 @@ def map_scene(
         mask=mask,
         batch_size=batch_size,
         num_workers=num_workers,
+        precision=precision,
     )
     data.pending = run.prepare()
-    for log, logits, keep in _predict(task, data, device):
+    for log, logits, keep in _predict(task, data, device, precision):
         run.take(log, logits, keep)
     for result in run.results():
         if result.error is not None:
@@ -108,6 +113,7 @@ def map_strips(
     mask: Sequence[QualityClass] = (),
     batch_size: int = 4,
     num_workers: int = 1,
+    precision: Precision = "32-true",
     device: str | torch.device = "cpu",
     **options: Any,
 ) -> Iterator[BlendedRows]:
@@ -136,7 +142,7 @@ def map_strips(
         [resolved], spec, side, step, blending, patch, batch_size, num_workers, nodata_rule, mask
     )
     blender = Blender(data.plans[resolved.name])
-    for log, logits, keep in _predict(task, data, device):
+    for log, logits, keep in _predict(task, data, device, precision):
         position = 0
         for event in log.events:
             if isinstance(event, ReadingFailed):
@@ -164,6 +170,7 @@ def plan_maps(
     mask: Sequence[QualityClass] = (),
     batch_size: int = 4,
     num_workers: int = 1,
+    precision: str = "32-true",
     fold_time: bool = False,
 ) -> tuple[SceneDataModule, MapRun]:
     """Find scenes, and check that their maps can be made, before any work.
@@ -183,6 +190,7 @@ def plan_maps(
         mask: Classes of the quality layers that count as no data.
         batch_size: Windows in a batch.
         num_workers: Threads that read ahead.
+        precision: That of the trainer; maps tell it, and a map begun in one is not finished in another.
         fold_time: Hand out images as (B, T*C, window, window), for TorchGeo's own tasks.
 
     Returns:
@@ -236,7 +244,7 @@ def plan_maps(
         mask,
         fold_time,
     )
-    identity, tags = describe(task, data, weights)
+    identity, tags = describe(task, data, weights, precision)
     maps = [
         SceneMap(scene, data.plans[scene.name], paths[scene.name], spec, writing, identity, tags)
         for scene in resolved
@@ -260,7 +268,9 @@ def known_spec(task: PrithviSegmentationTask) -> DataSpec:
     return task.data_spec
 
 
-def describe(task: Any, data: SceneDataModule, weights: str) -> tuple[dict[str, Any], dict[str, str]]:
+def describe(
+    task: Any, data: SceneDataModule, weights: str, precision: str
+) -> tuple[dict[str, Any], dict[str, str]]:
     """What the pixels of a map depend on beside the scene, and the same in words, as tags of the map."""
     identity: dict[str, Any] = {
         "weights": weights,
@@ -269,6 +279,8 @@ def describe(task: Any, data: SceneDataModule, weights: str) -> tuple[dict[str, 
         "data_spec": data.spec.to_dict(),
         "nodata_rule": data.nodata_rule,
         "mask": list(data.mask),
+        "precision": precision,
+        "float32_matmul_precision": torch.get_float32_matmul_precision(),
     }
     plan = next(iter(data.plans.values()), None)
     model = {key: value for key, value in identity["hyper_parameters"].items() if key != "data_spec"}
@@ -279,6 +291,7 @@ def describe(task: Any, data: SceneDataModule, weights: str) -> tuple[dict[str, 
         "lightning": version("lightning"),
         "rasterio": version("rasterio"),
         "checkpoint_sha256": weights,
+        "precision": f"{precision}, float32 matmul {identity['float32_matmul_precision']}",
         "task": identity["task"],
         "model": json.dumps(model, default=str),
         "nodata_rule": data.nodata_rule,
@@ -297,6 +310,17 @@ def weights_hash(task: torch.nn.Module) -> str:
         total.update(name.encode())
         total.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return total.hexdigest()
+
+
+def autocast(precision: Precision, device: str | torch.device) -> torch.autocast:
+    """What Lightning's precision of this name does around a step.
+
+    Raises:
+        ConfigError: It is neither of the two.
+    """
+    if precision not in get_args(Precision):
+        raise ConfigError(f"precision: {precision!r} must be one of {', '.join(get_args(Precision))}")
+    return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bf16-mixed")
 
 
 def _split_options(options: Mapping[str, Any]) -> tuple[InputOptions, OutputOptions]:
@@ -326,7 +350,7 @@ def window_and_stride(task: Any, window: int | None, stride: int | None) -> tupl
 
 
 def _predict(
-    task: PrithviSegmentationTask, data: SceneDataModule, device: str | torch.device
+    task: PrithviSegmentationTask, data: SceneDataModule, device: str | torch.device, precision: Precision
 ) -> Iterator[tuple[Log, Tensor | None, tuple[int, int, int, int] | None]]:
     """What `Trainer.predict` does, without one."""
     task = task.eval().to(device)
@@ -336,7 +360,7 @@ def _predict(
         moved = {
             key: value.to(device) if isinstance(value, Tensor) else value for key, value in batch.items()
         }
-        with torch.inference_mode():
+        with torch.inference_mode(), autocast(precision, device):
             logits = task.predict_step(normalize(moved), number)
         yield batch["log"], logits, batch.get("keep")
     yield stream.remainder, None, None

@@ -22,13 +22,17 @@ class ChannelNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
-        return rearrange(self.ln(rearrange(x, "b c h w -> b h w c")), "b h w c -> b c h w").contiguous()
+        return rearrange(self.ln(rearrange(x, "b c h w -> b h w c")), "b h w c -> b c h w")
 
 
 def token_map(tokens: Tensor, grid: tuple[int, int, int]) -> Tensor:
-    """Patch tokens (B, 1 + T*h*w, D) -> (B, D*T, h, w); channel = d*T + t, as the published necks expect."""
+    """Patch tokens (B, 1 + T*h*w, D) -> (B, D*T, h, w); channel = d*T + t, as the published necks expect.
+
+    Channels come last in memory, as convolutions like them best.
+    """
     frames, rows, columns = grid
-    return rearrange(tokens[:, 1:], "b (t h w) d -> b (d t) h w", t=frames, h=rows, w=columns)
+    pixels = rearrange(tokens[:, 1:], "b (t h w) d -> b h w (d t)", t=frames, h=rows, w=columns)
+    return pixels.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
 
 
 def crop_tokens(

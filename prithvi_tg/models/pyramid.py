@@ -89,10 +89,9 @@ class PyramidNeck(nn.Module):
         _, rows, columns = grid
         # Halving and doubling again needs even grids.
         padding = (0, columns % 2, 0, rows % 2)
-        maps = [
-            F.pad(project(token_map(x, grid)), padding, mode="replicate")
-            for project, x in zip(self.projections, layers, strict=True)
-        ]
+        maps = [project(token_map(x, grid)) for project, x in zip(self.projections, layers, strict=True)]
+        if any(padding):
+            maps = [F.pad(x, padding, mode="replicate") for x in maps]
         features = self._decode(maps)
         factor = features.shape[-1] // (columns + columns % 2)
         return features[..., : rows * factor, : columns * factor]

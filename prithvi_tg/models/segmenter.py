@@ -1,12 +1,16 @@
 """PrithviSegmenter: encoder, neck, head, and an auxiliary head that is used in training only."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .decoders import PIXELS_PER_TOKEN, FCNHead, crop_tokens
+from .fusion import FusedDecoder
+from .kept import LowPrecision
 from .vit import PrithviViT
 
 Tokens = Tensor | list[Tensor]
@@ -22,6 +26,8 @@ class PrithviSegmenter(nn.Module):
         decode_head: Logits from the feature map.
         auxiliary_head: A second head on the same features, for training; ``None`` for none.
         freeze_encoder: Train the neck and the heads only; the encoder stays in evaluation mode.
+        fuse: Compute the published decoder by the algebra of `prithvi_tg.models.fusion`: the same logits up to
+            rounding, the same parameters. Other decoders are not concerned.
     """
 
     def __init__(
@@ -31,6 +37,7 @@ class PrithviSegmenter(nn.Module):
         decode_head: nn.Module,
         auxiliary_head: nn.Module | None = None,
         freeze_encoder: bool = False,
+        fuse: bool = True,
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -38,12 +45,19 @@ class PrithviSegmenter(nn.Module):
         self.decode_head = decode_head
         self.auxiliary_head = auxiliary_head
         self.freeze_encoder = freeze_encoder
+        self.fuse = fuse
+        self._fused: FusedDecoder | None = None
+        self._low: dict[int, LowPrecision] = {}
+        for decoder in (neck, decode_head, auxiliary_head):
+            if decoder is not None:
+                decoder.to(memory_format=torch.channels_last)  # as the tokens are
         if freeze_encoder:
             self.encoder.requires_grad_(False)
 
     def train(self, mode: bool = True) -> "PrithviSegmenter":
         """Switch to training mode; a frozen encoder stays in evaluation mode."""
         super().train(mode)
+        self._fused, self._low = None, {}  # with the weights that they keep
         if self.freeze_encoder:
             self.encoder.eval()
         return self
@@ -61,18 +75,36 @@ class PrithviSegmenter(nn.Module):
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_encoder):
             tokens: Tokens
             if layers is None:
-                tokens = self.encoder(image, **coordinates)
+                tokens = self._call("__call__", self.encoder, image, **coordinates)
             else:
-                tokens = self.encoder.forward_intermediates(image, layers, norm=True, **coordinates)
+                method = "forward_intermediates"
+                tokens = self._call(method, self.encoder, image, layers, norm=True, **coordinates)
         return tokens, self.encoder.grid(image)
 
-    def forward_features(self, image: Tensor, **coordinates: Tensor) -> Tensor:
-        """Feature map of the neck (B, C', H', W'), see `forward_tokens`."""
-        return self.neck(*self.forward_tokens(image, **coordinates))
+    def forward_heads(
+        self, tokens: Tokens, grid: tuple[int, int, int], size: tuple[int, int], heads: Sequence[nn.Module]
+    ) -> list[Tensor]:
+        """Logits (B, K, H, W) of each head at image size; resizing is an identity for a patch of 16."""
+        if self.fuse and FusedDecoder.can_run(self.neck, heads):
+            if self._fused is None or self._fused.neck is not self.neck:
+                self._fused = FusedDecoder(self.neck)  # type: ignore[arg-type]
+            logits = self._fused(tokens, grid, heads)  # type: ignore[arg-type]
+        else:
+            features = self._call("__call__", self.neck, tokens, grid)
+            logits = [head(features) for head in heads]
+        return [self._resize(part, size) for part in logits]
 
-    def forward_head(self, features: Tensor, head: nn.Module, size: tuple[int, int]) -> Tensor:
-        """Logits (B, K, H, W) of one head at image size; resizing is an identity for a patch of 16."""
-        logits: Tensor = head(features)
+    def _call(self, method: str, module: nn.Module, x: Tokens, *args: Any, **kwargs: Any) -> Any:
+        """``module.method(x, ...)``; where autocast would convert all weights again, with kept ones."""
+        device = (x if isinstance(x, Tensor) else x[0]).device.type
+        if not LowPrecision.can_run(module, device):
+            return getattr(module, method)(x, *args, **kwargs)
+        low = self._low.get(id(module))
+        if low is None or low.module is not module:
+            low = self._low[id(module)] = LowPrecision(module)
+        return low(device, method, x, *args, **kwargs)
+
+    def _resize(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
         patch = self.encoder.patch_size
         padded = tuple(length + -length % patch for length in size)
         if logits.shape[-2:] != padded:
@@ -96,7 +128,7 @@ class PrithviSegmenter(nn.Module):
         height, width = image.shape[-2:]
         tokens, grid = self.forward_tokens(image, **coordinates)
         if keep is None:
-            return self.forward_head(self.neck(tokens, grid), self.decode_head, (height, width))
+            return self.forward_heads(tokens, grid, (height, width), [self.decode_head])[0]
         top, left, bottom, right = keep
         row = column = 0
         halo = self._halo
@@ -108,7 +140,7 @@ class PrithviSegmenter(nn.Module):
             tokens, grid = crop_tokens(tokens, grid, slice(row, last_row), slice(column, last_column))
             row, column = row * patch, column * patch
             height, width = grid[1] * patch, grid[2] * patch
-        logits = self.forward_head(self.neck(tokens, grid), self.decode_head, (height, width))
+        (logits,) = self.forward_heads(tokens, grid, (height, width), [self.decode_head])
         return logits[..., top - row : bottom - row, left - column : right - column]
 
     @property
@@ -121,9 +153,8 @@ class PrithviSegmenter(nn.Module):
 
     def forward_both(self, image: Tensor, **coordinates: Tensor) -> tuple[Tensor, Tensor | None]:
         """Logits of the decode head and, where there is one, of the auxiliary head; each (B, K, H, W)."""
+        heads = [head for head in (self.decode_head, self.auxiliary_head) if head is not None]
         height, width = image.shape[-2:]
-        features = self.forward_features(image, **coordinates)
-        logits = self.forward_head(features, self.decode_head, (height, width))
-        if self.auxiliary_head is None:
-            return logits, None
-        return logits, self.forward_head(features, self.auxiliary_head, (height, width))
+        tokens, grid = self.forward_tokens(image, **coordinates)
+        logits = self.forward_heads(tokens, grid, (height, width), heads)
+        return logits[0], logits[1] if len(logits) > 1 else None

@@ -10,6 +10,7 @@ from functools import lru_cache, partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
@@ -119,7 +120,7 @@ def create_encoder(
 
 
 class PatchEmbed(nn.Module):
-    """Patches to tokens: a convolution whose kernel is one patch of one frame."""
+    """Patches to tokens: a convolution whose kernel and stride are one patch of one frame."""
 
     def __init__(self, num_bands: int, width: int, patch_size: int) -> None:
         super().__init__()
@@ -128,8 +129,12 @@ class PatchEmbed(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, T, C, H, W) -> (B, T*h*w, D), tokens in order t, h, w."""
-        tokens = self.proj(rearrange(image, "b t c h w -> b c t h w"))
-        return rearrange(tokens, "b d t h w -> b (t h w) d")
+        p, q = self.proj.kernel_size[1:]
+        pixels = rearrange(image, "b t c (h p) (w q) -> b (t h w) (c p q)", p=p, q=q)
+        # As a matrix product: oneDNN 3.12 with AMX returns wrong numbers for bfloat16 convolutions whose kernel and
+        # stride are 16. In the image's own precision even under autocast: it costs little and rounds no reflectance.
+        with torch.autocast(image.device.type, enabled=False):
+            return F.linear(pixels.to(self.proj.weight.dtype), self.proj.weight.flatten(1), self.proj.bias)
 
 
 class CoordinateEncoding(nn.Module):
@@ -219,8 +224,8 @@ class PrithviViT(nn.Module):
                 f"image: {image.shape[2]} bands in a batch of shape {tuple(image.shape)} (B, T, C, H, W); "
                 f"the encoder takes {self.variant.num_bands}"
             )
-        tokens = self.patch_embed(image)
         grid = self.grid(image)
+        tokens = self.patch_embed(image)
         table = position_table(self.width, *grid).to(tokens)
         cls_token = (self.cls_token + table[:1]).expand(len(tokens), -1, -1)
         tokens = tokens + table[1:]

@@ -58,6 +58,10 @@ class PrithviSegmentationTask(SemanticSegmentationTask):
         head_channels: Channels of the heads' convolutions, or of the library's decoder.
         auxiliary_weight: Weight of the auxiliary head's loss; 0 leaves that head out. Only the published
             necks have one.
+        fuse: Compute the published ``conv_transpose`` decoder by exact algebra in less than half the time; the
+            logits are the same up to rounding. False computes layer by layer.
+        compile: Compile the encoder with ``torch.compile``; the results are the same up to rounding. Not kept
+            in checkpoints.
         bands: Bands of a frame, by name; the command line takes them from the data.
         num_frames: Dates in a sample; the command line takes it from the data.
         num_classes: Number of classes; the command line takes it from the data.
@@ -75,9 +79,11 @@ class PrithviSegmentationTask(SemanticSegmentationTask):
             data module when a run starts, and kept in checkpoints, so that they can map scenes on their own.
     """
 
-    # Not kept in checkpoints: where the first weights came from, and what only TorchGeo's task takes.
+    # Not kept in checkpoints: where the first weights came from, whether a run was compiled, and what only
+    # TorchGeo's task takes.
     ignore = (
         "weights",
+        "compile",
         "model",
         "backbone",
         "in_channels",
@@ -111,6 +117,8 @@ class PrithviSegmentationTask(SemanticSegmentationTask):
         ] = "conv_transpose",
         head_channels: int = 256,
         auxiliary_weight: float = 1.0,
+        fuse: bool = True,
+        compile: bool = False,
         bands: Sequence[str] = PRITHVI_BANDS,
         num_frames: int = 1,
         num_classes: int | None = None,
@@ -129,6 +137,8 @@ class PrithviSegmentationTask(SemanticSegmentationTask):
         self.monitor = monitor
         self.mode = "min" if "loss" in monitor else "max"
         super().__init__(weights=weights)
+        if compile:
+            self.model.encoder.compile()
 
     # What a subclass may change.
 
@@ -168,7 +178,9 @@ class PrithviSegmentationTask(SemanticSegmentationTask):
         auxiliary_head = None
         if published and hparams["auxiliary_weight"]:
             auxiliary_head = FCNHead(neck.out_channels, classes, width, num_convs=2)
-        self.model = PrithviSegmenter(encoder, neck, decode_head, auxiliary_head, hparams["freeze_encoder"])
+        self.model = PrithviSegmenter(
+            encoder, neck, decode_head, auxiliary_head, hparams["freeze_encoder"], hparams["fuse"]
+        )
 
     def _create_neck(
         self, encoder: PrithviViT

@@ -11,13 +11,15 @@ from prithvi_tg.models import ConvTransposeNeck, FCNHead, GeospatialNeck
 NAMES = ["burn_scars_64", "crop_64"]
 
 
+@pytest.mark.parametrize("fuse", [True, False])
 @pytest.mark.parametrize("name", NAMES)
-def test_neck_and_heads_equal_the_golden_ones(golden, golden_segmenter, name):
+def test_neck_and_heads_equal_the_golden_ones(golden, golden_segmenter, name, fuse):
     arrays = np.load(golden / "models" / f"{name}.npz")
     model = golden_segmenter(name)
+    model.fuse = fuse
     image = golden_input(arrays, "input_q")
     with torch.inference_mode():
-        features = model.forward_features(image)
+        features = model.neck(*model.forward_tokens(image))
         logits, auxiliary = model.forward_both(image)
     np.testing.assert_allclose(features[..., ::5, ::5], arrays["neck_sub"], atol=5e-5)
     np.testing.assert_allclose(features.mean((2, 3)), arrays["neck_channel_mean"], atol=5e-5)

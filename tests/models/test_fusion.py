@@ -1,0 +1,281 @@
+"""The fused decoder is the plain one: logits, gradients, borders, running statistics, and what is kept."""
+
+import copy
+
+import pytest
+import torch
+from conftest import TINY
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from prithvi_tg import PrithviSegmentationTask
+from prithvi_tg.models import ConvTransposeNeck, FCNHead, PrithviSegmenter, create_encoder
+from prithvi_tg.models.fusion import FusedDecoder, pair_weights, phase_kernel, response, upscale_weights
+
+
+def decoder(channels, seed=0, convs=(1, 2), classes=3, width=8, dropout=0.0):
+    """A neck and heads whose every number matters, biases and running statistics too."""
+    torch.manual_seed(seed)
+    neck = ConvTransposeNeck(channels)
+    heads = [FCNHead(channels, classes, width, number, dropout) for number in convs]
+    for module in [part for top in (neck, *heads) for part in top.modules()]:
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.running_mean)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+            nn.init.uniform_(module.weight, -1, 2)
+        if isinstance(getattr(module, "bias", None), nn.Parameter):
+            nn.init.normal_(module.bias)
+    return neck, heads
+
+
+def tokens_of(batch, grid, width, seed=1):
+    frames, rows, columns = grid
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(batch, 1 + frames * rows * columns, width, generator=generator)
+
+
+def plain(neck, heads, tokens, grid):
+    features = neck(tokens, grid)
+    return [head(features) for head in heads]
+
+
+def set_mode(training, neck, heads):
+    for module in (neck, *heads):
+        module.train(training)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 3), st.integers(1, 3), st.integers(1, 4), st.integers(1, 4), st.booleans())
+def test_logits_are_the_plain_ones_for_any_size(batch, frames, rows, columns, kept):
+    grid = (frames, rows, columns)
+    neck, heads = decoder(4 * frames)
+    set_mode(False, neck, heads)
+    tokens = tokens_of(batch, grid, 4)
+    with torch.set_grad_enabled(not kept):  # weights are kept where no gradients are wanted
+        fused = FusedDecoder(neck)(tokens, grid, heads)
+        for ours, theirs in zip(fused, plain(neck, heads, tokens, grid), strict=True):
+            assert ours.shape == theirs.shape == (batch, 3, 16 * rows, 16 * columns)
+            torch.testing.assert_close(ours, theirs, atol=2e-6, rtol=1e-5)
+
+
+def test_borders_and_corners_are_those_of_zero_padding():
+    """The bias of the upscaling does not reach beyond the image: without care borders would be brighter."""
+    neck, heads = decoder(4)
+    for parameter in neck.fpn2[-1].parameters():
+        nn.init.ones_(parameter)
+    set_mode(False, neck, heads)
+    tokens, grid = tokens_of(1, (1, 2, 3), 4), (1, 2, 3)
+    with torch.no_grad():
+        ours, theirs = (
+            run(tokens, grid, heads)[0] for run in (FusedDecoder(neck), lambda *a: plain(neck, a[2], *a[:2]))
+        )
+    for edge in (ours[..., 0, :] - theirs[..., 0, :], ours[..., -1, :] - theirs[..., -1, :],
+                 ours[..., 0] - theirs[..., 0], ours[..., -1] - theirs[..., -1]):  # fmt: skip
+        assert edge.abs().max() < 1e-5
+    inside = theirs[..., 8:-8, 8:-8].mean()
+    assert (theirs[..., 0, :].mean() - inside).abs() > 1e-3  # or nothing was tested
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_gradients_and_running_statistics_are_the_plain_ones(training):
+    neck, heads = (part.double() if isinstance(part, nn.Module) else [head.double() for head in part]
+                   for part in decoder(8))  # fmt: skip
+    set_mode(training, neck, heads)
+    other_neck, other_heads = copy.deepcopy((neck, heads))
+    grid, tokens = (1, 3, 2), tokens_of(2, (1, 3, 2), 8).double()
+    ours_in, theirs_in = (tokens.clone().requires_grad_() for _ in range(2))
+    ours = FusedDecoder(neck)(ours_in, grid, heads)
+    theirs = plain(other_neck, other_heads, theirs_in, grid)
+    for outputs in (ours, theirs):
+        sum((logits.sin() ** 2).mean() for logits in outputs).backward()
+    torch.testing.assert_close(ours_in.grad, theirs_in.grad, rtol=1e-6, atol=1e-12)
+    for module, other in zip((neck, *heads), (other_neck, *other_heads), strict=True):
+        for (name, mine), his in zip(module.named_parameters(), other.parameters(), strict=True):
+            largest = max(1e-6, float(his.grad.abs().max()))
+            assert (mine.grad - his.grad).abs().max() <= 1e-6 * largest, name
+        for (name, mine), his in zip(module.named_buffers(), other.buffers(), strict=True):
+            torch.testing.assert_close(mine, his, msg=name)
+
+
+def test_dropout_drops_the_channels_that_the_plain_head_drops():
+    neck, heads = decoder(4, dropout=0.5, width=64)
+    set_mode(True, neck, heads)
+    tokens, grid = tokens_of(3, (1, 2, 2), 4), (1, 2, 2)
+    results = []
+    for run in (FusedDecoder(neck), lambda *a: plain(neck, a[2], *a[:2])):
+        torch.manual_seed(5)
+        results.append(run(tokens, grid, heads))
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+
+
+def segmenter(**options):
+    torch.manual_seed(0)
+    encoder = create_encoder("nano", width=32, depth=1, num_heads=2)
+    return PrithviSegmenter(
+        encoder, ConvTransposeNeck(32), FCNHead(32, 3, 8), FCNHead(32, 3, 8, 2), **options
+    )
+
+
+IMAGE = torch.randn(2, 1, 6, 35, 50, generator=torch.Generator().manual_seed(0))
+
+
+def both(model):
+    """Logits of the fused and of the plain path."""
+    with torch.inference_mode():
+        fused = model(IMAGE)
+        model.fuse = False
+        theirs = model(IMAGE)
+        model.fuse = True
+    return fused, theirs
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda model: model.decode_head.conv_seg.weight.mul_(2),
+        lambda model: model.neck.fpn2[0].weight[0].mul_(9),
+        lambda model: model.decode_head.convs[0].bn.running_var.mul_(3),
+        lambda model: model.load_state_dict(segmenter_state(1)),
+        lambda model: setattr(model.neck.fpn1[0], "weight", nn.Parameter(model.neck.fpn1[0].weight * 2)),
+        lambda model: (model.decode_head.conv_seg.weight.data.mul_(2), model.eval()),
+        lambda model: setattr(model, "neck", decoder(32, seed=4)[0].eval()),
+        lambda model: setattr(model, "decode_head", FCNHead(32, 3, 8).eval()),
+    ],
+)
+def test_weights_are_kept_until_a_parameter_changes(change):
+    model = segmenter().eval()
+    before, _ = both(model)
+    (kept,) = model._fused.kept._kept.values()
+    again, _ = both(model)
+    assert list(model._fused.kept._kept.values()) == [kept]
+    assert torch.equal(before, again)
+    with torch.no_grad():
+        change(model)
+    fused, theirs = both(model)
+    assert (fused - before).abs().max() > 1e-4
+    torch.testing.assert_close(fused, theirs, atol=1e-5, rtol=1e-5)
+
+
+def segmenter_state(seed):
+    state = segmenter().state_dict()
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        key: torch.rand(value.shape, generator=generator) if value.is_floating_point() else value
+        for key, value in state.items()
+    }
+
+
+def test_a_training_step_is_seen_by_the_next_evaluation():
+    model = segmenter()
+    both(model.eval())
+    optimizer = torch.optim.SGD(model.parameters(), 0.5)
+    logits, auxiliary = model.train().forward_both(IMAGE)
+    (logits.square().mean() + auxiliary.square().mean()).backward()
+    optimizer.step()
+    fused, theirs = both(model.eval())
+    torch.testing.assert_close(fused, theirs, atol=1e-5, rtol=1e-5)
+
+
+def test_parameters_and_state_are_those_of_the_plain_model():
+    model, other = segmenter(fuse=True), segmenter(fuse=False)
+    both(model.eval())
+    assert list(model.state_dict()) == list(other.state_dict())
+    assert [name for name, _ in model.named_parameters()] == [name for name, _ in other.named_parameters()]
+
+
+class Louder(FCNHead):
+    def forward(self, features):
+        return 2 * super().forward(features)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda model: setattr(model, "decode_head", Louder(32, 3, 8).eval()),
+        lambda model: setattr(model.decode_head.convs[0], "act", nn.LeakyReLU(0.5)),
+        lambda model: setattr(model.neck.fpn1, "2", nn.SiLU()),
+        lambda model: model.decode_head.convs.register_forward_hook(
+            lambda module, inputs, output: output + 1
+        ),
+        lambda model: setattr(model, "decode_head", FCNHead(32, 3, 8, num_convs=0).eval()),
+    ],
+)
+def test_parts_that_are_replaced_subclassed_or_hooked_are_called(change):
+    model = segmenter().eval()
+    before, _ = both(model)
+    change(model)
+    fused, theirs = both(model)
+    assert torch.equal(fused, theirs)
+    assert not torch.equal(fused, before)
+
+
+def test_dropout_that_is_left_on_in_evaluation_is_heard():
+    model = segmenter().eval()
+    model.decode_head.dropout.train()
+    with torch.inference_mode():
+        assert not torch.equal(model(IMAGE), model(IMAGE))
+
+
+def test_gradients_of_the_image_flow_in_evaluation():
+    model = segmenter().eval()
+    both(model)
+    gradients = []
+    for model.fuse in (True, False):
+        image = IMAGE.clone().requires_grad_()
+        model(image).square().mean().backward()
+        gradients.append(image.grad)
+    torch.testing.assert_close(*gradients, atol=1e-7, rtol=1e-3)
+
+
+def test_two_upscalings_are_one_matrix():
+    first, second = nn.ConvTranspose2d(3, 4, 2, 2), nn.ConvTranspose2d(4, 5, 2, 2)
+    x = torch.randn(1, 3, 1, 1)
+    for (weight, bias), expected, side in (
+        (pair_weights(first, second), second(first(x)), 2), (upscale_weights(first), first(x), 1),
+    ):  # fmt: skip
+        pixels = torch.nn.functional.linear(x.flatten(), weight, bias).view(*[2] * 2 * side, -1)
+        order = (0, 1, 2) if side == 1 else (0, 2, 1, 3, 4)
+        result = pixels.permute(order).reshape(2 * side, 2 * side, -1).permute(2, 0, 1)
+        torch.testing.assert_close(result, expected[0], atol=1e-6, rtol=1e-5)
+
+
+def test_a_response_is_what_one_pixel_does():
+    upscale, conv = nn.ConvTranspose2d(3, 4, 2, 2), nn.Conv2d(4, 5, 3, padding=1, bias=False)
+    nn.init.zeros_(upscale.bias)
+    point = torch.zeros(1, 3, 3, 3)
+    point[0, 1, 1, 1] = 1
+    expected = conv(upscale(point))[0, :, 1:5, 1:5]
+    torch.testing.assert_close(response(upscale, conv.weight)[1], expected, atol=1e-6, rtol=1e-5)
+    assert phase_kernel(response(upscale, conv.weight)).shape == (20, 4, 2, 2)
+
+
+def test_bfloat16_is_near_float32():
+    model = segmenter().eval()
+    with torch.inference_mode():
+        exact = model(IMAGE)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            near = model(IMAGE)
+            tokens, _ = model.forward_tokens(IMAGE)
+    assert tokens.dtype == torch.float32  # blocks add to them
+    assert near.dtype == torch.bfloat16
+    assert (near - exact).abs().max() < 0.03 * exact.abs().max()
+
+
+@pytest.mark.parametrize("decoder", ["conv_transpose", "unet", "geospatial"])
+def test_matrices_kept_in_bfloat16_are_those_that_autocast_makes(decoder):
+    torch.manual_seed(0)
+    task = PrithviSegmentationTask(
+        encoder="nano", encoder_args=TINY, decoder=decoder, head_channels=16, num_classes=3, fuse=False
+    )
+    model = task.model.eval()
+    for _ in range(2):
+        with torch.autocast("cpu", torch.bfloat16):
+            with torch.no_grad():
+                kept = model(IMAGE)
+            assert model._low
+            direct = model(IMAGE)  # where gradients are wanted nothing is kept
+        assert torch.equal(kept, direct)
+        with torch.no_grad():
+            model.encoder.blocks[0].attn.qkv.weight.mul_(2)  # seen at once
