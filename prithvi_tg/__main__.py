@@ -3,7 +3,7 @@
 import sys
 
 from . import __version__
-from .errors import ConfigError, PrithviTGError
+from .errors import ConfigError, own_error
 
 USAGE = """\
 usage: prithvi-tg COMMAND [options]
@@ -15,6 +15,7 @@ commands:
   validate    score the validation set
   test        score the test set:  prithvi-tg test --config X.yaml --ckpt_path best.ckpt
   predict     map scenes:  prithvi-tg predict --ckpt_path best.ckpt SCENE.tif [...]
+  check       look at data, weights and configuration before training:  prithvi-tg check --config X.yaml
   stats       band statistics and class weights of a training set:  prithvi-tg stats --config X.yaml
   chips       windows of labelled scenes as chips:  prithvi-tg chips data/chips --config configs/scenes.yaml
   export      weights as safetensors:  prithvi-tg export best.ckpt weights.safetensors
@@ -42,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return _run(command, arguments)
     except Exception as error:
-        ours = _ours(error)
+        ours = own_error(error)
         if (
             ours is None and type(error).__name__ == "MisconfigurationException"
         ):  # Lightning's, of its options
@@ -62,6 +63,10 @@ def _run(command: str, arguments: list[str]) -> int:
 
         PrithviCLI.run_command(arguments)
         return 0
+    if command == "check":
+        from .commands.check import run as run_check
+
+        return run_check(arguments[1:])
     if command == "stats":
         from .commands.stats import run as run_stats
 
@@ -80,15 +85,6 @@ def _run(command: str, arguments: list[str]) -> int:
         return run(arguments[1:])
     print(f"prithvi-tg: error: no command {command!r}; see prithvi-tg --help", file=sys.stderr)
     return 2
-
-
-def _ours(error: BaseException | None) -> PrithviTGError | None:
-    """The error of this package behind one of another, as when jsonargparse builds a class."""
-    while error is not None:
-        if isinstance(error, PrithviTGError):
-            return error
-        error = error.__cause__
-    return None
 
 
 if __name__ == "__main__":

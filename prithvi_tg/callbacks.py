@@ -1,6 +1,7 @@
 """Lightning callbacks, thin over reporting and mapping."""
 
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,12 @@ from rich.console import Console
 
 from .datamodules.stream import Log
 from .errors import ConfigError
-from .mapping.files import shown
+from .files import shown
 from .mapping.run import MapRun
 from .mapping.scene_map import SceneResult
+from .reporting.confusion import write_confusion
 from .reporting.published import distance_table
+from .reporting.record import run_record
 from .reporting.tables import map_table, score_table, write_scores
 from .tasks import PrithviSegmentationTask
 
@@ -96,14 +99,21 @@ class SplitFigure(Callback):
 
 
 class ScoreReport(Callback):
-    """After a test or validation, print a table of scores and write ``metrics.json`` to the run's folder.
+    """After a test or validation, print a table of scores and write them and the confusion matrix to the run's folder.
 
     Args:
         published_result: A key of `PUBLISHED`; after a test, the distance to it is printed.
+        checkpoint: The weights that are scored; for a training run, its best ones.
     """
 
-    def __init__(self, published_result: str | None = None) -> None:
+    def __init__(self, published_result: str | None = None, checkpoint: str | None = None) -> None:
         self.published_result = published_result
+        self.checkpoint = checkpoint
+        self._began = time.perf_counter()
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Take the time."""
+        self._began = time.perf_counter()
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Report the test set."""
@@ -121,8 +131,7 @@ class ScoreReport(Callback):
         """Report the last validation of a training run."""
         self._report(trainer, pl_module, "val")
 
-    @staticmethod
-    def _report(trainer: Trainer, pl_module: LightningModule, split: str) -> None:
+    def _report(self, trainer: Trainer, pl_module: LightningModule, split: str) -> None:
         scores = getattr(pl_module, "scores", None)
         folder = trainer.log_dir  # asked in every process: they agree on it
         if not isinstance(pl_module, PrithviSegmentationTask) or scores is None or not trainer.is_global_zero:
@@ -132,8 +141,16 @@ class ScoreReport(Callback):
         if folder is not None:
             path = Path(folder) / "metrics.json"
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_scores(path, scores, names, pl_module.confusion, split)
-            print(f"Written: {shown(path)}")
+            best = getattr(trainer.checkpoint_callback, "best_model_path", "")
+            weights = best if trainer.state.fn == TrainerFn.FITTING else self.checkpoint
+            seconds = time.perf_counter() - self._began
+            run = run_record(
+                str(trainer.precision), trainer.world_size, seconds, Path(weights) if weights else None
+            )
+            write_scores(path, scores, names, pl_module.confusion, split, run)
+            written = write_confusion(path.parent, pl_module.confusion, names)
+            for one in (path, *written):
+                print(f"Written: {shown(one)}")
 
 
 class MapWriter(Callback):

@@ -23,7 +23,7 @@ from .datasets.quality import QualityClass
 from .datasets.scene_inputs import InputOptions
 from .datasets.scenes import NodataRule
 from .errors import CheckpointError, ConfigError, DataError
-from .mapping.files import file_hash
+from .files import file_hash
 from .mapping.maps import plan_maps
 from .mapping.products import ProbabilityType, Profile
 from .mapping.scene_map import OutputOptions
@@ -200,7 +200,7 @@ class PrithviCLI(LightningCLI):
         given = config.get("callbacks") or []
         callbacks = [
             *callbacks,
-            ScoreReport(self._settings.published_result),
+            ScoreReport(self._settings.published_result, self._settings.get("ckpt_path")),
             SplitFigure(),
             PrintCheckpoints(),
         ]

@@ -18,3 +18,12 @@ class DataError(PrithviTGError, ValueError):
 
 class CheckpointError(PrithviTGError, RuntimeError):
     """Weights that are unreadable, unsafe or do not fit the model."""
+
+
+def own_error(error: BaseException | None) -> PrithviTGError | None:
+    """The error of this package behind one of another, as when jsonargparse builds a class."""
+    while error is not None:
+        if isinstance(error, PrithviTGError):
+            return error
+        error = error.__cause__
+    return None

@@ -8,13 +8,14 @@ from typing import Any
 
 import torch
 from kornia.augmentation.base import _AugmentationBase
-from torch.utils.data import ConcatDataset
+from torch.utils.data import ConcatDataset, DataLoader
 from torchgeo.datamodules import NonGeoDataModule
 
 from ..augmentations import ChipAugmentation
 from ..bands import PRITHVI_BANDS
 from ..datasets import ChipDataset, ChipFolder, HLSBurnScars, MultiTemporalCropClassification, Sen1Floods11
 from ..errors import ConfigError
+from ..samplers import ShareSampler
 from ..spec import DataSpec
 
 
@@ -38,6 +39,7 @@ class ChipDataModule(NonGeoDataModule):
         std: Standard deviation per band after scaling; the published one by default.
         legacy_nodata: Treat pixels without data as hls-foundation-os did.
         metadata: Hand dates and places to encoders that take them.
+        same_splits: Pairs of splits that share chips on purpose, of which ``prithvi-tg check`` is to say nothing.
         download: Download what is missing first, in one process only.
         fold_time: Hand out images as (B, T*C, H, W) and nothing but image and mask, for TorchGeo's own tasks.
         **kwargs: Further arguments of the data set.
@@ -63,6 +65,7 @@ class ChipDataModule(NonGeoDataModule):
         std: Sequence[float] | None = None,
         legacy_nodata: bool = False,
         metadata: bool = False,
+        same_splits: Sequence[tuple[str, str]] = (),
         download: bool = False,
         fold_time: bool = False,
         **kwargs: Any,
@@ -78,6 +81,8 @@ class ChipDataModule(NonGeoDataModule):
             **kwargs,
         }
         super().__init__(dataset_class, batch_size, num_workers, **options)
+        self.crop_size = crop_size
+        self.same_splits = [(one, other) for one, other in same_splits]
         self.download = download
         self.crops_per_chip = crops_per_chip
         self.fold_time = fold_time
@@ -115,18 +120,38 @@ class ChipDataModule(NonGeoDataModule):
             ConfigError: The training set is smaller than a batch.
         """
         if stage in ("fit", "validate"):
-            self.val_dataset = self._open("val")
+            self.val_dataset = self.open_split("val")
         if stage == "fit":
-            self.train_dataset = ConcatDataset([self._open("train")] * self.crops_per_chip)
+            self.train_dataset = ConcatDataset([self.open_split("train")] * self.crops_per_chip)
             if len(self.train_dataset) < self.batch_size:
                 raise ConfigError(
                     f"batch_size: {self.batch_size} is more than an epoch has crops "
                     f"({len(self.train_dataset)}), and partial batches are dropped; lower it or raise crops_per_chip"
                 )
         if stage == "test":
-            self.test_dataset = self._open(self.test_split)
+            self.test_dataset = self.open_split(self.test_split)
 
-    def _open(self, split: str) -> ChipDataset:
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Each chip once, over all processes."""
+        return self._scored(self.val_dataset)
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """Each chip once, over all processes."""
+        return self._scored(self.test_dataset)
+
+    def _scored(self, dataset: Any) -> DataLoader[Any]:
+        # Lightning's own sampler would count chips twice so that all processes have as many.
+        return DataLoader(
+            dataset,
+            batch_size=self.val_batch_size,
+            sampler=ShareSampler(dataset),
+            num_workers=self.num_workers,
+            collate_fn=self.collate_fn,
+            persistent_workers=self.num_workers > 0,
+        )
+
+    def open_split(self, split: str) -> ChipDataset:
+        """The data set of a split; see `ChipDataset` for what can be wrong with it."""
         dataset = self.dataset_class(split=split, **self.kwargs)  # type: ignore[call-arg]
         assert isinstance(dataset, ChipDataset)
         return dataset

@@ -14,9 +14,9 @@ import numpy as np
 from ..datasets.raster import open_raster
 from ..datasets.scenes import Grid
 from ..errors import DataError
+from ..files import finished_file, relative_path, writing
 from ..spec import IGNORE_INDEX
 from .crs import epsg_code, wkt2
-from .files import finished_file, relative_path, writing
 
 log = logging.getLogger(__name__)
 

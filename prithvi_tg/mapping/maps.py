@@ -20,11 +20,11 @@ from ..datasets.raster import cap_block_cache
 from ..datasets.scene_inputs import InputOptions, find_inputs, resolve_scene
 from ..datasets.scenes import NodataRule
 from ..errors import ConfigError, DataError
+from ..files import file_hash
 from ..spec import DataSpec
 from ..tasks import PrithviSegmentationTask, load_task
 from ..windows import Blending
 from .blending import BlendedRows, Blender
-from .files import file_hash
 from .run import MapRun
 from .scene_map import OutputOptions, SceneMap, SceneResult
 

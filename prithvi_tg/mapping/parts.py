@@ -17,9 +17,9 @@ from rasterio.windows import Window
 
 from ..datasets.raster import open_raster
 from ..datasets.scenes import Grid
+from ..files import file_hash, write_json
 from ..windows import Strip
 from .blending import BlendedRows
-from .files import file_hash, write_json
 from .products import Layer
 
 

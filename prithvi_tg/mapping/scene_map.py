@@ -13,11 +13,11 @@ from torch import Tensor
 from ..datamodules.stream import RowsRead, Segment, SegmentRead, WindowRead
 from ..datasets.scenes import Scene
 from ..errors import ConfigError
+from ..files import shown, writing
 from ..spec import IGNORE_INDEX, DataSpec
 from ..windows import Strip, WindowPlan
 from .areas import row_areas
 from .blending import BlendedRows, Blender
-from .files import shown, writing
 from .parts import PartFolder, StripWriter
 from .polygons import write_polygons
 from .products import Layer, ProbabilityType, Profile, category_names, create_layers, write_raster

@@ -15,11 +15,11 @@ import shapely
 from matplotlib.colors import to_hex
 
 from ..datasets.scenes import Grid
+from ..files import relative_path, write_json, writing
 from ..plotting import class_colors
 from ..spec import IGNORE_INDEX, DataSpec
 from .areas import place
 from .crs import epsg_code, to_pyproj, wkt2
-from .files import relative_path, write_json, writing
 
 _EXTENSIONS = [
     "https://stac-extensions.github.io/projection/v2.0.0/schema.json",

@@ -106,6 +106,7 @@ class GeospatialNeck(nn.Module):
             )
             for before, after in itertools.pairwise(widths)
         )
+        self.to(memory_format=torch.channels_last)  # as the tokens are
 
     @staticmethod
     def _conv(channels: int, dropout: float) -> nn.Sequential:

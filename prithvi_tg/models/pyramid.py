@@ -7,6 +7,7 @@ arXiv:2203.16527). DPT takes its four layers at one scale and makes its own pyra
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from segmentation_models_pytorch.decoders.dpt.decoder import DPTDecoder
 from segmentation_models_pytorch.decoders.fpn.decoder import FPNDecoder
@@ -79,6 +80,7 @@ class PyramidNeck(nn.Module):
             )
         else:
             raise ConfigError(f"decoder: {name!r} is unknown; known are {', '.join(PYRAMID_DECODERS)}")
+        self.to(memory_format=torch.channels_last)  # as the tokens are
 
     def forward(self, layers: Sequence[Tensor], grid: tuple[int, int, int]) -> Tensor:
         """Four times (B, 1 + T*h*w, D) -> (B, out_channels, H', W').

@@ -48,9 +48,6 @@ class PrithviSegmenter(nn.Module):
         self.fuse = fuse
         self._fused: FusedDecoder | None = None
         self._low: dict[int, LowPrecision] = {}
-        for decoder in (neck, decode_head, auxiliary_head):
-            if decoder is not None:
-                decoder.to(memory_format=torch.channels_last)  # as the tokens are
         if freeze_encoder:
             self.encoder.requires_grad_(False)
 

@@ -1,12 +1,13 @@
 """Tables and files of scores."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 from torch import Tensor
+
+from ..files import write_json
 
 
 def score_table(scores: dict[str, Tensor], class_names: Sequence[str], title: str) -> Table:
@@ -66,9 +67,14 @@ def _percent(value: Tensor) -> str:
 
 
 def write_scores(
-    path: Path, scores: dict[str, Tensor], class_names: Sequence[str], confusion: Tensor, split: str
+    path: Path,
+    scores: dict[str, Tensor],
+    class_names: Sequence[str],
+    confusion: Tensor,
+    split: str,
+    run: dict[str, Any],
 ) -> None:
-    """Write scores as JSON: overall, per class, and the counts they come from; NaN becomes null."""
+    """Write scores as JSON: overall, per class, the counts they come from, and the run; NaN becomes null."""
     record: dict[str, Any] = {"split": split, "overall": {}, "per_class": {name: {} for name in class_names}}
     for name, values in scores.items():
         if values.ndim == 0:
@@ -77,9 +83,10 @@ def write_scores(
             for class_name, value in zip(class_names, values, strict=True):
                 record["per_class"][class_name][name] = _plain(value)
     record["confusion_matrix"] = {"rows": "label", "columns": "prediction", "counts": confusion.tolist()}
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(record, indent=2) + "\n")
-    partial.replace(path)
+    for number, name in enumerate(class_names):
+        record["per_class"][name]["labelled_pixels"] = int(confusion[number].sum())
+    record["run"] = run
+    write_json(path, record)
 
 
 def _plain(value: Tensor) -> float | None:

@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from ..bands import PRITHVI_BANDS
 from ..checkpoints import find_weights, load_weights
 from ..compat import SemanticSegmentationTask
-from ..errors import ConfigError
+from ..errors import ConfigError, DataError
 from ..models import (
     ConvTransposeNeck,
     FCNHead,
@@ -327,7 +327,11 @@ class PrithviSegmentationTask(SemanticSegmentationTask):
         return {key: batch[key] for key in ("timestamps", "location") if key in batch}
 
     def training_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
-        """Loss of the decode head, plus the weighted loss of the auxiliary head."""
+        """Loss of the decode head, plus the weighted loss of the auxiliary head.
+
+        Raises:
+            DataError: The loss is not finite.
+        """
         image, mask = batch["image"], batch["mask"]
         logits, auxiliary = self.model.forward_both(image, **self.coordinates(batch))
         loss: Tensor = self.criterion(logits, mask)
@@ -339,6 +343,8 @@ class PrithviSegmentationTask(SemanticSegmentationTask):
             parts = {"train_loss_decode": decode_loss, "train_loss_auxiliary": auxiliary_loss}
             self.log_dict(parts, batch_size=len(image))
         self.log("train_loss", loss, batch_size=len(image), prog_bar=True)
+        if not torch.isfinite(loss):
+            raise DataError(_not_finite(loss, image, batch.get("name"), self.global_step))
         return loss
 
     def on_train_epoch_end(self) -> None:
@@ -417,3 +423,14 @@ class PrithviSegmentationTask(SemanticSegmentationTask):
         """Bands, statistics and classes of the data that it was trained on, if known."""
         spec = self.hparams["data_spec"]
         return DataSpec.from_dict(spec) if spec else None
+
+
+def _not_finite(loss: Tensor, image: Tensor, names: Sequence[str] | None, step: int) -> str:
+    """What to say of a loss that is NaN or infinite."""
+    who = f" on {', '.join(names)}" if names else ""
+    cause = (
+        "their images hold values that are not finite"
+        if not torch.isfinite(image).all()
+        else "their images are finite, so the model has diverged: lower lr, or raise warmup_steps"
+    )
+    return f"loss: {float(loss.detach())} at step {step}{who}; {cause}"

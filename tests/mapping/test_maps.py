@@ -6,7 +6,7 @@ import rasterio
 
 from prithvi_tg import PrithviSegmentationTask, load_weights, map_scene
 from prithvi_tg.errors import ConfigError, DataError
-from prithvi_tg.mapping.files import finished_file
+from prithvi_tg.files import finished_file
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 TRANSFORM = rasterio.Affine(30, 0, 600000, 0, -30, 4200000)

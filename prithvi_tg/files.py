@@ -10,7 +10,7 @@ from typing import Any
 
 from rasterio.errors import RasterioError
 
-from ..errors import DataError
+from .errors import DataError
 
 
 @contextmanager

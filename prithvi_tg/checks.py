@@ -1,0 +1,341 @@
+"""What can be wrong with data before any training: found by reading them once, told with advice."""
+
+import hashlib
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import shapely
+import torch
+from numpy.typing import NDArray
+
+from .datamodules import ChipDataModule, LabelledScenesDataModule
+from .datasets import ChipDataset
+from .datasets.raster import open_raster
+from .errors import PrithviTGError
+from .spec import IGNORE_INDEX, DataSpec
+
+Severity = Literal["ok", "advice", "error"]
+_FAR = 20  # times what was expected: another unit, not another place
+_RARE = 0.001  # of the labelled pixels
+_MIXED_UP = 1.0  # standard deviations that band means are off, on average
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the table.
+
+    Attributes:
+        severity: ``error`` for what makes results wrong, ``advice`` for what may.
+        subject: What was looked at.
+        message: What was found.
+        advice: What to do.
+    """
+
+    severity: Severity
+    subject: str
+    message: str
+    advice: str = ""
+
+
+@dataclass
+class Survey:
+    """What one pass over a split found."""
+
+    names: list[str] = field(default_factory=list)
+    hashes: dict[str, str] = field(default_factory=dict)  # of content, to the chip that has it
+    twins: list[tuple[str, str]] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+    displaced: list[str] = field(default_factory=list)
+    unplaced: int = 0
+    empty: list[str] = field(default_factory=list)
+    unlabelled: list[str] = field(default_factory=list)
+    nodata: float = 0.0
+    smallest: int | None = None
+    classes: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    means: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    deviations: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+
+
+def check_chips(data: ChipDataModule) -> Iterator[Finding]:
+    """Look at every chip of training, validation and test.
+
+    Args:
+        data: Not set up yet.
+    """
+    surveys: dict[str, Survey] = {}
+    for split in ("train", "val", data.test_split):
+        try:
+            dataset = data.open_split(split)
+        except PrithviTGError as error:
+            yield Finding("error", split, str(error))
+            continue
+        surveys[split] = survey(dataset)
+        yield from _of_survey(split, surveys[split], data.spec)
+    yield from _classes(surveys, data.spec)
+    train = surveys.get("train")
+    if train is not None:
+        epoch = len(train.names) * data.crops_per_chip
+        if epoch < data.batch_size:
+            yield Finding(
+                "error", "batch_size", f"{data.batch_size} is more than an epoch has crops ({epoch})",
+                "lower it or raise crops_per_chip",
+            )  # fmt: skip
+        crop = data.crop_size
+        if crop is not None and train.smallest is not None and train.smallest < crop:
+            yield Finding(
+                "advice", "crop_size", f"{crop} is more than the smallest chip has ({train.smallest} pixels)",
+                "such chips are padded; crop to the size of the chips",
+            )  # fmt: skip
+    yield from _shared(surveys, {frozenset(pair) for pair in data.same_splits})
+
+
+def check_scenes(data: LabelledScenesDataModule) -> Iterator[Finding]:
+    """Look at images, labels and their split, and at the windows that are scored.
+
+    Args:
+        data: Not set up yet.
+    """
+    try:
+        data.setup("fit")
+        both, images = data.open_both()
+    except PrithviTGError as error:
+        yield Finding("error", "scenes", str(error))
+        return
+    yield Finding("ok", "scenes", f"{len(images.scenes)} scenes, which overlap the labels")
+    area = shapely.area(shapely.union_all(list(both.index.geometry)))
+    for split, region in data.split_regions.splits.items():
+        share = shapely.area(region.ground) / area
+        yield Finding("ok", split, f"{100 * share:.0f} % of the ground")
+    surveys: dict[str, Survey] = {}
+    for split in data.split_regions.splits:
+        try:
+            windows = data.scored_windows(split, both, images)
+            found = surveys[split] = Survey()
+            _read(found, (windows[number] for number in range(len(windows))), len(data.spec.class_names))
+        except PrithviTGError as error:
+            yield Finding("error", split, str(error))
+            continue
+        yield from _values(split, found, data.spec)
+    yield from _classes(surveys, data.spec)
+
+
+def survey(dataset: ChipDataset) -> Survey:
+    """Read every chip of a split once."""
+    found = Survey()
+
+    def samples() -> Iterator[dict[str, Any]]:
+        for number, chip in enumerate(dataset.chips):
+            found.names.append(chip.name)
+            try:
+                sample = dataset[number]
+                _compare_places(chip.image, chip.mask, chip.name, found)
+            except PrithviTGError as error:
+                found.unreadable.append(str(error))
+                continue
+            image = sample["image"]
+            digest = hashlib.sha256(image.numpy().tobytes()).hexdigest()
+            if not sample["valid"].any():
+                found.empty.append(chip.name)
+            elif digest in found.hashes:
+                found.twins.append((found.hashes[digest], chip.name))
+            else:
+                found.hashes[digest] = chip.name
+            if not (sample["mask"] != IGNORE_INDEX).any():
+                found.unlabelled.append(chip.name)
+            side = min(image.shape[-2:])
+            found.smallest = side if found.smallest is None else min(found.smallest, side)
+            yield sample
+
+    _read(found, samples(), len(dataset.class_names))
+    return found
+
+
+def _compare_places(image: Path, mask: Path, name: str, found: Survey) -> None:
+    """Whether image and mask say that they lie on the same pixels."""
+    with open_raster(image) as one, open_raster(mask) as other:
+        if one.crs is None:
+            found.unplaced += 1
+        if one.crs is None or other.crs is None:
+            return
+        pixel = abs(one.transform.a)
+        apart = np.abs(np.subtract(tuple(one.transform)[:6], tuple(other.transform)[:6])).max() / pixel
+        if one.crs != other.crs or apart > 0.01:
+            found.displaced.append(name)
+
+
+def _read(found: Survey, samples: Iterator[dict[str, Any]], num_classes: int) -> None:
+    """Add up classes, data and band statistics of samples."""
+    classes = np.zeros(num_classes, np.int64)
+    total: Any = 0.0
+    squares: Any = 0.0
+    count: Any = 0.0
+    pixels = 0
+    for sample in samples:
+        mask = sample["mask"]
+        classes += torch.bincount(mask[mask != IGNORE_INDEX], minlength=num_classes).numpy()
+        image, valid = sample["image"].double(), sample["valid"]
+        kept = image * valid
+        total = total + kept.sum(dim=(0, 2, 3)).numpy()
+        squares = squares + (kept**2).sum(dim=(0, 2, 3)).numpy()
+        count = count + valid.sum(dim=(0, 2, 3)).numpy()
+        pixels += valid[:, 0].numel()
+    found.classes = classes
+    if pixels:
+        found.nodata = 1 - float(np.min(count)) / pixels
+        with np.errstate(invalid="ignore", divide="ignore"):
+            found.means = total / count
+            found.deviations = np.sqrt(np.maximum(0, squares / count - found.means**2))
+
+
+def _of_survey(split: str, found: Survey, spec: DataSpec) -> Iterator[Finding]:
+    yield Finding("ok", split, f"{len(found.names)} chips, each with its mask")
+    if found.unreadable:
+        yield Finding(
+            "error", split, f"{len(found.unreadable)} chips cannot be used, such as {found.unreadable[0]}",
+            "mend them or leave them out",
+        )  # fmt: skip
+    if found.displaced:
+        yield Finding(
+            "error", split,
+            f"{len(found.displaced)} masks lie elsewhere than their images, such as that of {found.displaced[0]}",
+            "write images and masks with one CRS and transform",
+        )  # fmt: skip
+    if 0 < found.unplaced < len(found.names):
+        yield Finding(
+            "advice", split, f"{found.unplaced} of {len(found.names)} images have no CRS",
+            "see whether they belong to the others",
+        )  # fmt: skip
+    for names, what in ((found.empty, "hold no data at all"), (found.unlabelled, "have no labelled pixel")):
+        if names:
+            yield Finding("advice", split, f"{len(names)} chips {what}, such as {names[0]}", "leave them out")
+    if found.twins:
+        one, other = found.twins[0]
+        yield Finding(
+            "advice", split, f"{len(found.twins)} chips are there twice, such as {one} as {other}", "keep one"
+        )
+    yield from _values(split, found, spec)
+
+
+def _values(split: str, found: Survey, spec: DataSpec) -> Iterator[Finding]:
+    """Whether values are what the statistics say: unit, bands, and how much there is."""
+    if found.nodata > 0.5:
+        yield Finding("advice", split, f"{100 * found.nodata:.0f} % of the pixels hold no data")
+    if not len(found.means) or np.isnan(found.means).any():
+        return
+    means, deviations = found.means, found.deviations
+    expected, spread = np.array(spec.mean), np.array(spec.std)
+    told = " ".join(f"{value:.4g}" for value in means)
+    known = " ".join(f"{value:.4g}" for value in expected)
+    flat = [band for band, deviation in zip(spec.bands, deviations, strict=True) if deviation == 0]
+    if flat:
+        yield Finding(
+            "error", split, f"{', '.join(flat)} has one value everywhere", "see how the band was written"
+        )
+    ratio = float(np.median(means / expected)) if (expected != 0).all() else 1.0
+    if not 1 / _FAR < ratio < _FAR:
+        yield Finding(
+            "error", split, f"band means {told} are about {ratio:.2g} times the statistics' ({known})",
+            f"their units differ; perhaps scale: {spec.scale / 10 ** round(np.log10(abs(ratio))):g}",
+        )  # fmt: skip
+        return
+    yield from _band_order(split, means, expected, spread, spec.bands)
+
+
+def _band_order(
+    split: str,
+    means: NDArray[np.float64],
+    expected: NDArray[np.float64],
+    spread: NDArray[np.float64],
+    bands: Sequence[str],
+) -> Iterator[Finding]:
+    """Whether another order of the bands would fit the statistics far better."""
+
+    def distance(order: Sequence[int]) -> float:
+        return float(np.mean(np.abs(means[list(order)] - expected) / spread))
+
+    as_given = distance(range(len(bands)))
+    if as_given < _MIXED_UP or len(bands) > 7:  # 7 bands have 5040 orders
+        return
+    best = min(itertools.permutations(range(len(bands))), key=distance)
+    if distance(best) < as_given / 2:
+        order = " ".join(bands[number] for number in np.argsort(best))
+        yield Finding(
+            "error", split, f"band means are {as_given:.1f} standard deviations off; as {order} they would be "
+            f"{distance(best):.1f} off", "see in which order the files hold their bands",
+        )  # fmt: skip
+    else:
+        yield Finding(
+            "advice", split, f"band means are {as_given:.1f} standard deviations off the statistics",
+            "compute statistics of your own: prithvi-tg stats",
+        )  # fmt: skip
+
+
+def _classes(surveys: dict[str, Survey], spec: DataSpec) -> Iterator[Finding]:
+    """Class balance, and classes that are scored but never learnt."""
+    train = surveys.get("train")
+    if train is None or not train.classes.sum():
+        if train is not None:
+            yield Finding("error", "train", "no pixel is labelled", "see how labels become classes")
+        return
+    shares = train.classes / train.classes.sum()
+    told = ", ".join(
+        f"{name} {100 * share:.2g} %" for name, share in zip(spec.class_names, shares, strict=True)
+    )
+    yield Finding("ok", "classes of train", told)
+    for number, name in enumerate(spec.class_names):
+        if train.classes[number] == 0:
+            scored = [split for split, found in surveys.items() if split != "train" and found.classes[number]]
+            yield Finding(
+                "error" if scored else "advice", "classes of train",
+                f"{name} has no pixel" + (f", but is in {' and '.join(scored)}" if scored else ""),
+                "another split, or leave the class out",
+            )  # fmt: skip
+        elif shares[number] < _RARE:
+            yield Finding(
+                "advice", "classes of train", f"{name} has {100 * shares[number]:.2g} % of the pixels",
+                "class_weights from prithvi-tg stats",
+            )  # fmt: skip
+
+
+def _shared(surveys: dict[str, Survey], on_purpose: set[frozenset[str]]) -> Iterator[Finding]:
+    """Chips of one split that are in another, by name or by content."""
+    for (one, first), (other, second) in itertools.combinations(surveys.items(), 2):
+        if frozenset((one, other)) in on_purpose or one == other:
+            continue
+        names = sorted({*first.names} & {*second.names})
+        copies = [
+            (first.hashes[digest], second.hashes[digest])
+            for digest in first.hashes
+            if digest in second.hashes and second.hashes[digest] not in names
+        ]
+        if names:
+            yield Finding(
+                "error", f"{one}, {other}", f"{len(names)} chips are in both, such as {names[0]}",
+                f"scores would be too good; if that is meant, same_splits: [[{one}, {other}]]",
+            )  # fmt: skip
+        if copies:
+            yield Finding(
+                "error", f"{one}, {other}",
+                f"{len(copies)} chips have the same pixels under another name, such as {' and '.join(copies[0])}",
+                "keep them in one split",
+            )  # fmt: skip
+
+
+def check_room(folder: Path, parameters: int, free: int) -> Finding:
+    """Whether checkpoints fit on the disk.
+
+    Args:
+        folder: Where runs go.
+        parameters: Of the model.
+        free: Bytes that are free there.
+    """
+    # last.ckpt holds weights and two moments of the optimiser, best.ckpt weights; a new one is written beside the old.
+    needed = 2 * 4 * parameters * (3 + 1)
+    told = f"{free / 1e9:.1f} GB are free at {folder}, checkpoints take up to {needed / 1e9:.1f} GB"
+    if free < needed:
+        return Finding("error", "disk", told, "free some, or set trainer.default_root_dir to another disk")
+    return Finding("ok", "disk", told)

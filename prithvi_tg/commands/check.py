@@ -1,0 +1,89 @@
+"""``prithvi-tg check``: look at data, weights and configuration before any training."""
+
+import shutil
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from ..checks import Finding, check_chips, check_room, check_scenes
+from ..cli import PrithviCLI
+from ..datamodules import ChipDataModule, LabelledScenesDataModule
+from ..errors import own_error
+from .data_parser import data_parser, parse_data
+
+_MARKS = {"ok": "ok", "advice": "[yellow]advice[/yellow]", "error": "[red]error[/red]"}
+
+
+class _Built(PrithviCLI):
+    """Everything that ``fit`` builds, and nothing that it runs."""
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        pass
+
+
+def run(arguments: list[str]) -> int:
+    """Check a configuration, print a table, and return 1 if anything is wrong."""
+    parser = data_parser(
+        "check", "Look at every chip or window, the weights and the configuration of a run, before it is run."
+    )
+    config = parse_data(parser, arguments)
+    findings = []
+    warnings.filterwarnings("ignore", message=".*chips are in train and in")  # which the table says
+    try:
+        data = parser.instantiate_classes(config).data
+        findings += list(_of_data(data))
+    except Exception as error:
+        if (ours := own_error(error)) is None:
+            raise
+        findings.append(Finding("error", "data", str(ours)))
+    findings += list(_of_run(arguments))
+    table = Table(title="check", show_lines=False)
+    table.add_column("")
+    for column in ("subject", "found", "advice"):
+        table.add_column(column, overflow="fold")
+    for one in sorted(findings, key=lambda one: list(_MARKS).index(one.severity)):
+        table.add_row(_MARKS[one.severity], *map(escape, (one.subject, one.message, one.advice)))
+    Console().print(table)
+    errors = sum(one.severity == "error" for one in findings)
+    print(f"{errors} errors." if errors else "No errors.")
+    return 1 if errors else 0
+
+
+def _of_data(data: Any) -> Iterator[Finding]:
+    if isinstance(data, ChipDataModule):
+        yield from check_chips(data)
+    elif isinstance(data, LabelledScenesDataModule):
+        yield from check_scenes(data)
+    else:
+        yield Finding("advice", "data", f"{type(data).__name__} is none of this package's; not looked at")
+
+
+def _of_run(arguments: list[str]) -> Iterator[Finding]:
+    try:
+        built = _Built.run_command(["fit", *arguments])
+    except Exception as error:
+        if (ours := own_error(error)) is None:
+            raise
+        yield Finding("error", "configuration", str(ours))
+        return
+    parameters = sum(parameter.numel() for parameter in built.model.parameters())
+    yield Finding("ok", "model", f"{parameters / 1e6:.1f} million parameters; weights fit")
+    folder = Path(built.trainer.default_root_dir)
+    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    yield check_room(folder, parameters, shutil.disk_usage(there).free)
+    device = built.trainer.strategy.root_device
+    if device.type == "cpu" and torch.cuda.is_available():
+        yield Finding("advice", "device", "cpu, although a GPU is there", "trainer.accelerator: gpu")
+    elif device.type == "cpu" and parameters > 50e6:
+        yield Finding(
+            "advice", "device", "cpu: a step of so large a model takes seconds",
+            "trainer.precision: bf16-mixed, or a GPU",
+        )  # fmt: skip
+    else:
+        yield Finding("ok", "device", str(device))

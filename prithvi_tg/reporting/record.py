@@ -1,0 +1,67 @@
+"""What a run leaves beside its scores: versions, seed, state of the code, checkpoint, time and memory."""
+
+import os
+import platform
+import resource
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .. import __version__
+from ..files import file_hash
+
+_PACKAGES = ("torch", "torchgeo", "lightning", "kornia", "timm", "rasterio", "numpy")
+
+
+def run_record(precision: str, processes: int, seconds: float, checkpoint: Path | None) -> dict[str, Any]:
+    """What one needs to know to trust a score, or to get it again.
+
+    Args:
+        precision: Of the trainer.
+        processes: Of the trainer.
+        seconds: That the run took.
+        checkpoint: The weights that were scored, or that training left.
+    """
+    on_gpu = torch.cuda.is_available()
+    return {
+        "versions": {
+            "prithvi_tg": __version__,
+            "python": platform.python_version(),
+            **{package: version(package) for package in _PACKAGES},
+        },
+        "git": git_state(Path.cwd()),
+        "seed": os.environ.get("PL_GLOBAL_SEED"),
+        "precision": precision,
+        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        "device": torch.cuda.get_device_name() if on_gpu else platform.machine(),
+        "processes": processes,
+        "seconds": round(seconds, 2),
+        "peak_memory_gb": round(_peak_memory() / 1e9, 3),
+        "peak_gpu_memory_gb": round(torch.cuda.max_memory_allocated() / 1e9, 3) if on_gpu else None,
+        "checkpoint": None if checkpoint is None else checkpoint.name,
+        "checkpoint_sha256": None if checkpoint is None else file_hash(checkpoint),
+    }
+
+
+def git_state(folder: Path) -> dict[str, Any] | None:
+    """Commit of the repository that a folder is in, and whether files differ from it; ``None`` outside of one."""
+    try:
+        commit, changes = (
+            subprocess.run(
+                ["git", "-C", str(folder), *words], capture_output=True, text=True, check=True, timeout=10
+            ).stdout.strip()
+            for words in (("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return {"commit": commit, "changed": bool(changes)}
+
+
+def _peak_memory() -> int:
+    """Bytes that this process has held at most."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

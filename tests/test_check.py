@@ -1,0 +1,207 @@
+"""``prithvi-tg check`` finds what is planted, tells what to do, and lets clean data pass."""
+
+import csv
+import shutil
+from collections import namedtuple
+
+import numpy as np
+import pytest
+import rasterio
+
+from prithvi_tg import Sen1Floods11
+from prithvi_tg.commands import check as check_command
+from prithvi_tg.datasets.synthetic import LAYOUTS
+
+
+@pytest.fixture(autouse=True)
+def _wide_tables(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")
+
+
+@pytest.fixture
+def root(flood_root, tmp_path):
+    """Chips of its own for a test to damage."""
+    return shutil.copytree(flood_root, tmp_path / "data")
+
+
+def splits(root):
+    with (root / "splits.csv").open() as file:
+        return {row["chip"]: row["split"] for row in csv.DictReader(file)}
+
+
+def write_splits(root, rows):
+    with (root / "splits.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("chip", "split"), *rows])
+
+
+def chips_of(root, split):
+    return [chip for chip, other in splits(root).items() if other == split]
+
+
+def image_of(root, chip):
+    return root / Sen1Floods11.folder / "S2Hand" / f"{chip}_S2Hand.tif"
+
+
+def label_of(root, chip):
+    return root / Sen1Floods11.folder / "LabelHand" / f"{chip}_LabelHand.tif"
+
+
+def rewrite(path, change, **profile):
+    with rasterio.open(path) as source:
+        values, known = source.read(), source.profile
+    values = change(values)
+    known |= {"count": len(values), "height": values.shape[1], "width": values.shape[2], **profile}
+    with rasterio.open(path, "w", **known) as out:
+        out.write(values)
+
+
+def rewrite_all(root, change):
+    for chip in splits(root):
+        rewrite(image_of(root, chip), change)
+
+
+def no_mask(root):
+    label_of(root, chips_of(root, "val")[0]).unlink()
+
+
+def truncated(root):
+    path = image_of(root, chips_of(root, "train")[0])
+    path.write_bytes(path.read_bytes()[:2000])
+
+
+def other_shape(root):
+    rewrite(label_of(root, chips_of(root, "train")[0]), lambda values: values[:, :-3])
+
+
+def unknown_label(root):
+    rewrite(label_of(root, chips_of(root, "train")[0]), lambda values: np.full_like(values, 5))
+
+
+def band_missing(root):
+    rewrite(image_of(root, chips_of(root, "train")[0]), lambda values: values[:-1])
+
+
+def other_unit(root):
+    rewrite_all(root, lambda values: (values // 100).astype(values.dtype))
+
+
+def one_value(root):
+    def flatten(values):
+        values[1] = 1500  # blue
+        return values
+
+    rewrite_all(root, flatten)
+
+
+def bands_reversed(root):
+    def scramble(values):
+        read = [1, 2, 3, 8, 11, 12]  # of Sentinel-2's thirteen
+        values[read] = values[read[::-1]]
+        return values
+
+    rewrite_all(root, scramble)
+
+
+def shared_name(root):
+    write_splits(root, [*splits(root).items(), (chips_of(root, "train")[0], "test")])
+
+
+def shared_pixels(root):
+    chip = chips_of(root, "train")[0]
+    for path in (image_of(root, chip), label_of(root, chip)):
+        shutil.copy(path, path.with_name(path.name.replace(chip, "Renamed_0009")))
+    write_splits(root, [*splits(root).items(), ("Renamed_0009", "test")])
+
+
+def displaced_mask(root):
+    moved = rasterio.Affine(10, 0, 0, 0, -10, 0)
+    rewrite(label_of(root, chips_of(root, "val")[0]), lambda values: values, transform=moved)
+
+
+def no_data(root):
+    rewrite(image_of(root, chips_of(root, "val")[0]), np.zeros_like)
+
+
+def class_never_learnt(root):
+    for chip in chips_of(root, "train"):
+        rewrite(label_of(root, chip), lambda values: np.minimum(values, 0))
+
+
+FAULTS = {
+    no_mask: ("error", "lacks its mask"),
+    truncated: ("error", "1 chips cannot be used"),
+    other_shape: ("error", "61 x 64 pixels"),
+    unknown_label: ("error", "label 5 is none of the 2 classes"),
+    band_missing: ("error", "has 12 bands, 13 are expected"),
+    other_unit: ("error", "times the statistics' ("),
+    one_value: ("error", "BLUE has one value everywhere"),
+    bands_reversed: ("error", "standard deviations off; as "),
+    shared_name: ("error", "1 chips are in both"),
+    shared_pixels: ("error", "the same pixels under another name"),
+    displaced_mask: ("error", "masks lie elsewhere than their images"),
+    no_data: ("advice", "hold no data at all"),
+    class_never_learnt: ("error", "Water has no pixel, but is in val and test"),
+}
+
+
+@pytest.mark.parametrize("plant", FAULTS, ids=lambda plant: plant.__name__)
+def test_planted_faults_of_the_data_are_found(config, command, root, plant):
+    plant(root)
+    severity, words = FAULTS[plant]
+    code, out, err = command(
+        "check", "--config", config, "--data.root", root, "--data.splits", root / "splits.csv"
+    )
+    assert code == (1 if severity == "error" else 0), out + err
+    line = next(line for line in out.splitlines() if words in line)
+    assert severity in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--data.batch_size", 50), "50 is more than an epoch has crops"),
+        (("--model.init_args.weights", "no/such/file.pt"), "no/such/file.pt"),
+        (("--model.init_args.class_weights", "[1, 2, 3]"), "3 weights for 2 classes"),
+        (("--data.root", "no/such/folder"), "no/such/folder"),
+    ],
+)
+def test_planted_faults_of_the_configuration_are_found(config, command, arguments, words):
+    code, out, err = command("check", "--config", config, *arguments)
+    assert code == 1, out + err
+    assert any("error" in line and words in line for line in out.splitlines()), out
+
+
+def test_a_full_disk_is_found(config, command, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(check_command.shutil, "disk_usage", lambda path: usage(10, 10, 1000))
+    code, out, _ = command("check", "--config", config)
+    assert code == 1
+    assert "0.0 GB are free" in out
+
+
+def test_clean_chips_pass_and_are_described(config, command):
+    code, out, err = command("check", "--config", config)
+    assert code == 0, out + err
+    assert "No errors." in out
+    assert "advice" not in out.replace("advice ┃", "").replace("┃ advice", "")
+    assert "3 chips, each with its mask" in out
+    assert "classes of train" in out
+
+
+@pytest.mark.parametrize(
+    ("layout", "kind"), [("hls_burn_scars", "HLSBurnScars"), ("multi_temporal_crop", "MultiTemporalCrop")]
+)
+def test_clean_chips_of_the_other_layouts_pass(command, tmp_path, layout, kind):
+    root = LAYOUTS[layout](tmp_path / "data", 16, 64)
+    config = tmp_path / "config.yaml"
+    same = "same_splits: [[val, test]]"
+    config.write_text(
+        "model: {class_path: PrithviSegmentationTask, init_args: {encoder: nano, warmup_steps: 1}}\n"
+        f"data: {{class_path: {kind}DataModule, init_args: {{root: {root}, batch_size: 2, crop_size: 64, {same}}}}}\n"
+        f"trainer: {{default_root_dir: {tmp_path / 'runs'}, accelerator: cpu}}\n"
+    )
+    code, out, err = command("check", "--config", config)
+    assert code == 0, out + err
+    code, out, err = command("check", "--config", config, "--data.same_splits", "[]")
+    assert code == 1
+    assert "chips are in both" in out
