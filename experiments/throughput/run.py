@@ -33,7 +33,8 @@ from prithvi_tg import PrithviSegmentationTask, map_scene
 from prithvi_tg.bands import PRITHVI_BANDS
 from prithvi_tg.datamodules.scenes import SceneDataModule
 from prithvi_tg.datasets.scene_inputs import find_inputs, resolve_scene
-from prithvi_tg.models import PrithviSegmenter
+from prithvi_tg.models import ConvTransposeNeck, PrithviSegmenter
+from prithvi_tg.models.decoders import token_map
 from prithvi_tg.spec import DataSpec
 
 HERE = Path(__file__).parent
@@ -55,10 +56,24 @@ PATHS = {
 }
 
 
-def burn_scar_task(**options: Any) -> PrithviSegmentationTask:
-    """The published burn-scar model with random weights."""
+class SeedNeck(ConvTransposeNeck):
+    """The neck in the memory layout of hls-foundation-os: channels first after every layer."""
+
+    def forward(self, tokens: Tensor, grid: tuple[int, int, int]) -> Tensor:
+        """As the neck's."""
+        features = token_map(tokens, grid).contiguous()
+        for layer in (*self.fpn1, *self.fpn2):
+            features = layer(features).contiguous()
+        return features
+
+
+def burn_scar_task(fuse: bool = True, **options: Any) -> PrithviSegmentationTask:
+    """The published burn-scar model with random weights; not fused, as hls-foundation-os computes it."""
     torch.manual_seed(0)
-    return PrithviSegmentationTask(data_spec=SPEC.to_dict(), **options)
+    task = PrithviSegmentationTask(data_spec=SPEC.to_dict(), fuse=fuse, **options)
+    if not fuse:
+        task.model.neck.__class__ = SeedNeck
+    return task
 
 
 def mixed(on: bool) -> AbstractContextManager[Any]:
@@ -215,6 +230,7 @@ def training(repeats: int) -> dict[str, Any]:
 
     def step(fuse: bool, low: bool) -> None:
         task.model.fuse = fuse
+        task.model.neck.__class__ = ConvTransposeNeck if fuse else SeedNeck
         with mixed(low):
             logits, auxiliary = task.model.forward_both(images)
             loss = task.criterion(logits, labels) + task.criterion(auxiliary, labels)
