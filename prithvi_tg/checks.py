@@ -106,10 +106,10 @@ def check_scenes(data: LabelledScenesDataModule) -> Iterator[Finding]:
         yield Finding("error", "scenes", str(error))
         return
     yield Finding("ok", "scenes", f"{len(images.scenes)} scenes, which overlap the labels")
-    area = shapely.area(shapely.union_all(list(both.index.geometry)))
+    shared = shapely.union_all(list(both.index.geometry))
     for split, region in data.split_regions.splits.items():
-        share = shapely.area(region.ground) / area
-        yield Finding("ok", split, f"{100 * share:.0f} % of the ground")
+        share = shapely.area(shapely.intersection(region.ground, shared)) / shapely.area(shared)
+        yield Finding("ok", split, f"{100 * share:.0f} % of the ground that images and labels share")
     surveys: dict[str, Survey] = {}
     for split in data.split_regions.splits:
         try:
@@ -117,7 +117,8 @@ def check_scenes(data: LabelledScenesDataModule) -> Iterator[Finding]:
             found = surveys[split] = Survey()
             _read(found, (windows[number] for number in range(len(windows))), len(data.spec.class_names))
         except PrithviTGError as error:
-            yield Finding("error", split, str(error))
+            advice = "name it in classes, or in ignored_labels" if "no class names" in str(error) else ""
+            yield Finding("error", split, str(error), advice)
             continue
         yield from _values(split, found, data.spec)
     yield from _classes(surveys, data.spec)
@@ -281,11 +282,19 @@ def _classes(surveys: dict[str, Survey], spec: DataSpec) -> Iterator[Finding]:
         if train is not None:
             yield Finding("error", "train", "no pixel is labelled", "see how labels become classes")
         return
+    for split, found in surveys.items():
+        counted = found.classes / max(1, found.classes.sum())
+        told = ", ".join(
+            f"{name} {100 * share:.2g} %" for name, share in zip(spec.class_names, counted, strict=True)
+        )
+        yield Finding("ok", f"classes of {split}", told)
+        absent = [name for name, share in zip(spec.class_names, counted, strict=True) if share < _RARE]
+        if split != "train" and absent:
+            yield Finding(
+                "advice", f"classes of {split}", f"{', '.join(absent)} has next to no pixel, so its score says little",
+                "another split; for blocks, smaller ones or another seed",
+            )  # fmt: skip
     shares = train.classes / train.classes.sum()
-    told = ", ".join(
-        f"{name} {100 * share:.2g} %" for name, share in zip(spec.class_names, shares, strict=True)
-    )
-    yield Finding("ok", "classes of train", told)
     for number, name in enumerate(spec.class_names):
         if train.classes[number] == 0:
             scored = [split for split, found in surveys.items() if split != "train" and found.classes[number]]

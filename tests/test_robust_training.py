@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 
+from prithvi_tg import Sen1Floods11DataModule
 from prithvi_tg.errors import DataError
 
 
@@ -58,3 +59,12 @@ def test_two_processes_count_each_chip_once(config, command, flood_root, tmp_pat
         record = json.loads((folder / "version_0" / "metrics.json").read_text())
         counts.append(record["confusion_matrix"]["counts"])
     assert counts[0] == counts[1]
+
+
+def test_batches_are_pinned_where_there_is_a_gpu(flood_root, monkeypatch):
+    data = Sen1Floods11DataModule(flood_root, splits=flood_root / "splits.csv", batch_size=2, crop_size=32)
+    data.setup("fit")
+    assert not data.train_dataloader().pin_memory or torch.cuda.is_available()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert data.train_dataloader().pin_memory
+    assert data.val_dataloader().pin_memory

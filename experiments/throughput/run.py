@@ -356,7 +356,7 @@ def main() -> None:
     parser.add_argument("--terratorch", help="a Python that has TerraTorch")
     settings = parser.parse_args()
     warnings.simplefilter("ignore")
-    repeats = 1 if settings.quick else 5
+    repeats = 1 if settings.quick else 3
     results: dict[str, Any] = {
         "machine": {
             "device": torch.cuda.get_device_name()
@@ -372,9 +372,9 @@ def main() -> None:
         "TFLOP/s": lambda: peaks(repeats),
         "inference": lambda: inference(repeats),
         "where a fused bfloat16 window goes": profile_of_inference,
-        "training": lambda: training(1 if settings.quick else 2),
+        "training": lambda: training(1),
         "light decoders": lambda: light_decoders(repeats, settings.terratorch),
-        "maps": lambda: mapping(448 if settings.quick else 672, 1 if settings.quick else 2),
+        "maps": lambda: mapping(448 if settings.quick else 672, 1),
     }
     for name, measure in parts.items():
         results[name] = measure()

@@ -33,7 +33,7 @@ def run(arguments: list[str]) -> int:
         "check", "Look at every chip or window, the weights and the configuration of a run, before it is run."
     )
     config = parse_data(parser, arguments)
-    findings = []
+    findings: list[Finding] = []
     warnings.filterwarnings("ignore", message=".*chips are in train and in")  # which the table says
     try:
         data = parser.instantiate_classes(config).data
@@ -42,7 +42,8 @@ def run(arguments: list[str]) -> int:
         if (ours := own_error(error)) is None:
             raise
         findings.append(Finding("error", "data", str(ours)))
-    findings += list(_of_run(arguments))
+    known = {one.message for one in findings}
+    findings += [one for one in _of_run(arguments) if one.message not in known]
     table = Table(title="check", show_lines=False)
     table.add_column("")
     for column in ("subject", "found", "advice"):

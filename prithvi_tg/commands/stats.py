@@ -20,12 +20,13 @@ def run(arguments: list[str]) -> int:
         "stats", "Band means and deviations, class frequencies and balanced weights of a training set."
     )
     config = parse_data(parser, arguments)
-    _allow_missing_statistics(config.data)
+    allow_missing_statistics(config.data)
     data = parser.instantiate_classes(config).data
     spec = getattr(data, "spec", None)
     if not isinstance(spec, DataSpec):
         raise ConfigError(f"data: {type(data).__name__} is no data module of this package")
     found = training_statistics(_training_set(data), spec, data.num_workers)
+    print("# mean and std go below data.init_args, class_weights below model.init_args.")
     print(yaml.safe_dump(found, sort_keys=False, allow_unicode=True), end="")
     return 0
 
@@ -42,7 +43,7 @@ def _training_set(data: Any) -> Dataset[dict[str, Any]]:
     return training_set
 
 
-def _allow_missing_statistics(data: Any) -> None:
+def allow_missing_statistics(data: Any) -> None:
     """Data of one's own need statistics, which are what this command is to find out."""
     init_args = data.get("init_args", {})
     if data.get("class_path", "").endswith(("ChipFolderDataModule", "LabelledScenesDataModule")):

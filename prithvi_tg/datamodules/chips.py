@@ -17,6 +17,7 @@ from ..datasets import ChipDataset, ChipFolder, HLSBurnScars, MultiTemporalCropC
 from ..errors import ConfigError
 from ..samplers import ShareSampler
 from ..spec import DataSpec
+from .loading import pinned
 
 
 class ChipDataModule(NonGeoDataModule):
@@ -131,6 +132,10 @@ class ChipDataModule(NonGeoDataModule):
         if stage == "test":
             self.test_dataset = self.open_split(self.test_split)
 
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Shuffled chips."""
+        return pinned(super().train_dataloader())
+
     def val_dataloader(self) -> DataLoader[Any]:
         """Each chip once, over all processes."""
         return self._scored(self.val_dataset)
@@ -141,7 +146,7 @@ class ChipDataModule(NonGeoDataModule):
 
     def _scored(self, dataset: Any) -> DataLoader[Any]:
         # Lightning's own sampler would count chips twice so that all processes have as many.
-        return DataLoader(
+        loader: DataLoader[Any] = DataLoader(
             dataset,
             batch_size=self.val_batch_size,
             sampler=ShareSampler(dataset),
@@ -149,6 +154,7 @@ class ChipDataModule(NonGeoDataModule):
             collate_fn=self.collate_fn,
             persistent_workers=self.num_workers > 0,
         )
+        return pinned(loader)
 
     def open_split(self, split: str) -> ChipDataset:
         """The data set of a split; see `ChipDataset` for what can be wrong with it."""

@@ -9,6 +9,7 @@ import pandas as pd
 import shapely
 import torch
 from kornia.augmentation.base import _AugmentationBase
+from torch.utils.data import DataLoader
 from torchgeo.datamodules import GeoDataModule
 from torchgeo.datasets import IntersectionDataset
 
@@ -28,6 +29,7 @@ from ..datasets.series import Series
 from ..errors import ConfigError, DataError
 from ..samplers import RandomWindowGeoSampler, ShareSampler
 from ..spec import IGNORE_INDEX, DataSpec
+from .loading import pinned
 
 _VECTOR = (".gpkg", ".geojson", ".shp")
 
@@ -301,6 +303,18 @@ class LabelledScenesDataModule(GeoDataModule):
         if split not in splits:
             raise ConfigError(f"split: leaves no ground for {split}; it has {', '.join(splits)}")
         return splits[split]
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Random windows."""
+        return pinned(super().train_dataloader())
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Each labelled pixel once, over all processes."""
+        return pinned(super().val_dataloader())
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """Each labelled pixel once, over all processes."""
+        return pinned(super().test_dataloader())
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Move what a model takes; places stay behind."""

@@ -16,6 +16,7 @@ from ..datasets.scenes import Pixels, Scene, SceneReader
 from ..errors import DataError
 from ..spec import DataSpec
 from ..windows import Strip, WindowPlan
+from .loading import pinned_tensor
 
 #: Rows that are read at a time are a multiple of a file's blocks, and about as many as this.
 _CHUNK_ROWS = 256
@@ -164,7 +165,7 @@ class WindowStream:
             yield self._batch(windows, log)
 
     def _batch(self, windows: list[tuple[WindowRead, NDArray[np.float32]]], log: Log) -> dict[str, Any]:
-        image = torch.from_numpy(np.stack([image for _, image in windows]))
+        image = pinned_tensor(torch.from_numpy(np.stack([image for _, image in windows])))
         if not self.fold_time:
             image = image.unflatten(1, (self.spec.num_frames, len(self.spec.bands)))
         batch: dict[str, Any] = {"image": image, "log": log}

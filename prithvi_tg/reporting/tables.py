@@ -19,7 +19,10 @@ def score_table(scores: dict[str, Tensor], class_names: Sequence[str], title: st
         title: Title of the table.
     """
     columns = [name for name, values in scores.items() if values.ndim == 1]
-    table = Table(title=title, caption=f"aAcc {_percent(scores['aAcc'])}")
+    caption = f"aAcc {_percent(scores['aAcc'])}"
+    if any(bool(values.isnan().any()) for values in scores.values() if values.ndim == 1):
+        caption += "; means leave out the classes shown as -"
+    table = Table(title=title, caption=caption)
     table.add_column("class")
     for name in columns:
         table.add_column(name, justify="right")

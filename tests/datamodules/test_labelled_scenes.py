@@ -124,6 +124,19 @@ def config(root, tmp_path):
     return path
 
 
+def test_check_tells_the_ground_and_the_classes_of_every_split(config, command, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
+    code, out, err = command("check", "--config", config)
+    assert code == 0, out + err
+    shares = [float(line.split("%")[0].split()[-1]) for line in out.splitlines() if "of the ground" in line]
+    assert len(shares) == 3
+    assert 90 <= sum(shares) <= 101
+    assert all(f"classes of {split}" in out for split in ("train", "val", "test"))
+    code, out, err = command("check", "--config", config, "--data.window", "500")
+    assert code == 1
+    assert "no window fits into a block" in out
+
+
 def test_a_model_of_scenes_is_tested_and_maps_new_scenes_at_once(config, command, root, tmp_path):
     code, out, err = command("fit", "--config", config)
     assert code == 0, err
