@@ -12,17 +12,13 @@ class KeptWeights:
     """What was computed from parameters, until one of them changes.
 
     A change is told by the storage and the version of a tensor; what goes round torch's version counter
-    (``parameter.data.mul_``) is not seen before the next `forget`, which switching a segmenter between training
-    and evaluation calls.
+    (``parameter.data.mul_``) is not seen. A segmenter drops everything that is kept when `train` or `eval` is
+    called.
     """
 
     def __init__(self) -> None:
         self._state: dict[Hashable, tuple[Any, ...]] = {}
         self._kept: dict[Hashable, Any] = {}
-
-    def forget(self) -> None:
-        """Drop everything."""
-        self._state, self._kept = {}, {}
 
     def get(self, key: Hashable, tensors: Iterable[Tensor], compute: Callable[[], Any]) -> Any:
         """What `compute` gave for these tensors, as ordinary tensors without gradients."""
