@@ -82,8 +82,8 @@ class RandomWindowGeoSampler(GeoSampler, DistributedSampler[Any]):
             windows are drawn to rare classes; see `LabelIndex`.
         walks: The windows of an epoch are drawn first, then handed out by this many walks over the ground in
             turn, each from neighbour to neighbour, so that a decoded block of a file serves several windows.
-            With the batch size or a multiple of it, a batch holds windows of as many places. 0 hands windows
-            out as they were drawn.
+            With a multiple of the batch size, a batch holds windows of as many places, from all over the ground.
+            0 hands windows out as they were drawn.
         seed: The same seed gives the same windows.
         rank: This process's number; that of torch's process group by default.
         world_size: Number of processes.
@@ -126,10 +126,29 @@ class RandomWindowGeoSampler(GeoSampler, DistributedSampler[Any]):
         """Top and left pixel and time of every window of this epoch, of all processes."""
         rng = np.random.default_rng([self.seed, self.epoch])
         drawn = [(*self._place(rng), int(rng.integers(len(self.periods)))) for _ in range(self.length)]
-        order = _walk(np.array(drawn), self.walks, rng) if self.walks else range(self.length)
+        order = self._walked(np.array(drawn), rng) if self.walks and drawn else range(self.length)
         for number in order:
             row, column, period = drawn[number]
             yield row, column, self.periods[period]
+
+    def _walked(self, windows: NDArray[np.int64], rng: np.random.Generator) -> list[int]:
+        """An order of windows (N; row, column, period) in which the walks take turns.
+
+        All windows lie along a Hilbert curve over the ground; each walk has an equal part of it and starts
+        anywhere in its part. Parts and turns are the same in each epoch: a process that loads every n-th batch
+        comes back to the ground whose blocks it has decoded.
+        """
+        rows, columns, periods = windows.T
+        along = GeoSeries.from_xy(columns, rows).hilbert_distance().to_numpy()
+        parts = np.array_split(np.lexsort((along, periods)), min(self.walks, len(windows)))
+        walks = [np.roll(part, rng.integers(len(part))) for part in parts]
+        turns = np.random.default_rng(self.seed).permutation(len(walks))
+        return [
+            int(walks[turn][step])
+            for step in range(len(walks[0]))
+            for turn in turns
+            if step < len(walks[turn])
+        ]
 
     def _place(self, rng: np.random.Generator) -> tuple[int, int]:
         for _ in range(_ROUNDS):
@@ -188,19 +207,6 @@ class ShareSampler(DistributedSampler[int]):
     def __len__(self) -> int:
         """How many they are."""
         return len(range(self.rank, self.count, self.num_replicas))
-
-
-def _walk(windows: NDArray[np.int64], walks: int, rng: np.random.Generator) -> list[int]:
-    """An order of windows (N; row, column, period) in which several walks take turns.
-
-    All windows lie along a Hilbert curve over the ground; each walk has an equal part of it, which starts
-    anywhere.
-    """
-    rows, columns, periods = windows.T
-    along = GeoSeries.from_xy(columns, rows).hilbert_distance().to_numpy()
-    way = np.roll(np.lexsort((along, periods)), rng.integers(len(windows)))
-    parts = np.array_split(way, walks)
-    return [int(part[step]) for step in range(len(parts[0])) for part in parts if step < len(part)]
 
 
 def _world_size() -> int:

@@ -20,6 +20,7 @@ from ..datasets.label_index import index_labels
 from ..datasets.labels import LabelPolygons, LabelRaster
 from ..datasets.multi_temporal_crop import MultiTemporalCropClassification
 from ..datasets.quality import QualityClass
+from ..datasets.raster import limit_block_cache
 from ..datasets.regions import Region, Regions, split_by_blocks, split_by_polygons, whole_region
 from ..datasets.scene_dataset import SceneDataset
 from ..datasets.scene_inputs import InputOptions
@@ -29,7 +30,7 @@ from ..datasets.series import Series
 from ..errors import ConfigError, DataError
 from ..samplers import RandomWindowGeoSampler, ShareSampler
 from ..spec import IGNORE_INDEX, DataSpec
-from .loading import pinned
+from .loading import collate, collate_training, pinned
 
 _VECTOR = (".gpkg", ".geojson", ".shp")
 
@@ -93,7 +94,8 @@ class LabelledScenesDataModule(GeoDataModule):
         windows_per_epoch: Training windows in an epoch, over all processes.
         balanced: Draw half of the windows to a class chosen with equal chance, so that rare ones appear.
         batch_size: Windows in a batch.
-        num_workers: Processes that read.
+        num_workers: Processes that read. Together they keep decoded blocks in up to a fifth of the memory, each
+            in a twentieth at least; ``GDAL_CACHEMAX`` in the environment says otherwise.
         bands: Bands to use, by name.
         num_frames: Dates of one image.
         series: How many dates become `num_frames`; see `Series`.
@@ -153,6 +155,7 @@ class LabelledScenesDataModule(GeoDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__(SceneDataset, batch_size, window, windows_per_epoch, num_workers)
+        self.collate_fn = collate
         self.images = [images] if isinstance(images, str) else list(images)
         self.labels = [labels] if isinstance(labels, str) else list(labels)
         self.classes = None if classes == "cdl" else dict(classes)
@@ -268,6 +271,7 @@ class LabelledScenesDataModule(GeoDataModule):
         """
         if stage == "predict":
             return
+        limit_block_cache(f"{max(5, 20 // max(1, self.num_workers))}%")
         both, images = self.open_both()
         ground = shapely.union_all(list(both.index.geometry))
         self.split_regions = self.regions(images, ground)
@@ -306,7 +310,9 @@ class LabelledScenesDataModule(GeoDataModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Random windows."""
-        return pinned(super().train_dataloader())
+        loader = pinned(super().train_dataloader())
+        loader.collate_fn = collate_training
+        return loader
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Each labelled pixel once, over all processes."""

@@ -18,12 +18,15 @@ from ..errors import DataError
 from ..spec import DataSpec
 
 
-def cap_block_cache(megabytes: int = 64) -> None:
-    """Keep GDAL from holding decoded blocks in a share of the machine's memory, its habit.
+def limit_block_cache(limit: str) -> None:
+    """How much memory GDAL may keep decoded blocks in; its own habit is a twentieth of the machine's.
 
     Of use before the first block is read in a process; a GDAL_CACHEMAX that is set already is left alone.
+
+    Args:
+        limit: Megabytes, or a share of the memory with ``%``.
     """
-    os.environ.setdefault("GDAL_CACHEMAX", str(megabytes))
+    os.environ.setdefault("GDAL_CACHEMAX", limit)
 
 
 @contextmanager

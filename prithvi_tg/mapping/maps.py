@@ -16,7 +16,7 @@ from ..augmentations import ChipAugmentation
 from ..datamodules.scenes import SceneDataModule
 from ..datamodules.stream import Log, ReadingFailed, WindowRead
 from ..datasets.quality import QualityClass
-from ..datasets.raster import cap_block_cache
+from ..datasets.raster import limit_block_cache
 from ..datasets.scene_inputs import InputOptions, find_inputs, resolve_scene
 from ..datasets.scenes import NodataRule
 from ..errors import ConfigError, DataError
@@ -129,7 +129,7 @@ def map_strips(
         DataError: The scene cannot be read.
     """
     task = checkpoint if isinstance(checkpoint, PrithviSegmentationTask) else load_task(checkpoint)
-    cap_block_cache()
+    limit_block_cache("64")
     spec = known_spec(task)
     reading, _ = _split_options(options)
     found = find_inputs([scene], spec.num_frames)
@@ -200,7 +200,7 @@ def plan_maps(
         ConfigError: Maps would collide or exist, or an option does not fit.
         DataError: There is no scene.
     """
-    cap_block_cache()
+    limit_block_cache("64")
     for name in writing.vector:
         if name not in spec.class_names:
             raise ConfigError(f"vector: {name!r} is no class; classes are {', '.join(spec.class_names)}")
