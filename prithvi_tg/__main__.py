@@ -16,9 +16,11 @@ commands:
   test        score the test set:  prithvi-tg test --config X.yaml --ckpt_path best.ckpt
   predict     map scenes:  prithvi-tg predict --ckpt_path best.ckpt SCENE.tif [...]
   check       look at data, weights and configuration before training:  prithvi-tg check --config X.yaml
+  report      a page about runs, to look at in a browser:  prithvi-tg report runs/version_0 --maps maps/SCENE_pred.tif
   stats       band statistics and class weights of a training set:  prithvi-tg stats --config X.yaml
   chips       windows of labelled scenes as chips:  prithvi-tg chips data/chips --config configs/scenes.yaml
   export      weights as safetensors:  prithvi-tg export best.ckpt weights.safetensors
+  sweep       search over keys of a configuration:  prithvi-tg sweep space.yaml --config X.yaml
   synthetic   write a small synthetic data set to try things on:  prithvi-tg synthetic data/demo
 
 prithvi-tg fit --model.help PrithviSegmentationTask and prithvi-tg fit --data.help Sen1Floods11DataModule tell what a
@@ -67,6 +69,10 @@ def _run(command: str, arguments: list[str]) -> int:
         from .commands.check import run as run_check
 
         return run_check(arguments[1:])
+    if command == "report":
+        from .commands.report import run as run_report
+
+        return run_report(arguments[1:])
     if command == "stats":
         from .commands.stats import run as run_stats
 
@@ -79,6 +85,10 @@ def _run(command: str, arguments: list[str]) -> int:
         from .commands.export import run as run_export
 
         return run_export(arguments[1:])
+    if command == "sweep":
+        from .commands.sweep import run as run_sweep
+
+        return run_sweep(arguments[1:])
     if command == "synthetic":
         from .commands.synthetic import run
 

@@ -17,7 +17,10 @@ from .errors import ConfigError
 from .files import shown
 from .mapping.run import MapRun
 from .mapping.scene_map import SceneResult
+from .plotting import plot_evaluation
+from .reporting.chips import PICTURES, TABLE, ChipScores, denormalised, write_chip_table, write_pictures
 from .reporting.confusion import write_confusion
+from .reporting.pictures import log_picture, rendered, takes_pictures
 from .reporting.published import distance_table
 from .reporting.record import run_record
 from .reporting.tables import map_table, score_table, write_scores
@@ -25,10 +28,34 @@ from .tasks import PrithviSegmentationTask
 
 
 class LastCheckpoint(ModelCheckpoint):
-    """``last.ckpt``: the whole state after every epoch and at the end of a run, to go on from."""
+    """``last.ckpt``: the whole state after every epoch, in long epochs also in between, to go on from.
 
-    def __init__(self) -> None:
+    Args:
+        minutes: Time after which it is written within an epoch too.
+    """
+
+    def __init__(self, minutes: float = 15) -> None:
         super().__init__(filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
+        self.minutes = minutes
+        self._written = time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Write if it is time; looks at the clock as often as the trainer logs."""
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        number = batch_idx + 1
+        # After the last batch comes the end of the epoch, which is written then.
+        every = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if number % every or number == trainer.num_training_batches:
+            return
+        due = time.monotonic() - self._written >= 60 * self.minutes
+        if trainer.strategy.broadcast(due):  # the processes' clocks differ
+            self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
+
+    def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
+        super()._save_checkpoint(trainer, filepath)
+        self._written = time.monotonic()
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -147,10 +174,98 @@ class ScoreReport(Callback):
             run = run_record(
                 str(trainer.precision), trainer.world_size, seconds, Path(weights) if weights else None
             )
-            write_scores(path, scores, names, pl_module.confusion, split, run)
+            run["skipped_chips"] = dict(getattr(_datamodule(trainer), "skipped", {}))
+            write_scores(path, scores, names, pl_module.confusion, split, run, pl_module.data_spec)
             written = write_confusion(path.parent, pl_module.confusion, names)
             for one in (path, *written):
                 print(f"Written: {shown(one)}")
+
+
+class ChipReport(Callback):
+    """Keep what single chips score, and show some.
+
+    After a test or validation, write ``chips.csv`` and pictures of the best and worst chips to the run's folder.
+    While training, each validation draws the same few chips for loggers that take pictures.
+
+    Args:
+        panels: Chips that are drawn at each validation.
+    """
+
+    def __init__(self, panels: int = 2) -> None:
+        self.panels = panels
+        self._scores: ChipScores | None = None
+        self._seen = 0
+        self._panels: list[dict[str, Any]] = []
+
+    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin anew."""
+        self._scores, self._panels, self._seen = None, [], 0
+        if isinstance(pl_module, PrithviSegmentationTask):
+            self._scores = ChipScores(pl_module.num_classes, pl_module.data_spec)
+
+    on_validation_epoch_start = on_test_epoch_start
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Count a batch."""
+        if self._scores is None or not isinstance(outputs, dict) or "prediction" not in outputs:
+            return
+        prediction = outputs["prediction"]
+        unnamed = [f"{trainer.global_rank}_{self._seen + k:06d}" for k in range(len(prediction))]
+        self._seen += len(prediction)
+        names = batch.get("name", unnamed)
+        self._scores.update(names, batch, prediction)
+        if trainer.state.fn == TrainerFn.FITTING and self._scores.spec is not None:
+            for number in range(min(len(names), self.panels - len(self._panels))):
+                sample = {key: batch[key][number] for key in ("image", "valid", "mask") if key in batch}
+                sample = {key: value.cpu() for key, value in sample.items()}
+                sample = denormalised(sample, self._scores.spec)
+                self._panels.append(sample | {"prediction": prediction[number].cpu()})
+
+    on_validation_batch_end = on_test_batch_end
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the test set's."""
+        self._write(trainer, pl_module)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the validation set's; while training, draw."""
+        if trainer.state.fn != TrainerFn.FITTING:
+            self._write(trainer, pl_module)
+        elif trainer.is_global_zero and not trainer.sanity_checking and self._scores is not None:
+            draws = [logger for logger in trainer.loggers if takes_pictures(logger)]
+            for number, sample in enumerate(self._panels if draws else [], start=1):
+                assert self._scores.spec is not None
+                picture = rendered(plot_evaluation(sample, self._scores.spec))
+                for logger in draws:
+                    log_picture(logger, f"validation/chip_{number}", picture, trainer.global_step)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the last validation's."""
+        self._write(trainer, pl_module)
+
+    def _write(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        folder = trainer.log_dir  # asked in every process: they agree on it
+        if self._scores is None or folder is None:
+            return
+        chips = self._scores.gathered()
+        if not chips.names:
+            return
+        pictures = Path(folder) / PICTURES
+        if trainer.is_global_zero:
+            pictures.mkdir(parents=True, exist_ok=True)
+            assert isinstance(pl_module, PrithviSegmentationTask)
+            write_chip_table(Path(folder) / TABLE, chips, pl_module.class_names)
+            print(f"Written: {shown(Path(folder) / TABLE)}")
+        trainer.strategy.barrier()
+        write_pictures(pictures, self._scores, chips)
 
 
 class MapWriter(Callback):

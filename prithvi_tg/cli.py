@@ -3,19 +3,27 @@
 import logging
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torchgeo.datamodules import BaseDataModule
 
 from . import datamodules, tasks
 from .bands import PRITHVI_BANDS, SENSORS
-from .callbacks import BestCheckpoint, LastCheckpoint, MapWriter, PrintCheckpoints, ScoreReport, SplitFigure
+from .callbacks import (
+    BestCheckpoint,
+    ChipReport,
+    LastCheckpoint,
+    MapWriter,
+    PrintCheckpoints,
+    ScoreReport,
+    SplitFigure,
+)
 from .checkpoints import Checkpoint, load_weights, read_checkpoint
 from .compat import BaseTask
 from .config_errors import one_line
@@ -62,6 +70,7 @@ class PrithviCLI(LightningCLI):
     def run_command(cls, arguments: list[str]) -> "PrithviCLI":
         """Parse the arguments, without the program's name, and run the command."""
         _quiet_libraries()
+        arguments = ["--data.skip_bad=true" if word == "--skip-bad" else word for word in arguments]
         return cls(
             BaseTask,
             BaseDataModule,
@@ -201,14 +210,21 @@ class PrithviCLI(LightningCLI):
         callbacks = [
             *callbacks,
             ScoreReport(self._settings.published_result, self._settings.get("ckpt_path")),
+            ChipReport(),
             SplitFigure(),
             PrintCheckpoints(),
         ]
+        if config.get("enable_progress_bar") is not False and not any(
+            isinstance(one, ProgressBar) for one in given
+        ):
+            callbacks.append(RichProgressBar())
         if self.subcommand == "predict":
             config["logger"] = False
             self.save_config_callback = None
-        elif config.get("logger") in (None, True):
-            config["logger"] = CSVLogger(config["default_root_dir"], name="")
+        else:
+            config["logger"] = _loggers(config.get("logger"), config["default_root_dir"])
+            if self.subcommand == "fit" and config["logger"]:
+                callbacks.append(LearningRateMonitor())
         saves = self.subcommand == "fit" and config.get("enable_checkpointing") is not False
         if saves and not any(isinstance(callback, ModelCheckpoint) for callback in given):
             callbacks += [BestCheckpoint(self.model.monitor, self.model.mode), LastCheckpoint()]
@@ -238,6 +254,18 @@ class PrithviCLI(LightningCLI):
         failed = [result for result in results if result.error is not None]
         if failed:
             raise DataError(f"{len(failed)} of {len(results)} scenes failed: {failed[0].error}")
+
+
+def _loggers(given: Any, folder: str) -> Any:
+    """CSV and TensorBoard in the run's own folder by default; CSV beside any others, so that no run lacks curves."""
+    if given is False:
+        return False
+    curves = CSVLogger(folder, name="")
+    if given in (None, True):
+        return [curves, TensorBoardLogger(folder, name="", version=curves.version, default_hp_metric=False)]
+    given = list(given) if isinstance(given, Iterable) else [given]
+    # The first one's folder is the run's.
+    return given if any(isinstance(logger, CSVLogger) for logger in given) else [curves, *given]
 
 
 def _add_predict_arguments(parser: LightningArgumentParser) -> None:

@@ -1,5 +1,6 @@
 """Drawing images and classes with matplotlib: arrays in, figures out."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,23 +17,68 @@ _UNKNOWN = "#ffffff"
 
 
 def true_color(
-    image: NDArray[np.floating[Any]], spec: DataSpec, valid: NDArray[np.bool_]
+    image: NDArray[np.floating[Any]],
+    spec: DataSpec,
+    valid: NDArray[np.bool_],
+    limits: tuple[float, float] | None = None,
 ) -> NDArray[np.floating[Any]]:
     """One frame (C, H, W) as RGB (H, W, 3) in 0..1: red, green and blue, or the first bands without them.
 
-    Stretched from the 2nd to the 98th percentile of the data, clouds and snow left out; grey where there is no
-    data.
+    Grey where there is no data.
+
+    Args:
+        image: In the unit of the statistics.
+        spec: Bands and statistics.
+        valid: Where there is data, as the image.
+        limits: What is black and what is white; by default `color_limits` of the image.
     """
-    names = ("RED", "GREEN", "BLUE")
-    known = [spec.bands.index(name) for name in names if name in spec.bands]
-    channels = known if len(known) == 3 else [min(i, len(spec.bands) - 1) for i in range(3)]
-    rgb = np.moveaxis(image[channels], 0, -1)
-    data = valid[channels].all(axis=0)
+    return _stretched(image, _true_channels(spec), spec, valid, limits)
+
+
+def color_limits(
+    image: NDArray[np.floating[Any]], spec: DataSpec, valid: NDArray[np.bool_]
+) -> tuple[float, float]:
+    """From the 2nd to the 98th percentile of what `true_color` shows, clouds and snow left out."""
+    channels = _true_channels(spec)
+    return _limits(np.moveaxis(image[channels], 0, -1), np.logical_and.reduce(valid[channels]), spec)
+
+
+def false_color(
+    image: NDArray[np.floating[Any]], spec: DataSpec, valid: NDArray[np.bool_]
+) -> NDArray[np.floating[Any]] | None:
+    """As `true_color`: vegetation in red, from near infrared, red and green; ``None`` without these bands."""
+    channels = _channels(("NIR_NARROW", "RED", "GREEN"), spec) or _channels(("NIR", "RED", "GREEN"), spec)
+    return _stretched(image, channels, spec, valid) if channels else None
+
+
+def _true_channels(spec: DataSpec) -> list[int]:
+    last = len(spec.bands) - 1
+    return _channels(("RED", "GREEN", "BLUE"), spec) or [min(channel, last) for channel in range(3)]
+
+
+def _channels(names: Sequence[str], spec: DataSpec) -> list[int]:
+    return [spec.bands.index(name) for name in names] if set(names) <= set(spec.bands) else []
+
+
+def _limits(rgb: NDArray[np.floating[Any]], data: NDArray[np.bool_], spec: DataSpec) -> tuple[float, float]:
     if not data.any():
-        return np.full(rgb.shape, 0.5)
+        return 0.0, 1.0
     # Brighter than 0.25 in all three is cloud or snow, beside which all else would be black.
     dark = data & ~(rgb > 0.25 * spec.reflectance_unit).all(axis=-1)
     low, high = np.percentile(rgb[dark if dark.sum() > 0.05 * data.sum() else data], (2, 98))
+    return float(low), float(high)
+
+
+def _stretched(
+    image: NDArray[np.floating[Any]],
+    channels: list[int],
+    spec: DataSpec,
+    valid: NDArray[np.bool_],
+    limits: tuple[float, float] | None = None,
+) -> NDArray[np.floating[Any]]:
+    rgb = np.moveaxis(image[channels], 0, -1)
+    data = np.logical_and.reduce(valid[channels])
+    low, high = limits or _limits(rgb, data, spec)
     rgb = np.clip((rgb - low) / max(high - low, 1e-9), 0, 1)
     rgb[~data] = 0.5
     return rgb
@@ -105,4 +151,39 @@ def plot_sample(
     add_legend(figure, spec)
     if suptitle:
         figure.suptitle(suptitle)
+    return figure
+
+
+def plot_evaluation(sample: dict[str, Any], spec: DataSpec) -> Figure:
+    """Every date of a scored sample in true and false colour, its label, its prediction, and where they differ.
+
+    Args:
+        sample: ``image`` (T, C, H, W) in the unit of the statistics, ``mask`` and ``prediction`` (H, W), and
+            ``valid`` as the image, or not.
+        spec: Bands and classes.
+    """
+    frames = np.asarray(sample["image"], dtype=np.float64)
+    valid = (
+        np.asarray(sample["valid"], bool).reshape(frames.shape)
+        if "valid" in sample
+        else np.ones_like(frames, bool)
+    )
+    label, prediction = np.asarray(sample["mask"]), np.asarray(sample["prediction"])
+    pictures = []
+    for number, (frame, data) in enumerate(zip(frames, valid, strict=True), start=1):
+        date = "" if len(frames) == 1 else f", date {number}"
+        for kind, draw in (("true colour", true_color), ("false colour", false_color)):
+            if (rgb := draw(frame, spec, data)) is not None:
+                pictures.append((f"{kind}{date}", rgb))
+    figure, axes = panels(len(pictures) + 3)
+    for axis, (title, rgb) in zip(axes, pictures, strict=False):
+        axis.imshow(rgb)
+        axis.set_title(title)
+    for axis, title, classes in zip(axes[-3:], ("label", "prediction"), (label, prediction), strict=False):
+        draw_classes(axis, classes, spec)
+        axis.set_title(title)
+    wrong = np.where(label == IGNORE_INDEX, np.nan, label != prediction)
+    axes[-1].imshow(wrong, cmap="Reds", vmin=0, vmax=1.3, interpolation="nearest")
+    axes[-1].set_title("errors")
+    add_legend(figure, spec)
     return figure

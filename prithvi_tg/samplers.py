@@ -1,5 +1,7 @@
 """Geo-samplers: which windows of a data set are drawn."""
 
+import itertools
+import os
 from collections.abc import Iterator, Sequence, Sized
 from typing import Any
 
@@ -114,6 +116,7 @@ class RandomWindowGeoSampler(GeoSampler, DistributedSampler[Any]):
         self.periods = list(periods) or [pd.Interval(pd.Timestamp.min, pd.Timestamp.max, closed="both")]
         self.favoured = favoured
         self.walks = walks * self.num_replicas  # a process has walks of its own
+        self.skip = 0  # windows that are left out at the start, where a run goes on; see `ResumableLoader`
         self._safe = places_in(ground, grid, size)
         if not len(self._safe):
             raise ConfigError(f"size: no window of {size} pixels lies wholly inside the ground of this split")
@@ -139,7 +142,8 @@ class RandomWindowGeoSampler(GeoSampler, DistributedSampler[Any]):
         comes back to the ground whose blocks it has decoded.
         """
         rows, columns, periods = windows.T
-        along = GeoSeries.from_xy(columns, rows).hilbert_distance().to_numpy()
+        bounds = (0, 0, self.grid.width, self.grid.height)  # the same curve in each epoch
+        along = GeoSeries.from_xy(columns, rows).hilbert_distance(total_bounds=bounds).to_numpy()
         parts = np.array_split(np.lexsort((along, periods)), min(self.walks, len(windows)))
         walks = [np.roll(part, rng.integers(len(part))) for part in parts]
         turns = np.random.default_rng(self.seed).permutation(len(walks))
@@ -178,13 +182,36 @@ class RandomWindowGeoSampler(GeoSampler, DistributedSampler[Any]):
     def __iter__(self) -> Iterator[Any]:
         """Geo-slices ``(x, y, t)`` of this process."""
         for number, (row, column, period) in enumerate(self.windows()):
-            whole = number < len(self) * self.num_replicas
-            if whole and number % self.num_replicas == self.rank:
+            own, process = divmod(number, self.num_replicas)
+            if process == self.rank and self.skip <= own < len(self):
                 yield *self.grid.window_slices(row, column, self.size), slice(period.left, period.right)
 
     def __len__(self) -> int:
         """Windows of this process; as many as any other's, so that all take as many steps."""
         return self.length // self.num_replicas
+
+
+class ShuffleSampler(DistributedSampler[int]):
+    """Samples in another order in each epoch, the same for the same seed; each process has its own.
+
+    Args:
+        dataset: What is drawn from.
+        seed: The same seed gives the same orders; by default that of the run.
+        rank: This process's number; that of torch's process group by default.
+        world_size: Number of processes.
+    """
+
+    def __init__(
+        self, dataset: Sized, seed: int | None = None, rank: int | None = None, world_size: int | None = None
+    ) -> None:
+        seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
+        drawn: Any = dataset
+        super().__init__(drawn, world_size or _world_size(), _rank(rank), seed=seed, drop_last=True)
+        self.skip = 0  # samples that are left out at the start, where a run goes on; see `ResumableLoader`
+
+    def __iter__(self) -> Iterator[int]:
+        """Numbers of this process's samples."""
+        return itertools.islice(super().__iter__(), self.skip, None)
 
 
 class ShareSampler(DistributedSampler[int]):

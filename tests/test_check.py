@@ -171,6 +171,24 @@ def test_planted_faults_of_the_configuration_are_found(config, command, argument
     assert any("error" in line and words in line for line in out.splitlines()), out
 
 
+def test_without_statistics_all_else_is_looked_at(flood_root, command, tmp_path):
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        "model: {class_path: PrithviSegmentationTask, init_args: {encoder: nano, warmup_steps: 1}}\n"
+        "data:\n  class_path: ChipFolderDataModule\n  init_args:\n"
+        f"    images: {flood_root}/v1.1/data/flood_events/HandLabeled/S2Hand/*_S2Hand.tif\n"
+        f"    labels: {flood_root}/v1.1/data/flood_events/HandLabeled/LabelHand/*_LabelHand.tif\n"
+        f"    splits: {flood_root}/splits.csv\n    classes: {{0: Land, 1: Water}}\n    ignored_labels: [-1]\n"
+        "    file_bands: [B1, B2, B3, B4, B5, B6, B7, B8, B8A, B9, B10, B11, B12]\n    sensor: sentinel2\n"
+        "    batch_size: 2\n    crop_size: 32\n"
+    )
+    code, out, err = command("check", "--config", config)
+    assert code == 1, out + err
+    assert "prithvi-tg stats computes them" in " ".join(out.replace("│", " ").split())
+    assert "3 chips, each with its mask" in out
+    assert "band means" not in out
+
+
 def test_a_full_disk_is_found(config, command, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(check_command.shutil, "disk_usage", lambda path: usage(10, 10, 1000))

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from prithvi_tg import Sen1Floods11DataModule
+from prithvi_tg.datasets.synthetic import write_sen1floods11
 from prithvi_tg.errors import DataError
 
 
@@ -59,6 +60,77 @@ def test_two_processes_count_each_chip_once(config, command, flood_root, tmp_pat
         record = json.loads((folder / "version_0" / "metrics.json").read_text())
         counts.append(record["confusion_matrix"]["counts"])
     assert counts[0] == counts[1]
+
+
+def test_two_processes_list_each_chip_once_and_draw_the_same_extremes(config, command, flood_root, tmp_path):
+    splits = tmp_path / "splits.csv"
+    with (flood_root / "splits.csv").open() as file:
+        chips = [row["chip"] for row in csv.DictReader(file)]
+    with splits.open("w", newline="") as file:
+        csv.writer(file).writerows(
+            [("chip", "split"), (chips[0], "train"), *((chip, "val") for chip in chips[1:])]
+        )
+    tables, pictures = [], []
+    for devices in (1, 2):
+        folder = tmp_path / f"by{devices}"
+        done = subprocess.run(
+            [sys.executable, "-m", "prithvi_tg", "fit", "--config", config, "--data.splits", splits,
+             "--data.batch_size", "1", "--data.crops_per_chip", "2", "--trainer.devices", str(devices),
+             "--trainer.max_steps", "1", "--model.lr", "1e-9", "--trainer.default_root_dir", folder],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        with (folder / "version_0" / "chips.csv").open() as file:
+            tables.append([row["chip"] for row in csv.DictReader(file)])
+        pictures.append(sorted(path.name for path in (folder / "version_0" / "chips").iterdir()))
+    assert tables[0] == tables[1] == sorted(chips[1:])
+    assert pictures[0] == pictures[1]
+    assert len(pictures[0]) == 5
+
+
+def break_chip(root, kind):
+    """Truncate the image or the label of the first training chip."""
+    with (root / "splits.csv").open() as file:
+        name = next(row["chip"] for row in csv.DictReader(file) if row["split"] == "train")
+    path = next((root / "v1.1").rglob(f"{name}_{kind}.tif"))
+    path.write_bytes(path.read_bytes()[:300])
+    return name
+
+
+@pytest.mark.parametrize("kind", ["S2Hand", "LabelHand"])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_bad_chip_is_an_error_or_is_skipped_and_listed(config, command, tmp_path, kind, workers):
+    root = write_sen1floods11(tmp_path / "data", chips=8, size=64, scene_size=(64, 64))
+    name = break_chip(root, kind)
+    words = ("fit", "--config", config, "--data.root", root, "--data.splits", root / "splits.csv",
+             "--data.num_workers", workers, "--data.crops_per_chip", 2)  # fmt: skip
+    code, _, err = command(*words)
+    assert (code, f"{name}_{kind}.tif: not a readable raster" in err) == (1, True)
+    code, out, err = command(*words, "--skip-bad")
+    assert code == 0, err
+    assert f"Skipped: train chip {name}" in out + err
+    record = json.loads(sorted(tmp_path.rglob("metrics.json"))[-1].read_text())
+    assert list(record["run"]["skipped_chips"]) == [name]
+
+
+def test_skipping_all_chips_is_an_error(config, command, tmp_path):
+    root = write_sen1floods11(tmp_path / "data", chips=6, size=64, scene_size=(64, 64))
+    for path in (root / "v1.1").rglob("*_S2Hand.tif"):
+        path.write_bytes(b"no raster")
+    code, _, err = command(
+        "fit", "--config", config, "--data.root", root, "--data.splits", root / "splits.csv", "--skip-bad"
+    )
+    assert (code, "no chip of val can be read" in err) == (1, True)
+
+
+def test_a_logger_of_another_kind_leaves_the_csv_in_the_run_s_folder(config, command, tmp_path):
+    logger = f"{{class_path: TensorBoardLogger, init_args: {{save_dir: {tmp_path}, name: mine}}}}"
+    code, _, err = command("fit", "--config", config, "--trainer.logger", logger)
+    assert code == 0, err
+    assert (tmp_path / "runs" / "version_0" / "metrics.csv").exists()
+    assert list((tmp_path / "mine").rglob("events*"))
+    code, _, err = command("fit", "--config", config, "--trainer.logger", "false")
+    assert code == 0, err
 
 
 def test_batches_are_pinned_where_there_is_a_gpu(flood_root, monkeypatch):

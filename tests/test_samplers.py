@@ -99,8 +99,9 @@ def test_walks_hand_out_the_same_windows_in_an_order_that_revisits_blocks(proces
             return np.median(steps)
 
         assert moves(own) < 600 < moves(np.array(drawn))
-        batch = own[:8]
-        assert len(np.unique(batch // 512, axis=0)) == 8  # as many places as windows
+        batches = own[: len(own) // 8 * 8].reshape(-1, 8, 2)
+        spread = batches.max(axis=1) - batches.min(axis=1)  # of the ground's 4096 pixels
+        assert np.median(spread) > 2048
 
 
 def test_walks_differ_from_epoch_to_epoch_and_repeat_with_the_seed():
@@ -108,3 +109,22 @@ def test_walks_differ_from_epoch_to_epoch_and_repeat_with_the_seed():
     assert list(first) == list(again)
     again.set_epoch(1)
     assert list(first) != list(again)
+
+
+def test_a_walk_keeps_to_its_ground_from_epoch_to_epoch_and_starts_elsewhere():
+    sampler = random_windows(8)
+    grounds, starts = [], []
+    for epoch in (0, 1):
+        sampler.set_epoch(epoch)
+        places = np.array([place[:2] for place in sampler.windows()])
+        grounds.append([{tuple(block) for block in places[walk::8] // 512} for walk in range(8)])
+        starts.append(places[:8])
+    shared = np.array([[len(one & other) / len(one | other) for other in grounds[1]] for one in grounds[0]])
+    others = shared[~np.eye(8, dtype=bool)]
+    assert shared.diagonal().mean() > 5 * others.mean()
+    assert np.abs(starts[0] - starts[1]).max() > 512
+
+
+def test_an_epoch_without_windows_and_one_with_fewer_than_walks():
+    assert list(random_windows(8, length=0)) == []
+    assert len(list(random_windows(8, length=3))) == 3

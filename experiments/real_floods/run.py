@@ -1,4 +1,4 @@
-"""Floods on two real chips: fine-tune, test, map, and recompute the score from the map.
+"""Floods on two real chips: fine-tune, test, map, report, and recompute the score from the map.
 
 Run from the top of the repository, with PRITHVI_TG_REAL_DATA set to a folder with ``sen1floods11/v1.1``:
 
@@ -63,7 +63,7 @@ def prithvi_tg(*arguments: str) -> float:
 
 
 def main() -> None:
-    """Run everything and write results.json and maps.png."""
+    """Run everything and write results.json, maps.png and report.jpg."""
     root = Path(os.environ["PRITHVI_TG_REAL_DATA"]) / "sen1floods11"
     shutil.rmtree(WORK, ignore_errors=True)
     common = ["--config", str(HERE / "config.yaml"), "--data.root", str(root)]
@@ -94,6 +94,25 @@ def main() -> None:
     draw(test, classes).savefig(HERE / "maps.png", dpi=80)
     if abs(test_iou - map_iou) > 1e-9:
         raise SystemExit("the map and the test disagree")
+
+
+def take_picture(page: Path, path: Path) -> None:
+    """The whole page as headless Chromium shows it, after a click that enlarges the map."""
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        print(f"No Chromium here: {path.name} is left as it is")
+        return
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(
+            executable_path=chromium, args=["--headless", "--no-sandbox", "--disable-background-networking"]
+        )
+        opened = browser.new_page(viewport={"width": 1280, "height": 900})
+        opened.goto(page.resolve().as_uri())
+        opened.click(".zoom-in")
+        opened.screenshot(path=path, full_page=True, type="jpeg", quality=60)
+        browser.close()
 
 
 def draw(dataset: Sen1Floods11, classes: NDArray[np.uint8]) -> Figure:

@@ -128,9 +128,7 @@ def main() -> None:
             for epochs in (1, EPOCHS):
                 run = {"windows": length, "workers": workers, "epochs": epochs}
                 for side, values in ends.items():
-                    run[side] = round(
-                        epochs * length / statistics.mean(end[epochs - 1] for end in values), 1
-                    )
+                    run[side] = round(epochs * length / statistics.mean(end[epochs - 1] for end in values), 1)
                 run["ratio"] = round(run["ours"] / run["torchgeo"], 2)
                 results["runs"].append(run)
                 print(run, flush=True)

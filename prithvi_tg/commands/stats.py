@@ -43,12 +43,15 @@ def _training_set(data: Any) -> Dataset[dict[str, Any]]:
     return training_set
 
 
-def allow_missing_statistics(data: Any) -> None:
-    """Data of one's own need statistics, which are what this command is to find out."""
+def allow_missing_statistics(data: Any) -> bool:
+    """Data of one's own need statistics, which are what this command is to find out; whether any were missing."""
     init_args = data.get("init_args", {})
-    if data.get("class_path", "").endswith(("ChipFolderDataModule", "LabelledScenesDataModule")):
-        for key, value in (("mean", 0.0), ("std", 1.0)):
-            init_args[key] = init_args.get(key) or [value] * len(init_args.get("bands") or PRITHVI_BANDS)
+    if not data.get("class_path", "").endswith(("ChipFolderDataModule", "LabelledScenesDataModule")):
+        return False
+    missing = [key for key in ("mean", "std") if not init_args.get(key)]
+    for key in missing:
+        init_args[key] = [0.0 if key == "mean" else 1.0] * len(init_args.get("bands") or PRITHVI_BANDS)
+    return bool(missing)
 
 
 def training_statistics(

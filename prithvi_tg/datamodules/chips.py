@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from kornia.augmentation.base import _AugmentationBase
+from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import ConcatDataset, DataLoader
 from torchgeo.datamodules import NonGeoDataModule
 
@@ -15,9 +16,10 @@ from ..augmentations import ChipAugmentation
 from ..bands import PRITHVI_BANDS
 from ..datasets import ChipDataset, ChipFolder, HLSBurnScars, MultiTemporalCropClassification, Sen1Floods11
 from ..errors import ConfigError
-from ..samplers import ShareSampler
+from ..samplers import ShareSampler, ShuffleSampler
 from ..spec import DataSpec
 from .loading import pinned
+from .resuming import ResumableLoader
 
 
 class ChipDataModule(NonGeoDataModule):
@@ -40,6 +42,8 @@ class ChipDataModule(NonGeoDataModule):
         std: Standard deviation per band after scaling; the published one by default.
         legacy_nodata: Treat pixels without data as hls-foundation-os did.
         metadata: Hand dates and places to encoders that take them.
+        skip_bad: Read every chip before the work begins, and leave out those that cannot be read; each is told.
+            By default a chip that cannot be read is an error.
         same_splits: Pairs of splits that share chips on purpose, of which ``prithvi-tg check`` is to say nothing.
         download: Download what is missing first, in one process only.
         fold_time: Hand out images as (B, T*C, H, W) and nothing but image and mask, for TorchGeo's own tasks.
@@ -66,6 +70,7 @@ class ChipDataModule(NonGeoDataModule):
         std: Sequence[float] | None = None,
         legacy_nodata: bool = False,
         metadata: bool = False,
+        skip_bad: bool = False,
         same_splits: Sequence[tuple[str, str]] = (),
         download: bool = False,
         fold_time: bool = False,
@@ -84,6 +89,8 @@ class ChipDataModule(NonGeoDataModule):
         super().__init__(dataset_class, batch_size, num_workers, **options)
         self.crop_size = crop_size
         self.same_splits = [(one, other) for one, other in same_splits]
+        self.skip_bad = skip_bad
+        self.skipped: dict[str, str] = {}
         self.download = download
         self.crops_per_chip = crops_per_chip
         self.fold_time = fold_time
@@ -134,7 +141,17 @@ class ChipDataModule(NonGeoDataModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled chips."""
-        return pinned(super().train_dataloader())
+        assert isinstance(self.train_dataset, ConcatDataset)
+        loader = ResumableLoader(
+            self.train_dataset,
+            batch_size=self.batch_size,
+            sampler=ShuffleSampler(self.train_dataset),
+            num_workers=self.num_workers,
+            collate_fn=self.collate_fn,
+            drop_last=True,
+            persistent_workers=self.num_workers > 0,
+        )
+        return pinned(loader)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Each chip once, over all processes."""
@@ -160,6 +177,11 @@ class ChipDataModule(NonGeoDataModule):
         """The data set of a split; see `ChipDataset` for what can be wrong with it."""
         dataset = self.dataset_class(split=split, **self.kwargs)  # type: ignore[call-arg]
         assert isinstance(dataset, ChipDataset)
+        if self.skip_bad:
+            bad = dataset.leave_out_bad()
+            for chip, reason in bad.items():
+                rank_zero_info(f"Skipped: {split} chip {chip}: {reason}")
+            self.skipped |= bad
         return dataset
 
 

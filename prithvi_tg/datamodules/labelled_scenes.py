@@ -31,6 +31,7 @@ from ..errors import ConfigError, DataError
 from ..samplers import RandomWindowGeoSampler, ShareSampler
 from ..spec import IGNORE_INDEX, DataSpec
 from .loading import collate, collate_training, pinned
+from .resuming import ResumableLoader
 
 _VECTOR = (".gpkg", ".geojson", ".shp")
 
@@ -310,9 +311,17 @@ class LabelledScenesDataModule(GeoDataModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Random windows."""
-        loader = pinned(super().train_dataloader())
-        loader.collate_fn = collate_training
-        return loader
+        assert self.train_dataset is not None
+        loader = ResumableLoader(
+            self.train_dataset,
+            batch_size=self.batch_size,
+            sampler=self.train_sampler,
+            num_workers=self.num_workers,
+            collate_fn=collate_training,
+            drop_last=True,
+            persistent_workers=self.num_workers > 0,
+        )
+        return pinned(loader)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Each labelled pixel once, over all processes."""
@@ -325,8 +334,8 @@ class LabelledScenesDataModule(GeoDataModule):
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Move what a model takes; places stay behind."""
         kept = ("image", "mask", "valid", "timestamps", "location")
-        batch = {key: value for key, value in batch.items() if key in kept}
-        return {key: value.to(device, non_blocking=True) for key, value in batch.items()}
+        moved = {key: batch[key].to(device, non_blocking=True) for key in kept if key in batch}
+        return moved | ({"name": batch["name"]} if "name" in batch else {})
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
         """Augment and normalise on the device; fold the frames into the channels if that is asked for."""

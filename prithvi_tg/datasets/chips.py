@@ -168,6 +168,31 @@ class ChipDataset(NonGeoDataset):
         """The chips of the split, each with its mask; see `pair_by_stem`."""
         raise NotImplementedError
 
+    def leave_out_bad(self) -> dict[str, str]:
+        """Read every chip, and leave out those that cannot be.
+
+        Returns:
+            What is wrong with each, by its name.
+
+        Raises:
+            DataError: None can be read.
+        """
+        bad: dict[str, str] = {}
+        good = []
+        for number, chip in enumerate(self.chips):
+            try:
+                self[number]
+            except DataError as error:
+                bad[chip.name] = str(error)
+            else:
+                good.append(chip)
+        if not good:
+            raise DataError(
+                f"{self.root}: no chip of {self.split} can be read; the first: {next(iter(bad.values()))}"
+            )
+        self.chips = good
+        return bad
+
     def __len__(self) -> int:
         return len(self.chips)
 

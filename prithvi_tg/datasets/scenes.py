@@ -1,5 +1,6 @@
 """Scenes: what a model takes as one image of any size, whatever files it lies in."""
 
+import math
 import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -256,15 +257,18 @@ class SceneReader:
         shape = (max(1, round(grid.height / factor)), max(1, round(grid.width / factor)))
         return self._read(Window(0, 0, grid.width, grid.height), shape)
 
-    def read(self, top: int, bottom: int, left: int = 0, right: int | None = None) -> Pixels:
+    def read(self, top: int, bottom: int, left: int = 0, right: int | None = None, factor: int = 1) -> Pixels:
         """Rows ``top`` to ``bottom`` and columns ``left`` to ``right`` of the scene's grid.
+
+        With a `factor`, only one pixel of so many in either direction, from the files' overviews if they have
+        any.
 
         Raises:
             DataError: A block cannot be read.
         """
         right = self.scene.grid.width if right is None else right
-        shape = (bottom - top, right - left)
-        return self._read(Window(left, top, shape[1], shape[0]), shape)
+        shape = (math.ceil((bottom - top) / factor), math.ceil((right - left) / factor))
+        return self._read(Window(left, top, right - left, bottom - top), shape)
 
     def _read(self, window: Window, size: tuple[int, int]) -> Pixels:
         if self._members:

@@ -21,7 +21,7 @@ from .scenes import Grid
 class ScoredWindows(Dataset[dict[str, Any]]):
     """Windows that cover a region; a pixel that several of them show has its label in one of them only.
 
-    Labels beyond the region's ground are 255 too.
+    Labels beyond the region's ground are 255 too. Samples have a ``name``, as chips do.
 
     Args:
         dataset: Images and labels, by geo-slice.
@@ -74,7 +74,14 @@ class ScoredWindows(Dataset[dict[str, Any]]):
         scored &= self._on_ground(row, column)
         mask = sample["mask"].clone()
         mask[~torch.from_numpy(scored)] = IGNORE_INDEX
-        return {**sample, "mask": mask}
+        return {**sample, "mask": mask, "name": self.name(index)}
+
+    def name(self, index: int) -> str:
+        """Top left pixel of a window, and the first day of its period if there are several."""
+        row, column, _ = self.windows[index % len(self.windows)]
+        period = self.periods[index // len(self.windows)]
+        day = f"{period.left:%Y-%m-%d}_" if len(self.periods) > 1 else ""
+        return f"{day}row_{row:05d}_column_{column:05d}"
 
     def _on_ground(self, row: int, column: int) -> Any:
         t = self.grid.transform

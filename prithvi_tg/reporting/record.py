@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from .. import __version__
-from ..files import file_hash
+from ..files import file_hash, shown
 
 _PACKAGES = ("torch", "torchgeo", "lightning", "kornia", "timm", "rasterio", "numpy")
 
@@ -42,7 +42,7 @@ def run_record(precision: str, processes: int, seconds: float, checkpoint: Path 
         "seconds": round(seconds, 2),
         "peak_memory_gb": round(_peak_memory() / 1e9, 3),
         "peak_gpu_memory_gb": round(torch.cuda.max_memory_allocated() / 1e9, 3) if on_gpu else None,
-        "checkpoint": None if checkpoint is None else checkpoint.name,
+        "checkpoint": None if checkpoint is None else str(shown(checkpoint)),
         "checkpoint_sha256": None if checkpoint is None else file_hash(checkpoint),
     }
 

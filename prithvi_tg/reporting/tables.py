@@ -8,6 +8,7 @@ from rich.table import Table
 from torch import Tensor
 
 from ..files import write_json
+from ..spec import DataSpec
 
 
 def score_table(scores: dict[str, Tensor], class_names: Sequence[str], title: str) -> Table:
@@ -76,8 +77,9 @@ def write_scores(
     confusion: Tensor,
     split: str,
     run: dict[str, Any],
+    spec: DataSpec | None,
 ) -> None:
-    """Write scores as JSON: overall, per class, the counts they come from, and the run; NaN becomes null."""
+    """Write scores as JSON: overall, per class, the counts they come from, the run, the data; NaN becomes null."""
     record: dict[str, Any] = {"split": split, "overall": {}, "per_class": {name: {} for name in class_names}}
     for name, values in scores.items():
         if values.ndim == 0:
@@ -89,6 +91,7 @@ def write_scores(
     for number, name in enumerate(class_names):
         record["per_class"][name]["labelled_pixels"] = int(confusion[number].sum())
     record["run"] = run
+    record["data_spec"] = None if spec is None else spec.to_dict()
     write_json(path, record)
 
 

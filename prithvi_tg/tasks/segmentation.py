@@ -283,8 +283,17 @@ class PrithviSegmentationTask(SemanticSegmentationTask):
             rank_zero_warn("weights: none are given, so the encoder that is not trained has random ones")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Say which class can read the checkpoint."""
+        """Say which class can read the checkpoint, and keep what was counted of a training epoch."""
         checkpoint["task_class"] = self.class_path
+        if isinstance(self.train_metrics, ConfusionMatrix):
+            counts = self.train_metrics.confmat.clone()
+            checkpoint["train_confusion"] = self.trainer.strategy.reduce(counts, reduce_op="sum").cpu()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on counting where the checkpoint stopped."""
+        counts = checkpoint.get("train_confusion")
+        if counts is not None and isinstance(self.train_metrics, ConfusionMatrix) and self.global_rank == 0:
+            self.train_metrics.confmat += counts.to(self.train_metrics.confmat)
 
     @property
     def class_path(self) -> str:
@@ -351,17 +360,17 @@ class PrithviSegmentationTask(SemanticSegmentationTask):
         """Log every metric of the epoch's training crops."""
         self._finish(self.train_metrics, "train")
 
-    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Count the pixels of a batch and log its loss."""
-        self._evaluate(batch, "val", self.val_metrics)
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
+        """Count the pixels of a batch and log its loss; ``prediction`` (B, H, W) is for callbacks."""
+        return self._evaluate(batch, "val", self.val_metrics)
 
     def on_validation_epoch_end(self) -> None:
         """Log every metric of the whole validation set."""
         self._finish(self.val_metrics, "val")
 
-    def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Count the pixels of a batch and log its loss."""
-        self._evaluate(batch, "test", self.test_metrics)
+    def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
+        """Count the pixels of a batch and log its loss; ``prediction`` (B, H, W) is for callbacks."""
+        return self._evaluate(batch, "test", self.test_metrics)
 
     def on_test_epoch_end(self) -> None:
         """Log every metric of the whole test set."""
@@ -378,11 +387,13 @@ class PrithviSegmentationTask(SemanticSegmentationTask):
         keep = {"keep": batch["keep"]} if "keep" in batch else {}
         return self(batch["image"], **keep, **self.coordinates(batch))
 
-    def _evaluate(self, batch: Any, prefix: str, metrics: ConfusionMatrix) -> None:
+    def _evaluate(self, batch: Any, prefix: str, metrics: ConfusionMatrix) -> dict[str, Tensor]:
         logits = self.forward_windows(batch["image"], **self.coordinates(batch))
-        metrics.update(logits.argmax(dim=1), batch["mask"])
+        prediction = logits.argmax(dim=1)
+        metrics.update(prediction, batch["mask"])
         loss = self.criterion(logits, batch["mask"])
         self.log(f"{prefix}_loss", loss, batch_size=len(logits), on_epoch=True, sync_dist=True)
+        return {"prediction": prediction}
 
     def _finish(self, metrics: ConfusionMatrix, prefix: str) -> None:
         confusion = metrics.compute()

@@ -1,0 +1,89 @@
+"""``prithvi-tg report``: one page about one run or several."""
+
+import argparse
+import json
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..datasets.scene_inputs import find_inputs, resolve_scene
+from ..datasets.scenes import Scene
+from ..errors import ConfigError, DataError
+from ..files import shown
+from ..reporting.report import write_report
+from ..reporting.runs import read_runs
+from ..reporting.tiles import TiledMap, tile_map
+from ..spec import DataSpec
+
+
+def run(arguments: list[str]) -> int:
+    """Parse the arguments, write the page, say where it is."""
+    parser = argparse.ArgumentParser(
+        prog="prithvi-tg report",
+        description="Write one HTML page about one run or several side by side: scores with intervals, curves, "
+        "confusion matrices, best and worst chips, maps to pan and zoom. It holds everything in itself.",
+    )
+    add = parser.add_argument
+    add("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run, such as runs/version_0")
+    add("--maps", nargs="+", type=Path, default=[], help="maps to show, NAME_pred.tif")
+    add(
+        "--scenes", nargs="+", default=[],
+        help="what was mapped, one for each map, as predict takes it; by default what stands beside the map says",
+    )  # fmt: skip
+    add(
+        "--output", type=Path, default=None, help="the page; by default report.html in the first run's folder"
+    )
+    add("--title", default="", help="of the page")
+    add("--map_megabytes", type=float, default=8, help="room for each map's tiles in the page")
+    add("--overwrite", action="store_true", help="replace the page if it exists")
+    options = parser.parse_args(arguments)
+    output = options.output or options.runs[0] / "report.html"
+    if output.exists() and not options.overwrite:
+        raise ConfigError(f"output: {output} exists; say --overwrite to replace it")
+    if options.scenes and len(options.scenes) != len(options.maps):
+        raise ConfigError(f"scenes: {len(options.scenes)} for {len(options.maps)} maps; give one for each")
+    runs = read_runs(options.runs)
+    spec = next((one.spec for one in runs if one.spec is not None), None)
+    given: Sequence[str | None] = options.scenes or [None] * len(options.maps)
+    most = options.map_megabytes * 1e6
+    maps = [_tiled(path, scene, spec, most) for path, scene in zip(options.maps, given, strict=True)]
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_report(output, runs, maps, options.title)
+    print(f"Written: {shown(output)} ({output.stat().st_size / 1e6:.1f} MB)")
+    return 0
+
+
+def _tiled(path: Path, scene: str | None, spec: DataSpec | None, most: float) -> TiledMap:
+    if scene is not None:
+        if spec is None:
+            raise ConfigError(
+                "scenes: no run tells bands and statistics, so scenes cannot be shown; leave it out"
+            )
+        return tile_map(path, most, _scene(scene, spec), spec)
+    found = _source(path) if spec is not None else None
+    if found is None or spec is None:
+        return tile_map(path, most)
+    try:
+        return tile_map(path, most, _scene(found, spec), spec)
+    except DataError as error:
+        warnings.warn(f"{path}: is shown without its scene ({error})", stacklevel=2)
+        return tile_map(path, most)
+
+
+def _source(path: Path) -> str | None:
+    """What a map was made of, as the item beside it says."""
+    item = path.with_suffix(".json")
+    if not item.exists():
+        return None
+    try:
+        sources = json.loads(item.read_text())["properties"]["prithvi_tg:sources"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{item}: is not the item of a map ({error})") from error
+    return ",".join(map(str, sources))
+
+
+def _scene(word: str, spec: DataSpec) -> Scene:
+    (found, *more) = find_inputs([word], spec.num_frames)
+    if more:
+        raise ConfigError(f"scenes: {word} is {len(more) + 1} scenes; give one for each map")
+    return resolve_scene(found, spec)

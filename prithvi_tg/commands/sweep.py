@@ -1,0 +1,130 @@
+"""``prithvi-tg sweep``: search over any keys of a configuration with Optuna (the extra ``sweep``)."""
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from ..errors import ConfigError, DataError
+
+_BOUNDS = {"low", "high", "log", "step"}
+
+
+def run(arguments: list[str]) -> int:
+    """Parse the arguments, run trials, print the best."""
+    parser = argparse.ArgumentParser(
+        prog="prithvi-tg sweep",
+        description="Train with values that Optuna proposes for keys of a configuration, and keep the best. Run "
+        "again, or in several processes at once on one --output, it adds trials to those that are there.",
+        epilog="SPACE.yaml has a line per key: 'model.lr: {low: 1.0e-6, high: 1.0e-3, log: true}', "
+        "'data.batch_size: {low: 2, high: 8, step: 2}', 'model.decoder: [conv_transpose, unet, linear]'. "
+        "All other words go to prithvi-tg fit.",
+    )
+    parser.add_argument("space", type=Path, metavar="SPACE.yaml", help="keys and what they may be")
+    parser.add_argument("--trials", type=int, default=20, help="(default: %(default)s)")
+    parser.add_argument(
+        "--metric", default="val_mIoU", help="of metrics.csv; its best counts (default: %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of what is proposed (default: %(default)s)")
+    parser.add_argument("--output", type=Path, default=Path("sweep"), help="folder of trials and of sweep.db")
+    options, fit = parser.parse_known_args(arguments)
+    space = read_space(options.space)
+    try:
+        import optuna
+    except ImportError as error:
+        raise ConfigError("sweep: needs Optuna; pip install 'prithvi_tg[sweep]'") from error
+    options.output.mkdir(parents=True, exist_ok=True)
+    down = "loss" in options.metric
+    study = optuna.create_study(
+        storage=f"sqlite:///{options.output / 'sweep.db'}",
+        study_name=options.metric,
+        direction="minimize" if down else "maximize",
+        sampler=optuna.samplers.TPESampler(seed=options.seed),
+        load_if_exists=True,
+    )
+
+    def objective(trial: Any) -> float:
+        values = {key: propose(trial) for key, propose in space.items()}
+        folder = options.output / f"trial_{trial.number:04d}"
+        return train(fit, values, folder, options.metric)
+
+    study.optimize(objective, n_trials=options.trials, catch=(DataError,))
+    study.trials_dataframe(("number", "value", "params", "state")).to_csv(
+        options.output / "trials.csv", index=False
+    )
+    finished = [trial for trial in study.trials if trial.value is not None]
+    if not finished:
+        raise DataError(f"{options.output}: no trial finished; see trial_*/log.txt")
+    best = study.best_trial
+    print(f"Best of {len(finished)}: {options.metric} {best.value:.4f} in trial_{best.number:04d}, with")
+    print(yaml.safe_dump(best.params, sort_keys=False), end="")
+    print(f"Written: {options.output / 'trials.csv'}")
+    return 0
+
+
+def read_space(path: Path) -> dict[str, Callable[[Any], Any]]:
+    """What a file says each key may be, as functions of an Optuna trial.
+
+    Raises:
+        ConfigError: The file is not readable, or a line says something else.
+    """
+    try:
+        lines = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: not readable ({error})".replace("\n", " ")) from error
+    if not isinstance(lines, Mapping) or not lines:
+        raise ConfigError(
+            f"{path}: must have a line per key, such as 'model.lr: {{low: 1.0e-6, high: 1.0e-3}}'"
+        )
+    return {str(key): _proposal(path, str(key), value) for key, value in lines.items()}
+
+
+def _proposal(path: Path, key: str, value: Any) -> Callable[[Any], Any]:
+    if isinstance(value, list) and value:
+        return lambda trial: trial.suggest_categorical(key, value)
+    numbers = isinstance(value, Mapping) and {"low", "high"} <= value.keys() <= _BOUNDS
+    if numbers and all(isinstance(value[bound], int | float) for bound in ("low", "high")):
+        whole = all(isinstance(value[bound], int) for bound in ("low", "high"))
+        return lambda trial: (trial.suggest_int if whole else trial.suggest_float)(key, **value)
+    raise ConfigError(
+        f"{path}: {key}: {value!r} is neither a list of choices nor {{low: , high: }} with log or step; "
+        "numbers like 1e-3 need a point in YAML, 1.0e-3"
+    )
+
+
+def train(fit: list[str], values: Mapping[str, Any], folder: Path, metric: str) -> float:
+    """Train once.
+
+    Args:
+        fit: Words for ``prithvi-tg fit``.
+        values: Values of keys.
+        folder: Of the trial.
+        metric: A column of ``metrics.csv``.
+
+    Returns:
+        The metric of the best epoch: the lowest of a loss, the highest of all else.
+
+    Raises:
+        DataError: The training failed, or did not log the metric.
+    """
+    folder.mkdir(parents=True)
+    words = [
+        f"--{key}={yaml.safe_dump(value, default_flow_style=True).split(chr(10))[0]}"
+        for key, value in values.items()
+    ]
+    with (folder / "log.txt").open("w") as log:
+        command = [sys.executable, "-m", "prithvi_tg", "fit", *fit, *words]
+        command += [f"--trainer.default_root_dir={folder}", "--trainer.enable_progress_bar=false"]
+        done = subprocess.run(command, stdout=log, stderr=log, check=False)
+    curves = folder / "version_0" / "metrics.csv"
+    if done.returncode != 0 or not curves.exists():
+        raise DataError(f"{folder}: training failed; see log.txt there")
+    table = pd.read_csv(curves)
+    if metric not in table or table[metric].isna().all():
+        raise DataError(f"metric: {metric} is not in {curves}; it has {', '.join(table.columns)}")
+    return float(table[metric].min() if "loss" in metric else table[metric].max())

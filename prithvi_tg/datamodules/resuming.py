@@ -1,0 +1,89 @@
+"""Going on in the middle of an epoch as if nothing had happened: where the loader was, and every random generator."""
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch.utilities import rank_zero_warn
+from torch.utils.data import DataLoader
+
+
+class ResumableLoader(DataLoader[Any]):
+    """A loader whose place in an epoch Lightning keeps in checkpoints, with the state of all random generators.
+
+    It needs a sampler whose order follows from its seed and epoch alone, and which leaves out its first `skip`
+    samples. Nothing that was trained on is read again. With several processes, the state of each is kept, and
+    taken up if there are as many.
+    """
+
+    _taken = 0
+    _state: dict[str, Any] | None = None
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        # A generator: nothing begins before the first batch is asked for, when Lightning has told the epoch.
+        state, self._state = self._state, None
+        sampler: Any = self.sampler
+        within = state is not None and state["epoch"] == self._epoch and hasattr(sampler, "skip")
+        self._taken = state["batches"] if state is not None and within else 0
+        if hasattr(sampler, "skip"):
+            sampler.skip = self._taken * (self.batch_size or 1)
+        if state is not None and not within:
+            _restore(state["random"])  # before a new epoch draws the seed of its processes
+        batches = super().__iter__()
+        if state is not None and within:
+            _restore(state["random"])
+        for batch in batches:
+            self._taken += 1
+            yield batch
+
+    @property
+    def _epoch(self) -> int:
+        return int(getattr(self.sampler, "epoch", 0))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The epoch, its batches that were handed out, and the random generators; called in every process."""
+        states: list[Any] = [random_state()]
+        if torch.distributed.is_initialized():
+            states *= torch.distributed.get_world_size()
+            torch.distributed.all_gather_object(states, random_state())
+        return {"epoch": self._epoch, "batches": self._taken, "random": states}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on there when batches are asked for next."""
+        self._state = state
+
+
+def random_state() -> dict[str, Any]:
+    """State of the random generators of torch (also Kornia's), CUDA, NumPy and Python, as plain values and tensors."""
+    name, keys, *rest = np.random.get_state()
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "numpy": (name, [int(key) for key in keys], *rest),
+        "python": random.getstate(),
+    }
+
+
+def restore_random_state(state: dict[str, Any]) -> None:
+    """The inverse of `random_state`."""
+    torch.set_rng_state(state["torch"].cpu())
+    if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all([one.cpu() for one in state["cuda"]])
+    name, keys, *rest = state["numpy"]
+    np.random.set_state((name, np.array(keys, np.uint32), *rest))
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+
+
+def _restore(states: list[dict[str, Any]]) -> None:
+    distributed = torch.distributed.is_initialized()
+    count = torch.distributed.get_world_size() if distributed else 1
+    if len(states) != count:
+        rank_zero_warn(
+            f"ckpt_path: was written by {len(states)} processes and goes on with {count}; the rest of the run will "
+            "not be the same as without the stop"
+        )
+        return
+    restore_random_state(states[torch.distributed.get_rank() if distributed else 0])

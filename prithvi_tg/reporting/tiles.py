@@ -1,0 +1,161 @@
+"""A map, and the scene below it, as tiles that a page holds in itself."""
+
+import base64
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from rasterio.enums import Resampling
+from rasterio.io import DatasetReader
+from rasterio.windows import Window
+
+from ..datasets.raster import open_raster, reading
+from ..datasets.scenes import Scene, SceneReader
+from ..errors import DataError
+from ..plotting import color_limits, true_color
+from ..spec import IGNORE_INDEX, DataSpec
+
+TILE = 256
+_OVERVIEW = 512  # side of the picture that the stretch of colours is taken from
+
+
+@dataclass
+class TiledMap:
+    """A map as a pyramid of tiles; level 0 is one tile, each further one has twice the pixels.
+
+    Attributes:
+        name: Of the map.
+        width: Pixels of the map.
+        height: Pixels of the map.
+        classes: Name and ``#rrggbb`` of each class.
+        factor: Pixels of the map to one of the finest level.
+        levels: Of each level ``width``, ``height`` and ``tiles``: by ``row_column`` the addresses of ``classes``
+            and, with a scene, ``scene``.
+        size: Bytes of all tiles.
+    """
+
+    name: str
+    width: int
+    height: int
+    classes: list[tuple[str, str]]
+    factor: int = 1
+    levels: list[dict[str, Any]] = field(default_factory=list)
+    size: int = 0
+
+
+def tile_map(
+    path: Path, most: float, scene: Scene | None = None, spec: DataSpec | None = None, name: str | None = None
+) -> TiledMap:
+    """Cut a map into tiles, down to the finest level at which they take no more than so much room.
+
+    Args:
+        path: A map with a colour table, as `prithvi_tg.mapping` writes them.
+        most: Bytes of all tiles.
+        scene: What was mapped, to be shown below it; on the same pixels.
+        spec: Bands and statistics of the model, to read the scene.
+        name: Of the map; by default that of the file.
+
+    Raises:
+        DataError: The map has no colour table, or the scene has another size, or one cannot be read.
+    """
+    with open_raster(path) as source:
+        colors, classes = _palette(source, path)
+        result = TiledMap(name or path.stem, source.width, source.height, classes)
+        if scene is not None and (scene.grid.height, scene.grid.width) != source.shape:
+            raise DataError(
+                f"{scene.name}: {scene.grid.width} x {scene.grid.height} pixels, but {path} has "
+                f"{source.width} x {source.height}; it is not what was mapped"
+            )
+        deepest = max(0, math.ceil(math.log2(max(source.shape) / TILE)))
+        reader = None if scene is None or spec is None else SceneReader(scene, spec)
+        try:
+            limits = None if reader is None else _limits(reader)
+            for level in range(deepest + 1):
+                factor = 2 ** (deepest - level)
+                tiles, size = {}, 0
+                for row, column, window in _windows(source.height, source.width, factor):
+                    tile = {"classes": _classes(source, path, window, factor, colors)}
+                    if reader is not None:
+                        tile["scene"] = _scene(reader, window, factor, limits)
+                    tiles[f"{row}_{column}"] = tile
+                    size += sum(map(len, tile.values()))
+                    if level and result.size + size > most:
+                        return result
+                shape = {
+                    "width": math.ceil(source.width / factor),
+                    "height": math.ceil(source.height / factor),
+                }
+                result.levels.append({**shape, "tiles": tiles})
+                result.size += size
+                result.factor = factor
+        finally:
+            if reader is not None:
+                reader.close()
+    return result
+
+
+def _palette(source: DatasetReader, path: Path) -> tuple[list[int], list[tuple[str, str]]]:
+    try:
+        table = source.colormap(1)
+    except ValueError as error:
+        raise DataError(f"{path}: has no colour table; name a map, NAME_pred.tif") from error
+    names = source.tags(1)
+    classes = [
+        (name, "#{:02x}{:02x}{:02x}".format(*table[number]))
+        for number in range(IGNORE_INDEX)
+        if (name := names.get(f"CLASS_{number}")) is not None
+    ]
+    flat = [channel for value in range(256) for channel in table.get(value, (0, 0, 0, 0))[:3]]
+    return flat, classes
+
+
+def _windows(height: int, width: int, factor: int) -> Iterator[tuple[int, int, Window]]:
+    side = TILE * factor
+    for row in range(math.ceil(height / side)):
+        for column in range(math.ceil(width / side)):
+            left, top = column * side, row * side
+            yield row, column, Window(left, top, min(side, width - left), min(side, height - top))
+
+
+def _classes(source: DatasetReader, path: Path, window: Window, factor: int, colors: list[int]) -> str:
+    shape = (math.ceil(window.height / factor), math.ceil(window.width / factor))
+    with reading(path):
+        values = source.read(1, window=window, out_shape=shape, resampling=Resampling.nearest)
+    picture = Image.fromarray(values)
+    picture.putpalette(colors)
+    return _address(picture, "png", transparency=IGNORE_INDEX, optimize=True)
+
+
+def _limits(reader: SceneReader) -> tuple[float, float]:
+    pixels = reader.overview(_OVERVIEW)
+    frame, valid = _first_frame(pixels.values, pixels.valid, reader.spec)
+    return color_limits(frame, reader.spec, valid)
+
+
+def _first_frame(values: NDArray[Any], valid: NDArray[np.bool_], spec: DataSpec) -> tuple[Any, Any]:
+    return values[: len(spec.bands)], valid[: len(spec.bands)]
+
+
+def _scene(reader: SceneReader, window: Window, factor: int, limits: tuple[float, float] | None) -> str:
+    (top, bottom), (left, right) = window.toranges()
+    pixels = reader.read(top, bottom, left, right, factor)
+    frame, valid = _first_frame(pixels.values, pixels.valid, reader.spec)
+    rgb = true_color(frame, reader.spec, valid, limits)
+    return _address(Image.fromarray((rgb * 255).astype(np.uint8)), "jpeg", quality=80)
+
+
+def _address(picture: Image.Image, kind: str, **options: Any) -> str:
+    buffer = BytesIO()
+    picture.save(buffer, format=kind, **options)
+    return data_address(buffer.getvalue(), f"image/{kind}")
+
+
+def data_address(content: bytes, media_type: str) -> str:
+    """A ``data:`` address, by which a page holds a file in itself."""
+    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"

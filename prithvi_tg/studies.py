@@ -1,0 +1,178 @@
+"""Many runs of one command each, in parallel processes, kept and gone on with: for comparisons over seeds."""
+
+import json
+import os
+import queue
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from .errors import ConfigError, DataError
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training run and its test.
+
+    Attributes:
+        name: Names its folder; a ``/`` makes folders in folders.
+        labels: What it is a case of, as columns of the table: ``{"method": "frozen", "seed": "0"}``.
+        arguments: Of ``prithvi-tg fit`` and ``prithvi-tg test`` alike, ``--config`` among them.
+        python_path: Folder of modules that the configuration names.
+    """
+
+    name: str
+    labels: dict[str, str]
+    arguments: tuple[str, ...]
+    python_path: str = ""
+
+
+def run_jobs(jobs: Sequence[Job], folder: Path, processes: int = 1) -> pd.DataFrame:
+    """Train and test every job that is not done yet.
+
+    A job that was stopped goes on from its last checkpoint; one that is done is not run again, so arguments
+    that change need another folder. Processes share the cores; with GPUs, each job has one.
+
+    Args:
+        jobs: What to run.
+        folder: Where their folders go, each with ``fit``, ``test`` and ``log.txt``.
+        processes: Jobs at a time.
+
+    Returns:
+        A row per job: its labels, and every score of its test, ``mIoU``, ``IoU/Water`` and so on.
+
+    Raises:
+        ConfigError: Two jobs have one name, or a folder is of a job with other arguments.
+        DataError: A job failed; the others are finished first.
+    """
+    names = [job.name for job in jobs]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"jobs: {max(names, key=names.count)} is there more than once")
+    slots: queue.Queue[int] = queue.Queue()
+    for slot in range(processes):
+        slots.put(slot)
+
+    def run(job: Job) -> str | None:
+        slot = slots.get()
+        try:
+            return _run(job, folder / job.name, slot, processes)
+        finally:
+            slots.put(slot)
+
+    with ThreadPoolExecutor(processes) as pool:
+        failed = [line for line in pool.map(run, jobs) if line is not None]
+    if failed:
+        raise DataError(f"{len(failed)} of {len(jobs)} jobs failed; {failed[0]}")
+    return pd.DataFrame([{**job.labels, **scores(folder / job.name / "test")} for job in jobs])
+
+
+def scores(folder: Path) -> dict[str, float]:
+    """Scores of the last run below a folder, ``IoU/Water`` those of a class.
+
+    Raises:
+        DataError: There is none that was scored.
+    """
+    record = _last_record(folder)
+    if record is None:
+        raise DataError(f"{folder}: holds no version_N with metrics.json")
+    per_class = {
+        f"{metric}/{name}": value
+        for name, values in record["per_class"].items()
+        for metric, value in values.items()
+        if metric != "labelled_pixels"
+    }
+    known = {**record["overall"], **per_class}
+    return {name: float("nan") if value is None else float(value) for name, value in known.items()}
+
+
+def summary(table: pd.DataFrame, by: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
+    """Mean and standard deviation (of a sample, so NaN for one) of metrics, and the number of runs, per case.
+
+    Args:
+        table: What `run_jobs` gave.
+        by: Columns that make a case.
+        metrics: Columns of scores.
+
+    Returns:
+        Columns of `by`, ``runs``, and ``METRIC mean`` and ``METRIC std`` for each, cases in the order of the table.
+    """
+    groups = table.groupby(list(by), sort=False)
+    columns = {"runs": groups.size()}
+    for metric in metrics:
+        columns[f"{metric} mean"] = groups[metric].mean()
+        columns[f"{metric} std"] = groups[metric].std()
+    return pd.DataFrame(columns).reset_index()
+
+
+def markdown(table: pd.DataFrame, digits: int = 2) -> str:
+    """A table for a README; scores in per cent."""
+    lines = ["| " + " | ".join(map(str, table.columns)) + " |", "|" + "---|" * len(table.columns)]
+    for row in table.itertuples(index=False):
+        cells = [_cell(value, digits) for value in row]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(value: Any, digits: int) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return "-" if value != value else f"{100 * value:.{digits}f}"
+
+
+def _run(job: Job, folder: Path, slot: int, processes: int) -> str | None:
+    folder.mkdir(parents=True, exist_ok=True)
+    _claim(job, folder)
+    if _last_record(folder / "test") is not None:
+        return None
+    environment = {**os.environ, "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // processes))}
+    if torch.cuda.is_available():
+        environment["CUDA_VISIBLE_DEVICES"] = str(slot % torch.cuda.device_count())
+    if job.python_path:
+        environment["PYTHONPATH"] = os.pathsep.join(
+            filter(None, (job.python_path, environment.get("PYTHONPATH")))
+        )
+
+    def command(name: str, *words: str) -> bool:
+        with (folder / "log.txt").open("a") as log:
+            done = subprocess.run(
+                [sys.executable, "-m", "prithvi_tg", name, *job.arguments, *words,
+                 "--trainer.default_root_dir", str(folder / name), "--trainer.enable_progress_bar=false"],
+                stdout=log, stderr=log, env=environment, check=False,
+            )  # fmt: skip
+        return done.returncode == 0
+
+    trained = _last_record(folder / "fit")
+    if trained is None:
+        going_on = sorted(
+            folder.glob("fit/version_*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime
+        )
+        if not command("fit", *(["--ckpt_path", str(going_on[-1])] if going_on else [])):
+            return f"see {folder / 'log.txt'}"
+        trained = _last_record(folder / "fit")
+        if trained is None:
+            return f"{folder / 'fit'}: no validation ran, so nothing was scored"
+    if not command("test", "--ckpt_path", trained["run"]["checkpoint"]):
+        return f"see {folder / 'log.txt'}"
+    print(f"Done: {job.name}", flush=True)
+    return None
+
+
+def _claim(job: Job, folder: Path) -> None:
+    """Keep the arguments of a job beside its results, which are of no use to one with others."""
+    path = folder / "arguments.json"
+    if not path.exists():
+        path.write_text(json.dumps(job.arguments, indent=1) + "\n")
+    elif json.loads(path.read_text()) != list(job.arguments):
+        raise ConfigError(f"{path}: was run with other arguments; remove {folder}, or name another folder")
+
+
+def _last_record(folder: Path) -> dict[str, Any] | None:
+    found = sorted(folder.glob("version_*/metrics.json"), key=lambda path: path.stat().st_mtime)
+    return json.loads(found[-1].read_text()) if found else None

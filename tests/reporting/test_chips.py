@@ -1,0 +1,101 @@
+"""Scores of single chips: they add up to the scores of the set, and the intervals cover what they should."""
+
+import numpy as np
+import pytest
+import torch
+
+from prithvi_tg.errors import DataError
+from prithvi_tg.reporting.chips import (
+    ChipCounts,
+    ChipScores,
+    extremes,
+    read_chip_table,
+    write_chip_table,
+    write_pictures,
+)
+from prithvi_tg.spec import DataSpec
+from prithvi_tg.tasks.metrics import ConfusionMatrix, segmentation_scores
+
+SPEC = DataSpec(
+    ("BLUE", "GREEN", "RED", "NIR_NARROW"), (0.1,) * 4, (0.05,) * 4, class_names=("Land", "Water")
+)
+
+
+def scored(chips=7, classes=2, spec=None, keep=4, seed=0):
+    """Chips of random labels, predicted the better the higher their number."""
+    rng = torch.Generator().manual_seed(seed)
+    scores, matrix = ChipScores(classes, spec, keep), ConfusionMatrix(classes)
+    for number in range(chips):
+        mask = torch.randint(0, classes, (1, 16, 16), generator=rng)
+        wrong = torch.rand(mask.shape, generator=rng) < 0.6 - 0.6 * number / chips
+        prediction = torch.where(wrong, (mask + 1) % classes, mask)
+        mask[:, :2] = 255
+        batch = {"image": torch.randn(1, 1, 4, 16, 16, generator=rng), "mask": mask}
+        scores.update([f"chip {number}"], batch, prediction)
+        matrix.update(prediction, mask)
+    return scores, matrix.compute()
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_counts_of_chips_add_up_to_the_scores_of_the_set(classes):
+    scores, confusion = scored(classes=classes)
+    whole = segmentation_scores(confusion)
+    added = scores.gathered().scores()
+    np.testing.assert_allclose(added["IoU"][0], whole["IoU"])
+    np.testing.assert_allclose(added["mIoU"][0], whole["mIoU"])
+    np.testing.assert_allclose(added["aAcc"][0], whole["aAcc"])
+
+
+def test_intervals_repeat_with_the_seed_hold_the_score_and_narrow_with_more_chips():
+    few, many = (scored(chips=count)[0].gathered() for count in (8, 128))
+    assert np.array_equal(few.intervals()["mIoU"], few.intervals()["mIoU"])
+    assert not np.array_equal(few.intervals()["mIoU"], few.intervals(seed=1)["mIoU"])
+    for chips in (few, many):
+        low, high = chips.intervals()["mIoU"]
+        assert low < chips.scores()["mIoU"][0] < high
+    width = [np.diff(chips.intervals()["mIoU"])[0] for chips in (few, many)]
+    assert width[1] < 0.5 * width[0]
+
+
+def test_intervals_of_equal_chips_have_no_width_and_of_an_absent_class_are_unknown():
+    counts = np.tile(np.array([[[40, 0]], [[50, 0]], [[60, 0]]]), (1, 9, 1))
+    bounds = ChipCounts(tuple("abcdefghi"), counts).intervals()
+    np.testing.assert_allclose(bounds["IoU"][:, 0], 40 / 70)
+    assert np.isnan(bounds["IoU"][:, 1]).all()
+    np.testing.assert_allclose(bounds["mIoU"], 40 / 70)
+
+
+def test_the_table_reads_as_it_was_written(tmp_path):
+    chips = scored()[0].gathered()
+    write_chip_table(tmp_path / "chips.csv", chips, SPEC.class_names)
+    again = read_chip_table(tmp_path / "chips.csv")
+    assert again.names == chips.names
+    assert np.array_equal(again.counts, chips.counts)
+    assert (
+        (tmp_path / "chips.csv")
+        .read_text()
+        .startswith("chip,mIoU,aAcc,hits Land,labelled Land,predicted Land")
+    )
+    (tmp_path / "chips.csv").write_text("chip,mIoU,aAcc,hits Land\na,1,1,many\n")
+    with pytest.raises(DataError, match=r"chips\.csv: not a readable table of chips"):
+        read_chip_table(tmp_path / "chips.csv")
+
+
+def test_the_best_and_the_worst_are_drawn_and_none_twice(tmp_path):
+    scores, _ = scored(chips=11, spec=SPEC, keep=2)
+    chips = scores.gathered()
+    wanted = extremes(chips, 2)
+    ranked = np.argsort(chips.scores(np.eye(11, dtype=int))["mIoU"])
+    assert wanted["worst_1"] == chips.names[ranked[0]]
+    assert wanted["best_1"] == chips.names[ranked[-1]]
+    written = [path.name for path in write_pictures(tmp_path, scores, chips)]
+    assert sorted(written) == sorted(f"{rank}_{name.replace(' ', '_')}.png" for rank, name in wanted.items())
+    assert list(extremes(scored(chips=1)[0].gathered(), 4)) == ["worst_1"]
+    assert len(set(extremes(scored(chips=3)[0].gathered(), 4).values())) == 3
+
+
+def test_a_chip_without_labels_is_not_scored():
+    scores = ChipScores(2, None)
+    batch = {"image": torch.zeros(1, 1, 4, 8, 8), "mask": torch.full((1, 8, 8), 255)}
+    scores.update(["empty"], batch, torch.zeros(1, 8, 8, dtype=torch.long))
+    assert scores.gathered().names == ()

@@ -1,0 +1,218 @@
+"""The report: what it is made of, and that it works in a browser that has nothing but the file."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+import rasterio
+
+from prithvi_tg.errors import ConfigError, DataError
+from prithvi_tg.reporting.runs import read_runs
+from prithvi_tg.reporting.tiles import tile_map
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory, flood_root):
+    """Two runs, their tests, a map, and a report of all."""
+    from conftest import TINY_CONFIG
+
+    from prithvi_tg.__main__ import main
+
+    folder = tmp_path_factory.mktemp("report")
+    config = folder / "config.yaml"
+    config.write_text(
+        TINY_CONFIG.format(root=flood_root, runs=folder / "runs").replace(
+            "max_epochs: 1", "max_epochs: 3\n  log_every_n_steps: 1"
+        )
+    )
+    best = folder / "runs/version_0/checkpoints/best.ckpt"
+    for words in (
+        ("fit", "--config", config),
+        ("fit", "--config", config, "--seed_everything", "1"),
+        ("test", "--config", config, "--ckpt_path", best),
+        ("predict", "--ckpt_path", best, flood_root / "scene.tif", "--output", folder / "maps"),
+        ("report", folder / "runs/version_0", folder / "runs/version_1", "--maps", folder / "maps/scene_pred.tif",
+         "--output", folder / "report.html", "--title", "Floods <here>"),
+    ):  # fmt: skip
+        assert main([str(word) for word in words]) == 0
+    return folder
+
+
+def test_a_run_s_folder_holds_curves_chips_pictures_and_events(reported):
+    run = reported / "runs/version_0"
+    names = {path.name.split(".")[0] for path in run.iterdir()}
+    assert {"metrics", "chips", "confusion", "config", "events"} <= names
+    assert list((run / "chips").glob("worst_1_*.png"))
+    curves = (run / "metrics.csv").read_text().splitlines()[0].split(",")
+    assert {"train_loss", "val_loss", "val_mIoU", "val_IoU_Water"} <= set(curves)
+    assert any(name.startswith("lr-") for name in curves)
+
+
+def test_tensorboard_holds_the_curves_and_panels_of_validation(reported):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(reported / "runs/version_0"))
+    events.Reload()
+    assert {"train_loss", "val_loss", "val_mIoU", "val_IoU_Water"} <= set(events.Tags()["scalars"])
+    assert "validation/chip_1" in events.Tags()["images"]
+    assert len(events.Images("validation/chip_1")) == 3  # epochs
+
+
+def test_the_page_holds_everything_in_itself(reported):
+    page = (reported / "report.html").read_text()
+    assert "Floods &lt;here&gt;" in page
+    assert "<here>" not in page
+    addresses = re.findall(r'(?:src|href)="([^"]*)"', page)
+    assert addresses
+    assert all(address.startswith("data:") for address in addresses if address)
+    assert not re.search(r"(?:src|href|url\()\s*=?\s*[\"']?https?:", page)
+    record = json.loads((reported / "runs/version_0/metrics.json").read_text())
+    assert f"{100 * record['overall']['mIoU']:.2f}" in page
+    assert record["run"]["checkpoint_sha256"][:16] in page
+
+
+def test_tiles_are_the_map_pixel_by_pixel(reported):
+    from base64 import b64decode
+    from io import BytesIO
+
+    from PIL import Image
+
+    path = reported / "maps/scene_pred.tif"
+    with rasterio.open(path) as source:
+        classes = source.read(1)
+    tiled = tile_map(path, 1e6)
+    assert tiled.factor == 1
+    finest = tiled.levels[-1]
+    assert (finest["height"], finest["width"]) == classes.shape
+    picture = Image.open(BytesIO(b64decode(finest["tiles"]["0_0"]["classes"].split(",")[1])))
+    assert np.array_equal(np.asarray(picture), classes)
+    assert [name for name, _ in tiled.classes] == ["No water", "Water"]
+
+
+def test_a_large_map_is_cut_until_its_room_is_full(tmp_path, reported):
+    path = tmp_path / "large_pred.tif"
+    values = np.random.default_rng(0).integers(0, 2, (1, 1500, 900), dtype=np.uint8)
+    with rasterio.open(
+        path, "w", driver="GTiff", height=1500, width=900, count=1, dtype="uint8", nodata=255, tiled=True,
+        crs="EPSG:32615", transform=rasterio.Affine(10, 0, 0, 0, -10, 0),
+    ) as out:  # fmt: skip
+        out.write(values)
+        out.write_colormap(1, {0: (1, 2, 3, 255), 1: (9, 8, 7, 255)})
+    whole = tile_map(path, 1e9)
+    assert [(len(level["tiles"]), level["width"]) for level in whole.levels] == [
+        (1, 113),
+        (2, 225),
+        (6, 450),
+        (24, 900),
+    ]
+    small = tile_map(path, whole.size / 3)
+    assert small.size <= whole.size / 3
+    assert small.factor > 1
+    assert len(small.levels) < len(whole.levels)
+
+
+def test_runs_that_cannot_be_read_or_compared_are_told(reported, tmp_path, command):
+    with pytest.raises(DataError, match=r"holds no metrics\.json; name the folder of a run"):
+        read_runs([tmp_path])
+    (tmp_path / "metrics.json").write_text("{}")
+    with pytest.raises(DataError, match="does not hold the scores of a run"):
+        read_runs([tmp_path])
+    run = reported / "runs/version_0"
+    with pytest.raises(ConfigError, match="is named more than once"):
+        read_runs([run, run])
+    record = json.loads((run / "metrics.json").read_text())
+    record["per_class"] = {"Forest": {}}
+    (tmp_path / "metrics.json").write_text(json.dumps(record))
+    with pytest.raises(ConfigError, match=r"has the classes Forest, .* they cannot be compared"):
+        read_runs([run, tmp_path])
+    code, _, err = command("report", run, "--output", reported / "report.html")
+    assert (code, "exists; say --overwrite" in err) == (2, True)
+    code, _, err = command(
+        "report", run, "--maps", reported / "report.html", "--output", tmp_path / "new.html"
+    )
+    assert (code, "not a readable raster" in err) == (1, True)
+    assert not (tmp_path / "new.html").exists()
+
+
+def test_a_scene_that_is_not_the_map_s_is_an_error(reported, flood_root, command, tmp_path):
+    chip = next((flood_root / "v1.1").rglob("*_S2Hand.tif"))
+    code, _, err = command(
+        "report", reported / "runs/version_0", "--maps", reported / "maps/scene_pred.tif", "--scenes", chip,
+        "--output", tmp_path / "report.html",
+    )  # fmt: skip
+    assert (code, "it is not what was mapped" in err) == (1, True)
+
+
+@pytest.fixture(scope="module")
+def page(reported):
+    """The report in headless Chromium, without a network; fails on any error of its script."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium here (Debian's package chromium)")
+    playwright = pytest.importorskip("playwright.sync_api", reason="no Playwright here")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(
+            executable_path=CHROMIUM,
+            args=["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+                  "--disable-background-networking", "--disable-component-update", "--disable-sync"],
+        )  # fmt: skip
+        context = browser.new_context(viewport={"width": 1280, "height": 900}, offline=True)
+        opened = context.new_page()
+        errors, requests = [], []
+        opened.on("pageerror", lambda error: errors.append(str(error)))
+        opened.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        opened.on("request", lambda request: requests.append(request.url))
+        opened.goto((reported / "report.html").as_uri())
+        yield opened
+        assert errors == []
+        assert [url for url in requests if not url.startswith(("file:", "data:"))] == []
+        browser.close()
+
+
+def test_every_picture_of_the_page_shows(page):
+    sizes = page.eval_on_selector_all("img[src]", "found => found.map(one => one.naturalWidth)")
+    assert len(sizes) >= 5
+    assert all(sizes)
+
+
+def test_the_confusion_matrix_turns_from_shares_to_pixels_and_back(page):
+    cell = page.locator(".confusion td").first
+    share = cell.text_content()
+    page.click("#confusion-unit")
+    assert cell.text_content() == cell.get_attribute("data-count") != share
+    page.click("#confusion-unit")
+    assert cell.text_content() == share
+
+
+def test_a_picture_of_a_chip_opens_large_and_closes(page):
+    page.click(".chips img >> nth=0")
+    assert page.locator("#enlarged").is_visible()
+    page.click("#enlarged button")
+    assert not page.locator("#enlarged").is_visible()
+
+
+def test_the_map_zooms_moves_fades_and_fits_again(page):
+    box = page.locator(".map")
+    box.scroll_into_view_if_needed()
+    first = box.locator("img.classes").first
+    fitted = first.bounding_box()
+    page.click(".zoom-in")
+    zoomed = first.bounding_box()
+    assert zoomed["width"] == pytest.approx(1.5 * fitted["width"], abs=2)
+    frame = box.bounding_box()
+    page.mouse.move(frame["x"] + 200, frame["y"] + 200)
+    page.mouse.down()
+    page.mouse.move(frame["x"] + 260, frame["y"] + 230)
+    page.mouse.up()
+    moved = first.bounding_box()
+    assert (moved["x"] - zoomed["x"], moved["y"] - zoomed["y"]) == pytest.approx((60, 30), abs=2)
+    page.locator(".opacity").fill("20")
+    assert first.evaluate("one => getComputedStyle(one).opacity") == "0.2"
+    assert box.locator("img.scene").count() == box.locator("img.classes").count()
+    page.mouse.wheel(0, -200)
+    page.click(".fit")
+    assert first.bounding_box() == fitted
+    assert page.locator(".legend > span").all_text_contents() == ["No water", "Water"]

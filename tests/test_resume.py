@@ -1,0 +1,156 @@
+"""A run that is stopped, anywhere, ends as one that is not."""
+
+import itertools
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY
+from lightning.pytorch import Callback, Trainer
+
+from prithvi_tg import PrithviSegmentationTask, Sen1Floods11DataModule
+from prithvi_tg.callbacks import LastCheckpoint
+from prithvi_tg.checkpoints import read_checkpoint
+from prithvi_tg.datamodules import LabelledScenesDataModule
+from prithvi_tg.datamodules.labelled_scenes import BlockSplit
+from prithvi_tg.datamodules.resuming import ResumableLoader, random_state, restore_random_state
+from prithvi_tg.samplers import ShuffleSampler
+
+
+class Stop(Callback):
+    """Ends the run as a crash would, before some step."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.global_step == self.step:
+            raise RuntimeError("stopped")
+
+
+class Noise(Callback):
+    """Draws from NumPy's and Python's generators, as augmentations of others do."""
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        batch["image"] += 0.01 * np.random.rand() + 0.01 * random.random()
+
+
+def chips(root, workers):
+    return Sen1Floods11DataModule(
+        root, splits=root / "splits.csv", batch_size=1, crop_size=32, crops_per_chip=2, num_workers=workers
+    )
+
+
+def scenes(root, workers):
+    return LabelledScenesDataModule(
+        str(root / "scene.tif"), str(root / "scene_label.tif"), {0: "Land", 1: "Water"}, BlockSplit(32, buffer=0),
+        mean=(0.1,) * 6, std=(0.05,) * 6, window=32, windows_per_epoch=12, batch_size=2, num_workers=workers,
+        scale=1e-4, ignored_labels=[-1],
+    )  # fmt: skip
+
+
+def train(make_data, root, workers, folder, stop=None, ckpt_path=None):
+    """Two epochs; what is left at the end."""
+    torch.manual_seed(0)
+    np.random.seed(0)
+    random.seed(0)
+    task = PrithviSegmentationTask(
+        encoder="nano", encoder_args=TINY, head_channels=8, num_classes=2, window=32, warmup_steps=1,
+        drop_path=0.3, lr=1e-3,
+    )  # fmt: skip
+    callbacks = [LastCheckpoint(minutes=0), Noise(), *([Stop(stop)] if stop else [])]
+    trainer = Trainer(
+        max_epochs=2, accelerator="cpu", callbacks=callbacks, default_root_dir=folder, logger=False,
+        enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=1, log_every_n_steps=1,
+    )  # fmt: skip
+    data = make_data(root, workers)
+    if stop:
+        with pytest.raises(RuntimeError, match="stopped"):
+            trainer.fit(task, data)
+        return None
+    trainer.fit(task, data, ckpt_path=ckpt_path, weights_only=True)
+    scores = {key: float(value) for key, value in trainer.callback_metrics.items()}
+    return trainer, {key: value.clone() for key, value in task.state_dict().items()}, scores
+
+
+@pytest.mark.parametrize("make_data", [chips, scenes])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_run_that_is_stopped_goes_on_as_if_it_had_not_been(make_data, workers, flood_root, tmp_path):
+    trainer, weights, scores = train(make_data, flood_root, workers, tmp_path / "whole")
+    steps = trainer.num_training_batches
+    assert steps >= 4
+    for stop in (2, steps, steps + 3):  # within an epoch, between two, within the last
+        folder = tmp_path / f"stop{stop}"
+        train(make_data, flood_root, workers, folder, stop)
+        (last,) = folder.rglob("last.ckpt")
+        _, again, scores_again = train(make_data, flood_root, workers, folder, ckpt_path=last)
+        for key, value in weights.items():
+            assert torch.equal(again[key], value), (stop, key)
+        assert scores_again == scores, stop
+
+
+def test_the_loader_goes_on_with_the_batches_that_are_left():
+    def loader():
+        dataset = torch.arange(20)
+        return ResumableLoader(dataset, batch_size=3, sampler=ShuffleSampler(dataset, seed=3), drop_last=True)
+
+    whole = [batch.tolist() for batch in loader()]
+    assert len(whole) == 6
+    stopped = loader()
+    list(itertools.islice(stopped, 4))
+    resumed = loader()
+    resumed.load_state_dict(stopped.state_dict())
+    assert [batch.tolist() for batch in resumed] == whole[4:]
+    assert len([*resumed]) == 6  # the next epoch is whole again
+
+
+def test_random_generators_are_taken_up():
+    state = random_state()
+    first = torch.rand(1).item(), np.random.rand(), random.random()
+    restore_random_state(state)
+    assert (torch.rand(1).item(), np.random.rand(), random.random()) == first
+
+
+def test_a_killed_run_leaves_a_readable_checkpoint_and_ends_as_one_that_was_not_killed(config, tmp_path):
+    def fit(folder, *more):
+        words = ["fit", "--config", config, "--trainer.max_epochs", "40", "--trainer.check_val_every_n_epoch", "40",
+                 "--trainer.default_root_dir", folder, *more]  # fmt: skip
+        return subprocess.Popen(
+            [sys.executable, "-m", "prithvi_tg", *map(str, words)], stdout=subprocess.DEVNULL
+        )
+
+    assert fit(tmp_path / "whole").wait() == 0
+    killed = fit(tmp_path / "killed")
+    last = tmp_path / "killed" / "version_0" / "checkpoints" / "last.ckpt"
+    while not last.exists():
+        assert killed.poll() is None, "ended before its first checkpoint"
+        time.sleep(0.01)
+    time.sleep(0.3)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert read_checkpoint(last).meta["epoch"] < 39
+    assert fit(tmp_path / "killed", "--ckpt_path", last).wait() == 0
+    ends = [read_checkpoint(tmp_path / name / "checkpoints" / "last.ckpt").tensors
+            for name in ("whole/version_0", "killed/version_1")]  # fmt: skip
+    assert all(torch.equal(ends[0][key], ends[1][key]) for key in ends[0])
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(flood_root, tmp_path, monkeypatch):
+    train(chips, flood_root, 0, tmp_path, stop=3)
+    (last,) = tmp_path.rglob("last.ckpt")
+    before = last.read_bytes()
+    import fsspec.implementations.local as local
+
+    def full(self, data):
+        self.f.write(data[: len(data) // 2])
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(local.LocalFileOpener, "write", full, raising=False)
+    with pytest.raises(OSError, match="No space left"):
+        train(chips, flood_root, 0, tmp_path, ckpt_path=last)
+    assert last.read_bytes() == before

@@ -1,0 +1,125 @@
+"""Studies and sweeps: every case is run once, what is done is kept, and tables say what the runs said."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from prithvi_tg.commands.sweep import read_space
+from prithvi_tg.errors import ConfigError, DataError
+from prithvi_tg.studies import Job, markdown, run_jobs, scores, summary
+
+TOP = Path(__file__).parents[1]
+
+
+def test_a_study_is_run_once_and_gone_on_with(config, tmp_path):
+    jobs = [
+        Job(f"seed_{n}", {"seed": str(n)}, ("--config", str(config), f"--seed_everything={n}"))
+        for n in (0, 1)
+    ]
+    table = run_jobs(jobs, tmp_path / "study", processes=2)
+    assert list(table["seed"]) == ["0", "1"]
+    assert table["mIoU"][0] != table["mIoU"][1]
+    record = json.loads((tmp_path / "study/seed_0/test/version_0/metrics.json").read_text())
+    assert table["mIoU"][0] == record["overall"]["mIoU"]
+    assert table["IoU/Water"][0] == record["per_class"]["Water"]["IoU"]
+    assert record["split"] == "test"
+    stamp = (tmp_path / "study/seed_0/log.txt").stat().st_mtime_ns
+    again = run_jobs(jobs, tmp_path / "study")
+    assert (tmp_path / "study/seed_0/log.txt").stat().st_mtime_ns == stamp
+    pd.testing.assert_frame_equal(again, table)
+    other = [Job("seed_0", {"seed": "0"}, (*jobs[0].arguments, "--trainer.max_epochs=2"))]
+    with pytest.raises(ConfigError, match="was run with other arguments"):
+        run_jobs(other, tmp_path / "study")
+
+
+def test_a_job_that_fails_names_its_log_and_the_others_are_run(config, tmp_path):
+    jobs = [
+        Job("bad", {"case": "bad"}, ("--config", str(config), "--model.encoder=none")),
+        Job("good", {"case": "good"}, ("--config", str(config))),
+    ]
+    with pytest.raises(DataError, match=r"1 of 2 jobs failed; see .*bad/log\.txt"):
+        run_jobs(jobs, tmp_path)
+    assert "none" in (tmp_path / "bad/log.txt").read_text()
+    assert scores(tmp_path / "good/test")["mIoU"] > 0
+    with pytest.raises(ConfigError, match="good is there more than once"):
+        run_jobs(jobs[1:] * 2, tmp_path)
+
+
+def test_a_summary_has_mean_deviation_and_count_of_each_case():
+    table = pd.DataFrame({"method": ["b", "b", "a"], "seed": ["0", "1", "0"], "mIoU": [0.5, 0.7, 0.1]})
+    means = summary(table, ("method",), ("mIoU",))
+    assert list(means["method"]) == ["b", "a"]
+    assert list(means["runs"]) == [2, 1]
+    assert means["mIoU mean"][0] == pytest.approx(0.6)
+    assert means["mIoU std"][0] == pytest.approx(0.1414, abs=1e-4)
+    assert markdown(means).splitlines()[2:] == ["| b | 2 | 60.00 | 14.14 |", "| a | 1 | 10.00 | - |"]
+
+
+@pytest.mark.parametrize("study", ["label_efficiency", "seed_reproduction"])
+def test_studies_run_small(study, tmp_path):
+    words = [
+        sys.executable,
+        f"experiments/{study}/run.py",
+        "--small",
+        "--processes",
+        "2",
+        "--output",
+        str(tmp_path),
+    ]
+    done = subprocess.run(words, cwd=TOP, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    table = pd.read_csv(tmp_path / "results.csv")
+    assert (
+        table.groupby([name for name in ("method", "fraction", "result") if name in table])["seed"]
+        .nunique()
+        .eq(2)
+        .all()
+    )
+    if study == "label_efficiency":
+        assert set(table["method"]) == {"fine-tuned", "frozen", "from scratch", "U-Net"}
+        assert table["fraction"].nunique() == 2
+    else:
+        assert "| sen1floods11 | IoU/Water | 2 | 80.46 |" in (tmp_path / "results.md").read_text()
+    assert (tmp_path / f"{study}.png").stat().st_size > 5000
+
+
+def test_a_sweep_tries_values_of_any_key_and_adds_to_what_is_there(config, tmp_path, command):
+    pytest.importorskip("optuna", reason="the extra sweep is not installed")
+    space = tmp_path / "space.yaml"
+    space.write_text("model.lr: {low: 1.0e-5, high: 1.0e-2, log: true}\nmodel.loss: [ce, dice]\n")
+    words = ("sweep", space, "--trials", "2", "--output", tmp_path / "sweep", "--config", config)
+    code, out, err = command(*words)
+    assert code == 0, err
+    assert "Best of 2: val_mIoU" in out
+    code, out, err = command(*words)
+    assert "Best of 4" in out, err
+    trials = pd.read_csv(tmp_path / "sweep/trials.csv")
+    assert trials["params_model.lr"].between(1e-5, 1e-2).all()
+    assert trials["params_model.lr"].nunique() == 4
+    curves = pd.read_csv(tmp_path / "sweep/trial_0000/version_0/metrics.csv")
+    assert trials["value"][0] == pytest.approx(curves["val_mIoU"].max())
+    used = (tmp_path / "sweep/trial_0000/version_0/config.yaml").read_text()
+    assert f"loss: {trials['params_model.loss'][0]}" in used
+    code, _, err = command(
+        *words[:4], "--output", tmp_path / "none", "--config", config, "--metric", "val_best"
+    )
+    assert (code, "no trial finished" in err) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("model.lr: 3", "is neither a list"),
+        ("model.lr: {low: 1e-5, high: 1}", "need a point in YAML"),
+        ("", "a line per key"),
+    ],
+)
+def test_a_space_that_says_something_else_is_an_error(line, message, tmp_path):
+    path = tmp_path / "space.yaml"
+    path.write_text(line)
+    with pytest.raises(ConfigError, match=message):
+        read_space(path)
