@@ -247,6 +247,10 @@ class ChipReport(Callback):
                 for logger in draws:
                     log_picture(logger, f"validation/chip_{number}", picture, trainer.global_step)
 
+    def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget it."""
+        self._scores = None
+
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the last validation's."""
         self._write(trainer, pl_module)

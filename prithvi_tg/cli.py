@@ -1,5 +1,6 @@
 """PrithviCLI: LightningCLI with our task, data modules, checkpoints and error messages."""
 
+import itertools
 import logging
 import sys
 import warnings
@@ -51,6 +52,15 @@ DESCRIPTIONS = {
 
 class PrithviArgumentParser(LightningArgumentParser):
     """LightningCLI's parser, with errors of one line."""
+
+    def parse_args(self, args: Any = None, *more: Any, **options: Any) -> Any:
+        """Parse; a configuration that is no text is an error like any other."""
+        try:
+            return super().parse_args(args, *more, **options)
+        except UnicodeDecodeError as error:
+            words = list(sys.argv[1:] if args is None else args)
+            files = [after for word, after in itertools.pairwise(words) if word in ("--config", "-c")]
+            self.error(f"config: {', '.join(map(str, files))}: is no text file ({error})")
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print what is wrong with which key, and exit with 2."""

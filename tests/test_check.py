@@ -184,7 +184,7 @@ def test_without_statistics_all_else_is_looked_at(flood_root, command, tmp_path)
     )
     code, out, err = command("check", "--config", config)
     assert code == 1, out + err
-    assert "prithvi-tg stats computes them" in " ".join(out.replace("│", " ").split())
+    assert "prithvi-tg stats prints them" in " ".join(out.replace("│", " ").split())
     assert "3 chips, each with its mask" in out
     assert "band means" not in out
 

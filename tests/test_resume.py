@@ -135,7 +135,7 @@ def test_a_killed_run_leaves_a_readable_checkpoint_and_ends_as_one_that_was_not_
     killed.wait()
     assert read_checkpoint(last).meta["epoch"] < 39
     assert fit(tmp_path / "killed", "--ckpt_path", last).wait() == 0
-    ends = [read_checkpoint(tmp_path / name / "checkpoints" / "last.ckpt").tensors
+    ends = [read_checkpoint(tmp_path / name / "checkpoints" / "last.ckpt").state_dict
             for name in ("whole/version_0", "killed/version_1")]  # fmt: skip
     assert all(torch.equal(ends[0][key], ends[1][key]) for key in ends[0])
 

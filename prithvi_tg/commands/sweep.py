@@ -75,7 +75,7 @@ def read_space(path: Path) -> dict[str, Callable[[Any], Any]]:
     """
     try:
         lines = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: not readable ({error})".replace("\n", " ")) from error
     if not isinstance(lines, Mapping) or not lines:
         raise ConfigError(

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from kornia.augmentation.base import _AugmentationBase
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import ConcatDataset, DataLoader
 from torchgeo.datamodules import NonGeoDataModule
 
@@ -18,7 +18,7 @@ from ..datasets import ChipDataset, ChipFolder, HLSBurnScars, MultiTemporalCropC
 from ..errors import ConfigError
 from ..samplers import ShareSampler, ShuffleSampler
 from ..spec import DataSpec
-from .loading import pinned
+from .loading import pinned, undisturbing
 from .resuming import ResumableLoader
 
 
@@ -171,7 +171,7 @@ class ChipDataModule(NonGeoDataModule):
             collate_fn=self.collate_fn,
             persistent_workers=self.num_workers > 0,
         )
-        return pinned(loader)
+        return undisturbing(pinned(loader))
 
     def open_split(self, split: str) -> ChipDataset:
         """The data set of a split; see `ChipDataset` for what can be wrong with it."""
@@ -179,10 +179,15 @@ class ChipDataModule(NonGeoDataModule):
         assert isinstance(dataset, ChipDataset)
         if self.skip_bad:
             bad = dataset.leave_out_bad()
-            for chip, reason in bad.items():
-                rank_zero_info(f"Skipped: {split} chip {chip}: {reason}")
             self.skipped |= bad
+            for chip, reason in bad.items():
+                _tell(f"Skipped: {split} chip {chip}: {reason}")
         return dataset
+
+
+@rank_zero_only
+def _tell(line: str) -> None:
+    print(line)
 
 
 class Sen1Floods11DataModule(ChipDataModule):

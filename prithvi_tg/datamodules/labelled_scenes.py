@@ -30,7 +30,7 @@ from ..datasets.series import Series
 from ..errors import ConfigError, DataError
 from ..samplers import RandomWindowGeoSampler, ShareSampler
 from ..spec import IGNORE_INDEX, DataSpec
-from .loading import collate, collate_training, pinned
+from .loading import collate, collate_training, pinned, undisturbing
 from .resuming import ResumableLoader
 
 _VECTOR = (".gpkg", ".geojson", ".shp")
@@ -325,11 +325,11 @@ class LabelledScenesDataModule(GeoDataModule):
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Each labelled pixel once, over all processes."""
-        return pinned(super().val_dataloader())
+        return undisturbing(pinned(super().val_dataloader()))
 
     def test_dataloader(self) -> DataLoader[Any]:
         """Each labelled pixel once, over all processes."""
-        return pinned(super().test_dataloader())
+        return undisturbing(pinned(super().test_dataloader()))
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Move what a model takes; places stay behind."""

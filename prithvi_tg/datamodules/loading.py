@@ -36,6 +36,12 @@ def pinned(loader: DataLoader[Any]) -> DataLoader[Any]:
     return loader
 
 
+def undisturbing(loader: DataLoader[Any]) -> DataLoader[Any]:
+    """The loader, drawing nothing from the generator that training draws from, so that scoring changes no run."""
+    loader.generator = torch.Generator()
+    return loader
+
+
 def pinned_tensor(tensor: Tensor) -> Tensor:
     """The same of one tensor."""
     return tensor.pin_memory() if torch.cuda.is_available() else tensor

@@ -14,8 +14,9 @@ class ResumableLoader(DataLoader[Any]):
     """A loader whose place in an epoch Lightning keeps in checkpoints, with the state of all random generators.
 
     It needs a sampler whose order follows from its seed and epoch alone, and which leaves out its first `skip`
-    samples. Nothing that was trained on is read again. With several processes, the state of each is kept, and
-    taken up if there are as many.
+    samples. Nothing that was trained on is read again. With several processes that train, the state of each is
+    kept, and taken up if there are as many. What processes that load draw at random is not taken up; the data
+    sets of this package draw nothing there.
     """
 
     _taken = 0
@@ -29,10 +30,10 @@ class ResumableLoader(DataLoader[Any]):
         self._taken = state["batches"] if state is not None and within else 0
         if hasattr(sampler, "skip"):
             sampler.skip = self._taken * (self.batch_size or 1)
-        if state is not None and not within:
-            _restore(state["random"])  # before a new epoch draws the seed of its processes
+        # Seeds of processes that load: not from the generator that training draws from, as some epochs need none.
+        self.generator = torch.Generator().manual_seed(getattr(sampler, "seed", 0) * 1_000_003 + self._epoch)
         batches = super().__iter__()
-        if state is not None and within:
+        if state is not None:
             _restore(state["random"])
         for batch in batches:
             self._taken += 1

@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from ..bands import PRITHVI_BANDS
 from ..checkpoints import find_weights, load_weights
 from ..compat import SemanticSegmentationTask
+from ..datamodules.resuming import ResumableLoader
 from ..errors import ConfigError, DataError
 from ..models import (
     ConvTransposeNeck,
@@ -134,6 +135,7 @@ class PrithviSegmentationTask(SemanticSegmentationTask):
         stride: int | None = None,
         data_spec: dict[str, Any] | None = None,
     ) -> None:
+        self._loader_states: list[Any] = []
         self.monitor = monitor
         self.mode = "min" if "loss" in monitor else "max"
         super().__init__(weights=weights)
@@ -294,6 +296,19 @@ class PrithviSegmentationTask(SemanticSegmentationTask):
         counts = checkpoint.get("train_confusion")
         if counts is not None and isinstance(self.train_metrics, ConfusionMatrix) and self.global_rank == 0:
             self.train_metrics.confmat += counts.to(self.train_metrics.confmat)
+        loop = checkpoint.get("loops", {}).get("fit_loop", {}).get("state_dict", {})
+        self._loader_states = loop.get("combined_loader", [])
+
+    def on_train_start(self) -> None:
+        """Go on in the middle of an epoch, if the checkpoint was written there.
+
+        Lightning does so itself, but not where the loader was needed before the state was read, as it is to
+        know the number of steps.
+        """
+        loader = self.trainer.train_dataloader
+        if self._loader_states and isinstance(loader, ResumableLoader):
+            loader.load_state_dict(self._loader_states[0])
+        self._loader_states = []
 
     @property
     def class_path(self) -> str:
