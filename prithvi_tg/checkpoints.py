@@ -12,19 +12,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from .bands import PRITHVI_BANDS
 from .errors import CheckpointError
-from .models.segmenter import PrithviSegmenter
 from .models.vit import VARIANTS, PrithviViT, position_table
+
+Value = TypeVar("Value")
 
 _PATCH_EMBEDDING = "encoder.patch_embed.proj.weight"
 _ENCODER_ROOTS = ("cls_token", "pos_embed", "patch_embed.", "blocks.", "norm.")
@@ -192,7 +193,7 @@ def _shortened(keys: list[str], most: int = 4) -> str:
     return ", ".join(keys[:most]) + (f" and {len(keys) - most} more" if len(keys) > most else "")
 
 
-def canonical_keys(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def canonical_keys(state_dict: Mapping[str, Value]) -> dict[str, Value]:
     """Tensors under the names that `PrithviSegmenter` gives them.
 
     Strips ``module.`` and ``model.``, calls ``backbone.`` ``encoder.``, and puts flat encoder keys there too.
@@ -211,14 +212,14 @@ def canonical_keys(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def load_weights(
-    model: PrithviViT | PrithviSegmenter,
+    model: nn.Module,
     source: str | Path | Checkpoint,
     allow_missing: bool = False,
     first_blocks: bool = False,
     bands: Sequence[str] = PRITHVI_BANDS,
     allow_new_bands: bool = False,
 ) -> LoadReport:
-    """Load a file of weights into an encoder or a whole segmenter.
+    """Load a file of weights into an encoder, a whole segmenter, or a model that takes a segmenter's place.
 
     An encoder takes the encoder's tensors of any file. The fixed position table of a file is checked against
     the model's and otherwise left alone.
@@ -241,10 +242,11 @@ def load_weights(
             architecture.
     """
     checkpoint = source if isinstance(source, Checkpoint) else read_checkpoint(source)
-    is_encoder = isinstance(model, PrithviViT)
-    encoder = model if isinstance(model, PrithviViT) else model.encoder
-    prefix = "encoder." if is_encoder else ""
-    wanted = {prefix + key: value for key, value in model.state_dict().items()}
+    encoder = model if isinstance(model, PrithviViT) else getattr(model, "encoder", None)
+    state = model.state_dict()
+    # Names of a model of another kind may be such as canonical ones are made from.
+    own_names = canonical_keys({"encoder." + key if model is encoder else key: key for key in state})
+    wanted = {key: state[name] for key, name in own_names.items()}
     report = LoadReport(checkpoint.path)
     loaded: dict[str, Tensor] = {}
     for key, tensor in checkpoint.state_dict.items():
@@ -256,7 +258,7 @@ def load_weights(
             report.bands = _fates(bands)
             _refuse_new_bands(report, allow_new_bands)
             tensor = _match_bands(tensor, bands, wanted[key])
-        if key == "encoder.pos_embed":
+        if key == "encoder.pos_embed" and isinstance(encoder, PrithviViT):
             _check_position_table(tensor, encoder, checkpoint.path)
             report.recomputed.append(key)
         elif key not in wanted:
@@ -272,9 +274,7 @@ def load_weights(
     seen = {*loaded, *report.mismatched}
     report.missing = [key for key in wanted if key not in seen]
     _refuse_misfits(report, allow_missing, first_blocks)
-    model.load_state_dict(
-        {key.removeprefix(prefix): value for key, value in loaded.items()}, strict=not report.missing
-    )
+    model.load_state_dict({own_names[key]: value for key, value in loaded.items()}, strict=not report.missing)
     return report
 
 

@@ -39,8 +39,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--config", default="configs/sen1floods11.yaml", help="of a chip data set")
     parser.add_argument("--root", default=None, help="folder of the data; by default the configuration's")
-    parser.add_argument("--fractions", type=float, nargs="+", default=[0.05, 0.1, 0.25, 0.5, 1.0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--fractions", type=float, nargs="+", help="by default 0.05 0.1 0.25 0.5 1")
+    parser.add_argument("--seeds", type=int, nargs="+", help="by default 0 1 2")
     parser.add_argument("--processes", type=int, default=1, help="runs at a time; with GPUs, one each")
     parser.add_argument("--output", type=Path, default=HERE / "output")
     parser.add_argument(
@@ -48,15 +48,16 @@ def main() -> None:
     )
     parser.add_argument("rest", nargs="*", help="further words for every run")
     options = parser.parse_args()
+    fractions = options.fractions or ([0.1, 1.0] if options.small else [0.05, 0.1, 0.25, 0.5, 1.0])
+    seeds = options.seeds or ([0, 1] if options.small else [0, 1, 2])
     common = ["--config", options.config]
     if options.small:
         common += small(options.output)
-        options.fractions, options.seeds = options.fractions[1::3], options.seeds[:2]
     elif options.root is not None:
         common += ["--data.root", options.root]
     splits = read_splits(common)
     jobs = []
-    for method, fraction, seed in itertools.product(METHODS, options.fractions, options.seeds):
+    for method, fraction, seed in itertools.product(METHODS, fractions, seeds):
         subset = options.output / "splits" / f"fraction_{fraction}_seed_{seed}.csv"
         write_subset(subset, splits, fraction, seed)
         words = [

@@ -37,7 +37,7 @@ def main() -> None:
         "--data", type=Path, default=Path("data"), help="folder with the three data sets' folders"
     )
     parser.add_argument("--results", nargs="+", choices=RESULTS, default=list(RESULTS))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--seeds", type=int, nargs="+", help="by default 0 1 2")
     parser.add_argument("--processes", type=int, default=1, help="runs at a time; with GPUs, one each")
     parser.add_argument("--output", type=Path, default=HERE / "output")
     parser.add_argument(
@@ -45,10 +45,9 @@ def main() -> None:
     )
     parser.add_argument("rest", nargs="*", help="further words for every run")
     options = parser.parse_args()
-    if options.small:
-        options.seeds = options.seeds[:2]
+    seeds = options.seeds or ([0, 1] if options.small else [0, 1, 2])
     jobs = []
-    for result, seed in itertools.product(options.results, options.seeds):
+    for result, seed in itertools.product(options.results, seeds):
         words = ["--config", str(CONFIGS / f"{result}.yaml"), f"--seed_everything={seed}"]
         words += (
             small(result, options.output)

@@ -30,7 +30,12 @@ def run(arguments: list[str]) -> int:
     parser.add_argument(
         "--metric", default="val_mIoU", help="of metrics.csv; its best counts (default: %(default)s)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of what is proposed (default: %(default)s)")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        help="of what is proposed; give each of several processes its own (default: %(default)s)",
+    )
     parser.add_argument("--output", type=Path, default=Path("sweep"), help="folder of trials and of sweep.db")
     options, fit = parser.parse_known_args(arguments)
     space = read_space(options.space)
@@ -44,9 +49,10 @@ def run(arguments: list[str]) -> int:
         storage=f"sqlite:///{options.output / 'sweep.db'}",
         study_name=options.metric,
         direction="minimize" if down else "maximize",
-        sampler=optuna.samplers.TPESampler(seed=options.seed),
         load_if_exists=True,
     )
+    # Trials that are added are others than those that are there.
+    study.sampler = optuna.samplers.TPESampler(seed=options.seed + len(study.trials))
 
     def objective(trial: Any) -> float:
         values = {key: propose(trial) for key, propose in space.items()}
