@@ -75,7 +75,13 @@ def main() -> None:
 
     scene = root / Sen1Floods11.folder / "S2Hand" / "India_900498_S2Hand.tif"
     prithvi_tg("predict", "--ckpt_path", checkpoint, str(scene), "--output", str(WORK / "maps"))
-    with rasterio.open(WORK / "maps" / "India_900498_S2Hand_pred.tif") as file:
+    page, mapped = WORK / "report.html", WORK / "maps" / "India_900498_S2Hand_pred.tif"
+    prithvi_tg(
+        "report", str(WORK / "version_0"), str(WORK / "version_1"), "--output", str(page),
+        "--maps", str(mapped), "--title", "Floods on two real chips",
+    )  # fmt: skip
+    take_picture(page, HERE / "report.jpg")
+    with rasterio.open(mapped) as file:
         classes = file.read(1)
     with rasterio.open(root / Sen1Floods11.folder / "LabelHand" / "India_900498_LabelHand.tif") as file:
         label = file.read(1)

@@ -16,6 +16,7 @@ from .curves import curves_svg
 from .runs import Run
 from .tiles import TILE, TiledMap, data_address
 
+_FEWEST = 5  # chips, of which an interval is told
 _PER_CLASS = ("IoU", "Acc", "Fscore", "Precision", "Recall")
 
 
@@ -56,7 +57,8 @@ def write_report(path: Path, runs: Sequence[Run], maps: Sequence[TiledMap] = (),
 
 def _described(run: Run) -> dict[str, Any]:
     counts = run.metrics["confusion_matrix"]["counts"]
-    intervals = None if run.chips is None else run.chips.intervals()
+    known = run.chips is not None and len(run.chips.names) >= _FEWEST
+    intervals = run.chips.intervals() if run.chips is not None and known else None
     return {
         "name": run.name,
         "folder": str(run.folder),

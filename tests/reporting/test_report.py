@@ -75,6 +75,20 @@ def test_the_page_holds_everything_in_itself(reported):
     assert record["run"]["checkpoint_sha256"][:16] in page
 
 
+def test_intervals_are_told_of_five_chips_or_more(reported, tmp_path, command):
+    run = tmp_path / "run"
+    shutil.copytree(reported / "runs/version_0", run)
+    header, *rows = (run / "chips.csv").read_text().splitlines()
+    for number, told in ((4, False), (6, True)):
+        lines = [rows[k % len(rows)].replace("Synthetic", f"Chip_{k}", 1) for k in range(number)]
+        (run / "chips.csv").write_text("\n".join([header, *lines]) + "\n")
+        code, _, err = command("report", run, "--overwrite")
+        assert code == 0, err
+        page = (run / "report.html").read_text()
+        assert f"{number} chips" in page
+        assert ("95 % interval of IoU" in page) == told
+
+
 def test_tiles_are_the_map_pixel_by_pixel(reported):
     from base64 import b64decode
     from io import BytesIO
