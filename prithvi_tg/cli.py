@@ -55,10 +55,11 @@ class PrithviArgumentParser(LightningArgumentParser):
 
     def parse_args(self, args: Any = None, *more: Any, **options: Any) -> Any:
         """Parse; a configuration that is no text is an error like any other."""
+        given = sys.argv[1:] if args is None else args
+        words = ["--data.skip_bad=true" if word == "--skip-bad" else word for word in given]
         try:
-            return super().parse_args(args, *more, **options)
+            return super().parse_args(words, *more, **options)
         except UnicodeDecodeError as error:
-            words = list(sys.argv[1:] if args is None else args)
             files = [after for word, after in itertools.pairwise(words) if word in ("--config", "-c")]
             self.error(f"config: {', '.join(map(str, files))}: is no text file ({error})")
 
@@ -80,7 +81,6 @@ class PrithviCLI(LightningCLI):
     def run_command(cls, arguments: list[str]) -> "PrithviCLI":
         """Parse the arguments, without the program's name, and run the command."""
         _quiet_libraries()
-        arguments = ["--data.skip_bad=true" if word == "--skip-bad" else word for word in arguments]
         return cls(
             BaseTask,
             BaseDataModule,

@@ -50,7 +50,7 @@ class InOrder(ChipFolderDataModule):
         half = len(chips) // 2
         epoch = self.trainer.current_epoch if self.trainer else 0
         part = torch.utils.data.Subset(chips, range(half * epoch, half * (epoch + 1)))
-        return DataLoader(part, batch_size=self.batch_size)
+        return DataLoader(part, batch_size=self.batch_size, generator=torch.Generator())
 
 
 def trained(data, folder):

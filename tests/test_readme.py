@@ -28,7 +28,7 @@ SMALL = {
         "--data.num_workers=0",
         *SMALL_TRAINER,
     ],
-    "configs/demo.yaml": SMALL_TRAINER,
+    "configs/demo.yaml": [*SMALL_TRAINER, "--trainer.check_val_every_n_epoch=1"],
     "configs/scenes.yaml": [f"--model.encoder_args={TINY}", "--data.windows_per_epoch=16", *SMALL_TRAINER],
     "configs/chip_folder.yaml": [
         "--model.encoder=nano",

@@ -287,7 +287,7 @@ class PrithviSegmentationTask(SemanticSegmentationTask):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say which class can read the checkpoint, and keep what was counted of a training epoch."""
         checkpoint["task_class"] = self.class_path
-        if isinstance(self.train_metrics, ConfusionMatrix):
+        if isinstance(self.train_metrics, ConfusionMatrix) and self._trainer is not None:
             counts = self.train_metrics.confmat.clone()
             checkpoint["train_confusion"] = self.trainer.strategy.reduce(counts, reduce_op="sum").cpu()
 
