@@ -1,5 +1,6 @@
 """Many runs of one command each, in parallel processes, kept and gone on with: for comparisons over seeds."""
 
+import argparse
 import json
 import os
 import queue
@@ -32,6 +33,23 @@ class Job:
     labels: dict[str, str]
     arguments: tuple[str, ...]
     python_path: str = ""
+
+
+def study_parser(description: str, output: Path) -> argparse.ArgumentParser:
+    """A parser with what every study takes.
+
+    Args:
+        description: What the study asks.
+        output: Where its files go by default.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    add = parser.add_argument
+    add("--seeds", type=int, nargs="+", help="by default 0 1 2")
+    add("--processes", type=int, default=1, help="runs at a time; with GPUs, one each")
+    add("--output", type=Path, default=output, help="folder of runs and results (default: %(default)s)")
+    add("--small", action="store_true", help="minutes on two cores: synthetic chips, nano encoder")
+    add("rest", nargs="*", help="further words for every run, after --")
+    return parser
 
 
 def run_jobs(jobs: Sequence[Job], folder: Path, processes: int = 1) -> pd.DataFrame:

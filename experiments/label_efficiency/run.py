@@ -8,7 +8,6 @@ each, and tests them all on the same test set. Run again, it goes on where it st
 to every run.
 """
 
-import argparse
 import csv
 import itertools
 import random
@@ -21,7 +20,7 @@ from matplotlib.figure import Figure
 from prithvi_tg import PrithviSegmentationTask
 from prithvi_tg.commands.data_parser import data_parser, parse_data
 from prithvi_tg.datasets.synthetic import write_sen1floods11
-from prithvi_tg.studies import Job, markdown, run_jobs, summary
+from prithvi_tg.studies import Job, markdown, run_jobs, study_parser, summary
 
 HERE = Path(__file__).parent
 #: What each method changes in the recipe.
@@ -36,17 +35,10 @@ METRICS = ("mIoU", "aAcc")
 
 def main() -> None:
     """Run what is missing, then write table and figure."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = study_parser(__doc__.split("\n")[0], HERE / "output")
     parser.add_argument("--config", default="configs/sen1floods11.yaml", help="of a chip data set")
     parser.add_argument("--root", default=None, help="folder of the data; by default the configuration's")
     parser.add_argument("--fractions", type=float, nargs="+", help="by default 0.05 0.1 0.25 0.5 1")
-    parser.add_argument("--seeds", type=int, nargs="+", help="by default 0 1 2")
-    parser.add_argument("--processes", type=int, default=1, help="runs at a time; with GPUs, one each")
-    parser.add_argument("--output", type=Path, default=HERE / "output")
-    parser.add_argument(
-        "--small", action="store_true", help="minutes on two cores: synthetic chips, nano encoder"
-    )
-    parser.add_argument("rest", nargs="*", help="further words for every run")
     options = parser.parse_args()
     fractions = options.fractions or ([0.1, 1.0] if options.small else [0.05, 0.1, 0.25, 0.5, 1.0])
     seeds = options.seeds or ([0, 1] if options.small else [0, 1, 2])

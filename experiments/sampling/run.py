@@ -132,8 +132,8 @@ def main() -> None:
                 run["ratio"] = round(run["ours"] / run["torchgeo"], 2)
                 results["runs"].append(run)
                 print(run, flush=True)
-    path = HERE / f"results_torchgeo_{torchgeo.__version__}.json"
-    path.write_text(json.dumps(results, indent=1) + "\n")
+            path = HERE / f"results_torchgeo_{torchgeo.__version__}.json"
+            path.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

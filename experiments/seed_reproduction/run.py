@@ -6,7 +6,6 @@
 Run again, it goes on where it stopped. Further words after ``--`` go to every run.
 """
 
-import argparse
 import itertools
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from matplotlib.figure import Figure
 from prithvi_tg import PrithviSegmentationTask
 from prithvi_tg.datasets.synthetic import LAYOUTS
 from prithvi_tg.reporting.published import PUBLISHED
-from prithvi_tg.studies import Job, markdown, run_jobs, summary
+from prithvi_tg.studies import Job, markdown, run_jobs, study_parser, summary
 
 HERE = Path(__file__).parent
 CONFIGS = Path("configs")
@@ -32,18 +31,11 @@ RESULTS = {
 
 def main() -> None:
     """Run what is missing, then write table and figure."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = study_parser(__doc__.split("\n")[0], HERE / "output")
     parser.add_argument(
         "--data", type=Path, default=Path("data"), help="folder with the three data sets' folders"
     )
     parser.add_argument("--results", nargs="+", choices=RESULTS, default=list(RESULTS))
-    parser.add_argument("--seeds", type=int, nargs="+", help="by default 0 1 2")
-    parser.add_argument("--processes", type=int, default=1, help="runs at a time; with GPUs, one each")
-    parser.add_argument("--output", type=Path, default=HERE / "output")
-    parser.add_argument(
-        "--small", action="store_true", help="minutes on two cores: synthetic chips, nano encoder"
-    )
-    parser.add_argument("rest", nargs="*", help="further words for every run")
     options = parser.parse_args()
     seeds = options.seeds or ([0, 1] if options.small else [0, 1, 2])
     jobs = []
