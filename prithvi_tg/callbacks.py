@@ -1,5 +1,6 @@
 """Lightning callbacks, thin over reporting and mapping."""
 
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from rich.console import Console
 
 from .datamodules.stream import Log
 from .errors import ConfigError
-from .files import shown
+from .files import finished_file, shown
 from .mapping.run import MapRun
 from .mapping.scene_map import SceneResult
 from .plotting import plot_evaluation
@@ -29,6 +30,8 @@ from .tasks import PrithviSegmentationTask
 
 class LastCheckpoint(ModelCheckpoint):
     """``last.ckpt``: the whole state after every epoch, in long epochs also in between, to go on from.
+
+    It keeps the state of other checkpoint callbacks too, so it belongs behind them in a list.
 
     Args:
         minutes: Time after which it is written within an epoch too.
@@ -57,6 +60,10 @@ class LastCheckpoint(ModelCheckpoint):
         super()._save_checkpoint(trainer, filepath)
         self._written = time.monotonic()
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on in a new run's folder."""
+        super().load_state_dict({**state_dict, "dirpath": self.dirpath})
+
 
 class BestCheckpoint(ModelCheckpoint):
     """``best.ckpt``: the weights of the best validation, without the optimiser's state.
@@ -72,6 +79,21 @@ class BestCheckpoint(ModelCheckpoint):
         super().__init__(
             filename="best", monitor=monitor, mode=mode, save_weights_only=True, enable_version_counter=False
         )
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on in a new run's folder, which gets a copy of the best so far."""
+        before, folder = Path(state_dict["best_model_path"]), self.dirpath
+        if folder is not None and folder != state_dict["dirpath"] and before.is_file():
+            best = Path(folder) / before.name
+            best.parent.mkdir(parents=True, exist_ok=True)
+            with finished_file(best) as partial:
+                shutil.copyfile(before, partial)
+            path, score = str(best), state_dict["best_model_score"]
+            state_dict = {
+                **state_dict, "dirpath": folder, "best_model_path": path, "kth_best_model_path": path,
+                "best_k_models": {path: score},
+            }  # fmt: skip
+        super().load_state_dict(state_dict)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save if this validation is the best.

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from conftest import TINY
 from lightning.pytorch import Callback, Trainer
 
 from prithvi_tg import PrithviSegmentationTask, Sen1Floods11DataModule
-from prithvi_tg.callbacks import LastCheckpoint
+from prithvi_tg.callbacks import BestCheckpoint, LastCheckpoint
 from prithvi_tg.checkpoints import read_checkpoint
 from prithvi_tg.datamodules import LabelledScenesDataModule
 from prithvi_tg.datamodules.labelled_scenes import BlockSplit
@@ -63,7 +64,10 @@ def train(make_data, root, workers, folder, stop=None, ckpt_path=None):
         encoder="nano", encoder_args=TINY, head_channels=8, num_classes=2, window=32, warmup_steps=1,
         drop_path=0.3, lr=1e-3,
     )  # fmt: skip
-    callbacks = [LastCheckpoint(minutes=0), Noise(), *([Stop(stop)] if stop else [])]
+    # The first validation has the highest loss, so what is to be kept is from before the later stops.
+    best = BestCheckpoint("val_loss", "max")
+    best.dirpath = str(folder / ("first" if stop else "second"))
+    callbacks = [best, LastCheckpoint(minutes=0), Noise(), *([Stop(stop)] if stop else [])]
     trainer = Trainer(
         max_epochs=2, accelerator="cpu", callbacks=callbacks, default_root_dir=folder, logger=False,
         enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=1, log_every_n_steps=1,
@@ -75,6 +79,9 @@ def train(make_data, root, workers, folder, stop=None, ckpt_path=None):
         return None
     trainer.fit(task, data, ckpt_path=ckpt_path, weights_only=True)
     scores = {key: float(value) for key, value in trainer.callback_metrics.items()}
+    kept = read_checkpoint(folder / "second" / "best.ckpt")
+    scores |= {"best epoch": kept.meta["epoch"], "best": float(best.best_model_score)}
+    assert Path(best.best_model_path) == kept.path
     return trainer, {key: value.clone() for key, value in task.state_dict().items()}, scores
 
 
@@ -84,6 +91,7 @@ def test_a_run_that_is_stopped_goes_on_as_if_it_had_not_been(make_data, workers,
     trainer, weights, scores = train(make_data, flood_root, workers, tmp_path / "whole")
     steps = trainer.num_training_batches
     assert steps >= 4
+    assert scores["best epoch"] == 0
     for stop in (2, steps, steps + 3):  # within an epoch, between two, within the last
         folder = tmp_path / f"stop{stop}"
         train(make_data, flood_root, workers, folder, stop)
