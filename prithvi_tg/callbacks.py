@@ -196,6 +196,9 @@ class ScoreReport(Callback):
             run = run_record(
                 str(trainer.precision), trainer.world_size, seconds, Path(weights) if weights else None
             )
+            # Training ends with the last weights, which need not be those of the best checkpoint.
+            fitting = trainer.state.fn == TrainerFn.FITTING
+            run["scores_of"] = "last validation, not of the checkpoint" if fitting else "checkpoint"
             run["skipped_chips"] = dict(getattr(_datamodule(trainer), "skipped", {}))
             write_scores(path, scores, names, pl_module.confusion, split, run, pl_module.data_spec)
             written = write_confusion(path.parent, pl_module.confusion, names)

@@ -103,6 +103,7 @@ def _record(run: dict[str, Any]) -> dict[str, str]:
         "GPU memory": f"{run['peak_gpu_memory_gb']} GB"
         if run.get("peak_gpu_memory_gb") is not None
         else None,
+        "scores of": run.get("scores_of"),
         "checkpoint": run.get("checkpoint"),
         "SHA-256": (run.get("checkpoint_sha256") or "")[:16],
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),

@@ -73,6 +73,7 @@ def test_the_page_holds_everything_in_itself(reported):
     record = json.loads((reported / "runs/version_0/metrics.json").read_text())
     assert f"{100 * record['overall']['mIoU']:.2f}" in page
     assert record["run"]["checkpoint_sha256"][:16] in page
+    assert "last validation, not of the checkpoint" in page
 
 
 def test_intervals_are_told_of_five_chips_or_more(reported, tmp_path, command):
