@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 
 from .errors import ConfigError, DataError
+from .files import write_json
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,7 @@ def _claim(job: Job, folder: Path) -> None:
     """Keep the arguments of a job beside its results, which are of no use to one with others."""
     path = folder / "arguments.json"
     if not path.exists():
-        path.write_text(json.dumps(job.arguments, indent=1) + "\n")
+        write_json(path, job.arguments)
     elif json.loads(path.read_text()) != list(job.arguments):
         raise ConfigError(f"{path}: was run with other arguments; remove {folder}, or name another folder")
 

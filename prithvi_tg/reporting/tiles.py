@@ -49,9 +49,7 @@ class TiledMap:
     size: int = 0
 
 
-def tile_map(
-    path: Path, most: float, scene: Scene | None = None, spec: DataSpec | None = None, name: str | None = None
-) -> TiledMap:
+def tile_map(path: Path, most: float, scene: Scene | None = None, spec: DataSpec | None = None) -> TiledMap:
     """Cut a map into tiles, down to the finest level at which they take no more than so much room.
 
     Args:
@@ -59,14 +57,13 @@ def tile_map(
         most: Bytes of all tiles.
         scene: What was mapped, to be shown below it; on the same pixels.
         spec: Bands and statistics of the model, to read the scene.
-        name: Of the map; by default that of the file.
 
     Raises:
         DataError: The map has no colour table, or the scene has another size, or one cannot be read.
     """
     with open_raster(path) as source:
         colors, classes = _palette(source, path)
-        result = TiledMap(name or path.stem, source.width, source.height, classes)
+        result = TiledMap(path.stem, source.width, source.height, classes)
         if scene is not None and (scene.grid.height, scene.grid.width) != source.shape:
             raise DataError(
                 f"{scene.name}: {scene.grid.width} x {scene.grid.height} pixels, but {path} has "
