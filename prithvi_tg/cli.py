@@ -24,6 +24,7 @@ from .callbacks import (
     PrintCheckpoints,
     ScoreReport,
     SplitFigure,
+    TrainingRecord,
 )
 from .checkpoints import Checkpoint, load_weights, read_checkpoint
 from .compat import BaseTask
@@ -219,6 +220,7 @@ class PrithviCLI(LightningCLI):
         given = config.get("callbacks") or []
         callbacks = [
             *callbacks,
+            TrainingRecord(),
             ScoreReport(self._settings.published_result, self._settings.get("ckpt_path")),
             ChipReport(),
             SplitFigure(),
@@ -228,6 +230,8 @@ class PrithviCLI(LightningCLI):
             isinstance(one, ProgressBar) for one in given
         ):
             callbacks.append(RichProgressBar())
+        if config.get("enable_model_summary") is None:
+            config["enable_model_summary"] = False  # TrainingRecord counts parameters
         if self.subcommand == "predict":
             config["logger"] = False
             self.save_config_callback = None
@@ -254,6 +258,17 @@ class PrithviCLI(LightningCLI):
         kwargs["weights_only"] = True
         return kwargs
 
+    def after_fit(self) -> None:
+        """Score the best checkpoint, so that the record's scores are those of the file that it names."""
+        if self._settings.trainer.fast_dev_run or not self.trainer.enable_validation:
+            return
+        best = getattr(self.trainer.checkpoint_callback, "best_model_path", "") or None
+        self.trainer.loggers = []  # the curves end with the training
+        ours = isinstance(self.model, PrithviSegmentationTask)
+        self.trainer.validate(
+            self.model, datamodule=self.datamodule, ckpt_path=best, weights_only=True, verbose=not ours
+        )
+
     def after_predict(self) -> None:
         """Say so, and exit with an error, if a scene could not be mapped.
 
@@ -270,7 +285,8 @@ def _loggers(given: Any, folder: str) -> Any:
     """CSV and TensorBoard in the run's own folder by default; CSV beside any others, so that no run lacks curves."""
     if given is False:
         return False
-    curves = CSVLogger(folder, name="")
+    # Written at once: what was logged is there after a kill.
+    curves = CSVLogger(folder, name="", flush_logs_every_n_steps=1)
     if given in (None, True):
         return [curves, TensorBoardLogger(folder, name="", version=curves.version, default_hp_metric=False)]
     given = list(given) if isinstance(given, Iterable) else [given]
@@ -401,6 +417,7 @@ def _quiet_libraries() -> None:
         ".*sync_dist.*",
         ".*could not find the monitored key.*",  # BestCheckpoint tells what is wrong, where it is
         ".*smaller than the logging interval.*",
+        ".*dirpath has changed.*",  # of a run that goes on, which TrainingRecord tells
         ".*Total length of `WindowStream`.*",  # where no scene could be read, that is said already
     ):
         warnings.filterwarnings("ignore", f"(?s)\\s*{message}")

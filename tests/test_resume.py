@@ -1,6 +1,7 @@
 """A run that is stopped, anywhere, ends as one that is not."""
 
 import itertools
+import json
 import random
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import TINY
@@ -127,7 +129,7 @@ def test_random_generators_are_taken_up():
 def test_a_killed_run_leaves_a_readable_checkpoint_and_ends_as_one_that_was_not_killed(config, tmp_path):
     def fit(folder, *more):
         words = ["fit", "--config", config, "--trainer.max_epochs", "40", "--trainer.check_val_every_n_epoch", "40",
-                 "--trainer.default_root_dir", folder, *more]  # fmt: skip
+                 "--trainer.log_every_n_steps", "1", "--trainer.default_root_dir", folder, *more]  # fmt: skip
         return subprocess.Popen(
             [sys.executable, "-m", "prithvi_tg", *map(str, words)], stdout=subprocess.DEVNULL
         )
@@ -143,6 +145,16 @@ def test_a_killed_run_leaves_a_readable_checkpoint_and_ends_as_one_that_was_not_
     killed.wait()
     assert read_checkpoint(last).meta["epoch"] < 39
     assert fit(tmp_path / "killed", "--ckpt_path", last).wait() == 0
+    curves = [pd.read_csv(tmp_path / name / "metrics.csv").set_index("step")["train_loss"].dropna()
+              for name in ("whole/version_0", "killed/version_1")]  # fmt: skip
+    pd.testing.assert_series_equal(*curves)
+    records = [json.loads((tmp_path / name / "metrics.json").read_text())["run"]["training"]
+               for name in ("whole/version_0", "killed/version_1")]  # fmt: skip
+    assert [record["steps"] for record in records] == [curves[0].index[-1] + 1] * 2
+    assert records[0]["goes_on"] == []
+    (part,) = records[1]["goes_on"]
+    assert part["folder"] == str(tmp_path / "killed/version_0")
+    assert 0 < part["epoch"] < 40
     ends = [read_checkpoint(tmp_path / name / "checkpoints" / "last.ckpt").state_dict
             for name in ("whole/version_0", "killed/version_1")]  # fmt: skip
     assert all(torch.equal(ends[0][key], ends[1][key]) for key in ends[0])

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from .. import __version__
+from ..checkpoints import read_checkpoint
 from ..files import file_hash, shown
 
 _PACKAGES = ("torch", "torchgeo", "lightning", "kornia", "timm", "rasterio", "numpy")
@@ -24,8 +25,9 @@ def run_record(precision: str, processes: int, seconds: float, checkpoint: Path 
         precision: Of the trainer.
         processes: Of the trainer.
         seconds: That the run took.
-        checkpoint: The weights that were scored, or that training left.
+        checkpoint: The weights that were scored; ``None`` if they are in no file.
     """
+    seed = os.environ.get("PL_GLOBAL_SEED")
     on_gpu = torch.cuda.is_available()
     return {
         "versions": {
@@ -34,7 +36,7 @@ def run_record(precision: str, processes: int, seconds: float, checkpoint: Path 
             **{package: version(package) for package in _PACKAGES},
         },
         "git": git_state(Path.cwd()),
-        "seed": os.environ.get("PL_GLOBAL_SEED"),
+        "seed": None if seed is None else int(seed),
         "precision": precision,
         "float32_matmul_precision": torch.get_float32_matmul_precision(),
         "device": torch.cuda.get_device_name() if on_gpu else platform.machine(),
@@ -42,8 +44,18 @@ def run_record(precision: str, processes: int, seconds: float, checkpoint: Path 
         "seconds": round(seconds, 2),
         "peak_memory_gb": round(_peak_memory() / 1e9, 3),
         "peak_gpu_memory_gb": round(torch.cuda.max_memory_allocated() / 1e9, 3) if on_gpu else None,
-        "checkpoint": None if checkpoint is None else str(shown(checkpoint)),
-        "checkpoint_sha256": None if checkpoint is None else file_hash(checkpoint),
+        **_checkpoint(checkpoint),
+    }
+
+
+def _checkpoint(path: Path | None) -> dict[str, Any]:
+    """A file of weights: where and what it is, and, where it tells, when in its training it was written."""
+    meta = {} if path is None else read_checkpoint(path).meta
+    return {
+        "checkpoint": None if path is None else str(shown(path)),
+        "checkpoint_sha256": None if path is None else file_hash(path),
+        "checkpoint_epoch": meta.get("epoch"),
+        "checkpoint_step": meta.get("global_step"),
     }
 
 

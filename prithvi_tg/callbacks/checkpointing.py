@@ -1,0 +1,118 @@
+"""Which checkpoints a training run keeps."""
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.trainer.states import TrainerFn
+
+from ..errors import ConfigError
+from ..files import finished_file, shown
+
+
+class LastCheckpoint(ModelCheckpoint):
+    """``last.ckpt``: the whole state after every epoch, in long epochs also in between, to go on from.
+
+    It keeps the state of other checkpoint callbacks too, so it belongs behind them in a list.
+
+    Args:
+        minutes: Time after which it is written within an epoch too.
+    """
+
+    def __init__(self, minutes: float = 15) -> None:
+        super().__init__(filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
+        self.minutes = minutes
+        self._written = time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Write if it is time; looks at the clock as often as the trainer logs."""
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        number = batch_idx + 1
+        # After the last batch comes the end of the epoch, which is written then.
+        every = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if number % every or number == trainer.num_training_batches:
+            return
+        due = time.monotonic() - self._written >= 60 * self.minutes
+        if trainer.strategy.broadcast(due):  # the processes' clocks differ
+            self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
+
+    def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
+        super()._save_checkpoint(trainer, filepath)
+        self._written = time.monotonic()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on in a new run's folder."""
+        super().load_state_dict({**state_dict, "dirpath": self.dirpath})
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """``best.ckpt``: the weights of the best validation, without the optimiser's state.
+
+    A run that ends before its first validation leaves its last weights under this name, and says so.
+
+    Args:
+        monitor: A logged metric.
+        mode: ``max`` or ``min``.
+    """
+
+    def __init__(self, monitor: str, mode: str) -> None:
+        super().__init__(
+            filename="best", monitor=monitor, mode=mode, save_weights_only=True, enable_version_counter=False
+        )
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on in a new run's folder, which gets a copy of the best so far."""
+        before, folder = Path(state_dict["best_model_path"]), self.dirpath
+        if folder is not None and folder != state_dict["dirpath"] and before.is_file():
+            best = Path(folder) / before.name
+            best.parent.mkdir(parents=True, exist_ok=True)
+            with finished_file(best) as partial:
+                shutil.copyfile(before, partial)
+            path, score = str(best), state_dict["best_model_score"]
+            state_dict = {
+                **state_dict, "dirpath": folder, "best_model_path": path, "kth_best_model_path": path,
+                "best_k_models": {path: score},
+            }  # fmt: skip
+        super().load_state_dict(state_dict)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save if this validation is the best.
+
+        Raises:
+            ConfigError: The validation did not log the metric to monitor.
+        """
+        logged = trainer.callback_metrics
+        if (
+            not trainer.sanity_checking
+            and trainer.state.fn == TrainerFn.FITTING
+            and self.monitor not in logged
+        ):
+            known = ", ".join(key for key in logged if key.startswith("val"))
+            raise ConfigError(f"monitor: {self.monitor!r} is not logged; validation logs {known}")
+        super().on_validation_end(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Make sure that there is a best checkpoint."""
+        super().on_train_end(trainer, pl_module)
+        if not self.best_model_path and self.dirpath is not None:
+            path = str(Path(self.dirpath) / "best.ckpt")
+            trainer.save_checkpoint(path, weights_only=True)
+            self.best_model_path = path
+            if trainer.is_global_zero:
+                print("No validation ran, so best.ckpt holds the last weights.")
+
+
+class PrintCheckpoints(Callback):
+    """Say where the checkpoints are when training ends."""
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print their paths."""
+        if trainer.is_global_zero:
+            for callback in trainer.checkpoint_callbacks:
+                if isinstance(callback, ModelCheckpoint) and callback.best_model_path:
+                    print(f"Written: {shown(Path(callback.best_model_path))}")

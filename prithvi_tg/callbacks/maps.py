@@ -1,0 +1,90 @@
+"""Maps of scenes, written while Lightning predicts."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from rich.console import Console
+
+from ..datamodules.stream import Log
+from ..files import shown
+from ..mapping.run import MapRun
+from ..mapping.scene_map import SceneResult
+from ..reporting.tables import map_table
+
+
+class MapWriter(Callback):
+    """Write maps of the scenes that `Trainer.predict` runs on, and say what became of each.
+
+    Scenes are shared out over the trainer's processes; the trainer's data module is a `SceneDataModule`.
+
+    Args:
+        run: The maps.
+        folder: Where an index of all maps goes.
+        class_names: One per class.
+    """
+
+    def __init__(self, run: MapRun, folder: Path, class_names: Sequence[str]) -> None:
+        self.run = run
+        self.folder = folder
+        self.class_names = class_names
+        self.results: list[SceneResult] = []
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Take up what an earlier start left; one process looks, so that all know the same."""
+        pending = self.run.prepare() if trainer.is_global_zero else None
+        pending, failed = trainer.strategy.broadcast(
+            (pending, {name: m.error for name, m in self.run.maps.items()})
+        )
+        for name, error in failed.items():
+            if error is not None:
+                self.run.maps[name].error = error
+        scenes: Any = getattr(trainer, "datamodule", None)
+        scenes.pending = pending
+        if trainer.is_global_zero:
+            for one in self.run.maps.values():
+                print(f"{one.scene.name}: {one.scene.origin}")
+            for result in self.run.broken:
+                print(f"Failed: {result.error}", file=sys.stderr)
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Blend a batch of windows, and write what it finishes."""
+        self._take(batch["log"], outputs, batch.get("keep"))
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take in what was read without any window."""
+        stream: Any = trainer.predict_dataloaders
+        self._take(stream.remainder, None, None)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Take in what other processes know; write the index of all maps; tell what became of each scene."""
+        errors = {name: one.error for name, one in self.run.maps.items() if one.error is not None}
+        if trainer.world_size > 1:
+            gathered: list[Any] = [None] * trainer.world_size
+            torch.distributed.all_gather_object(gathered, errors)
+            errors = {name: error for part in gathered for name, error in part.items()}
+        for name, error in errors.items():
+            self.run.maps[name].error = error
+        self.results = self.run.results()
+        if trainer.is_global_zero:
+            for path in self.run.write_indexes(self.folder):
+                print(f"Written: {shown(path)}")
+            Console().print(map_table(self.results, self.class_names))
+            self.run.clear()
+
+    def _take(self, log: Log, logits: Any, keep: Any) -> None:
+        told = set(self.run.failed)
+        self.run.take(log, logits, keep)
+        for name in self.run.failed - told:
+            print(f"Failed: {self.run.maps[name].error}", file=sys.stderr, flush=True)

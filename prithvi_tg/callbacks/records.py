@@ -1,0 +1,273 @@
+"""What a run leaves in its folder: scores, chips, curves, and how it came about."""
+
+import csv
+import time
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.trainer.states import TrainerFn
+from rich.console import Console
+
+from ..files import shown
+from ..plotting import plot_evaluation
+from ..reporting.chips import PICTURES, TABLE, ChipScores, denormalised, write_chip_table, write_pictures
+from ..reporting.confusion import write_confusion
+from ..reporting.pictures import log_picture, rendered, takes_pictures
+from ..reporting.published import distance_table
+from ..reporting.record import run_record
+from ..reporting.tables import score_table, write_scores
+from ..tasks import PrithviSegmentationTask
+
+
+class TrainingRecord(Callback):
+    """How a training came about, over stops: a run that goes on has a folder of its own, and takes along the past.
+
+    The rows of ``metrics.csv`` up to where it goes on are copied, if the checkpoint still lies in the run that
+    wrote it, so that curves are whole; the time is counted on, and the earlier parts are listed.
+
+    Attributes:
+        folder: Of the training, from its start on; that of the runs' loggers.
+    """
+
+    def __init__(self) -> None:
+        self.folder: str | None = None
+        self._parts: list[dict[str, Any]] = []
+        self._seconds = 0.0
+        self._began = time.perf_counter()
+        self._parameters = (0, 0)
+        self._length: tuple[int, int] | None = None
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the time."""
+        self.folder = trainer.log_dir
+        self._began = time.perf_counter()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say how large the model is, and where a run goes on, and copy its curves."""
+        if not trainer.is_global_zero:
+            return
+        sizes = [(parameter.numel(), parameter.requires_grad) for parameter in pl_module.parameters()]
+        self._parameters = sum(size for size, _ in sizes), sum(size for size, trained in sizes if trained)
+        print("{:,} parameters, {:,} of them trained".format(*self._parameters))
+        if trainer.ckpt_path is None:
+            return
+        before = Path(trainer.ckpt_path).absolute().parent.parent
+        epoch, step = trainer.current_epoch, trainer.global_step
+        self._parts.append({"folder": str(shown(before)), "epoch": epoch, "step": step})
+        place = "" if self.folder is None else f" in {shown(Path(self.folder))}"
+        print(f"Goes on{place} from epoch {epoch}, step {step}, of {shown(before)}")
+        for logger in trainer.loggers:
+            if isinstance(logger, CSVLogger):
+                _copy_curves(before / logger.experiment.NAME_METRICS_FILE, logger, step)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep how long it was."""
+        self._seconds += time.perf_counter() - self._began
+        self._length = (trainer.current_epoch, trainer.global_step)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the next part takes along."""
+        return {"seconds": self._seconds + time.perf_counter() - self._began, "parts": self._parts}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take it along."""
+        self._seconds, self._parts = state_dict["seconds"], list(state_dict["parts"])
+
+    def record(self) -> dict[str, Any] | None:
+        """Of a training that has ended, all parts together; ``None`` without one."""
+        if self._length is None:
+            return None
+        (epochs, steps), (parameters, trained) = self._length, self._parameters
+        return {
+            "seconds": round(self._seconds, 2),
+            "epochs": epochs,
+            "steps": steps,
+            "parameters": parameters,
+            "parameters_trained": trained,
+            "goes_on": self._parts,
+        }
+
+
+def _copy_curves(path: Path, logger: CSVLogger, step: int) -> None:
+    """Log the rows of another run's table that are from before a step."""
+    if not path.is_file():
+        print(f"Its curves are not at {shown(path)}: those of this run begin here")
+        return
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            if None in row.values() or int(row["step"]) >= step:  # not written whole, or done again
+                continue
+            logged = int(row.pop("step"))
+            logger.log_metrics({str(key): float(value) for key, value in row.items() if value}, logged)
+    logger.save()
+
+
+class SplitFigure(Callback):
+    """``splits.png``: which ground is for which split, where the data module splits ground."""
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw it into the run's folder."""
+        regions = getattr(_datamodule(trainer), "split_regions", None)
+        folder = trainer.log_dir  # asked in every process: they agree on it
+        if regions is not None and folder is not None and trainer.is_global_zero:
+            path = Path(folder) / "splits.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            regions.plot().savefig(path, dpi=110)
+            print(f"Written: {shown(path)}")
+
+
+class ScoreReport(Callback):
+    """After a test or validation, print a table of scores and write them and the confusion matrix to the run's folder.
+
+    Args:
+        published_result: A key of `PUBLISHED`; after a test, the distance to it is printed.
+        checkpoint: The weights that are scored, where the trainer does not load them itself.
+    """
+
+    def __init__(self, published_result: str | None = None, checkpoint: str | None = None) -> None:
+        self.published_result = published_result
+        self.checkpoint = checkpoint
+        self._began = time.perf_counter()
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Report the test set."""
+        self._report(trainer, pl_module, getattr(_datamodule(trainer), "test_split", "test"))
+        name = self.published_result
+        if name and isinstance(pl_module, PrithviSegmentationTask) and trainer.is_global_zero:
+            Console().print(distance_table(name, pl_module.scores, pl_module.class_names))
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Report the validation set, but not each time while training."""
+        if trainer.state.fn != TrainerFn.FITTING:
+            self._report(trainer, pl_module, "val")
+
+    def _report(self, trainer: Trainer, pl_module: LightningModule, split: str) -> None:
+        scores = getattr(pl_module, "scores", None)
+        folder = _run_folder(trainer)
+        if not isinstance(pl_module, PrithviSegmentationTask) or scores is None or not trainer.is_global_zero:
+            return
+        weights = trainer.ckpt_path or self.checkpoint
+        run = run_record(
+            str(trainer.precision),
+            trainer.world_size,
+            time.perf_counter() - self._began,
+            Path(weights) if weights else None,
+        )
+        run["training"] = _training(trainer).record()
+        run["skipped_chips"] = dict(getattr(_datamodule(trainer), "skipped", {}))
+        names = pl_module.class_names
+        title = f"{split}, per cent"
+        if weights is not None:
+            epoch = run["checkpoint_epoch"]
+            title += f", {Path(weights).name}" + ("" if epoch is None else f" of epoch {epoch}")
+        Console().print(score_table(scores, names, title))
+        if folder is not None:
+            path = Path(folder) / "metrics.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_scores(path, scores, names, pl_module.confusion, split, run, pl_module.data_spec)
+            written = write_confusion(path.parent, pl_module.confusion, names)
+            for one in (path, *written):
+                print(f"Written: {shown(one)}")
+
+
+class ChipReport(Callback):
+    """Keep what single chips score, and show some.
+
+    After a test or validation, write ``chips.csv`` and pictures of the best and worst chips to the run's folder.
+    While training, each validation draws the same few chips for loggers that take pictures.
+
+    Args:
+        panels: Chips that are drawn at each validation.
+    """
+
+    def __init__(self, panels: int = 2) -> None:
+        self.panels = panels
+        self._scores: ChipScores | None = None
+        self._seen = 0
+        self._panels: list[dict[str, Any]] = []
+
+    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin anew."""
+        self._scores, self._panels, self._seen = None, [], 0
+        if isinstance(pl_module, PrithviSegmentationTask):
+            self._scores = ChipScores(pl_module.num_classes, pl_module.data_spec)
+
+    on_validation_epoch_start = on_test_epoch_start
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Count a batch."""
+        if self._scores is None or not isinstance(outputs, dict) or "prediction" not in outputs:
+            return
+        prediction = outputs["prediction"]
+        unnamed = [f"{trainer.global_rank}_{self._seen + k:06d}" for k in range(len(prediction))]
+        self._seen += len(prediction)
+        names = batch.get("name", unnamed)
+        self._scores.update(names, batch, prediction)
+        if trainer.state.fn == TrainerFn.FITTING and self._scores.spec is not None:
+            for number in range(min(len(names), self.panels - len(self._panels))):
+                sample = {key: batch[key][number] for key in ("image", "valid", "mask") if key in batch}
+                sample = {key: value.cpu() for key, value in sample.items()}
+                sample = denormalised(sample, self._scores.spec)
+                self._panels.append(sample | {"prediction": prediction[number].cpu()})
+
+    on_validation_batch_end = on_test_batch_end
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the test set's."""
+        self._write(trainer, pl_module)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the validation set's; while training, draw."""
+        if trainer.state.fn != TrainerFn.FITTING:
+            self._write(trainer, pl_module)
+        elif trainer.is_global_zero and not trainer.sanity_checking and self._scores is not None:
+            draws = [logger for logger in trainer.loggers if takes_pictures(logger)]
+            for number, sample in enumerate(self._panels if draws else [], start=1):
+                assert self._scores.spec is not None
+                picture = rendered(plot_evaluation(sample, self._scores.spec))
+                for logger in draws:
+                    log_picture(logger, f"validation/chip_{number}", picture, trainer.global_step)
+
+    def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget it."""
+        self._scores = None
+
+    def _write(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        folder = _run_folder(trainer)
+        if self._scores is None or folder is None:
+            return
+        chips = self._scores.gathered()
+        if not chips.names:
+            return
+        pictures = Path(folder) / PICTURES
+        if trainer.is_global_zero:
+            pictures.mkdir(parents=True, exist_ok=True)
+            assert isinstance(pl_module, PrithviSegmentationTask)
+            write_chip_table(Path(folder) / TABLE, chips, pl_module.class_names)
+            print(f"Written: {shown(Path(folder) / TABLE)}")
+        trainer.strategy.barrier()
+        write_pictures(pictures, self._scores, chips)
+
+
+def _datamodule(trainer: Trainer) -> Any:
+    return getattr(trainer, "datamodule", None)
+
+
+def _training(trainer: Trainer) -> TrainingRecord:
+    """The training that the trainer ran before, if it did."""
+    return next((one for one in trainer.callbacks if isinstance(one, TrainingRecord)), TrainingRecord())  # type: ignore[attr-defined]
+
+
+def _run_folder(trainer: Trainer) -> str | None:
+    """Where a run's files go: those of a training's scores beside its curves; asked in every process."""
+    return _training(trainer).folder or trainer.log_dir

@@ -1,0 +1,68 @@
+"""What a training run's record says is true of the files that it names."""
+
+import json
+
+import pandas as pd
+import torch
+
+from prithvi_tg import PrithviSegmentationTask
+from prithvi_tg.files import file_hash
+
+
+def test_the_scores_of_a_training_are_those_of_its_best_checkpoint(config, tmp_path, command, monkeypatch):
+    def worsen(task):
+        """After the first epoch, the model gets worse."""
+        if task.current_epoch > 0:
+            with torch.no_grad():
+                task.model.decode_head.conv_seg.weight.mul_(-100)
+
+    monkeypatch.setattr(PrithviSegmentationTask, "on_train_epoch_start", worsen)
+    code, out, err = command(
+        "fit",
+        "--config",
+        config,
+        "--trainer.max_epochs",
+        2,
+        "--model.monitor",
+        "val_loss",
+        "--model.lr",
+        0.01,
+    )
+    assert code == 0, err
+    run = tmp_path / "runs/version_0"
+    record = json.loads((run / "metrics.json").read_text())
+    curves = pd.read_csv(run / "metrics.csv").dropna(subset="val_loss")
+    assert list(curves["epoch"]) == [0, 1]  # scoring the best adds nothing to the curves
+    first, last = curves["val_mIoU"]
+    assert abs(first - last) > 1e-3
+    assert abs(record["overall"]["mIoU"] - first) < 1e-6
+    best = run / "checkpoints/best.ckpt"
+    assert record["run"]["checkpoint_epoch"] == 0
+    assert record["run"]["checkpoint_sha256"] == file_hash(best)
+    assert "best.ckpt of epoch 0" in out
+    assert record["run"]["training"]["epochs"] == 2
+    monkeypatch.undo()
+    code, _, err = command("validate", "--config", config, "--ckpt_path", best)
+    assert code == 0, err
+    again = json.loads((tmp_path / "runs/version_1/metrics.json").read_text())
+    for key in ("overall", "per_class", "confusion_matrix", "split"):
+        assert again[key] == record[key]
+    assert again["run"]["training"] is None
+    for name in ("chips.csv", "confusion.csv"):
+        assert (tmp_path / "runs/version_1" / name).read_text() == (run / name).read_text()
+
+
+def test_without_checkpoints_the_last_weights_are_scored(config, tmp_path, command):
+    code, out, err = command("fit", "--config", config, "--trainer.enable_checkpointing", "false")
+    assert code == 0, err
+    record = json.loads((tmp_path / "runs/version_0/metrics.json").read_text())
+    assert record["run"]["checkpoint"] is None
+    assert record["overall"]["mIoU"] > 0
+    assert "val, per cent" in out
+
+
+def test_a_training_without_validation_is_not_scored(config, tmp_path, command):
+    code, out, err = command("fit", "--config", config, "--trainer.limit_val_batches", 0)
+    assert code == 0, err
+    assert "No validation ran" in out
+    assert not (tmp_path / "runs/version_0/metrics.json").exists()
