@@ -129,10 +129,10 @@ def survey(dataset: ChipDataset) -> Survey:
     found = Survey()
 
     def samples() -> Iterator[dict[str, Any]]:
-        for number, chip in enumerate(dataset.chips):
+        for chip in dataset.chips:
             found.names.append(chip.name)
             try:
-                sample = dataset[number]
+                sample = dataset.read_chip(chip)
                 _compare_places(chip.image, chip.mask, chip.name, found)
             except PrithviTGError as error:
                 found.unreadable.append(str(error))

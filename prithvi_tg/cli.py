@@ -42,7 +42,11 @@ from .spec import DataSpec
 from .tasks import PrithviSegmentationTask, load_task
 from .windows import Blending
 
-_MORE = "Options of a class: --model.help PrithviSegmentationTask, --data.help Sen1Floods11DataModule."
+_SKIP = ("--skip-bad", "--skip_bad")
+_MORE = (
+    "--skip-bad leaves out chips that cannot be read, and lists them. Options of a class: "
+    "--model.help PrithviSegmentationTask, --data.help Sen1Floods11DataModule."
+)
 DESCRIPTIONS = {
     "fit": f"Train, and keep last.ckpt and best.ckpt. {_MORE}",
     "validate": f"Score the validation set. {_MORE}",
@@ -57,7 +61,7 @@ class PrithviArgumentParser(LightningArgumentParser):
     def parse_args(self, args: Any = None, *more: Any, **options: Any) -> Any:
         """Parse; a configuration that is no text is an error like any other."""
         given = sys.argv[1:] if args is None else args
-        words = ["--data.skip_bad=true" if word == "--skip-bad" else word for word in given]
+        words = ["--data.skip_bad=true" if word in _SKIP else word for word in given]
         try:
             return super().parse_args(words, *more, **options)
         except UnicodeDecodeError as error:

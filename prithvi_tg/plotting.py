@@ -111,13 +111,19 @@ def panels(count: int) -> tuple[Figure, list[Axes]]:
     return figure, axes
 
 
-def add_legend(figure: Figure, spec: DataSpec) -> None:
-    """Class names and colours below the panels."""
+def add_legend(figure: Figure, spec: DataSpec, fontsize: int | None = None) -> None:
+    """Class names and colours below the panels, in matplotlib's size unless said."""
     handles = [
         Patch(facecolor=color, edgecolor="black", linewidth=0.4, label=name)
         for color, name in zip([*class_colors(spec), _UNKNOWN], [*spec.class_names, "no data"], strict=True)
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(7, len(handles)), frameon=False)
+    figure.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=min(7, len(handles)),
+        frameon=False,
+        fontsize=fontsize,
+    )
 
 
 def plot_sample(
@@ -176,14 +182,15 @@ def plot_evaluation(sample: dict[str, Any], spec: DataSpec) -> Figure:
             if (rgb := draw(frame, spec, data)) is not None:
                 pictures.append((f"{kind}{date}", rgb))
     figure, axes = panels(len(pictures) + 3)
+    large = 20  # such rows of many panels are shown small
     for axis, (title, rgb) in zip(axes, pictures, strict=False):
         axis.imshow(rgb)
-        axis.set_title(title)
+        axis.set_title(title, fontsize=large)
     for axis, title, classes in zip(axes[-3:], ("label", "prediction"), (label, prediction), strict=False):
         draw_classes(axis, classes, spec)
-        axis.set_title(title)
+        axis.set_title(title, fontsize=large)
     wrong = np.where(label == IGNORE_INDEX, np.nan, label != prediction)
     axes[-1].imshow(wrong, cmap="Reds", vmin=0, vmax=1.3, interpolation="nearest")
-    axes[-1].set_title("errors")
-    add_legend(figure, spec)
+    axes[-1].set_title("errors", fontsize=large)
+    add_legend(figure, spec, large)
     return figure

@@ -106,6 +106,8 @@ def test_a_bad_chip_is_an_error_or_is_skipped_and_listed(config, command, tmp_pa
              "--data.num_workers", workers, "--data.crops_per_chip", 2)  # fmt: skip
     code, _, err = command(*words)
     assert (code, f"{name}_{kind}.tif: not a readable raster" in err) == (1, True)
+    assert err.count(f"{name}_{kind}.tif") == 1
+    assert "--skip-bad leaves them out" in err
     code, out, err = command(*words, "--skip-bad")
     assert code == 0, err
     assert f"Skipped: train chip {name}" in out + err

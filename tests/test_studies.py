@@ -88,6 +88,10 @@ def test_a_sweep_tries_values_of_any_key_and_adds_to_what_is_there(config, tmp_p
     code, out, err = command(*words)
     assert code == 0, err
     assert "Best of 1: val_mIoU" in out
+    assert "trial_0000: val_mIoU 0." in out
+    assert (tmp_path / "sweep/trial_0000/version_0/checkpoints/best.ckpt").exists()
+    assert f"Its weights: {tmp_path}/sweep/trial_0000/version_0/checkpoints/best.ckpt" in out
+    assert "trial_0000: prithvi-tg: warning: warmup_steps" in err
     code, out, err = command(*words)
     assert "Best of 2" in out, err
     trials = pd.read_csv(tmp_path / "sweep/trials.csv")
@@ -100,7 +104,7 @@ def test_a_sweep_tries_values_of_any_key_and_adds_to_what_is_there(config, tmp_p
     code, _, err = command(
         *words[:4], "--output", tmp_path / "none", "--config", config, "--metric", "val_best"
     )
-    assert (code, "no trial finished" in err) == (1, True)
+    assert (code, "no trial finished" in err, "trial_0000: failed with model.lr" in err) == (1, True, True)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import argparse
 import json
-import warnings
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,8 +10,8 @@ from ..datasets.scene_inputs import find_inputs, resolve_scene
 from ..datasets.scenes import Scene
 from ..errors import ConfigError, DataError
 from ..files import shown
-from ..reporting.report import write_report
-from ..reporting.runs import read_runs
+from ..reporting.report import makers, write_report
+from ..reporting.runs import Run, distinct_names, read_runs
 from ..reporting.tiles import TiledMap, tile_map
 from ..spec import DataSpec
 
@@ -24,33 +24,69 @@ def run(arguments: list[str]) -> int:
         "confusion matrices, best and worst chips, maps to pan and zoom. It holds everything in itself.",
     )
     add = parser.add_argument
-    add("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run, such as runs/version_0")
-    add("--maps", nargs="+", type=Path, default=[], help="maps to show, NAME_pred.tif")
+    add(
+        "runs", nargs="+", type=Path, metavar="RUN",
+        help="folder of a run, such as runs/version_0; runs come first. Others are compared with the first",
+    )  # fmt: skip
+    add("--names", nargs="+", default=[], help="what the runs are called, one for each")
+    add(
+        "--maps", nargs="+", type=Path, default=[],
+        help="maps to show, NAME_pred.tif, or folders of such; those of one scene move together",
+    )  # fmt: skip
     add(
         "--scenes", nargs="+", default=[],
-        help="what was mapped, one for each map, as predict takes it; by default what stands beside the map says",
+        help="what was mapped, one for each map, as predict takes it; by default what NAME_pred.json beside the "
+        "map says",
     )  # fmt: skip
     add(
         "--output", type=Path, default=None, help="the page; by default report.html in the first run's folder"
     )
     add("--title", default="", help="of the page")
-    add("--map_megabytes", type=float, default=8, help="room for each map's tiles in the page")
+    add(
+        "--map_megabytes", type=float, default=8,
+        help="room for each map's tiles in the page; larger maps are shown coarser (default: %(default)s)",
+    )  # fmt: skip
     add("--overwrite", action="store_true", help="replace the page if it exists")
     options = parser.parse_args(arguments)
     output = options.output or options.runs[0] / "report.html"
     if output.exists() and not options.overwrite:
         raise ConfigError(f"output: {output} exists; say --overwrite to replace it")
-    if options.scenes and len(options.scenes) != len(options.maps):
-        raise ConfigError(f"scenes: {len(options.scenes)} for {len(options.maps)} maps; give one for each")
-    runs = read_runs(options.runs)
-    spec = next((one.spec for one in runs if one.spec is not None), None)
-    given: Sequence[str | None] = options.scenes or [None] * len(options.maps)
-    most = options.map_megabytes * 1e6
-    maps = [_tiled(path, scene, spec, most) for path, scene in zip(options.maps, given, strict=True)]
+    runs = read_runs(options.runs, options.names)
+    maps = _maps(options, runs)
     output.parent.mkdir(parents=True, exist_ok=True)
     write_report(output, runs, maps, options.title)
     print(f"Written: {shown(output)} ({output.stat().st_size / 1e6:.1f} MB)")
     return 0
+
+
+def _maps(options: argparse.Namespace, runs: Sequence[Run]) -> list[TiledMap]:
+    paths = [path for given in options.maps for path in _map_files(given)]
+    if options.scenes and len(options.scenes) != len(paths):
+        raise ConfigError(f"scenes: {len(options.scenes)} for {len(paths)} maps; give one for each")
+    spec = next((one.spec for one in runs if one.spec is not None), None)
+    scenes: Sequence[str | None] = options.scenes or [None] * len(paths)
+    names = distinct_names([path.resolve().with_suffix("") for path in paths]) if paths else []
+    maps = []
+    for path, name, scene in zip(paths, names, scenes, strict=True):
+        tiled = _tiled(path, scene, spec, options.map_megabytes * 1e6)
+        tiled.name = name
+        if tiled.checkpoint is not None and not makers(tiled, runs):
+            _warn(f"{path}: was made with the weights {tiled.checkpoint[:16]}, of none of these runs")
+        maps.append(tiled)
+    return maps
+
+
+def _map_files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    found = sorted(path.glob("*_pred.tif"))
+    if not found:
+        raise DataError(f"{path}: holds no maps, NAME_pred.tif")
+    return found
+
+
+def _warn(line: str) -> None:
+    print(f"prithvi-tg: warning: {line}", file=sys.stderr)
 
 
 def _tiled(path: Path, scene: str | None, spec: DataSpec | None, most: float) -> TiledMap:
@@ -60,14 +96,22 @@ def _tiled(path: Path, scene: str | None, spec: DataSpec | None, most: float) ->
                 "scenes: no run tells bands and statistics, so scenes cannot be shown; leave it out"
             )
         return tile_map(path, most, _scene(scene, spec), spec)
-    found = _source(path) if spec is not None else None
+    found = _source(path)
     if found is None or spec is None:
-        return tile_map(path, most)
+        missing = (
+            f"no {path.with_suffix('.json').name} tells what was mapped; --scenes would"
+            if spec is not None
+            else "no run tells bands and statistics"
+        )
+        tiled = tile_map(path, most)
+        _warn(f"{path}: is shown without its scene ({missing})")
+        return tiled
     try:
         return tile_map(path, most, _scene(found, spec), spec)
     except DataError as error:
-        warnings.warn(f"{path}: is shown without its scene ({error})", stacklevel=2)
-        return tile_map(path, most)
+        tiled = tile_map(path, most)
+        _warn(f"{path}: is shown without its scene ({error})")
+        return tiled
 
 
 def _source(path: Path) -> str | None:

@@ -43,6 +43,7 @@ def run(arguments: list[str]) -> int:
         import optuna
     except ImportError as error:
         raise ConfigError("sweep: needs Optuna; pip install 'prithvi_tg[sweep]'") from error
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # the lines printed here say it shorter
     options.output.mkdir(parents=True, exist_ok=True)
     down = "loss" in options.metric
     study = optuna.create_study(
@@ -57,9 +58,11 @@ def run(arguments: list[str]) -> int:
     def objective(trial: Any) -> float:
         values = {key: propose(trial) for key, propose in space.items()}
         folder = options.output / f"trial_{trial.number:04d}"
-        return train(fit, values, folder, options.metric)
+        score = train(fit, values, folder, options.metric)
+        print(f"{folder.name}: {options.metric} {score:.4f} with {_in_words(values)}", flush=True)
+        return score
 
-    study.optimize(objective, n_trials=options.trials, catch=(DataError,))
+    study.optimize(objective, n_trials=options.trials, catch=(DataError,), callbacks=[_tell_failure])
     study.trials_dataframe(("number", "value", "params", "state")).to_csv(
         options.output / "trials.csv", index=False
     )
@@ -67,10 +70,27 @@ def run(arguments: list[str]) -> int:
     if not finished:
         raise DataError(f"{options.output}: no trial finished; see trial_*/log.txt")
     best = study.best_trial
-    print(f"Best of {len(finished)}: {options.metric} {best.value:.4f} in trial_{best.number:04d}, with")
+    folder = options.output / f"trial_{best.number:04d}"
+    print(f"Best of {len(finished)}: {options.metric} {best.value:.4f} in {folder}, with")
     print(yaml.safe_dump(best.params, sort_keys=False), end="")
+    print(f"Its weights: {folder / 'version_0' / 'checkpoints' / 'best.ckpt'}")
     print(f"Written: {options.output / 'trials.csv'}")
     return 0
+
+
+def _in_words(values: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
+        for key, value in values.items()
+    )
+
+
+def _tell_failure(study: Any, trial: Any) -> None:
+    if trial.value is None:
+        print(
+            f"trial_{trial.number:04d}: failed with {_in_words(trial.params)}; see its log.txt",
+            file=sys.stderr,
+        )
 
 
 def read_space(path: Path) -> dict[str, Callable[[Any], Any]]:
@@ -127,6 +147,9 @@ def train(fit: list[str], values: Mapping[str, Any], folder: Path, metric: str) 
         command = [sys.executable, "-m", "prithvi_tg", "fit", *fit, *words]
         command += [f"--trainer.default_root_dir={folder}", "--trainer.enable_progress_bar=false"]
         done = subprocess.run(command, stdout=log, stderr=log, check=False)
+    for line in dict.fromkeys((folder / "log.txt").read_text(errors="replace").splitlines()):
+        if "warning:" in line:
+            print(f"{folder.name}: {line}", file=sys.stderr)
     curves = folder / "version_0" / "metrics.csv"
     if done.returncode != 0 or not curves.exists():
         raise DataError(f"{folder}: training failed; see log.txt there")

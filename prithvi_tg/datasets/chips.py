@@ -179,9 +179,9 @@ class ChipDataset(NonGeoDataset):
         """
         bad: dict[str, str] = {}
         good = []
-        for number, chip in enumerate(self.chips):
+        for chip in self.chips:
             try:
-                self[number]
+                self.read_chip(chip)
             except DataError as error:
                 bad[chip.name] = str(error)
             else:
@@ -197,7 +197,20 @@ class ChipDataset(NonGeoDataset):
         return len(self.chips)
 
     def __getitem__(self, index: int) -> Sample:
-        chip = self.chips[index]
+        try:
+            sample = self.read_chip(self.chips[index])
+        except DataError as error:
+            raise DataError(
+                f"{error}; prithvi-tg check lists such chips, --skip-bad leaves them out"
+            ) from error
+        return sample if self.transforms is None else self.transforms(sample)
+
+    def read_chip(self, chip: Chip) -> Sample:
+        """The sample of a chip, before transforms.
+
+        Raises:
+            DataError: One of its files cannot be read, or is not what the data set's are.
+        """
         image, valid = self.read_image(chip.image)
         mask = self.read_mask(chip.mask)
         if mask.shape != image.shape[-2:]:
@@ -215,7 +228,7 @@ class ChipDataset(NonGeoDataset):
         }
         if self.metadata:
             sample |= self.read_metadata(chip)
-        return self.transforms(sample) if self.transforms else sample
+        return sample
 
     def read_image(self, path: Path) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Image (T, C, H, W) in the unit of the statistics and where it holds data, of the same shape.

@@ -55,7 +55,7 @@ def reading(path: str | Path) -> Iterator[None]:
     try:
         yield
     except RasterioError as error:
-        reason = str(error.__cause__ or error).strip().split("\n")[0]
+        reason = str(error.__cause__ or error).strip().split("\n")[0].removeprefix(f"{Path(path).name}: ")
         raise DataError(f"{path}: not a readable raster ({reason})") from error
 
 

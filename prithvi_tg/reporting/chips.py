@@ -57,10 +57,29 @@ class ChipCounts:
             draws: Sets of chips that are drawn.
             seed: The same seed gives the same intervals.
         """
+        return {name: _percentiles(values) for name, values in self._drawn(draws, seed).items()}
+
+    def difference_intervals(
+        self, other: "ChipCounts", draws: int = 1000, seed: int = 0
+    ) -> dict[str, NDArray[np.float64]]:
+        """The same of the scores of another run on the same chips minus these: both are drawn together.
+
+        Raises:
+            ValueError: The chips are others.
+        """
+        if self.names != other.names:
+            raise ValueError("the chips are others")
+        ours, theirs = self._drawn(draws, seed), other._drawn(draws, seed)
+        return {name: _percentiles(theirs[name] - ours[name]) for name in ours}
+
+    def _drawn(self, draws: int, seed: int) -> dict[str, NDArray[np.float64]]:
         count = len(self.names)
         weights = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), draws)
-        drawn = self.scores(weights)
-        return {name: _percentiles(values) for name, values in drawn.items()}
+        return self.scores(weights)
+
+    def singly(self) -> dict[str, NDArray[np.float64]]:
+        """Scores of every chip by itself, a row each."""
+        return self.scores(np.eye(len(self.names), dtype=np.int64))
 
 
 def _mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -162,7 +181,7 @@ def write_chip_table(path: Path, chips: ChipCounts, class_names: Sequence[str]) 
         writer.writerow(
             ["chip", "mIoU", "aAcc", *(f"{kind} {name}" for name in class_names for kind in _KINDS)]
         )
-        singly = chips.scores(np.eye(len(chips.names), dtype=np.int64))
+        singly = chips.singly()
         for number, name in enumerate(chips.names):
             scores = (round(float(singly[key][number]), 6) for key in ("mIoU", "aAcc"))
             writer.writerow([name, *scores, *chips.counts[:, number].T.ravel().tolist()])
@@ -185,7 +204,7 @@ def read_chip_table(path: Path) -> ChipCounts:
 
 def extremes(chips: ChipCounts, keep: int) -> dict[str, str]:
     """Names of the worst and the best chips by mIoU of the chip: ``worst_1`` and so on; no chip is both."""
-    scores = chips.scores(np.eye(len(chips.names), dtype=np.int64))["mIoU"]
+    scores = chips.singly()["mIoU"]
     ranked = [chips.names[number] for number in np.argsort(scores, kind="stable")]
     keep = min(keep, (len(ranked) + 1) // 2)
     worst = {f"worst_{k + 1}": name for k, name in enumerate(ranked[:keep])}

@@ -6,15 +6,18 @@ from io import BytesIO
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from .runs import Run
 
-#: Title of a panel, and the columns of ``metrics.csv`` that it shows: solid, and dashed.
-_PANELS = (
-    ("loss", "val_loss", "train_loss"),
-    ("mIoU", "val_mIoU", "train_mIoU"),
-    ("learning rate", "lr", None),
+#: Title of a panel, and the columns of ``metrics.csv`` that it shows: solid, and dotted. Where a model has an
+#: auxiliary head, its training loss holds that one's too, and is not what validation measures.
+_PANELS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    ("loss", "val_loss", ("train_loss_decode", "train_loss")),
+    ("mIoU", "val_mIoU", ("train_mIoU",)),
+    ("learning rate", "lr-", ()),
 )
+_FEW = 30  # points, that are marked
 
 
 def curves_svg(runs: Sequence[Run]) -> bytes | None:
@@ -22,15 +25,18 @@ def curves_svg(runs: Sequence[Run]) -> bytes | None:
     trained = [run for run in runs if "step" in run.curves and len(run.curves) > 1]
     if not trained:
         return None
-    figure = Figure(figsize=(12, 3.4), layout="constrained")
-    for axes, (title, solid, dashed) in zip(figure.subplots(1, len(_PANELS)), _PANELS, strict=True):
+    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    for axes, (title, solid, dotted) in zip(figure.subplots(1, len(_PANELS)), _PANELS, strict=True):
         for number, run in enumerate(trained):
-            color = f"C{number % 10}"
-            _draw(axes, run.curves, solid, color, "-", run.name)
-            if dashed is not None:
-                _draw(axes, run.curves, dashed, color, ":", None)
-        axes.set_title(title if dashed is None else f"{title} (dotted: training)")
+            # Later ones are thinner, so that one on top of another does not hide it.
+            color, width = f"C{number % 10}", 1.4 + 1.6 * (len(trained) - 1 - number) / len(trained)
+            _draw(axes, run.curves, solid, color, "-", width, run.name)
+            training = next((name for name in dotted if name in run.curves), None)
+            if training is not None:
+                _draw(axes, run.curves, training, color, ":", width, None)
+        axes.set_title(f"{title} (dotted: training)" if dotted else title)
         axes.set_xlabel("step")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         if title == "loss":
             axes.set_ylim(bottom=0)
@@ -41,12 +47,15 @@ def curves_svg(runs: Sequence[Run]) -> bytes | None:
     return buffer.getvalue()
 
 
-def _draw(axes: Axes, curves: pd.DataFrame, column: str, color: str, style: str, label: str | None) -> None:
-    names = [name for name in curves.columns if name == column or (column == "lr" and name.startswith("lr-"))]
+def _draw(
+    axes: Axes, curves: pd.DataFrame, column: str, color: str, style: str, width: float, label: str | None
+) -> None:
+    names = [
+        name for name in curves.columns if name == column or (column == "lr-" and name.startswith(column))
+    ]
     for number, name in enumerate(names):
         known = curves[["step", name]].dropna()
-        marker = "o" if len(known) < 3 else None  # a line of one point shows nothing
         axes.plot(
-            known["step"], known[name], style, color=color, marker=marker, markersize=4, linewidth=1.4,
-            label=label if number == 0 else None,
+            known["step"], known[name], style, color=color, marker="o" if len(known) <= _FEW else None,
+            markersize=3, linewidth=width, label=label if number == 0 else None,
         )  # fmt: skip

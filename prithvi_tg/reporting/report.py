@@ -13,7 +13,7 @@ from markupsafe import Markup
 from .. import __version__
 from ..files import finished_file
 from .curves import curves_svg
-from .runs import Run
+from .runs import Run, differing_settings
 from .tiles import TILE, TiledMap, data_address
 
 _FEWEST = 5  # chips, of which an interval is told
@@ -21,12 +21,12 @@ _PER_CLASS = ("IoU", "Acc", "Fscore", "Precision", "Recall")
 
 
 def write_report(path: Path, runs: Sequence[Run], maps: Sequence[TiledMap] = (), title: str = "") -> None:
-    """Write the page: scores with bootstrap intervals, curves, confusion matrices, chips, maps.
+    """Write the page: scores with bootstrap intervals, differences, curves, confusion matrices, chips, maps.
 
     Args:
         path: The page, ``.html``; it appears when it is whole.
-        runs: With the same classes.
-        maps: Of scenes.
+        runs: With the same classes; others are compared with the first.
+        maps: Of scenes; those of one place move together.
         title: Of the page.
     """
     page = Environment(
@@ -35,7 +35,7 @@ def write_report(path: Path, runs: Sequence[Run], maps: Sequence[TiledMap] = (),
         undefined=StrictUndefined,
         trim_blocks=True,
     )
-    page.filters |= {"percent": _percent, "count": _count}
+    page.filters |= {"percent": _percent, "count": _count, "signed": _signed, "setting": _setting}
     folder = files(__package__) / "page"
     curves = curves_svg(runs)
     content = page.get_template("report.html").render(
@@ -44,15 +44,76 @@ def write_report(path: Path, runs: Sequence[Run], maps: Sequence[TiledMap] = (),
         style=Markup((folder / "report.css").read_text()),
         script=Markup((folder / "report.js").read_text()),
         runs=[_described(run) for run in runs],
+        fewest=_FEWEST,
+        records=_rows([_record(run) for run in runs]),
+        settings=differing_settings(runs) if len(runs) > 1 else {},
+        compared=_compared(runs) if len(runs) > 1 else [],
+        others=[run.name for run in runs if _labelled(run) != _labelled(runs[0])],
         classes=runs[0].class_names,
         columns=_PER_CLASS,
         curves=None if curves is None else data_address(curves, "image/svg+xml"),
-        maps=[{"name": one.name, "classes": one.classes} for one in maps],
+        places=_places(maps, runs),
         tile=TILE,
         tiles=[asdict(one) for one in maps],
     )
     with finished_file(path) as partial:
         partial.write_text(content, encoding="utf-8")
+
+
+def makers(tiled: TiledMap, runs: Sequence[Run]) -> list[str]:
+    """Which runs trained or scored the weights that a map was made with."""
+    return [run.name for run in runs if tiled.checkpoint and tiled.checkpoint in run.checkpoints]
+
+
+def _places(maps: Sequence[TiledMap], runs: Sequence[Run]) -> list[list[dict[str, Any]]]:
+    """Maps by place, each with its number among all."""
+    places: dict[str, list[dict[str, Any]]] = {}
+    for number, one in enumerate(maps):
+        known = makers(one, runs)
+        if known:
+            origin = f"by the weights of {', '.join(known)}"
+        elif one.checkpoint:
+            origin = f"by the weights {one.checkpoint[:16]}, of none of these runs"
+        else:
+            origin = "the file does not tell its weights"
+        described = {"number": number, "name": one.name, "classes": one.classes, "origin": origin}
+        places.setdefault(one.place, []).append(described)
+    return list(places.values())
+
+
+def _compared(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """IoU of each class and the mean, a row each: of the first run, and of others with the difference to it."""
+    bounds = [_difference_bounds(runs[0], run) for run in runs]
+    rows = []
+    for number, name in enumerate([*runs[0].class_names, None]):
+        scores = [
+            run.metrics["overall"]["mIoU"] if name is None else run.metrics["per_class"][name]["IoU"]
+            for run in runs
+        ]
+        intervals = [
+            None if one is None else (one["mIoU"] if name is None else one["IoU"][:, number]).tolist()
+            for one in bounds
+        ]
+        cells = [
+            {"score": score, "difference": _minus(score, scores[0]), "interval": interval}
+            for score, interval in zip(scores, intervals, strict=True)
+        ]
+        rows.append({"name": name or "mean", "cells": cells})
+    return rows
+
+
+def _difference_bounds(first: Run, run: Run) -> dict[str, Any] | None:
+    if first.chips is None or run.chips is None or first.chips.names != run.chips.names:
+        return None
+    return first.chips.difference_intervals(run.chips) if len(run.chips.names) >= _FEWEST else None
+
+
+def _minus(one: float | None, other: float | None) -> float | None:
+    return None if one is None or other is None else one - other
+
+
+def _labelled(run: Run) -> list[int]:
+    return [sum(row) for row in run.metrics["confusion_matrix"]["counts"]]
 
 
 def _described(run: Run) -> dict[str, Any]:
@@ -63,7 +124,6 @@ def _described(run: Run) -> dict[str, Any]:
         "name": run.name,
         "folder": str(run.folder),
         "split": run.metrics["split"],
-        "record": _record(run.metrics.get("run") or {}),
         "overall": run.metrics["overall"],
         "overall_intervals": {}
         if intervals is None
@@ -82,33 +142,50 @@ def _described(run: Run) -> dict[str, Any]:
         ],
         "pictures": [
             {"name": name, "address": data_address(picture.read_bytes(), "image/png")}
-            for name, picture in sorted(
-                run.pictures.items(), key=lambda item: item[0].split("_")[0], reverse=True
-            )
+            for name, picture in run.pictures.items()
         ],
     }
 
 
-def _record(run: dict[str, Any]) -> dict[str, str]:
+def _record(run: Run) -> dict[str, str]:
     """What a run tells of itself, in words."""
-    git, versions = run.get("git") or {}, run.get("versions") or {}
-    told = {
-        "commit": git.get("commit", "")[:12] + (" with changes" if git.get("changed") else ""),
-        "seed": run.get("seed"),
-        "precision": run.get("precision"),
-        "device": run.get("device"),
-        "processes": run.get("processes"),
-        "time": f"{run['seconds']:.0f} s" if "seconds" in run else None,
-        "memory": f"{run['peak_memory_gb']} GB" if run.get("peak_memory_gb") is not None else None,
-        "GPU memory": f"{run['peak_gpu_memory_gb']} GB"
-        if run.get("peak_gpu_memory_gb") is not None
+    told = run.metrics.get("run") or {}
+    git, versions, training = (told.get(key) or {} for key in ("git", "versions", "training"))
+    parts = [f"{part['folder']} (to epoch {part['epoch']})" for part in training.get("goes_on", [])]
+    checkpoint, epoch = told.get("checkpoint"), told.get("checkpoint_epoch")
+    words = {
+        "checkpoint": checkpoint if epoch is None else f"{checkpoint}, of epoch {epoch}",
+        "SHA-256": (told.get("checkpoint_sha256") or "")[:16],
+        "trained": f"{training['epochs']} epochs, {training['steps']} steps" if training else None,
+        "parameters": f"{training['parameters']:,}, {training['parameters_trained']:,} of them trained"
+        if training
         else None,
-        "scores of": run.get("scores_of"),
-        "checkpoint": run.get("checkpoint"),
-        "SHA-256": (run.get("checkpoint_sha256") or "")[:16],
+        "training time": f"{training['seconds']:.0f} s" if training else None,
+        "goes on from": ", ".join(parts),
+        "seed": told.get("seed"),
+        "precision": told.get("precision"),
+        "device": told.get("device"),
+        "processes": told.get("processes"),
+        "time": f"{told['seconds']:.0f} s" if "seconds" in told else None,
+        "memory": f"{told['peak_memory_gb']} GB" if told.get("peak_memory_gb") is not None else None,
+        "GPU memory": f"{told['peak_gpu_memory_gb']} GB"
+        if told.get("peak_gpu_memory_gb") is not None
+        else None,
+        "skipped chips": len(told.get("skipped_chips") or ()) or None,
+        "commit": git.get("commit", "")[:12] + (" with changes" if git.get("changed") else ""),
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
     }
-    return {key: str(value) for key, value in told.items() if value not in (None, "")}
+    return {key: str(value) for key, value in words.items() if value not in (None, "")}
+
+
+def _rows(records: Sequence[dict[str, str]]) -> dict[str, list[tuple[str, list[str]]]]:
+    """What runs tell of themselves, a row per key: what differs, and what is the same in all."""
+    keys = dict.fromkeys(key for record in records for key in record)
+    rows: dict[str, list[tuple[str, list[str]]]] = {"differing": [], "same": []}
+    for key in keys:
+        values = [record.get(key, "-") for record in records]
+        rows["same" if len(records) > 1 and len(set(values)) == 1 else "differing"].append((key, values))
+    return rows
 
 
 def _percent(value: float | None, digits: int = 1) -> str:
@@ -117,3 +194,12 @@ def _percent(value: float | None, digits: int = 1) -> str:
 
 def _count(value: int) -> str:
     return f"{value:,}".replace(",", "\u202f")
+
+
+def _signed(value: float | None, digits: int = 1) -> str:
+    return "-" if value is None or math.isnan(value) else f"{100 * value:+.{digits}f}"
+
+
+def _setting(value: Any, most: int = 80) -> str:
+    text = "-" if value is None else str(value)
+    return text if len(text) <= most else text[: most - 1] + "…"

@@ -1,15 +1,22 @@
 """Runs as their folders hold them: scores, chips, curves, pictures."""
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
 
 from ..errors import ConfigError, DataError
+from ..files import file_hash
 from ..spec import DataSpec
-from .chips import PICTURES, TABLE, ChipCounts, read_chip_table
+from .chips import PICTURES, TABLE, ChipCounts, extremes, read_chip_table
+
+#: Settings that do not change what a run computes.
+_WITHOUT_EFFECT = ("config", "ckpt_path", "trainer.default_root_dir", "verbose")
 
 
 @dataclass(frozen=True)
@@ -17,12 +24,13 @@ class Run:
     """What a run left.
 
     Attributes:
-        name: Of its folder, as far as it differs from that of others.
+        name: Given, or that of its folder as far as it differs from others.
         folder: Its folder.
         metrics: Content of ``metrics.json``.
         chips: Counts of single chips, if it kept them.
         curves: ``metrics.csv``, a row per logged step; empty without one.
-        pictures: Of the worst and best chips, by what they are called, ``worst_1_NAME``.
+        pictures: Of the worst and best chips, by what they show.
+        settings: ``config.yaml``, flat, ``model.init_args.lr``; empty without one.
     """
 
     name: str
@@ -31,6 +39,7 @@ class Run:
     chips: ChipCounts | None
     curves: pd.DataFrame
     pictures: dict[str, Path]
+    settings: dict[str, Any]
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -43,6 +52,13 @@ class Run:
         values = self.metrics.get("data_spec")
         return DataSpec.from_dict(values) if values else None
 
+    @cached_property
+    def checkpoints(self) -> set[str]:
+        """SHA-256 of the weights that it scored, and of those in its folder."""
+        scored = (self.metrics.get("run") or {}).get("checkpoint_sha256")
+        kept = {file_hash(path) for path in (self.folder / "checkpoints").glob("*.ckpt")}
+        return kept | ({scored} if scored else set())
+
 
 def read_run(folder: Path, name: str | None = None) -> Run:
     """Read what a run left in its folder.
@@ -53,10 +69,8 @@ def read_run(folder: Path, name: str | None = None) -> Run:
     path = folder / "metrics.json"
     try:
         metrics = json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise DataError(
-            f"{folder}: holds no metrics.json; name the folder of a run (version_0) that validated or tested"
-        ) from error
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise DataError(f"{folder}: {_why_no_run(folder)}") from error
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: not readable ({error})") from error
     if not isinstance(metrics, dict) or not {"overall", "per_class", "confusion_matrix"} <= metrics.keys():
@@ -67,24 +81,47 @@ def read_run(folder: Path, name: str | None = None) -> Run:
         raise DataError(
             f"{table}: has {chips.counts.shape[2]} classes, {path.name} {len(metrics['per_class'])}"
         )
+    chips = chips if chips is not None and chips.names else None
     return Run(
         name=name or folder.name,
         folder=folder,
         metrics=metrics,
-        chips=chips if chips is not None and chips.names else None,
+        chips=chips,
         curves=_curves(curves) if curves.exists() else pd.DataFrame(),
-        pictures={path.stem: path for path in sorted((folder / PICTURES).glob("*.png"))},
+        pictures={} if chips is None else _pictures(folder / PICTURES, chips),
+        settings=_settings(folder / "config.yaml"),
     )
 
 
-def read_runs(folders: list[Path]) -> list[Run]:
+def _why_no_run(folder: Path) -> str:
+    if not folder.is_dir():
+        return "is no folder" if folder.exists() else "no such folder"
+    if runs := sorted(path.parent.name for path in folder.glob("*/metrics.json")):
+        return f"holds runs; name one of them: {', '.join(runs)}"
+    if (folder / "checkpoints" / "last.ckpt").exists():
+        return (
+            "was not finished: no metrics.json. Go on with --ckpt_path checkpoints/last.ckpt, or score "
+            "checkpoints/best.ckpt with validate"
+        )
+    return "holds no metrics.json; name the folder of a run (version_0) that was scored"
+
+
+def read_runs(folders: Sequence[Path], names: Sequence[str] = ()) -> list[Run]:
     """The same of several, to be compared.
 
+    Args:
+        folders: Of the runs.
+        names: What they are called; by default what tells their folders apart.
+
     Raises:
-        ConfigError: Their classes differ.
+        ConfigError: Their classes differ, or there are not as many names.
         DataError: One cannot be read.
     """
-    names = _distinct_names([folder.resolve() for folder in folders])
+    if names and len(names) != len(folders):
+        raise ConfigError(f"names: {len(names)} for {len(folders)} runs; give one for each")
+    if len(set(names)) < len(names):
+        raise ConfigError(f"names: {', '.join(names)}: each run needs its own")
+    names = names or distinct_names([folder.resolve() for folder in folders])
     runs = [read_run(folder, name) for folder, name in zip(folders, names, strict=True)]
     for run in runs[1:]:
         if run.class_names != runs[0].class_names:
@@ -95,6 +132,47 @@ def read_runs(folders: list[Path]) -> list[Run]:
     return runs
 
 
+def differing_settings(runs: Sequence[Run]) -> dict[str, list[Any]]:
+    """Settings of runs that are not the same in all, a value per run; ``None`` where a run does not have one.
+
+    Runs without settings are left out of the comparison.
+    """
+    known = [run.settings for run in runs if run.settings]
+    keys = dict.fromkeys(key for settings in known for key in settings)
+    return {
+        key: [run.settings.get(key) for run in runs]
+        for key in keys
+        if key not in _WITHOUT_EFFECT and any(settings.get(key) != known[0].get(key) for settings in known)
+    }
+
+
+def _pictures(folder: Path, chips: ChipCounts) -> dict[str, Path]:
+    """The worst chips first."""
+    scores = dict(zip(chips.names, chips.singly()["mIoU"], strict=True))
+    found = {}
+    for rank, name in extremes(chips, len(chips.names)).items():
+        if picture := next(iter(sorted(folder.glob(f"{rank}_*.png"))), None):
+            found[f"{rank.replace('_', ' ')}: {name}, mIoU {100 * scores[name]:.1f}"] = picture
+    return found
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    try:
+        return _flat(yaml.safe_load(path.read_text())) if path.exists() else {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError) as error:
+        raise DataError(f"{path}: not readable settings ({error})".replace("\n", " ")) from error
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
 def _curves(path: Path) -> pd.DataFrame:
     try:
         return pd.read_csv(path)
@@ -102,10 +180,10 @@ def _curves(path: Path) -> pd.DataFrame:
         raise DataError(f"{path}: not readable curves ({error})") from error
 
 
-def _distinct_names(folders: list[Path]) -> list[str]:
+def distinct_names(folders: list[Path]) -> list[str]:
     """The last parts of paths, as many as tell them apart."""
     for length in range(1, max(len(folder.parts) for folder in folders) + 1):
         names = ["/".join(folder.parts[-length:]) for folder in folders]
         if len(set(names)) == len(names):
             return names
-    raise ConfigError(f"runs: {folders[0]} is named more than once")
+    raise ConfigError(f"{max(folders, key=folders.count)} is named more than once")

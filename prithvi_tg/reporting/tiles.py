@@ -34,6 +34,8 @@ class TiledMap:
         width: Pixels of the map.
         height: Pixels of the map.
         classes: Name and ``#rrggbb`` of each class.
+        place: Of its grid; maps of one place lie on the same pixels.
+        checkpoint: SHA-256 of the weights that it was made with, if it tells.
         factor: Pixels of the map to one of the finest level.
         levels: Of each level ``width``, ``height`` and ``tiles``: by ``row_column`` the addresses of ``classes``
             and, with a scene, ``scene``.
@@ -44,6 +46,8 @@ class TiledMap:
     width: int
     height: int
     classes: list[tuple[str, str]]
+    place: str = ""
+    checkpoint: str | None = None
     factor: int = 1
     levels: list[dict[str, Any]] = field(default_factory=list)
     size: int = 0
@@ -63,7 +67,9 @@ def tile_map(path: Path, most: float, scene: Scene | None = None, spec: DataSpec
     """
     with open_raster(path) as source:
         colors, classes = _palette(source, path)
-        result = TiledMap(path.stem, source.width, source.height, classes)
+        place = f"{source.crs} {tuple(source.transform)[:6]} {source.width} x {source.height}"
+        weights = source.tags().get("checkpoint_sha256")
+        result = TiledMap(path.stem, source.width, source.height, classes, place, weights)
         if scene is not None and (scene.grid.height, scene.grid.width) != source.shape:
             raise DataError(
                 f"{scene.name}: {scene.grid.width} x {scene.grid.height} pixels, but {path} has "

@@ -99,3 +99,17 @@ def test_a_chip_without_labels_is_not_scored():
     batch = {"image": torch.zeros(1, 1, 4, 8, 8), "mask": torch.full((1, 8, 8), 255)}
     scores.update(["empty"], batch, torch.zeros(1, 8, 8, dtype=torch.long))
     assert scores.gathered().names == ()
+
+
+def test_a_difference_on_the_same_chips_is_surer_than_the_scores():
+    generator = np.random.default_rng(1)
+    hits = generator.integers(10, 90, (30, 2))
+    one = ChipCounts(tuple(f"{k:02d}" for k in range(30)), np.stack([hits, hits * 0 + 100, hits * 0 + 100]))
+    better = ChipCounts(one.names, np.stack([hits + 5, hits * 0 + 100, hits * 0 + 100]))
+    (low, high) = one.difference_intervals(better)["mIoU"]
+    own_low, own_high = one.intervals()["mIoU"]
+    assert 0 < low < (better.scores()["mIoU"] - one.scores()["mIoU"])[0] < high
+    assert high - low < (own_high - own_low) / 5
+    assert np.allclose(one.difference_intervals(one)["IoU"], 0)
+    with pytest.raises(ValueError, match="the chips are others"):
+        one.difference_intervals(ChipCounts(one.names[::-1], one.counts))

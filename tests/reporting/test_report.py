@@ -9,7 +9,7 @@ import pytest
 import rasterio
 
 from prithvi_tg.errors import ConfigError, DataError
-from prithvi_tg.reporting.runs import read_runs
+from prithvi_tg.reporting.runs import differing_settings, read_runs
 from prithvi_tg.reporting.tiles import tile_map
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -17,7 +17,7 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 
 @pytest.fixture(scope="module")
 def reported(tmp_path_factory, flood_root):
-    """Two runs, their tests, a map, and a report of all."""
+    """Two runs, the test of one, a map of each, and a report of all."""
     from conftest import TINY_CONFIG
 
     from prithvi_tg.__main__ import main
@@ -29,14 +29,15 @@ def reported(tmp_path_factory, flood_root):
             "max_epochs: 1", "max_epochs: 3\n  log_every_n_steps: 1"
         )
     )
-    best = folder / "runs/version_0/checkpoints/best.ckpt"
+    best, other = (folder / f"runs/version_{number}/checkpoints/best.ckpt" for number in (0, 1))
     for words in (
         ("fit", "--config", config),
         ("fit", "--config", config, "--seed_everything", "1"),
         ("test", "--config", config, "--ckpt_path", best),
         ("predict", "--ckpt_path", best, flood_root / "scene.tif", "--output", folder / "maps"),
-        ("report", folder / "runs/version_0", folder / "runs/version_1", "--maps", folder / "maps/scene_pred.tif",
-         "--output", folder / "report.html", "--title", "Floods <here>"),
+        ("predict", "--ckpt_path", other, flood_root / "scene.tif", "--output", folder / "more"),
+        ("report", folder / "runs/version_0", folder / "runs/version_1", "--output", folder / "report.html",
+         "--maps", folder / "maps", folder / "more/scene_pred.tif", "--title", "Floods <here>", "--names", "A", "B"),
     ):  # fmt: skip
         assert main([str(word) for word in words]) == 0
     return folder
@@ -73,7 +74,48 @@ def test_the_page_holds_everything_in_itself(reported):
     record = json.loads((reported / "runs/version_0/metrics.json").read_text())
     assert f"{100 * record['overall']['mIoU']:.2f}" in page
     assert record["run"]["checkpoint_sha256"][:16] in page
-    assert "last validation, not of the checkpoint" in page
+    assert "maps/scene_pred <small>by the weights of A</small>" in page
+    assert "more/scene_pred <small>by the weights of B</small>" in page
+
+
+def test_runs_are_compared_in_settings_and_scores(reported):
+    runs = read_runs([reported / f"runs/version_{number}" for number in (0, 1, 2)], ["fit", "again", "test"])
+    assert differing_settings(runs[:2]) == {"seed_everything": [0, 1]}
+    assert differing_settings([runs[0], runs[2]]) == {}
+    page = (reported / "report.html").read_text()
+    first, second = (run.metrics["per_class"]["Water"]["IoU"] for run in runs[:2])
+    assert f"<td>{100 * second:.1f}</td><td><b>{100 * (second - first):+.1f}</b>" in page
+    assert "seed_everything" in page
+    assert "scored on other pixels" not in page
+
+
+def test_scores_on_other_chips_are_told_apart(reported, tmp_path, command):
+    test = reported / "runs/version_2"
+    assert json.loads((test / "metrics.json").read_text())["split"] == "test"
+    code, _, err = command(
+        "report",
+        reported / "runs/version_0",
+        test,
+        "--output",
+        tmp_path / "page.html",
+        "--names",
+        "fit",
+        "tested",
+    )
+    assert code == 0, err
+    assert "tested: scored on other pixels than fit" in (tmp_path / "page.html").read_text()
+
+
+def test_a_map_of_another_run_is_told_and_its_scene_may_be_unknown(reported, tmp_path, command):
+    lone = tmp_path / "lone_pred.tif"
+    shutil.copyfile(reported / "more/scene_pred.tif", lone)
+    code, _, err = command(
+        "report", reported / "runs/version_0", "--maps", lone, "--output", tmp_path / "page.html"
+    )
+    assert code == 0, err
+    assert "of none of these runs" in err
+    assert "is shown without its scene (no lone_pred.json tells what was mapped" in err
+    assert ", of none of these runs</small>" in (tmp_path / "page.html").read_text()
 
 
 def test_intervals_are_told_of_five_chips_or_more(reported, tmp_path, command):
@@ -133,6 +175,19 @@ def test_a_large_map_is_cut_until_its_room_is_full(tmp_path, reported):
 def test_runs_that_cannot_be_read_or_compared_are_told(reported, tmp_path, command):
     with pytest.raises(DataError, match=r"holds no metrics\.json; name the folder of a run"):
         read_runs([tmp_path])
+    with pytest.raises(DataError, match="no such folder"):
+        read_runs([tmp_path / "none"])
+    with pytest.raises(DataError, match="holds runs; name one of them: version_0, version_1, version_2"):
+        read_runs([reported / "runs"])
+    killed = tmp_path / "killed/checkpoints/last.ckpt"
+    killed.parent.mkdir(parents=True)
+    killed.touch()
+    with pytest.raises(DataError, match="was not finished"):
+        read_runs([tmp_path / "killed"])
+    with pytest.raises(ConfigError, match="names: 1 for 2 runs"):
+        read_runs([tmp_path, tmp_path], ["one"])
+    with pytest.raises(ConfigError, match="each run needs its own"):
+        read_runs([tmp_path, tmp_path], ["one", "one"])
     (tmp_path / "metrics.json").write_text("{}")
     with pytest.raises(DataError, match="does not hold the scores of a run"):
         read_runs([tmp_path])
@@ -150,6 +205,8 @@ def test_runs_that_cannot_be_read_or_compared_are_told(reported, tmp_path, comma
         "report", run, "--maps", reported / "report.html", "--output", tmp_path / "new.html"
     )
     assert (code, "not a readable raster" in err) == (1, True)
+    code, _, err = command("report", run, "--maps", run, "--output", tmp_path / "new.html")
+    assert (code, "holds no maps, NAME_pred.tif" in err) == (1, True)
     assert not (tmp_path / "new.html").exists()
 
 
@@ -210,7 +267,7 @@ def test_a_picture_of_a_chip_opens_large_and_closes(page):
 
 
 def test_the_map_zooms_moves_fades_and_fits_again(page):
-    box = page.locator(".map")
+    box = page.locator(".map").first
     box.scroll_into_view_if_needed()
     first = box.locator("img.classes").first
     fitted = first.bounding_box()
@@ -231,3 +288,29 @@ def test_the_map_zooms_moves_fades_and_fits_again(page):
     page.click(".fit")
     assert first.bounding_box() == fitted
     assert page.locator(".legend > span").all_text_contents() == ["No water", "Water"]
+
+
+def test_maps_of_one_scene_move_together(page):
+    boxes = page.locator(".map")
+    assert boxes.count() == 2
+    assert page.locator(".controls").count() == 1
+
+    def place(number):
+        frame, tile = (
+            boxes.nth(number).bounding_box(),
+            boxes.nth(number).locator("img.classes").first.bounding_box(),
+        )
+        return [tile["x"] - frame["x"], tile["y"] - frame["y"], tile["width"]]
+
+    fitted = place(0)
+    frame = boxes.nth(1).bounding_box()
+    page.mouse.move(frame["x"] + 100, frame["y"] + 120)
+    page.mouse.wheel(0, -200)
+    page.mouse.down()
+    page.mouse.move(frame["x"] + 140, frame["y"] + 130)
+    page.mouse.up()
+    page.wait_for_timeout(50)
+    assert place(0) == pytest.approx(place(1), abs=1)
+    assert place(0)[2] > fitted[2]
+    page.click(".fit")
+    assert place(1) == pytest.approx(fitted, abs=1)

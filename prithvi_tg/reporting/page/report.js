@@ -25,8 +25,10 @@ class TiledView {
     this.box = box;
     this.levels = map.levels;
     this.finest = map.levels.at(-1);
+    this.factor = map.factor;
     this.opacity = 0.7;
     this.shown = new Map();
+    this.linked = [];
     box.addEventListener("wheel", (event) => {
       event.preventDefault();
       const frame = box.getBoundingClientRect();
@@ -39,7 +41,7 @@ class TiledView {
     box.addEventListener("pointermove", (event) => {
       if (!this.held) return;
       [this.left, this.top] = [event.clientX - this.held[0], event.clientY - this.held[1]];
-      this.draw();
+      this.move();
     });
     box.addEventListener("pointerup", () => { this.held = null; });
     box.addEventListener("pointercancel", () => { this.held = null; });
@@ -51,12 +53,22 @@ class TiledView {
     this.fit();
   }
 
+  /* Maps of one place show the same part of it. */
+  move() {
+    for (const view of [this, ...this.linked]) {
+      /* One of them may hold fewer levels, so that its finest pixels are larger. */
+      const scale = this.scale * view.factor / this.factor;
+      [view.scale, view.left, view.top] = [scale, this.left, this.top];
+      view.draw();
+    }
+  }
+
   fit() {
     const { clientWidth: width, clientHeight: height } = this.box;
     this.scale = Math.min(width / this.finest.width, height / this.finest.height);
     this.left = (width - this.scale * this.finest.width) / 2;
     this.top = (height - this.scale * this.finest.height) / 2;
-    this.draw();
+    this.move();
   }
 
   zoom(factor, x = this.box.clientWidth / 2, y = this.box.clientHeight / 2) {
@@ -64,7 +76,7 @@ class TiledView {
     this.left = x - (x - this.left) * scale / this.scale;
     this.top = y - (y - this.top) * scale / this.scale;
     this.scale = scale;
-    this.draw();
+    this.move();
   }
 
   setOpacity(opacity) {
@@ -120,12 +132,15 @@ class TiledView {
 const tiles = document.getElementById("tiles");
 if (tiles) {
   const maps = JSON.parse(tiles.textContent);
-  for (const box of document.querySelectorAll(".map")) {
-    const view = new TiledView(box, maps[Number(box.dataset.number)]);
-    const controls = box.nextElementSibling;
-    controls.querySelector(".zoom-in").addEventListener("click", () => view.zoom(1.5));
-    controls.querySelector(".zoom-out").addEventListener("click", () => view.zoom(1 / 1.5));
-    controls.querySelector(".fit").addEventListener("click", () => view.fit());
-    controls.querySelector(".opacity").addEventListener("input", (event) => view.setOpacity(event.target.value / 100));
+  for (const place of document.querySelectorAll(".place")) {
+    const views = [...place.querySelectorAll(".map")].map((box) => new TiledView(box, maps[Number(box.dataset.number)]));
+    for (const view of views) view.linked = views.filter((other) => other !== view);
+    const [first] = views;
+    place.querySelector(".zoom-in").addEventListener("click", () => first.zoom(1.5));
+    place.querySelector(".zoom-out").addEventListener("click", () => first.zoom(1 / 1.5));
+    place.querySelector(".fit").addEventListener("click", () => first.fit());
+    place.querySelector(".opacity").addEventListener("input", (event) => {
+      for (const view of views) view.setOpacity(event.target.value / 100);
+    });
   }
 }
