@@ -50,6 +50,11 @@ class Segment:
         """The row after its last."""
         return self.strips[-1].bottom
 
+    @property
+    def windows(self) -> int:
+        """Number of its windows; rows of windows that two strips need are run once."""
+        return (self.strips[-1].last - self.strips[0].first + 1) * len(self.plan.columns.starts)
+
 
 @dataclass(frozen=True)
 class RowsRead:
@@ -141,8 +146,7 @@ class WindowStream:
 
     def __len__(self) -> int:
         """Batches, if no window were without data."""
-        windows = sum(s.plan.windows_in(strip) for s in self.segments for strip in s.strips)
-        return -(-windows // self.batch_size)
+        return -(-sum(segment.windows for segment in self.segments) // self.batch_size)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Read the segments one after the other."""

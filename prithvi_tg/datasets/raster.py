@@ -55,7 +55,8 @@ def reading(path: str | Path) -> Iterator[None]:
     try:
         yield
     except RasterioError as error:
-        reason = str(error.__cause__ or error).strip().split("\n")[0].removeprefix(f"{Path(path).name}: ")
+        reason = str(error.__cause__ or error).strip().split("\n")[0]
+        reason = reason.removeprefix(Path(path).name).lstrip(":, ")  # GDAL often begins with the name
         raise DataError(f"{path}: not a readable raster ({reason})") from error
 
 

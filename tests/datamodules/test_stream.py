@@ -191,3 +191,13 @@ def test_scenes_of_other_sizes_share_a_batch(tmp_path):
     (batch,) = SceneDataModule(scenes, SPEC, window=64, stride=32, batch_size=8).stream()
     assert batch["image"].shape == (3, 1, 3, 64, 64)
     assert (batch["image"][:, :, :, 40:] == 1000).all()  # filled up with the mean
+
+
+def test_a_stream_has_as_many_batches_as_it_says(tmp_path):
+    path = write(tmp_path / "scene.tif", noise(1300, 200))
+    scene = resolve_scene(find_inputs([path])[0], SPEC)
+    data = SceneDataModule([scene], SPEC, window=64, stride=32, batch_size=4)
+    assert len(data.plans[scene.name].strips) == 3
+    for rank, world_size in ((0, 1), (0, 2), (1, 2)):
+        stream = data.stream(rank, world_size)
+        assert len(stream) == sum(1 for _ in stream) > 5
