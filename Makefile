@@ -24,7 +24,7 @@ demo: $(VENV)/.installed
 	$(BIN)/prithvi-tg fit --config configs/demo.yaml
 	$(BIN)/prithvi-tg test --config configs/demo.yaml --ckpt_path $(BEST)
 	$(BIN)/prithvi-tg predict --ckpt_path $(BEST) $(DEMO)/data/scene.tif --output $(DEMO)/maps --quicklook
-	$(BIN)/prithvi-tg report $(DEMO)/runs/version_0 $(DEMO)/runs/version_1 --maps $(DEMO)/maps/scene_pred.tif --output $(DEMO)/report.html
+	$(BIN)/prithvi-tg report $(DEMO)/runs/version_0 $(DEMO)/runs/version_1 --names training test --maps $(DEMO)/maps/scene_pred.tif --output $(DEMO)/report.html
 
 test: $(VENV)/.installed-tests
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest

@@ -4,9 +4,13 @@ import json
 
 import pandas as pd
 import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import CSVLogger
 
-from prithvi_tg import PrithviSegmentationTask
+from prithvi_tg import PrithviSegmentationTask, Sen1Floods11DataModule
+from prithvi_tg.callbacks import BestCheckpoint, ChipReport, LastCheckpoint, ScoreReport, TrainingRecord
 from prithvi_tg.files import file_hash
+from prithvi_tg.reporting.runs import read_run
 
 
 def test_the_scores_of_a_training_are_those_of_its_best_checkpoint(config, tmp_path, command, monkeypatch):
@@ -66,3 +70,30 @@ def test_a_training_without_validation_is_not_scored(config, tmp_path, command):
     assert code == 0, err
     assert "No validation ran" in out
     assert not (tmp_path / "runs/version_0/metrics.json").exists()
+
+
+def test_a_trainer_of_one_s_own_leaves_the_same_record(tiny_task, flood_root, tmp_path):
+    data = Sen1Floods11DataModule(flood_root, splits=flood_root / "splits.csv", crop_size=32, batch_size=2)
+    callbacks = [
+        TrainingRecord(),
+        ScoreReport(),
+        ChipReport(),
+        BestCheckpoint("val_mIoU", "max"),
+        LastCheckpoint(),
+    ]
+    trainer = Trainer(
+        max_epochs=2, accelerator="cpu", callbacks=callbacks, logger=CSVLogger(tmp_path, name=""),
+        enable_progress_bar=False, enable_model_summary=False, log_every_n_steps=1,
+    )  # fmt: skip
+    trainer.fit(tiny_task, data)
+    trainer.validate(tiny_task, data, ckpt_path="best", verbose=False, weights_only=True)
+    run = read_run(tmp_path / "version_0")
+    record = run.metrics["run"]
+    assert record["checkpoint_sha256"] == file_hash(tmp_path / "version_0/checkpoints/best.ckpt")
+    assert record["training"]["epochs"] == 2
+    assert run.pictures
+    assert run.chips is not None
+    trainer.validate(tiny_task, data, ckpt_path="last", verbose=False, weights_only=True)
+    last = read_run(tmp_path / "version_0")
+    assert last.metrics["run"]["checkpoint_sha256"] == file_hash(tmp_path / "version_0/checkpoints/last.ckpt")
+    assert len(last.pictures) == len(list((tmp_path / "version_0/chips").iterdir()))

@@ -252,6 +252,8 @@ class ChipReport(Callback):
         pictures = Path(folder) / PICTURES
         if trainer.is_global_zero:
             pictures.mkdir(parents=True, exist_ok=True)
+            for old in pictures.glob("*.png"):  # of weights that this trainer scored before
+                old.unlink()
             assert isinstance(pl_module, PrithviSegmentationTask)
             write_chip_table(Path(folder) / TABLE, chips, pl_module.class_names)
             print(f"Written: {shown(Path(folder) / TABLE)}")
