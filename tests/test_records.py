@@ -97,3 +97,22 @@ def test_a_trainer_of_one_s_own_leaves_the_same_record(tiny_task, flood_root, tm
     last = read_run(tmp_path / "version_0")
     assert last.metrics["run"]["checkpoint_sha256"] == file_hash(tmp_path / "version_0/checkpoints/last.ckpt")
     assert len(last.pictures) == len(list((tmp_path / "version_0/chips").iterdir()))
+
+
+def test_curves_that_a_kill_cut_short_are_taken_along_as_far_as_they_are_whole(config, tmp_path, command):
+    words = ("fit", "--config", config, "--trainer.max_epochs", 4, "--trainer.log_every_n_steps", 1)
+    code, _, err = command(*words)
+    assert code == 0, err
+    first = tmp_path / "runs/version_0"
+    before = (first / "metrics.csv").read_bytes()
+    (first / "metrics.csv").write_bytes(before[:-30])
+    code, out, err = command(*words[:4], 6, *words[5:], "--ckpt_path", first / "checkpoints/last.ckpt")
+    assert code == 0, err
+    assert "Goes on in " in out
+    assert "dirpath" not in out + err
+    curves = pd.read_csv(tmp_path / "runs/version_1/metrics.csv").dropna(subset="train_loss")
+    assert list(curves["step"]) == list(range(curves["step"].max() + 1))
+    (first / "metrics.csv").unlink()
+    code, out, err = command(*words[:4], 6, *words[5:], "--ckpt_path", first / "checkpoints/last.ckpt")
+    assert code == 0, err
+    assert "Its curves are not at" in out

@@ -20,12 +20,14 @@ from ..reporting.record import run_record
 from ..reporting.tables import score_table, write_scores
 from ..tasks import PrithviSegmentationTask
 
+_CURVES = "metrics.csv"  # of Lightning's CSVLogger
+
 
 class TrainingRecord(Callback):
     """How a training came about, over stops: a run that goes on has a folder of its own, and takes along the past.
 
-    The rows of ``metrics.csv`` up to where it goes on are copied, if the checkpoint still lies in the run that
-    wrote it, so that curves are whole; the time is counted on, and the earlier parts are listed.
+    The rows of ``metrics.csv`` up to where it goes on are copied, if they are still there, so that curves are
+    whole; the time is counted on, and the earlier parts are listed.
 
     Attributes:
         folder: Of the training, from its start on; that of the runs' loggers.
@@ -33,9 +35,10 @@ class TrainingRecord(Callback):
 
     def __init__(self) -> None:
         self.folder: str | None = None
+        self._before: str | None = None  # folder of the run that this one goes on from, as that run knew it
         self._parts: list[dict[str, Any]] = []
-        self._seconds = 0.0
-        self._began = time.perf_counter()
+        self._seconds = 0.0  # of what has ended
+        self._began: float | None = None
         self._parameters = (0, 0)
         self._length: tuple[int, int] | None = None
 
@@ -51,29 +54,43 @@ class TrainingRecord(Callback):
         sizes = [(parameter.numel(), parameter.requires_grad) for parameter in pl_module.parameters()]
         self._parameters = sum(size for size, _ in sizes), sum(size for size, trained in sizes if trained)
         print("{:,} parameters, {:,} of them trained".format(*self._parameters))
-        if trainer.ckpt_path is None:
+        if trainer.ckpt_path is None and self._before is None:
             return
-        before = Path(trainer.ckpt_path).absolute().parent.parent
+        before = self._folder_before(trainer)
         epoch, step = trainer.current_epoch, trainer.global_step
         self._parts.append({"folder": str(shown(before)), "epoch": epoch, "step": step})
         place = "" if self.folder is None else f" in {shown(Path(self.folder))}"
         print(f"Goes on{place} from epoch {epoch}, step {step}, of {shown(before)}")
         for logger in trainer.loggers:
             if isinstance(logger, CSVLogger):
-                _copy_curves(before / logger.experiment.NAME_METRICS_FILE, logger, step)
+                _copy_curves(before / _CURVES, logger, step)
+
+    def _folder_before(self, trainer: Trainer) -> Path:
+        """Where the checkpoint lies now, if that is the folder of a run; else where its run was."""
+        now = None if trainer.ckpt_path is None else Path(trainer.ckpt_path).absolute().parent.parent
+        if now is not None and (self._before is None or (now / _CURVES).exists()):
+            return now
+        assert self._before is not None
+        return Path(self._before)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep how long it was."""
-        self._seconds += time.perf_counter() - self._began
+        self._seconds = self._seconds_so_far()
+        self._began = None
         self._length = (trainer.current_epoch, trainer.global_step)
 
     def state_dict(self) -> dict[str, Any]:
         """What the next part takes along."""
-        return {"seconds": self._seconds + time.perf_counter() - self._began, "parts": self._parts}
+        folder = None if self.folder is None else str(Path(self.folder).absolute())
+        return {"folder": folder, "seconds": self._seconds_so_far(), "parts": self._parts}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take it along."""
-        self._seconds, self._parts = state_dict["seconds"], list(state_dict["parts"])
+        self._before, self._seconds = state_dict["folder"], state_dict["seconds"]
+        self._parts = list(state_dict["parts"])
+
+    def _seconds_so_far(self) -> float:
+        return self._seconds + (0 if self._began is None else time.perf_counter() - self._began)
 
     def record(self) -> dict[str, Any] | None:
         """Of a training that has ended, all parts together; ``None`` without one."""
@@ -97,10 +114,13 @@ def _copy_curves(path: Path, logger: CSVLogger, step: int) -> None:
         return
     with path.open(newline="") as file:
         for row in csv.DictReader(file):
-            if None in row.values() or int(row["step"]) >= step:  # not written whole, or done again
-                continue
-            logged = int(row.pop("step"))
-            logger.log_metrics({str(key): float(value) for key, value in row.items() if value}, logged)
+            try:
+                known = {key: float(value) for key, value in row.items() if value != ""}
+                logged = int(known.pop("step"))
+            except (KeyError, TypeError, ValueError):
+                continue  # a kill cut it short
+            if logged < step:  # later ones are done again
+                logger.log_metrics({str(key): value for key, value in known.items()}, logged)
     logger.save()
 
 

@@ -314,3 +314,22 @@ def test_maps_of_one_scene_move_together(page):
     assert place(0)[2] > fitted[2]
     page.click(".fit")
     assert place(1) == pytest.approx(fitted, abs=1)
+
+
+def test_a_screenshot_of_the_map_has_the_colours_of_its_classes(page, reported):
+    from io import BytesIO
+
+    from PIL import Image
+
+    box = page.locator(".map").first
+    page.click(".fit")
+    page.locator(".opacity").fill("100")
+    with rasterio.open(reported / "maps/scene_pred.tif") as source:
+        table = source.colormap(1)
+        present = [table[value][:3] for value in np.unique(source.read(1)) if value != 255]
+    picture = np.asarray(Image.open(BytesIO(box.screenshot())).convert("RGB")).reshape(-1, 3)
+    for color in present:
+        assert (picture == color).all(axis=1).mean() > 0.001, color
+    page.locator(".opacity").fill("0")
+    picture = np.asarray(Image.open(BytesIO(box.screenshot())).convert("RGB")).reshape(-1, 3)
+    assert all((picture == color).all(axis=1).mean() < 0.001 for color in present)
