@@ -66,8 +66,8 @@ def makers(tiled: TiledMap, runs: Sequence[Run]) -> list[str]:
 
 
 def _places(maps: Sequence[TiledMap], runs: Sequence[Run]) -> list[list[dict[str, Any]]]:
-    """Maps by place, each with its number among all."""
-    places: dict[str, list[dict[str, Any]]] = {}
+    """Maps by place and legend, each with its number among all."""
+    places: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for number, one in enumerate(maps):
         known = makers(one, runs)
         if known:
@@ -77,7 +77,7 @@ def _places(maps: Sequence[TiledMap], runs: Sequence[Run]) -> list[list[dict[str
         else:
             origin = "the file does not tell its weights"
         described = {"number": number, "name": one.name, "classes": one.classes, "origin": origin}
-        places.setdefault(one.place, []).append(described)
+        places.setdefault((one.place, *one.classes), []).append(described)
     return list(places.values())
 
 
