@@ -4,6 +4,7 @@ import hashlib
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,15 +12,16 @@ import numpy as np
 import shapely
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from .datamodules import ChipDataModule, LabelledScenesDataModule
 from .datasets import ChipDataset
 from .datasets.raster import open_raster
 from .errors import PrithviTGError
-from .spec import IGNORE_INDEX, DataSpec
+from .spec import IGNORE_INDEX, OTHER_UNIT, DataSpec
 
 Severity = Literal["ok", "advice", "error"]
-_FAR = 20  # times what was expected: another unit, not another place
+_MOST_TOLD = 10  # of chips with one fault
 _RARE = 0.001  # of the labelled pixels
 _MIXED_UP = 1.0  # standard deviations that band means are off, on average
 
@@ -49,6 +51,7 @@ class Survey:
     hashes: dict[str, str] = field(default_factory=dict)  # of content, to the chip that has it
     twins: list[tuple[str, str]] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
+    foreign: list[str] = field(default_factory=list)  # in another unit
     displaced: list[str] = field(default_factory=list)
     unplaced: int = 0
     empty: list[str] = field(default_factory=list)
@@ -74,7 +77,7 @@ def check_chips(data: ChipDataModule) -> Iterator[Finding]:
             yield Finding("error", split, str(error))
             continue
         surveys[split] = survey(dataset)
-        yield from _of_survey(split, surveys[split], data.spec)
+        yield from _of_survey(split, surveys[split], data.spec, "scale" in signature(type(data)).parameters)
     yield from _classes(surveys, data.spec)
     train = surveys.get("train")
     if train is not None:
@@ -120,7 +123,7 @@ def check_scenes(data: LabelledScenesDataModule) -> Iterator[Finding]:
             advice = "name it in classes, or in ignored_labels" if "no class names" in str(error) else ""
             yield Finding("error", split, str(error), advice)
             continue
-        yield from _values(split, found, data.spec)
+        yield from _values(split, found, data.spec, takes_scale=True)
     yield from _classes(surveys, data.spec)
 
 
@@ -138,6 +141,8 @@ def survey(dataset: ChipDataset) -> Survey:
                 found.unreadable.append(str(error))
                 continue
             image = sample["image"]
+            if dataset.spec.is_other_unit(_unit_ratio(image, sample["valid"], dataset.spec)):
+                found.foreign.append(chip.name)
             digest = hashlib.sha256(image.numpy().tobytes()).hexdigest()
             if not sample["valid"].any():
                 found.empty.append(chip.name)
@@ -152,7 +157,15 @@ def survey(dataset: ChipDataset) -> Survey:
             yield sample
 
     _read(found, samples(), len(dataset.class_names))
+    if len(found.foreign) > len(found.names) / 2:
+        found.foreign = []  # which the means of all tell
     return found
+
+
+def _unit_ratio(image: Tensor, valid: Tensor, spec: DataSpec) -> float:
+    """How many times the statistics a chip's values are; image and valid are (T, C, H, W)."""
+    values, kept = image.double().flatten(2).flatten(0, 1), valid.flatten(2).flatten(0, 1)
+    return spec.unit_ratio([float(one[data].mean()) for one, data in zip(values, kept, strict=True)])
 
 
 def _compare_places(image: Path, mask: Path, name: str, found: Survey) -> None:
@@ -192,17 +205,23 @@ def _read(found: Survey, samples: Iterator[dict[str, Any]], num_classes: int) ->
             found.deviations = np.sqrt(np.maximum(0, squares / count - found.means**2))
 
 
-def _of_survey(split: str, found: Survey, spec: DataSpec) -> Iterator[Finding]:
-    yield Finding("ok", split, f"{len(found.names)} chips, each with its mask")
-    if found.unreadable:
+def _of_survey(split: str, found: Survey, spec: DataSpec, takes_scale: bool) -> Iterator[Finding]:
+    yield Finding("ok", split, f"{_chips(found.names)}, each with its mask")
+    advice = "mend it, or leave it out with --skip-bad"
+    yield from (Finding("error", split, reason, advice) for reason in found.unreadable[:_MOST_TOLD])
+    if more := found.unreadable[_MOST_TOLD:]:
+        yield Finding("error", split, f"{_chips(more)} more that cannot be used", advice)
+    if found.foreign:
         yield Finding(
-            "error", split, f"{len(found.unreadable)} chips cannot be used, such as {found.unreadable[0]}",
-            "mend them or leave them out",
+            "error", split,
+            f"{_chips(found.foreign)} with values more than {OTHER_UNIT} times, or less than 1/{OTHER_UNIT} of, the "
+            f"statistics, unlike the others{_such_as(found.foreign)}: {', '.join(found.foreign[:_MOST_TOLD])}",
+            "see in which unit they were written",
         )  # fmt: skip
     if found.displaced:
         yield Finding(
             "error", split,
-            f"{len(found.displaced)} masks lie elsewhere than their images, such as that of {found.displaced[0]}",
+            f"{_chips(found.displaced)} whose mask lies elsewhere than its image, such as {found.displaced[0]}",
             "write images and masks with one CRS and transform",
         )  # fmt: skip
     if 0 < found.unplaced < len(found.names):
@@ -210,18 +229,26 @@ def _of_survey(split: str, found: Survey, spec: DataSpec) -> Iterator[Finding]:
             "advice", split, f"{found.unplaced} of {len(found.names)} images have no CRS",
             "see whether they belong to the others",
         )  # fmt: skip
-    for names, what in ((found.empty, "hold no data at all"), (found.unlabelled, "have no labelled pixel")):
+    for names, what in ((found.empty, "without any data"), (found.unlabelled, "without a labelled pixel")):
         if names:
-            yield Finding("advice", split, f"{len(names)} chips {what}, such as {names[0]}", "leave them out")
+            yield Finding("advice", split, f"{_chips(names)} {what}, such as {names[0]}", "leave them out")
     if found.twins:
         one, other = found.twins[0]
         yield Finding(
-            "advice", split, f"{len(found.twins)} chips are there twice, such as {one} as {other}", "keep one"
+            "advice", split, f"{_chips(found.twins)} there twice, such as {one} as {other}", "keep one"
         )
-    yield from _values(split, found, spec)
+    yield from _values(split, found, spec, takes_scale)
 
 
-def _values(split: str, found: Survey, spec: DataSpec) -> Iterator[Finding]:
+def _chips(names: Sequence[Any]) -> str:
+    return f"{len(names)} chip{'' if len(names) == 1 else 's'}"
+
+
+def _such_as(names: Sequence[Any]) -> str:
+    return f", the first {_MOST_TOLD}" if len(names) > _MOST_TOLD else ""
+
+
+def _values(split: str, found: Survey, spec: DataSpec, takes_scale: bool) -> Iterator[Finding]:
     """Whether values are what the statistics say: unit, bands, and how much there is."""
     if found.nodata > 0.5:
         yield Finding("advice", split, f"{100 * found.nodata:.0f} % of the pixels hold no data")
@@ -237,10 +264,13 @@ def _values(split: str, found: Survey, spec: DataSpec) -> Iterator[Finding]:
             "error", split, f"{', '.join(flat)} has one value everywhere", "see how the band was written"
         )
     ratio = float(np.median(means / expected)) if (expected != 0).all() else 1.0
-    if not 1 / _FAR < ratio < _FAR:
+    if spec.is_other_unit(ratio):
+        power = 10.0 ** round(np.log10(abs(ratio) or 1))
         yield Finding(
             "error", split, f"band means {told} are about {ratio:.2g} times the statistics' ({known})",
-            f"their units differ; perhaps scale: {spec.scale / 10 ** round(np.log10(abs(ratio))):g}",
+            f"their units differ; perhaps scale: {spec.scale / power:g}"
+            if takes_scale
+            else f"their units differ; the files should perhaps be multiplied by {1 / power:g}",
         )  # fmt: skip
         return
     yield from _band_order(split, means, expected, spread, spec.bands)
@@ -323,13 +353,13 @@ def _shared(surveys: dict[str, Survey], on_purpose: set[frozenset[str]]) -> Iter
         ]
         if names:
             yield Finding(
-                "error", f"{one}, {other}", f"{len(names)} chips are in both, such as {names[0]}",
+                "error", f"{one}, {other}", f"{_chips(names)} in both, such as {names[0]}",
                 f"scores would be too good; if that is meant, same_splits: [[{one}, {other}]]",
             )  # fmt: skip
         if copies:
             yield Finding(
                 "error", f"{one}, {other}",
-                f"{len(copies)} chips have the same pixels under another name, such as {' and '.join(copies[0])}",
+                f"{_chips(copies)} with the same pixels under another name, such as {' and '.join(copies[0])}",
                 "keep them in one split",
             )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterable
@@ -12,6 +13,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torchgeo.datamodules import BaseDataModule
 
 from . import datamodules, tasks
@@ -25,6 +27,7 @@ from .callbacks import (
     ScoreReport,
     SplitFigure,
     TrainingRecord,
+    score_best,
 )
 from .checkpoints import Checkpoint, load_weights, read_checkpoint
 from .compat import BaseTask
@@ -86,18 +89,21 @@ class PrithviCLI(LightningCLI):
     def run_command(cls, arguments: list[str]) -> "PrithviCLI":
         """Parse the arguments, without the program's name, and run the command."""
         _quiet_libraries()
-        return cls(
-            BaseTask,
-            BaseDataModule,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            auto_configure_optimizers=False,
-            seed_everything_default=0,
-            parser_class=PrithviArgumentParser,
-            parser_kwargs={command: {"description": text} for command, text in DESCRIPTIONS.items()},
-            save_config_kwargs={"overwrite": False},
-            args=arguments,
-        )
+        try:
+            return cls(
+                BaseTask,
+                BaseDataModule,
+                subclass_mode_model=True,
+                subclass_mode_data=True,
+                auto_configure_optimizers=False,
+                seed_everything_default=0,
+                parser_class=PrithviArgumentParser,
+                parser_kwargs={command: {"description": text} for command, text in DESCRIPTIONS.items()},
+                save_config_kwargs={"overwrite": False},
+                args=arguments,
+            )
+        except SIGTERMException:  # Lightning's; by itself it would end with 0, as if all were done
+            sys.exit(128 + signal.SIGTERM)
 
     # Arguments.
 
@@ -264,14 +270,8 @@ class PrithviCLI(LightningCLI):
 
     def after_fit(self) -> None:
         """Score the best checkpoint, so that the record's scores are those of the file that it names."""
-        if self._settings.trainer.fast_dev_run or not self.trainer.enable_validation:
-            return
-        best = getattr(self.trainer.checkpoint_callback, "best_model_path", "") or None
-        self.trainer.loggers = []  # the curves end with the training
-        ours = isinstance(self.model, PrithviSegmentationTask)
-        self.trainer.validate(
-            self.model, datamodule=self.datamodule, ckpt_path=best, weights_only=True, verbose=not ours
-        )
+        if not self._settings.trainer.fast_dev_run:
+            score_best(self.trainer, self.model, self.datamodule)
 
     def after_predict(self) -> None:
         """Say so, and exit with an error, if a scene could not be mapped.

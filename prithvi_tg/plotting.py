@@ -174,7 +174,9 @@ def plot_evaluation(sample: dict[str, Any], spec: DataSpec) -> Figure:
         if "valid" in sample
         else np.ones_like(frames, bool)
     )
+    data = valid.reshape(-1, *frames.shape[-2:]).any(axis=0)
     label, prediction = np.asarray(sample["mask"]), np.asarray(sample["prediction"])
+    prediction = np.where(data, prediction, IGNORE_INDEX)  # as in maps
     pictures = []
     for number, (frame, data) in enumerate(zip(frames, valid, strict=True), start=1):
         date = "" if len(frames) == 1 else f", date {number}"

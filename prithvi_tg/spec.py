@@ -1,6 +1,8 @@
 """What a trained model must know of its data, so that a checkpoint can map a scene on its own."""
 
-from collections.abc import Mapping
+import math
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -8,6 +10,8 @@ from .errors import ConfigError
 
 #: Label of pixels without a label, everywhere after the dataset boundary.
 IGNORE_INDEX = 255
+#: Values so many times more or less than the statistics are in another unit, not of another place.
+OTHER_UNIT = 20
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,19 @@ class DataSpec:
         # No surface reflects ten times the light that falls on it, so larger means are in 1e4ths.
         return 1e4 if max(abs(value) for value in self.mean) > 10 else 1.0
 
+    def unit_ratio(self, values: Sequence[float]) -> float:
+        """How many times the statistics values are: the median over channels; 1 where nothing is known.
+
+        Args:
+            values: A mean or median per channel, in the unit of the statistics; NaN where unknown.
+        """
+        ratios = [
+            value / mean
+            for value, mean in zip(values, self.channel_mean, strict=True)
+            if math.isfinite(value) and mean
+        ]
+        return float(statistics.median(ratios)) if ratios else 1.0
+
     def frame(self, number: int) -> "DataSpec":
         """The same of one frame alone."""
         span = slice(number * len(self.bands), (number + 1) * len(self.bands))
@@ -84,6 +101,11 @@ class DataSpec:
             file_bands=(),
             file_count=0,
         )
+
+    @staticmethod
+    def is_other_unit(ratio: float) -> bool:
+        """Whether a `unit_ratio` is so far from 1 that the unit must be another."""
+        return not 1 / OTHER_UNIT < ratio < OTHER_UNIT
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and numbers, fit for YAML and for a checkpoint that is read safely."""

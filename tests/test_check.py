@@ -122,6 +122,10 @@ def no_data(root):
     rewrite(image_of(root, chips_of(root, "val")[0]), np.zeros_like)
 
 
+def one_other_unit(root):
+    rewrite(image_of(root, chips_of(root, "train")[0]), lambda values: np.minimum(values, 10))
+
+
 def class_never_learnt(root):
     for chip in chips_of(root, "train"):
         rewrite(label_of(root, chip), lambda values: np.minimum(values, 0))
@@ -129,17 +133,18 @@ def class_never_learnt(root):
 
 FAULTS = {
     no_mask: ("error", "lacks its mask"),
-    truncated: ("error", "1 chips cannot be used"),
+    truncated: ("error", "not a readable raster"),
     other_shape: ("error", "61 x 64 pixels"),
     unknown_label: ("error", "label 5 is none of the 2 classes"),
     band_missing: ("error", "has 12 bands, 13 are expected"),
     other_unit: ("error", "times the statistics' ("),
     one_value: ("error", "BLUE has one value everywhere"),
     bands_reversed: ("error", "standard deviations off; as "),
-    shared_name: ("error", "1 chips are in both"),
-    shared_pixels: ("error", "the same pixels under another name"),
-    displaced_mask: ("error", "masks lie elsewhere than their images"),
-    no_data: ("advice", "hold no data at all"),
+    shared_name: ("error", "1 chip in both"),
+    shared_pixels: ("error", "1 chip with the same pixels under another name"),
+    displaced_mask: ("error", "whose mask lies elsewhere than its image"),
+    one_other_unit: ("error", "1 chip with values more than 20 times"),
+    no_data: ("advice", "without any data"),
     class_never_learnt: ("error", "Water has no pixel, but is in val and test"),
 }
 
@@ -222,4 +227,4 @@ def test_clean_chips_of_the_other_layouts_pass(command, tmp_path, layout, kind):
     assert code == 0, out + err
     code, out, err = command("check", "--config", config, "--data.same_splits", "[]")
     assert code == 1
-    assert "chips are in both" in out
+    assert "in both" in out

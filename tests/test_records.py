@@ -1,14 +1,25 @@
 """What a training run's record says is true of the files that it names."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 
 import pandas as pd
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import CSVLogger
 
-from prithvi_tg import PrithviSegmentationTask, Sen1Floods11DataModule
-from prithvi_tg.callbacks import BestCheckpoint, ChipReport, LastCheckpoint, ScoreReport, TrainingRecord
+from prithvi_tg import PrithviSegmentationTask, Sen1Floods11DataModule, load_task, map_scene
+from prithvi_tg.callbacks import (
+    BestCheckpoint,
+    ChipReport,
+    LastCheckpoint,
+    ScoreReport,
+    TrainingRecord,
+    score_best,
+)
 from prithvi_tg.files import file_hash
 from prithvi_tg.reporting.runs import read_run
 
@@ -86,12 +97,14 @@ def test_a_trainer_of_one_s_own_leaves_the_same_record(tiny_task, flood_root, tm
         enable_progress_bar=False, enable_model_summary=False, log_every_n_steps=1,
     )  # fmt: skip
     trainer.fit(tiny_task, data)
-    trainer.validate(tiny_task, data, ckpt_path="best", verbose=False, weights_only=True)
+    score_best(trainer, tiny_task, data)
     run = read_run(tmp_path / "version_0")
     record = run.metrics["run"]
     assert record["checkpoint_sha256"] == file_hash(tmp_path / "version_0/checkpoints/best.ckpt")
     assert record["training"]["epochs"] == 2
     assert run.pictures
+    assert run.curves["val_mIoU"].notna().sum() == 2
+    assert run.settings["model.init_args.encoder"] == "nano"
     assert run.chips is not None
     trainer.validate(tiny_task, data, ckpt_path="last", verbose=False, weights_only=True)
     last = read_run(tmp_path / "version_0")
@@ -116,3 +129,61 @@ def test_curves_that_a_kill_cut_short_are_taken_along_as_far_as_they_are_whole(c
     code, out, err = command(*words[:4], 6, *words[5:], "--ckpt_path", first / "checkpoints/last.ckpt")
     assert code == 0, err
     assert "Its curves are not at" in out
+
+
+def test_a_training_that_was_stopped_after_its_end_is_scored_by_going_on(config, tmp_path, command):
+    words = ("fit", "--config", config, "--trainer.max_epochs", 2, "--trainer.log_every_n_steps", 1)
+    code, _, err = command(*words)
+    assert code == 0, err
+    first = json.loads((tmp_path / "runs/version_0/metrics.json").read_text())
+    code, out, err = command(*words, "--ckpt_path", tmp_path / "runs/version_0/checkpoints/last.ckpt")
+    assert code == 0, err
+    run = read_run(tmp_path / "runs/version_1")
+    assert run.metrics["overall"] == first["overall"]
+    before, training = first["run"]["training"], run.metrics["run"]["training"]
+    assert [part["epoch"] for part in training["goes_on"]] == [2]
+    assert {key: training[key] for key in ("epochs", "steps")} == {
+        key: before[key] for key in ("epochs", "steps")
+    }
+    assert 0 < training["seconds"] <= before["seconds"]
+    kept = pd.read_csv(tmp_path / "runs/version_0/metrics.csv")
+    pd.testing.assert_series_equal(run.curves["val_mIoU"].dropna(), kept["val_mIoU"].dropna())
+    assert "Written: " + str(tmp_path / "runs/version_0") not in out
+
+
+def test_a_run_that_is_told_to_stop_says_how_to_go_on_and_does_not_pass_for_done(config, tmp_path):
+    words = [sys.executable, "-m", "prithvi_tg", "fit", "--config", config, "--trainer.max_epochs", "500",
+             "--trainer.check_val_every_n_epoch", "500"]  # fmt: skip
+    run = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    last = tmp_path / "runs/version_0/checkpoints/last.ckpt"
+    while not last.exists():
+        assert run.poll() is None
+        time.sleep(0.05)
+    run.send_signal(signal.SIGTERM)
+    _, err = run.communicate(timeout=120)
+    assert run.returncode == 128 + signal.SIGTERM
+    assert f"Stopped. To go on, say the same with --ckpt_path {last}" in err
+
+
+def test_a_map_of_a_task_in_memory_is_known_by_its_weights(config, tmp_path, flood_root, command):
+    code, _, err = command("fit", "--config", config)
+    assert code == 0, err
+    run = tmp_path / "runs/version_0"
+    task = load_task(run / "checkpoints/best.ckpt")
+    path = map_scene(task, flood_root / "scene.tif", tmp_path / "maps/scene_pred.tif")
+    code, _, err = command("report", run, "--maps", path)
+    assert code == 0, err
+    assert "of none of these runs" not in err
+    assert "by the weights of version_0" in (run / "report.html").read_text()
+
+
+def test_a_report_finds_the_scene_of_a_map_from_everywhere(
+    config, tmp_path, flood_root, command, monkeypatch
+):
+    assert command("fit", "--config", config)[0] == 0
+    run = tmp_path / "runs/version_0"
+    monkeypatch.chdir(flood_root)
+    map_scene(run / "checkpoints/best.ckpt", "scene.tif", tmp_path / "maps/scene_pred.tif")
+    monkeypatch.chdir(tmp_path)
+    code, _, err = command("report", run, "--maps", tmp_path / "maps")
+    assert (code, "without its scene" in err) == (0, False)

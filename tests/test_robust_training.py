@@ -5,7 +5,9 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import rasterio
 import torch
 
 from prithvi_tg import Sen1Floods11DataModule
@@ -142,3 +144,18 @@ def test_batches_are_pinned_where_there_is_a_gpu(flood_root, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert data.train_dataloader().pin_memory
     assert data.val_dataloader().pin_memory
+
+
+@pytest.mark.parametrize(("most", "warned"), [(10_000, False), (10, True)])
+def test_images_in_another_unit_are_told_when_training_begins(
+    config, command, tmp_path, most, warned, recwarn
+):
+    root = write_sen1floods11(tmp_path / "data", chips=6, size=64, scene_size=(64, 64))
+    for path in (root / "v1.1").rglob("*_S2Hand.tif"):
+        with rasterio.open(path, "r+") as file:
+            file.write(np.minimum(file.read(), most))
+    code, _, err = command(
+        "fit", "--config", config, "--data.root", root, "--data.splits", root / "splits.csv"
+    )
+    assert code == 0, err
+    assert any("their units differ, see prithvi-tg check" in str(one.message) for one in recwarn) == warned

@@ -2,7 +2,7 @@
 
 from .checkpointing import BestCheckpoint, LastCheckpoint, PrintCheckpoints
 from .maps import MapWriter
-from .records import ChipReport, ScoreReport, SplitFigure, TrainingRecord
+from .records import ChipReport, ScoreReport, SplitFigure, TrainingRecord, score_best
 
 __all__ = [
     "BestCheckpoint",
@@ -13,4 +13,5 @@ __all__ = [
     "ScoreReport",
     "SplitFigure",
     "TrainingRecord",
+    "score_best",
 ]

@@ -115,4 +115,8 @@ class PrintCheckpoints(Callback):
         if trainer.is_global_zero:
             for callback in trainer.checkpoint_callbacks:
                 if isinstance(callback, ModelCheckpoint) and callback.best_model_path:
-                    print(f"Written: {shown(Path(callback.best_model_path))}")
+                    path = Path(callback.best_model_path)
+                    if path.parent == Path(
+                        callback.dirpath or ""
+                    ):  # not of the run that this one goes on from
+                        print(f"Written: {shown(path)}")

@@ -1,6 +1,7 @@
 """What a run leaves in its folder: scores, chips, curves, and how it came about."""
 
 import csv
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,11 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from rich.console import Console
 
 from ..files import shown
+from ..mapping.maps import weights_hash
 from ..plotting import plot_evaluation
 from ..reporting.chips import PICTURES, TABLE, ChipScores, denormalised, write_chip_table, write_pictures
 from ..reporting.confusion import write_confusion
@@ -19,6 +22,7 @@ from ..reporting.published import distance_table
 from ..reporting.record import run_record
 from ..reporting.tables import score_table, write_scores
 from ..tasks import PrithviSegmentationTask
+from .checkpointing import LastCheckpoint
 
 _CURVES = "metrics.csv"  # of Lightning's CSVLogger
 
@@ -49,8 +53,10 @@ class TrainingRecord(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say how large the model is, and where a run goes on, and copy its curves."""
-        if not trainer.is_global_zero:
-            return
+        if trainer.is_global_zero:
+            self._tell(trainer, pl_module)
+
+    def _tell(self, trainer: Trainer, pl_module: LightningModule) -> None:
         sizes = [(parameter.numel(), parameter.requires_grad) for parameter in pl_module.parameters()]
         self._parameters = sum(size for size, _ in sizes), sum(size for size, trained in sizes if trained)
         print("{:,} parameters, {:,} of them trained".format(*self._parameters))
@@ -78,6 +84,24 @@ class TrainingRecord(Callback):
         self._seconds = self._seconds_so_far()
         self._began = None
         self._length = (trainer.current_epoch, trainer.global_step)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take along a training that had come to its end before it was stopped: Lightning does not start it."""
+        if self._length is None and trainer.is_global_zero:
+            self._tell(trainer, pl_module)
+            self._began = None
+            self._length = (trainer.current_epoch, trainer.global_step)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Say how to go on, if the run was told to stop."""
+        if not isinstance(exception, KeyboardInterrupt | SIGTERMException) or not trainer.is_global_zero:
+            return
+        for callback in trainer.checkpoint_callbacks:
+            last = (
+                Path(callback.dirpath or "") / "last.ckpt" if isinstance(callback, LastCheckpoint) else None
+            )
+            if last is not None and last.exists():
+                print(f"Stopped. To go on, say the same with --ckpt_path {shown(last)}", file=sys.stderr)
 
     def state_dict(self) -> dict[str, Any]:
         """What the next part takes along."""
@@ -115,9 +139,13 @@ def _copy_curves(path: Path, logger: CSVLogger, step: int) -> None:
     with path.open(newline="") as file:
         for row in csv.DictReader(file):
             try:
-                known = {key: float(value) for key, value in row.items() if value != ""}
+                known = {
+                    key: int(value) if value.isdigit() else float(value)
+                    for key, value in row.items()
+                    if value != ""
+                }
                 logged = int(known.pop("step"))
-            except (KeyError, TypeError, ValueError):
+            except (AttributeError, KeyError, ValueError):
                 continue  # a kill cut it short
             if logged < step:  # later ones are done again
                 logger.log_metrics({str(key): value for key, value in known.items()}, logged)
@@ -175,6 +203,8 @@ class ScoreReport(Callback):
             time.perf_counter() - self._began,
             Path(weights) if weights else None,
         )
+        run["weights_sha256"] = weights_hash(pl_module)
+        run["task"] = pl_module.class_path
         run["training"] = _training(trainer).record()
         run["skipped_chips"] = dict(getattr(_datamodule(trainer), "skipped", {}))
         names = pl_module.class_names
@@ -293,3 +323,21 @@ def _training(trainer: Trainer) -> TrainingRecord:
 def _run_folder(trainer: Trainer) -> str | None:
     """Where a run's files go: those of a training's scores beside its curves; asked in every process."""
     return _training(trainer).folder or trainer.log_dir
+
+
+def score_best(trainer: Trainer, task: LightningModule, datamodule: Any) -> None:
+    """After a training, score its best checkpoint on the validation set, so that the record is of that file.
+
+    Without a checkpoint, the last weights are scored; without validation, nothing is.
+
+    Args:
+        trainer: That trained; its loggers are let go, as the curves end with the training.
+        task: That was trained; it gets the best weights.
+        datamodule: With the validation set.
+    """
+    if not trainer.enable_validation:
+        return
+    best = getattr(trainer.checkpoint_callback, "best_model_path", "") or None
+    trainer.loggers = []
+    verbose = not isinstance(task, PrithviSegmentationTask)  # ScoreReport prints a table
+    trainer.validate(task, datamodule=datamodule, ckpt_path=best, weights_only=True, verbose=verbose)

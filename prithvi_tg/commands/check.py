@@ -54,7 +54,7 @@ def run(arguments: list[str]) -> int:
         table.add_row(_MARKS[one.severity], *map(escape, (one.subject, one.message, one.advice)))
     Console().print(table)
     errors = sum(one.severity == "error" for one in findings)
-    print(f"{errors} errors." if errors else "No errors.")
+    print(f"{errors} error{'s' if errors > 1 else ''}." if errors else "No errors.")
     return 1 if errors else 0
 
 

@@ -123,7 +123,10 @@ def _source(path: Path) -> str | None:
         sources = json.loads(item.read_text())["properties"]["prithvi_tg:sources"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{item}: is not the item of a map ({error})") from error
-    return ",".join(map(str, sources))
+    there = [item.parent / str(source) for source in sources]
+    return ",".join(
+        str(path if path.exists() else source) for path, source in zip(there, sources, strict=True)
+    )
 
 
 def _scene(word: str, spec: DataSpec) -> Scene:

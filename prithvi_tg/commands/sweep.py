@@ -46,8 +46,15 @@ def run(arguments: list[str]) -> int:
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # the lines printed here say it shorter
     options.output.mkdir(parents=True, exist_ok=True)
     down = "loss" in options.metric
+    storage = f"sqlite:///{options.output / 'sweep.db'}"
+    others = {*optuna.get_all_study_names(storage)} - {options.metric}
+    if others:
+        raise ConfigError(
+            f"metric: {options.output} holds trials by {', '.join(others)}, not by {options.metric}; name another "
+            "--output"
+        )
     study = optuna.create_study(
-        storage=f"sqlite:///{options.output / 'sweep.db'}",
+        storage=storage,
         study_name=options.metric,
         direction="minimize" if down else "maximize",
         load_if_exists=True,
@@ -58,11 +65,15 @@ def run(arguments: list[str]) -> int:
     def objective(trial: Any) -> float:
         values = {key: propose(trial) for key, propose in space.items()}
         folder = options.output / f"trial_{trial.number:04d}"
-        score = train(fit, values, folder, options.metric)
+        try:
+            score = train(fit, values, folder, options.metric)
+        except DataError as error:
+            print(f"{folder.name}: failed with {_in_words(values)}: {error}", file=sys.stderr, flush=True)
+            raise
         print(f"{folder.name}: {options.metric} {score:.4f} with {_in_words(values)}", flush=True)
         return score
 
-    study.optimize(objective, n_trials=options.trials, catch=(DataError,), callbacks=[_tell_failure])
+    study.optimize(objective, n_trials=options.trials, catch=(DataError,))
     study.trials_dataframe(("number", "value", "params", "state")).to_csv(
         options.output / "trials.csv", index=False
     )
@@ -83,14 +94,6 @@ def _in_words(values: Mapping[str, Any]) -> str:
         f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
         for key, value in values.items()
     )
-
-
-def _tell_failure(study: Any, trial: Any) -> None:
-    if trial.value is None:
-        print(
-            f"trial_{trial.number:04d}: failed with {_in_words(trial.params)}; see its log.txt",
-            file=sys.stderr,
-        )
 
 
 def read_space(path: Path) -> dict[str, Callable[[Any], Any]]:
@@ -136,7 +139,8 @@ def train(fit: list[str], values: Mapping[str, Any], folder: Path, metric: str) 
         The metric of the best epoch: the lowest of a loss, the highest of all else.
 
     Raises:
-        DataError: The training failed, or did not log the metric.
+        DataError: The training failed.
+        ConfigError: It did not log the metric, as no other will.
     """
     folder.mkdir(parents=True)
     words = [
@@ -147,13 +151,15 @@ def train(fit: list[str], values: Mapping[str, Any], folder: Path, metric: str) 
         command = [sys.executable, "-m", "prithvi_tg", "fit", *fit, *words]
         command += [f"--trainer.default_root_dir={folder}", "--trainer.enable_progress_bar=false"]
         done = subprocess.run(command, stdout=log, stderr=log, check=False)
-    for line in dict.fromkeys((folder / "log.txt").read_text(errors="replace").splitlines()):
+    lines = dict.fromkeys((folder / "log.txt").read_text(errors="replace").splitlines())
+    for line in lines:
         if "warning:" in line:
             print(f"{folder.name}: {line}", file=sys.stderr)
     curves = folder / "version_0" / "metrics.csv"
     if done.returncode != 0 or not curves.exists():
-        raise DataError(f"{folder}: training failed; see log.txt there")
+        said = [line for line in lines if "error:" in line]
+        raise DataError(f"{said[-1] if said else 'training failed'}; see {folder / 'log.txt'}")
     table = pd.read_csv(curves)
     if metric not in table or table[metric].isna().all():
-        raise DataError(f"metric: {metric} is not in {curves}; it has {', '.join(table.columns)}")
+        raise ConfigError(f"metric: {metric} is not in {curves}; it has {', '.join(table.columns)}")
     return float(table[metric].min() if "loss" in metric else table[metric].max())

@@ -364,13 +364,8 @@ class _UnitCheck:
         self.judged = True
         bands = [np.concatenate(parts) for parts in zip(*self.samples, strict=True)]
         medians = [float(np.median(band)) if len(band) else float("nan") for band in bands]
-        ratios = [
-            median / mean
-            for median, mean in zip(medians, self.spec.channel_mean, strict=True)
-            if np.isfinite(median) and mean
-        ]
-        ratio = float(np.median(ratios)) if ratios else 1.0
-        if not 0.05 < ratio < 20:
+        ratio = self.spec.unit_ratio(medians)
+        if self.spec.is_other_unit(ratio):
             told = " ".join(f"{median:.3g}" for median in medians[: len(self.spec.bands)])
             known = " ".join(f"{mean:.3g}" for mean in self.spec.mean[: len(self.spec.bands)])
             warnings.warn(

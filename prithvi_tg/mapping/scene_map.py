@@ -13,7 +13,7 @@ from torch import Tensor
 from ..datamodules.stream import RowsRead, Segment, SegmentRead, WindowRead
 from ..datasets.scenes import Scene
 from ..errors import ConfigError
-from ..files import shown, writing
+from ..files import relative_path, shown, writing
 from ..spec import IGNORE_INDEX, DataSpec
 from ..windows import Strip, WindowPlan
 from .areas import row_areas
@@ -285,7 +285,7 @@ class SceneMap:
                 areas,
                 assets,
                 self.scene.dates,
-                self.scene.files,
+                [_seen_from(word, self.outputs["pred"].parent) for word in self.scene.files],
                 {f"prithvi_tg:{key}": value for key, value in self.tags.items()},
             )
             write_stac_item(item, made["item"])
@@ -330,3 +330,8 @@ def _key(scene: Scene, plan: WindowPlan, layers: Sequence[Layer], identity: Mapp
         files[path] = None if stat is None else [stat.st_size, stat.st_mtime_ns]
     known = [files, repr(scene), repr(plan), repr(layers), dict(identity)]
     return hashlib.sha256(json.dumps(known, default=repr).encode()).hexdigest()
+
+
+def _seen_from(word: str, folder: Path) -> str:
+    """A file's path relative to a folder, so that it holds from everywhere; other addresses as they are."""
+    return relative_path(Path(word), folder) if Path(word).exists() else word

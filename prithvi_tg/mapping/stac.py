@@ -58,7 +58,7 @@ def stac_item(
         class_areas: Square metres of each class, if known.
         assets: Files by key; pictures are overviews, all else is data. The map is ``map`` if it is not there.
         dates: Of the scene's frames; without any, the item bears the moment of processing, and says so.
-        sources: What was mapped.
+        sources: What was mapped; files as seen from the folder of the map.
         properties: Further properties; they take precedence.
     """
     now = datetime.now(UTC)

@@ -41,7 +41,7 @@ def confusion_figure(confusion: Tensor, class_names: Sequence[str]) -> Figure:
     shares = np.divide(counts, labelled, out=np.zeros_like(counts), where=labelled > 0)
     side = max(2.5, _SIDE * len(class_names) + 1)
     margin = 0.08 * max(map(len, class_names)) + 0.5  # of the names
-    figure = Figure(figsize=(2 * (side + margin), side + margin), layout="constrained")
+    figure = Figure(figsize=(2 * (side + margin), side + margin + 0.4), layout="constrained")
     for axes, title, texts in zip(
         figure.subplots(1, 2),
         ("pixels", "per cent of the label"),

@@ -25,23 +25,27 @@ def curves_svg(runs: Sequence[Run]) -> bytes | None:
     trained = [run for run in runs if "step" in run.curves and len(run.curves) > 1]
     if not trained:
         return None
-    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    columns = min(len(runs), 4)
+    figure = Figure(figsize=(12, 3.4 + 0.25 * -(-len(runs) // columns)), layout="constrained")
+    main = any("train_loss_decode" in run.curves for run in trained)
     for axes, (title, solid, dotted) in zip(figure.subplots(1, len(_PANELS)), _PANELS, strict=True):
         for number, run in enumerate(trained):
             # Later ones are thinner, so that one on top of another does not hide it.
             color, width = f"C{number % 10}", 1.4 + 1.6 * (len(trained) - 1 - number) / len(trained)
             _draw(axes, run.curves, solid, color, "-", width, run.name)
-            training = next((name for name in dotted if name in run.curves), None)
-            if training is not None:
-                _draw(axes, run.curves, training, color, ":", width, None)
-        axes.set_title(f"{title} (dotted: training)" if dotted else title)
+            in_training = next((name for name in dotted if name in run.curves), None)
+            if in_training is not None:
+                _draw(axes, run.curves, in_training, color, ":", width, None)
+        head = ", main head" if title == "loss" and main else ""
+        axes.set_title(f"{title} (dotted: training{head})" if dotted else title)
         axes.set_xlabel("step")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         if title == "loss":
             axes.set_ylim(bottom=0)
-    if len(trained) > 1:
-        figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", frameon=False)
+    if len(runs) > 1:
+        handles = figure.axes[0].get_legend_handles_labels()
+        figure.legend(*handles, loc="outside lower center", frameon=False, ncols=columns)
     buffer = BytesIO()
     figure.savefig(buffer, format="svg")
     return buffer.getvalue()

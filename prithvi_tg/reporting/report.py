@@ -17,7 +17,7 @@ from .runs import Run, differing_settings
 from .tiles import TILE, TiledMap, data_address
 
 _FEWEST = 5  # chips, of which an interval is told
-_PER_CLASS = ("IoU", "Acc", "Fscore", "Precision", "Recall")
+_PER_CLASS = ("IoU", "Acc", "Dice", "Precision")
 
 
 def write_report(path: Path, runs: Sequence[Run], maps: Sequence[TiledMap] = (), title: str = "") -> None:
@@ -35,7 +35,13 @@ def write_report(path: Path, runs: Sequence[Run], maps: Sequence[TiledMap] = (),
         undefined=StrictUndefined,
         trim_blocks=True,
     )
-    page.filters |= {"percent": _percent, "count": _count, "signed": _signed, "setting": _setting}
+    page.filters |= {
+        "percent": _percent,
+        "count": _count,
+        "signed": _signed,
+        "setting": _setting,
+        "path": _path,
+    }
     folder = files(__package__) / "page"
     curves = curves_svg(runs)
     content = page.get_template("report.html").render(
@@ -154,6 +160,7 @@ def _record(run: Run) -> dict[str, str]:
     parts = [f"{part['folder']} (to epoch {part['epoch']})" for part in training.get("goes_on", [])]
     checkpoint, epoch = told.get("checkpoint"), told.get("checkpoint_epoch")
     words = {
+        "task": told.get("task"),
         "checkpoint": checkpoint if epoch is None else f"{checkpoint}, of epoch {epoch}",
         "SHA-256": (told.get("checkpoint_sha256") or "")[:16],
         "trained": f"{training['epochs']} epochs, {training['steps']} steps" if training else None,
@@ -166,7 +173,7 @@ def _record(run: Run) -> dict[str, str]:
         "precision": told.get("precision"),
         "device": told.get("device"),
         "processes": told.get("processes"),
-        "time": f"{told['seconds']:.0f} s" if "seconds" in told else None,
+        "time": f"{told['seconds']:.0f} s" if "seconds" in told and not training else None,
         "memory": f"{told['peak_memory_gb']} GB" if told.get("peak_memory_gb") is not None else None,
         "GPU memory": f"{told['peak_gpu_memory_gb']} GB"
         if told.get("peak_gpu_memory_gb") is not None
@@ -198,6 +205,11 @@ def _count(value: int) -> str:
 
 def _signed(value: float | None, digits: int = 1) -> str:
     return "-" if value is None or math.isnan(value) else f"{100 * value:+.{digits}f}"
+
+
+def _path(text: str) -> Markup:
+    """Text that is broken after slashes, if it must be."""
+    return Markup("/<wbr>").join(text.split("/"))
 
 
 def _setting(value: Any, most: int = 80) -> str:

@@ -54,10 +54,10 @@ class Run:
 
     @cached_property
     def checkpoints(self) -> set[str]:
-        """SHA-256 of the weights that it scored, and of those in its folder."""
-        scored = (self.metrics.get("run") or {}).get("checkpoint_sha256")
-        kept = {file_hash(path) for path in (self.folder / "checkpoints").glob("*.ckpt")}
-        return kept | ({scored} if scored else set())
+        """SHA-256 of the weights that it scored, as a file and as `weights_hash` has it, and of files in its folder."""
+        told = self.metrics.get("run") or {}
+        scored = {told[key] for key in ("checkpoint_sha256", "weights_sha256") if told.get(key)}
+        return scored | {file_hash(path) for path in (self.folder / "checkpoints").glob("*.ckpt")}
 
 
 def read_run(folder: Path, name: str | None = None) -> Run:
@@ -89,7 +89,7 @@ def read_run(folder: Path, name: str | None = None) -> Run:
         chips=chips,
         curves=_curves(curves) if curves.exists() else pd.DataFrame(),
         pictures={} if chips is None else _pictures(folder / PICTURES, chips),
-        settings=_settings(folder / "config.yaml"),
+        settings=_settings(folder),
     )
 
 
@@ -103,6 +103,8 @@ def _why_no_run(folder: Path) -> str:
             "was not finished: no metrics.json. Go on with --ckpt_path checkpoints/last.ckpt, or score "
             "checkpoints/best.ckpt with validate"
         )
+    if (folder / "config.yaml").exists():
+        return "was not finished: no metrics.json, and no checkpoint to go on from"
     return "holds no metrics.json; name the folder of a run (version_0) that was scored"
 
 
@@ -156,9 +158,14 @@ def _pictures(folder: Path, chips: ChipCounts) -> dict[str, Path]:
     return found
 
 
-def _settings(path: Path) -> dict[str, Any]:
+def _settings(folder: Path) -> dict[str, Any]:
+    """Of the command's configuration, or else of the model alone, as Lightning's loggers keep them."""
+    path, prefix = folder / "config.yaml", ""
+    if not path.exists():
+        path, prefix = folder / "hparams.yaml", "model.init_args."
     try:
-        return _flat(yaml.safe_load(path.read_text())) if path.exists() else {}
+        settings = _flat(yaml.safe_load(path.read_text()) or {}, prefix) if path.exists() else {}
+        return {key: value for key, value in settings.items() if not key.startswith(f"{prefix}data_spec.")}
     except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError) as error:
         raise DataError(f"{path}: not readable settings ({error})".replace("\n", " ")) from error
 

@@ -136,6 +136,7 @@ class PrithviSegmentationTask(SemanticSegmentationTask):
         data_spec: dict[str, Any] | None = None,
     ) -> None:
         self._loader_states: list[Any] = []
+        self._units_judged = False
         self.monitor = monitor
         self.mode = "min" if "loss" in monitor else "max"
         super().__init__(weights=weights)
@@ -357,6 +358,8 @@ class PrithviSegmentationTask(SemanticSegmentationTask):
             DataError: The loss is not finite.
         """
         image, mask = batch["image"], batch["mask"]
+        if not self._units_judged:
+            self._judge_units(image)
         logits, auxiliary = self.model.forward_both(image, **self.coordinates(batch))
         loss: Tensor = self.criterion(logits, mask)
         self.train_metrics.update(logits.detach().argmax(dim=1), mask)
@@ -370,6 +373,21 @@ class PrithviSegmentationTask(SemanticSegmentationTask):
         if not torch.isfinite(loss):
             raise DataError(_not_finite(loss, image, batch.get("name"), self.global_step))
         return loss
+
+    def _judge_units(self, image: Tensor) -> None:
+        """Warn if the first batch is far from what the statistics say, as 1e4 times too small."""
+        self._units_judged = True
+        spec = self.data_spec
+        if spec is None:
+            return
+        means = image.detach().float().reshape(len(image), -1, *image.shape[-2:]).mean(dim=(0, 2, 3)).tolist()
+        given = zip(means, spec.channel_std, spec.channel_mean, strict=True)
+        ratio = spec.unit_ratio([mean * std + center for mean, std, center in given])
+        if spec.is_other_unit(ratio):
+            rank_zero_warn(
+                f"image: the values of the first batch are about {ratio:.2g} times the statistics' (mean "
+                f"{' '.join(f'{value:.3g}' for value in spec.mean)}); their units differ, see prithvi-tg check"
+            )
 
     def on_train_epoch_end(self) -> None:
         """Log every metric of the epoch's training crops."""

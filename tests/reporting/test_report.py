@@ -84,7 +84,7 @@ def test_runs_are_compared_in_settings_and_scores(reported):
     assert differing_settings([runs[0], runs[2]]) == {}
     page = (reported / "report.html").read_text()
     first, second = (run.metrics["per_class"]["Water"]["IoU"] for run in runs[:2])
-    assert f"<td>{100 * second:.1f}</td><td><b>{100 * (second - first):+.1f}</b>" in page
+    assert f"<td>{100 * second:.1f}<br><b>{100 * (second - first):+.1f}</b>" in page
     assert "seed_everything" in page
     assert "scored on other pixels" not in page
 
