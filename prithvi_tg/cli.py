@@ -45,6 +45,7 @@ from .spec import DataSpec
 from .tasks import PrithviSegmentationTask, load_task
 from .windows import Blending
 
+_WARNED: list[str] = []  # of what the command that runs was warned
 _SKIP = ("--skip-bad", "--skip_bad")
 _MORE = (
     "--skip-bad leaves out chips that cannot be read, and lists them. Options of a class: "
@@ -231,7 +232,7 @@ class PrithviCLI(LightningCLI):
         callbacks = [
             *callbacks,
             TrainingRecord(),
-            ScoreReport(self._settings.published_result, self._settings.get("ckpt_path")),
+            ScoreReport(self._settings.published_result, self._settings.get("ckpt_path"), _WARNED),
             ChipReport(),
             SplitFigure(),
             PrintCheckpoints(),
@@ -412,7 +413,8 @@ def _refuse_other_model(checkpoint: Checkpoint, task: PrithviSegmentationTask, d
 
 def _quiet_libraries() -> None:
     """Silence advice that a user of this command cannot act on; other warnings take one line."""
-    warnings.formatwarning = lambda message, *_, **__: f"prithvi-tg: warning: {message}\n"
+    _WARNED.clear()
+    warnings.formatwarning = _one_line
     for message in (
         ".*args parameter is intended to run from within Python.*",
         ".*deprecated in v4.*|.*JsonargparseDeprecationWarning.*",
@@ -427,6 +429,12 @@ def _quiet_libraries() -> None:
         warnings.filterwarnings("ignore", f"(?s)\\s*{message}")
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
         logging.getLogger(name).addFilter(lambda record: "Tip:" not in record.getMessage())
+
+
+def _one_line(message: Warning | str, *_: Any, **__: Any) -> str:
+    """What is printed of a warning; it is kept for the record, too."""
+    _WARNED.append(str(message))
+    return f"prithvi-tg: warning: {message}\n"
 
 
 def _known_classes() -> list[type]:

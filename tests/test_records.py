@@ -123,6 +123,8 @@ def test_curves_that_a_kill_cut_short_are_taken_along_as_far_as_they_are_whole(c
     assert code == 0, err
     assert "Goes on in " in out
     assert "dirpath" not in out + err
+    (part,) = read_run(tmp_path / "runs/version_1").metrics["run"]["training"]["goes_on"]
+    assert part["changed"] == {"trainer.max_epochs": 6}
     curves = pd.read_csv(tmp_path / "runs/version_1/metrics.csv").dropna(subset="train_loss")
     assert list(curves["step"]) == list(range(curves["step"].max() + 1))
     (first / "metrics.csv").unlink()
@@ -149,6 +151,27 @@ def test_a_training_that_was_stopped_after_its_end_is_scored_by_going_on(config,
     kept = pd.read_csv(tmp_path / "runs/version_0/metrics.csv")
     pd.testing.assert_series_equal(run.curves["val_mIoU"].dropna(), kept["val_mIoU"].dropna())
     assert "Written: " + str(tmp_path / "runs/version_0") not in out
+
+
+def test_what_was_warned_of_is_in_the_record(config, tmp_path, flood_root):
+    rows = (flood_root / "splits.csv").read_text().splitlines()
+    leak = next(row for row in rows if row.endswith(",train")).replace(",train", ",val")
+    (tmp_path / "splits.csv").write_text("\n".join([*rows, leak]) + "\n")
+    words = [
+        sys.executable,
+        "-m",
+        "prithvi_tg",
+        "fit",
+        "--config",
+        config,
+        "--data.splits",
+        tmp_path / "splits.csv",
+    ]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    warned = read_run(tmp_path / "runs/version_0").metrics["run"]["warnings"]
+    assert any("in train and in val" in line for line in warned)
+    assert all(line in done.stderr for line in warned)
+    assert len(set(warned)) == len(warned)
 
 
 def test_a_run_that_is_told_to_stop_says_how_to_go_on_and_does_not_pass_for_done(config, tmp_path):

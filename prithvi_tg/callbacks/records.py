@@ -3,6 +3,8 @@
 import csv
 import sys
 import time
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from ..reporting.confusion import write_confusion
 from ..reporting.pictures import log_picture, rendered, takes_pictures
 from ..reporting.published import distance_table
 from ..reporting.record import run_record
+from ..reporting.runs import differing_settings, read_settings
 from ..reporting.tables import score_table, write_scores
 from ..tasks import PrithviSegmentationTask
 from .checkpointing import LastCheckpoint
@@ -64,9 +67,14 @@ class TrainingRecord(Callback):
             return
         before = self._folder_before(trainer)
         epoch, step = trainer.current_epoch, trainer.global_step
-        self._parts.append({"folder": str(shown(before)), "epoch": epoch, "step": step})
+        before_and_now = [read_settings(Path(one)) for one in (before, self.folder) if one is not None]
+        changed = {key: now for key, (_, now) in differing_settings(before_and_now).items()}
+        self._parts.append({"folder": str(shown(before)), "epoch": epoch, "step": step, "changed": changed})
         place = "" if self.folder is None else f" in {shown(Path(self.folder))}"
         print(f"Goes on{place} from epoch {epoch}, step {step}, of {shown(before)}")
+        if changed:
+            others = ", ".join(f"{key} {value}" for key, value in changed.items())
+            warnings.warn(f"goes on with other settings than it began with: {others}", stacklevel=2)
         for logger in trainer.loggers:
             if isinstance(logger, CSVLogger):
                 _copy_curves(before / _CURVES, logger, step)
@@ -172,11 +180,15 @@ class ScoreReport(Callback):
     Args:
         published_result: A key of `PUBLISHED`; after a test, the distance to it is printed.
         checkpoint: The weights that are scored, where the trainer does not load them itself.
+        warned: What was warned of, which may grow while the trainer runs; it goes into the record.
     """
 
-    def __init__(self, published_result: str | None = None, checkpoint: str | None = None) -> None:
+    def __init__(
+        self, published_result: str | None = None, checkpoint: str | None = None, warned: Sequence[str] = ()
+    ) -> None:
         self.published_result = published_result
         self.checkpoint = checkpoint
+        self.warned = warned
         self._began = time.perf_counter()
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -206,6 +218,7 @@ class ScoreReport(Callback):
         run["weights_sha256"] = weights_hash(pl_module)
         run["task"] = pl_module.class_path
         run["training"] = _training(trainer).record()
+        run["warnings"] = list(dict.fromkeys(self.warned))
         run["skipped_chips"] = dict(getattr(_datamodule(trainer), "skipped", {}))
         names = pl_module.class_names
         title = f"{split}, per cent"

@@ -52,7 +52,7 @@ def write_report(path: Path, runs: Sequence[Run], maps: Sequence[TiledMap] = (),
         runs=[_described(run) for run in runs],
         fewest=_FEWEST,
         records=_rows([_record(run) for run in runs]),
-        settings=differing_settings(runs) if len(runs) > 1 else {},
+        settings=differing_settings([run.settings for run in runs]),
         compared=_compared(runs) if len(runs) > 1 else [],
         others=[run.name for run in runs if _labelled(run) != _labelled(runs[0])],
         classes=runs[0].class_names,
@@ -178,6 +178,7 @@ def _record(run: Run) -> dict[str, str]:
         "GPU memory": f"{told['peak_gpu_memory_gb']} GB"
         if told.get("peak_gpu_memory_gb") is not None
         else None,
+        "warnings": "; ".join(told.get("warnings") or ()),
         "skipped chips": len(told.get("skipped_chips") or ()) or None,
         "commit": git.get("commit", "")[:12] + (" with changes" if git.get("changed") else ""),
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),

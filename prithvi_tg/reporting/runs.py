@@ -89,7 +89,7 @@ def read_run(folder: Path, name: str | None = None) -> Run:
         chips=chips,
         curves=_curves(curves) if curves.exists() else pd.DataFrame(),
         pictures={} if chips is None else _pictures(folder / PICTURES, chips),
-        settings=_settings(folder),
+        settings=read_settings(folder),
     )
 
 
@@ -134,15 +134,15 @@ def read_runs(folders: Sequence[Path], names: Sequence[str] = ()) -> list[Run]:
     return runs
 
 
-def differing_settings(runs: Sequence[Run]) -> dict[str, list[Any]]:
-    """Settings of runs that are not the same in all, a value per run; ``None`` where a run does not have one.
+def differing_settings(runs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Settings that are not the same in all runs, a value per run; ``None`` where a run does not have one.
 
     Runs without settings are left out of the comparison.
     """
-    known = [run.settings for run in runs if run.settings]
+    known = [settings for settings in runs if settings]
     keys = dict.fromkeys(key for settings in known for key in settings)
     return {
-        key: [run.settings.get(key) for run in runs]
+        key: [settings.get(key) for settings in runs]
         for key in keys
         if key not in _WITHOUT_EFFECT and any(settings.get(key) != known[0].get(key) for settings in known)
     }
@@ -158,8 +158,12 @@ def _pictures(folder: Path, chips: ChipCounts) -> dict[str, Path]:
     return found
 
 
-def _settings(folder: Path) -> dict[str, Any]:
-    """Of the command's configuration, or else of the model alone, as Lightning's loggers keep them."""
+def read_settings(folder: Path) -> dict[str, Any]:
+    """Settings of a run, flat: of the command's configuration, or else of the model, as Lightning's loggers keep them.
+
+    Raises:
+        DataError: They cannot be read.
+    """
     path, prefix = folder / "config.yaml", ""
     if not path.exists():
         path, prefix = folder / "hparams.yaml", "model.init_args."

@@ -80,8 +80,8 @@ def test_the_page_holds_everything_in_itself(reported):
 
 def test_runs_are_compared_in_settings_and_scores(reported):
     runs = read_runs([reported / f"runs/version_{number}" for number in (0, 1, 2)], ["fit", "again", "test"])
-    assert differing_settings(runs[:2]) == {"seed_everything": [0, 1]}
-    assert differing_settings([runs[0], runs[2]]) == {}
+    assert differing_settings([run.settings for run in runs[:2]]) == {"seed_everything": [0, 1]}
+    assert differing_settings([runs[0].settings, runs[2].settings]) == {}
     page = (reported / "report.html").read_text()
     first, second = (run.metrics["per_class"]["Water"]["IoU"] for run in runs[:2])
     assert f"<td>{100 * second:.1f}<br><b>{100 * (second - first):+.1f}</b>" in page
