@@ -21,11 +21,11 @@ def one_line(message: str, classes: Iterable[type[Any]]) -> str:
     if unknown:
         option = unknown.group(1) or unknown.group(2)
         arguments = {name for owner in classes for name in inspect.signature(owner).parameters}
-        last = option.split(".")[-1]
-        if last in arguments:
+        sections = {"model", "data", "trainer", "seed_everything", "ckpt_path"}
+        *parents, last = option.split(".")
+        if last in arguments and (not parents or parents[0] in sections):
             owners = [owner.__name__ for owner in classes if last in inspect.signature(owner).parameters]
             return f"{option}: not taken here; it is a key of {', '.join(owners)}"
-        sections = {"model", "data", "trainer", "seed_everything", "ckpt_path"}
         return f"{option}: no such key{_suggestion(option, arguments, sections)}"
     missing = re.search(r"Expected a dot import path string: (\S+)|has no attribute '(\w+)'", message)
     if missing:

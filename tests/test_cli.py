@@ -163,6 +163,7 @@ def assert_one_line(err, *words):
         ),
         ("encoder: nano", "encoder: pico", ("encoder: 'pico' is unknown; known are nano",)),
         ("batch_size: 2", "bands: [BLUE, B99]", ("bands: 'B99' is unknown", "known are")),
+        ("batch_size: 2", "scale: 2", ("scale: not taken here; it is a key of ", "ChipFolderDataModule")),
         ("batch_size: 2", "batch_size: 9", ("batch_size: 9 is more than",)),
     ],
 )
