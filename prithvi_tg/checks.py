@@ -14,10 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .bands import resolve_band
 from .datamodules import ChipDataModule, LabelledScenesDataModule
 from .datasets import ChipDataset
 from .datasets.raster import open_raster
-from .errors import PrithviTGError
+from .errors import ConfigError, PrithviTGError
 from .spec import IGNORE_INDEX, OTHER_UNIT, DataSpec
 
 Severity = Literal["ok", "advice", "error"]
@@ -76,6 +77,7 @@ def check_chips(data: ChipDataModule) -> Iterator[Finding]:
         except PrithviTGError as error:
             yield Finding("error", split, str(error))
             continue
+        yield from _described_bands(split, dataset)
         surveys[split] = survey(dataset)
         yield from _of_survey(split, surveys[split], data.spec, "scale" in signature(type(data)).parameters)
     yield from _classes(surveys, data.spec)
@@ -94,6 +96,36 @@ def check_chips(data: ChipDataModule) -> Iterator[Finding]:
                 "such chips are padded; crop to the size of the chips",
             )  # fmt: skip
     yield from _shared(surveys, {frozenset(pair) for pair in data.same_splits})
+
+
+def _described_bands(split: str, dataset: ChipDataset) -> Iterator[Finding]:
+    """Whether the band descriptions of the first chip say the same as the configuration."""
+    try:
+        with open_raster(dataset.chips[0].image) as source:
+            descriptions = source.descriptions
+    except PrithviTGError:
+        return  # which the survey tells
+    sensor = getattr(dataset, "sensor", None)
+    for number, position in enumerate(dataset.spec.file_bands):
+        wanted = dataset.spec.bands[number % len(dataset.spec.bands)]
+        text = descriptions[position - 1] if position <= len(descriptions) else None
+        told = None if text is None else _told_band(text, sensor)
+        if told is not None and told != wanted:
+            yield Finding(
+                "error", split, f"{wanted} is read from band {position}, which {dataset.chips[0].image.name} describes "
+                f"as {text}, {told}", "put file_bands in the order of the files",
+            )  # fmt: skip
+            return
+
+
+def _told_band(text: str, sensor: str | None) -> str | None:
+    """The band that a description names, with a date behind it or not."""
+    for name in (text, text.rpartition("_")[0]):
+        try:
+            return resolve_band(name, sensor)
+        except ConfigError:
+            continue
+    return None
 
 
 def check_scenes(data: LabelledScenesDataModule) -> Iterator[Finding]:

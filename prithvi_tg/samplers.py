@@ -80,6 +80,7 @@ class RandomWindowGeoSampler(GeoSampler, DistributedSampler[Any]):
         size: Side of a window in pixels.
         length: Windows in an epoch, over all processes.
         periods: Times to choose from, with equal chance; all time by default.
+        grounds: Where each period has data, if not everywhere; a window is of one that has data there.
         favoured: Top left and bottom right pixels (N, 4) of places, and the chance of each, by which most
             windows are drawn to rare classes; see `LabelIndex`.
         walks: The windows of an epoch are drawn first, then handed out by this many walks over the ground in
@@ -106,6 +107,7 @@ class RandomWindowGeoSampler(GeoSampler, DistributedSampler[Any]):
         seed: int = 0,
         rank: int | None = None,
         world_size: int | None = None,
+        grounds: Sequence[Any] | None = None,
     ) -> None:
         drawn: Any = range(length)
         DistributedSampler.__init__(self, drawn, world_size or _world_size(), _rank(rank), seed=seed)
@@ -114,6 +116,7 @@ class RandomWindowGeoSampler(GeoSampler, DistributedSampler[Any]):
         self.size = size
         self.length = length
         self.periods = list(periods) or [pd.Interval(pd.Timestamp.min, pd.Timestamp.max, closed="both")]
+        self.grounds = None if grounds is None else np.array(grounds, object)
         self.favoured = favoured
         self.walks = walks * self.num_replicas  # a process has walks of its own
         self.skip = 0  # windows that are left out at the start, where a run goes on; see `ResumableLoader`
@@ -128,7 +131,8 @@ class RandomWindowGeoSampler(GeoSampler, DistributedSampler[Any]):
     def windows(self) -> Iterator[tuple[int, int, pd.Interval]]:
         """Top and left pixel and time of every window of this epoch, of all processes."""
         rng = np.random.default_rng([self.seed, self.epoch])
-        drawn = [(*self._place(rng), int(rng.integers(len(self.periods)))) for _ in range(self.length)]
+        places = (self._place(rng) for _ in range(self.length))
+        drawn = [(row, column, self._period(rng, row, column)) for row, column in places]
         order = self._walked(np.array(drawn), rng) if self.walks and drawn else range(self.length)
         for number in order:
             row, column, period = drawn[number]
@@ -173,6 +177,15 @@ class RandomWindowGeoSampler(GeoSampler, DistributedSampler[Any]):
                 return int(rows[inside[0]]), int(columns[inside[0]])
         row, column = self._safe[rng.integers(len(self._safe))]
         return int(row), int(column)
+
+    def _period(self, rng: np.random.Generator, row: int, column: int) -> int:
+        if self.grounds is None:
+            return int(rng.integers(len(self.periods)))
+        t, inset = self.grid.transform, self.size - 1
+        x, y = t.c + t.a * (column + 0.5), t.f + t.e * (row + 0.5)
+        window = shapely.box(x, y + t.e * inset, x + t.a * inset, y)
+        there = np.flatnonzero(shapely.intersects(self.grounds, window))
+        return int(there[rng.integers(len(there))])
 
     def _bounds(self, part: Any) -> tuple[int, int, int, int]:
         left, bottom, right, top = part.bounds

@@ -104,7 +104,7 @@ def test_a_sweep_tries_values_of_any_key_and_adds_to_what_is_there(config, tmp_p
     code, _, err = command(
         *words[:4], "--output", tmp_path / "none", "--config", config, "--metric", "val_best"
     )
-    assert (code, "metric: val_best is not in" in err) == (2, True)
+    assert (code, "metric: 'val_best' is not in" in err) == (2, True)
     assert not (tmp_path / "none/trial_0001").exists()  # no other trial would log it
     code, _, err = command(*words, "--metric", "val_loss")
     assert (code, "holds trials by val_mIoU, not by val_loss; name another --output" in err) == (2, True)

@@ -74,7 +74,11 @@ class TrainingRecord(Callback):
         print(f"Goes on{place} from epoch {epoch}, step {step}, of {shown(before)}")
         if changed:
             others = ", ".join(f"{key} {value}" for key, value in changed.items())
-            warnings.warn(f"goes on with other settings than it began with: {others}", stacklevel=2)
+            warnings.warn(
+                f"goes on with other settings than it began with: {others}. The optimiser keeps its state, learning "
+                "rates and weight decay too; the schedule spans the new length",
+                stacklevel=2,
+            )
         for logger in trainer.loggers:
             if isinstance(logger, CSVLogger):
                 _copy_curves(before / _CURVES, logger, step)

@@ -1,6 +1,7 @@
 """``prithvi-tg sweep``: search over any keys of a configuration with Optuna (the extra ``sweep``)."""
 
 import argparse
+import difflib
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -161,5 +162,8 @@ def train(fit: list[str], values: Mapping[str, Any], folder: Path, metric: str) 
         raise DataError(f"{said[-1] if said else 'training failed'}; see {folder / 'log.txt'}")
     table = pd.read_csv(curves)
     if metric not in table or table[metric].isna().all():
-        raise ConfigError(f"metric: {metric} is not in {curves}; it has {', '.join(table.columns)}")
+        known = [column for column in table.columns if column.startswith("val_")]
+        near = difflib.get_close_matches(metric, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"validation logs {', '.join(known)}"
+        raise ConfigError(f"metric: {metric!r} is not in {curves}; {hint}")
     return float(table[metric].min() if "loss" in metric else table[metric].max())

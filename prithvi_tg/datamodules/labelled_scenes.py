@@ -25,7 +25,7 @@ from ..datasets.regions import Region, Regions, split_by_blocks, split_by_polygo
 from ..datasets.scene_dataset import SceneDataset
 from ..datasets.scene_inputs import InputOptions
 from ..datasets.scenes import NodataRule
-from ..datasets.scored_windows import ScoredWindows
+from ..datasets.scored_windows import ScoredWindows, ground_at
 from ..datasets.series import Series
 from ..errors import ConfigError, DataError
 from ..samplers import RandomWindowGeoSampler, ShareSampler
@@ -281,16 +281,21 @@ class LabelledScenesDataModule(GeoDataModule):
             inside = shapely.intersection(region.ground, ground)
             labels = both.datasets[1]
             favoured = index_labels(labels, images.grid, region, self.window) if self.balanced else None
+            periods = self.periods("train", images)
+            grounds = [ground_at(both, period) for period in periods]
+            if not shapely.covers(shapely.union_all(grounds), inside):
+                inside = shapely.intersection(inside, shapely.union_all(grounds))
             self.train_dataset = both
             self.train_sampler = RandomWindowGeoSampler(
                 images.grid,
                 inside,
                 self.window,
                 self.windows_per_epoch,
-                self.periods("train", images),
+                periods,
                 favoured,
                 walks=4 * self.batch_size,
                 seed=self.seed,
+                grounds=None if all(one.equals(grounds[0]) for one in grounds) else grounds,
             )
         for split, stages in (("val", ("fit", "validate")), ("test", ("test",))):
             if stage in stages:

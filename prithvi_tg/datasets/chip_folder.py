@@ -20,7 +20,8 @@ class ChipFolder(ChipDataset):
         images: Pattern of the images, with one ``*`` that stands for the name of a chip.
         labels: Pattern of the masks, with one ``*`` that stands for the same name.
         splits: A CSV file with columns ``chip`` and ``split``.
-        classes: Name of the class of each stored label; classes are numbered in this order.
+        classes: Name of the class of each stored label; classes are numbered in this order, and those of one name
+            are one.
         bands: Bands to use, in the order of the channels, by name.
         mean: Mean per band after scaling; ``prithvi-tg stats`` computes it.
         std: Standard deviation per band after scaling.
@@ -68,7 +69,8 @@ class ChipFolder(ChipDataset):
                 raise ConfigError(f"{key}: {pattern!r} must have one * that stands for the name of a chip")
         self.images = images
         self.labels = labels
-        self.stored_labels = list(classes)
+        self.sensor = sensor
+        self.classes = dict(classes)
         self.ignored_labels = list(ignored_labels)
         self.spec = self.data_spec(
             classes, bands, mean, std, file_bands, num_frames, sensor, scale, nodata, class_colors
@@ -127,7 +129,7 @@ class ChipFolder(ChipDataset):
                 1 + f * len(held) + held.index(name) for f in range(num_frames) for name in names
             ),
             file_count=num_frames * len(held),
-            class_names=tuple(classes.values()),
+            class_names=tuple(dict.fromkeys(classes.values())),
             class_colors=tuple(class_colors),
         )
 
@@ -143,7 +145,7 @@ class ChipFolder(ChipDataset):
     def to_classes(self, stored: NDArray[np.int64]) -> NDArray[np.int64]:
         """Stored labels to classes; unknown ones become -1."""
         classes = np.full(stored.shape, -1, dtype=np.int64)
-        for index, label in enumerate(self.stored_labels):
-            classes[stored == label] = index
+        for label, name in self.classes.items():
+            classes[stored == label] = self.class_names.index(name)
         classes[np.isin(stored, self.ignored_labels)] = IGNORE_INDEX
         return classes

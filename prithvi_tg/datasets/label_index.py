@@ -41,7 +41,10 @@ def index_labels(
         for row in range(top, bottom, window):
             for column in range(left, right, window):
                 everything: Any = slice(None)
-                mask = labels[*grid.window_slices(row, column, window), everything]["mask"].numpy()
+                try:
+                    mask = labels[*grid.window_slices(row, column, window), everything]["mask"].numpy()
+                except IndexError:  # between labels that lie apart
+                    continue
                 mask = mask[: bottom - row, : right - column]
                 for y in range(0, mask.shape[0], cell):
                     for x in range(0, mask.shape[1], cell):

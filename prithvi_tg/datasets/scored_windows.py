@@ -21,7 +21,8 @@ from .scenes import Grid
 class ScoredWindows(Dataset[dict[str, Any]]):
     """Windows that cover a region; a pixel that several of them show has its label in one of them only.
 
-    Labels beyond the region's ground are 255 too. Samples have a ``name``, as chips do.
+    Windows where the data set has nothing at a time, as between scenes that lie apart, are left out. Labels beyond
+    the region's ground are 255 too. Samples have a ``name``, as chips do.
 
     Args:
         dataset: Images and labels, by geo-slice.
@@ -55,20 +56,33 @@ class ScoredWindows(Dataset[dict[str, Any]]):
                 for column, (begin, end) in zip(columns.starts, columns.kept, strict=True):
                     kept = slice(first - row, last - row), slice(begin - column, end - column)
                     self.windows.append((top + row, left + column, kept))
+        self.places = self._places()
+
+    def _places(self) -> list[tuple[int, int]]:
+        """Numbers of a period and a window that have data, period by period."""
+        rows, columns = (np.array([window[axis] for window in self.windows]) for axis in (0, 1))
+        t = self.grid.transform
+        x, y = t.c + t.a * (columns + 0.5), t.f + t.e * (rows + 0.5)
+        boxes = shapely.box(x, y + t.e * (self.size - 1), x + t.a * (self.size - 1), y)
+        return [
+            (number, int(window))
+            for number, period in enumerate(self.periods)
+            for window in np.flatnonzero(shapely.intersects(boxes, ground_at(self.dataset, period)))
+        ]
 
     def __len__(self) -> int:
-        return len(self.windows) * len(self.periods)
+        return len(self.places)
 
     def query(self, index: int) -> Any:
         """The geo-slice of a window."""
-        period, number = divmod(index, len(self.windows))
+        period, number = self.places[index]
         row, column, _ = self.windows[number]
         time = self.periods[period]
         return *self.grid.window_slices(row, column, self.size), slice(time.left, time.right)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         sample: dict[str, Any] = self.dataset[self.query(index)]
-        row, column, kept = self.windows[index % len(self.windows)]
+        row, column, kept = self.windows[self.places[index][1]]
         scored = np.zeros((self.size, self.size), bool)
         scored[kept] = True
         scored &= self._on_ground(row, column)
@@ -78,8 +92,9 @@ class ScoredWindows(Dataset[dict[str, Any]]):
 
     def name(self, index: int) -> str:
         """Top left pixel of a window, and the first day of its period if there are several."""
-        row, column, _ = self.windows[index % len(self.windows)]
-        period = self.periods[index // len(self.windows)]
+        number, window = self.places[index]
+        row, column, _ = self.windows[window]
+        period = self.periods[number]
         day = f"{period.left:%Y-%m-%d}_" if len(self.periods) > 1 else ""
         return f"{day}row_{row:05d}_column_{column:05d}"
 
@@ -90,3 +105,10 @@ class ScoredWindows(Dataset[dict[str, Any]]):
         if shapely.covers(self.region.ground.buffer(1e-6 * abs(t.a)), window):
             return True
         return geometry_mask([self.region.ground], (self.size, self.size), corner, invert=True)
+
+
+def ground_at(dataset: GeoDataset, period: pd.Interval) -> Any:
+    """Where a data set has anything at a time, in coordinates of its CRS."""
+    found = shapely.union_all(list(dataset.index.geometry[dataset.index.index.overlaps(period)]))
+    shapely.prepare(found)
+    return found

@@ -31,7 +31,7 @@ def curves_svg(runs: Sequence[Run]) -> bytes | None:
     for axes, (title, solid, dotted) in zip(figure.subplots(1, len(_PANELS)), _PANELS, strict=True):
         for number, run in enumerate(trained):
             # Later ones are thinner, so that one on top of another does not hide it.
-            color, width = f"C{number % 10}", 1.4 + 1.6 * (len(trained) - 1 - number) / len(trained)
+            color, width = f"C{number % 10}", 1.2 + 3.6 * (len(trained) - 1 - number) / len(trained)
             _draw(axes, run.curves, solid, color, "-", width, run.name)
             in_training = next((name for name in dotted if name in run.curves), None)
             if in_training is not None:
@@ -39,10 +39,10 @@ def curves_svg(runs: Sequence[Run]) -> bytes | None:
         head = ", main head" if title == "loss" and main else ""
         axes.set_title(f"{title} (dotted: training{head})" if dotted else title)
         axes.set_xlabel("step")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(alpha=0.3)
         if title == "loss":
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(0, 1.05 * axes.get_ylim()[1])
     if len(runs) > 1:
         handles = figure.axes[0].get_legend_handles_labels()
         figure.legend(*handles, loc="outside lower center", frameon=False, ncols=columns)

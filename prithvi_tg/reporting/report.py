@@ -214,5 +214,5 @@ def _path(text: str) -> Markup:
 
 
 def _setting(value: Any, most: int = 80) -> str:
-    text = "-" if value is None else str(value)
+    text = "-" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
     return text if len(text) <= most else text[: most - 1] + "…"
