@@ -76,6 +76,36 @@ def test_a_folder_of_chips_needs_a_description_only(own):
     assert dataset.spec.class_names == ("Wheat", "Maize")
 
 
+def test_classes_of_one_name_are_one(own):
+    dataset = ChipFolder(
+        **settings(
+            own, mean=[0, 0], std=[1, 1], classes={10: "Crop", 0: "Other", 20: "Crop"}, ignored_labels=[]
+        ),
+        split="train",
+    )
+    assert dataset.class_names == ("Crop", "Other")
+    with rasterio.open(own / "lab_a.tif") as source:
+        label = source.read(1)[4:]
+    np.testing.assert_array_equal(dataset[0]["mask"][4:], np.where(label == 0, 1, 0))
+
+
+def test_check_compares_the_order_of_bands_with_what_the_files_describe(own, command, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
+    path = write_config(own, mean=[350.0, 2500.0], std=[60.0, 550.0], bands=["RED", "NIR_NARROW"])
+    words = ("check", "--config", path)
+    assert "describes as" not in command(*words)[1]
+    for image in own.glob("img_*.tif"):
+        with rasterio.open(image, "r+") as file:
+            file.descriptions = [
+                f"{band}_{day}" for day in ("20230601", "20230801") for band in ("B04", "B8A")
+            ]
+    assert "describes as" not in command(*words)[1]
+    code, out, _ = command(*words, "--data.file_bands", "[NIR_NARROW, RED]")
+    assert code == 1
+    assert "RED is read from band 2" in out
+    assert "B8A_20230601" in out
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [

@@ -239,3 +239,43 @@ def test_lightning_leaves_the_samplers_alone(root):
     for loader in (data.train_dataloader(), data.val_dataloader()):
         assert isinstance(loader.sampler, torch.utils.data.DistributedSampler)
     assert isinstance(data.train_sampler, RandomWindowGeoSampler)
+
+
+@pytest.fixture
+def apart(root, tmp_path):
+    """The scene and its labels cut into a left and a right part, a gap between them, images of two days."""
+    for name, files in (("scene.tif", "image"), ("scene_label.tif", "label")):
+        with rasterio.open(root / name) as source:
+            values, profile, descriptions = source.read(), source.profile, source.descriptions
+        for day, columns in (("20230601", np.s_[:70]), ("20230801", np.s_[140:])):
+            part = values[:, :, columns]
+            corner = profile["transform"] * rasterio.Affine.translation(columns.start or 0, 0)
+            path = tmp_path / f"{files}_{day}.tif"
+            with rasterio.open(path, "w", **{**profile, "width": part.shape[2], "transform": corner}) as out:
+                out.write(part)
+                out.descriptions = [
+                    f"{text}_{day}" if text and files == "image" else text for text in descriptions
+                ]
+    return tmp_path
+
+
+@pytest.mark.parametrize("balanced", [False, True])
+def test_scenes_that_lie_apart_and_are_of_other_days_are_sampled_where_they_are(apart, balanced):
+    images, labels = (sorted(map(str, apart.glob(f"{kind}_*.tif"))) for kind in ("image", "label"))
+    data = module(apart, images=images, labels=labels, balanced=balanced, windows_per_epoch=40)
+    data.setup("fit")
+    days = set()
+    for query in data.train_sampler:
+        sample = data.train_dataset[query]
+        assert sample["valid"].any()
+        days.add(query[2].start)
+    assert len(days) == 2
+    whole = 0
+    for split in ("train", "val", "test"):
+        windows = data.scored_windows(split, *data.open_both())
+        whole += sum(int((windows[number]["mask"] != 255).sum()) for number in range(len(windows)))
+    known = 0
+    for image, label in zip(images, labels, strict=True):
+        with rasterio.open(image) as one, rasterio.open(label) as other:
+            known += int(((other.read(1) >= 0) & (one.read() != 0).any(axis=0)).sum())
+    assert whole == known
