@@ -2,6 +2,7 @@
 
 import geopandas
 import numpy as np
+import pandas as pd
 import pytest
 import shapely
 import torch
@@ -142,6 +143,8 @@ class Numbered(torch.utils.data.Dataset):
 
     def __init__(self, grid):
         self.grid = grid
+        always = pd.IntervalIndex.from_tuples([(pd.Timestamp.min, pd.Timestamp.max)], closed="both")
+        self.index = geopandas.GeoDataFrame(geometry=[shapely.box(*grid.bounds)], index=always)
 
     def __getitem__(self, query):
         _, y, _ = query
