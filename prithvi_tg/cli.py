@@ -232,7 +232,13 @@ class PrithviCLI(LightningCLI):
         callbacks = [
             *callbacks,
             TrainingRecord(),
-            ScoreReport(self._settings.published_result, self._settings.get("ckpt_path"), _WARNED),
+            ScoreReport(
+                self._settings.published_result,
+                None
+                if self.subcommand == "fit"
+                else self._settings.ckpt_path,  # there it is what one goes on from
+                _WARNED,
+            ),
             ChipReport(),
             SplitFigure(),
             PrintCheckpoints(),

@@ -15,7 +15,7 @@ from torch.utils.data import DistributedSampler
 from torchgeo.datasets import GeoDataset
 from torchgeo.samplers import GeoSampler
 
-from .datasets.regions import covered, places_in
+from .datasets.regions import covered, places_in, window_boxes
 from .datasets.scenes import Grid
 from .errors import ConfigError
 from .windows import window_starts
@@ -181,9 +181,7 @@ class RandomWindowGeoSampler(GeoSampler, DistributedSampler[Any]):
     def _period(self, rng: np.random.Generator, row: int, column: int) -> int:
         if self.grounds is None:
             return int(rng.integers(len(self.periods)))
-        t, inset = self.grid.transform, self.size - 1
-        x, y = t.c + t.a * (column + 0.5), t.f + t.e * (row + 0.5)
-        window = shapely.box(x, y + t.e * inset, x + t.a * inset, y)
+        window = window_boxes(self.grid, np.array([row]), np.array([column]), self.size)
         there = np.flatnonzero(shapely.intersects(self.grounds, window))
         return int(there[rng.integers(len(there))])
 

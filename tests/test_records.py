@@ -76,6 +76,19 @@ def test_without_checkpoints_the_last_weights_are_scored(config, tmp_path, comma
     assert "val, per cent" in out
 
 
+def test_going_on_without_checkpoints_does_not_name_the_one_it_goes_on_from(config, tmp_path, command):
+    assert command("fit", "--config", config)[0] == 0
+    last = tmp_path / "runs/version_0/checkpoints/last.ckpt"
+    code, _, err = command(
+        "fit", "--config", config, "--ckpt_path", last, "--trainer.max_epochs", 2,
+        "--trainer.enable_checkpointing", "false",
+    )  # fmt: skip
+    assert code == 0, err
+    record = json.loads((tmp_path / "runs/version_1/metrics.json").read_text())
+    assert record["run"]["checkpoint"] is None
+    assert record["run"]["training"]["epochs"] == 2
+
+
 def test_a_training_without_validation_is_not_scored(config, tmp_path, command):
     code, out, err = command("fit", "--config", config, "--trainer.limit_val_batches", 0)
     assert code == 0, err

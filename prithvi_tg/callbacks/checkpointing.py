@@ -34,7 +34,7 @@ class LastCheckpoint(ModelCheckpoint):
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         number = batch_idx + 1
         # After the last batch comes the end of the epoch, which is written then.
-        every = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        every = trainer.log_every_n_steps  # type: ignore[attr-defined]  # a connector sets it, which mypy cannot see
         if number % every or number == trainer.num_training_batches:
             return
         due = time.monotonic() - self._written >= 60 * self.minutes

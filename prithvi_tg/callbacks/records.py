@@ -221,7 +221,8 @@ class ScoreReport(Callback):
         )
         run["weights_sha256"] = weights_hash(pl_module)
         run["task"] = pl_module.class_path
-        run["training"] = _training(trainer).record()
+        training = _training(trainer)
+        run["training"] = None if training is None else training.record()
         run["warnings"] = list(dict.fromkeys(self.warned))
         run["skipped_chips"] = dict(getattr(_datamodule(trainer), "skipped", {}))
         names = pl_module.class_names
@@ -332,14 +333,16 @@ def _datamodule(trainer: Trainer) -> Any:
     return getattr(trainer, "datamodule", None)
 
 
-def _training(trainer: Trainer) -> TrainingRecord:
-    """The training that the trainer ran before, if it did."""
-    return next((one for one in trainer.callbacks if isinstance(one, TrainingRecord)), TrainingRecord())  # type: ignore[attr-defined]
+def _training(trainer: Trainer) -> TrainingRecord | None:
+    """What knows of the training that the trainer ran before, if it did."""
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]  # a connector sets it, which mypy cannot see
+    return next((one for one in callbacks if isinstance(one, TrainingRecord)), None)
 
 
 def _run_folder(trainer: Trainer) -> str | None:
     """Where a run's files go: those of a training's scores beside its curves; asked in every process."""
-    return _training(trainer).folder or trainer.log_dir
+    training = _training(trainer)
+    return (None if training is None else training.folder) or trainer.log_dir
 
 
 def score_best(trainer: Trainer, task: LightningModule, datamodule: Any) -> None:

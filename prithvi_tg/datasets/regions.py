@@ -243,6 +243,13 @@ def places_in(ground: Any, grid: Grid, window: int, most: int = 64) -> NDArray[n
     return np.concatenate(found)
 
 
+def window_boxes(grid: Grid, rows: NDArray[Any], columns: NDArray[Any], size: int) -> Any:
+    """Outlines (N,) of windows by their top left pixels, drawn in by half a pixel, so that neighbours do not touch."""
+    t = grid.transform
+    x, y = t.c + t.a * (columns + 0.5), t.f + t.e * (rows + 0.5)
+    return shapely.box(x, y + t.e * (size - 1), x + t.a * (size - 1), y)
+
+
 def covered(
     ground: Any, grid: Grid, rows: NDArray[Any], columns: NDArray[Any], window: int
 ) -> NDArray[np.bool_]:

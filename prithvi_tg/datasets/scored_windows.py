@@ -14,7 +14,7 @@ from torchgeo.datasets import GeoDataset
 
 from ..spec import IGNORE_INDEX
 from ..windows import Cover
-from .regions import Region
+from .regions import Region, window_boxes
 from .scenes import Grid
 
 
@@ -61,9 +61,7 @@ class ScoredWindows(Dataset[dict[str, Any]]):
     def _places(self) -> list[tuple[int, int]]:
         """Numbers of a period and a window that have data, period by period."""
         rows, columns = (np.array([window[axis] for window in self.windows]) for axis in (0, 1))
-        t = self.grid.transform
-        x, y = t.c + t.a * (columns + 0.5), t.f + t.e * (rows + 0.5)
-        boxes = shapely.box(x, y + t.e * (self.size - 1), x + t.a * (self.size - 1), y)
+        boxes = window_boxes(self.grid, rows, columns, self.size)
         return [
             (number, int(window))
             for number, period in enumerate(self.periods)

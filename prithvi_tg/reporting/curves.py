@@ -27,7 +27,7 @@ def curves_svg(runs: Sequence[Run]) -> bytes | None:
         return None
     columns = min(len(runs), 4)
     figure = Figure(figsize=(12, 3.4 + 0.25 * -(-len(runs) // columns)), layout="constrained")
-    main = any("train_loss_decode" in run.curves for run in trained)
+    decode_loss = any("train_loss_decode" in run.curves for run in trained)
     for axes, (title, solid, dotted) in zip(figure.subplots(1, len(_PANELS)), _PANELS, strict=True):
         for number, run in enumerate(trained):
             # Later ones are thinner, so that one on top of another does not hide it.
@@ -36,7 +36,7 @@ def curves_svg(runs: Sequence[Run]) -> bytes | None:
             in_training = next((name for name in dotted if name in run.curves), None)
             if in_training is not None:
                 _draw(axes, run.curves, in_training, color, ":", width, None)
-        head = ", main head" if title == "loss" and main else ""
+        head = ", decode head" if title == "loss" and decode_loss else ""
         axes.set_title(f"{title} (dotted: training{head})" if dotted else title)
         axes.set_xlabel("step")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

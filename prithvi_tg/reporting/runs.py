@@ -1,6 +1,7 @@
 """Runs as their folders hold them: scores, chips, curves, pictures."""
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -170,6 +171,11 @@ def read_settings(folder: Path) -> dict[str, Any]:
     try:
         settings = _flat(yaml.safe_load(path.read_text()) or {}, prefix) if path.exists() else {}
         return {key: value for key, value in settings.items() if not key.startswith(f"{prefix}data_spec.")}
+    except yaml.constructor.ConstructorError:
+        warnings.warn(
+            f"{path}: holds objects of Python, which are not read; its settings are unknown", stacklevel=2
+        )
+        return {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError) as error:
         raise DataError(f"{path}: not readable settings ({error})".replace("\n", " ")) from error
 

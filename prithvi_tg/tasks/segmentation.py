@@ -375,12 +375,14 @@ class PrithviSegmentationTask(SemanticSegmentationTask):
         return loss
 
     def _judge_units(self, image: Tensor) -> None:
-        """Warn if the first batch is far from what the statistics say, as 1e4 times too small."""
+        """Warn if the first batch, normalised (B, T, C, H, W), is far from what the statistics say."""
         self._units_judged = True
         spec = self.data_spec
-        if spec is None:
-            return
         means = image.detach().float().reshape(len(image), -1, *image.shape[-2:]).mean(dim=(0, 2, 3)).tolist()
+        if spec is None or len(means) != len(
+            spec.channel_mean
+        ):  # channels that a subclass adds have no statistics
+            return
         given = zip(means, spec.channel_std, spec.channel_mean, strict=True)
         ratio = spec.unit_ratio([mean * std + center for mean, std, center in given])
         if spec.is_other_unit(ratio):
