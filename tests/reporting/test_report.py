@@ -9,7 +9,7 @@ import pytest
 import rasterio
 
 from prithvi_tg.errors import ConfigError, DataError
-from prithvi_tg.reporting.runs import differing_settings, read_runs
+from prithvi_tg.reporting.runs import differing_settings, read_runs, read_settings
 from prithvi_tg.reporting.tiles import tile_map
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -333,3 +333,11 @@ def test_a_screenshot_of_the_map_has_the_colours_of_its_classes(page, reported):
     page.locator(".opacity").fill("0")
     picture = np.asarray(Image.open(BytesIO(box.screenshot())).convert("RGB")).reshape(-1, 3)
     assert all((picture == color).all(axis=1).mean() < 0.001 for color in present)
+
+
+def test_settings_with_objects_of_python_are_not_read(tmp_path):
+    (tmp_path / "hparams.yaml").write_text("lr: 0.1\nsize: !!python/tuple [1, 2]\n")
+    with pytest.warns(UserWarning, match="holds objects of Python"):
+        assert read_settings(tmp_path) == {}
+    (tmp_path / "hparams.yaml").write_text("lr: 0.1\n")
+    assert read_settings(tmp_path) == {"model.init_args.lr": 0.1}
