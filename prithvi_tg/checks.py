@@ -17,8 +17,8 @@ from torch import Tensor
 from .bands import resolve_band
 from .datamodules import ChipDataModule, LabelledScenesDataModule
 from .datasets import ChipDataset
-from .datasets.raster import open_raster
 from .errors import ConfigError, PrithviTGError
+from .readers.raster import open_raster
 from .spec import IGNORE_INDEX, OTHER_UNIT, DataSpec
 
 Severity = Literal["ok", "advice", "error"]

@@ -32,7 +32,6 @@ from .callbacks import (
 from .checkpoints import Checkpoint, load_weights, read_checkpoint
 from .compat import BaseTask
 from .config_errors import one_line
-from .datasets.quality import QualityClass
 from .datasets.scene_inputs import InputOptions
 from .datasets.scenes import NodataRule
 from .errors import CheckpointError, ConfigError, DataError
@@ -40,6 +39,7 @@ from .files import file_hash
 from .mapping.maps import plan_maps
 from .mapping.products import ProbabilityType, Profile
 from .mapping.scene_map import OutputOptions
+from .readers.quality import QualityClass
 from .reporting.published import check_name
 from .spec import DataSpec
 from .tasks import PrithviSegmentationTask, load_task

@@ -34,7 +34,7 @@ import torchgeo
 from prithvi_tg.bands import PRITHVI_BANDS
 from prithvi_tg.datamodules.loading import collate_training
 from prithvi_tg.datasets import SceneDataset, find_inputs, resolve_scene
-from prithvi_tg.datasets.raster import limit_block_cache
+from prithvi_tg.readers.raster import limit_block_cache
 from prithvi_tg.samplers import RandomWindowGeoSampler
 from prithvi_tg.spec import DataSpec
 

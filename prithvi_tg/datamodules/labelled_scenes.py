@@ -19,8 +19,6 @@ from ..datasets.cdl import CDLLabels
 from ..datasets.label_index import index_labels
 from ..datasets.labels import LabelPolygons, LabelRaster
 from ..datasets.multi_temporal_crop import MultiTemporalCropClassification
-from ..datasets.quality import QualityClass
-from ..datasets.raster import limit_block_cache
 from ..datasets.regions import Region, Regions, split_by_blocks, split_by_polygons, whole_region
 from ..datasets.scene_dataset import SceneDataset
 from ..datasets.scene_inputs import InputOptions
@@ -28,6 +26,8 @@ from ..datasets.scenes import NodataRule
 from ..datasets.scored_windows import ScoredWindows, ground_at
 from ..datasets.series import Series
 from ..errors import ConfigError, DataError
+from ..readers.quality import QualityClass
+from ..readers.raster import limit_block_cache
 from ..samplers import RandomWindowGeoSampler, ShareSampler
 from ..spec import IGNORE_INDEX, DataSpec
 from .loading import collate, collate_training, pinned, undisturbing

@@ -7,10 +7,10 @@ import torch
 from torchgeo.datamodules import BaseDataModule
 
 from ..augmentations import ChipAugmentation
-from ..datasets.quality import QualityClass
 from ..datasets.scene_dataset import SceneDataset
 from ..datasets.scenes import NodataRule, Scene, SceneReader
 from ..errors import ConfigError
+from ..readers.quality import QualityClass
 from ..spec import DataSpec
 from ..windows import Blending, WindowPlan
 from .stream import Segment, WindowStream

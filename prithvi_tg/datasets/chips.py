@@ -18,9 +18,9 @@ from torchgeo.datasets import NonGeoDataset
 from ..bands import PRITHVI_BANDS, resolve_band
 from ..errors import ConfigError, DataError
 from ..plotting import plot_sample
+from ..readers.raster import center, legacy_values, open_raster, read_bands
 from ..spec import IGNORE_INDEX, DataSpec
 from .download import SOURCES, download_archives
-from .raster import center, legacy_values, open_raster, read_bands
 
 Sample = dict[str, Any]
 

@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 
 from ..bands import SENSORS, resolve_band
 from ..errors import DataError
-from .quality import QualityKind
+from ..readers.quality import QualityKind
 from .scenes import BandFile, QualityFile
 
 #: What each sensor calls the bands that hold reflectance, in the sensor's order.

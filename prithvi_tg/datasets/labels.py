@@ -29,9 +29,9 @@ from torchgeo.datasets.utils import disambiguate_timestamp
 
 from ..compat import place_of
 from ..errors import ConfigError, DataError
+from ..readers.raster import data_mask, open_raster, reading
 from ..spec import IGNORE_INDEX
 from .geo_index import GeoIndex
-from .raster import data_mask, open_raster, reading
 from .scenes import Grid
 
 Labels = NDArray[np.int64]

@@ -14,10 +14,10 @@ from rasterio.io import DatasetReader
 
 from ..bands import SENSORS, band_indexes, means, resolve_band
 from ..errors import ConfigError, DataError
+from ..readers.quality import quality_kind
+from ..readers.raster import open_raster
 from ..spec import DataSpec
 from .granules import Granule, hls_granule, hls_granules, is_hls_file, is_hls_prefix, safe_granule
-from .quality import quality_kind
-from .raster import open_raster
 from .scenes import BandFile, Grid, QualityFile, Scene
 
 _RASTERS = (".tif", ".tiff", ".vrt", ".jp2")

@@ -21,9 +21,9 @@ from rasterio.warp import transform_bounds
 from rasterio.windows import Window
 
 from ..errors import DataError
+from ..readers.quality import QualityClass, QualityKind, flagged
+from ..readers.raster import data_mask, legacy_values, open_raster, reading
 from ..spec import DataSpec
-from .quality import QualityClass, QualityKind, flagged
-from .raster import data_mask, legacy_values, open_raster, reading
 
 Array = NDArray[np.float32]
 Mask = NDArray[np.bool_]

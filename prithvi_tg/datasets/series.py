@@ -8,8 +8,8 @@ from datetime import date
 import numpy as np
 
 from ..errors import ConfigError, DataError
+from ..readers.quality import QualityClass
 from ..spec import DataSpec
-from .quality import QualityClass
 from .scene_inputs import InputOptions, SceneInput, resolve_scene
 from .scenes import Grid, Scene, SceneReader
 

@@ -15,12 +15,12 @@ from .. import __version__
 from ..augmentations import ChipAugmentation
 from ..datamodules.scenes import SceneDataModule
 from ..datamodules.stream import Log, ReadingFailed, WindowRead
-from ..datasets.quality import QualityClass
-from ..datasets.raster import limit_block_cache
 from ..datasets.scene_inputs import InputOptions, find_inputs, resolve_scene
 from ..datasets.scenes import NodataRule
 from ..errors import ConfigError, DataError
 from ..files import file_hash
+from ..readers.quality import QualityClass
+from ..readers.raster import limit_block_cache
 from ..spec import DataSpec
 from ..tasks import PrithviSegmentationTask, load_task
 from ..windows import Blending

@@ -15,9 +15,9 @@ from rasterio.errors import RasterioError
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
-from ..datasets.raster import open_raster
 from ..datasets.scenes import Grid
 from ..files import file_hash, write_json
+from ..readers.raster import open_raster
 from ..windows import Strip
 from .blending import BlendedRows
 from .products import Layer

@@ -11,9 +11,9 @@ from geopandas import GeoDataFrame
 from numpy.typing import NDArray
 from rasterio.features import shapes
 
-from ..datasets.raster import open_raster
 from ..datasets.scenes import Grid
 from ..errors import DataError
+from ..readers.raster import open_raster
 from ..spec import DataSpec
 from .areas import place, row_areas
 from .crs import to_pyproj

@@ -5,9 +5,9 @@ from pathlib import Path
 import torch
 from rasterio.enums import Resampling
 
-from ..datasets.raster import open_raster
 from ..datasets.scenes import Scene, SceneReader
 from ..plotting import plot_sample
+from ..readers.raster import open_raster
 from ..spec import DataSpec
 
 _SIDE = 1024

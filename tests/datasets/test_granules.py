@@ -13,8 +13,8 @@ from prithvi_tg.datasets.granules import (
     is_hls_prefix,
     safe_granule,
 )
-from prithvi_tg.datasets.raster import open_raster, read_bands
 from prithvi_tg.errors import ConfigError, DataError
+from prithvi_tg.readers.raster import open_raster, read_bands
 
 S30 = "HLS.S30.T10SEH.2018190T184921.v2.0"
 L30 = "HLS.L30.T10SEH.2018190T184550.v2.0"
