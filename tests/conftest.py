@@ -20,8 +20,11 @@ TINY = {"width": 32, "depth": 2, "num_heads": 2}
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _two_threads():
-    torch.set_num_threads(2)
+def _share_of_the_cores() -> None:
+    """Each worker of pytest-xdist, and each process that its tests start, computes on its share of the cores."""
+    threads = max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+    torch.set_num_threads(threads)
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
 
 
 @pytest.fixture(scope="session")
