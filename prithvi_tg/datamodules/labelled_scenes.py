@@ -26,8 +26,8 @@ from ..datasets.scenes import NodataRule
 from ..datasets.scored_windows import ScoredWindows, ground_at
 from ..datasets.series import Series
 from ..errors import ConfigError, DataError
+from ..readers.block_cache import limit_block_cache
 from ..readers.quality import QualityClass
-from ..readers.raster import limit_block_cache
 from ..samplers import RandomWindowGeoSampler, ShareSampler
 from ..spec import IGNORE_INDEX, DataSpec
 from .loading import collate, collate_training, pinned, undisturbing
@@ -95,8 +95,8 @@ class LabelledScenesDataModule(GeoDataModule):
         windows_per_epoch: Training windows in an epoch, over all processes.
         balanced: Draw half of the windows to a class chosen with equal chance, so that rare ones appear.
         batch_size: Windows in a batch.
-        num_workers: Processes that read. Together they keep decoded blocks in up to a fifth of the memory, each
-            in a twentieth at least; ``GDAL_CACHEMAX`` in the environment says otherwise.
+        num_workers: Processes that read, for each process that trains. All together keep decoded blocks in up to a
+            fifth of the memory of the machine or container; ``GDAL_CACHEMAX`` in the environment overrides this.
         bands: Bands to use, by name.
         num_frames: Dates of one image.
         series: How many dates become `num_frames`; see `Series`.
@@ -272,7 +272,9 @@ class LabelledScenesDataModule(GeoDataModule):
         """
         if stage == "predict":
             return
-        limit_block_cache(f"{max(5, 20 // max(1, self.num_workers))}%")
+        processes = self.trainer.num_devices if self.trainer else 1
+        loaders = self.num_workers * (2 if stage == "fit" else 1)  # training and validation have their own
+        limit_block_cache(processes * max(1, loaders))
         both, images = self.open_both()
         ground = shapely.union_all(list(both.index.geometry))
         self.split_regions = self.regions(images, ground)

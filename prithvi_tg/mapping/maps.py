@@ -19,8 +19,8 @@ from ..datasets.scene_inputs import InputOptions, find_inputs, resolve_scene
 from ..datasets.scenes import NodataRule
 from ..errors import ConfigError, DataError
 from ..files import file_hash
+from ..readers.block_cache import limit_block_cache
 from ..readers.quality import QualityClass
-from ..readers.raster import limit_block_cache
 from ..spec import DataSpec
 from ..tasks import PrithviSegmentationTask, load_task
 from ..windows import Blending
@@ -129,7 +129,7 @@ def map_strips(
         DataError: The scene cannot be read.
     """
     task = checkpoint if isinstance(checkpoint, PrithviSegmentationTask) else load_task(checkpoint)
-    limit_block_cache("64")
+    limit_block_cache(most=64)
     spec = known_spec(task)
     reading, _ = _split_options(options)
     found = find_inputs([scene], spec.num_frames)
@@ -200,7 +200,7 @@ def plan_maps(
         ConfigError: Maps would collide or exist, or an option does not fit.
         DataError: There is no scene.
     """
-    limit_block_cache("64")
+    limit_block_cache(most=64)
     for name in writing.vector:
         if name not in spec.class_names:
             raise ConfigError(f"vector: {name!r} is no class; classes are {', '.join(spec.class_names)}")

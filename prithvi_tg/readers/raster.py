@@ -1,6 +1,5 @@
 """Reading rasters: the values and, beside them, which of them are data."""
 
-import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,17 +15,6 @@ from rasterio.windows import Window
 
 from ..errors import DataError
 from ..spec import DataSpec
-
-
-def limit_block_cache(limit: str) -> None:
-    """How much memory GDAL may keep decoded blocks in; its own habit is a twentieth of the machine's.
-
-    Of use before the first block is read in a process; a GDAL_CACHEMAX that is set already is left alone.
-
-    Args:
-        limit: Megabytes, or a share of the memory with ``%``.
-    """
-    os.environ.setdefault("GDAL_CACHEMAX", limit)
 
 
 @contextmanager
