@@ -1,4 +1,4 @@
-"""The command ``prithvi-tg``: answers what it can at once, and loads Lightning only for what needs it."""
+"""The command ``prithvi-tg``: it prints its help at once and imports Lightning only for commands that need it."""
 
 import sys
 
@@ -11,20 +11,21 @@ usage: prithvi-tg COMMAND [options]
 Fine-tune Prithvi for semantic segmentation, and turn satellite scenes into maps.
 
 commands:
-  fit         train:     prithvi-tg fit --config configs/sen1floods11.yaml
-  validate    score the validation set
-  test        score the test set:  prithvi-tg test --config X.yaml --ckpt_path best.ckpt
+  fit         train a model:  prithvi-tg fit --config configs/sen1floods11.yaml
+  validate    score a checkpoint on the validation set
+  test        score a checkpoint on the test set:  prithvi-tg test --config X.yaml --ckpt_path best.ckpt
   predict     map scenes:  prithvi-tg predict --ckpt_path best.ckpt SCENE.tif [...]
-  check       look at data, weights and configuration before training:  prithvi-tg check --config X.yaml
-  report      a page about runs, to look at in a browser:  prithvi-tg report runs/version_0 --maps maps/SCENE_pred.tif
-  stats       band statistics and class weights of a training set:  prithvi-tg stats --config X.yaml
-  chips       windows of labelled scenes as chips:  prithvi-tg chips data/chips --config configs/scenes.yaml
-  export      weights as safetensors:  prithvi-tg export best.ckpt weights.safetensors
-  sweep       search over keys of a configuration:  prithvi-tg sweep space.yaml --config X.yaml
-  synthetic   write a small synthetic data set to try things on:  prithvi-tg synthetic data/demo
+  check       check data, weights and configuration before training:  prithvi-tg check --config X.yaml
+  report      write an HTML page that compares runs:  prithvi-tg report runs/version_0 --maps maps/SCENE_pred.tif
+  stats       compute band statistics and class weights of the training set:  prithvi-tg stats --config X.yaml
+  chips       cut labelled scenes into chips:  prithvi-tg chips data/chips --config configs/scenes.yaml
+  export      write weights as safetensors:  prithvi-tg export best.ckpt weights.safetensors
+  sweep       search over configuration keys:  prithvi-tg sweep space.yaml --config X.yaml
+  synthetic   write a small synthetic data set:  prithvi-tg synthetic data/demo
 
-prithvi-tg fit --model.help PrithviSegmentationTask and prithvi-tg fit --data.help Sen1Floods11DataModule tell what a
-configuration can say; prithvi-tg COMMAND --help tells the options of a command; --version tells the version.
+prithvi-tg COMMAND --help lists the options of a command; prithvi-tg --version prints the version.
+To list the keys of a configuration: prithvi-tg fit --model.help PrithviSegmentationTask and
+prithvi-tg fit --data.help Sen1Floods11DataModule.
 """
 
 
@@ -93,7 +94,7 @@ def _run(command: str, arguments: list[str]) -> int:
         from .commands.synthetic import run
 
         return run(arguments[1:])
-    print(f"prithvi-tg: error: no command {command!r}; see prithvi-tg --help", file=sys.stderr)
+    print(f"prithvi-tg: error: unknown command {command!r}; see prithvi-tg --help", file=sys.stderr)
     return 2
 
 

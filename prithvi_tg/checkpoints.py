@@ -110,8 +110,8 @@ def find_weights(source: str | Path) -> Path:
         return Path(hf_hub_download(repo, file))
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
         raise CheckpointError(
-            f"weights: {file} of {repo} is not in the cache and cannot be downloaded; put the file somewhere "
-            "and give its path, or null to start from random weights"
+            f"weights: {file} of {repo} is not in the cache and cannot be downloaded; give the path of a local "
+            "copy, or null to start from random weights"
         ) from error
 
 
@@ -134,7 +134,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         reason = str(error).split("\n")[0] if "GLOBAL" not in str(error) else _refused_global(str(error))
-        raise CheckpointError(f"{path}: refused, since reading it could run code ({reason})") from error
+        raise CheckpointError(f"{path}: refused, because reading it could run code ({reason})") from error
     except (RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
         raise CheckpointError(f"{path}: not a readable checkpoint ({_first_line(error)})") from error
     if not isinstance(content, Mapping):
@@ -291,7 +291,7 @@ def _refuse_new_bands(report: LoadReport, allow_new_bands: bool) -> None:
     new = [band for band, fate in report.bands.items() if fate == "new"]
     if new and not allow_new_bands:
         raise CheckpointError(
-            f"{report.source}: was not trained on {', '.join(new)}; set allow_new_bands: true to start "
+            f"{report.source}: not trained on {', '.join(new)}; set allow_new_bands: true to start "
             "their part of the patch embedding from random weights"
         )
 
@@ -314,13 +314,13 @@ def _refuse_misfits(report: LoadReport, allow_missing: bool, first_blocks: bool)
         others = len(report.mismatched) - 1
         more = f" (and {others} more that differ)" if others else ""
         raise CheckpointError(
-            f"{report.source}: of another architecture: {key} is {found}, the model's is {needed}{more}"
+            f"{report.source}: different architecture: {key} is {found}, the model's is {needed}{more}"
         )
     surplus = [key for key in report.unexpected if key.startswith("encoder.blocks.")]
     if surplus and not first_blocks:
         raise CheckpointError(
-            f"{report.source}: of another architecture: it has transformer blocks that the model lacks "
-            f"({_shortened(surplus, 1)}); set first_blocks: true to take its first blocks on purpose"
+            f"{report.source}: different architecture: it has transformer blocks that the model lacks "
+            f"({_shortened(surplus, 1)}); set first_blocks: true to load only its first blocks"
         )
     if report.missing and not allow_missing:
         raise CheckpointError(
@@ -332,7 +332,7 @@ def _refuse_misfits(report: LoadReport, allow_missing: bool, first_blocks: bool)
 def _check_position_table(table: Tensor, encoder: PrithviViT, path: Path) -> None:
     if table.ndim != 3 or table.shape[0] != 1 or table.shape[2] != encoder.width:
         raise CheckpointError(
-            f"{path}: of another architecture: encoder.pos_embed is {tuple(table.shape)}, "
+            f"{path}: different architecture: encoder.pos_embed is {tuple(table.shape)}, "
             f"the model's is (1, tokens, {encoder.width})"
         )
     tokens = table.shape[1] - 1

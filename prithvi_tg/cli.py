@@ -48,14 +48,14 @@ from .windows import Blending
 _WARNED: list[str] = []  # of what the command that runs was warned
 _SKIP = ("--skip-bad", "--skip_bad")
 _MORE = (
-    "--skip-bad leaves out chips that cannot be read, and lists them. Options of a class: "
+    "--skip-bad skips chips that cannot be read, and lists them. To list the options of a class: "
     "--model.help PrithviSegmentationTask, --data.help Sen1Floods11DataModule."
 )
 DESCRIPTIONS = {
-    "fit": f"Train, and keep last.ckpt and best.ckpt. {_MORE}",
-    "validate": f"Score the validation set. {_MORE}",
-    "test": f"Score the test set. {_MORE}",
-    "predict": "Map scenes: write NAME_pred.tif for each. A checkpoint of this package needs no --config.",
+    "fit": f"Train a model and write last.ckpt and best.ckpt. {_MORE}",
+    "validate": f"Score a checkpoint on the validation set. {_MORE}",
+    "test": f"Score a checkpoint on the test set. {_MORE}",
+    "predict": "Map scenes: write NAME_pred.tif for each scene. A checkpoint of this package needs no --config.",
 }
 
 
@@ -70,7 +70,7 @@ class PrithviArgumentParser(LightningArgumentParser):
             return super().parse_args(words, *more, **options)
         except UnicodeDecodeError as error:
             files = [after for word, after in itertools.pairwise(words) if word in ("--config", "-c")]
-            self.error(f"config: {', '.join(map(str, files))}: is no text file ({error})")
+            self.error(f"config: {', '.join(map(str, files))}: not a text file ({error})")
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print what is wrong with which key, and exit with 2."""
@@ -81,9 +81,9 @@ class PrithviArgumentParser(LightningArgumentParser):
 class PrithviCLI(LightningCLI):
     """``prithvi-tg fit | validate | test | predict``.
 
-    What the data know (classes, frames) is typed once, in ``data:``, and linked to the task. ``--ckpt_path``
-    takes any format of weights in validate, test and predict, and a Lightning checkpoint to go on from in
-    fit. ``predict`` needs no configuration if the checkpoint describes itself.
+    Classes and frames are given once, in ``data:``, and linked to the task. ``--ckpt_path`` takes weights in any
+    format for validate, test and predict, and a Lightning checkpoint to resume from for fit. ``predict`` needs no
+    configuration if the checkpoint describes its data.
     """
 
     @classmethod
@@ -122,7 +122,7 @@ class PrithviCLI(LightningCLI):
             "--published_result",
             type=str | None,
             default=None,
-            help="A published result that test compares with, see prithvi_tg.reporting.published.",
+            help="The published result that test compares its scores with; see prithvi_tg.reporting.published.",
         )
         for key in ("num_classes", "num_frames", "bands", "in_channels"):
             parser.link_arguments(
@@ -156,11 +156,13 @@ class PrithviCLI(LightningCLI):
         check_name(settings.published_result)
         if self.subcommand == "predict":
             if not settings.scenes:
-                raise ConfigError("scenes: give one or more rasters, or a folder of GeoTIFFs")
+                raise ConfigError("scenes: none given; name one or more rasters, or a folder of GeoTIFFs")
             if not settings.ckpt_path:
-                raise ConfigError("ckpt_path: predict needs trained weights, --ckpt_path FILE")
+                raise ConfigError("ckpt_path: not given; predict needs trained weights, --ckpt_path FILE")
         elif self.subcommand != "fit" and not settings.ckpt_path:
-            raise ConfigError(f"ckpt_path: {self.subcommand} needs trained weights, --ckpt_path FILE")
+            raise ConfigError(
+                f"ckpt_path: not given; {self.subcommand} needs trained weights, --ckpt_path FILE"
+            )
         init_args = (settings.get("model") or {}).get("init_args", {})
         if settings.ckpt_path and init_args.get("weights") is not None:
             init_args["weights"] = None  # the checkpoint brings the encoder's weights too
@@ -179,7 +181,8 @@ class PrithviCLI(LightningCLI):
             self._load(path)
         elif path and "optimizer_states" not in read_checkpoint(path).meta:
             raise CheckpointError(
-                f"{path}: holds no state to go on from; name a last.ckpt, or give the file as weights"
+                f"{path}: holds no optimiser state, so fit cannot resume from it; give a last.ckpt, or start from "
+                "these weights with --model.weights"
             )
 
     def _load(self, path: str) -> None:
@@ -195,8 +198,8 @@ class PrithviCLI(LightningCLI):
         spec = getattr(self.model, "data_spec", None) or getattr(fitted_on, "spec", None)
         if spec is None:
             raise ConfigError(
-                f"{settings.ckpt_path}: does not say which bands and statistics it was trained with; "
-                "give the configuration, --config, that goes with it"
+                f"{settings.ckpt_path}: does not record the bands and statistics it was trained with; "
+                "give the configuration it was trained with, --config FILE"
             )
         reading = InputOptions(
             tuple(settings.bands), settings.sensor, settings.scale, settings.offset, tuple(settings.nodata),
@@ -281,7 +284,7 @@ class PrithviCLI(LightningCLI):
             score_best(self.trainer, self.model, self.datamodule)
 
     def after_predict(self) -> None:
-        """Say so, and exit with an error, if a scene could not be mapped.
+        """Exit with an error if a scene could not be mapped.
 
         Raises:
             DataError: A scene failed.
@@ -307,75 +310,44 @@ def _loggers(given: Any, folder: str) -> Any:
 
 def _add_predict_arguments(parser: LightningArgumentParser) -> None:
     add = parser.add_argument
-    add(
-        "scenes",
-        nargs="*",
-        type=str,
-        help="Rasters, addresses, globs, HLS granules, .SAFE folders, folders of these; commas join the dates "
-        "of one scene. They come before options that take several values.",
-    )
-    add("--output", type=str, default="maps", help="Folder for NAME_pred.tif and what goes with it.")
-    add(
-        "--bands",
-        type=str,
-        nargs="+",
-        default=[],
-        help="For each band of the model, in its order, the band of the files: index from 1, or name.",
-    )
-    add("--sensor", type=str | None, default=None, help=f"Whose band names they are: {', '.join(SENSORS)}.")
-    add(
-        "--scale",
-        type=float | None,
-        default=None,
-        help="Factor from stored values to the unit of the statistics; by default the file's scale tag, or "
-        "what the training data had.",
-    )
+    # fmt: off
+    add("scenes", nargs="*", type=str,
+        help="Rasters, URLs, globs, HLS granules, .SAFE folders, or folders of these; commas join the dates of one "
+        "scene. Give scenes before options that take several values.")
+    add("--output", type=str, default="maps", help="Folder for NAME_pred.tif and the other output files.")
+    add("--bands", type=str, nargs="+", default=[],
+        help="The band of the files for each band of the model, in the model's order: index from 1, or name.")
+    add("--sensor", type=str | None, default=None, help=f"Naming scheme of the bands: {', '.join(SENSORS)}.")
+    add("--scale", type=float | None, default=None,
+        help="Factor from stored values to the unit of the statistics; by default the file's scale tag, or the "
+        "factor of the training data.")
     add("--offset", type=float, default=0.0, help="Added after scaling.")
-    add("--nodata", type=float, nargs="+", default=[], help="Stored values without data, beside tag and NaN.")
-    add(
-        "--nodata_rule",
-        type=NodataRule | None,
-        default=None,
-        help="The map is nodata where all of the model's bands are, or any; legacy: any band of the file.",
-    )
-    add(
-        "--mask",
-        type=QualityClass,
-        nargs="+",
-        default=[],
-        help="No data by Fmask or SCL: cloud (SCL 8, 9), cirrus (10), shadow (3), snow (11), water (6); adjacent "
-        "(Fmask only).",
-    )
-    add(
-        "--quality",
-        type=str,
-        nargs="+",
-        default=[],
-        help="SCL or Fmask file of the scene, one for each date.",
-    )
-    add("--dates", type=str, nargs="+", default=[], help="YYYY-MM-DD for each date, where files do not tell.")
-    add("--window", type=int | None, default=None, help="Side of a window in pixels; the model's by default.")
-    add("--stride", type=int | None, default=None, help="Distance of windows; half a window by default.")
-    add(
-        "--blending",
-        type=Blending,
-        default="average",
-        help="Overlapping windows: mean of logits; weighted by a Hann window; or the middle of each alone.",
-    )
+    add("--nodata", type=float, nargs="+", default=[], help="Stored values that mean nodata, besides the tag and NaN.")
+    add("--nodata_rule", type=NodataRule | None, default=None,
+        help="The map is nodata where all of the model's bands are nodata (all), where any of them is (any), or "
+        "where any band of the file is (legacy).")
+    add("--mask", type=QualityClass, nargs="+", default=[],
+        help="Quality classes of Fmask or SCL that count as nodata: cloud (SCL 8, 9), cirrus (10), shadow (3), "
+        "snow (11), water (6); adjacent (Fmask only).")
+    add("--quality", type=str, nargs="+", default=[], help="SCL or Fmask file of the scene, one for each date.")
+    add("--dates", type=str, nargs="+", default=[], help="YYYY-MM-DD for each date, if the files do not record it.")
+    add("--window", type=int | None, default=None, help="Side of a window in pixels; by default the model's.")
+    add("--stride", type=int | None, default=None,
+        help="Pixels from one window to the next; by default half a window.")
+    add("--blending", type=Blending, default="average",
+        help="How overlapping windows are combined: mean of logits (average), mean weighted by a Hann window (hann), "
+        "or only the centre of each window (crop).")
     add("--batch_size", type=int, default=4, help="Windows in a batch.")
     add("--num_workers", type=int, default=1, help="Threads that read ahead.")
-    add("--profile", type=Profile, default="cog", help="cog, or legacy: what hls-foundation-os wrote.")
-    add(
-        "--probabilities",
-        type=ProbabilityType | None,
-        default=None,
-        help="Write NAME_probabilities.tif too, a band per class: 0 to 250, or floats of 32 or 16 bits.",
-    )
-    add("--confidence", action="store_true", help="Write NAME_confidence.tif too, the highest probability.")
-    add("--vector", type=str, nargs="+", default=[], help="Classes whose polygons go to NAME_pred.gpkg.")
+    add("--profile", type=Profile, default="cog", help="cog; or legacy, the files of hls-foundation-os.")
+    add("--probabilities", type=ProbabilityType | None, default=None,
+        help="Also write NAME_probabilities.tif, a band per class: 0 to 250 (uint8), or floats of 32 or 16 bits.")
+    add("--confidence", action="store_true", help="Also write NAME_confidence.tif, the highest probability.")
+    add("--vector", type=str, nargs="+", default=[], help="Classes to write as polygons to NAME_pred.gpkg.")
     add("--overwrite", action="store_true", help="Replace maps that exist.")
-    add("--skip_existing", action="store_true", help="Leave scenes alone whose map exists.")
-    add("--quicklook", action="store_true", help="Write NAME_pred.png too.")
+    add("--skip_existing", action="store_true", help="Skip scenes whose map exists.")
+    add("--quicklook", action="store_true", help="Also write NAME_pred.png.")
+    # fmt: on
 
 
 def _from_spec(key: str) -> Callable[[Any], Any]:
@@ -396,7 +368,7 @@ def _from_spec(key: str) -> Callable[[Any], Any]:
 
 
 def _refuse_other_model(checkpoint: Checkpoint, task: PrithviSegmentationTask, data: Any) -> None:
-    """What a state dict does not show: heads of attention, order of bands, statistics."""
+    """Refuse differences that a state dict does not show: attention heads, band order, statistics."""
     kept = checkpoint.hyper_parameters
     if not kept:
         return
@@ -404,8 +376,8 @@ def _refuse_other_model(checkpoint: Checkpoint, task: PrithviSegmentationTask, d
     given = (task.hparams["encoder"], task.hparams["encoder_args"] or {})
     if saved != given:
         raise CheckpointError(
-            f"{checkpoint.path}: of another architecture: its encoder is {saved[0]} {saved[1] or ''}, "
-            f"the configuration's is {given[0]} {given[1] or ''}"
+            f"{checkpoint.path}: different architecture: its encoder is {saved[0]} {saved[1] or ''}, "
+            f"the configuration has {given[0]} {given[1] or ''}"
         )
     spec = getattr(data, "spec", None)
     if kept.get("data_spec") and isinstance(spec, DataSpec):
@@ -413,7 +385,7 @@ def _refuse_other_model(checkpoint: Checkpoint, task: PrithviSegmentationTask, d
             before, now = kept["data_spec"][key], spec.to_dict()[key]
             if before != now:
                 raise CheckpointError(
-                    f"{checkpoint.path}: was trained with {key} {before}, the configuration's data have {now}"
+                    f"{checkpoint.path}: trained with {key} {before}, but the configuration has {now}"
                 )
 
 

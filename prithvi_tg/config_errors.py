@@ -25,12 +25,14 @@ def one_line(message: str, classes: Iterable[type[Any]]) -> str:
         *parents, last = option.split(".")
         if last in arguments and (not parents or parents[0] in sections):
             owners = [owner.__name__ for owner in classes if last in inspect.signature(owner).parameters]
-            return f"{option}: not taken here; it is a key of {', '.join(owners)}"
-        return f"{option}: no such key{_suggestion(option, arguments, sections)}"
+            return f"{option}: not accepted here; it is a key of {', '.join(owners)}"
+        return f"{option}: unknown key{_suggestion(option, arguments, sections)}"
     missing = re.search(r"Expected a dot import path string: (\S+)|has no attribute '(\w+)'", message)
     if missing:
         name = missing.group(1) or missing.group(2)
-        return f"{key}: no class {name!r}{_suggestion(name, {owner.__name__ for owner in classes}, set())}"
+        return (
+            f"{key}: unknown class {name!r}{_suggestion(name, {owner.__name__ for owner in classes}, set())}"
+        )
     absent = re.search(r"No module named '([\w.]+)'", message)
     if absent:
         return f"{key}: no module named {absent.group(1)!r}; put its folder on PYTHONPATH, or install it"

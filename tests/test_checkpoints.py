@@ -119,7 +119,7 @@ def test_any_other_pickled_global_is_refused_and_runs_nothing(tmp_path, legacy_f
     victim = tmp_path / "victim"
     content = {"state_dict": make_segmenter().state_dict(), "meta": Touch(victim)}
     torch.save(content, tmp_path / "evil.pth", _use_new_zipfile_serialization=not legacy_format)
-    with pytest.raises(CheckpointError, match=r"evil\.pth: refused, since reading it could run code"):
+    with pytest.raises(CheckpointError, match=r"evil\.pth: refused, because reading it could run code"):
         read_checkpoint(tmp_path / "evil.pth")
     assert not victim.exists()
 
@@ -177,7 +177,7 @@ def test_missing_tensors_are_an_error_unless_allowed(tmp_path):
     [
         (
             {"width": 64},
-            r"of another architecture: encoder\.\w+.* is \(.*32.*\), the model's is|pos_embed is",
+            r"different architecture: encoder\.\w+.* is \(.*32.*\), the model's is|pos_embed is",
         ),
         ({"depth": 1}, r"blocks that the model lacks .*first_blocks: true"),
         ({"depth": 3}, r"lacks 12 tensors"),

@@ -54,7 +54,7 @@ def test_the_scores_of_a_training_are_those_of_its_best_checkpoint(config, tmp_p
     best = run / "checkpoints/best.ckpt"
     assert record["run"]["checkpoint_epoch"] == 0
     assert record["run"]["checkpoint_sha256"] == file_hash(best)
-    assert "best.ckpt of epoch 0" in out
+    assert "best.ckpt, epoch 0" in out
     assert record["run"]["training"]["epochs"] == 2
     monkeypatch.undo()
     code, _, err = command("validate", "--config", config, "--ckpt_path", best)
@@ -134,7 +134,7 @@ def test_curves_that_a_kill_cut_short_are_taken_along_as_far_as_they_are_whole(c
     (first / "metrics.csv").write_bytes(before[:-30])
     code, out, err = command(*words[:4], 6, *words[5:], "--ckpt_path", first / "checkpoints/last.ckpt")
     assert code == 0, err
-    assert "Goes on in " in out
+    assert "Resuming in " in out
     assert "dirpath" not in out + err
     (part,) = read_run(tmp_path / "runs/version_1").metrics["run"]["training"]["goes_on"]
     assert part["changed"] == {"trainer.max_epochs": 6}
@@ -143,7 +143,7 @@ def test_curves_that_a_kill_cut_short_are_taken_along_as_far_as_they_are_whole(c
     (first / "metrics.csv").unlink()
     code, out, err = command(*words[:4], 6, *words[5:], "--ckpt_path", first / "checkpoints/last.ckpt")
     assert code == 0, err
-    assert "Its curves are not at" in out
+    assert "not found; the curves of this run start here" in out
 
 
 def test_a_training_that_was_stopped_after_its_end_is_scored_by_going_on(config, tmp_path, command):
@@ -198,7 +198,7 @@ def test_a_run_that_is_told_to_stop_says_how_to_go_on_and_does_not_pass_for_done
     run.send_signal(signal.SIGTERM)
     _, err = run.communicate(timeout=120)
     assert run.returncode == 128 + signal.SIGTERM
-    assert f"Stopped. To go on, say the same with --ckpt_path {last}" in err
+    assert f"Stopped. To resume, repeat the command with --ckpt_path {last}" in err
 
 
 def test_a_map_of_a_task_in_memory_is_known_by_its_weights(config, tmp_path, flood_root, command):
@@ -209,8 +209,8 @@ def test_a_map_of_a_task_in_memory_is_known_by_its_weights(config, tmp_path, flo
     path = map_scene(task, flood_root / "scene.tif", tmp_path / "maps/scene_pred.tif")
     code, _, err = command("report", run, "--maps", path)
     assert code == 0, err
-    assert "of none of these runs" not in err
-    assert "by the weights of version_0" in (run / "report.html").read_text()
+    assert "belong to none of these runs" not in err
+    assert "made with the weights of version_0" in (run / "report.html").read_text()
 
 
 def test_a_report_finds_the_scene_of_a_map_from_everywhere(

@@ -107,20 +107,20 @@ def test_a_sweep_tries_values_of_any_key_and_adds_to_what_is_there(config, tmp_p
     assert (code, "metric: 'val_best' is not in" in err) == (2, True)
     assert not (tmp_path / "none/trial_0001").exists()  # no other trial would log it
     code, _, err = command(*words, "--metric", "val_loss")
-    assert (code, "holds trials by val_mIoU, not by val_loss; name another --output" in err) == (2, True)
+    assert (code, "holds trials for val_mIoU, not for val_loss; choose another --output" in err) == (2, True)
     code, _, err = command(
         *words[:4], "--output", tmp_path / "failing", "--config", config, "--model.no_such_key", 3
     )
     assert (code, "no trial finished" in err) == (1, True)
     assert "trial_0000: failed with model.lr" in err
-    assert "no_such_key: no such key" in err
+    assert "no_such_key: unknown key" in err
 
 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
         ("model.lr: 3", "is neither a list"),
-        ("model.lr: {low: 1e-5, high: 1}", "need a point in YAML"),
+        ("model.lr: {low: 1e-5, high: 1}", "YAML reads numbers like 1e-3 as text"),
         ("", "a line per key"),
     ],
 )

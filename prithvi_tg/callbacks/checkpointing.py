@@ -93,7 +93,9 @@ class BestCheckpoint(ModelCheckpoint):
             and self.monitor not in logged
         ):
             known = ", ".join(key for key in logged if key.startswith("val"))
-            raise ConfigError(f"monitor: {self.monitor!r} is not logged; validation logs {known}")
+            raise ConfigError(
+                f"monitor: {self.monitor!r} is not logged; validation logs {known or 'nothing'}"
+            )
         super().on_validation_end(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

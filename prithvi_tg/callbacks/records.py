@@ -1,4 +1,4 @@
-"""What a run leaves in its folder: scores, chips, curves, and how it came about."""
+"""The files in a run's folder: scores, chips, curves and the record of the training."""
 
 import csv
 import sys
@@ -62,7 +62,7 @@ class TrainingRecord(Callback):
     def _tell(self, trainer: Trainer, pl_module: LightningModule) -> None:
         sizes = [(parameter.numel(), parameter.requires_grad) for parameter in pl_module.parameters()]
         self._parameters = sum(size for size, _ in sizes), sum(size for size, trained in sizes if trained)
-        print("{:,} parameters, {:,} of them trained".format(*self._parameters))
+        print("{:,} parameters, {:,} of them trainable".format(*self._parameters))
         if trainer.ckpt_path is None and self._before is None:
             return
         before = self._folder_before(trainer)
@@ -71,12 +71,12 @@ class TrainingRecord(Callback):
         changed = {key: now for key, (_, now) in differing_settings(before_and_now).items()}
         self._parts.append({"folder": str(shown(before)), "epoch": epoch, "step": step, "changed": changed})
         place = "" if self.folder is None else f" in {shown(Path(self.folder))}"
-        print(f"Goes on{place} from epoch {epoch}, step {step}, of {shown(before)}")
+        print(f"Resuming{place} from epoch {epoch}, step {step} of {shown(before)}")
         if changed:
             others = ", ".join(f"{key} {value}" for key, value in changed.items())
             warnings.warn(
-                f"goes on with other settings than it began with: {others}. The optimiser keeps its state, learning "
-                "rates and weight decay too; the schedule spans the new length",
+                f"these settings differ from the run that is resumed: {others}. The optimiser keeps its state, "
+                "including learning rates and weight decay; the schedule spans the new number of steps",
                 stacklevel=2,
             )
         for logger in trainer.loggers:
@@ -113,7 +113,9 @@ class TrainingRecord(Callback):
                 Path(callback.dirpath or "") / "last.ckpt" if isinstance(callback, LastCheckpoint) else None
             )
             if last is not None and last.exists():
-                print(f"Stopped. To go on, say the same with --ckpt_path {shown(last)}", file=sys.stderr)
+                print(
+                    f"Stopped. To resume, repeat the command with --ckpt_path {shown(last)}", file=sys.stderr
+                )
 
     def state_dict(self) -> dict[str, Any]:
         """What the next part takes along."""
@@ -146,7 +148,7 @@ class TrainingRecord(Callback):
 def _copy_curves(path: Path, logger: CSVLogger, step: int) -> None:
     """Log the rows of another run's table that are from before a step."""
     if not path.is_file():
-        print(f"Its curves are not at {shown(path)}: those of this run begin here")
+        print(f"{shown(path)}: not found; the curves of this run start here")
         return
     with path.open(newline="") as file:
         for row in csv.DictReader(file):
@@ -229,7 +231,7 @@ class ScoreReport(Callback):
         title = f"{split}, per cent"
         if weights is not None:
             epoch = run["checkpoint_epoch"]
-            title += f", {Path(weights).name}" + ("" if epoch is None else f" of epoch {epoch}")
+            title += f", {Path(weights).name}" + ("" if epoch is None else f", epoch {epoch}")
         Console().print(score_table(scores, names, title))
         if folder is not None:
             path = Path(folder) / "metrics.json"

@@ -1,4 +1,4 @@
-"""``prithvi-tg check``: look at data, weights and configuration before any training."""
+"""``prithvi-tg check``: check data, weights and configuration before training."""
 
 import shutil
 import warnings
@@ -31,7 +31,7 @@ class _Built(PrithviCLI):
 def run(arguments: list[str]) -> int:
     """Check a configuration, print a table, and return 1 if anything is wrong."""
     parser = data_parser(
-        "check", "Look at every chip or window, the weights and the configuration of a run, before it is run."
+        "check", "Check every chip or window, the weights and the configuration of a run before training."
     )
     config = parse_data(parser, arguments)
     findings: list[Finding] = []
@@ -48,7 +48,7 @@ def run(arguments: list[str]) -> int:
     findings += [one for one in _of_run(arguments) if one.message not in known]
     table = Table(title="check", show_lines=False)
     table.add_column("")
-    for column in ("subject", "found", "advice"):
+    for column in ("subject", "finding", "advice"):
         table.add_column(column, overflow="fold")
     for one in sorted(findings, key=lambda one: list(_MARKS).index(one.severity)):
         table.add_row(_MARKS[one.severity], *map(escape, (one.subject, one.message, one.advice)))
@@ -64,7 +64,9 @@ def _of_data(data: Any) -> Iterator[Finding]:
     elif isinstance(data, LabelledScenesDataModule):
         yield from check_scenes(data)
     else:
-        yield Finding("advice", "data", f"{type(data).__name__} is none of this package's; not looked at")
+        yield Finding(
+            "advice", "data", f"{type(data).__name__}: not a data module of this package; not checked"
+        )
 
 
 def _of_run(arguments: list[str]) -> Iterator[Finding]:
@@ -76,17 +78,17 @@ def _of_run(arguments: list[str]) -> Iterator[Finding]:
         yield Finding("error", "configuration", str(ours))
         return
     parameters = sum(parameter.numel() for parameter in built.model.parameters())
-    yield Finding("ok", "model", f"{parameters / 1e6:.1f} million parameters; weights fit")
+    yield Finding("ok", "model", f"{parameters / 1e6:.1f} million parameters; the weights match")
     folder = Path(built.trainer.default_root_dir)
     there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
     yield check_room(folder, parameters, shutil.disk_usage(there).free)
     device = built.trainer.strategy.root_device
     if device.type == "cpu" and torch.cuda.is_available():
-        yield Finding("advice", "device", "cpu, although a GPU is there", "trainer.accelerator: gpu")
+        yield Finding("advice", "device", "cpu, although a GPU is available", "set trainer.accelerator: gpu")
     elif device.type == "cpu" and parameters > 50e6:
         yield Finding(
-            "advice", "device", "cpu: a step of so large a model takes seconds",
-            "trainer.precision: bf16-mixed, or a GPU",
+            "advice", "device", "cpu: one training step of a model of this size takes seconds",
+            "set trainer.precision: bf16-mixed, or use a GPU",
         )  # fmt: skip
     else:
         yield Finding("ok", "device", str(device))

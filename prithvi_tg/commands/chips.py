@@ -1,4 +1,4 @@
-"""``prithvi-tg chips``: windows of labelled scenes as a chip data set, for those who train many times."""
+"""``prithvi-tg chips``: cut labelled scenes into a chip data set."""
 
 from pathlib import Path
 
@@ -11,19 +11,20 @@ from .data_parser import data_parser, parse_data
 def run(arguments: list[str]) -> int:
     """Write the windows that a configuration's samplers draw."""
     parser = data_parser(
-        "chips", "Write what the samplers of a configuration of scenes draw, as chips with split lists."
-    )
-    parser.add_argument("folder", type=str, help="Where the chips go; an unfinished one is gone on with.")
-    parser.add_argument("--epochs", type=int, default=1, help="Epochs of training windows.")
-    parser.add_argument("--num_workers", type=int, default=1, help="Processes that read and write.")
+        "chips", "Cut labelled scenes into chips and split lists: the windows that the samplers of a configuration "
+        "draw.",
+    )  # fmt: skip
+    parser.add_argument("folder", type=str, help="Folder for the chips; an unfinished folder is completed.")
+    parser.add_argument("--epochs", type=int, default=1, help="Number of epochs of training windows.")
+    parser.add_argument("--num_workers", type=int, default=1, help="Worker processes.")
     config = parse_data(parser, arguments)
     data = parser.instantiate_classes(config).data
     if not isinstance(data, LabelledScenesDataModule):
         raise ConfigError(
-            f"data: {type(data).__name__} draws no windows; chips are cut by LabelledScenesDataModule"
+            f"data: {type(data).__name__} has no scenes to cut into chips; use LabelledScenesDataModule"
         )
     written, kept = write_chips(data, Path(config.folder), config.epochs, config.num_workers)
-    print(f"Written: {written} chips in {config.folder}" + (f"; {kept} were there" if kept else ""))
+    print(f"Written: {written} chips in {config.folder}" + (f"; {kept} existed" if kept else ""))
     print(
         f"Train on them: prithvi-tg fit --config YOUR_MODEL.yaml --config {Path(config.folder) / 'data.yaml'}"
     )

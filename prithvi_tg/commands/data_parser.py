@@ -9,12 +9,12 @@ from ..errors import ConfigError
 
 
 def data_parser(command: str, description: str) -> PrithviArgumentParser:
-    """A parser that builds the data module of a configuration and lets its other sections be."""
+    """A parser that builds the data module of a configuration and ignores its other sections."""
     parser = PrithviArgumentParser(prog=f"prithvi-tg {command}", description=description)
-    parser.add_argument("-c", "--config", action="config", help="A configuration with a data: section.")
+    parser.add_argument("-c", "--config", action="config", help="A configuration file with a data: section.")
     parser.add_subclass_arguments(BaseDataModule, "data", fail_untyped=False)
     for section in ("model", "trainer", "seed_everything", "published_result"):
-        parser.add_argument(f"--{section}", type=Any, help="Taken from the configuration, not used.")
+        parser.add_argument(f"--{section}", type=Any, help="Accepted in the configuration, but not used.")
     return parser
 
 
@@ -26,5 +26,5 @@ def parse_data(parser: PrithviArgumentParser, arguments: list[str]) -> Any:
     """
     config = parser.parse_args(arguments)
     if config.data is None:
-        raise ConfigError("data: not given; name a configuration that has it, --config FILE")
+        raise ConfigError("data: not given; name a configuration with a data: section, --config FILE")
     return config

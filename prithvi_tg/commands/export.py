@@ -7,10 +7,10 @@ from ..tasks.export import export_weights
 
 
 def run(arguments: list[str]) -> int:
-    """Parse the arguments, write the file, say where it is."""
+    """Parse the arguments, write the file and print its path."""
     parser = argparse.ArgumentParser(
         prog="prithvi-tg export",
-        description="Write the weights of a checkpoint as safetensors, under the published parameter names.",
+        description="Write the weights of a checkpoint as safetensors, with the published parameter names.",
     )
     parser.add_argument("ckpt_path", help="a checkpoint of this package")
     parser.add_argument("output", help="the file to write, *.safetensors")

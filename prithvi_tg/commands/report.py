@@ -1,4 +1,4 @@
-"""``prithvi-tg report``: one page about one run or several."""
+"""``prithvi-tg report``: one HTML page about one or several runs."""
 
 import argparse
 import json
@@ -17,40 +17,44 @@ from ..spec import DataSpec
 
 
 def run(arguments: list[str]) -> int:
-    """Parse the arguments, write the page, say where it is."""
+    """Parse the arguments, write the page and print its path."""
     parser = argparse.ArgumentParser(
         prog="prithvi-tg report",
-        description="Write one HTML page about one run or several side by side: scores with intervals, curves, "
-        "confusion matrices, best and worst chips, maps to pan and zoom. It holds everything in itself.",
+        description="Write one HTML page about one run, or several side by side: scores with intervals, curves, "
+        "confusion matrices, best and worst chips, maps to pan and zoom. The page is self-contained.",
     )
     add = parser.add_argument
     add(
         "runs", nargs="+", type=Path, metavar="RUN",
-        help="folder of a run, such as runs/version_0; runs come first. Others are compared with the first",
+        help="folder of a run, such as runs/version_0; give runs before options. The others are compared with the "
+        "first",
     )  # fmt: skip
-    add("--names", nargs="+", default=[], help="what the runs are called, one for each")
+    add("--names", nargs="+", default=[], help="name of each run")
     add(
         "--maps", nargs="+", type=Path, default=[],
-        help="maps to show, NAME_pred.tif, or folders of such; those of one scene move together",
+        help="maps to show, NAME_pred.tif, or folders of maps; maps of one scene move together",
     )  # fmt: skip
     add(
         "--scenes", nargs="+", default=[],
-        help="what was mapped, one for each map, as predict takes it; by default what NAME_pred.json beside the "
-        "map says",
+        help="the scene of each map, in any form that predict accepts; by default read from NAME_pred.json beside "
+        "the map",
     )  # fmt: skip
     add(
-        "--output", type=Path, default=None, help="the page; by default report.html in the first run's folder"
+        "--output",
+        type=Path,
+        default=None,
+        help="file to write; by default report.html in the first run's folder",
     )
-    add("--title", default="", help="of the page")
+    add("--title", default="", help="title of the page")
     add(
         "--map_megabytes", type=float, default=8,
-        help="room for each map's tiles in the page; larger maps are shown coarser (default: %(default)s)",
+        help="maximum size of each map in the page; larger maps are shown at lower resolution (default: %(default)s)",
     )  # fmt: skip
     add("--overwrite", action="store_true", help="replace the page if it exists")
     options = parser.parse_args(arguments)
     output = options.output or options.runs[0] / "report.html"
     if output.exists() and not options.overwrite:
-        raise ConfigError(f"output: {output} exists; say --overwrite to replace it")
+        raise ConfigError(f"output: {output} exists; add --overwrite to replace it")
     runs = read_runs(options.runs, options.names)
     maps = _maps(options, runs)
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -62,7 +66,7 @@ def run(arguments: list[str]) -> int:
 def _maps(options: argparse.Namespace, runs: Sequence[Run]) -> list[TiledMap]:
     paths = [path for given in options.maps for path in _map_files(given)]
     if options.scenes and len(options.scenes) != len(paths):
-        raise ConfigError(f"scenes: {len(options.scenes)} for {len(paths)} maps; give one for each")
+        raise ConfigError(f"scenes: {len(options.scenes)} given for {len(paths)} maps; give one for each map")
     spec = next((one.spec for one in runs if one.spec is not None), None)
     scenes: Sequence[str | None] = options.scenes or [None] * len(paths)
     names = distinct_names([path.resolve().with_suffix("") for path in paths]) if paths else []
@@ -71,7 +75,7 @@ def _maps(options: argparse.Namespace, runs: Sequence[Run]) -> list[TiledMap]:
         tiled = _tiled(path, scene, spec, options.map_megabytes * 1e6)
         tiled.name = name
         if tiled.checkpoint is not None and not makers(tiled, runs):
-            _warn(f"{path}: was made with the weights {tiled.checkpoint[:16]}, of none of these runs")
+            _warn(f"{path}: made with weights {tiled.checkpoint[:16]}, which belong to none of these runs")
         maps.append(tiled)
     return maps
 
@@ -81,7 +85,7 @@ def _map_files(path: Path) -> list[Path]:
         return [path]
     found = sorted(path.glob("*_pred.tif"))
     if not found:
-        raise DataError(f"{path}: holds no maps, NAME_pred.tif")
+        raise DataError(f"{path}: contains no maps, NAME_pred.tif")
     return found
 
 
@@ -93,36 +97,36 @@ def _tiled(path: Path, scene: str | None, spec: DataSpec | None, most: float) ->
     if scene is not None:
         if spec is None:
             raise ConfigError(
-                "scenes: no run tells bands and statistics, so scenes cannot be shown; leave it out"
+                "scenes: no run records bands and statistics, so scenes cannot be shown; omit --scenes"
             )
         return tile_map(path, most, _scene(scene, spec), spec)
     found = _source(path)
     if found is None or spec is None:
         missing = (
-            f"no {path.with_suffix('.json').name} tells what was mapped; --scenes would"
+            f"no {path.with_suffix('.json').name} beside the map names it; give --scenes"
             if spec is not None
-            else "no run tells bands and statistics"
+            else "no run records bands and statistics"
         )
         tiled = tile_map(path, most)
-        _warn(f"{path}: is shown without its scene ({missing})")
+        _warn(f"{path}: shown without its scene ({missing})")
         return tiled
     try:
         return tile_map(path, most, _scene(found, spec), spec)
     except DataError as error:
         tiled = tile_map(path, most)
-        _warn(f"{path}: is shown without its scene ({error})")
+        _warn(f"{path}: shown without its scene ({error})")
         return tiled
 
 
 def _source(path: Path) -> str | None:
-    """What a map was made of, as the item beside it says."""
+    """The scene of a map, from the STAC item beside it."""
     item = path.with_suffix(".json")
     if not item.exists():
         return None
     try:
         sources = json.loads(item.read_text())["properties"]["prithvi_tg:sources"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{item}: is not the item of a map ({error})") from error
+        raise DataError(f"{item}: not the STAC item of a map ({error})") from error
     there = [item.parent / str(source) for source in sources]
     return ",".join(
         str(path if path.exists() else source) for path, source in zip(there, sources, strict=True)
@@ -132,5 +136,5 @@ def _source(path: Path) -> str | None:
 def _scene(word: str, spec: DataSpec) -> Scene:
     (found, *more) = find_inputs([word], spec.num_frames)
     if more:
-        raise ConfigError(f"scenes: {word} is {len(more) + 1} scenes; give one for each map")
+        raise ConfigError(f"scenes: {word} matches {len(more) + 1} scenes; give one for each map")
     return resolve_scene(found, spec)

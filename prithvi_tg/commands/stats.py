@@ -15,18 +15,22 @@ from .data_parser import data_parser, parse_data
 
 
 def run(arguments: list[str]) -> int:
-    """Build the data module of a configuration, read its training set once, print what it found."""
+    """Build the data module of a configuration, read its training set once and print the statistics."""
     parser = data_parser(
-        "stats", "Band means and deviations, class frequencies and balanced weights of a training set."
+        "stats",
+        "Print band means and standard deviations, class frequencies and balanced class weights of a "
+        "training set, as YAML.",
     )
     config = parse_data(parser, arguments)
     allow_missing_statistics(config.data)
     data = parser.instantiate_classes(config).data
     spec = getattr(data, "spec", None)
     if not isinstance(spec, DataSpec):
-        raise ConfigError(f"data: {type(data).__name__} is no data module of this package")
+        raise ConfigError(
+            f"data: {type(data).__name__} is not a data module of this package, which stats needs"
+        )
     found = training_statistics(_training_set(data), spec, data.num_workers)
-    print("# mean and std go below data.init_args, class_weights below model.init_args.")
+    print("# Put mean and std under data.init_args, class_weights under model.init_args.")
     print(yaml.safe_dump(found, sort_keys=False, allow_unicode=True), end="")
     return 0
 

@@ -20,39 +20,41 @@ def run(arguments: list[str]) -> int:
     """Parse the arguments, run trials, print the best."""
     parser = argparse.ArgumentParser(
         prog="prithvi-tg sweep",
-        description="Train with values that Optuna proposes for keys of a configuration, and keep the best. Run "
-        "again, or in several processes at once on one --output, it adds trials to those that are there.",
+        description="Search over configuration keys with Optuna: train one model per trial and report the best. "
+        "To add trials, repeat the command with the same --output, also in several processes at once.",
         epilog="SPACE.yaml has a line per key: 'model.lr: {low: 1.0e-6, high: 1.0e-3, log: true}', "
         "'data.batch_size: {low: 2, high: 8, step: 2}', 'model.decoder: [conv_transpose, unet, linear]'. "
-        "All other words go to prithvi-tg fit.",
+        "All other arguments are passed to prithvi-tg fit.",
     )
-    parser.add_argument("space", type=Path, metavar="SPACE.yaml", help="keys and what they may be")
-    parser.add_argument("--trials", type=int, default=20, help="(default: %(default)s)")
+    parser.add_argument("space", type=Path, metavar="SPACE.yaml", help="keys and their ranges or choices")
+    parser.add_argument("--trials", type=int, default=20, help="number of trials (default: %(default)s)")
     parser.add_argument(
-        "--metric", default="val_mIoU", help="of metrics.csv; its best counts (default: %(default)s)"
+        "--metric",
+        default="val_mIoU",
+        help="column of metrics.csv to optimise; the best epoch counts (default: %(default)s)",
     )
     parser.add_argument(
         "--seed",
         type=int,
         default=0,
-        help="of what is proposed; give each of several processes its own (default: %(default)s)",
+        help="seed of the sampler; give each process its own (default: %(default)s)",
     )
-    parser.add_argument("--output", type=Path, default=Path("sweep"), help="folder of trials and of sweep.db")
+    parser.add_argument("--output", type=Path, default=Path("sweep"), help="folder for trials and sweep.db")
     options, fit = parser.parse_known_args(arguments)
     space = read_space(options.space)
     try:
         import optuna
     except ImportError as error:
-        raise ConfigError("sweep: needs Optuna; pip install 'prithvi_tg[sweep]'") from error
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # the lines printed here say it shorter
+        raise ConfigError("sweep: Optuna is not installed; pip install 'prithvi_tg[sweep]'") from error
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # the lines printed here are shorter
     options.output.mkdir(parents=True, exist_ok=True)
     down = "loss" in options.metric
     storage = f"sqlite:///{options.output / 'sweep.db'}"
     others = {*optuna.get_all_study_names(storage)} - {options.metric}
     if others:
         raise ConfigError(
-            f"metric: {options.output} holds trials by {', '.join(others)}, not by {options.metric}; name another "
-            "--output"
+            f"metric: {options.output} holds trials for {', '.join(others)}, not for {options.metric}; choose "
+            "another --output"
         )
     study = optuna.create_study(
         storage=storage,
@@ -60,7 +62,7 @@ def run(arguments: list[str]) -> int:
         direction="minimize" if down else "maximize",
         load_if_exists=True,
     )
-    # Trials that are added are others than those that are there.
+    # Added trials must propose other values than the existing ones.
     study.sampler = optuna.samplers.TPESampler(seed=options.seed + len(study.trials))
 
     def objective(trial: Any) -> float:
@@ -106,7 +108,7 @@ def read_space(path: Path) -> dict[str, Callable[[Any], Any]]:
     try:
         lines = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: not readable ({error})".replace("\n", " ")) from error
+        raise ConfigError(f"{path}: cannot be read ({error})".replace("\n", " ")) from error
     if not isinstance(lines, Mapping) or not lines:
         raise ConfigError(
             f"{path}: must have a line per key, such as 'model.lr: {{low: 1.0e-6, high: 1.0e-3}}'"
@@ -123,7 +125,7 @@ def _proposal(path: Path, key: str, value: Any) -> Callable[[Any], Any]:
         return lambda trial: (trial.suggest_int if whole else trial.suggest_float)(key, **value)
     raise ConfigError(
         f"{path}: {key}: {value!r} is neither a list of choices nor {{low: , high: }} with log or step; "
-        "numbers like 1e-3 need a point in YAML, 1.0e-3"
+        "YAML reads numbers like 1e-3 as text, so write 1.0e-3"
     )
 
 

@@ -47,7 +47,7 @@ def write_index(maps: Sequence[Path], folder: Path, replace: bool = False) -> li
         tile = _Tile.of(path)
         t = tile.grid.transform
         if tile.grid.crs is None or t.b or t.d or t.a <= 0 or t.e >= 0:
-            log.warning("%s: is not in the index: no CRS, or not north-up", path)
+            log.warning("%s: left out of the index: it has no CRS, or is not north-up", path)
             continue
         code = epsg_code(tile.grid.crs)
         name = f"EPSG_{code}" if code else hashlib.sha256(wkt2(tile.grid.crs).encode()).hexdigest()[:8]
@@ -80,7 +80,9 @@ class _Tile:
     def of(cls, path: Path) -> "_Tile":
         with open_raster(path) as source:
             if source.dtypes[0] != "uint8":
-                raise DataError(f"{path}: holds {source.dtypes[0]}; an index takes maps of uint8, nodata 255")
+                raise DataError(
+                    f"{path}: data type {source.dtypes[0]}; an index takes maps of uint8 with nodata 255"
+                )
             try:
                 colors = source.colormap(1)
             except ValueError:  # it has none

@@ -134,7 +134,7 @@ def map_strips(
     reading, _ = _split_options(options)
     found = find_inputs([scene], spec.num_frames)
     if len(found) != 1:
-        raise ConfigError(f"scene: {scene} holds {len(found)} scenes; name one of them")
+        raise ConfigError(f"scene: {scene} contains {len(found)} scenes; name one of them")
     resolved = resolve_scene(found[0], spec, reading)
     side, step = window_and_stride(task, window, stride)
     patch = task.model.encoder.patch_size
@@ -203,7 +203,7 @@ def plan_maps(
     limit_block_cache(most=64)
     for name in writing.vector:
         if name not in spec.class_names:
-            raise ConfigError(f"vector: {name!r} is no class; classes are {', '.join(spec.class_names)}")
+            raise ConfigError(f"vector: {name!r} is not a class; classes are {', '.join(spec.class_names)}")
     if nodata_rule is None:
         nodata_rule = "legacy" if writing.profile == "legacy" else "all"
     found = find_inputs(scenes, spec.num_frames)
@@ -211,7 +211,7 @@ def plan_maps(
     if output.suffix and not single and not output.is_dir():
         raise ConfigError(f"output: {output} is neither a folder nor a .tif")
     if single and len(found) != 1:
-        raise ConfigError(f"output: {output} is one map, for {len(found)} scenes; name a folder")
+        raise ConfigError(f"output: {output} is a single file for {len(found)} scenes; name a folder")
     paths: dict[str, Path] = {}
     for one in found:
         if one.name in paths:
@@ -262,8 +262,8 @@ def known_spec(task: PrithviSegmentationTask) -> DataSpec:
     """
     if task.data_spec is None:
         raise ConfigError(
-            "data_spec: the task does not know its data; fit it, load it from a checkpoint of a fit, or build "
-            "it with data_spec=datamodule.spec.to_dict()"
+            "data_spec: the task has no description of its data; fit it, load it from a checkpoint of a fit, or "
+            "build it with data_spec=datamodule.spec.to_dict()"
         )
     return task.data_spec
 
@@ -328,7 +328,7 @@ def _split_options(options: Mapping[str, Any]) -> tuple[InputOptions, OutputOpti
     writing = {field.name for field in fields(OutputOptions)}
     for name in options:
         if name not in reading | writing:
-            raise ConfigError(f"{name}: no such option; known are {', '.join(sorted(reading | writing))}")
+            raise ConfigError(f"{name}: unknown option; known are {', '.join(sorted(reading | writing))}")
     return (
         InputOptions(**{key: _as_tuple(value) for key, value in options.items() if key in reading}),
         OutputOptions(**{key: _as_tuple(value) for key, value in options.items() if key in writing}),

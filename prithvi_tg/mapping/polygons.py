@@ -41,7 +41,7 @@ def write_polygons(map_path: Path, path: Path, classes: Sequence[int], spec: Dat
     for value in classes:
         if not 0 <= value < len(spec.class_names):
             raise DataError(
-                f"{path}: class {value} has no name; classes are 0 to {len(spec.class_names) - 1}"
+                f"{path}: value {value} is not a class; classes are 0 to {len(spec.class_names) - 1}"
             )
     with open_raster(map_path) as source:
         grid = Grid.of(source)

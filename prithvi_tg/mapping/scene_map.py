@@ -156,7 +156,7 @@ class SceneMap:
         for path in reversed(self.outputs.values()):
             if path.exists():
                 raise ConfigError(
-                    f"{path}: exists; say --overwrite to replace it, --skip_existing to leave it, or choose another "
+                    f"{path}: exists; add --overwrite to replace it, --skip_existing to keep it, or choose another "
                     "--output"
                 )
 
@@ -170,7 +170,7 @@ class SceneMap:
             if self.is_done:
                 return []
             if self.parts.path.exists() and not self.parts.is_ours:
-                print(f"{self.scene.name}: what an earlier start with other settings left is discarded")
+                print(f"{self.scene.name}: discarded the strips of an earlier run with other settings")
             self.parts.prepare()
             if self.parts.read("publishing") is not None:
                 self._publish()
@@ -183,7 +183,7 @@ class SceneMap:
                 self.parts.forget(number)
             if len(left) < len(self.plan.strips):
                 done = len(self.plan.strips) - len(left)
-                print(f"{self.scene.name}: goes on; {done} of {len(self.plan.strips)} strips were done")
+                print(f"{self.scene.name}: resuming; {done} of {len(self.plan.strips)} strips are complete")
             if not left:
                 self.assemble()
         return left

@@ -68,7 +68,7 @@ class ChipCounts:
             ValueError: The chips are others.
         """
         if self.names != other.names:
-            raise ValueError("the chips are others")
+            raise ValueError("both runs must have scored the same chips")
         ours, theirs = self._drawn(draws, seed), other._drawn(draws, seed)
         return {name: _percentiles(theirs[name] - ours[name]) for name in ours}
 

@@ -1,4 +1,4 @@
-"""One page about one run or several: everything in it, nothing to load."""
+"""The report: one self-contained HTML page about one or several runs."""
 
 import math
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from .curves import curves_svg
 from .runs import Run, differing_settings
 from .tiles import TILE, TiledMap, data_address
 
-_FEWEST = 5  # chips, of which an interval is told
+_FEWEST = 5  # chips needed for an interval
 _PER_CLASS = ("IoU", "Acc", "Dice", "Precision")
 
 
@@ -77,11 +77,11 @@ def _places(maps: Sequence[TiledMap], runs: Sequence[Run]) -> list[list[dict[str
     for number, one in enumerate(maps):
         known = makers(one, runs)
         if known:
-            origin = f"by the weights of {', '.join(known)}"
+            origin = f"made with the weights of {', '.join(known)}"
         elif one.checkpoint:
-            origin = f"by the weights {one.checkpoint[:16]}, of none of these runs"
+            origin = f"made with weights {one.checkpoint[:16]}, which belong to none of these runs"
         else:
-            origin = "the file does not tell its weights"
+            origin = "the file does not record its weights"
         described = {"number": number, "name": one.name, "classes": one.classes, "origin": origin}
         places.setdefault((one.place, *one.classes), []).append(described)
     return list(places.values())
@@ -154,21 +154,21 @@ def _described(run: Run) -> dict[str, Any]:
 
 
 def _record(run: Run) -> dict[str, str]:
-    """What a run tells of itself, in words."""
+    """The record of a run as text, a value per row of the table."""
     told = run.metrics.get("run") or {}
     git, versions, training = (told.get(key) or {} for key in ("git", "versions", "training"))
     parts = [f"{part['folder']} (to epoch {part['epoch']})" for part in training.get("goes_on", [])]
     checkpoint, epoch = told.get("checkpoint"), told.get("checkpoint_epoch")
     words = {
         "task": told.get("task"),
-        "checkpoint": checkpoint if epoch is None else f"{checkpoint}, of epoch {epoch}",
+        "checkpoint": checkpoint if epoch is None else f"{checkpoint}, epoch {epoch}",
         "SHA-256": (told.get("checkpoint_sha256") or "")[:16],
         "trained": f"{training['epochs']} epochs, {training['steps']} steps" if training else None,
         "parameters": f"{training['parameters']:,}, {training['parameters_trained']:,} of them trained"
         if training
         else None,
         "training time": f"{training['seconds']:.0f} s" if training else None,
-        "goes on from": ", ".join(parts),
+        "resumed from": ", ".join(parts),
         "seed": told.get("seed"),
         "precision": told.get("precision"),
         "device": told.get("device"),

@@ -73,14 +73,14 @@ def read_run(folder: Path, name: str | None = None) -> Run:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise DataError(f"{folder}: {_why_no_run(folder)}") from error
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not readable ({error})") from error
+        raise DataError(f"{path}: cannot be read ({error})") from error
     if not isinstance(metrics, dict) or not {"overall", "per_class", "confusion_matrix"} <= metrics.keys():
-        raise DataError(f"{path}: does not hold the scores of a run")
+        raise DataError(f"{path}: does not contain the scores of a run")
     table, curves = folder / TABLE, folder / "metrics.csv"
     chips = read_chip_table(table) if table.exists() else None
     if chips is not None and chips.counts.shape[2] != len(metrics["per_class"]):
         raise DataError(
-            f"{table}: has {chips.counts.shape[2]} classes, {path.name} {len(metrics['per_class'])}"
+            f"{table}: {chips.counts.shape[2]} classes, but {path.name} has {len(metrics['per_class'])}"
         )
     chips = chips if chips is not None and chips.names else None
     return Run(
@@ -96,17 +96,17 @@ def read_run(folder: Path, name: str | None = None) -> Run:
 
 def _why_no_run(folder: Path) -> str:
     if not folder.is_dir():
-        return "is no folder" if folder.exists() else "no such folder"
+        return "not a folder" if folder.exists() else "no such folder"
     if runs := sorted(path.parent.name for path in folder.glob("*/metrics.json")):
-        return f"holds runs; name one of them: {', '.join(runs)}"
+        return f"contains several runs; name one of them: {', '.join(runs)}"
     if (folder / "checkpoints" / "last.ckpt").exists():
         return (
-            "was not finished: no metrics.json. Go on with --ckpt_path checkpoints/last.ckpt, or score "
+            "unfinished run: no metrics.json; resume it with --ckpt_path checkpoints/last.ckpt, or score "
             "checkpoints/best.ckpt with validate"
         )
     if (folder / "config.yaml").exists():
-        return "was not finished: no metrics.json, and no checkpoint to go on from"
-    return "holds no metrics.json; name the folder of a run (version_0) that was scored"
+        return "unfinished run: no metrics.json, and no checkpoint to resume from"
+    return "contains no metrics.json; name the folder of a scored run, such as version_0"
 
 
 def read_runs(folders: Sequence[Path], names: Sequence[str] = ()) -> list[Run]:
@@ -121,9 +121,9 @@ def read_runs(folders: Sequence[Path], names: Sequence[str] = ()) -> list[Run]:
         DataError: One cannot be read.
     """
     if names and len(names) != len(folders):
-        raise ConfigError(f"names: {len(names)} for {len(folders)} runs; give one for each")
+        raise ConfigError(f"names: {len(names)} given for {len(folders)} runs; give one for each run")
     if len(set(names)) < len(names):
-        raise ConfigError(f"names: {', '.join(names)}: each run needs its own")
+        raise ConfigError(f"names: {', '.join(names)}: not unique; give each run its own name")
     names = names or distinct_names([folder.resolve() for folder in folders])
     runs = [read_run(folder, name) for folder, name in zip(folders, names, strict=True)]
     for run in runs[1:]:
@@ -173,11 +173,12 @@ def read_settings(folder: Path) -> dict[str, Any]:
         return {key: value for key, value in settings.items() if not key.startswith(f"{prefix}data_spec.")}
     except yaml.constructor.ConstructorError:
         warnings.warn(
-            f"{path}: holds objects of Python, which are not read; its settings are unknown", stacklevel=2
+            f"{path}: contains Python objects, which are not read; the settings of this run are not shown",
+            stacklevel=2,
         )
         return {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError) as error:
-        raise DataError(f"{path}: not readable settings ({error})".replace("\n", " ")) from error
+        raise DataError(f"{path}: settings cannot be read ({error})".replace("\n", " ")) from error
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -194,7 +195,7 @@ def _curves(path: Path) -> pd.DataFrame:
     try:
         return pd.read_csv(path)
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not readable curves ({error})") from error
+        raise DataError(f"{path}: curves cannot be read ({error})") from error
 
 
 def distinct_names(folders: list[Path]) -> list[str]:
@@ -203,4 +204,4 @@ def distinct_names(folders: list[Path]) -> list[str]:
         names = ["/".join(folder.parts[-length:]) for folder in folders]
         if len(set(names)) == len(names):
             return names
-    raise ConfigError(f"{max(folders, key=folders.count)} is named more than once")
+    raise ConfigError(f"runs: {max(folders, key=folders.count)} is given more than once")

@@ -42,10 +42,11 @@ def map_table(results: Sequence[Any], class_names: Sequence[str]) -> Table:
         class_names: One per class.
     """
     table = Table(
-        title="maps", caption="windows: run / skipped for want of data; shares of the pixels mapped"
+        title="maps",
+        caption="windows: computed / skipped because they hold no data; shares: of the mapped pixels",
     )
     table.add_column("scene", overflow="fold")
-    for column in ("size", "windows", "seconds", "Mpx/s", "no data"):
+    for column in ("size", "windows", "seconds", "Mpx/s", "nodata"):
         table.add_column(column, justify="right")
     table.add_column("shares", no_wrap=True)
     for result in results:

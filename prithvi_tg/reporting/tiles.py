@@ -73,7 +73,7 @@ def tile_map(path: Path, most: float, scene: Scene | None = None, spec: DataSpec
         if scene is not None and (scene.grid.height, scene.grid.width) != source.shape:
             raise DataError(
                 f"{scene.name}: {scene.grid.width} x {scene.grid.height} pixels, but {path} has "
-                f"{source.width} x {source.height}; it is not what was mapped"
+                f"{source.width} x {source.height}; the map was made from another scene"
             )
         deepest = max(0, math.ceil(math.log2(max(source.shape) / TILE)))
         reader = None if scene is None or spec is None else SceneReader(scene, spec)
@@ -107,7 +107,7 @@ def _palette(source: DatasetReader, path: Path) -> tuple[list[int], list[tuple[s
     try:
         table = source.colormap(1)
     except ValueError as error:
-        raise DataError(f"{path}: has no colour table; name a map, NAME_pred.tif") from error
+        raise DataError(f"{path}: no colour table; give a map, NAME_pred.tif") from error
     names = source.tags(1)
     classes = [
         (name, "#{:02x}{:02x}{:02x}".format(*table[number]))

@@ -83,7 +83,7 @@ def test_an_output_folder_that_cannot_be_made_is_named(golden, golden_task, tmp_
 
 
 def test_a_task_that_does_not_know_its_data_cannot_map(tiny_task, tmp_path):
-    with pytest.raises(ConfigError, match="data_spec: the task does not know its data"):
+    with pytest.raises(ConfigError, match="data_spec: the task has no description of its data"):
         map_scene(tiny_task, tmp_path / "scene.tif", tmp_path / "map.tif")
 
 

@@ -91,7 +91,7 @@ def test_rotated_maps_keep_their_place(write_map, tmp_path):
 
 
 def test_classes_without_a_name_are_an_error(write_map, tmp_path):
-    with pytest.raises(DataError, match=r"water\.gpkg: class 3 has no name; classes are 0 to 2"):
+    with pytest.raises(DataError, match=r"water\.gpkg: value 3 is not a class; classes are 0 to 2"):
         write_polygons(write_map(*UTM), tmp_path / "water.gpkg", [3], SPEC)
 
 

@@ -144,9 +144,9 @@ def test_polygons_and_a_quicklook_on_request(checkpoint, tmp_path):
     assert set(polygons["name"]) == {"Burn scar"}
     assert polygons.area.sum() == pytest.approx(900 * (classes_of(path) == 1).sum())
     assert (tmp_path / "s_pred.png").stat().st_size > 1000
-    with pytest.raises(ConfigError, match="vector: 'Water' is no class; classes are Unburnt land, Burn scar"):
+    with pytest.raises(ConfigError, match="vector: 'Water' is not a class; classes are Unburnt land, Burn scar"):
         map_scene(checkpoint, scene, tmp_path / "t_pred.tif", vector=["Water"])
-    with pytest.raises(ConfigError, match="blendig: no such option; known are bands"):
+    with pytest.raises(ConfigError, match="blendig: unknown option; known are bands"):
         map_scene(checkpoint, scene, tmp_path / "t_pred.tif", blendig="hann")
 
 
@@ -327,10 +327,10 @@ def test_a_kill_between_the_names_is_made_good(checkpoint, tmp_path, monkeypatch
 def test_nothing_is_overwritten_unasked(checkpoint, tmp_path):
     scene = write_scene(tmp_path / "scene.tif", 50, 40)
     output = map_scene(checkpoint, scene, tmp_path / "map.tif")
-    with pytest.raises(ConfigError, match=r"map\.tif: exists; say --overwrite"):
+    with pytest.raises(ConfigError, match=r"map\.tif: exists; add --overwrite"):
         map_scene(checkpoint, scene, output)
     (tmp_path / "b_confidence.tif").write_text("something of the user's")
-    with pytest.raises(ConfigError, match=r"b_confidence\.tif: exists; say --overwrite"):
+    with pytest.raises(ConfigError, match=r"b_confidence\.tif: exists; add --overwrite"):
         map_scene(checkpoint, scene, tmp_path / "b_pred.tif", confidence=True)
     assert (tmp_path / "b_confidence.tif").read_text() == "something of the user's"
     before = output.stat().st_mtime_ns

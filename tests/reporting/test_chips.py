@@ -111,5 +111,5 @@ def test_a_difference_on_the_same_chips_is_surer_than_the_scores():
     assert 0 < low < (better.scores()["mIoU"] - one.scores()["mIoU"])[0] < high
     assert high - low < (own_high - own_low) / 5
     assert np.allclose(one.difference_intervals(one)["IoU"], 0)
-    with pytest.raises(ValueError, match="the chips are others"):
+    with pytest.raises(ValueError, match="both runs must have scored the same chips"):
         one.difference_intervals(ChipCounts(one.names[::-1], one.counts))

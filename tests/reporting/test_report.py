@@ -74,8 +74,8 @@ def test_the_page_holds_everything_in_itself(reported):
     record = json.loads((reported / "runs/version_0/metrics.json").read_text())
     assert f"{100 * record['overall']['mIoU']:.2f}" in page
     assert record["run"]["checkpoint_sha256"][:16] in page
-    assert "maps/scene_pred <small>by the weights of A</small>" in page
-    assert "more/scene_pred <small>by the weights of B</small>" in page
+    assert "maps/scene_pred <small>made with the weights of A</small>" in page
+    assert "more/scene_pred <small>made with the weights of B</small>" in page
 
 
 def test_runs_are_compared_in_settings_and_scores(reported):
@@ -86,7 +86,7 @@ def test_runs_are_compared_in_settings_and_scores(reported):
     first, second = (run.metrics["per_class"]["Water"]["IoU"] for run in runs[:2])
     assert f"<td>{100 * second:.1f}<br><b>{100 * (second - first):+.1f}</b>" in page
     assert "seed_everything" in page
-    assert "scored on other pixels" not in page
+    assert "not scored on the same pixels" not in page
 
 
 def test_scores_on_other_chips_are_told_apart(reported, tmp_path, command):
@@ -103,7 +103,7 @@ def test_scores_on_other_chips_are_told_apart(reported, tmp_path, command):
         "tested",
     )
     assert code == 0, err
-    assert "tested: scored on other pixels than fit" in (tmp_path / "page.html").read_text()
+    assert "tested: not scored on the same pixels as fit" in (tmp_path / "page.html").read_text()
 
 
 def test_a_map_of_another_run_is_told_and_its_scene_may_be_unknown(reported, tmp_path, command):
@@ -113,9 +113,9 @@ def test_a_map_of_another_run_is_told_and_its_scene_may_be_unknown(reported, tmp
         "report", reported / "runs/version_0", "--maps", lone, "--output", tmp_path / "page.html"
     )
     assert code == 0, err
-    assert "of none of these runs" in err
-    assert "is shown without its scene (no lone_pred.json tells what was mapped" in err
-    assert ", of none of these runs</small>" in (tmp_path / "page.html").read_text()
+    assert "belong to none of these runs" in err
+    assert "shown without its scene (no lone_pred.json beside the map names it" in err
+    assert ", which belong to none of these runs</small>" in (tmp_path / "page.html").read_text()
 
 
 def test_intervals_are_told_of_five_chips_or_more(reported, tmp_path, command):
@@ -177,22 +177,22 @@ def test_runs_that_cannot_be_read_or_compared_are_told(reported, tmp_path, comma
         read_runs([tmp_path])
     with pytest.raises(DataError, match="no such folder"):
         read_runs([tmp_path / "none"])
-    with pytest.raises(DataError, match="holds runs; name one of them: version_0, version_1, version_2"):
+    with pytest.raises(DataError, match="contains several runs; name one of them: version_0, version_1, version_2"):
         read_runs([reported / "runs"])
     killed = tmp_path / "killed/checkpoints/last.ckpt"
     killed.parent.mkdir(parents=True)
     killed.touch()
-    with pytest.raises(DataError, match="was not finished"):
+    with pytest.raises(DataError, match="unfinished run"):
         read_runs([tmp_path / "killed"])
-    with pytest.raises(ConfigError, match="names: 1 for 2 runs"):
+    with pytest.raises(ConfigError, match="names: 1 given for 2 runs"):
         read_runs([tmp_path, tmp_path], ["one"])
-    with pytest.raises(ConfigError, match="each run needs its own"):
+    with pytest.raises(ConfigError, match="give each run its own name"):
         read_runs([tmp_path, tmp_path], ["one", "one"])
     (tmp_path / "metrics.json").write_text("{}")
-    with pytest.raises(DataError, match="does not hold the scores of a run"):
+    with pytest.raises(DataError, match="does not contain the scores of a run"):
         read_runs([tmp_path])
     run = reported / "runs/version_0"
-    with pytest.raises(ConfigError, match="is named more than once"):
+    with pytest.raises(ConfigError, match="is given more than once"):
         read_runs([run, run])
     record = json.loads((run / "metrics.json").read_text())
     record["per_class"] = {"Forest": {}}
@@ -200,13 +200,13 @@ def test_runs_that_cannot_be_read_or_compared_are_told(reported, tmp_path, comma
     with pytest.raises(ConfigError, match=r"has the classes Forest, .* they cannot be compared"):
         read_runs([run, tmp_path])
     code, _, err = command("report", run, "--output", reported / "report.html")
-    assert (code, "exists; say --overwrite" in err) == (2, True)
+    assert (code, "exists; add --overwrite" in err) == (2, True)
     code, _, err = command(
         "report", run, "--maps", reported / "report.html", "--output", tmp_path / "new.html"
     )
     assert (code, "not a readable raster" in err) == (1, True)
     code, _, err = command("report", run, "--maps", run, "--output", tmp_path / "new.html")
-    assert (code, "holds no maps, NAME_pred.tif" in err) == (1, True)
+    assert (code, "contains no maps, NAME_pred.tif" in err) == (1, True)
     assert not (tmp_path / "new.html").exists()
 
 
@@ -216,7 +216,7 @@ def test_a_scene_that_is_not_the_map_s_is_an_error(reported, flood_root, command
         "report", reported / "runs/version_0", "--maps", reported / "maps/scene_pred.tif", "--scenes", chip,
         "--output", tmp_path / "report.html",
     )  # fmt: skip
-    assert (code, "it is not what was mapped" in err) == (1, True)
+    assert (code, "the map was made from another scene" in err) == (1, True)
 
 
 @pytest.fixture(scope="module")
@@ -337,7 +337,7 @@ def test_a_screenshot_of_the_map_has_the_colours_of_its_classes(page, reported):
 
 def test_settings_with_objects_of_python_are_not_read(tmp_path):
     (tmp_path / "hparams.yaml").write_text("lr: 0.1\nsize: !!python/tuple [1, 2]\n")
-    with pytest.warns(UserWarning, match="holds objects of Python"):
+    with pytest.warns(UserWarning, match="contains Python objects"):
         assert read_settings(tmp_path) == {}
     (tmp_path / "hparams.yaml").write_text("lr: 0.1\n")
     assert read_settings(tmp_path) == {"model.init_args.lr": 0.1}

@@ -147,7 +147,7 @@ def test_weights_on_the_hub_are_named_when_they_cannot_be_had(monkeypatch, tmp_p
         with pytest.raises(CheckpointError) as caught:
             find_weights(source)
         assert file in str(caught.value)
-        assert "put the file somewhere and give its path, or null" in str(caught.value)
+        assert "give the path of a local copy, or null" in str(caught.value)
         assert "\n" not in str(caught.value)
     with pytest.raises(CheckpointError, match="must be hf://OWNER/REPOSITORY/FILE"):
         find_weights("hf://me/mine")
