@@ -1,6 +1,22 @@
 """Fine-tune Prithvi for semantic segmentation, the TorchGeo way, and turn satellite scenes into maps.
 
-Public names are loaded when they are first used, so that ``import prithvi_tg`` costs nothing.
+Modules, from the ground up; each imports only from those before it:
+
+* ``errors``, ``files``, ``spec``, ``bands``, ``windows``, ``compat``, ``plotting``: names, statistics, window
+  geometry, TorchGeo versions.
+* ``models``: `PrithviViT`, necks and heads, their fusion, `PrithviSegmenter`, sliding inference; pure torch.
+* ``checkpoints``: loading of every published format, with a report.
+* ``readers``: rasters and quality layers, the one rule for each question.
+* ``datasets``: chips, scenes, granules, labels, synthetic data, split lists.
+* ``samplers``: geo-samplers.
+* ``augmentations``, ``datamodules``: Kornia on the device; batches of chips, and of windows read from scenes.
+* ``tasks``: the task, losses, metrics, schedules.
+* ``mapping``: logits of windows -> blended rows -> strips on disk -> maps and their side files.
+* ``reporting``: tables and files of scores, chips and their intervals, confusion matrices, records, report.
+* ``checks``, ``studies``: data checks before training; many runs in parallel.
+* ``callbacks``, ``commands``, ``cli``, ``__main__``: Lightning callbacks; the commands.
+
+Public names are imported when they are first used, so ``import prithvi_tg`` is fast.
 """
 
 from importlib import import_module

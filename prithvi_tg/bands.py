@@ -94,7 +94,7 @@ def resolve_band(name: str, sensor: str | None = None) -> str:
     if len(set(meanings.values())) > 1:
         said = ", ".join(f"{band} on {key}" for key, band in meanings.items())
         raise ConfigError(
-            f"bands: {name!r} is ambiguous ({said}); name the band itself, or the sensor it comes from"
+            f"bands: {name!r} is ambiguous ({said}); use a band name such as NIR_NARROW, or set sensor"
         )
     return next(iter(meanings.values()))
 
@@ -142,16 +142,15 @@ def band_indexes(
             answers[key] = [held[band] for band in bands]
     if not answers:
         if not any(descriptions):
-            raise DataError(f"{file}: has no band descriptions; give the bands by index, counted from 1")
+            raise DataError(f"{file}: no band descriptions; give the bands by index, counted from 1")
         told = ", ".join(str(text) for text in descriptions)
         missing = min(lacking, key=len, default=list(bands))
         raise DataError(
-            f"{file}: its band descriptions ({told}) do not name {', '.join(missing)}; give the bands by index, "
-            "counted from 1"
+            f"{file}: band descriptions ({told}) lack {', '.join(missing)}; give the bands by index, counted from 1"
         )
     if len({tuple(answer) for answer in answers.values()}) > 1:
         said = "; ".join(f"bands {answer} for {key}" for key, answer in answers.items())
-        raise ConfigError(f"sensor: {file} could be of several ({said}); name its sensor")
+        raise ConfigError(f"sensor: {file} matches several sensors ({said}); set sensor")
     return next(iter(answers.values()))
 
 

@@ -1,4 +1,4 @@
-"""What can be wrong with data before any training: found by reading them once, told with advice."""
+"""Data checks before training: read everything once, and list what is wrong with advice."""
 
 import hashlib
 import itertools
@@ -86,14 +86,14 @@ def check_chips(data: ChipDataModule) -> Iterator[Finding]:
         epoch = len(train.names) * data.crops_per_chip
         if epoch < data.batch_size:
             yield Finding(
-                "error", "batch_size", f"{data.batch_size} is more than an epoch has crops ({epoch})",
+                "error", "batch_size", f"{data.batch_size} is larger than the number of crops in an epoch, {epoch}",
                 "lower it or raise crops_per_chip",
             )  # fmt: skip
         crop = data.crop_size
         if crop is not None and train.smallest is not None and train.smallest < crop:
             yield Finding(
-                "advice", "crop_size", f"{crop} is more than the smallest chip has ({train.smallest} pixels)",
-                "such chips are padded; crop to the size of the chips",
+                "advice", "crop_size", f"{crop} is larger than the smallest chip, {train.smallest} pixels",
+                "smaller chips are padded; set crop_size to the size of the chips",
             )  # fmt: skip
     yield from _shared(surveys, {frozenset(pair) for pair in data.same_splits})
 
@@ -112,8 +112,8 @@ def _described_bands(split: str, dataset: ChipDataset) -> Iterator[Finding]:
         told = None if text is None else _told_band(text, sensor)
         if told is not None and told != wanted:
             yield Finding(
-                "error", split, f"{wanted} is read from band {position}, which {dataset.chips[0].image.name} describes "
-                f"as {text}, {told}", "put file_bands in the order of the files",
+                "error", split, f"{wanted} is read from band {position}, but {dataset.chips[0].image.name} describes "
+                f"that band as {text}, {told}", "put file_bands in the order of the files",
             )  # fmt: skip
             return
 
@@ -140,11 +140,11 @@ def check_scenes(data: LabelledScenesDataModule) -> Iterator[Finding]:
     except PrithviTGError as error:
         yield Finding("error", "scenes", str(error))
         return
-    yield Finding("ok", "scenes", f"{len(images.scenes)} scenes, which overlap the labels")
+    yield Finding("ok", "scenes", f"{len(images.scenes)} scenes that overlap the labels")
     shared = shapely.union_all(list(both.index.geometry))
     for split, region in data.split_regions.splits.items():
         share = shapely.area(shapely.intersection(region.ground, shared)) / shapely.area(shared)
-        yield Finding("ok", split, f"{100 * share:.0f} % of the ground that images and labels share")
+        yield Finding("ok", split, f"{100 * share:.0f} % of the area that images and labels share")
     surveys: dict[str, Survey] = {}
     for split in data.split_regions.splits:
         try:
@@ -152,7 +152,7 @@ def check_scenes(data: LabelledScenesDataModule) -> Iterator[Finding]:
             found = surveys[split] = Survey()
             _read(found, (windows[number] for number in range(len(windows))), len(data.spec.class_names))
         except PrithviTGError as error:
-            advice = "name it in classes, or in ignored_labels" if "no class names" in str(error) else ""
+            advice = "add it to classes or to ignored_labels" if "no class names" in str(error) else ""
             yield Finding("error", split, str(error), advice)
             continue
         yield from _values(split, found, data.spec, takes_scale=True)
@@ -239,35 +239,35 @@ def _read(found: Survey, samples: Iterator[dict[str, Any]], num_classes: int) ->
 
 def _of_survey(split: str, found: Survey, spec: DataSpec, takes_scale: bool) -> Iterator[Finding]:
     yield Finding("ok", split, f"{_chips(found.names)}, each with its mask")
-    advice = "mend it, or leave it out with --skip-bad"
+    advice = "repair the file, or skip it with --skip-bad"
     yield from (Finding("error", split, reason, advice) for reason in found.unreadable[:_MOST_TOLD])
     if more := found.unreadable[_MOST_TOLD:]:
-        yield Finding("error", split, f"{_chips(more)} more that cannot be used", advice)
+        yield Finding("error", split, f"{_chips(more)} more cannot be used", advice)
     if found.foreign:
         yield Finding(
             "error", split,
             f"{_chips(found.foreign)} with values more than {OTHER_UNIT} times, or less than 1/{OTHER_UNIT} of, the "
             f"statistics, unlike the others{_such_as(found.foreign)}: {', '.join(found.foreign[:_MOST_TOLD])}",
-            "see in which unit they were written",
+            "check the unit of these files",
         )  # fmt: skip
     if found.displaced:
         yield Finding(
             "error", split,
-            f"{_chips(found.displaced)} whose mask lies elsewhere than its image, such as {found.displaced[0]}",
-            "write images and masks with one CRS and transform",
+            f"{_chips(found.displaced)} whose mask is not aligned with its image, such as {found.displaced[0]}",
+            "write images and masks with the same CRS and transform",
         )  # fmt: skip
     if 0 < found.unplaced < len(found.names):
         yield Finding(
             "advice", split, f"{found.unplaced} of {len(found.names)} images have no CRS",
-            "see whether they belong to the others",
+            "check whether they belong to this data set",
         )  # fmt: skip
     for names, what in ((found.empty, "without any data"), (found.unlabelled, "without a labelled pixel")):
         if names:
-            yield Finding("advice", split, f"{_chips(names)} {what}, such as {names[0]}", "leave them out")
+            yield Finding("advice", split, f"{_chips(names)} {what}, such as {names[0]}", "remove them")
     if found.twins:
         one, other = found.twins[0]
         yield Finding(
-            "advice", split, f"{_chips(found.twins)} there twice, such as {one} as {other}", "keep one"
+            "advice", split, f"{_chips(found.twins)} duplicated, such as {one} as {other}", "keep one"
         )
     yield from _values(split, found, spec, takes_scale)
 
@@ -293,16 +293,19 @@ def _values(split: str, found: Survey, spec: DataSpec, takes_scale: bool) -> Ite
     flat = [band for band, deviation in zip(spec.bands, deviations, strict=True) if deviation == 0]
     if flat:
         yield Finding(
-            "error", split, f"{', '.join(flat)} has one value everywhere", "see how the band was written"
+            "error",
+            split,
+            f"{', '.join(flat)}: the same value in all pixels",
+            "check how the band was written",
         )
     ratio = float(np.median(means / expected)) if (expected != 0).all() else 1.0
     if spec.is_other_unit(ratio):
         power = 10.0 ** round(np.log10(abs(ratio) or 1))
         yield Finding(
             "error", split, f"band means {told} are about {ratio:.2g} times the statistics' ({known})",
-            f"their units differ; perhaps scale: {spec.scale / power:g}"
+            f"different unit; probably scale: {spec.scale / power:g}"
             if takes_scale
-            else f"their units differ; the files should perhaps be multiplied by {1 / power:g}",
+            else f"different unit; the files should probably be multiplied by {1 / power:g}",
         )  # fmt: skip
         return
     yield from _band_order(split, means, expected, spread, spec.bands)
@@ -327,13 +330,13 @@ def _band_order(
     if distance(best) < as_given / 2:
         order = " ".join(bands[number] for number in np.argsort(best))
         yield Finding(
-            "error", split, f"band means are {as_given:.1f} standard deviations off; as {order} they would be "
-            f"{distance(best):.1f} off", "see in which order the files hold their bands",
+            "error", split, f"band means are {as_given:.1f} standard deviations off; in the order {order} they would "
+            f"be {distance(best):.1f} off", "check the order of the bands in the files",
         )  # fmt: skip
     else:
         yield Finding(
             "advice", split, f"band means are {as_given:.1f} standard deviations off the statistics",
-            "compute statistics of your own: prithvi-tg stats",
+            "compute the statistics of these data with prithvi-tg stats",
         )  # fmt: skip
 
 
@@ -342,7 +345,7 @@ def _classes(surveys: dict[str, Survey], spec: DataSpec) -> Iterator[Finding]:
     train = surveys.get("train")
     if train is None or not train.classes.sum():
         if train is not None:
-            yield Finding("error", "train", "no pixel is labelled", "see how labels become classes")
+            yield Finding("error", "train", "no pixel is labelled", "check classes and ignored_labels")
         return
     for split, found in surveys.items():
         counted = found.classes / max(1, found.classes.sum())
@@ -353,8 +356,8 @@ def _classes(surveys: dict[str, Survey], spec: DataSpec) -> Iterator[Finding]:
         absent = [name for name, share in zip(spec.class_names, counted, strict=True) if share < _RARE]
         if split != "train" and absent:
             yield Finding(
-                "advice", f"classes of {split}", f"{', '.join(absent)} has next to no pixel, so its score says little",
-                "another split; for blocks, smaller ones or another seed",
+                "advice", f"classes of {split}", f"{', '.join(absent)}: almost no pixels, so the score is unreliable",
+                "choose another split; for blocks, smaller blocks or another seed",
             )  # fmt: skip
     shares = train.classes / train.classes.sum()
     for number, name in enumerate(spec.class_names):
@@ -363,12 +366,12 @@ def _classes(surveys: dict[str, Survey], spec: DataSpec) -> Iterator[Finding]:
             yield Finding(
                 "error" if scored else "advice", "classes of train",
                 f"{name} has no pixel" + (f", but is in {' and '.join(scored)}" if scored else ""),
-                "another split, or leave the class out",
+                "choose another split, or remove the class",
             )  # fmt: skip
         elif shares[number] < _RARE:
             yield Finding(
                 "advice", "classes of train", f"{name} has {100 * shares[number]:.2g} % of the pixels",
-                "class_weights from prithvi-tg stats",
+                "use class_weights of prithvi-tg stats",
             )  # fmt: skip
 
 
@@ -386,7 +389,7 @@ def _shared(surveys: dict[str, Survey], on_purpose: set[frozenset[str]]) -> Iter
         if names:
             yield Finding(
                 "error", f"{one}, {other}", f"{_chips(names)} in both, such as {names[0]}",
-                f"scores would be too good; if that is meant, same_splits: [[{one}, {other}]]",
+                f"scores would be too good; if this is intended, set same_splits: [[{one}, {other}]]",
             )  # fmt: skip
         if copies:
             yield Finding(
@@ -406,7 +409,7 @@ def check_room(folder: Path, parameters: int, free: int) -> Finding:
     """
     # last.ckpt holds weights and two moments of the optimiser, best.ckpt weights; a new one is written beside the old.
     needed = 2 * 4 * parameters * (3 + 1)
-    told = f"{free / 1e9:.1f} GB are free at {folder}, checkpoints take up to {needed / 1e9:.1f} GB"
+    told = f"{free / 1e9:.1f} GB are free at {folder}; checkpoints need up to {needed / 1e9:.1f} GB"
     if free < needed:
-        return Finding("error", "disk", told, "free some, or set trainer.default_root_dir to another disk")
+        return Finding("error", "disk", told, "free space, or set trainer.default_root_dir to another disk")
     return Finding("ok", "disk", told)

@@ -166,14 +166,14 @@ def _claim(folder: Path, data: LabelledScenesDataModule, epochs: int) -> None:
     marker = folder / "rows" / "key"
     if folder.exists() and any(folder.iterdir()) and not (marker.exists() and marker.read_text() == key):
         raise ConfigError(
-            f"{folder}: exists and is not of this configuration; name another folder, or remove it"
+            f"{folder}: exists and was written with another configuration; name another folder, or remove it"
         )
     try:
         for name in ("images", "labels", "rows"):
             (folder / name).mkdir(parents=True, exist_ok=True)
         marker.write_text(key)
     except OSError as error:
-        raise DataError(f"{folder}: cannot be made ({error})") from error
+        raise DataError(f"{folder}: cannot be created ({error})") from error
 
 
 def _write_lists(folder: Path, rows: Sequence[dict[str, Any]], data: LabelledScenesDataModule) -> None:

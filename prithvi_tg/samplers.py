@@ -122,7 +122,7 @@ class RandomWindowGeoSampler(GeoSampler, DistributedSampler[Any]):
         self.skip = 0  # windows that are left out at the start, where a run goes on; see `ResumableLoader`
         self._safe = places_in(ground, grid, size)
         if not len(self._safe):
-            raise ConfigError(f"size: no window of {size} pixels lies wholly inside the ground of this split")
+            raise ConfigError(f"size: no window of {size} pixels fits inside the region of this split")
         parts = shapely.get_parts(ground)
         self._parts = [part for part in parts if len(places_in(part, grid, size, most=8))] or list(parts)
         areas = np.array([part.area for part in self._parts])

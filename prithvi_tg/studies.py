@@ -45,11 +45,11 @@ def study_parser(description: str, output: Path) -> argparse.ArgumentParser:
     """
     parser = argparse.ArgumentParser(description=description)
     add = parser.add_argument
-    add("--seeds", type=int, nargs="+", help="by default 0 1 2")
-    add("--processes", type=int, default=1, help="runs at a time; with GPUs, one each")
-    add("--output", type=Path, default=output, help="folder of runs and results (default: %(default)s)")
-    add("--small", action="store_true", help="minutes on two cores: synthetic chips, nano encoder")
-    add("rest", nargs="*", help="further words for every run, after --")
+    add("--seeds", type=int, nargs="+", help="random seeds (default: 0 1 2)")
+    add("--processes", type=int, default=1, help="number of parallel runs; each uses its own GPU, if any")
+    add("--output", type=Path, default=output, help="folder for runs and results (default: %(default)s)")
+    add("--small", action="store_true", help="a small study on synthetic chips: minutes on two cores")
+    add("rest", nargs="*", help="further arguments for every run, after --")
     return parser
 
 
@@ -73,7 +73,7 @@ def run_jobs(jobs: Sequence[Job], folder: Path, processes: int = 1) -> pd.DataFr
     """
     names = [job.name for job in jobs]
     if len(set(names)) < len(names):
-        raise ConfigError(f"jobs: {max(names, key=names.count)} is there more than once")
+        raise ConfigError(f"jobs: {max(names, key=names.count)} is given more than once")
     slots: queue.Queue[int] = queue.Queue()
     for slot in range(processes):
         slots.put(slot)
@@ -100,7 +100,7 @@ def scores(folder: Path) -> dict[str, float]:
     """
     record = _last_record(folder)
     if record is None:
-        raise DataError(f"{folder}: holds no version_N with metrics.json")
+        raise DataError(f"{folder}: contains no version_N with metrics.json")
     per_class = {
         f"{metric}/{name}": value
         for name, values in record["per_class"].items()
@@ -189,7 +189,7 @@ def _claim(job: Job, folder: Path) -> None:
     if not path.exists():
         write_json(path, job.arguments)
     elif json.loads(path.read_text()) != list(job.arguments):
-        raise ConfigError(f"{path}: was run with other arguments; remove {folder}, or name another folder")
+        raise ConfigError(f"{path}: written by a run with other arguments; remove {folder}, or name another folder")
 
 
 def _last_record(folder: Path) -> dict[str, Any] | None:

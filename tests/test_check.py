@@ -138,11 +138,11 @@ FAULTS = {
     unknown_label: ("error", "label 5 is none of the 2 classes"),
     band_missing: ("error", "has 12 bands, 13 are expected"),
     other_unit: ("error", "times the statistics' ("),
-    one_value: ("error", "BLUE has one value everywhere"),
-    bands_reversed: ("error", "standard deviations off; as "),
+    one_value: ("error", "BLUE: the same value in all pixels"),
+    bands_reversed: ("error", "standard deviations off; in the order "),
     shared_name: ("error", "1 chip in both"),
     shared_pixels: ("error", "1 chip with the same pixels under another name"),
-    displaced_mask: ("error", "whose mask lies elsewhere than its image"),
+    displaced_mask: ("error", "whose mask is not aligned with its image"),
     one_other_unit: ("error", "1 chip with values more than 20 times"),
     no_data: ("advice", "without any data"),
     class_never_learnt: ("error", "Water has no pixel, but is in val and test"),
@@ -164,7 +164,7 @@ def test_planted_faults_of_the_data_are_found(config, command, root, plant):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--data.batch_size", 50), "50 is more than an epoch has crops"),
+        (("--data.batch_size", 50), "50 is larger than the number of crops in an epoch"),
         (("--model.init_args.weights", "no/such/file.pt"), "no/such/file.pt"),
         (("--model.init_args.class_weights", "[1, 2, 3]"), "3 weights for 2 classes"),
         (("--data.root", "no/such/folder"), "no/such/folder"),

@@ -109,7 +109,7 @@ def test_writing_goes_on_where_it_stopped(root, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         write_chips(scenes(root), tmp_path / "chips", num_workers=0)
     monkeypatch.undo()
-    with pytest.raises(ConfigError, match="exists and is not of this configuration"):
+    with pytest.raises(ConfigError, match="exists and was written with another configuration"):
         write_chips(scenes(root, window=40), tmp_path / "chips", num_workers=0)
     written, kept = write_chips(scenes(root), tmp_path / "chips", num_workers=0)
     assert kept == 5
@@ -145,7 +145,7 @@ def test_the_command_writes_chips_that_a_configuration_trains_on(root, tmp_path,
     assert code == 0, err
     code, _, err = command("chips", tmp_path / "chips", "--config", config)
     assert code == 2
-    assert "exists and is not of this configuration" in err
+    assert "exists and was written with another configuration" in err
     code, out, err = command("stats", "--config", config)
     assert code == 0, err
     found = yaml.safe_load(out)

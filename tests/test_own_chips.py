@@ -93,13 +93,13 @@ def test_check_compares_the_order_of_bands_with_what_the_files_describe(own, com
     monkeypatch.setenv("COLUMNS", "300")
     path = write_config(own, mean=[350.0, 2500.0], std=[60.0, 550.0], bands=["RED", "NIR_NARROW"])
     words = ("check", "--config", path)
-    assert "describes as" not in command(*words)[1]
+    assert "describes that band as" not in command(*words)[1]
     for image in own.glob("img_*.tif"):
         with rasterio.open(image, "r+") as file:
             file.descriptions = [
                 f"{band}_{day}" for day in ("20230601", "20230801") for band in ("B04", "B8A")
             ]
-    assert "describes as" not in command(*words)[1]
+    assert "describes that band as" not in command(*words)[1]
     code, out, _ = command(*words, "--data.file_bands", "[NIR_NARROW, RED]")
     assert code == 1
     assert "RED is read from band 2" in out

@@ -32,7 +32,7 @@ def test_a_study_is_run_once_and_gone_on_with(config, tmp_path):
     assert (tmp_path / "study/seed_0/log.txt").stat().st_mtime_ns == stamp
     pd.testing.assert_frame_equal(again, table)
     other = [Job("seed_0", {"seed": "0"}, (*jobs[0].arguments, "--trainer.max_epochs=2"))]
-    with pytest.raises(ConfigError, match="was run with other arguments"):
+    with pytest.raises(ConfigError, match="written by a run with other arguments"):
         run_jobs(other, tmp_path / "study")
 
 
@@ -45,7 +45,7 @@ def test_a_job_that_fails_names_its_log_and_the_others_are_run(config, tmp_path)
         run_jobs(jobs, tmp_path)
     assert "none" in (tmp_path / "bad/log.txt").read_text()
     assert scores(tmp_path / "good/test")["mIoU"] > 0
-    with pytest.raises(ConfigError, match="good is there more than once"):
+    with pytest.raises(ConfigError, match="good is given more than once"):
         run_jobs(jobs[1:] * 2, tmp_path)
 
 

@@ -128,7 +128,7 @@ def test_check_tells_the_ground_and_the_classes_of_every_split(config, command, 
     monkeypatch.setenv("COLUMNS", "300")
     code, out, err = command("check", "--config", config)
     assert code == 0, out + err
-    shares = [float(line.split("%")[0].split()[-1]) for line in out.splitlines() if "of the ground" in line]
+    shares = [float(line.split("%")[0].split()[-1]) for line in out.splitlines() if "of the area" in line]
     assert len(shares) == 3
     assert 90 <= sum(shares) <= 101
     assert all(f"classes of {split}" in out for split in ("train", "val", "test"))
