@@ -189,7 +189,9 @@ def _claim(job: Job, folder: Path) -> None:
     if not path.exists():
         write_json(path, job.arguments)
     elif json.loads(path.read_text()) != list(job.arguments):
-        raise ConfigError(f"{path}: written by a run with other arguments; remove {folder}, or name another folder")
+        raise ConfigError(
+            f"{path}: written by a run with other arguments; remove {folder}, or name another folder"
+        )
 
 
 def _last_record(folder: Path) -> dict[str, Any] | None:

@@ -144,7 +144,9 @@ def test_polygons_and_a_quicklook_on_request(checkpoint, tmp_path):
     assert set(polygons["name"]) == {"Burn scar"}
     assert polygons.area.sum() == pytest.approx(900 * (classes_of(path) == 1).sum())
     assert (tmp_path / "s_pred.png").stat().st_size > 1000
-    with pytest.raises(ConfigError, match="vector: 'Water' is not a class; classes are Unburnt land, Burn scar"):
+    with pytest.raises(
+        ConfigError, match="vector: 'Water' is not a class; classes are Unburnt land, Burn scar"
+    ):
         map_scene(checkpoint, scene, tmp_path / "t_pred.tif", vector=["Water"])
     with pytest.raises(ConfigError, match="blendig: unknown option; known are bands"):
         map_scene(checkpoint, scene, tmp_path / "t_pred.tif", blendig="hann")

@@ -173,11 +173,13 @@ def test_a_large_map_is_cut_until_its_room_is_full(tmp_path, reported):
 
 
 def test_runs_that_cannot_be_read_or_compared_are_told(reported, tmp_path, command):
-    with pytest.raises(DataError, match=r"holds no metrics\.json; name the folder of a run"):
+    with pytest.raises(DataError, match=r"contains no metrics\.json; name the folder of a scored run"):
         read_runs([tmp_path])
     with pytest.raises(DataError, match="no such folder"):
         read_runs([tmp_path / "none"])
-    with pytest.raises(DataError, match="contains several runs; name one of them: version_0, version_1, version_2"):
+    with pytest.raises(
+        DataError, match="contains several runs; name one of them: version_0, version_1, version_2"
+    ):
         read_runs([reported / "runs"])
     killed = tmp_path / "killed/checkpoints/last.ckpt"
     killed.parent.mkdir(parents=True)
