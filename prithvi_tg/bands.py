@@ -52,6 +52,8 @@ SENSORS: dict[str, dict[str, str]] = {
     "landsat8": _LANDSAT_8,
 }
 
+_COUNTED = re.compile(r"((band|layer|channel)?[ _.#-]*\d*)", re.IGNORECASE)
+
 #: Every canonical name.
 BANDS = tuple(dict.fromkeys(name for table in SENSORS.values() for name in table.values()))
 
@@ -125,18 +127,32 @@ def band_indexes(
         One 1-based band index per wanted band, as rasterio and GDAL count.
 
     Raises:
-        DataError: A wanted band is not described in the file.
+        DataError: A wanted band is not described in the file, or several times.
         ConfigError: Sensors disagree about where the wanted bands are, and none is given.
     """
+    occurrences = band_occurrences(bands, descriptions, file, sensor)
+    for band, found in zip(bands, occurrences, strict=True):
+        if len(found) > 1:
+            raise DataError(
+                f"{file}: its band descriptions name {band} {_times(len(found))} (bands {', '.join(map(str, found))}); "
+                "give the bands by index, counted from 1"
+            )
+    return [index for (index,) in occurrences]
+
+
+def band_occurrences(
+    bands: Sequence[str], descriptions: Sequence[str | None], file: object, sensor: str | None = None
+) -> list[list[int]]:
+    """Every place where a file holds each wanted band; arguments and errors are those of `band_indexes`."""
     names = [re.sub(r"_\d{8}$", "", (text or "").strip().upper()) for text in descriptions]
     codes = [re.sub(r"^B(\d)$", r"B0\1", name) for name in names]
     sensors = [sensor] if sensor else [key for key in SENSORS if _knows_all(SENSORS[key], codes)]
-    answers: dict[str, list[int]] = {}
+    answers: dict[str, list[list[int]]] = {}
     lacking: list[list[str]] = []
     for key in sensors:
-        held: dict[str, int] = {}
+        held: dict[str, list[int]] = {}
         for index, (name, code) in enumerate(zip(names, codes, strict=True), start=1):
-            held.setdefault(name if name in BANDS else SENSORS[key].get(code, ""), index)
+            held.setdefault(name if name in BANDS else SENSORS[key].get(code, ""), []).append(index)
         lacking.append([band for band in bands if band not in held])
         if not lacking[-1]:
             answers[key] = [held[band] for band in bands]
@@ -148,10 +164,21 @@ def band_indexes(
         raise DataError(
             f"{file}: band descriptions ({told}) lack {', '.join(missing)}; give the bands by index, counted from 1"
         )
-    if len({tuple(answer) for answer in answers.values()}) > 1:
-        said = "; ".join(f"bands {answer} for {key}" for key, answer in answers.items())
+    if len({str(answer) for answer in answers.values()}) > 1:
+        said = "; ".join(
+            f"bands {[found[0] for found in answer]} for {key}" for key, answer in answers.items()
+        )
         raise ConfigError(f"sensor: {file} matches several sensors ({said}); set sensor")
     return next(iter(answers.values()))
+
+
+def names_no_band(descriptions: Sequence[str | None]) -> bool:
+    """Whether band descriptions are absent, or count the bands (``Band 1``) instead of naming them."""
+    return all(_COUNTED.fullmatch((text or "").strip()) for text in descriptions)
+
+
+def _times(count: int) -> str:
+    return {2: "twice"}.get(count, f"{count} times")
 
 
 def _knows_all(table: dict[str, str], codes: Sequence[str]) -> bool:

@@ -1,7 +1,9 @@
-"""The differences between TorchGeo 0.8 and 0.10, all of them here."""
+"""Differences between versions of TorchGeo, and private names of other libraries: all of them here."""
 
 from typing import Any
 
+# GDAL's own errors: rasterio raises some of them unwrapped, and exports no name for them.
+from rasterio._err import CPLE_BaseError as GDALError
 from torchgeo.datasets import GeoDataset
 
 try:  # TorchGeo 0.10 moved the tasks and dropped the suffix.
@@ -10,7 +12,7 @@ try:  # TorchGeo 0.10 moved the tasks and dropped the suffix.
 except ImportError:
     from torchgeo.trainers import BaseTask, SemanticSegmentationTask
 
-__all__ = ["BaseTask", "SemanticSegmentationTask", "place_of"]
+__all__ = ["BaseTask", "GDALError", "SemanticSegmentationTask", "place_of"]
 
 
 def place_of(dataset: GeoDataset, query: Any) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from torchgeo.datasets import GeoDataset
 from torchgeo.samplers import GeoSampler
 
 from .datasets.regions import covered, places_in, window_boxes
-from .datasets.scenes import Grid
 from .errors import ConfigError
+from .readers.grid import Grid
 from .windows import window_starts
 
 _ROUNDS, _TRIES = 10, 20

@@ -1,17 +1,81 @@
 """What a trained model must know of its data, so that a checkpoint can map a scene on its own."""
 
 import math
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from .errors import ConfigError
 
 #: Label of pixels without a label, everywhere after the dataset boundary.
 IGNORE_INDEX = 255
+#: Classes that fit beside `IGNORE_INDEX` into a byte.
+MOST_CLASSES = 255
 #: Values so many times more or less than the statistics are in another unit, not of another place.
 OTHER_UNIT = 20
+#: Standard deviations: where every band lies further to one side, the unit is another one.
+ONE_SIDED = 3
+
+
+class StoredFormat(NamedTuple):
+    """Numbers in which reflectance is delivered: reflectance 0..1 = number * `scale` + `offset`."""
+
+    name: str
+    scale: float
+    offset: float
+
+
+SENTINEL2_OFFSET = StoredFormat("Sentinel-2 numbers with the offset of +1000 (since 2022)", 1e-4, -0.1)
+LANDSAT_C2 = StoredFormat("Landsat Collection 2 Level 2 numbers", 2.75e-5, -0.2)
+
+
+class UnitRatio(float):
+    """How many times the statistics some values are, and what else speaks for another unit.
+
+    Attributes:
+        mistaken_for: The format in which the values would fit the statistics, if they have its signature.
+        one_sided: Whether every band lies more than three standard deviations to one side.
+    """
+
+    mistaken_for: StoredFormat | None = None
+    one_sided: bool = False
+
+    def describe(self) -> str:
+        """What the values are, for a message that has named them."""
+        if self.mistaken_for is not None:
+            name, scale, offset = self.mistaken_for
+            return f"look like {name} (reflectance = number * {scale:g} {offset:+g})"
+        if self.one_sided and 1 / OTHER_UNIT < self < OTHER_UNIT:
+            return (
+                f"are more than {ONE_SIDED} standard deviations off the statistics in every band, to one side"
+            )
+        return f"are about {float(self):.2g} times the statistics"
+
+
+def check_class_names(names: Mapping[Any, str] | Sequence[str]) -> None:
+    """Refuse classes that cannot be segmented.
+
+    Args:
+        names: Name of the class of each stored value, or names of the classes.
+
+    Raises:
+        ConfigError: A class has no name, or there are fewer than 2 or more than 255 classes.
+    """
+    named = names.items() if isinstance(names, Mapping) else enumerate(names)
+    for value, name in named:
+        if not isinstance(name, str) or not name.strip():
+            raise ConfigError(f"classes: {value!r} has no name ({name!r}); give one")
+    distinct = list(dict.fromkeys(name for _, name in named))
+    if len(distinct) < 2:
+        raise ConfigError(
+            f"classes: {len(distinct)} named ({', '.join(distinct)}); segmentation needs at least two, such as a class "
+            "and its background"
+        )
+    if len(distinct) > MOST_CLASSES:
+        raise ConfigError(f"classes: {len(distinct)} named; at most {MOST_CLASSES} fit into a map")
 
 
 @dataclass(frozen=True)
@@ -31,6 +95,7 @@ class DataSpec:
         class_names: Name of each class.
         class_colors: ``#rrggbb`` of each class.
         metadata: Whether the model was trained with dates and places.
+        pixel_size: Metres of a pixel of the training data, if known.
     """
 
     bands: tuple[str, ...]
@@ -45,6 +110,7 @@ class DataSpec:
     class_names: tuple[str, ...] = ()
     class_colors: tuple[str, ...] = ()
     metadata: bool = False
+    pixel_size: float | None = None
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -77,18 +143,57 @@ class DataSpec:
         # No surface reflects ten times the light that falls on it, so larger means are in 1e4ths.
         return 1e4 if max(abs(value) for value in self.mean) > 10 else 1.0
 
-    def unit_ratio(self, values: Sequence[float]) -> float:
+    def unit_ratio(
+        self, values: Sequence[float], lows: Sequence[float] | None = None, scale: float | None = None
+    ) -> UnitRatio:
         """How many times the statistics values are: the median over channels; 1 where nothing is known.
 
         Args:
             values: A mean or median per channel, in the unit of the statistics; NaN where unknown.
+            lows: A low percentile per channel, if known: the offset of Sentinel-2 shows in the darkest pixels.
+            scale: Factor that led from stored values to these; that of the training data by default.
         """
-        ratios = [
-            value / mean
-            for value, mean in zip(values, self.channel_mean, strict=True)
-            if math.isfinite(value) and mean
-        ]
-        return float(statistics.median(ratios)) if ratios else 1.0
+        v, mean, std = (np.array(part, float) for part in (values, self.channel_mean, self.channel_std))
+        known = np.isfinite(v)
+        v, mean, std = v[known], mean[known], std[known]
+        rated = mean != 0
+        ratio = UnitRatio(np.median(v[rated] / mean[rated]) if rated.any() else 1.0)
+        if not len(v):
+            return ratio
+        off = (v - mean) / std
+        ratio.one_sided = bool((off > ONE_SIDED).all() or (off < -ONE_SIDED).all())
+        stored = v / (self.scale if scale is None else scale)
+        unit = self.reflectance_unit
+        distance = {
+            form: np.abs((stored * form.scale + form.offset) * unit - mean) / std
+            for form in (SENTINEL2_OFFSET, LANDSAT_C2)
+        }
+        if self.is_other_unit(ratio):
+            nearest = min(distance, key=lambda form: distance[form].mean())
+            if distance[nearest].mean() < min(2, np.abs(off).mean() / 2):
+                ratio.mistaken_for = nearest
+        elif self._has_sentinel2_offset(v, mean, lows, distance[SENTINEL2_OFFSET] - np.abs(off)):
+            ratio.mistaken_for = SENTINEL2_OFFSET
+        return ratio
+
+    def _has_sentinel2_offset(
+        self,
+        values: NDArray[np.float64],
+        mean: NDArray[np.float64],
+        lows: Sequence[float] | None,
+        gain: NDArray[np.float64],
+    ) -> bool:
+        """Whether values of the right magnitude carry the offset of +1000, which is 0.1 of reflectance.
+
+        `gain` is how much further from the mean each channel lies without the offset, in standard deviations.
+        """
+        unit = self.reflectance_unit
+        if lows is None:  # the same shift in every band is no property of the ground
+            return bool((np.abs(values - mean - 0.1 * unit) < 0.03 * unit).all())
+        # Shadow and water reflect next to nothing, so the darkest pixels lie at the offset itself.
+        dark = np.array([low for low in lows if math.isfinite(low)]) / unit
+        at_offset = len(dark) > 0 and (dark > 0.09).all() and np.mean(dark < 0.17) >= 0.5
+        return bool(at_offset and gain.mean() < 0.25)
 
     def frame(self, number: int) -> "DataSpec":
         """The same of one frame alone."""
@@ -104,7 +209,9 @@ class DataSpec:
 
     @staticmethod
     def is_other_unit(ratio: float) -> bool:
-        """Whether a `unit_ratio` is so far from 1 that the unit must be another."""
+        """Whether a `unit_ratio` shows that the unit is another one."""
+        if isinstance(ratio, UnitRatio) and (ratio.one_sided or ratio.mistaken_for is not None):
+            return True
         return not 1 / OTHER_UNIT < ratio < OTHER_UNIT
 
     def to_dict(self) -> dict[str, Any]:

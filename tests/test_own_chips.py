@@ -111,7 +111,7 @@ def test_check_compares_the_order_of_bands_with_what_the_files_describe(own, com
     [
         ({"images": "img.tif"}, ConfigError, r"images: 'img.tif' must have one \*"),
         ({"bands": ["BLUE"]}, ConfigError, "bands: BLUE is not among file_bands, RED, NIR_NARROW"),
-        ({"classes": {10: "Wheat"}}, DataError, r"lab_a\.tif: label 20 is none of the 1 classes"),
+        ({"classes": {10: "Wheat", 30: "Rye"}}, DataError, r"lab_a\.tif: label 20 is none of the 2 classes"),
         ({"num_frames": 3}, DataError, r"img_a\.tif: has 4 bands, 6 are expected"),
         ({"mean": [1, 2, 3]}, ConfigError, "mean: 3 values for 2 bands and 2 frames"),
     ],

@@ -11,8 +11,8 @@ from torchgeo.datasets import RasterDataset, stack_samples
 
 from prithvi_tg.datasets.scene_dataset import SceneDataset
 from prithvi_tg.datasets.scene_inputs import find_inputs, resolve_scene
-from prithvi_tg.datasets.scenes import Grid
 from prithvi_tg.errors import ConfigError
+from prithvi_tg.readers.grid import Grid
 from prithvi_tg.samplers import ExactCoverGeoSampler, RandomWindowGeoSampler
 from prithvi_tg.spec import DataSpec
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ..bands import resolve_band
 from ..errors import ConfigError
-from ..spec import IGNORE_INDEX, DataSpec
+from ..spec import IGNORE_INDEX, DataSpec, check_class_names
 from .chips import Chip, ChipDataset, Sample, pair_by_stem, split_list
 
 
@@ -113,6 +113,7 @@ class ChipFolder(ChipDataset):
         Raises:
             ConfigError: A band is unknown or not in the files, or the statistics do not fit the bands.
         """
+        check_class_names(classes)
         names = tuple(resolve_band(band, sensor) for band in bands)
         held = [resolve_band(band, sensor) for band in file_bands] if file_bands else list(names)
         for name in names:

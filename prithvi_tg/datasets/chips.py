@@ -18,7 +18,9 @@ from torchgeo.datasets import NonGeoDataset
 from ..bands import PRITHVI_BANDS, resolve_band
 from ..errors import ConfigError, DataError
 from ..plotting import plot_sample
-from ..readers.raster import center, legacy_values, open_raster, read_bands
+from ..readers.labels import check_label_raster, read_labels
+from ..readers.raster import alpha_band, center, data_bands, legacy_values, open_raster, read_bands
+from ..readers.scaling import apply_scaling, band_scaling
 from ..spec import IGNORE_INDEX, DataSpec
 from .download import SOURCES, download_archives
 
@@ -236,13 +238,16 @@ class ChipDataset(NonGeoDataset):
         Pixels without data are filled with the band's mean. With `legacy_nodata` everything counts as data
         and keeps its stored value, as in hls-foundation-os.
         """
+        spec, legacy = self.spec, self.legacy_nodata
         with open_raster(path) as source:
-            if source.count != self.spec.file_count:
-                raise DataError(f"{path}: has {source.count} bands, {self.spec.file_count} are expected")
-            values, valid = read_bands(source, self.spec.file_bands, self.nodata)
-        if self.legacy_nodata:
-            values, valid = legacy_values(values, self.spec), np.ones_like(valid)
-        values = values * np.float32(self.scale)
+            count, alpha = data_bands(source, spec.file_count), alpha_band(source, spec.file_count)
+            if count != spec.file_count:
+                raise DataError(f"{path}: has {count} bands, {spec.file_count} are expected")
+            values, valid, _ = read_bands(source, spec.file_bands, spec.nodata, alpha=alpha, legacy=legacy)
+            scalings = [band_scaling(source, index, spec, legacy, strict=True) for index in spec.file_bands]
+        if legacy:
+            values, valid = legacy_values(values, spec), np.ones_like(valid)
+        apply_scaling(values, scalings)
         values = np.where(valid, values, self._mean[:, None, None])
         shape = (self.num_frames, len(self.spec.bands), *values.shape[1:])
         return values.reshape(shape), valid.reshape(shape)
@@ -251,11 +256,14 @@ class ChipDataset(NonGeoDataset):
         """Classes (H, W), 255 where there is no label.
 
         Raises:
-            DataError: A label is none of the classes.
+            DataError: A label is no whole number or none of the classes, or the raster has several bands.
+            ConfigError: The nodata tag of the raster is the value of a class.
         """
         with open_raster(path) as source:
-            stored = source.read(1).astype(np.int64)
-        mask = self.to_classes(stored)
+            if not self.legacy_nodata:
+                check_label_raster(source, path, self._class_of)
+            stored, labelled = read_labels(source, path, legacy=self.legacy_nodata)
+        mask = np.where(labelled, self.to_classes(stored), IGNORE_INDEX)
         outside = (mask != IGNORE_INDEX) & ((mask < 0) | (mask >= len(self.class_names)))
         if outside.any():
             raise DataError(
@@ -263,6 +271,11 @@ class ChipDataset(NonGeoDataset):
                 f"({', '.join(self.class_names)})"
             )
         return mask
+
+    def _class_of(self, value: int) -> str | None:
+        """Name of the class of a stored label, if it is one."""
+        number = int(self.to_classes(np.array([value], np.int64))[0])
+        return self.class_names[number] if 0 <= number < len(self.class_names) else None
 
     def read_metadata(self, chip: Chip) -> dict[str, Tensor]:
         """``timestamps`` (T, 2) and ``location`` (2,) of a chip, NaN where unknown."""

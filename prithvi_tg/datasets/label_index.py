@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 from torchgeo.datasets import GeoDataset
 
 from ..errors import DataError
+from ..readers.grid import Grid
 from ..spec import IGNORE_INDEX
 from .regions import Region
-from .scenes import Grid
 
 _CELLS_PER_WINDOW = 4
 

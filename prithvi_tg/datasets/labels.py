@@ -22,17 +22,18 @@ from rasterio.enums import Resampling
 from rasterio.features import rasterize
 from rasterio.io import DatasetReader
 from rasterio.transform import Affine
-from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 from torchgeo.datasets import GeoDataset, RasterDataset, VectorDataset
 from torchgeo.datasets.utils import disambiguate_timestamp
 
 from ..compat import place_of
 from ..errors import ConfigError, DataError
-from ..readers.raster import data_mask, open_raster, reading
+from ..readers.grid import Grid
+from ..readers.labels import check_label_raster, read_labels
+from ..readers.raster import open_raster, reading
+from ..readers.warp import GridReader, Warped
 from ..spec import IGNORE_INDEX
 from .geo_index import GeoIndex
-from .scenes import Grid
 
 Labels = NDArray[np.int64]
 Paths = str | Path | Iterable[str | Path]
@@ -188,8 +189,7 @@ class LabelRaster(_LabelDataset, RasterDataset):
             with open_raster(path) as source:
                 if source.crs is None:
                     raise DataError(f"{path}: has no CRS; give it one (gdal_edit -a_srs)")
-                if source.count != 1:
-                    raise DataError(f"{path}: has {source.count} bands; a raster of labels has one")
+                check_label_raster(source, path, lambda value: _shown_class(classes, value))
                 self._grids.append(Grid.of(source))
         self._build_index(self._grids[0].crs)
         self._res = (abs(self._grids[0].transform.a), abs(self._grids[0].transform.e))
@@ -216,29 +216,16 @@ class LabelRaster(_LabelDataset, RasterDataset):
         return labels
 
     def _read(self, path: str, grid: Grid) -> NDArray[np.float64]:
-        """Stored values on a grid, NaN beyond the file and where there is no data."""
+        """Stored labels on a grid, NaN where there is none."""
         source = self._source(path)
-        own = Grid.of(source)
-        with reading(path):
-            if own.has_pixels_of(grid):
-                stored = _read_window(source, own, grid)
-            else:
-                with WarpedVRT(
-                    source,
-                    crs=grid.crs,
-                    transform=grid.transform,
-                    height=grid.height,
-                    width=grid.width,
-                    resampling=Resampling.nearest,
-                    dtype="float64",  # holds every integer, and NaN beyond the file
-                    src_nodata=None,
-                    nodata=float("nan"),
-                    # GDAL's habit of an eighth of a pixel would let a label depend on the window it is read by.
-                    tolerance=0.01,
-                ) as warped:
-                    stored = warped.read(1)
-        stored[~data_mask(stored, [source.nodata])] = np.nan
-        return stored
+
+        def read(window: Window, size: tuple[int, int]) -> Warped:
+            stored, labelled = read_labels(source, path, window, size)
+            return Warped(stored[None], labelled[None])
+
+        reader = GridReader(Grid.of(source), grid, read, 1, "float64", Resampling.nearest)
+        values, labelled, _ = reader.read(Window(0, 0, grid.width, grid.height), (grid.height, grid.width))
+        return np.where(labelled[0], values[0], np.nan)
 
     def _source(self, path: str) -> DatasetReader:
         # By process: a file opened before a fork is the parent's.
@@ -394,16 +381,9 @@ def _check_classes(classes: Mapping[Any, int | None]) -> None:
             )
 
 
-def _read_window(source: DatasetReader, own: Grid, grid: Grid) -> NDArray[np.float64]:
-    """The pixels of a grid that are pixels of the file too; NaN beyond it."""
-    top, left = map(round, own.row_and_column(grid.transform.c, grid.transform.f))
-    stored = np.full((grid.height, grid.width), np.nan)
-    first, last = max(0, top), min(source.height, top + grid.height)
-    start, stop = max(0, left), min(source.width, left + grid.width)
-    if first < last and start < stop:
-        window = Window(start, first, stop - start, last - first)
-        stored[first - top : last - top, start - left : stop - left] = source.read(1, window=window)
-    return stored
+def _shown_class(classes: Mapping[int, int | None], value: int) -> str | None:
+    number = classes.get(value)
+    return None if number is None else f"class {number}"
 
 
 def _some(words: Iterable[str], most: int = 12) -> str:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ..errors import ConfigError, DataError
-from .scenes import Grid
+from ..readers.grid import Grid
 
 SPLITS = ("train", "val", "test")
 _COLORS = {"train": "#4477aa", "val": "#eebb33", "test": "#aa3377"}

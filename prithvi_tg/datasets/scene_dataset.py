@@ -20,11 +20,12 @@ from torchgeo.datasets import RasterDataset
 
 from ..compat import place_of
 from ..errors import DataError
+from ..readers.grid import Grid
 from ..readers.quality import QualityClass
 from ..spec import DataSpec
 from .geo_index import GeoIndex
 from .scene_inputs import InputOptions, find_inputs, resolve_scene
-from .scenes import Grid, NodataRule, Pixels, Scene, SceneReader
+from .scenes import NodataRule, Pixels, Scene, SceneReader
 from .series import Series, compose_series
 
 _OPEN_SCENES = 64

@@ -12,13 +12,15 @@ from typing import Any
 
 from rasterio.io import DatasetReader
 
-from ..bands import SENSORS, band_indexes, means, resolve_band
+from ..bands import SENSORS, band_indexes, band_occurrences, means, names_no_band, resolve_band
 from ..errors import ConfigError, DataError
+from ..readers.grid import Grid
 from ..readers.quality import quality_kind
-from ..readers.raster import open_raster
+from ..readers.raster import alpha_band, data_bands, open_raster
+from ..readers.scaling import band_scaling
 from ..spec import DataSpec
 from .granules import Granule, hls_granule, hls_granules, is_hls_file, is_hls_prefix, safe_granule
-from .scenes import BandFile, Grid, QualityFile, Scene
+from .scenes import BandFile, QualityFile, Scene
 
 _RASTERS = (".tif", ".tiff", ".vrt", ".jp2")
 _OUTPUT = re.compile(r"_(pred|probabilities|confidence)\.tif$|^index_.*\.vrt$")
@@ -54,6 +56,9 @@ class InputOptions:
         quality: A file with the quality layer of each frame, named by its band description or its own name
             (``SCL``, ``Fmask``), where it is not in the scene itself.
         dates: A date per frame, where files do not tell; strings are ``YYYY-MM-DD``.
+        legacy: Read stored values as hls-foundation-os did: scale and offset tags are ignored.
+        training: The scenes are those that a model learns from: tags that contradict the configured scale are an
+            error.
 
     Raises:
         ConfigError: A string is no date, or a sensor is unknown.
@@ -66,6 +71,8 @@ class InputOptions:
     nodata: tuple[float, ...] = ()
     quality: tuple[str, ...] = ()
     dates: tuple[date | str, ...] = ()
+    legacy: bool = False
+    training: bool = False
 
     def __post_init__(self) -> None:
         if self.sensor is not None and self.sensor not in SENSORS:
@@ -93,7 +100,7 @@ def find_inputs(inputs: str | Path | Sequence[str | Path], num_frames: int = 1) 
     """
     scenes: list[SceneInput] = []
     for word in [str(inputs)] if isinstance(inputs, str | Path) else map(str, inputs):
-        parts = [word] if _exists(word) else word.split(",")
+        parts = _parts(word)
         if len(parts) > 1:
             if len(parts) != num_frames:
                 raise DataError(f"{word}: names {len(parts)} dates, the model takes {num_frames}")
@@ -108,18 +115,28 @@ def find_inputs(inputs: str | Path | Sequence[str | Path], num_frames: int = 1) 
     return scenes
 
 
-def _exists(word: str) -> bool:
-    return _is_remote(word) or Path(word).exists()
+def _parts(word: str) -> list[str]:
+    """The dates that a word joins by commas; commas in names of files, quotes and queries do not count."""
+    if Path(word).exists():
+        return [word]
+    if _is_remote(word):
+        return re.split(r",(?=/vsi|[a-z0-9+.-]+://)", word, flags=re.IGNORECASE)
+    return re.split(r',(?=(?:[^"]*"[^"]*")*[^"]*$)', word)
 
 
 def _is_remote(word: str) -> bool:
     return word.startswith("/vsi") or re.match(r"^[a-z0-9+.-]+://", word, re.IGNORECASE) is not None
 
 
+def _is_subdataset(word: str) -> bool:
+    """Whether a word is a name in GDAL's own form, ``DRIVER:...``; one letter before a colon is a drive."""
+    return re.match(r"^[A-Za-z][A-Za-z0-9_]+:(?!//)", word) is not None and not Path(word).exists()
+
+
 def _frames(word: str) -> list[str]:
     """Rasters, prefixes and SAFE folders behind a word."""
     path = Path(word)
-    if _is_remote(word):
+    if _is_remote(word) or _is_subdataset(word):
         return [word]
     if path.is_dir() and path.suffix != ".SAFE":
         found = _in_folder(path)
@@ -193,10 +210,22 @@ def _tile_and_date(frame: str) -> tuple[str, str]:
 
 
 def _stem(frame: str) -> str:
-    name = re.split(r"[?#]", frame.rstrip("/"))[0].rsplit("/", 1)[-1]
+    if _is_subdataset(frame):
+        return _subdataset_name(frame)
+    if "://" in frame or frame.startswith("/vsicurl"):
+        frame = re.split(r"[?#]", frame)[0]
+    name = frame.rstrip("/").rsplit("/", 1)[-1]
     if is_hls_prefix(name):
         return name.rstrip(".")
     return name.rsplit(".", 1)[0]
+
+
+def _subdataset_name(word: str) -> str:
+    """``cube_B02`` from ``NETCDF:"cube.nc":B02``, ``a_2`` from ``GTIFF_DIR:2:a.tif``."""
+    parts = [part.strip('"') for part in re.findall(r'"[^"]*"|[^:]+', word.split(":", 1)[1])]
+    file = next((part for part in parts if Path(part).suffix), parts[0])
+    others = [re.sub(r"[^0-9A-Za-z.-]+", "_", part).strip("_") for part in parts if part != file]
+    return "_".join([Path(file).stem, *filter(None, others)])
 
 
 def resolve_scene(found: SceneInput, spec: DataSpec, options: InputOptions | None = None) -> Scene:
@@ -341,18 +370,18 @@ class _Resolver:
     def _channel(self, source: DatasetReader, path: str, index: int) -> BandFile:
         if index < 1 or index > source.count:
             raise DataError(f"{path}: has {source.count} bands; band {index} (counted from 1) is wanted")
-        scale, offset = source.scales[index - 1], source.offsets[index - 1]
-        if self.options.scale is not None:
-            scale, offset = self.options.scale, self.options.offset
-        elif (scale, offset) != (1.0, 0.0):  # the tags turn stored values into reflectance
-            self._refuse_offset_alone(path)
-            unit = self.spec.reflectance_unit
-            scale, offset = scale * unit, offset * unit
+        options = self.options
+        scale, offset = band_scaling(source, index, self.spec, options.legacy, strict=options.training)
+        if options.scale is not None:
+            scale, offset = options.scale, options.offset
+        elif (scale, offset) == (self.spec.scale, 0.0):
+            offset = options.offset
         else:
-            scale, offset = self.spec.scale, self.options.offset
+            self._refuse_offset_alone(path)
         # What meant "no data" in the training files need not mean so elsewhere: 0 is a dark pixel in most.
-        trained = self.spec.nodata if source.count == self.spec.file_count else ()
-        return BandFile(path, index, scale, offset, tuple(sorted({*trained, *self.options.nodata})))
+        alpha = alpha_band(source, self.spec.file_count)
+        trained = self.spec.nodata if data_bands(source, self.spec.file_count) == self.spec.file_count else ()
+        return BandFile(path, index, scale, offset, tuple(sorted({*trained, *options.nodata})), alpha)
 
     def _indexes(
         self, source: DatasetReader, num_frames: int, bands: Sequence[int | str]
@@ -360,25 +389,40 @@ class _Resolver:
         """Bands of a raster, time-major; the dates that their descriptions tell; and how they were found."""
         spec = self.spec
         wanted = len(spec.bands) * num_frames
+        count = data_bands(source, spec.file_count)
         unknown = (None,) * num_frames
         if bands:
             pairs = zip(bands, spec.bands * num_frames, strict=True)
             return [self._index(band, name, source) for band, name in pairs], unknown, "as given"
         days = _described_dates(source)
-        if num_frames == 1 and any(source.descriptions):
+        described = not names_no_band(source.descriptions)
+        if num_frames == 1 and described:
             found = band_indexes(spec.bands, source.descriptions, source.name, self.options.sensor)
             return found, (days[0] if len(days) == 1 else None,), "by the file's descriptions"
         if num_frames > 1 and days:
             return self._by_date(source, days, num_frames), tuple(days), "by the file's descriptions"
-        if spec.num_frames == num_frames and spec.file_bands and source.count == spec.file_count:
+        if described and (in_turn := self._in_turn(source, num_frames)):
+            return in_turn, unknown, "by the file's descriptions, dates in the order of the file"
+        if spec.num_frames == num_frames and spec.file_bands and count == spec.file_count:
             return list(spec.file_bands), unknown, "no descriptions: placed as in the training data"
-        if source.count == wanted:
+        if count == wanted:
             return list(range(1, wanted + 1)), unknown, "no descriptions: in the order of the file"
         dates = f"{num_frames} dates of " if num_frames > 1 else ""
         raise DataError(
-            f"{source.name}: has {source.count} bands, the model takes {wanted} "
+            f"{source.name}: has {count} bands, the model takes {wanted} "
             f"({dates}{' '.join(spec.bands)}); say which with --bands, by index counted from 1 or by name"
         )
+
+    def _in_turn(self, source: DatasetReader, num_frames: int) -> list[int]:
+        """Bands whose descriptions name each band once per date, without dates; none if they do not."""
+        bands, sensor = self.spec.bands, self.options.sensor
+        try:
+            found = band_occurrences(bands, source.descriptions, source.name, sensor)
+        except DataError:  # the names of other bands than these
+            return []
+        if any(len(places) != num_frames for places in found):
+            return []
+        return [places[frame] for frame in range(num_frames) for places in found]
 
     def _by_date(self, source: DatasetReader, days: Sequence[date], num_frames: int) -> list[int]:
         if len(days) != num_frames:
@@ -408,7 +452,10 @@ class _Resolver:
 
 def _described_date(text: str | None) -> date | None:
     digits = re.search(r"_(\d{8})$", text or "")
-    return datetime.strptime(digits.group(1), "%Y%m%d").date() if digits else None
+    try:
+        return datetime.strptime(digits.group(1), "%Y%m%d").date() if digits else None
+    except ValueError:  # a number that is no date
+        return None
 
 
 def _described_dates(source: Any) -> list[date]:

@@ -2,27 +2,25 @@
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import date
 from types import TracebackType
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.crs import CRS
 from rasterio.enums import Resampling
 from rasterio.io import DatasetReader
-from rasterio.transform import Affine, array_bounds
-from rasterio.vrt import WarpedVRT
-from rasterio.warp import transform as transform_points
-from rasterio.warp import transform_bounds
 from rasterio.windows import Window
 
 from ..errors import DataError
+from ..readers.grid import Grid
 from ..readers.quality import QualityClass, QualityKind, flagged
-from ..readers.raster import data_mask, legacy_values, open_raster, reading
+from ..readers.raster import Bands, legacy_values, open_raster, read_bands, reading, tag_mask
+from ..readers.scaling import Scaling, apply_scaling
+from ..readers.warp import GridReader, ReadWindow, Warped
 from ..spec import DataSpec
 
 Array = NDArray[np.float32]
@@ -34,75 +32,6 @@ NodataRule = Literal["all", "any", "legacy"]
 
 
 @dataclass(frozen=True)
-class Grid:
-    """Where the pixels of a raster lie."""
-
-    crs: CRS | None
-    transform: Affine
-    height: int
-    width: int
-
-    @classmethod
-    def of(cls, source: DatasetReader) -> "Grid":
-        """The grid of an open raster."""
-        return cls(source.crs, source.transform, source.height, source.width)
-
-    @property
-    def bounds(self) -> tuple[float, float, float, float]:
-        """Left, bottom, right, top, in units of the CRS."""
-        west, south, east, north = array_bounds(self.height, self.width, self.transform)
-        return min(west, east), min(south, north), max(west, east), max(south, north)
-
-    @property
-    def is_placed(self) -> bool:
-        """Whether the raster has a geo-reference."""
-        return self.crs is not None
-
-    def row_and_column(self, x: float, y: float) -> tuple[float, float]:
-        """Where a point lies, in pixels from the top left corner."""
-        inverse = ~self.transform
-        return inverse.d * x + inverse.e * y + inverse.f, inverse.a * x + inverse.b * y + inverse.c
-
-    def has_pixels_of(self, other: "Grid") -> bool:
-        """Whether pixels of both grids coincide where the grids overlap."""
-        if self.crs != other.crs:
-            return False
-        ours, theirs = self.transform, other.transform
-        pixel = abs(ours.a) + abs(ours.b)
-        if any(abs(getattr(ours, name) - getattr(theirs, name)) > 1e-6 * pixel for name in "abde"):
-            return False
-        return all(abs(at - round(at)) < 1e-3 for at in other.row_and_column(ours.c, ours.f))
-
-    def overlaps(self, other: "Grid") -> bool:
-        """Whether two grids share ground."""
-        if self.crs is None or other.crs is None:
-            return self.crs == other.crs
-        bounds = other.bounds
-        if other.crs != self.crs:
-            bounds = transform_bounds(other.crs, self.crs, *bounds)
-        left, bottom, right, top = self.bounds
-        return bounds[0] < right and bounds[2] > left and bounds[1] < top and bounds[3] > bottom
-
-    def window_slices(self, row: int, column: int, size: int) -> tuple[slice, slice]:
-        """The ``x`` and ``y`` of TorchGeo's geo-slices for a window of pixels, of a grid with north up."""
-        t = self.transform
-        left, top = t.c + t.a * column, t.f + t.e * row
-        return slice(left, left + t.a * size, abs(t.a)), slice(top + t.e * size, top, abs(t.e))
-
-    def latitudes_and_longitudes(
-        self, rows: Sequence[float], columns: Sequence[float]
-    ) -> NDArray[np.float32]:
-        """Places of points given in pixels (N, 2), degrees; NaN without a geo-reference."""
-        if self.crs is None:
-            return np.full((len(rows), 2), np.nan, np.float32)
-        t = self.transform
-        x = [t.a * column + t.b * row + t.c for row, column in zip(rows, columns, strict=True)]
-        y = [t.d * column + t.e * row + t.f for row, column in zip(rows, columns, strict=True)]
-        longitudes, latitudes = transform_points(self.crs, CRS.from_epsg(4326), x, y)[:2]
-        return np.stack([latitudes, longitudes], axis=1).astype(np.float32)
-
-
-@dataclass(frozen=True)
 class BandFile:
     """Where one channel of a scene is stored, and what its values mean.
 
@@ -111,7 +40,8 @@ class BandFile:
         index: Its band, counted from 1.
         scale: Factor from stored values to the unit of the statistics.
         offset: Added after scaling.
-        nodata: Stored values that mean "no data", beside the file's tag, NaN and infinity.
+        nodata: Stored values that mean nodata, beside those of `prithvi_tg.readers.raster.read_bands`.
+        alpha: The alpha band of the raster, if it has one.
     """
 
     path: str
@@ -119,6 +49,7 @@ class BandFile:
     scale: float = 1.0
     offset: float = 0.0
     nodata: tuple[float, ...] = ()
+    alpha: int | None = None
 
 
 @dataclass(frozen=True)
@@ -174,11 +105,13 @@ class Pixels:
         values: (T*C, h, w) in the unit of the statistics; the band's mean where there is no data.
         valid: (T*C, h, w), where there is data.
         masked: (h, w), where the map is nodata.
+        meaningless: Number of values that are not finite or beyond 1e30 without a nodata tag that explains them.
     """
 
     values: Array
     valid: Mask
     masked: Mask
+    meaningless: int = 0
 
 
 class SceneReader:
@@ -206,7 +139,8 @@ class SceneReader:
         self.nodata_rule = nodata_rule
         self.mask = tuple(mask)
         self._stack = ExitStack()
-        self._sources: dict[tuple[str, bool], DatasetReader] = {}
+        self._sources: dict[str, DatasetReader] = {}
+        self._warps: dict[Hashable, GridReader] = {}
         self._members = [
             [SceneReader(replace(member, grid=scene.grid), spec.frame(number), mask=mask) for member in frame]
             for number, frame in enumerate(scene.members)
@@ -214,7 +148,7 @@ class SceneReader:
         try:
             pixels = [channel.path for channel in scene.channels]
             for path in dict.fromkeys([*pixels, *(layer.path for layer in scene.quality if mask)]):
-                self._sources[path, False] = self._stack.enter_context(open_raster(path))
+                self._sources[path] = self._stack.enter_context(open_raster(path))
         except DataError:
             self._stack.close()
             raise
@@ -239,11 +173,7 @@ class SceneReader:
         """Rows that are decoded together; at least one."""
         grid = self.scene.grid
         heights = [reader.block_rows for frame in self._members for reader in frame]
-        heights += [
-            source.block_shapes[0][0]
-            for (_, warped), source in self._sources.items()
-            if not warped and Grid.of(source) == grid
-        ]
+        heights += [source.block_shapes[0][0] for source in self._sources.values() if Grid.of(source) == grid]
         return max(heights, default=256)
 
     def overview(self, side: int) -> Pixels:
@@ -274,18 +204,21 @@ class SceneReader:
         if self._members:
             return self._median(window, size)
         channels = self.scene.channels
-        shape = (len(channels), *size)
-        values, valid = np.empty(shape, np.float32), np.empty(shape, bool)
-        for path in dict.fromkeys(channel.path for channel in channels):
-            held = [k for k, channel in enumerate(channels) if channel.path == path]
-            source = self._on_grid(path, channels[held[0]].nodata)
-            with reading(path):
-                indexes = [channels[k].index for k in held]
-                stored = source.read(indexes, window=window, out_shape=(len(held), *size))
-            for band, k in zip(stored, held, strict=True):
-                tag = source.nodatavals[channels[k].index - 1]
-                data_mask(band, (*channels[k].nodata, tag), out=valid[k])
-                values[k] = band
+        groups: dict[BandFile, list[int]] = {}  # channels that are read together
+        for k, channel in enumerate(channels):
+            groups.setdefault(replace(channel, index=0, scale=1, offset=0), []).append(k)
+        parts = [
+            self._bands(file, tuple(channels[k].index for k in held), window, size)
+            for file, held in groups.items()
+        ]
+        values, valid = parts[0].values, parts[0].valid
+        if len(parts) > 1:
+            values, valid = (
+                np.empty((len(channels), *size), np.float32),
+                np.empty((len(channels), *size), bool),
+            )
+            for part, held in zip(parts, groups.values(), strict=True):
+                values[held], valid[held] = part.values, part.valid
         frames = np.split(valid, self.spec.num_frames)
         for frame, layer in zip(frames, self._quality(window, size), strict=False):
             frame &= ~layer
@@ -294,14 +227,11 @@ class SceneReader:
             masked = self._tagged(window, size)
         else:
             masked = self._masked(valid)
-        for k, channel in enumerate(channels):
-            if channel.scale != 1:
-                values[k] *= np.float32(channel.scale)
-            if channel.offset:
-                values[k] += np.float32(channel.offset)
+        apply_scaling(values, [Scaling(channel.scale, channel.offset) for channel in channels])
+        for k in range(len(channels)):
             if self.nodata_rule != "legacy" and not valid[k].all():
                 np.copyto(values[k], np.float32(self.spec.channel_mean[k]), where=~valid[k])
-        return Pixels(values, valid, masked)
+        return Pixels(values, valid, masked, sum(part.meaningless for part in parts))
 
     def _masked(self, valid: Mask) -> Mask:
         needed = np.logical_and if self.nodata_rule == "any" else np.logical_or
@@ -330,45 +260,65 @@ class SceneReader:
             )
         layers = []
         for part in self.scene.quality:
-            source = self._on_grid(part.path, (), categorical=True)
-            with reading(part.path):
-                layer = source.read(part.index, window=window, out_shape=size)
+            layer = self._quality_layer(part, window, size)
             layers.append(flagged(layer, part.kind, self.mask))
         return layers
 
     def _tagged(self, window: Window, size: tuple[int, int]) -> Mask:
+        """Where any band of any file equals its nodata tag, as hls-foundation-os masked its maps."""
         masked = np.zeros(size, bool)
         for path in dict.fromkeys(channel.path for channel in self.scene.channels):
-            source = self._on_grid(path, ())
-            with reading(path):
-                for index, tag in enumerate(source.nodatavals, start=1):
-                    if tag is not None:
-                        masked |= source.read(index, window=window, out_shape=size) == tag
+            source = self._sources[path]
+
+            def read(window: Window, size: tuple[int, int], source: DatasetReader = source) -> Warped:
+                tagged = tag_mask(source, window, size)[None]
+                return Warped(tagged.astype(np.float32), np.ones(tagged.shape, bool))
+
+            part = self._on_grid(("tag", path), source, read, 1, Resampling.nearest, window, size)
+            masked |= part.values[0] == 1
         return masked
 
-    def _on_grid(self, path: str, nodata: tuple[float, ...], categorical: bool = False) -> DatasetReader:
-        source = self._sources[path, False]
-        grid, own = self.scene.grid, Grid.of(source)
-        if own.crs is None and grid.crs is None and (own.height, own.width) == (grid.height, grid.width):
-            return source
-        if own.has_pixels_of(grid) and own.bounds == grid.bounds:
-            return source
-        if (path, True) not in self._sources:
-            tags = {*nodata, *(tag for tag in source.nodatavals[:1] if tag is not None)}
-            # Values that mean no data must not be mixed into their neighbours; GDAL can leave out one of them.
-            exact = categorical or own.has_pixels_of(grid) or len(tags) > 1
-            self._sources[path, True] = self._stack.enter_context(
-                WarpedVRT(
-                    source,
-                    crs=grid.crs,
-                    transform=grid.transform,
-                    height=grid.height,
-                    width=grid.width,
-                    resampling=Resampling.nearest if exact else Resampling.bilinear,
-                    src_nodata=next(iter(tags), None),
-                    nodata=255 if categorical else float("nan"),
-                    tolerance=0.01,  # of a pixel; GDAL's habit, an eighth, depends on the extent that is warped
-                    dtype=source.dtypes[0] if categorical else "float32",
-                )
+    def _bands(
+        self, file: BandFile, indexes: tuple[int, ...], window: Window, size: tuple[int, int]
+    ) -> Bands | Warped:
+        source = self._sources[file.path]
+
+        def read(window: Window, size: tuple[int, int]) -> Bands:
+            return read_bands(
+                source, indexes, file.nodata, window, size, file.alpha, self.nodata_rule == "legacy"
             )
-        return self._sources[path, True]
+
+        return self._on_grid((file, indexes), source, read, len(indexes), Resampling.bilinear, window, size)
+
+    def _quality_layer(self, part: QualityFile, window: Window, size: tuple[int, int]) -> NDArray[np.uint8]:
+        """Classes of a quality layer (h, w), 255 beyond it."""
+        source = self._sources[part.path]
+
+        def read(window: Window, size: tuple[int, int]) -> Warped:
+            with reading(part.path):
+                layer = source.read([part.index], window=window, out_shape=(1, *size))
+            return Warped(layer, np.ones(layer.shape, bool))
+
+        found = self._on_grid(("quality", part), source, read, 1, Resampling.nearest, window, size)
+        return np.where(found.valid[0], found.values[0], 255).astype(np.uint8)
+
+    def _on_grid(
+        self,
+        key: Hashable,
+        source: DatasetReader,
+        read: ReadWindow,
+        channels: int,
+        resampling: Resampling,
+        window: Window,
+        size: tuple[int, int],
+    ) -> Any:
+        """What `read` gives for a window of the scene's grid; `key` names it."""
+        grid, own = self.scene.grid, Grid.of(source)
+        same_size = (own.height, own.width) == (grid.height, grid.width)
+        if same_size and (
+            own.crs is grid.crs is None or (own.has_pixels_of(grid) and own.bounds == grid.bounds)
+        ):
+            return read(window, size)
+        if key not in self._warps:
+            self._warps[key] = GridReader(own, grid, read, channels, resampling=resampling)
+        return self._warps[key].read(window, size)

@@ -12,10 +12,10 @@ from rasterio.transform import Affine
 from torch.utils.data import Dataset
 from torchgeo.datasets import GeoDataset
 
+from ..readers.grid import Grid
 from ..spec import IGNORE_INDEX
 from ..windows import Cover
 from .regions import Region, window_boxes
-from .scenes import Grid
 
 
 class ScoredWindows(Dataset[dict[str, Any]]):

@@ -8,10 +8,11 @@ from datetime import date
 import numpy as np
 
 from ..errors import ConfigError, DataError
+from ..readers.grid import Grid
 from ..readers.quality import QualityClass
 from ..spec import DataSpec
 from .scene_inputs import InputOptions, SceneInput, resolve_scene
-from .scenes import Grid, Scene, SceneReader
+from .scenes import Scene, SceneReader
 
 _SIDE = 256
 

@@ -6,7 +6,7 @@ import numpy as np
 import pyproj
 from numpy.typing import NDArray
 
-from ..datasets.scenes import Grid
+from ..readers.grid import Grid
 from .crs import to_pyproj
 
 Floats = NDArray[np.float64]

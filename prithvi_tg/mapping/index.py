@@ -11,9 +11,9 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from ..datasets.scenes import Grid
 from ..errors import DataError
 from ..files import finished_file, relative_path, writing
+from ..readers.grid import Grid
 from ..readers.raster import open_raster
 from ..spec import IGNORE_INDEX
 from .crs import epsg_code, wkt2

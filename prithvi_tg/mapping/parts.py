@@ -15,8 +15,8 @@ from rasterio.errors import RasterioError
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
-from ..datasets.scenes import Grid
 from ..files import file_hash, write_json
+from ..readers.grid import Grid
 from ..readers.raster import open_raster
 from ..windows import Strip
 from .blending import BlendedRows

@@ -11,8 +11,8 @@ from geopandas import GeoDataFrame
 from numpy.typing import NDArray
 from rasterio.features import shapes
 
-from ..datasets.scenes import Grid
 from ..errors import DataError
+from ..readers.grid import Grid
 from ..readers.raster import open_raster
 from ..spec import DataSpec
 from .areas import place, row_areas

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from rasterio.shutil import copy as copy_raster
 from rasterio.windows import Window
 
-from ..datasets.scenes import Grid
 from ..plotting import class_colors
+from ..readers.grid import Grid
 from ..spec import IGNORE_INDEX, DataSpec
 from .blending import BlendedRows
 

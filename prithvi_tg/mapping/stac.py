@@ -14,9 +14,9 @@ import pystac
 import shapely
 from matplotlib.colors import to_hex
 
-from ..datasets.scenes import Grid
 from ..files import relative_path, write_json, writing
 from ..plotting import class_colors
+from ..readers.grid import Grid
 from ..spec import IGNORE_INDEX, DataSpec
 from .areas import place
 from .crs import epsg_code, to_pyproj, wkt2

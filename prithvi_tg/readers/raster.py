@@ -1,20 +1,26 @@
-"""Reading rasters: the values and, beside them, which of them are data."""
+"""Reading rasters: stored values and, beside them, which of them are data."""
 
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
+from ..compat import GDALError
 from ..errors import DataError
 from ..spec import DataSpec
+from .grid import on_earth
+
+#: A larger magnitude is a fill value in any unit: no sensor measures it, and float32 overflows soon after.
+LARGEST_VALUE = 1e30
 
 
 @contextmanager
@@ -22,79 +28,183 @@ def open_raster(path: str | Path) -> Iterator[DatasetReader]:
     """Open a raster for reading.
 
     Raises:
-        DataError: The file is missing, or cannot be opened or read.
+        DataError: The file is missing, cannot be opened or read, holds complex numbers or several rasters.
     """
     with reading(path):
         with warnings.catch_warnings():
-            # A raster without a geo-reference is said once, where it matters: when it is mapped.
+            # A raster without a geo-reference is reported once, where it matters: when it is mapped.
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             source = rasterio.open(path)
         with source:
+            if source.subdatasets:
+                raise DataError(
+                    f"{path}: holds several rasters; name one of them: {', '.join(source.subdatasets[:8])}"
+                )
+            kind = next((kind for kind in source.dtypes if kind.startswith("complex")), None)
+            if kind is not None:
+                raise DataError(
+                    f"{path}: holds {kind} values; convert them to real numbers first, such as the amplitude of "
+                    "a radar image"
+                )
             yield source
 
 
 @contextmanager
 def reading(path: str | Path) -> Iterator[None]:
-    """Say which file it was that could not be read.
+    """Name the file in errors of GDAL.
 
     Raises:
-        DataError: Within, rasterio could not open or read it.
+        DataError: Within, rasterio could not open or read the file.
     """
     try:
         yield
-    except RasterioError as error:
+    except (RasterioError, GDALError, CRSError) as error:
         reason = str(error.__cause__ or error).strip().split("\n")[0]
         reason = reason.removeprefix(Path(path).name).lstrip(":, ")  # GDAL often begins with the name
         raise DataError(f"{path}: not a readable raster ({reason})") from error
 
 
-def read_bands(
+class Bands(NamedTuple):
+    """Some bands of a raster.
+
+    Attributes:
+        values: (C, H, W) as stored.
+        valid: (C, H, W), where they are data.
+        meaningless: Number of values that are not finite or beyond 1e30 without a nodata tag that explains them.
+    """
+
+    values: NDArray[Any]
+    valid: NDArray[np.bool_]
+    meaningless: int = 0
+
+
+def read_stored(
     source: DatasetReader,
     indexes: Sequence[int],
     nodata: Sequence[float] = (),
     window: Window | None = None,
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Values of some bands, and where they are data.
+    size: tuple[int, int] | None = None,
+    alpha: int | None = None,
+    legacy: bool = False,
+) -> Bands:
+    """Read bands in their stored type and decide which pixels hold data: the one rule for images and labels.
+
+    A pixel of a band holds data if it is finite, not beyond 1e30, not equal to the nodata tag of that band or to a
+    value of `nodata`, and not excluded by a mask of the file (``.msk``, internal, of the data set or the band) or by
+    its alpha band.
 
     Args:
         source: An open raster.
-        indexes: 1-based bands.
-        nodata: Values that mean no data, beside each band's own tag, NaN and infinity.
+        indexes: Bands, counted from 1.
+        nodata: Further stored values that mean nodata.
         window: Part of the raster; all of it by default.
-
-    Returns:
-        Values (C, H, W) as stored, float32, and whether each is data (C, H, W).
+        size: Height and width of the result, by nearest neighbour; those of the window by default.
+        alpha: The alpha band of the file, see `alpha_band`.
+        legacy: The rule of hls-foundation-os: nodata tag and `nodata` alone.
 
     Raises:
-        DataError: The raster has too few bands.
+        DataError: The raster lacks a band, or a block cannot be read.
     """
     if max(indexes) > source.count or min(indexes) < 1:
         raise DataError(
             f"{source.name}: has {source.count} bands; bands {list(indexes)} (counted from 1) are wanted"
         )
+    shape = None if size is None else (len(indexes), *size)
     with reading(source.name):
-        values = source.read(indexes=list(indexes), window=window)
-    valid = np.empty(values.shape, dtype=bool)
+        stored = source.read(indexes=list(indexes), window=window, out_shape=shape)
+    valid = np.empty(stored.shape, dtype=bool)
+    meaningless = 0
     for channel, index in enumerate(indexes):
-        data_mask(values[channel], (*nodata, source.nodatavals[index - 1]), out=valid[channel])
-    return values.astype(np.float32, copy=False), valid
+        tag = source.nodatavals[index - 1]
+        meaningless += data_mask(stored[channel], (*nodata, tag), valid[channel], legacy)
+    if not legacy:
+        _apply_masks(source, indexes, valid, window, alpha)
+    return Bands(stored, valid, meaningless)
+
+
+def read_bands(source: DatasetReader, indexes: Sequence[int], *args: Any, **kwargs: Any) -> Bands:
+    """Read bands of an image as float32; arguments and errors are those of `read_stored`."""
+    bands = read_stored(source, indexes, *args, **kwargs)
+    with np.errstate(over="ignore"):  # values that float32 cannot hold are not valid anyway
+        return bands._replace(values=bands.values.astype(np.float32, copy=False))
 
 
 def data_mask(
-    values: NDArray[Any], nodata: Sequence[float | None], out: NDArray[np.bool_] | None = None
-) -> NDArray[np.bool_]:
-    """Where stored values are data: finite, and none of some values."""
+    values: NDArray[Any], nodata: Sequence[float | None], out: NDArray[np.bool_], legacy: bool = False
+) -> int:
+    """Mark the stored values that are data.
+
+    Args:
+        values: Stored values, any shape.
+        nodata: Values that mean nodata; ``None`` is skipped, so that tags can be given as they are.
+        out: Result, of the shape of `values`.
+        legacy: Compare with `nodata` alone; NaN and huge values count as data.
+
+    Returns:
+        How many values are not finite or beyond 1e30 and are not explained by `nodata`.
+    """
     integers = values.dtype.kind in "iu"
-    if out is None:
-        out = np.empty(values.shape, bool)
-    if integers:
+    known = {value for value in nodata if value is not None}
+    unexplained = 0
+    if integers or legacy:
         out[...] = True
     else:
-        np.isfinite(values, out=out)
-    for value in {value for value in nodata if value is not None}:
+        # NaN fails both comparisons.
+        np.less_equal(values, LARGEST_VALUE, out=out)
+        out &= values >= -LARGEST_VALUE
+        if not out.all():
+            strange = values[~out]
+            expected = np.isin(strange, np.array(list(known), values.dtype))
+            if any(value != value for value in known):
+                expected |= np.isnan(strange)
+            unexplained = int(np.count_nonzero(~expected))
+    for value in known:
         whole = integers and float(value).is_integer()
         out &= values != (int(value) if whole else value)  # whole numbers need no copy as floats
-    return out
+    return unexplained
+
+
+def alpha_band(source: DatasetReader, num_bands: int = 0) -> int | None:
+    """The alpha band of a raster, counted from 1, or ``None``.
+
+    Args:
+        source: An open raster.
+        num_bands: Number of bands that the file is known to hold data in, 0 if unknown. GDAL marks the fourth band of
+            a plain four-band file of bytes as alpha; a band that is known to hold data is none.
+    """
+    if num_bands >= source.count:
+        return None
+    kinds = list(source.colorinterp)
+    return kinds.index(ColorInterp.alpha) + 1 if ColorInterp.alpha in kinds else None
+
+
+def data_bands(source: DatasetReader, num_bands: int = 0) -> int:
+    """Number of bands beside an alpha band, see `alpha_band`."""
+    return source.count - (alpha_band(source, num_bands) is not None)
+
+
+def _apply_masks(
+    source: DatasetReader,
+    indexes: Sequence[int],
+    valid: NDArray[np.bool_],
+    window: Window | None,
+    alpha: int | None,
+) -> None:
+    size = valid.shape[1:]
+    with reading(source.name):
+        if alpha is not None:
+            valid &= source.read(alpha, window=window, out_shape=size) > 0
+        flags = [source.mask_flag_enums[index - 1] for index in indexes]
+        of_dataset: NDArray[np.bool_] | None = None
+        for channel, (index, kinds) in enumerate(zip(indexes, flags, strict=True)):
+            if MaskFlags.all_valid in kinds or MaskFlags.nodata in kinds or MaskFlags.alpha in kinds:
+                continue  # no mask, or one that repeats the tag or the alpha band
+            if MaskFlags.per_dataset not in kinds:
+                valid[channel] &= source.read_masks(index, window=window, out_shape=size) > 0
+                continue
+            if of_dataset is None:
+                of_dataset = source.read_masks(index, window=window, out_shape=size) > 0
+            valid[channel] &= of_dataset
 
 
 def legacy_values(values: NDArray[np.float32], spec: DataSpec) -> NDArray[np.float32]:
@@ -105,20 +215,21 @@ def legacy_values(values: NDArray[np.float32], spec: DataSpec) -> NDArray[np.flo
 
 
 def center(source: DatasetReader) -> tuple[float, float]:
-    """Latitude and longitude of the middle of a raster, degrees; NaN without a geo-reference."""
-    if source.crs is None:
+    """Latitude and longitude of the middle of a raster, degrees; NaN where they are unknown, as in a site grid."""
+    if not on_earth(source.crs):
         return float("nan"), float("nan")
     longitude, latitude = source.lnglat()
     return latitude, longitude
 
 
-def tag_mask(source: DatasetReader) -> NDArray[np.bool_]:
+def tag_mask(source: DatasetReader, window: Window, size: tuple[int, int]) -> NDArray[np.bool_]:
     """Where any band of a file, used or not, equals its nodata tag (H, W); NaN never matches.
 
-    This is how hls-foundation-os masked its maps.
+    hls-foundation-os masked its maps so.
     """
-    mask = np.zeros(source.shape, dtype=bool)
-    for index, tag in enumerate(source.nodatavals, start=1):
-        if tag is not None:
-            mask |= source.read(index) == tag
+    mask = np.zeros(size, dtype=bool)
+    with reading(source.name):
+        for index, tag in enumerate(source.nodatavals, start=1):
+            if tag is not None:
+                mask |= source.read(index, window=window, out_shape=size) == tag
     return mask

@@ -52,7 +52,7 @@ def write(path, values, driver="GTiff", **options):
 
 def reflectance(file):
     with open_raster(file.path) as source:
-        values, valid = read_bands(source, [file.index], file.nodata)
+        values, valid, _ = read_bands(source, [file.index], file.nodata)
     return values[0] * file.scale + file.offset, valid[0]
 
 

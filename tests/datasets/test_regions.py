@@ -12,9 +12,9 @@ from rasterio import Affine
 from rasterio.crs import CRS
 
 from prithvi_tg.datasets.regions import Region, split_by_blocks, split_by_polygons, whole_region
-from prithvi_tg.datasets.scenes import Grid
 from prithvi_tg.datasets.scored_windows import ScoredWindows
 from prithvi_tg.errors import ConfigError, DataError
+from prithvi_tg.readers.grid import Grid
 from prithvi_tg.samplers import RandomWindowGeoSampler, ShareSampler
 
 

@@ -7,9 +7,9 @@ from rasterio import Affine
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
 
-from prithvi_tg.datasets.scenes import Grid
 from prithvi_tg.errors import DataError
 from prithvi_tg.mapping.index import write_index
+from prithvi_tg.readers.grid import Grid
 from prithvi_tg.spec import DataSpec
 
 SPEC = DataSpec(

@@ -4,10 +4,10 @@ import pytest
 import rasterio
 from rasterio import Affine
 
-from prithvi_tg.datasets.scenes import Grid
 from prithvi_tg.errors import DataError
 from prithvi_tg.mapping.areas import row_areas
 from prithvi_tg.mapping.polygons import write_polygons
+from prithvi_tg.readers.grid import Grid
 from prithvi_tg.spec import DataSpec
 
 SPEC = DataSpec(("RED",), (0.0,), (1.0,), class_names=("Land", "Water", "Ice"))

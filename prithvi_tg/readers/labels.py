@@ -1,0 +1,71 @@
+"""Reading rasters of labels: which stored value each pixel has, and which pixels are labelled."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.io import DatasetReader
+from rasterio.windows import Window
+
+from ..errors import ConfigError, DataError
+from .raster import alpha_band, data_bands, read_stored
+
+
+def check_label_raster(
+    source: DatasetReader, path: str | Path, class_of: Callable[[int], str | None]
+) -> None:
+    """Refuse a raster that cannot hold labels, or whose nodata tag is also the value of a class.
+
+    Args:
+        source: An open raster.
+        path: Its name for messages.
+        class_of: Name of the class of a stored value, ``None`` for values that are no class.
+
+    Raises:
+        DataError: The raster has several bands.
+        ConfigError: Its nodata tag, which means "not labelled", is the value of a class.
+    """
+    bands = data_bands(source)
+    if bands != 1:
+        raise DataError(f"{path}: has {bands} bands; a raster of labels has one band of class numbers")
+    tag = source.nodata
+    name = class_of(int(tag)) if tag is not None and float(tag).is_integer() else None
+    if name is not None:
+        raise ConfigError(
+            f"classes: value {tag:g} ({name}) is the nodata tag of {path}, which means not labelled; remove the tag "
+            "from the files (gdal_edit.py -unsetnodata) or the value from the classes"
+        )
+
+
+def read_labels(
+    source: DatasetReader,
+    path: str | Path,
+    window: Window | None = None,
+    size: tuple[int, int] | None = None,
+    legacy: bool = False,
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Stored labels (H, W) and where there is one (H, W).
+
+    A pixel is labelled if it holds data by the rule of `read_stored`: nodata tag, NaN, mask and alpha exclude pixels.
+
+    Args:
+        source: An open raster that `check_label_raster` accepts.
+        path: Its name for messages.
+        window: Part of the raster; all of it by default.
+        size: Height and width of the result; those of the window by default.
+        legacy: Every pixel is labelled, as in hls-foundation-os.
+
+    Raises:
+        DataError: A label is no whole number, or a block cannot be read.
+    """
+    stored, valid, _ = read_stored(source, [1], (), window, size, alpha_band(source))
+    values, labelled = stored[0], np.ones(valid[0].shape, bool) if legacy else valid[0]
+    if values.dtype.kind == "f":
+        fractions = labelled & (values != np.rint(values))
+        if fractions.any():
+            raise DataError(
+                f"{path}: label {float(values[fractions][0]):g} is no whole number; labels are class numbers"
+            )
+        values = np.where(labelled, values, 0)
+    return values.astype(np.int64), labelled

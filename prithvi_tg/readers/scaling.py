@@ -1,0 +1,60 @@
+"""What a stored value means: scale and offset, from tags of the file or from the configuration."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.io import DatasetReader
+
+from ..errors import ConfigError
+from ..spec import DataSpec
+
+
+class Scaling(NamedTuple):
+    """Value in the unit of the statistics = stored value * `scale` + `offset`."""
+
+    scale: float
+    offset: float = 0.0
+
+
+def band_scaling(
+    source: DatasetReader, index: int, spec: DataSpec, legacy: bool = False, strict: bool = False
+) -> Scaling:
+    """Scale and offset of a band: the one rule for chips and scenes.
+
+    Tags of the file lead to reflectance 0..1, which is brought to the unit of the statistics. A band without tags has
+    the scale of the configuration.
+
+    Args:
+        source: An open raster.
+        index: A band, counted from 1.
+        spec: Unit of the statistics, and configured scale.
+        legacy: The rule of hls-foundation-os: tags are ignored.
+        strict: The configured scale is meant for this file, so it must agree with the tags. A scale of 1, the default,
+            agrees with any.
+
+    Raises:
+        ConfigError: Tags contradict the configured scale.
+    """
+    scale, offset = source.scales[index - 1], source.offsets[index - 1]
+    if legacy or (scale, offset) == (1.0, 0.0):
+        return Scaling(spec.scale)
+    unit = spec.reflectance_unit
+    if strict and spec.scale != 1 and not math.isclose(scale * unit, spec.scale, rel_tol=1e-4):
+        raise ConfigError(
+            f"scale: {spec.scale:g} is configured, but band {index} of {source.name} has the tags scale {scale:g} and "
+            f"offset {offset:g}; remove scale from the configuration if the tags are right, or the tags from the files "
+            "(gdal_edit.py -unsetscale -unsetoffset) if they are wrong"
+        )
+    return Scaling(scale * unit, offset * unit)
+
+
+def apply_scaling(values: NDArray[np.float32], scalings: Sequence[Scaling]) -> None:
+    """Bring stored values (C, H, W) to the unit of the statistics, in place."""
+    for channel, (scale, offset) in zip(values, scalings, strict=True):
+        if scale != 1:
+            channel *= np.float32(scale)
+        if offset:
+            channel += np.float32(offset)

@@ -1,0 +1,214 @@
+"""Reading a raster on the pixels of another grid; what holds data is decided before anything is resampled."""
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.enums import Resampling
+from rasterio.errors import RasterioError
+from rasterio.io import DatasetReader, MemoryFile
+from rasterio.transform import Affine
+from rasterio.vrt import WarpedVRT
+from rasterio.warp import transform as transform_points
+from rasterio.windows import Window
+
+from ..compat import GDALError
+from ..errors import DataError
+from .grid import Grid
+
+#: Side of the tiles of the target grid that are warped at a time. Tiles lie on a fixed lattice, so that a pixel does
+#: not depend on the window that it is read by: GDAL interpolates coordinates between points of what it warps.
+_TILE = 256
+_KEPT_TILES = 16
+_TOLERANCE = 0.01  # pixels; GDAL's default is an eighth
+_SAMPLES = 9  # points along each side of a tile by which its place in the source is found
+
+
+class Warped(NamedTuple):
+    """A window of the target grid: `values` (C, h, w), NaN where `valid` (C, h, w) is false, and a count."""
+
+    values: NDArray[Any]
+    valid: NDArray[np.bool_]
+    meaningless: int = 0
+
+
+#: Reads a window of the source at a size (height, width): values (C, h, w), valid (C, h, w) and a count, see `Bands`.
+ReadWindow = Callable[[Window, tuple[int, int]], tuple[NDArray[Any], NDArray[np.bool_], int]]
+
+
+class GridReader:
+    """Reads a raster on the pixels of a grid.
+
+    Values are resampled from pixels that hold data alone: a neighbour without data never bleeds into them. Validity is
+    resampled by nearest neighbour. Pixels beyond the raster are not valid. A grid on the same lattice of pixels is read
+    without resampling.
+
+    Args:
+        own: Grid of the raster.
+        grid: Grid that is wanted.
+        read: Reads a window of the raster.
+        channels: Channels that `read` gives.
+        dtype: Type of the values, float32 or float64.
+        resampling: How values are resampled.
+    """
+
+    def __init__(
+        self,
+        own: Grid,
+        grid: Grid,
+        read: ReadWindow,
+        channels: int,
+        dtype: str = "float32",
+        resampling: Resampling = Resampling.bilinear,
+    ) -> None:
+        self.own = own
+        self.grid = grid
+        self._read = read
+        self.channels = channels
+        self.dtype = dtype
+        self.resampling = resampling
+        self._aligned = own.has_pixels_of(grid)
+        self._tiles: OrderedDict[tuple[int, int], Warped] = OrderedDict()
+
+    def read(self, window: Window, size: tuple[int, int]) -> Warped:
+        """A window of the grid, at a height and width that are its own or smaller.
+
+        Raises:
+            DataError: The raster cannot be read or warped.
+        """
+        top, left = round(window.row_off), round(window.col_off)
+        height, width = round(window.height), round(window.width)
+        if (height, width) != size:
+            step = Affine.scale(width / size[1], height / size[0])
+            return self._warp(self.grid.transform * Affine.translation(left, top) * step, *size)
+        if self._aligned:
+            return self._shifted(top, left, height, width)
+        result = self._empty(height, width)
+        meaningless = 0
+        for row in range(top // _TILE * _TILE, top + height, _TILE):
+            for column in range(left // _TILE * _TILE, left + width, _TILE):
+                tile = self._tile(row, column)
+                meaningless += tile.meaningless
+                rows, columns = tile.values.shape[1:]
+                first, last = max(top, row), min(top + height, row + rows)
+                start, stop = max(left, column), min(left + width, column + columns)
+                if first >= last or start >= stop:
+                    continue
+                inside = (slice(None), slice(first - row, last - row), slice(start - column, stop - column))
+                outside = (slice(None), slice(first - top, last - top), slice(start - left, stop - left))
+                result.values[outside], result.valid[outside] = tile.values[inside], tile.valid[inside]
+        return result._replace(meaningless=meaningless)
+
+    def _empty(self, height: int, width: int) -> Warped:
+        shape = (self.channels, height, width)
+        return Warped(np.full(shape, np.nan, self.dtype), np.zeros(shape, bool))
+
+    def _shifted(self, top: int, left: int, height: int, width: int) -> Warped:
+        """A window of a grid whose pixels are pixels of the raster."""
+        result = self._empty(height, width)
+        corner = self.grid.transform * (left, top)
+        row, column = map(round, self.own.row_and_column(*corner))
+        first, last = max(0, row), min(self.own.height, row + height)
+        start, stop = max(0, column), min(self.own.width, column + width)
+        if first >= last or start >= stop:
+            return result
+        values, valid, meaningless = self._read(
+            Window(start, first, stop - start, last - first), (last - first, stop - start)
+        )
+        place = (slice(None), slice(first - row, last - row), slice(start - column, stop - column))
+        result.values[place], result.valid[place] = values, valid
+        return result._replace(meaningless=meaningless)
+
+    def _tile(self, row: int, column: int) -> Warped:
+        key = (row, column)
+        if key in self._tiles:
+            self._tiles.move_to_end(key)
+            return self._tiles[key]._replace(meaningless=0)  # counted when it was read
+        height, width = min(_TILE, self.grid.height - row), min(_TILE, self.grid.width - column)
+        if height <= 0 or width <= 0 or row < 0 or column < 0:
+            return self._empty(0, 0)
+        tile = self._warp(self.grid.transform * Affine.translation(column, row), height, width)
+        self._tiles[key] = tile
+        while len(self._tiles) > _KEPT_TILES:
+            self._tiles.popitem(last=False)
+        return tile
+
+    def _warp(self, transform: Affine, height: int, width: int) -> Warped:
+        result = self._empty(height, width)
+        found = self._source_window(transform, height, width)
+        if found is None:
+            return result
+        window, size = found
+        values, valid, meaningless = self._read(window, size)
+        placed = self.own.transform * Affine.translation(window.col_off, window.row_off)
+        placed *= Affine.scale(window.width / size[1], window.height / size[0])
+        filled = np.where(valid, values, np.nan).astype(self.dtype)
+        with self._in_memory(filled, placed) as source:
+            kept = self._resampled(source, transform, result.values.shape[1:], Resampling.nearest)
+            result.valid[...] = ~np.isnan(kept)
+            if self.resampling != Resampling.nearest:
+                kept = self._resampled(source, transform, result.values.shape[1:], self.resampling)
+                result.valid[...] &= ~np.isnan(kept)
+        return Warped(kept, result.valid, meaningless)
+
+    @contextmanager
+    def _in_memory(self, values: NDArray[Any], transform: Affine) -> Iterator[DatasetReader]:
+        """Values (C, h, w) as a raster: `reproject` of arrays ignores the tolerance before rasterio 1.5."""
+        count, height, width = values.shape
+        with MemoryFile() as memory:
+            with memory.open(
+                driver="GTiff", count=count, height=height, width=width, dtype=self.dtype, nodata=math.nan,
+                crs=self.own.crs, transform=transform, interleave="band",
+            ) as out:  # fmt: skip
+                out.write(values)
+            with memory.open() as source:
+                yield source
+
+    def _resampled(
+        self, source: DatasetReader, transform: Affine, size: tuple[int, ...], resampling: Resampling
+    ) -> NDArray[Any]:
+        height, width = size
+        try:
+            with WarpedVRT(
+                source, crs=self.grid.crs, transform=transform, height=height, width=width, resampling=resampling,
+                src_nodata=math.nan, nodata=math.nan, tolerance=_TOLERANCE, UNIFIED_SRC_NODATA="NO",
+            ) as warped:  # fmt: skip
+                values: NDArray[Any] = warped.read()
+        except (RasterioError, GDALError) as error:
+            raise DataError(
+                f"warp: from {self.own.crs} to {self.grid.crs} is not possible ({error})"
+            ) from error
+        return values
+
+    def _source_window(
+        self, transform: Affine, height: int, width: int
+    ) -> tuple[Window, tuple[int, int]] | None:
+        """What of the raster some pixels need, and the size to read it at; ``None`` if it lies elsewhere."""
+        rows, columns = np.meshgrid(
+            np.linspace(0, height, _SAMPLES), np.linspace(0, width, _SAMPLES), indexing="ij"
+        )
+        x, y = transform * (columns.ravel(), rows.ravel())
+        if self.own.crs != self.grid.crs:
+            x, y = map(np.array, transform_points(self.grid.crs, self.own.crs, x, y)[:2])
+        known = np.isfinite(x) & np.isfinite(y)
+        if not known.any():
+            return None
+        row, column = self.own.row_and_column(x[known], y[known])
+        ratio = max(1.0, math.sqrt(np.ptp(row) * np.ptp(column) / (height * width)))
+        margin = 3 * math.ceil(ratio) + 0.02 * max(np.ptp(row), np.ptp(column))  # kernel, and curved edges
+        first, last = (
+            max(0, math.floor(row.min() - margin)),
+            min(self.own.height, math.ceil(row.max() + margin)),
+        )
+        start = max(0, math.floor(column.min() - margin))
+        stop = min(self.own.width, math.ceil(column.max() + margin))
+        if first >= last or start >= stop:
+            return None
+        # Much finer pixels are read thinned out, as a whole scene for a picture would not fit into memory.
+        factor = math.floor(ratio) if ratio >= 8 else 1
+        size = (max(1, (last - first) // factor), max(1, (stop - start) // factor))
+        return Window(start, first, stop - start, last - first), size
