@@ -70,7 +70,7 @@ def training_statistics(
         inverse to the frequencies, 1 on average over labelled pixels.
 
     Raises:
-        DataError: No pixel of a band is valid.
+        DataError: No pixel of a band is valid, or no pixel is labelled.
     """
     bands, classes = len(spec.bands), len(spec.class_names)
     count = torch.zeros(bands, dtype=torch.float64)
@@ -88,6 +88,10 @@ def training_statistics(
     if (count == 0).any():
         empty = [band for band, n in zip(spec.bands, count, strict=True) if n == 0]
         raise DataError(f"{', '.join(empty)}: no valid pixel in the training set")
+    if not labels.any():
+        raise DataError(
+            "labels: no pixel of the training set is labelled, so classes have no frequencies or weights"
+        )
     present = (labels > 0).sum()
     weights = labels.sum() / (present * labels.clamp(min=1)) * (labels > 0)
     return {

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..datasets.scenes import Pixels, Scene, SceneReader
 from ..errors import DataError
-from ..spec import DataSpec
+from ..spec import DataSpec, UnitRatio
 from ..windows import Strip, WindowPlan
 from .loading import pinned_tensor
 
@@ -200,7 +200,7 @@ class WindowStream:
     def _read_segment(self, segment: Segment) -> Iterator[tuple[Event, NDArray[np.float32] | None]]:
         """Events of a segment; a window comes with its pixels (T*C, window, window)."""
         plan, held = segment.plan, deque[_Rows]()
-        unit, skipped = _UnitCheck(segment.scene, self.spec), 0
+        unit, skipped, meaningless = _UnitCheck(segment.scene, self.spec), 0, 0
         chunks = self._chunks(segment)
         try:
             for row in range(segment.strips[0].first, segment.strips[-1].last + 1):
@@ -217,6 +217,7 @@ class WindowStream:
                         masked = np.broadcast_to(np.True_, masked.shape)
                     held.append(_Rows(start, start + len(masked), pixels.values, masked))
                     unit.add(pixels)
+                    meaningless += pixels.meaningless
                     first, last = max(start, segment.top), min(held[-1].bottom, segment.bottom)
                     if first < last:
                         yield RowsRead(segment, first, masked[first - start : last - start]), None
@@ -227,6 +228,12 @@ class WindowStream:
                     else:
                         yield WindowRead(segment, row, column), image
             unit.judge()
+            if meaningless:
+                warnings.warn(
+                    f"{segment.scene.files[0]}: {meaningless} values that are not finite or beyond 1e30 count as "
+                    "nodata",
+                    stacklevel=2,
+                )
             yield SegmentRead(segment, skipped), None
         except DataError as error:
             yield ReadingFailed(segment, error), None
@@ -351,11 +358,14 @@ class _UnitCheck:
         if self.count >= _UNIT_PIXELS:
             self.judge()
 
-    def _suggested(self, ratio: float) -> str:
+    def _suggested(self, ratio: UnitRatio) -> str:
         if not self.scene.channels or ratio <= 0:
             return ""
+        if ratio.mistaken_for is not None:
+            unit = self.spec.reflectance_unit
+            return f"; give --scale {ratio.mistaken_for.scale * unit:g} --offset {ratio.mistaken_for.offset * unit:g}"
         scale = self.scene.channels[0].scale / 10.0 ** round(np.log10(ratio))
-        return f", perhaps --scale {scale:g}"
+        return f"; if their unit differs, give --scale, perhaps {scale:g}"
 
     def judge(self) -> None:
         """Warn, once, of values that cannot be in the unit of the statistics."""
@@ -363,14 +373,17 @@ class _UnitCheck:
             return
         self.judged = True
         bands = [np.concatenate(parts) for parts in zip(*self.samples, strict=True)]
-        medians = [float(np.median(band)) if len(band) else float("nan") for band in bands]
-        ratio = self.spec.unit_ratio(medians)
+        medians, lows = (
+            [float(np.percentile(band, share)) if len(band) else float("nan") for band in bands]
+            for share in (50, 1)
+        )
+        scale = self.scene.channels[0].scale if self.scene.channels else None
+        ratio = self.spec.unit_ratio(medians, lows, scale)
         if self.spec.is_other_unit(ratio):
             told = " ".join(f"{median:.3g}" for median in medians[: len(self.spec.bands)])
             known = " ".join(f"{mean:.3g}" for mean in self.spec.mean[: len(self.spec.bands)])
             warnings.warn(
-                f"{self.scene.files[0]}: its values (median of each band {told}) are about {ratio:.2g} times "
-                f"what the model was trained on (mean {known}); if their unit differs, give --scale"
-                f"{self._suggested(ratio)}",
+                f"{self.scene.files[0]}: its values (median of each band {told}) {ratio.describe()}; the model was "
+                f"trained on means of {known}{self._suggested(ratio)}",
                 stacklevel=2,
             )

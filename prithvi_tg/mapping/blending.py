@@ -10,8 +10,24 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..datamodules.stream import RowsRead, SegmentRead, WindowRead
+from ..errors import DataError
 from ..spec import IGNORE_INDEX
 from ..windows import WindowPlan
+
+
+def check_logits(event: WindowRead, logits: Tensor) -> None:
+    """Refuse logits (K, h, w) of a window that holds valid input, if they are not finite.
+
+    Raises:
+        DataError: They are not.
+    """
+    if not torch.isfinite(logits).all():
+        plan = event.segment.plan
+        row, column = plan.rows.starts[event.row], plan.columns.starts[event.column]
+        raise DataError(
+            f"{event.segment.scene.files[0]}: the model gives logits that are not finite for the window at row {row}, "
+            f"column {column}, whose input is finite; check the weights, or use --trainer.precision 32-true"
+        )
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,9 @@
 
 import hashlib
 import json
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -16,7 +17,7 @@ from ..augmentations import ChipAugmentation
 from ..datamodules.scenes import SceneDataModule
 from ..datamodules.stream import Log, ReadingFailed, WindowRead
 from ..datasets.scene_inputs import InputOptions, find_inputs, resolve_scene
-from ..datasets.scenes import NodataRule
+from ..datasets.scenes import NodataRule, Scene
 from ..errors import ConfigError, DataError
 from ..files import file_hash
 from ..readers.block_cache import limit_block_cache
@@ -24,7 +25,7 @@ from ..readers.quality import QualityClass
 from ..spec import DataSpec
 from ..tasks import PrithviSegmentationTask, load_task
 from ..windows import Blending
-from .blending import BlendedRows, Blender
+from .blending import BlendedRows, Blender, check_logits
 from .run import MapRun
 from .scene_map import OutputOptions, SceneMap, SceneResult
 
@@ -135,7 +136,8 @@ def map_strips(
     found = find_inputs([scene], spec.num_frames)
     if len(found) != 1:
         raise ConfigError(f"scene: {scene} contains {len(found)} scenes; name one of them")
-    resolved = resolve_scene(found[0], spec, reading)
+    resolved = resolve_scene(found[0], spec, replace(reading, legacy=nodata_rule == "legacy"))
+    warn_of_pixel_size([resolved], spec)
     side, step = window_and_stride(task, window, stride)
     patch = task.model.encoder.patch_size
     data = SceneDataModule(
@@ -151,6 +153,8 @@ def map_strips(
             if isinstance(event, WindowRead):
                 assert logits is not None
                 one, position = logits[position].float().cpu(), position + 1
+                if nodata_rule != "legacy":
+                    check_logits(event, one)
             yield from blender.take(event, one, (0, 0) if keep is None else keep[:2])
 
 
@@ -206,6 +210,7 @@ def plan_maps(
             raise ConfigError(f"vector: {name!r} is not a class; classes are {', '.join(spec.class_names)}")
     if nodata_rule is None:
         nodata_rule = "legacy" if writing.profile == "legacy" else "all"
+    reading = replace(reading, legacy=nodata_rule == "legacy")
     found = find_inputs(scenes, spec.num_frames)
     single = output.suffix.lower() in (".tif", ".tiff")
     if output.suffix and not single and not output.is_dir():
@@ -229,6 +234,7 @@ def plan_maps(
             resolved.append(resolve_scene(one, spec, reading))
         except DataError as error:
             broken.append(SceneResult(one.name, paths[one.name], error=str(error)))
+    warn_of_pixel_size(resolved, spec)
     side, step = window_and_stride(task, window, stride)
     ours = isinstance(task, PrithviSegmentationTask)
     data = SceneDataModule(
@@ -251,7 +257,23 @@ def plan_maps(
     ]
     for one_map in maps:
         one_map.check_free()
-    return data, MapRun(maps, data.failed, broken, there)
+    return data, MapRun(maps, data.failed, broken, there, nodata_rule == "legacy")
+
+
+def warn_of_pixel_size(scenes: Sequence[Scene], spec: DataSpec) -> None:
+    """Warn once of scenes whose pixels are more than twice as large, or less than half, as those trained on."""
+    if spec.pixel_size is None:
+        return
+    sizes = {scene.files[0]: scene.grid.pixel_size for scene in scenes}
+    other = {file: size for file, size in sizes.items() if size and not 0.5 <= size / spec.pixel_size <= 2}
+    if other:
+        file, size = next(iter(other.items()))
+        more = f" (and {len(other) - 1} more scenes)" if len(other) > 1 else ""
+        warnings.warn(
+            f"{file}: its pixels are {size:.3g} m wide{more}, those of the training data {spec.pixel_size:.3g} m; the "
+            "model has not seen objects at this scale",
+            stacklevel=3,
+        )
 
 
 def known_spec(task: PrithviSegmentationTask) -> DataSpec:

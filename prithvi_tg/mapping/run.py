@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..datamodules.stream import Log, ReadingFailed, RowsRead, SegmentRead, WindowRead
 from ..errors import DataError
+from .blending import check_logits
 from .index import write_index
 from .scene_map import SceneMap, SceneResult
 
@@ -20,6 +21,7 @@ class MapRun:
         failed: Shared with the data module: names of scenes that are not to be read any further.
         broken: Scenes that could not be read at all.
         there: Maps that exist and are left alone; the index shows them too.
+        legacy: NaN counts as data, as in hls-foundation-os, so logits may be NaN too.
     """
 
     def __init__(
@@ -28,11 +30,13 @@ class MapRun:
         failed: set[str],
         broken: Sequence[SceneResult] = (),
         there: Sequence[Path] = (),
+        legacy: bool = False,
     ) -> None:
         self.broken = broken
         self.there = list(there)
         self.maps = {one.scene.name: one for one in maps}
         self.failed = failed
+        self.legacy = legacy
         self._mark = perf_counter()
 
     def prepare(self) -> dict[str, list[int]]:
@@ -69,6 +73,8 @@ class MapRun:
             try:
                 if isinstance(event, ReadingFailed):
                     raise event.error
+                if isinstance(event, WindowRead) and window is not None and not self.legacy:
+                    check_logits(event, window)
                 if isinstance(event, RowsRead) and event.top == event.segment.top:
                     scene_map.begin(event.segment, self._mark)
                 scene_map.add(event, window, corner)

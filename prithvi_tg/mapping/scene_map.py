@@ -14,6 +14,7 @@ from ..datamodules.stream import RowsRead, Segment, SegmentRead, WindowRead
 from ..datasets.scenes import Scene
 from ..errors import ConfigError
 from ..files import relative_path, shown, writing
+from ..readers.fingerprint import fingerprint
 from ..spec import IGNORE_INDEX, DataSpec
 from ..windows import Strip, WindowPlan
 from .areas import row_areas
@@ -323,11 +324,7 @@ class SceneMap:
 
 def _key(scene: Scene, plan: WindowPlan, layers: Sequence[Layer], identity: Mapping[str, Any]) -> str:
     """A hash of everything that the pixels of a map depend on."""
-    files = {}
-    for path in scene.files:
-        local = Path(path)
-        stat = local.stat() if local.exists() else None
-        files[path] = None if stat is None else [stat.st_size, stat.st_mtime_ns]
+    files = {path: fingerprint(path) for path in scene.files}
     known = [files, repr(scene), repr(plan), repr(layers), dict(identity)]
     return hashlib.sha256(json.dumps(known, default=repr).encode()).hexdigest()
 
