@@ -22,9 +22,9 @@ TINY = {"width": 32, "depth": 2, "num_heads": 2}
 @pytest.fixture(autouse=True, scope="session")
 def _share_of_the_cores() -> None:
     """Each worker of pytest-xdist, and each process that its tests start, computes on its share of the cores."""
-    threads = max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
-    torch.set_num_threads(threads)
-    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    share = max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+    threads = os.environ.setdefault("OMP_NUM_THREADS", str(share))
+    torch.set_num_threads(int(threads))
 
 
 @pytest.fixture(scope="session")
@@ -74,6 +74,24 @@ def flood_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_sen1floods11(
         tmp_path_factory.mktemp("floods") / "data", chips=6, size=64, scene_size=(100, 90), seed=1
     )
+
+
+@pytest.fixture(scope="session")
+def trained_run(flood_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a run of ``fit``: a tiny model after an epoch of the synthetic chips; read only."""
+    from prithvi_tg.__main__ import main
+
+    folder = tmp_path_factory.mktemp("trained")
+    path = folder / "config.yaml"
+    path.write_text(TINY_CONFIG.format(root=flood_root, runs=folder))
+    assert main(["fit", "--config", str(path)]) == 0
+    return folder / "version_0"
+
+
+@pytest.fixture(scope="session")
+def trained(trained_run: Path) -> Path:
+    """Best checkpoint of `trained_run`; read only."""
+    return trained_run / "checkpoints" / "best.ckpt"
 
 
 @pytest.fixture

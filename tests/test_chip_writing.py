@@ -32,7 +32,7 @@ def scenes(root, **options):
     settings |= {
         "images": str(root / "scene.tif"), "labels": str(root / "scene_label.tif"), "window": 32,
         "split": BlockSplit(48, (0.5, 0.25, 0.25)), "windows_per_epoch": 12, "batch_size": 4,
-        "flips_and_turns": False,
+        "flips_and_turns": False, "num_workers": 0,
     }  # fmt: skip
     return LabelledScenesDataModule(**settings | options)
 

@@ -1,8 +1,6 @@
 """Precision is what was asked for: never changed by an import, told by maps, and near in bfloat16."""
 
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -12,15 +10,6 @@ from conftest import TINY
 
 from prithvi_tg import PrithviSegmentationTask, create_encoder, load_weights, map_scene
 from prithvi_tg.errors import ConfigError
-
-
-def test_importing_the_package_leaves_the_precision_of_torch_alone():
-    script = (
-        "import torch; before = torch.get_float32_matmul_precision(), torch.get_default_dtype(); "
-        "import prithvi_tg.cli, prithvi_tg.tasks, prithvi_tg.mapping, prithvi_tg.datamodules; "
-        "assert before == (torch.get_float32_matmul_precision(), torch.get_default_dtype()), before"
-    )
-    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 @pytest.mark.parametrize("patch_size", [8, 14, 16])

@@ -1,6 +1,7 @@
 """What a training run's record says is true of the files that it names."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -76,15 +77,16 @@ def test_without_checkpoints_the_last_weights_are_scored(config, tmp_path, comma
     assert "val, per cent" in out
 
 
-def test_going_on_without_checkpoints_does_not_name_the_one_it_goes_on_from(config, tmp_path, command):
-    assert command("fit", "--config", config)[0] == 0
-    last = tmp_path / "runs/version_0/checkpoints/last.ckpt"
+def test_going_on_without_checkpoints_does_not_name_the_one_it_goes_on_from(
+    config, tmp_path, command, trained_run
+):
+    last = trained_run / "checkpoints/last.ckpt"
     code, _, err = command(
         "fit", "--config", config, "--ckpt_path", last, "--trainer.max_epochs", 2,
         "--trainer.enable_checkpointing", "false",
     )  # fmt: skip
     assert code == 0, err
-    record = json.loads((tmp_path / "runs/version_1/metrics.json").read_text())
+    record = json.loads((tmp_path / "runs/version_0/metrics.json").read_text())
     assert record["run"]["checkpoint"] is None
     assert record["run"]["training"]["epochs"] == 2
 
@@ -201,10 +203,8 @@ def test_a_run_that_is_told_to_stop_says_how_to_go_on_and_does_not_pass_for_done
     assert f"Stopped. To resume, repeat the command with --ckpt_path {last}" in err
 
 
-def test_a_map_of_a_task_in_memory_is_known_by_its_weights(config, tmp_path, flood_root, command):
-    code, _, err = command("fit", "--config", config)
-    assert code == 0, err
-    run = tmp_path / "runs/version_0"
+def test_a_map_of_a_task_in_memory_is_known_by_its_weights(trained_run, tmp_path, flood_root, command):
+    run = shutil.copytree(trained_run, tmp_path / "version_0")
     task = load_task(run / "checkpoints/best.ckpt")
     path = map_scene(task, flood_root / "scene.tif", tmp_path / "maps/scene_pred.tif")
     code, _, err = command("report", run, "--maps", path)
@@ -214,10 +214,9 @@ def test_a_map_of_a_task_in_memory_is_known_by_its_weights(config, tmp_path, flo
 
 
 def test_a_report_finds_the_scene_of_a_map_from_everywhere(
-    config, tmp_path, flood_root, command, monkeypatch
+    trained_run, tmp_path, flood_root, command, monkeypatch
 ):
-    assert command("fit", "--config", config)[0] == 0
-    run = tmp_path / "runs/version_0"
+    run = shutil.copytree(trained_run, tmp_path / "version_0")
     monkeypatch.chdir(flood_root)
     map_scene(run / "checkpoints/best.ckpt", "scene.tif", tmp_path / "maps/scene_pred.tif")
     monkeypatch.chdir(tmp_path)

@@ -126,16 +126,16 @@ def test_random_generators_are_taken_up():
     assert (torch.rand(1).item(), np.random.rand(), random.random()) == first
 
 
-def test_a_killed_run_leaves_a_readable_checkpoint_and_ends_as_one_that_was_not_killed(config, tmp_path):
+def test_a_killed_run_leaves_a_readable_checkpoint_and_ends_as_one_that_was_not_killed(
+    config, command, tmp_path
+):
     def fit(folder, *more):
-        words = ["fit", "--config", config, "--trainer.max_epochs", "40", "--trainer.check_val_every_n_epoch", "40",
-                 "--trainer.log_every_n_steps", "1", "--trainer.default_root_dir", folder, *more]  # fmt: skip
-        return subprocess.Popen(
-            [sys.executable, "-m", "prithvi_tg", *map(str, words)], stdout=subprocess.DEVNULL
-        )
+        return ("fit", "--config", config, "--trainer.max_epochs", 40, "--trainer.check_val_every_n_epoch", 40,
+                "--trainer.log_every_n_steps", 1, "--trainer.default_root_dir", folder, *more)  # fmt: skip
 
-    assert fit(tmp_path / "whole").wait() == 0
-    killed = fit(tmp_path / "killed")
+    assert command(*fit(tmp_path / "whole"))[0] == 0
+    words = [sys.executable, "-m", "prithvi_tg", *map(str, fit(tmp_path / "killed"))]
+    killed = subprocess.Popen(words, stdout=subprocess.DEVNULL)
     last = tmp_path / "killed" / "version_0" / "checkpoints" / "last.ckpt"
     while not last.exists():
         assert killed.poll() is None, "ended before its first checkpoint"
@@ -144,7 +144,7 @@ def test_a_killed_run_leaves_a_readable_checkpoint_and_ends_as_one_that_was_not_
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     assert read_checkpoint(last).meta["epoch"] < 39
-    assert fit(tmp_path / "killed", "--ckpt_path", last).wait() == 0
+    assert command(*fit(tmp_path / "killed", "--ckpt_path", last))[0] == 0
     curves = [pd.read_csv(tmp_path / name / "metrics.csv").set_index("step")["train_loss"].dropna()
               for name in ("whole/version_0", "killed/version_1")]  # fmt: skip
     pd.testing.assert_series_equal(*curves)

@@ -40,25 +40,33 @@ def test_a_run_that_diverges_stops_with_one_line(config, command, tmp_path):
     assert "the model has diverged: lower lr" in line
 
 
-def test_two_processes_count_each_chip_once(config, command, flood_root, tmp_path):
+def run_by(devices, command, *words):
+    """Exit code and standard error of a command by one process, which is this one, or by several."""
+    words = [*map(str, words), "--trainer.devices", str(devices)]
+    if devices == 1:
+        code, _, err = command(*words)
+        return code, err
+    done = subprocess.run(
+        [sys.executable, "-m", "prithvi_tg", *words], capture_output=True, text=True, check=False
+    )
+    return done.returncode, done.stderr
+
+
+def test_two_processes_count_each_chip_once(config, command, trained, flood_root, tmp_path):
     splits = tmp_path / "splits.csv"
     with (flood_root / "splits.csv").open() as file:
         chips = [row["chip"] for row in csv.DictReader(file)]
     with splits.open("w", newline="") as file:  # five chips to test: not divisible by two
         rows = [(chip, split) for split in ("train", "val") for chip in chips[:1]]
         csv.writer(file).writerows([("chip", "split"), *rows, *((chip, "test") for chip in chips[1:])])
-    code, _, err = command("fit", "--config", config, "--data.splits", splits, "--data.batch_size", 1)
-    assert code == 0, err
-    best = tmp_path / "runs" / "version_0" / "checkpoints" / "best.ckpt"
     counts = []
     for devices in (1, 2):
         folder = tmp_path / f"by{devices}"
-        done = subprocess.run(
-            [sys.executable, "-m", "prithvi_tg", "test", "--config", config, "--ckpt_path", best,
-             "--data.splits", splits, "--trainer.devices", str(devices), "--trainer.default_root_dir", folder],
-            capture_output=True, text=True, check=False,
+        code, err = run_by(
+            devices, command, "test", "--config", config, "--ckpt_path", trained, "--data.splits", splits,
+            "--trainer.default_root_dir", folder,
         )  # fmt: skip
-        assert done.returncode == 0, done.stderr
+        assert code == 0, err
         record = json.loads((folder / "version_0" / "metrics.json").read_text())
         counts.append(record["confusion_matrix"]["counts"])
     assert counts[0] == counts[1]
@@ -75,13 +83,11 @@ def test_two_processes_list_each_chip_once_and_draw_the_same_extremes(config, co
     tables, pictures = [], []
     for devices in (1, 2):
         folder = tmp_path / f"by{devices}"
-        done = subprocess.run(
-            [sys.executable, "-m", "prithvi_tg", "fit", "--config", config, "--data.splits", splits,
-             "--data.batch_size", "1", "--data.crops_per_chip", "2", "--trainer.devices", str(devices),
-             "--model.lr", "1e-9", "--trainer.default_root_dir", folder],
-            capture_output=True, text=True, check=False,
+        code, err = run_by(
+            devices, command, "fit", "--config", config, "--data.splits", splits, "--data.batch_size", 1,
+            "--data.crops_per_chip", 2, "--model.lr", 1e-9, "--trainer.default_root_dir", folder,
         )  # fmt: skip
-        assert done.returncode == 0, done.stderr
+        assert code == 0, err
         with (folder / "version_0" / "chips.csv").open() as file:
             tables.append([row["chip"] for row in csv.DictReader(file)])
         pictures.append(sorted(path.name for path in (folder / "version_0" / "chips").iterdir()))

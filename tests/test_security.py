@@ -1,8 +1,6 @@
 """Nothing that is read runs: a file that would leave a mark leaves none, whatever it is given as."""
 
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -36,19 +34,6 @@ def malicious(request, tmp_path, mark):
     return path
 
 
-@pytest.fixture(scope="module")
-def best(tmp_path_factory, flood_root):
-    """A checkpoint to map with."""
-    from conftest import TINY_CONFIG
-
-    from prithvi_tg.__main__ import main
-
-    folder = tmp_path_factory.mktemp("trained")
-    (folder / "config.yaml").write_text(TINY_CONFIG.format(root=flood_root, runs=folder))
-    assert main(["fit", "--config", str(folder / "config.yaml")]) == 0
-    return folder / "version_0" / "checkpoints" / "best.ckpt"
-
-
 def test_the_file_would_leave_a_mark(mark, tmp_path):
     pickle.loads(pickle.dumps(Mark(str(mark))))  # noqa: S301
     assert mark.exists()
@@ -76,21 +61,21 @@ def test_the_file_would_leave_a_mark(mark, tmp_path):
     ids=lambda value: value if isinstance(value, str) else "-".join(value[:1]),
 )
 def test_no_input_is_unpickled_freely(
-    words, suffix, malicious, mark, best, config, flood_root, tmp_path, command, monkeypatch
+    words, suffix, malicious, mark, trained, config, flood_root, tmp_path, command, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
     run = tmp_path / "run"
     run.mkdir()
     if words[-1] == "RUN":
         for name in ("metrics.json", "chips.csv"):
-            (run / name).write_bytes((best.parents[1] / name).read_bytes())
+            (run / name).write_bytes((trained.parents[1] / name).read_bytes())
         path = run / suffix
     else:
         path = tmp_path / f"file{suffix}"
     path.write_bytes(malicious.read_bytes())
     places = {
-        "CONFIG": config, "FILE": path, "SCENE": flood_root / "scene.tif", "BEST": best, "RUN": run,
-        "BESTRUN": best.parents[1],
+        "CONFIG": config, "FILE": path, "SCENE": flood_root / "scene.tif", "BEST": trained, "RUN": run,
+        "BESTRUN": trained.parents[1],
     }  # fmt: skip
     code, out, err = command(*(places.get(word, word) for word in words))
     assert code != 0, (out, err)
@@ -120,8 +105,8 @@ def test_configurations_cannot_build_or_call_what_is_none_of_ours(config, comman
         assert not mark.exists()
 
 
-def test_a_checkpoint_cannot_name_a_class_that_is_no_task(best, command, flood_root, tmp_path):
-    content = torch.load(best, weights_only=True)
+def test_a_checkpoint_cannot_name_a_class_that_is_no_task(trained, command, flood_root, tmp_path):
+    content = torch.load(trained, weights_only=True)
     for class_path in ("subprocess.Popen", "os.system", "antigravity.none"):
         path = tmp_path / "other.ckpt"
         torch.save({**content, "task_class": class_path}, path)
@@ -130,7 +115,7 @@ def test_a_checkpoint_cannot_name_a_class_that_is_no_task(best, command, flood_r
         assert "other.ckpt" in err
 
 
-def test_python_in_a_vrt_does_not_run(best, flood_root, mark, tmp_path):
+def test_python_in_a_vrt_does_not_run(trained, flood_root, mark, tmp_path, command):
     scene = flood_root / "scene.tif"
     bands = "".join(
         f'<VRTRasterBand dataType="Float32" band="{band}" subClass="VRTDerivedRasterBand">'
@@ -143,18 +128,7 @@ def test_python_in_a_vrt_does_not_run(best, flood_root, mark, tmp_path):
     )
     path = tmp_path / "scene.vrt"
     path.write_text(f'<VRTDataset rasterXSize="100" rasterYSize="90">{bands}</VRTDataset>')
-    words = [
-        sys.executable,
-        "-m",
-        "prithvi_tg",
-        "predict",
-        path,
-        "--ckpt_path",
-        best,
-        "--output",
-        tmp_path / "maps",
-    ]
-    done = subprocess.run(list(map(str, words)), capture_output=True, text=True, check=False)
-    assert done.returncode == 1, done.stdout
-    assert "scene.vrt" in done.stderr
+    code, out, err = command("predict", path, "--ckpt_path", trained, "--output", tmp_path / "maps")
+    assert code == 1, out
+    assert "scene.vrt" in err
     assert not mark.exists()

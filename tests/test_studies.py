@@ -1,13 +1,19 @@
 """Studies and sweeps: every case is run once, what is done is kept, and tables say what the runs said."""
 
+import contextlib
 import json
+import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from unittest import mock
 
 import pandas as pd
 import pytest
 
+from prithvi_tg.__main__ import main
 from prithvi_tg.commands.sweep import read_space
 from prithvi_tg.errors import ConfigError, DataError
 from prithvi_tg.studies import Job, markdown, run_jobs, scores, summary
@@ -15,12 +21,34 @@ from prithvi_tg.studies import Job, markdown, run_jobs, scores, summary
 TOP = Path(__file__).parents[1]
 
 
-def test_a_study_is_run_once_and_gone_on_with(config, tmp_path):
+def run_here(words, *, stdout, stderr, env=None, check=False):
+    """In the place of `subprocess.run`: the same command in this process, which has its imports done."""
+    assert words[:3] == [sys.executable, "-m", "prithvi_tg"]
+    path = (env or {}).get("PYTHONPATH", "").split(os.pathsep)
+    with (
+        mock.patch.object(sys, "path", [*path, *sys.path]),
+        contextlib.redirect_stdout(stdout),
+        contextlib.redirect_stderr(stderr),
+    ):
+        try:
+            code = main(words[3:])
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+    return subprocess.CompletedProcess(words, code)
+
+
+@pytest.fixture
+def jobs_run_here(monkeypatch):
+    for module in ("prithvi_tg.studies", "prithvi_tg.commands.sweep"):
+        monkeypatch.setattr(f"{module}.subprocess", SimpleNamespace(run=run_here))
+
+
+def test_a_study_is_run_once_and_gone_on_with(config, tmp_path, jobs_run_here):
     jobs = [
         Job(f"seed_{n}", {"seed": str(n)}, ("--config", str(config), f"--seed_everything={n}"))
         for n in (0, 1)
     ]
-    table = run_jobs(jobs, tmp_path / "study", processes=2)
+    table = run_jobs(jobs, tmp_path / "study")
     assert list(table["seed"]) == ["0", "1"]
     assert table["mIoU"][0] != table["mIoU"][1]
     record = json.loads((tmp_path / "study/seed_0/test/version_0/metrics.json").read_text())
@@ -42,7 +70,7 @@ def test_a_job_that_fails_names_its_log_and_the_others_are_run(config, tmp_path)
         Job("good", {"case": "good"}, ("--config", str(config))),
     ]
     with pytest.raises(DataError, match=r"1 of 2 jobs failed; see .*bad/log\.txt"):
-        run_jobs(jobs, tmp_path)
+        run_jobs(jobs, tmp_path, processes=2)
     assert "none" in (tmp_path / "bad/log.txt").read_text()
     assert scores(tmp_path / "good/test")["mIoU"] > 0
     with pytest.raises(ConfigError, match="good is given more than once"):
@@ -64,11 +92,11 @@ def test_a_summary_has_mean_deviation_and_count_of_each_case():
     [("label_efficiency", ("--fractions", "0.5")), ("seed_reproduction", ())],
     ids=["label_efficiency", "seed_reproduction"],
 )
-def test_studies_run_small(study, options, tmp_path):
-    words = [sys.executable, f"experiments/{study}/run.py", "--small", "--processes", "2", "--seeds", "0",
-             "--output", str(tmp_path), *options]  # fmt: skip
-    done = subprocess.run(words, cwd=TOP, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+def test_studies_run_small(study, options, tmp_path, monkeypatch, jobs_run_here):
+    monkeypatch.chdir(TOP)
+    words = ["run.py", "--small", "--seeds", "0", "--output", str(tmp_path), *options]
+    monkeypatch.setattr(sys, "argv", words)
+    runpy.run_path(f"experiments/{study}/run.py", run_name="__main__")
     table = pd.read_csv(tmp_path / "results.csv")
     assert set(table["seed"]) == {0}
     if study == "label_efficiency":
@@ -80,7 +108,7 @@ def test_studies_run_small(study, options, tmp_path):
     assert (tmp_path / f"{study}.png").stat().st_size > 5000
 
 
-def test_a_sweep_tries_values_of_any_key_and_adds_to_what_is_there(config, tmp_path, command):
+def test_a_sweep_tries_values_of_any_key_and_adds_to_what_is_there(config, tmp_path, command, request):
     pytest.importorskip("optuna", reason="the extra sweep is not installed")
     space = tmp_path / "space.yaml"
     space.write_text("model.lr: {low: 1.0e-5, high: 1.0e-2, log: true}\nmodel.loss: [ce, dice]\n")
@@ -92,6 +120,7 @@ def test_a_sweep_tries_values_of_any_key_and_adds_to_what_is_there(config, tmp_p
     assert (tmp_path / "sweep/trial_0000/version_0/checkpoints/best.ckpt").exists()
     assert f"Its weights: {tmp_path}/sweep/trial_0000/version_0/checkpoints/best.ckpt" in out
     assert "trial_0000: prithvi-tg: warning: warmup_steps" in err
+    request.getfixturevalue("jobs_run_here")  # the first trial was a process of its own
     code, out, err = command(*words)
     assert "Best of 2" in out, err
     trials = pd.read_csv(tmp_path / "sweep/trials.csv")

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from prithvi_tg import Sen1Floods11DataModule
+from prithvi_tg.checkpoints import find_weights
 from prithvi_tg.datasets import HLSBurnScars, Sen1Floods11, download
 from prithvi_tg.datasets.download import download_archives, download_files, unpack
 from prithvi_tg.datasets.synthetic import write_hls_burn_scars
@@ -215,16 +216,17 @@ def test_a_damaged_archive_is_named(tmp_path):
         unpack(tmp_path / "burn.tgz", tmp_path / "data")
 
 
-def test_weights_come_from_the_endpoint_that_is_set_and_then_from_the_cache(server, tmp_path):
+def test_weights_come_from_the_endpoint_that_is_set_and_then_from_the_cache(server, tmp_path, monkeypatch):
     server.files["/me/mine/resolve/main/sub/w.pt"] = b"weights"
     code = "from prithvi_tg.checkpoints import find_weights; print(find_weights('hf://me/mine/sub/w.pt'))"
-    settings = {"HF_ENDPOINT": server.url, "HF_HUB_CACHE": str(tmp_path / "hub")}
-    for offline in ("0", "1"):
-        environment = os.environ | settings | {"HF_HUB_OFFLINE": offline}
-        run = subprocess.run(
-            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
-        )
-        found = Path(run.stdout.strip())
-        assert found.read_bytes() == b"weights"
-        assert found.is_relative_to(tmp_path / "hub")
-        server.files.clear()
+    settings = {"HF_ENDPOINT": server.url, "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "0"}
+    run = subprocess.run(  # the hub's library reads its settings when it is imported
+        [sys.executable, "-c", code], env=os.environ | settings, capture_output=True, text=True, check=True
+    )
+    found = Path(run.stdout.strip())
+    assert found.read_bytes() == b"weights"
+    assert found.is_relative_to(tmp_path / "hub")
+    server.files.clear()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    assert find_weights("hf://me/mine/sub/w.pt") == found

@@ -78,7 +78,7 @@ def scenes(draw):
     return height, width, window, stride, seed, holes
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     scenes(), st.sampled_from(("average", "hann", "crop")), st.integers(1, 9), st.sampled_from((0, 1, 2)),
     st.sampled_from((1, 2, 3)), st.sampled_from((1, 16)), st.sampled_from((None, 16, 64)),
