@@ -1,7 +1,6 @@
 """Data module of labelled scenes: random windows to train on, every pixel once to score."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +15,7 @@ from torchgeo.datasets import IntersectionDataset
 from ..augmentations import ChipAugmentation
 from ..bands import PRITHVI_BANDS, resolve_band
 from ..datasets.cdl import CDLLabels
+from ..datasets.footprints import Roi
 from ..datasets.label_index import index_labels
 from ..datasets.labels import LabelPolygons, LabelRaster
 from ..datasets.multi_temporal_crop import MultiTemporalCropClassification
@@ -32,47 +32,9 @@ from ..samplers import RandomWindowGeoSampler, ShareSampler
 from ..spec import IGNORE_INDEX, DataSpec
 from .loading import collate, collate_training, pinned, undisturbing
 from .resuming import ResumableLoader
+from .scene_splits import BlockSplit, PolygonSplit, TimeSplit, warn_of_images_in_no_split
 
 _VECTOR = (".gpkg", ".geojson", ".shp")
-
-
-@dataclass(frozen=True)
-class BlockSplit:
-    """Blocks of ground, each wholly for one split; see `split_by_blocks`.
-
-    Attributes:
-        block: Side of a block in pixels.
-        fractions: Shares of training, validation and test.
-        buffer: Pixels between training windows and the blocks of other splits.
-        seed: The same seed gives the same blocks.
-    """
-
-    block: int
-    fractions: tuple[float, float, float] = (0.6, 0.2, 0.2)
-    buffer: int = 0
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class PolygonSplit:
-    """Polygons that say which split their ground is for; see `split_by_polygons`.
-
-    Attributes:
-        path: A file that GeoPandas reads.
-        attribute: Its column that says ``train``, ``val`` or ``test``.
-    """
-
-    path: str
-    attribute: str = "split"
-
-
-@dataclass(frozen=True)
-class TimeSplit:
-    """Periods, first and last day, of training, validation and test, on the same ground."""
-
-    train: tuple[str, str]
-    val: tuple[str, str]
-    test: tuple[str, str] | None = None
 
 
 class LabelledScenesDataModule(GeoDataModule):
@@ -229,6 +191,7 @@ class LabelledScenesDataModule(GeoDataModule):
             DataError: They do not overlap, in space or time.
         """
         images, labels = self.open_images(), self.open_labels()
+        labels.clip_to(images)
         try:
             both = IntersectionDataset(images, labels, transforms=_unlabel_nodata)
         except RuntimeError as error:
@@ -239,14 +202,17 @@ class LabelledScenesDataModule(GeoDataModule):
 
     def regions(self, images: SceneDataset, ground: Any) -> Regions:
         """The ground of every split, within what images and labels share."""
-        if isinstance(self.split, TimeSplit):
-            names = ("train", "val", *(("test",) if self.split.test else ()))
-            return Regions(images.grid, dict.fromkeys(names, whole_region(images.grid, ground)))
-        if isinstance(self.split, PolygonSplit):
-            return split_by_polygons(images.grid, self.split.path, self.split.attribute, self.window)
-        split = self.split
+        split, grid = self.split, images.grid
+        outlines = images.index.geometry.to_numpy()
+        footprints = list(outlines[shapely.intersects(outlines, ground)])
+        if isinstance(split, TimeSplit):
+            warn_of_images_in_no_split(split, images)
+            return Regions(grid, dict.fromkeys(split.names, whole_region(grid, ground, footprints)))
+        if isinstance(split, PolygonSplit):
+            roi = None if images.crs is None else Roi.of(images)
+            return split_by_polygons(grid, split.path, split.attribute, self.window, footprints, roi)
         return split_by_blocks(
-            images.grid, split.block, self.window, split.fractions, split.buffer, split.seed
+            grid, split.block, self.window, split.fractions, split.buffer, split.seed, footprints
         )
 
     def periods(self, split: str, images: SceneDataset) -> list[pd.Interval]:
@@ -254,11 +220,10 @@ class LabelledScenesDataModule(GeoDataModule):
         times = list(dict.fromkeys(images.index.index))
         if not isinstance(self.split, TimeSplit):
             return times
-        period = getattr(self.split, split)
-        first, last = (pd.Timestamp(day) for day in period)
-        chosen = [time for time in times if first <= time.left and time.left <= last + pd.Timedelta(days=1)]
+        chosen = [time for time in times if self.split.holds(split, time)]
         if not chosen:
-            raise DataError(f"split: no image is of {period[0]} to {period[1]} ({split})")
+            first, last = self.split.period(split)
+            raise DataError(f"split: no image is of {first:%Y-%m-%d} to {last:%Y-%m-%d} ({split})")
         return chosen
 
     # TorchGeo's hooks.

@@ -27,8 +27,17 @@ class GeoIndex:
         resolved: tuple[slice, slice, slice] = dataset._disambiguate_slice(query)
         return resolved
 
-    def hits(self, index: GeoDataFrame, x: slice, y: slice, t: slice) -> list[int]:
-        """Rows of an index whose bounding box and time a resolved query touches."""
+    def hits(self, index: GeoDataFrame, x: slice, y: slice, t: slice, one_period: bool = False) -> list[int]:
+        """Rows of an index whose bounding box and time a resolved query touches.
+
+        Args:
+            index: The index of the data set.
+            x: Left and right of the query, in units of the CRS.
+            y: Bottom and top of the query.
+            t: First and last moment of the query.
+            one_period: If the query's time is exactly the period of some rows, find these rows alone, although
+                the periods of others overlap it.
+        """
         if self._of is not index:
             self._of = index
             self._boxes = index.geometry.bounds.to_numpy()
@@ -39,5 +48,6 @@ class GeoIndex:
         )
         first, last = (pd.Timestamp(moment).to_datetime64() for moment in (t.start, t.stop))
         now = (self._first <= last) & (self._last >= first)
-        found: list[int] = np.flatnonzero(near & now).tolist()
+        same = (self._first == first) & (self._last == last)
+        found: list[int] = np.flatnonzero(near & (same if one_period and same.any() else now)).tolist()
         return found

@@ -5,6 +5,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pandas as pd
 import rasterio.crs
 import shapely
 import torch
-from geopandas import GeoDataFrame, GeoSeries
+from geopandas import GeoDataFrame
 from numpy.typing import NDArray
 from pyproj import CRS
 from rasterio.enums import Resampling
@@ -33,6 +34,7 @@ from ..readers.labels import check_label_raster, read_labels
 from ..readers.raster import open_raster, reading
 from ..readers.warp import GridReader, Warped
 from ..spec import IGNORE_INDEX
+from .footprints import Roi, move_to, outline
 from .geo_index import GeoIndex
 
 Labels = NDArray[np.int64]
@@ -49,6 +51,16 @@ class _LabelDataset(GeoDataset):
     filename_regex: str
     date_format: str
     transforms: Transform | None
+    _roi: Roi | None = None
+
+    def clip_to(self, images: GeoDataset) -> None:
+        """Keep what lies under some images, and follow edges to a fraction of their pixels.
+
+        Call it before labels are joined to images in another CRS. Without it, labels are kept in the area of use
+        of that CRS.
+        """
+        if images.crs is not None:
+            self._roi = Roi.of(images)
 
     def _find(self, paths: Paths) -> list[str]:
         """Files in the order given, those of a folder sorted by name."""
@@ -86,7 +98,7 @@ class _LabelDataset(GeoDataset):
 
     @abc.abstractmethod
     def _lay_out(self, crs: CRS) -> Sequence[Any]:
-        """Bring the labels into a CRS, and say where those of each file lie."""
+        """Move the labels to a CRS; return the outline of those of each file, empty where no image is near."""
 
     @abc.abstractmethod
     def _labels(self, grid: Grid, files: Sequence[int]) -> Labels:
@@ -95,10 +107,15 @@ class _LabelDataset(GeoDataset):
     def _build_index(self, crs: Any) -> None:
         crs = CRS.from_user_input(crs)
         periods = [self._period(path) for path in self.files]
+        outlines = list(self._lay_out(crs))
+        if self._roi is None:
+            for path, outline in zip(self.files, outlines, strict=True):
+                if outline.is_empty:
+                    raise DataError(f"{path}: lies where {crs.name} has no coordinates")
         self.index = GeoDataFrame(
             {"filepath": self.files},
             index=pd.IntervalIndex.from_tuples(periods, closed="both", name="datetime"),
-            geometry=list(self._lay_out(crs)),
+            geometry=outlines,
             crs=crs,
         )
         self._crs = self.index.crs  # GeoPandas takes long to tell it
@@ -198,13 +215,10 @@ class LabelRaster(_LabelDataset, RasterDataset):
         return {**self.__dict__, "_sources": {}}
 
     def _lay_out(self, crs: CRS) -> Sequence[Any]:
-        outlines = []
-        for grid in self._grids:
-            box = shapely.box(*grid.bounds)
-            # Points along the edges, since in another CRS those of a large raster are curves.
-            edges = GeoSeries([box.segmentize(box.length / 128)], crs=grid.crs)
-            outlines.append(edges.to_crs(crs).iloc[0])
-        return outlines
+        return [
+            move_to([outline(grid)], CRS.from_user_input(grid.crs), crs, self._roi, path)[0]
+            for path, grid in zip(self.files, self._grids, strict=True)
+        ]
 
     def _labels(self, grid: Grid, files: Sequence[int]) -> Labels:
         labels = np.full((grid.height, grid.width), IGNORE_INDEX, np.int64)
@@ -223,9 +237,12 @@ class LabelRaster(_LabelDataset, RasterDataset):
             stored, labelled = read_labels(source, path, window, size)
             return Warped(stored[None], labelled[None])
 
-        reader = GridReader(Grid.of(source), grid, read, 1, "float64", Resampling.nearest)
-        values, labelled, _ = reader.read(Window(0, 0, grid.width, grid.height), (grid.height, grid.width))
-        return np.where(labelled[0], values[0], np.nan)
+        found = np.full((grid.height, grid.width), np.nan)
+        for turned in _turned(Grid.of(source)):
+            reader = GridReader(turned, grid, read, 1, "float64", Resampling.nearest)
+            values, labelled, _ = reader.read(Window(0, 0, grid.width, grid.height), found.shape)
+            np.copyto(found, values[0], where=labelled[0] & np.isnan(found))
+        return found
 
     def _source(self, path: str) -> DatasetReader:
         # By process: a file opened before a fork is the parent's.
@@ -342,16 +359,14 @@ class LabelPolygons(_LabelDataset, VectorDataset):
         return [self.classes[value] for value in values]
 
     def _lay_out(self, crs: CRS) -> Sequence[Any]:
-        parts = []
+        parts, outlines = [], []
         for number, (path, part) in enumerate(zip(self.files, self._parts, strict=True)):
-            moved = part.to_crs(crs).assign(file=number)
-            # What lies half the world away has no coordinates in, for example, a UTM zone.
-            moved = moved[np.isfinite(moved.bounds).all(axis=1)]
-            if moved.empty:
-                raise DataError(f"{path}: lies where {crs.name} has no coordinates")
-            parts.append(moved)
+            moved = move_to(part.geometry.to_numpy(), part.crs, crs, self._roi, path)
+            found = GeoDataFrame({"number": part["number"], "file": number}, geometry=moved, crs=crs)
+            parts.append(found[~found.is_empty])
+            outlines.append(shapely.box(*parts[-1].total_bounds) if len(parts[-1]) else shapely.Polygon())
         self._polygons = pd.concat(parts, ignore_index=True)
-        return [shapely.box(*part.total_bounds) for part in parts]
+        return outlines
 
     def _labels(self, grid: Grid, files: Sequence[int]) -> Labels:
         found = self._polygons.iloc[np.sort(self._polygons.sindex.query(shapely.box(*grid.bounds)))]
@@ -379,6 +394,16 @@ def _check_classes(classes: Mapping[Any, int | None]) -> None:
                 f"classes: {number!r} of {value!r} is no class number; give 0 to {IGNORE_INDEX - 1}, "
                 "or null for no label"
             )
+
+
+def _turned(own: Grid) -> list[Grid]:
+    """A raster's grid, and those a turn around the globe away where it counts beyond 180 degrees."""
+    turns = [0.0]
+    if own.crs is not None and own.crs.is_geographic:
+        left, _, right, _ = own.bounds
+        turns += [-360.0] * (right > 180) + [360.0] * (left < -180)
+    t = own.transform
+    return [replace(own, transform=Affine(t.a, t.b, t.c + turn, t.d, t.e, t.f)) for turn in turns]
 
 
 def _shown_class(classes: Mapping[int, int | None], value: int) -> str | None:

@@ -12,11 +12,16 @@ import numpy as np
 import shapely
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from pyproj import CRS
 
 from ..errors import ConfigError, DataError
 from ..readers.grid import Grid
+from .footprints import Roi, move_to
 
 SPLITS = ("train", "val", "test")
+_DEALS = 200  # that are tried for shares near to the fractions
+_SHARE_TOLERANCE = 0.02
+_SLIVER = 1e-3  # pixels of an image, below which rounding errors alone put it into a block
 _COLORS = {"train": "#4477aa", "val": "#eebb33", "test": "#aa3377"}
 
 
@@ -68,12 +73,15 @@ def split_by_blocks(
     fractions: Sequence[float] = (0.6, 0.2, 0.2),
     buffer: int = 0,
     seed: int = 0,
+    footprints: Sequence[Any] = (),
 ) -> Regions:
     """Blocks of ground, each wholly for training, validation or test.
 
-    Blocks are squares of `block` pixels; those at the right and bottom take what is left over. They are dealt
-    out at random, in shares as near to `fractions` as whole blocks allow, at least one to each split that
-    has a fraction.
+    Blocks are squares of `block` pixels; those at the right and bottom take what is left over. Images that lie
+    apart have blocks of their own, and ground without an image has none. Blocks are dealt out at random, in shares
+    as near to `fractions` as whole blocks allow, at least one to each split that has a fraction. Of several random
+    deals the first is taken whose shares of the images' pixels are within two points of `fractions`, or within a
+    block where there are fewer than 50; else the nearest.
 
     Args:
         grid: The pixels of the data set.
@@ -82,6 +90,7 @@ def split_by_blocks(
         fractions: Shares of training, validation and test.
         buffer: Pixels between training windows and the blocks of other splits.
         seed: The same seed gives the same blocks.
+        footprints: Where the images lie, in coordinates of the data set's CRS; all over the grid by default.
 
     Raises:
         ConfigError: The fractions do not add up, there are too few blocks, or no window fits.
@@ -96,17 +105,17 @@ def split_by_blocks(
         )
     if block < window:
         raise ConfigError(f"block: {block} is smaller than a window, {window}; no window fits into a block")
-    rows, columns = (_edges(length, block) for length in (grid.height, grid.width))
-    boxes = [
-        (top, left, bottom, right) for top, bottom in pairwise(rows) for left, right in pairwise(columns)
-    ]
+    images = image_ground(grid, footprints)
+    boxes, pixels = _blocks(grid, block, images)
     wanted = [fraction > 0 for fraction in fractions]
     if len(boxes) < sum(wanted):
+        places = len(pixel_boxes(grid, images))
+        held_by = f"a scene of {grid.width} x {grid.height}" if places == 1 else f"scenes in {places} places"
         raise ConfigError(
-            f"block: {block} leaves {len(boxes)} blocks of a scene of {grid.width} x {grid.height}, too few for "
-            f"{sum(wanted)} splits; take smaller blocks"
+            f"block: {block} leaves {len(boxes)} blocks of {held_by}, too few for {sum(wanted)} splits; take "
+            "smaller blocks"
         )
-    dealt = _deal(len(boxes), fractions, np.random.default_rng(seed))
+    dealt = _deal(pixels, fractions, np.random.default_rng(seed))
     held = {name: [boxes[k] for k in np.flatnonzero(dealt == number)] for number, name in enumerate(SPLITS)}
     grounds = {name: shapely.union_all([_ground(grid, box) for box in found]) for name, found in held.items()}
     lost = 0.0
@@ -130,7 +139,31 @@ def _edges(length: int, block: int) -> list[int]:
     return [block * k for k in range(count)] + [length]
 
 
-def _deal(count: int, fractions: Sequence[float], rng: np.random.Generator) -> NDArray[np.int64]:
+def _blocks(
+    grid: Grid, block: int, images: Any
+) -> tuple[list[tuple[int, int, int, int]], NDArray[np.float64]]:
+    """Blocks (N; top, left, bottom, right) that hold images, and how many pixels of images each holds (N,)."""
+    boxes: list[tuple[int, int, int, int]] = []
+    for top, left, bottom, right in pixel_boxes(grid, images):
+        rows = [top + edge for edge in _edges(bottom - top, block)]
+        columns = [left + edge for edge in _edges(right - left, block)]
+        boxes += [
+            (row, column, end, stop) for row, end in pairwise(rows) for column, stop in pairwise(columns)
+        ]
+    outlines = np.array([_ground(grid, box) for box in boxes], object)
+    shapely.prepare(images)
+    partial = ~shapely.covers(images, outlines)
+    outlines[partial] = shapely.intersection(outlines[partial], images)
+    pixels = shapely.area(outlines) / abs(grid.transform.a * grid.transform.e)
+    held = np.flatnonzero(pixels > _SLIVER)
+    return [boxes[number] for number in held], pixels[held]
+
+
+def _deal(
+    pixels: NDArray[np.float64], fractions: Sequence[float], rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """A split for each block (N,), by the pixels of images that each holds (N,)."""
+    count = len(pixels)
     shares = np.array(fractions) * count
     numbers = np.floor(shares).astype(int)
     numbers[(shares > 0) & (numbers == 0)] = 1
@@ -138,7 +171,16 @@ def _deal(count: int, fractions: Sequence[float], rng: np.random.Generator) -> N
         numbers[np.argmax(shares - numbers)] += 1
     while numbers.sum() > count:
         numbers[np.argmax(np.where(numbers > 1, numbers - shares, -np.inf))] -= 1
-    return rng.permutation(np.repeat(np.arange(len(fractions)), numbers))
+    splits = np.repeat(np.arange(len(fractions)), numbers)
+    least = math.inf
+    for _ in range(_DEALS):
+        deal = rng.permutation(splits)
+        off = np.abs(np.bincount(deal, pixels, len(fractions)) / pixels.sum() - fractions).max()
+        if off < least - 1e-9:
+            least, dealt = off, deal
+        if least <= max(_SHARE_TOLERANCE, 1 / count):
+            break
+    return dealt
 
 
 def _ground(grid: Grid, box: tuple[int, int, int, int]) -> Any:
@@ -147,8 +189,23 @@ def _ground(grid: Grid, box: tuple[int, int, int, int]) -> Any:
     return shapely.box(t.c + t.a * left, t.f + t.e * bottom, t.c + t.a * right, t.f + t.e * top)
 
 
-def split_by_polygons(grid: Grid, path: str | Path, attribute: str = "split", window: int = 1) -> Regions:
-    """Ground by polygons of a file that GeoPandas reads, whose attribute says ``train``, ``val`` or ``test``.
+def split_by_polygons(
+    grid: Grid,
+    path: str | Path,
+    attribute: str = "split",
+    window: int = 1,
+    footprints: Sequence[Any] = (),
+    roi: Roi | None = None,
+) -> Regions:
+    """Ground by polygons of a file that GeoPandas reads, whose attribute is ``train``, ``val`` or ``test``.
+
+    Args:
+        grid: The pixels of the data set.
+        path: The file of polygons.
+        attribute: Its column that holds the split.
+        window: Side of the windows that will be drawn, in pixels.
+        footprints: Where the images lie, in coordinates of the data set's CRS; all over the grid by default.
+        roi: The images in their CRS, to cut the polygons to.
 
     Raises:
         DataError: The file cannot be read, has no CRS, or its polygons do not tell a split or overlap.
@@ -167,10 +224,13 @@ def split_by_polygons(grid: Grid, path: str | Path, attribute: str = "split", wi
     unknown = sorted(set(map(str, frame[attribute])) - set(SPLITS))
     if unknown:
         raise DataError(f"{path}: {attribute} is {unknown[0]!r}; known are {', '.join(SPLITS)}")
-    frame = frame.to_crs(grid.crs.to_wkt() if grid.crs else None)
-    scene = shapely.box(*grid.bounds)
+    if grid.crs is None:
+        raise DataError(f"{path}: polygons cannot be laid over images that have no CRS")
+    target = CRS.from_user_input(grid.crs)
+    moved = move_to(frame.geometry.to_numpy(), frame.crs, target, roi, str(path))
+    images = image_ground(grid, footprints)
     grounds = {
-        name: shapely.intersection(shapely.union_all(list(frame.geometry[frame[attribute] == name])), scene)
+        name: shapely.intersection(shapely.union_all(moved[frame[attribute] == name]), images)
         for name in SPLITS
     }
     grounds = {name: ground for name, ground in grounds.items() if not ground.is_empty}
@@ -181,40 +241,49 @@ def split_by_polygons(grid: Grid, path: str | Path, attribute: str = "split", wi
                 raise DataError(f"{path}: polygons of {name} and {other} overlap; a pixel is for one of them")
     if "train" in grounds and not holds_window(grounds["train"], grid, window):
         raise ConfigError(f"{path}: no training window of {window} pixels fits into its polygons")
-    boxes = {name: _pixel_boxes(grid, ground) for name, ground in grounds.items()}
+    boxes = {name: pixel_boxes(grid, ground) for name, ground in grounds.items()}
     return Regions(grid, {name: Region(ground, boxes[name]) for name, ground in grounds.items()})
 
 
-def _pixel_boxes(grid: Grid, ground: Any) -> tuple[tuple[int, int, int, int], ...]:
-    """Disjoint rectangles of pixels around ground."""
-    parts = shapely.union_all([shapely.box(*part.bounds) for part in shapely.get_parts(ground)])
+def image_ground(grid: Grid, footprints: Sequence[Any]) -> Any:
+    """The ground of all images; that of the grid if there are no footprints."""
+    return shapely.union_all(list(footprints)) if len(footprints) else shapely.box(*grid.bounds)
+
+
+def pixel_boxes(grid: Grid, ground: Any) -> tuple[tuple[int, int, int, int], ...]:
+    """Disjoint rectangles of pixels (top, left, bottom, right) around ground, one for each place that has some."""
+    edges = []
+    for part in shapely.get_parts(ground):
+        left, bottom, right, top = part.bounds
+        first, last = grid.row_and_column(left, top), grid.row_and_column(right, bottom)
+        low = [max(0, math.floor(at + 1e-6)) for at in first]  # rounding errors of coordinates add no pixel
+        high = [
+            min(most, math.ceil(at - 1e-6)) for at, most in zip(last, (grid.height, grid.width), strict=True)
+        ]
+        if low[0] < high[0] and low[1] < high[1]:
+            edges.append(shapely.box(low[1], low[0], high[1], high[0]))
+    merged = shapely.union_all(edges)
     while True:  # rectangles around parts may overlap; then one around both stands for them
-        around = [shapely.box(*part.bounds) for part in shapely.get_parts(parts)]
+        around = [shapely.box(*part.bounds) for part in shapely.get_parts(merged)]
         merged = shapely.union_all(around)
         if len(shapely.get_parts(merged)) == len(around):
             break
-        parts = merged
-    boxes = []
-    for part in around:
-        left, bottom, right, top = part.bounds
-        first, last = grid.row_and_column(left, top), grid.row_and_column(right, bottom)
-        boxes.append(
-            (
-                max(0, math.floor(first[0])), max(0, math.floor(first[1])),
-                min(grid.height, math.ceil(last[0])), min(grid.width, math.ceil(last[1])),
-            )
-        )  # fmt: skip
-    return tuple(boxes)
+    found = [tuple(map(round, part.bounds)) for part in around]
+    return tuple((top, left, bottom, right) for left, top, right, bottom in found)
 
 
-def whole_region(grid: Grid, ground: Any) -> Region:
-    """All ground of a data set, where splits are told otherwise, as by time."""
-    return Region(ground, ((0, 0, grid.height, grid.width),))
+def whole_region(grid: Grid, ground: Any, footprints: Sequence[Any] = ()) -> Region:
+    """All ground of a data set, where splits are not by place, as those by time."""
+    return Region(ground, pixel_boxes(grid, image_ground(grid, footprints)))
 
 
 def holds_window(ground: Any, grid: Grid, window: int) -> bool:
     """Whether a window of whole pixels fits somewhere into some ground."""
-    return bool(len(places_in(ground, grid, window)))
+    return any(
+        len(_places_in_part(part, grid, window, most))
+        for most in (4, 64)  # a coarse search first, since most parts have room
+        for part in shapely.get_parts(ground)
+    )
 
 
 def places_in(ground: Any, grid: Grid, window: int, most: int = 64) -> NDArray[np.int64]:
@@ -223,24 +292,27 @@ def places_in(ground: Any, grid: Grid, window: int, most: int = 64) -> NDArray[n
     Tried are all positions along both sides of every part of the ground where it has a corner, and a lattice
     of `most` x `most` over the part.
     """
-    found = [np.empty((0, 2), np.int64)]
-    for part in shapely.get_parts(ground):
-        if not part.area:  # what a difference may leave
-            continue
-        edges = np.array([grid.row_and_column(x, y) for x, y in shapely.get_coordinates(part)])
-        axes = []
-        for axis, length in ((0, grid.height), (1, grid.width)):
-            low, high = edges[:, axis].min(), edges[:, axis].max() - window
-            lattice = np.linspace(low, max(low, high), most)
-            corners = np.concatenate([edges[:, axis], edges[:, axis] - window])[: 4 * most]
-            tried = np.unique(
-                np.concatenate([np.ceil(corners - 1e-6), np.floor(corners + 1e-6), np.ceil(lattice)])
-            )
-            axes.append(tried[(tried >= 0) & (tried + window <= length)])
-        rows, columns = (values.ravel() for values in np.meshgrid(*axes, indexing="ij"))
-        inside = covered(ground, grid, rows, columns, window)
-        found.append(np.stack([rows[inside], columns[inside]], axis=1).astype(np.int64))
-    return np.concatenate(found)
+    found = [_places_in_part(part, grid, window, most) for part in shapely.get_parts(ground)]
+    return np.concatenate([np.empty((0, 2), np.int64), *found])
+
+
+def _places_in_part(part: Any, grid: Grid, window: int, most: int) -> NDArray[np.int64]:
+    if not part.area:  # what a difference may leave
+        return np.empty((0, 2), np.int64)
+    edges = np.array([grid.row_and_column(x, y) for x, y in shapely.get_coordinates(part)])
+    axes = []
+    for axis, length in ((0, grid.height), (1, grid.width)):
+        low, high = edges[:, axis].min(), edges[:, axis].max() - window
+        lattice = np.linspace(low, max(low, high), most)
+        corners = np.unique(np.concatenate([edges[:, axis], edges[:, axis] - window]))
+        corners = corners[np.linspace(0, len(corners) - 1, min(len(corners), 4 * most)).astype(int)]
+        tried = np.unique(
+            np.concatenate([np.ceil(corners - 1e-6), np.floor(corners + 1e-6), np.ceil(lattice)])
+        )
+        axes.append(tried[(tried >= 0) & (tried + window <= length)])
+    rows, columns = (values.ravel() for values in np.meshgrid(*axes, indexing="ij"))
+    inside = covered(part, grid, rows, columns, window)
+    return np.stack([rows[inside], columns[inside]], axis=1).astype(np.int64)
 
 
 def window_boxes(grid: Grid, rows: NDArray[Any], columns: NDArray[Any], size: int) -> Any:

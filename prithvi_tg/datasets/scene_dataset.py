@@ -29,6 +29,7 @@ from .scenes import NodataRule, Pixels, Scene, SceneReader
 from .series import Series, compose_series
 
 _OPEN_SCENES = 64
+_SAME_GROUND = 0.2  # neighbouring tiles of Sentinel-2 and HLS share a tenth
 
 
 class SceneDataset(RasterDataset):
@@ -36,8 +37,13 @@ class SceneDataset(RasterDataset):
 
     A sample holds ``image`` float32 (T, C, H, W) in the unit of the statistics, ``valid`` bool of the same
     shape, ``masked`` bool (H, W) = what a map would not show, ``bounds`` and ``crs``; and, for models that were
-    trained with them, ``timestamps`` (T, 2) and ``location`` (2,). What no scene covers is without data. Where
-    scenes of the asked time overlap, an earlier one of the list is kept where it has any data.
+    trained with them, ``timestamps`` (T, 2) and ``location`` (2,). What no scene covers is without data.
+
+    The index has a period per scene, from its first to its last date. A query whose time is one of these periods
+    reads the scenes of that period alone; a query of any other time reads all scenes that it touches. Scenes of the
+    same dates form a mosaic with one period, where an earlier one of the list is kept where it has any data. Those
+    that share more than a fifth of their ground are no mosaic: each has a period of its own, which ends a
+    microsecond earlier than that of the one before.
 
     Pixels are those of the first scene: scenes on another grid are warped to it; so are all if `crs` or `res`
     are set to something else, as TorchGeo's intersections do. Files are opened when they are first read, in
@@ -86,16 +92,10 @@ class SceneDataset(RasterDataset):
         grid = self.scenes[0].grid
         self._corner = (grid.transform.c, grid.transform.f)
         self._res = (abs(grid.transform.a), abs(grid.transform.e))
-        times, outlines = [], []
-        for scene in self.scenes:
-            days = [pd.Timestamp(day) for day in scene.dates if day is not None]
-            # To the end of the day, so that labels of a year and images of its last day meet.
-            last = max(days) + pd.Timedelta(days=1, microseconds=-1) if days else pd.Timestamp.max
-            times.append((min(days), last) if days else (pd.Timestamp.min, last))
-            outlines.append(shapely.box(*self._bounds_in(scene.grid, grid.crs)))
+        outlines = [shapely.box(*self._bounds_in(scene.grid, grid.crs)) for scene in self.scenes]
         self.index = GeoDataFrame(
             {"filepath": [scene.files[0] for scene in self.scenes]},
-            index=pd.IntervalIndex.from_tuples(times, closed="both", name="datetime"),
+            index=pd.IntervalIndex(_periods(self.scenes, outlines), closed="both", name="datetime"),
             geometry=outlines,
             crs=grid.crs,
         )
@@ -192,7 +192,9 @@ class SceneDataset(RasterDataset):
         channels = len(self.spec.channel_mean)
         mean = np.asarray(self.spec.channel_mean, np.float32)[:, None, None]
         values: Any = None
-        for number in self._geo_index.hits(self.index, x, y, t):
+        asked = query[2] if isinstance(query, tuple) and len(query) == 3 else slice(None)
+        one_period = asked.start is not None and asked.stop is not None
+        for number in self._geo_index.hits(self.index, x, y, t, one_period):
             scene = self._on_grid(self.scenes[number])
             window = _window(scene.grid, x, y)
             part = self._read(scene, window)
@@ -255,6 +257,31 @@ class SceneDataset(RasterDataset):
                 self._readers.pop(next(iter(self._readers))).close()
             self._readers[key] = SceneReader(scene, self.spec, self.nodata_rule, self.mask)
         return self._readers[key]
+
+
+def _periods(scenes: Sequence[Scene], outlines: Sequence[Any]) -> list[pd.Interval]:
+    """A period per scene, the same for scenes that form a mosaic."""
+    mosaics: dict[pd.Interval, list[Any]] = {}
+    periods = []
+    for scene, outline in zip(scenes, outlines, strict=True):
+        days = [pd.Timestamp(day) for day in scene.dates if day is not None]
+        first, last = (min(days), max(days)) if days else (pd.Timestamp.min, pd.Timestamp.max)
+        if days:  # to the end of the day, so that labels of a year and images of its last day meet
+            last += pd.Timedelta(days=1, microseconds=-1)
+        period = pd.Interval(first, last, closed="both")
+        while _largest_share(outline, mosaics.get(period, [])) > _SAME_GROUND:
+            last -= pd.Timedelta(microseconds=1)
+            period = pd.Interval(first, last, closed="both")
+        mosaics.setdefault(period, []).append(outline)
+        periods.append(period)
+    return periods
+
+
+def _largest_share(outline: Any, others: Sequence[Any]) -> float:
+    """The most that an outline shares with any of some others, of the ground of the smaller of both."""
+    both = shapely.area(shapely.intersection(outline, list(others)))
+    smaller = np.minimum(outline.area, shapely.area(list(others)))
+    return float(np.max(both / smaller, initial=0))
 
 
 def _window(grid: Grid, x: slice, y: slice) -> tuple[int, int, int, int]:

@@ -1,5 +1,6 @@
 """Windows of scenes as a map-style data set, in which every pixel is scored once."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,12 +11,13 @@ import torch
 from rasterio.features import geometry_mask
 from rasterio.transform import Affine
 from torch.utils.data import Dataset
-from torchgeo.datasets import GeoDataset
+from torchgeo.datasets import GeoDataset, IntersectionDataset
 
 from ..readers.grid import Grid
 from ..spec import IGNORE_INDEX
 from ..windows import Cover
 from .regions import Region, window_boxes
+from .scene_dataset import SceneDataset
 
 
 class ScoredWindows(Dataset[dict[str, Any]]):
@@ -47,6 +49,8 @@ class ScoredWindows(Dataset[dict[str, Any]]):
         self.region = region
         self.size = size
         self.periods = list(periods) or [pd.Interval(pd.Timestamp.min, pd.Timestamp.max, closed="both")]
+        pixel = abs(grid.transform.a)
+        self._ground = region.ground.buffer(1e-6 * pixel)  # rounding errors push no window over an edge
         self.windows: list[tuple[int, int, tuple[slice, slice]]] = []
         for top, left, bottom, right in region.boxes:
             rows, columns = (
@@ -57,6 +61,7 @@ class ScoredWindows(Dataset[dict[str, Any]]):
                     kept = slice(first - row, last - row), slice(begin - column, end - column)
                     self.windows.append((top + row, left + column, kept))
         self.places = self._places()
+        self._prefixes = _prefixes(self.periods)
 
     def _places(self) -> list[tuple[int, int]]:
         """Numbers of a period and a window that have data, period by period."""
@@ -92,21 +97,42 @@ class ScoredWindows(Dataset[dict[str, Any]]):
         """Top left pixel of a window, and the first day of its period if there are several."""
         number, window = self.places[index]
         row, column, _ = self.windows[window]
-        period = self.periods[number]
-        day = f"{period.left:%Y-%m-%d}_" if len(self.periods) > 1 else ""
-        return f"{day}row_{row:05d}_column_{column:05d}"
+        return f"{self._prefixes[number]}row_{row:05d}_column_{column:05d}"
 
     def _on_ground(self, row: int, column: int) -> Any:
         t = self.grid.transform
         corner = Affine(t.a, t.b, t.c + t.a * column, t.d, t.e, t.f + t.e * row)
         window = shapely.box(corner.c, corner.f + t.e * self.size, corner.c + t.a * self.size, corner.f)
-        if shapely.covers(self.region.ground.buffer(1e-6 * abs(t.a)), window):
+        shapely.prepare(self._ground)  # at once if it is, which it is not in a process that was spawned
+        if shapely.covers(self._ground, window):
             return True
         return geometry_mask([self.region.ground], (self.size, self.size), corner, invert=True)
 
 
+def _prefixes(periods: Sequence[pd.Interval]) -> list[str]:
+    """What the names of the windows of each period begin with; no two are the same."""
+    if len(periods) == 1:
+        return [""]
+    prefixes: list[str] = []
+    for period in periods:
+        day = "undated" if period.left == pd.Timestamp.min else f"{period.left:%Y-%m-%d}"
+        candidates = (f"{day}_" if count == 1 else f"{day}_{count}_" for count in itertools.count(1))
+        prefixes.append(next(name for name in candidates if name not in prefixes))
+    return prefixes
+
+
 def ground_at(dataset: GeoDataset, period: pd.Interval) -> Any:
-    """Where a data set has anything at a time, in coordinates of its CRS."""
-    found = shapely.union_all(list(dataset.index.geometry[dataset.index.index.overlaps(period)]))
+    """Where a data set has anything at a time, in coordinates of its CRS.
+
+    Of a `SceneDataset` that has scenes of exactly this period, these alone count, as in its samples.
+    """
+    if isinstance(dataset, IntersectionDataset):
+        found = shapely.intersection(*(ground_at(part, period) for part in dataset.datasets))
+    else:
+        times = dataset.index.index
+        same = times == period if isinstance(dataset, SceneDataset) else np.zeros(len(times), bool)
+        found = shapely.union_all(
+            list(dataset.index.geometry[same if same.any() else times.overlaps(period)])
+        )
     shapely.prepare(found)
     return found

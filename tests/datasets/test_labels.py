@@ -26,6 +26,7 @@ from torchgeo.datasets import CDL, IntersectionDataset, RasterDataset, stack_sam
 
 from prithvi_tg.datasets import MultiTemporalCropClassification, SceneDataset, find_inputs, resolve_scene
 from prithvi_tg.datasets.cdl import CDL_NAMES, CDL_TO_CROP_CLASS, CDLLabels
+from prithvi_tg.datasets.footprints import move_to
 from prithvi_tg.datasets.labels import LabelPolygons, LabelRaster
 from prithvi_tg.datasets.scene_inputs import InputOptions
 from prithvi_tg.errors import ConfigError, DataError
@@ -359,9 +360,8 @@ def test_polygons_of_dated_files_hold_at_their_time(tmp_path):
 def test_polygons_are_reprojected_once_and_from_what_the_file_says(tmp_path, monkeypatch):
     labels = LabelPolygons(save(tmp_path / "a.gpkg", [square(3, 3, 5)]), None, 0)
     calls = Counter()
-    original = GeoDataFrame.to_crs
     monkeypatch.setattr(
-        GeoDataFrame, "to_crs", lambda *args, **kwargs: calls.update("x") or original(*args, **kwargs)
+        "prithvi_tg.datasets.labels.move_to", lambda *args: calls.update("x") or move_to(*args)
     )
     labels.crs = ALBERS
     labels.crs = ALBERS

@@ -1,0 +1,113 @@
+"""How labelled scenes are split into training, validation and test: by blocks, by polygons, or by time."""
+
+import warnings
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import pandas as pd
+
+from ..datasets.regions import SPLITS
+from ..datasets.scene_dataset import SceneDataset
+from ..errors import ConfigError
+
+
+@dataclass(frozen=True)
+class BlockSplit:
+    """Blocks of ground, each wholly for one split; see `split_by_blocks`.
+
+    Attributes:
+        block: Side of a block in pixels.
+        fractions: Shares of training, validation and test.
+        buffer: Pixels between training windows and the blocks of other splits.
+        seed: The same seed gives the same blocks.
+    """
+
+    block: int
+    fractions: tuple[float, float, float] = (0.6, 0.2, 0.2)
+    buffer: int = 0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class PolygonSplit:
+    """Polygons that say which split their ground is for; see `split_by_polygons`.
+
+    Attributes:
+        path: A file that GeoPandas reads.
+        attribute: Its column that says ``train``, ``val`` or ``test``.
+    """
+
+    path: str
+    attribute: str = "split"
+
+
+@dataclass(frozen=True)
+class TimeSplit:
+    """Periods of training, validation and test, on the same ground.
+
+    An image is of a split if its first and its last date lie in the period. An image with dates in and out of a
+    period, and one without a date, is of no split.
+
+    Attributes:
+        train: First and last day, ``YYYY-MM-DD``, both included.
+        val: As `train`; the periods must not share a day.
+        test: As `train`; none by default.
+
+    Raises:
+        ConfigError: A day cannot be read, a period ends before it begins, or two share a day.
+    """
+
+    train: tuple[str, str]
+    val: tuple[str, str]
+    test: tuple[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        periods = sorted((self.period(name), name) for name in self.names)
+        for ((_, last), name), ((first, _), other) in pairwise(periods):
+            if first <= last:
+                raise ConfigError(
+                    f"split: the periods of {name} and {other} share {first:%Y-%m-%d}; an image is of one split"
+                )
+
+    @property
+    def names(self) -> list[str]:
+        """The splits that have a period."""
+        return [name for name in SPLITS if getattr(self, name) is not None]
+
+    def period(self, split: str) -> tuple[pd.Timestamp, pd.Timestamp]:
+        """The first moment of a split's first day and the last moment of its last day."""
+        days = getattr(self, split)
+        try:
+            first, last = (pd.Timestamp(str(day)).normalize() for day in days)
+        except ValueError as error:
+            raise ConfigError(
+                f"split: {split} is {days!r}; give its first and last day, YYYY-MM-DD"
+            ) from error
+        if last < first:
+            raise ConfigError(f"split: {split} ends on {days[1]}, before it begins on {days[0]}")
+        return first, last + pd.Timedelta(days=1) - pd.Timedelta(nanoseconds=1)
+
+    def holds(self, split: str, time: pd.Interval) -> bool:
+        """Whether every date of an image lies in the period of a split."""
+        first, last = self.period(split)
+        return bool(first <= time.left and time.right <= last)
+
+
+def warn_of_images_in_no_split(split: TimeSplit, images: SceneDataset) -> None:
+    """Name the images with dates in and out of a period, and those without a date."""
+    names = split.names
+    periods = [pd.Interval(*split.period(name), closed="both") for name in names]
+    left_out = [
+        Path(path).name
+        for time, path in zip(images.index.index, images.index["filepath"], strict=True)
+        if any(time.overlaps(period) for period in periods)
+        and not any(split.holds(name, time) for name in names)
+    ]
+    if left_out:
+        warnings.warn(
+            f"split: {len(left_out)} images are of no split, as not all their dates lie in one period or they have "
+            "none: "
+            f"{', '.join(left_out[:5])}{', ...' if len(left_out) > 5 else ''}",
+            stacklevel=3,
+        )
