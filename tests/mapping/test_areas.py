@@ -9,8 +9,6 @@ from rasterio.crs import CRS
 from prithvi_tg.mapping.areas import row_areas
 from prithvi_tg.readers.grid import Grid
 
-pytestmark = pytest.mark.version_independent
-
 EARTH = 510_065_621_724_088.44  # square metres of the WGS 84 ellipsoid
 
 

@@ -18,8 +18,6 @@ from prithvi_tg.models import slide_inference
 from prithvi_tg.spec import DataSpec
 from prithvi_tg.windows import WindowPlan
 
-pytestmark = pytest.mark.version_independent
-
 SPEC = DataSpec(("RED", "GREEN", "BLUE"), (0.0,) * 3, (1.0,) * 3, class_names=("a", "b", "c"))
 TRANSFORM = rasterio.Affine(30, 0, 600000, 0, -30, 4200000)
 

@@ -12,8 +12,6 @@ from prithvi_tg.mapping.index import write_index
 from prithvi_tg.readers.grid import Grid
 from prithvi_tg.spec import DataSpec
 
-pytestmark = pytest.mark.version_independent
-
 SPEC = DataSpec(
     ("RED",), (0.0,), (1.0,), class_names=("Land", "Open water"), class_colors=("#aa5500", "#0000ff")
 )

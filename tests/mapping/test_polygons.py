@@ -10,8 +10,6 @@ from prithvi_tg.mapping.polygons import write_polygons
 from prithvi_tg.readers.grid import Grid
 from prithvi_tg.spec import DataSpec
 
-pytestmark = pytest.mark.version_independent
-
 SPEC = DataSpec(("RED",), (0.0,), (1.0,), class_names=("Land", "Water", "Ice"))
 UTM = ("EPSG:32615", Affine(30, 0, 600000, 0, -30, 4200000))
 DEGREES = ("EPSG:4326", Affine(0.5, 0, 10, 0, -0.5, 80))

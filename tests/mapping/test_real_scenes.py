@@ -11,8 +11,6 @@ from prithvi_tg.datasets import MultiTemporalCropClassification, Sen1Floods11
 from prithvi_tg.datasets.scene_dataset import SceneDataset
 from prithvi_tg.datasets.scene_inputs import find_inputs, resolve_scene
 
-pytestmark = pytest.mark.version_independent
-
 CODES = {
     "S30": ("B02", "B03", "B04", "B8A", "B11", "B12"),
     "L30": ("B02", "B03", "B04", "B05", "B06", "B07"),

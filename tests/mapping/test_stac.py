@@ -13,8 +13,6 @@ from prithvi_tg.mapping.stac import stac_item, write_stac_item
 from prithvi_tg.readers.grid import Grid
 from prithvi_tg.spec import DataSpec
 
-pytestmark = pytest.mark.version_independent
-
 SPEC = DataSpec(
     ("RED",), (0.0,), (1.0,), class_names=("Land", "Open water"), class_colors=("#aa5500", "#0000ff")
 )

@@ -12,8 +12,6 @@ from prithvi_tg.errors import ConfigError, DataError
 from prithvi_tg.reporting.runs import differing_settings, read_runs, read_settings
 from prithvi_tg.reporting.tiles import tile_map
 
-pytestmark = pytest.mark.version_independent
-
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
@@ -248,12 +246,14 @@ def page(reported):
         browser.close()
 
 
+@pytest.mark.version_independent
 def test_every_picture_of_the_page_shows(page):
     sizes = page.eval_on_selector_all("img[src]", "found => found.map(one => one.naturalWidth)")
     assert len(sizes) >= 5
     assert all(sizes)
 
 
+@pytest.mark.version_independent
 def test_the_confusion_matrix_turns_from_shares_to_pixels_and_back(page):
     cell = page.locator(".confusion td").first
     share = cell.text_content()
@@ -263,6 +263,7 @@ def test_the_confusion_matrix_turns_from_shares_to_pixels_and_back(page):
     assert cell.text_content() == share
 
 
+@pytest.mark.version_independent
 def test_a_picture_of_a_chip_opens_large_and_closes(page):
     page.click(".chips img >> nth=0")
     assert page.locator("#enlarged").is_visible()
@@ -270,6 +271,7 @@ def test_a_picture_of_a_chip_opens_large_and_closes(page):
     assert not page.locator("#enlarged").is_visible()
 
 
+@pytest.mark.version_independent
 def test_the_map_zooms_moves_fades_and_fits_again(page):
     box = page.locator(".map").first
     box.scroll_into_view_if_needed()
@@ -294,6 +296,7 @@ def test_the_map_zooms_moves_fades_and_fits_again(page):
     assert page.locator(".legend > span").all_text_contents() == ["No water", "Water"]
 
 
+@pytest.mark.version_independent
 def test_maps_of_one_scene_move_together(page):
     boxes = page.locator(".map")
     assert boxes.count() == 2
@@ -320,6 +323,7 @@ def test_maps_of_one_scene_move_together(page):
     assert place(1) == pytest.approx(fitted, abs=1)
 
 
+@pytest.mark.version_independent
 def test_a_screenshot_of_the_map_has_the_colours_of_its_classes(page, reported):
     from io import BytesIO
 
