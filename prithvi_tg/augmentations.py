@@ -1,33 +1,120 @@
 """Kornia pipelines on batches of (B, T, C, H, W) images with their masks."""
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any
 
 import kornia.augmentation as K
 import torch
 import torch.nn.functional as F
-from kornia.augmentation.base import _AugmentationBase
+from kornia.augmentation.base import _AugmentationBase, _BasicAugmentationBase
+from kornia.constants import DataKey, Resample
 from torch import Tensor, nn
 
 from .errors import ConfigError
-from .spec import IGNORE_INDEX
+from .readers.raster import LARGEST_VALUE
+from .spec import IGNORE_INDEX, reflectance_unit
 
 Batch = dict[str, Any]
+
+_PHOTOGRAPHS = "is made for photographs of red, green and blue"
+_MIXING = "mixes pixels of several places, whose labels, dates and locations differ"
+_UNKNOWN = "is not known to keep labels right"
+
+#: Kornia's augmentations that are defined on values of 0..1, most of which clamp to it.
+ON_REFLECTANCE = frozenset({
+    "RandomAutoContrast", "RandomBrightness", "RandomClahe", "RandomContrast", "RandomEqualize", "RandomGamma",
+    "RandomGaussianIllumination", "RandomInvert", "RandomLinearCornerIllumination", "RandomLinearIllumination",
+    "RandomPlasmaBrightness", "RandomPlasmaContrast", "RandomPlasmaShadow", "RandomPosterize", "RandomSharpness",
+    "RandomSolarize",
+})  # fmt: skip
+#: Kornia's augmentations that take values of any range, and the bases of augmentations of your own.
+ON_NORMALISED = frozenset({
+    "CenterCrop", "LongestMaxSize", "PadTo", "RandomAffine", "RandomBoxBlur", "RandomChannelDropout", "RandomCrop",
+    "RandomElasticTransform", "RandomErasing", "RandomGaussianBlur", "RandomGaussianNoise", "RandomHorizontalFlip",
+    "RandomMedianBlur", "RandomMotionBlur", "RandomPerspective", "RandomResizedCrop", "RandomRotation",
+    "RandomRotation90", "RandomShear", "RandomTranslate", "RandomVerticalFlip", "Resize", "SmallestMaxSize",
+    "GeometricAugmentationBase2D", "IntensityAugmentationBase2D", "RigidAffineAugmentationBase2D",
+})  # fmt: skip
+#: Kornia's augmentations that cannot be right for chips, and why.
+REFUSED = {
+    **dict.fromkeys(
+        (
+            "ColorJiggle", "ColorJitter", "RandomDissolving", "RandomGrayscale", "RandomHue", "RandomJPEG",
+            "RandomPlanckianJitter", "RandomRGBShift", "RandomRain", "RandomSaltAndPepperNoise",
+            "RandomSaturation", "RandomSnow",
+        ),
+        _PHOTOGRAPHS,
+    ),
+    "RandomChannelShuffle": "changes the order of the bands",
+    "Normalize": "normalises images that are normalised already",
+    "Denormalize": "undoes the normalisation that the model needs",
+    "RandomFisheye": "does not move masks",
+    "RandomThinPlateSpline": "does not move masks",
+    "MixAugmentationBaseV2": _MIXING,
+    "AugmentationBase3D": "takes volumes, not chips",
+}  # fmt: skip
+
+
+class RandomQuarterTurn(K.RandomRotation90):
+    """Turn square images by a random multiple of 90 degrees, others by 0 or 180; every pixel keeps its value.
+
+    Kornia's own class resamples, and fills the corners of an image that is not square.
+    """
+
+    def __init__(self) -> None:
+        super().__init__((0, 3), resample="nearest", p=1.0)
+
+    def generate_parameters(self, batch_shape: tuple[int, ...]) -> dict[str, Tensor]:
+        """Draw the number of quarter turns, even for images that are not square."""
+        params: dict[str, Tensor] = super().generate_parameters(batch_shape)
+        if batch_shape[-2] != batch_shape[-1]:
+            params["times"] = 2.0 * (params["times"] >= 1.5)
+        return params
+
+    def apply_transform(
+        self,
+        input: Tensor,  # Kornia's name
+        params: dict[str, Tensor],
+        flags: dict[str, Any],
+        transform: Tensor | None = None,
+    ) -> Tensor:
+        """Turn images or masks (B, C, H, W)."""
+        times = params["times"].round().to(input.device, non_blocking=True)[:, None, None, None]
+        turned = torch.where(times >= 2, input.flip(-2, -1), input)
+        if input.shape[-2] != input.shape[-1]:
+            return turned
+        return torch.where(times % 2 == 1, turned.rot90(1, (-2, -1)), turned)
 
 
 class ChipAugmentation(nn.Module):
     """Normalise a batch, and draw the same random geometry for every frame, the mask and the valid mask.
 
-    Kornia sees frames and bands as channels, (B, T*C, H, W), so that all of them share one draw; nearest
-    resampling keeps crops, flips and quarter turns exact. Images smaller than the crop are padded with the
-    band mean, unlabelled.
+    Kornia sees frames and bands as channels, (B, T*C, H, W), so that all of them share one draw; crops, flips and
+    quarter turns are exact. Whatever an augmentation fills (corners of a rotation, erased boxes, padding, images
+    smaller than the crop) is a pixel without data: label 255, ``valid`` false, the band mean in the image. No
+    augmentation makes a label that was not in the mask.
+
+    Values that are not finite, or larger than `LARGEST_VALUE`, count as pixels without data too.
+
+    Augmentations that are defined on values of 0..1, such as ``RandomBrightness`` and ``RandomGamma``, run on
+    reflectance, whatever its unit: the image is denormalised for them and normalised again. They change values
+    within 0..1; what a value exceeds that range by (bright clouds, slightly negative water) is added again
+    afterwards. All others run on normalised images. `REFUSED` lists those that cannot be right for chips.
 
     Args:
         mean: Mean of each of the ``T * C`` channels, time-major.
         std: Standard deviation of each channel.
         crop_size: Side of a random crop in pixels; ``None`` leaves the size alone.
-        flips_and_turns: Flip and turn by multiples of 90 degrees at random.
-        extra: Further Kornia augmentations of normalised images, applied last.
+        flips_and_turns: Flip and turn by multiples of 90 degrees at random; images that are not square turn by
+            180 degrees.
+        extra: Further Kornia augmentations, applied last, in their order.
+
+    Attributes:
+        meaningless: Number of values that were not finite or too large, int64 on the device of the batches.
+
+    Raises:
+        ConfigError: An augmentation cannot be right for chips, or needs reflectance and the channels hold none.
     """
 
     def __init__(
@@ -39,64 +126,169 @@ class ChipAugmentation(nn.Module):
         extra: Sequence[_AugmentationBase] = (),
     ) -> None:
         super().__init__()
-        self.normalize = K.Normalize(torch.as_tensor(mean), torch.as_tensor(std))
+        mean, std = torch.as_tensor(mean), torch.as_tensor(std)
+        self.normalize = K.Normalize(mean, std)
+        unit = reflectance_unit(mean.tolist())
+        self.to_reflectance = K.Denormalize(mean / unit, std / unit)
+        self.from_reflectance = K.Normalize(mean / unit, std / unit)
         self.crop_size = crop_size
-        geometry: list[_AugmentationBase] = []
+        self.extra = list(extra)
+        self.meaningless = torch.zeros((), dtype=torch.int64)
+        steps: list[_AugmentationBase] = []
         if crop_size is not None:
-            geometry.append(K.RandomCrop((crop_size, crop_size), resample="nearest"))
+            steps.append(K.RandomCrop((crop_size, crop_size), resample="nearest"))
         if flips_and_turns:
-            geometry += [
-                K.RandomHorizontalFlip(),
-                K.RandomVerticalFlip(),
-                K.RandomRotation90((0, 3), p=1.0, resample="nearest"),
-            ]
-        steps = [*geometry, *extra]
-        self.augment = K.AugmentationSequential(*steps, data_keys=["input", "mask"]) if steps else None
+            steps += [K.RandomHorizontalFlip(), K.RandomVerticalFlip(), RandomQuarterTurn()]
+        steps += self.extra
+        self.stages = nn.ModuleList()
+        self.on_reflectance: list[bool] = []
+        for on_reflectance, stage in groupby(steps, runs_on_reflectance):
+            data_keys = ["input"] if on_reflectance else ["input", "mask"]
+            nearest = {DataKey.MASK: {"resample": Resample.NEAREST}}
+            self.stages.append(K.AugmentationSequential(*stage, data_keys=data_keys, extra_args=nearest))
+            self.on_reflectance.append(on_reflectance)
+        outside = [value for value in mean.flatten().tolist() if not 0 <= value / unit <= 1]
+        if any(self.on_reflectance) and outside:
+            names = ", ".join(type(step).__name__ for step in self.extra if runs_on_reflectance(step))
+            raise ConfigError(
+                f"augmentations: {names} needs reflectance, but a band has the mean {outside[0]:g}; leave it out"
+            )
 
     def forward(self, batch: Batch) -> Batch:
         """Normalise and augment.
 
         Args:
             batch: ``image`` (B, T, C, H, W) or (B, C, H, W); ``mask`` (B, H, W) and ``valid`` (as the image)
-                may be absent. Other entries are left alone.
+                may be absent. ``size``: height and width of each chip, where chips of unequal sizes are padded at
+                their bottom and right to one size. ``meaningless`` (B): values that were found when files were
+                read. Other entries are left alone.
 
         Returns:
-            The batch with these entries replaced, in their layout and type.
+            The batch with these entries replaced, in their layout and type, and without ``size`` and
+            ``meaningless``.
+
+        Raises:
+            ConfigError: The image has not as many channels as the statistics, or chips of unequal sizes are not
+                cropped.
         """
         image = batch["image"]
         lead = image.shape[:-2]
-        channels = image.flatten(1, -3)
+        # Labels and means would not be exact in half precision.
+        channels = image.flatten(1, -3).to(torch.promote_types(image.dtype, torch.float32))
+        if self.crop_size is None and (sizes := batch.get("size")):
+            smallest, largest = ("{} x {}".format(*size) for size in (min(sizes), max(sizes)))
+            raise ConfigError(
+                f"crop_size: null needs chips of one size, but a batch has chips of {smallest} and {largest} pixels; "
+                "set crop_size, or batch_size: 1"
+            )
         expected = self.normalize.flags["mean"].numel()
         if channels.shape[1] != expected:
             raise ConfigError(
                 f"image: batch of shape {tuple(image.shape)} has {channels.shape[1]} channels "
                 f"(frames x bands), the statistics have {expected}"
             )
-        channels = self.normalize(channels)
-        if self.augment is None:
-            return batch | {"image": channels.unflatten(1, lead[1:])}
-        labels = [batch["mask"].unsqueeze(1).to(channels)] if "mask" in batch else []
-        valid = [batch["valid"].flatten(1, -3).to(channels)] if "valid" in batch else []
-        channels, labels, valid = self._pad(channels, labels, valid)
-        layers = torch.cat([*labels, *valid, channels[:, :0]], dim=1)
-        channels, layers = self.augment(channels, layers)
-        augmented = {"image": channels.unflatten(1, lead[1:])}
-        if labels:
-            augmented["mask"] = layers[:, 0].to(batch["mask"].dtype)
-        if valid:
-            augmented["valid"] = layers[:, len(labels) :].unflatten(1, lead[1:]).to(batch["valid"].dtype)
-        return batch | augmented
+        meaningful = channels.abs() <= LARGEST_VALUE  # also false for NaN
+        self.meaningless = self.meaningless.to(channels.device) + (~meaningful).sum()
+        if "meaningless" in batch:
+            self.meaningless += batch["meaningless"].sum()
+        channels = torch.where(meaningful, self.normalize(channels), 0)
+        valid = meaningful & batch["valid"].flatten(1, -3) if "valid" in batch else meaningful
+        mask = batch.get("mask")
+        if mask is not None:
+            mask = mask.where(meaningful.all(1) | valid.any(1), IGNORE_INDEX)
+        if self.stages:
+            channels, mask, valid = self._augment(channels, mask, valid, batch.get("size"))
+        out = {"image": channels.unflatten(1, lead[1:])}
+        if image.is_floating_point():
+            out["image"] = out["image"].to(image.dtype)
+        if mask is not None:
+            out["mask"] = mask
+        if "valid" in batch:
+            out["valid"] = valid.unflatten(1, lead[1:]).to(batch["valid"].dtype)
+        return {key: value for key, value in batch.items() if key not in ("size", "meaningless")} | out
 
-    def _pad(
-        self, channels: Tensor, labels: list[Tensor], valid: list[Tensor]
-    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    def _augment(
+        self, channels: Tensor, mask: Tensor | None, valid: Tensor, sizes: Sequence[tuple[int, int]] | None
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Run all stages on channels (B, T*C, H, W), mask (B, H, W) and valid (B, T*C, H, W)."""
+        codes = torch.ones_like(channels[:, 0]) if mask is None else mask.to(channels)
+        layers = torch.cat([encode_labels(codes), valid.to(channels)], dim=1)
+        if sizes is None:
+            channels, layers = self._pad(channels, layers)
+        else:
+            channels, layers = self._crop_each(channels, layers, sizes)
+        with torch.autocast(channels.device.type, enabled=False):
+            for stage, on_reflectance in zip(self.stages, self.on_reflectance, strict=True):
+                if on_reflectance:
+                    channels = self._on_reflectance(stage, channels)
+                else:
+                    channels, layers = stage(channels, layers)
+        labels, labelled = decode_labels(layers[:, :2])
+        valid = (layers[:, 2:] > 0.5) & labelled[:, None]
+        # Crops, flips and turns leave pixels without data at the mean; other augmentations may change them.
+        channels = torch.where(valid if self.extra else labelled[:, None], channels, 0)
+        return channels, None if mask is None else labels.to(mask.dtype), valid
+
+    def _on_reflectance(self, stage: nn.Module, channels: Tensor) -> Tensor:
+        reflectance = self.to_reflectance(channels)
+        inside = reflectance.clamp(0, 1)
+        augmented: Tensor = self.from_reflectance(stage(inside) + (reflectance - inside))
+        return augmented
+
+    def _pad(self, channels: Tensor, layers: Tensor) -> tuple[Tensor, Tensor]:
         height, width = channels.shape[-2:]
         side = self.crop_size or 0
         padding = (0, max(0, side - width), 0, max(0, side - height))
-        if not any(padding):
-            return channels, labels, valid
-        return (
-            F.pad(channels, padding),
-            [F.pad(mask, padding, value=IGNORE_INDEX) for mask in labels],
-            [F.pad(mask, padding) for mask in valid],
-        )
+        return F.pad(channels, padding), F.pad(layers, padding)
+
+    def _crop_each(
+        self, channels: Tensor, layers: Tensor, sizes: Sequence[tuple[int, int]]
+    ) -> tuple[Tensor, Tensor]:
+        """Crop each chip at random within its own size; Kornia would crop within the padding of small chips."""
+        assert self.crop_size is not None
+        side = self.crop_size
+        crops = []
+        for number, (height, width) in enumerate(sizes):
+            top = int(torch.randint(max(0, height - side) + 1, ()))
+            left = int(torch.randint(max(0, width - side) + 1, ()))
+            window = (slice(None), slice(top, min(top + side, height)), slice(left, min(left + side, width)))
+            crops.append(self._pad(channels[number][window], layers[number][window]))
+        images, masks = zip(*crops, strict=True)
+        return torch.stack(images), torch.stack(masks)
+
+
+def runs_on_reflectance(step: object) -> bool:
+    """Whether an augmentation runs on reflectance, or on normalised images.
+
+    Raises:
+        ConfigError: It cannot be right for chips.
+    """
+    reason = "is no augmentation of kornia.augmentation"
+    if isinstance(step, _BasicAugmentationBase):
+        # The nearest class of Kornia decides on a class of your own.
+        kornia = [cls.__name__ for cls in type(step).__mro__ if cls.__module__.startswith("kornia.")]
+        if kornia[0] in ON_REFLECTANCE:
+            return True
+        if kornia[0] in ON_NORMALISED:
+            return False
+        reason = next((REFUSED[cls] for cls in kornia if cls in REFUSED), _UNKNOWN)
+    raise ConfigError(f"augmentations: {type(step).__name__} {reason}; leave it out")
+
+
+def encode_labels(labels: Tensor) -> Tensor:
+    """Codes (B, 2, H, W) of labels (B, H, W), in which nothing that is filled or blended looks like a label.
+
+    The code of label k is (k + 2, (k + 2)^2). A fill is one value v in both channels, and v = v^2 only for 0 and
+    1; a blend of different labels has a mean square above the square of its mean.
+    """
+    codes = labels + 2
+    return torch.stack([codes, codes**2], dim=1)
+
+
+def decode_labels(codes: Tensor) -> tuple[Tensor, Tensor]:
+    """Labels (B, H, W), 255 where the codes (B, 2, H, W) are of none, and where they are of a label."""
+    mean, mean_square = codes.unbind(1)
+    code = mean.round()
+    # A blend of other labels whose mean is this whole number has a variance of 1 at least.
+    labelled = (code >= 2) & ((mean - code).abs() < 0.01) & ((mean_square - mean**2).abs() < 0.5)
+    return torch.where(labelled, code - 2, IGNORE_INDEX), labelled

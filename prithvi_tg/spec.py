@@ -78,6 +78,12 @@ def check_class_names(names: Mapping[Any, str] | Sequence[str]) -> None:
         raise ConfigError(f"classes: {len(distinct)} named; at most {MOST_CLASSES} fit into a map")
 
 
+def reflectance_unit(mean: Sequence[float]) -> float:
+    """What a reflectance of 1 is in the unit of band means: 1, or 1e4."""
+    # No surface reflects ten times the light that falls on it, so larger means are in 1e4ths.
+    return 1e4 if max(abs(value) for value in mean) > 10 else 1.0
+
+
 @dataclass(frozen=True)
 class DataSpec:
     """Bands, units, statistics and classes of a data set.
@@ -140,8 +146,7 @@ class DataSpec:
     @property
     def reflectance_unit(self) -> float:
         """What a reflectance of 1 is in the unit of the statistics: 1, or 1e4 where the means tell so."""
-        # No surface reflects ten times the light that falls on it, so larger means are in 1e4ths.
-        return 1e4 if max(abs(value) for value in self.mean) > 10 else 1.0
+        return reflectance_unit(self.mean)
 
     def unit_ratio(
         self, values: Sequence[float], lows: Sequence[float] | None = None, scale: float | None = None

@@ -1,7 +1,6 @@
 """Data module of labelled scenes: random windows to train on, every pixel once to score."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,7 +29,7 @@ from ..errors import ConfigError, DataError
 from ..readers.block_cache import limit_block_cache
 from ..readers.quality import QualityClass
 from ..samplers import RandomWindowGeoSampler, ShareSampler
-from ..spec import IGNORE_INDEX, DataSpec, check_class_names
+from ..spec import IGNORE_INDEX, DataSpec
 from .loading import collate, collate_training, pinned, undisturbing
 from .resuming import ResumableLoader
 from .scene_splits import BlockSplit, PolygonSplit, TimeSplit, warn_of_images_in_no_split
@@ -75,7 +74,7 @@ class LabelledScenesDataModule(GeoDataModule):
         all_touched: Draw every pixel that a polygon touches.
         class_colors: ``#rrggbb`` of each class.
         flips_and_turns: Flip and turn training windows at random.
-        augmentations: Further Kornia augmentations for training, of normalised images.
+        augmentations: Further Kornia augmentations for training, see `ChipAugmentation`.
         metadata: Hand dates and places to encoders that take them.
         fold_time: Hand out images as (B, T*C, H, W), for TorchGeo's own tasks.
         seed: The same seed draws the same windows.
@@ -123,8 +122,6 @@ class LabelledScenesDataModule(GeoDataModule):
         self.images = [images] if isinstance(images, str) else list(images)
         self.labels = [labels] if isinstance(labels, str) else list(labels)
         self.classes = None if classes == "cdl" else dict(classes)
-        if self.classes is not None:
-            check_class_names(self.classes)
         crops = MultiTemporalCropClassification
         names = crops.class_names if self.classes is None else tuple(dict.fromkeys(self.classes.values()))
         if self.classes is None and not class_colors:
@@ -148,9 +145,7 @@ class LabelledScenesDataModule(GeoDataModule):
             raise ConfigError(f"series: makes {series.num_frames} frames, num_frames is {num_frames}")
         wanted = tuple(resolve_band(band, sensor) for band in bands)
         places = _places(wanted, [resolve_band(band, sensor) for band in file_bands], num_frames)
-        self.reading = InputOptions(
-            places if series is None else places[: len(wanted)], sensor, training=True
-        )
+        self.reading = InputOptions(places if series is None else places[: len(wanted)], sensor)
         self.spec = DataSpec(
             bands=wanted,
             mean=tuple(mean),
@@ -246,7 +241,6 @@ class LabelledScenesDataModule(GeoDataModule):
         loaders = self.num_workers * (2 if stage == "fit" else 1)  # training and validation have their own
         limit_block_cache(processes * max(1, loaders))
         both, images = self.open_both()
-        self.spec = replace(self.spec, pixel_size=images.grid.pixel_size)
         ground = shapely.union_all(list(both.index.geometry))
         self.split_regions = self.regions(images, ground)
         if stage == "fit":
