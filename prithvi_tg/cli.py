@@ -23,6 +23,7 @@ from .callbacks import (
     ChipReport,
     LastCheckpoint,
     MapWriter,
+    MeaninglessValues,
     PrintCheckpoints,
     ScoreReport,
     SplitFigure,
@@ -243,6 +244,7 @@ class PrithviCLI(LightningCLI):
                 _WARNED,
             ),
             ChipReport(),
+            MeaninglessValues(),
             SplitFigure(),
             PrintCheckpoints(),
         ]
@@ -402,6 +404,7 @@ def _quiet_libraries() -> None:
         ".*could not find the monitored key.*",  # BestCheckpoint tells what is wrong, where it is
         ".*smaller than the logging interval.*",
         ".*dirpath has changed.*",  # of a run that goes on, which TrainingRecord tells
+        ".*Total length of `list`.*",  # of validation without chips, which BestCheckpoint prints
         ".*Total length of `WindowStream`.*",  # where no scene could be read, that is said already
     ):
         warnings.filterwarnings("ignore", f"(?s)\\s*{message}")

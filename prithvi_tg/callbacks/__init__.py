@@ -1,6 +1,7 @@
 """Lightning callbacks, thin over reporting and mapping."""
 
 from .checkpointing import BestCheckpoint, LastCheckpoint, PrintCheckpoints
+from .inputs import MeaninglessValues
 from .maps import MapWriter
 from .records import ChipReport, ScoreReport, SplitFigure, TrainingRecord, score_best
 
@@ -9,6 +10,7 @@ __all__ = [
     "ChipReport",
     "LastCheckpoint",
     "MapWriter",
+    "MeaninglessValues",
     "PrintCheckpoints",
     "ScoreReport",
     "SplitFigure",

@@ -106,7 +106,9 @@ class BestCheckpoint(ModelCheckpoint):
             trainer.save_checkpoint(path, weights_only=True)
             self.best_model_path = path
             if trainer.is_global_zero:
-                print("No validation ran, so best.ckpt holds the last weights.")
+                print(
+                    "No validation ran: nothing chose a best checkpoint, and best.ckpt holds the last weights."
+                )
 
 
 class PrintCheckpoints(Callback):

@@ -350,14 +350,14 @@ def _run_folder(trainer: Trainer) -> str | None:
 def score_best(trainer: Trainer, task: LightningModule, datamodule: Any) -> None:
     """After a training, score its best checkpoint on the validation set, so that the record is of that file.
 
-    Without a checkpoint, the last weights are scored; without validation, nothing is.
+    Without a checkpoint, the last weights are scored; without validation, or chips for it, nothing is.
 
     Args:
         trainer: That trained; its loggers are let go, as the curves end with the training.
         task: That was trained; it gets the best weights.
         datamodule: With the validation set.
     """
-    if not trainer.enable_validation:
+    if not trainer.enable_validation or not getattr(datamodule, "validates", True):
         return
     best = getattr(trainer.checkpoint_callback, "best_model_path", "") or None
     trainer.loggers = []

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ..bands import PRITHVI_BANDS
-from ..datamodules import LabelledScenesDataModule
+from ..datamodules import ChipDataModule, LabelledScenesDataModule
 from ..errors import ConfigError, DataError
 from ..spec import IGNORE_INDEX, DataSpec
 from .data_parser import data_parser, parse_data
@@ -40,11 +40,8 @@ def _training_set(data: Any) -> Dataset[dict[str, Any]]:
     if isinstance(data, LabelledScenesDataModule):
         data.setup("validate")
         return data.scored_windows("train", *data.open_both())
-    data.crops_per_chip = 1
-    data.batch_size = 1
-    data.setup("fit")
-    training_set: Dataset[dict[str, Any]] = data.train_dataset
-    return training_set
+    assert isinstance(data, ChipDataModule)  # as its spec is a DataSpec
+    return data.open_split("train")
 
 
 def allow_missing_statistics(data: Any) -> bool:

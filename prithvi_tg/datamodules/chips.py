@@ -1,6 +1,7 @@
 """Data modules of chip data sets."""
 
 import inspect
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +15,18 @@ from torchgeo.datamodules import NonGeoDataModule
 
 from ..augmentations import ChipAugmentation
 from ..bands import PRITHVI_BANDS
-from ..datasets import ChipDataset, ChipFolder, HLSBurnScars, MultiTemporalCropClassification, Sen1Floods11
+from ..datasets import (
+    ChipDataset,
+    ChipFolder,
+    HLSBurnScars,
+    MultiTemporalCropClassification,
+    Sen1Floods11,
+    read_splits,
+)
 from ..errors import ConfigError
 from ..samplers import ShareSampler, ShuffleSampler
 from ..spec import DataSpec
-from .loading import pinned, undisturbing
+from .loading import collate_chips, pinned, undisturbing
 from .resuming import ResumableLoader
 
 
@@ -31,12 +39,14 @@ class ChipDataModule(NonGeoDataModule):
         batch_size: Chips in a training batch; the last partial batch of an epoch is dropped. Validation and
             test take one chip at a time, of any size; the task cuts it into windows.
         num_workers: Processes that load chips.
-        crop_size: Side of the random crop for training, in pixels; ``None`` for whole chips.
+        crop_size: Side of the random crop for training, in pixels; ``None`` for whole chips, which must be of one
+            size then, unless `batch_size` is 1.
         flips_and_turns: Also flip and turn training crops at random.
-        augmentations: Further Kornia augmentations of normalised training crops.
+        augmentations: Further Kornia augmentations of training crops, see `ChipAugmentation`.
         crops_per_chip: Random crops of each chip in an epoch.
         test_split: The split that ``test`` runs on.
-        splits: A CSV file with columns ``chip`` and ``split`` to use instead of the published split.
+        splits: A CSV file with columns ``chip`` and ``split`` to use instead of the published split. Without
+            chips in ``val``, training runs without validation.
         bands: Bands to use, by name.
         mean: Mean per band after scaling; the published one by default.
         std: Standard deviation per band after scaling; the published one by default.
@@ -127,12 +137,10 @@ class ChipDataModule(NonGeoDataModule):
         Raises:
             ConfigError: The training set is smaller than a batch.
         """
-        if stage in ("fit", "validate"):
+        if stage == "validate" or (stage == "fit" and self.has_split("val")):
             self.val_dataset = self.open_split("val")
         if stage == "fit":
-            chips = self.open_split("train")
-            self.spec = replace(self.spec, pixel_size=chips.pixel_size)
-            self.train_dataset = ConcatDataset([chips] * self.crops_per_chip)
+            self.train_dataset = ConcatDataset([self.open_split("train")] * self.crops_per_chip)
             if len(self.train_dataset) < self.batch_size:
                 raise ConfigError(
                     f"batch_size: {self.batch_size} is more than an epoch has crops "
@@ -149,15 +157,20 @@ class ChipDataModule(NonGeoDataModule):
             batch_size=self.batch_size,
             sampler=ShuffleSampler(self.train_dataset),
             num_workers=self.num_workers,
-            collate_fn=self.collate_fn,
+            collate_fn=collate_chips,
             drop_last=True,
             persistent_workers=self.num_workers > 0,
         )
         return pinned(loader)
 
-    def val_dataloader(self) -> DataLoader[Any]:
-        """Each chip once, over all processes."""
-        return self._scored(self.val_dataset)
+    @property
+    def validates(self) -> bool:
+        """Whether there are chips to validate on."""
+        return self.val_dataset is not None
+
+    def val_dataloader(self) -> Any:
+        """Each chip once, over all processes; an empty list without validation chips, which Lightning skips."""
+        return self._scored(self.val_dataset) if self.validates else []
 
     def test_dataloader(self) -> DataLoader[Any]:
         """Each chip once, over all processes."""
@@ -174,6 +187,15 @@ class ChipDataModule(NonGeoDataModule):
             persistent_workers=self.num_workers > 0,
         )
         return undisturbing(pinned(loader))
+
+    def has_split(self, split: str) -> bool:
+        """Whether the list of splits has chips in a split; published data sets have all of theirs."""
+        listed = self.kwargs["splits"]
+        if listed is None or listed == "published":
+            return True
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of chips in two splits, which `open_split` gives
+            return split in read_splits(listed)
 
     def open_split(self, split: str) -> ChipDataset:
         """The data set of a split; see `ChipDataset` for what can be wrong with it."""

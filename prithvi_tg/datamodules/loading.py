@@ -1,12 +1,15 @@
 """How samples become batches and travel to the device."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, default_collate
+
+from ..spec import IGNORE_INDEX
 
 
 def collate(samples: Iterable[Mapping[Any, Any]], without: Collection[str] = ()) -> dict[Any, Any]:
@@ -24,6 +27,31 @@ def collate(samples: Iterable[Mapping[Any, Any]], without: Collection[str] = ())
         key: default_collate(values) if isinstance(values[0], Tensor) else values
         for key, values in columns.items()
     }
+
+
+def collate_chips(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A batch of chips; those of unequal sizes are padded at their bottom and right to the largest of them.
+
+    Padding is not labelled (255) and not valid. The batch then has the entry ``size``, height and width of each
+    chip, by which `ChipAugmentation` crops within the chips.
+    """
+    sizes = [tuple(sample["image"].shape[-2:]) for sample in samples]
+    if len({*sizes}) == 1:
+        batch: dict[str, Any] = default_collate(list(samples))
+        return batch
+    height, width = (max(sides) for sides in zip(*sizes, strict=True))
+    padded = []
+    for sample, size in zip(samples, sizes, strict=True):
+        padding = (0, width - size[1], 0, height - size[0])
+        padded.append(
+            {
+                key: F.pad(value, padding, value=IGNORE_INDEX if key == "mask" else 0)
+                if isinstance(value, Tensor) and tuple(value.shape[-2:]) == size
+                else value
+                for key, value in sample.items()
+            }
+        )
+    return default_collate(padded) | {"size": sizes}
 
 
 collate_training = partial(collate, without=("valid",))

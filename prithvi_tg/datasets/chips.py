@@ -18,7 +18,6 @@ from torchgeo.datasets import NonGeoDataset
 from ..bands import PRITHVI_BANDS, resolve_band
 from ..errors import ConfigError, DataError
 from ..plotting import plot_sample
-from ..readers.grid import Grid
 from ..readers.labels import check_label_raster, read_labels
 from ..readers.raster import alpha_band, center, data_bands, legacy_values, open_raster, read_bands
 from ..readers.scaling import apply_scaling, band_scaling
@@ -45,6 +44,7 @@ class ChipDataset(NonGeoDataset):
     * ``valid``: bool (T, C, H, W), where the image holds data;
     * ``mask``: int64 (H, W), classes, and 255 where there is no label or no band holds data;
     * ``name``: the chip;
+    * ``meaningless``: int64, how many values of the image are not finite or beyond 1e30, which are not valid;
     * with `metadata`, ``timestamps``: float32 (T, 2), year and day of year 1..366, and ``location``: float32
       (2,), latitude and longitude of the centre in degrees; NaN where unknown.
 
@@ -214,7 +214,7 @@ class ChipDataset(NonGeoDataset):
         Raises:
             DataError: One of its files cannot be read, or is not what the data set's are.
         """
-        image, valid = self.read_image(chip.image)
+        image, valid, meaningless = self._read_image(chip.image)
         mask = self.read_mask(chip.mask)
         if mask.shape != image.shape[-2:]:
             raise DataError(
@@ -228,6 +228,7 @@ class ChipDataset(NonGeoDataset):
             "valid": torch.from_numpy(valid),
             "mask": torch.from_numpy(mask),
             "name": chip.name,
+            "meaningless": torch.tensor(meaningless),
         }
         if self.metadata:
             sample |= self.read_metadata(chip)
@@ -239,25 +240,26 @@ class ChipDataset(NonGeoDataset):
         Pixels without data are filled with the band's mean. With `legacy_nodata` everything counts as data
         and keeps its stored value, as in hls-foundation-os.
         """
+        image, valid, _ = self._read_image(path)
+        return image, valid
+
+    def _read_image(self, path: Path) -> tuple[NDArray[np.float32], NDArray[np.bool_], int]:
+        """As `read_image`, and how many values are not finite or beyond 1e30."""
         spec, legacy = self.spec, self.legacy_nodata
         with open_raster(path) as source:
             count, alpha = data_bands(source, spec.file_count), alpha_band(source, spec.file_count)
             if count != spec.file_count:
                 raise DataError(f"{path}: has {count} bands, {spec.file_count} are expected")
-            values, valid, _ = read_bands(source, spec.file_bands, spec.nodata, alpha=alpha, legacy=legacy)
+            values, valid, meaningless = read_bands(
+                source, spec.file_bands, spec.nodata, alpha=alpha, legacy=legacy
+            )
             scalings = [band_scaling(source, index, spec, legacy, strict=True) for index in spec.file_bands]
         if legacy:
             values, valid = legacy_values(values, spec), np.ones_like(valid)
         apply_scaling(values, scalings)
         values = np.where(valid, values, self._mean[:, None, None])
         shape = (self.num_frames, len(self.spec.bands), *values.shape[1:])
-        return values.reshape(shape), valid.reshape(shape)
-
-    @property
-    def pixel_size(self) -> float | None:
-        """Side of a pixel of the first chip in metres; ``None`` where its place is unknown."""
-        with open_raster(self.chips[0].image) as source:
-            return Grid.of(source).pixel_size
+        return values.reshape(shape), valid.reshape(shape), meaningless
 
     def read_mask(self, path: Path) -> NDArray[np.int64]:
         """Classes (H, W), 255 where there is no label.
@@ -420,25 +422,31 @@ def published_splits(name: str) -> Path:
 
 
 def read_splits(path: str | Path) -> dict[str, list[str]]:
-    """Split lists from a CSV file with a row per chip and the columns ``chip`` and ``split``.
+    """Split lists from a CSV file in UTF-8 with a row per chip and the columns ``chip`` and ``split``.
+
+    Blank lines, spaces around names and a byte-order mark are ignored.
 
     Returns:
         Chips of each split, in the order of the file.
 
     Raises:
-        DataError: The file is missing, lacks a column, or has no row.
+        DataError: The file is missing, lacks a column, has no row, or a row lacks its chip or split.
     """
     path = Path(path)
     try:
-        with path.open(newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError) as error:
+        with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets write a byte-order mark
+            rows = [[cell.strip() for cell in row] for row in csv.reader(file)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: not a readable list of splits ({error})") from error
-    if not rows or not {"chip", "split"} <= rows[0].keys():
+    header, *rows = [row for row in rows if any(row)] or [[]]
+    if not rows or not {"chip", "split"} <= {*header}:
         raise DataError(f"{path}: must be CSV with the columns chip and split, and one row per chip")
     splits: dict[str, list[str]] = {}
     for row in rows:
-        splits.setdefault(row["split"], []).append(row["chip"])
+        cells = dict(zip(header, row, strict=False))
+        if not cells.get("chip") or not cells.get("split"):
+            raise DataError(f"{path}: row {','.join(row)!r} must name a chip and its split")
+        splits.setdefault(cells["split"], []).append(cells["chip"])
     for split in ("val", "test"):
         shared = sorted({*splits.get("train", ())} & {*splits.get(split, ())})
         if shared:

@@ -5,8 +5,6 @@ import torch
 
 from prithvi_tg.tasks.schedules import poly_schedule
 
-pytestmark = pytest.mark.version_independent
-
 
 @pytest.mark.parametrize(
     ("key", "steps", "base"),

@@ -1,0 +1,42 @@
+"""What is wrong with the pixels that a run reads."""
+
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from ..augmentations import ChipAugmentation
+
+
+class MeaninglessValues(Callback):
+    """After an epoch, print how many values were not finite or beyond 1e30, once for training, validation and test.
+
+    `ChipAugmentation` counts them on the device, so that no batch waits for the count.
+    """
+
+    def __init__(self) -> None:
+        self._printed: set[str] = set()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print the number in training crops."""
+        self._report(trainer, pl_module, "train")
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print the number in validation chips."""
+        self._report(trainer, pl_module, "val")
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print the number in test chips."""
+        self._report(trainer, pl_module, "test")
+
+    def _report(self, trainer: Trainer, pl_module: LightningModule, split: str) -> None:
+        datamodule: Any = getattr(trainer, "datamodule", None)
+        augmentation = getattr(datamodule, f"{split}_aug", None) or getattr(datamodule, "aug", None)
+        if not isinstance(augmentation, ChipAugmentation):
+            return
+        # A process without batches has its counter elsewhere.
+        counted = trainer.strategy.reduce(augmentation.meaningless.to(pl_module.device), reduce_op="sum")
+        augmentation.meaningless = torch.zeros_like(augmentation.meaningless)
+        if (count := int(counted)) and split not in self._printed and trainer.is_global_zero:
+            self._printed.add(split)
+            print(f"{split}: {count} values are not finite or beyond 1e30; they count as pixels without data")
