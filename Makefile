@@ -28,8 +28,9 @@ demo: $(VENV)/.installed
 	$(BIN)/prithvi-tg predict --ckpt_path $(BEST) $(DEMO)/data/scene.tif --output $(DEMO)/maps --quicklook
 	$(BIN)/prithvi-tg report $(DEMO)/runs/version_0 $(DEMO)/runs/version_1 --names training test --maps $(DEMO)/maps/scene_pred.tif --output $(DEMO)/report.html
 
+# SELECT leaves tests out by their marks: make test SELECT='not version_independent'.
 test: $(VENV)/.installed-tests
-	PATH="$(abspath $(BIN)):$$PATH" $(PYTEST)
+	PATH="$(abspath $(BIN)):$$PATH" $(PYTEST) $(if $(SELECT),-m '$(SELECT)')
 
 # The suite with the share of the package's lines and branches that it runs, at least 90 per cent.
 coverage: $(VENV)/.installed-tests

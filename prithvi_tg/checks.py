@@ -19,7 +19,7 @@ from .datamodules import ChipDataModule, LabelledScenesDataModule
 from .datasets import ChipDataset
 from .errors import ConfigError, PrithviTGError
 from .readers.raster import open_raster
-from .spec import IGNORE_INDEX, OTHER_UNIT, DataSpec
+from .spec import IGNORE_INDEX, OTHER_UNIT, DataSpec, UnitRatio
 
 Severity = Literal["ok", "advice", "error"]
 _MOST_TOLD = 10  # of chips with one fault
@@ -62,6 +62,7 @@ class Survey:
     classes: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     means: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     deviations: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    lows: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))  # lowest 1st percentile of a chip
 
 
 def check_chips(data: ChipDataModule) -> Iterator[Finding]:
@@ -202,7 +203,8 @@ def survey(dataset: ChipDataset) -> Survey:
 def _unit_ratio(image: Tensor, valid: Tensor, spec: DataSpec) -> float:
     """How many times the statistics a chip's values are; image and valid are (T, C, H, W)."""
     values, kept = image.double().flatten(2).flatten(0, 1), valid.flatten(2).flatten(0, 1)
-    return spec.unit_ratio([float(one[data].mean()) for one, data in zip(values, kept, strict=True)])
+    # The magnitude alone: a single chip may well be bright in every band, as a cloud is.
+    return float(spec.unit_ratio([float(one[data].mean()) for one, data in zip(values, kept, strict=True)]))
 
 
 def _compare_places(image: Path, mask: Path, name: str, found: Survey) -> None:
@@ -224,6 +226,7 @@ def _read(found: Survey, samples: Iterator[dict[str, Any]], num_classes: int) ->
     total: Any = 0.0
     squares: Any = 0.0
     count: Any = 0.0
+    lows: Any = np.inf
     pixels = 0
     for sample in samples:
         mask = sample["mask"]
@@ -234,12 +237,20 @@ def _read(found: Survey, samples: Iterator[dict[str, Any]], num_classes: int) ->
         squares = squares + (kept**2).sum(dim=(0, 2, 3)).numpy()
         count = count + valid.sum(dim=(0, 2, 3)).numpy()
         pixels += valid[:, 0].numel()
+        lows = np.minimum(lows, _low_percentiles(image.numpy(), valid.numpy()))
     found.classes = classes
     if pixels:
+        found.lows = lows
         found.nodata = 1 - float(np.min(count)) / pixels
         with np.errstate(invalid="ignore", divide="ignore"):
             found.means = total / count
             found.deviations = np.sqrt(np.maximum(0, squares / count - found.means**2))
+
+
+def _low_percentiles(image: NDArray[np.float64], valid: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """First percentile of each band (C,) of an image (T, C, H, W); infinite without data."""
+    bands = zip(image.swapaxes(0, 1), valid.swapaxes(0, 1), strict=True)
+    return np.array([np.percentile(band[data], 1) if data.any() else np.inf for band, data in bands])
 
 
 def _of_survey(split: str, found: Survey, spec: DataSpec, takes_scale: bool) -> Iterator[Finding]:
@@ -303,17 +314,24 @@ def _values(split: str, found: Survey, spec: DataSpec, takes_scale: bool) -> Ite
             f"{', '.join(flat)}: the same value in all pixels",
             "check how the band was written",
         )
-    ratio = float(np.median(means / expected)) if (expected != 0).all() else 1.0
+    ratio = spec.unit_ratio([*means] * spec.num_frames, [*found.lows] * spec.num_frames)
     if spec.is_other_unit(ratio):
-        power = 10.0 ** round(np.log10(abs(ratio) or 1))
-        yield Finding(
-            "error", split, f"band means {told} are about {ratio:.2g} times the statistics' ({known})",
-            f"different unit; probably scale: {spec.scale / power:g}"
-            if takes_scale
-            else f"different unit; the files should probably be multiplied by {1 / power:g}",
-        )  # fmt: skip
+        message = f"band means {told} {ratio.describe()}; the statistics are {known}"
+        yield Finding("error", split, message, _unit_advice(ratio, spec, takes_scale))
         return
     yield from _band_order(split, means, expected, spread, spec.bands)
+
+
+def _unit_advice(ratio: UnitRatio, spec: DataSpec, takes_scale: bool) -> str:
+    if ratio.mistaken_for is not None:
+        _, scale, offset = ratio.mistaken_for
+        return f"write the scale into the files: gdal_edit.py -scale {scale:g} -offset {offset:g} FILE"
+    power = 10.0 ** round(np.log10(abs(ratio) or 1))
+    if power == 1:
+        return "check unit and statistics: prithvi-tg stats"
+    if takes_scale:
+        return f"different unit; probably scale: {spec.scale / power:g}"
+    return f"different unit; the files should probably be multiplied by {1 / power:g}"
 
 
 def _band_order(

@@ -3,6 +3,8 @@ import pytest
 from prithvi_tg.bands import PRITHVI_BANDS, band_indexes, resolve_band
 from prithvi_tg.errors import ConfigError, DataError
 
+pytestmark = pytest.mark.version_independent
+
 S2 = ["B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12"]
 
 

@@ -8,6 +8,7 @@ import sys
 import time
 
 import pandas as pd
+import pytest
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import CSVLogger
@@ -189,6 +190,7 @@ def test_what_was_warned_of_is_in_the_record(config, tmp_path, flood_root):
     assert len(set(warned)) == len(warned)
 
 
+@pytest.mark.version_independent
 def test_a_run_that_is_told_to_stop_says_how_to_go_on_and_does_not_pass_for_done(config, tmp_path):
     words = [sys.executable, "-m", "prithvi_tg", "fit", "--config", config, "--trainer.max_epochs", "500",
              "--trainer.check_val_every_n_epoch", "500"]  # fmt: skip

@@ -72,6 +72,7 @@ def test_two_processes_count_each_chip_once(config, command, trained, flood_root
     assert counts[0] == counts[1]
 
 
+@pytest.mark.version_independent
 def test_two_processes_list_each_chip_once_and_draw_the_same_extremes(config, command, flood_root, tmp_path):
     splits = tmp_path / "splits.csv"
     with (flood_root / "splits.csv").open() as file:

@@ -35,7 +35,7 @@ def dataset_of(path):
     return SceneDataset(resolve_scene(found, SPEC), SPEC)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     st.integers(1, 90), st.integers(1, 90), st.integers(1, 40), st.integers(1, 40),
     st.sampled_from([10.0, 0.1, 1 / 3]),

@@ -18,6 +18,8 @@ from prithvi_tg.commands.sweep import read_space
 from prithvi_tg.errors import ConfigError, DataError
 from prithvi_tg.studies import Job, markdown, run_jobs, scores, summary
 
+pytestmark = pytest.mark.version_independent
+
 TOP = Path(__file__).parents[1]
 
 
@@ -89,7 +91,7 @@ def test_a_summary_has_mean_deviation_and_count_of_each_case():
 
 @pytest.mark.parametrize(
     ("study", "options"),
-    [("label_efficiency", ("--fractions", "0.5")), ("seed_reproduction", ())],
+    [("label_efficiency", ("--fractions", "0.5", "--", "--trainer.max_epochs=1")), ("seed_reproduction", ())],
     ids=["label_efficiency", "seed_reproduction"],
 )
 def test_studies_run_small(study, options, tmp_path, monkeypatch, jobs_run_here):

@@ -5,6 +5,8 @@ from hypothesis import strategies as st
 from prithvi_tg.errors import ConfigError
 from prithvi_tg.windows import window_starts
 
+pytestmark = pytest.mark.version_independent
+
 
 @given(length=st.integers(1, 3000), window=st.integers(1, 300), overlap=st.integers(0, 299))
 def test_windows_cover_every_pixel_and_nothing_else(length, window, overlap):

@@ -140,7 +140,9 @@ class ChipDataModule(NonGeoDataModule):
         if stage == "validate" or (stage == "fit" and self.has_split("val")):
             self.val_dataset = self.open_split("val")
         if stage == "fit":
-            self.train_dataset = ConcatDataset([self.open_split("train")] * self.crops_per_chip)
+            chips = self.open_split("train")
+            self.spec = replace(self.spec, pixel_size=chips.pixel_size)
+            self.train_dataset = ConcatDataset([chips] * self.crops_per_chip)
             if len(self.train_dataset) < self.batch_size:
                 raise ConfigError(
                     f"batch_size: {self.batch_size} is more than an epoch has crops "

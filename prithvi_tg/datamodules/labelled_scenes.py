@@ -1,6 +1,7 @@
 """Data module of labelled scenes: random windows to train on, every pixel once to score."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,7 +30,7 @@ from ..errors import ConfigError, DataError
 from ..readers.block_cache import limit_block_cache
 from ..readers.quality import QualityClass
 from ..samplers import RandomWindowGeoSampler, ShareSampler
-from ..spec import IGNORE_INDEX, DataSpec
+from ..spec import IGNORE_INDEX, DataSpec, check_class_names
 from .loading import collate, collate_training, pinned, undisturbing
 from .resuming import ResumableLoader
 from .scene_splits import BlockSplit, PolygonSplit, TimeSplit, warn_of_images_in_no_split
@@ -122,6 +123,8 @@ class LabelledScenesDataModule(GeoDataModule):
         self.images = [images] if isinstance(images, str) else list(images)
         self.labels = [labels] if isinstance(labels, str) else list(labels)
         self.classes = None if classes == "cdl" else dict(classes)
+        if self.classes is not None:
+            check_class_names(self.classes)
         crops = MultiTemporalCropClassification
         names = crops.class_names if self.classes is None else tuple(dict.fromkeys(self.classes.values()))
         if self.classes is None and not class_colors:
@@ -145,7 +148,9 @@ class LabelledScenesDataModule(GeoDataModule):
             raise ConfigError(f"series: makes {series.num_frames} frames, num_frames is {num_frames}")
         wanted = tuple(resolve_band(band, sensor) for band in bands)
         places = _places(wanted, [resolve_band(band, sensor) for band in file_bands], num_frames)
-        self.reading = InputOptions(places if series is None else places[: len(wanted)], sensor)
+        self.reading = InputOptions(
+            places if series is None else places[: len(wanted)], sensor, training=True
+        )
         self.spec = DataSpec(
             bands=wanted,
             mean=tuple(mean),
@@ -241,6 +246,7 @@ class LabelledScenesDataModule(GeoDataModule):
         loaders = self.num_workers * (2 if stage == "fit" else 1)  # training and validation have their own
         limit_block_cache(processes * max(1, loaders))
         both, images = self.open_both()
+        self.spec = replace(self.spec, pixel_size=images.grid.pixel_size)
         ground = shapely.union_all(list(both.index.geometry))
         self.split_regions = self.regions(images, ground)
         if stage == "fit":

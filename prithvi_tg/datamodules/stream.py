@@ -364,7 +364,10 @@ class _UnitCheck:
         if ratio.mistaken_for is not None:
             unit = self.spec.reflectance_unit
             return f"; give --scale {ratio.mistaken_for.scale * unit:g} --offset {ratio.mistaken_for.offset * unit:g}"
-        scale = self.scene.channels[0].scale / 10.0 ** round(np.log10(ratio))
+        power = 10.0 ** round(np.log10(ratio))
+        if power in (1, 10):
+            return "; check its unit, and give --scale if it differs"
+        scale = self.scene.channels[0].scale / power
         return f"; if their unit differs, give --scale, perhaps {scale:g}"
 
     def judge(self) -> None:

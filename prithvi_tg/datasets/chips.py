@@ -18,6 +18,7 @@ from torchgeo.datasets import NonGeoDataset
 from ..bands import PRITHVI_BANDS, resolve_band
 from ..errors import ConfigError, DataError
 from ..plotting import plot_sample
+from ..readers.grid import Grid
 from ..readers.labels import check_label_raster, read_labels
 from ..readers.raster import alpha_band, center, data_bands, legacy_values, open_raster, read_bands
 from ..readers.scaling import apply_scaling, band_scaling
@@ -260,6 +261,12 @@ class ChipDataset(NonGeoDataset):
         values = np.where(valid, values, self._mean[:, None, None])
         shape = (self.num_frames, len(self.spec.bands), *values.shape[1:])
         return values.reshape(shape), valid.reshape(shape), meaningless
+
+    @property
+    def pixel_size(self) -> float | None:
+        """Side of a pixel of the first chip in metres; ``None`` where its place is unknown."""
+        with open_raster(self.chips[0].image) as source:
+            return Grid.of(source).pixel_size
 
     def read_mask(self, path: Path) -> NDArray[np.int64]:
         """Classes (H, W), 255 where there is no label.

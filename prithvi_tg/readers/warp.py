@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
@@ -142,16 +143,16 @@ class GridReader:
         found = self._source_window(transform, height, width)
         if found is None:
             return result
-        window, size = found
+        window, size, ratio = found
         values, valid, meaningless = self._read(window, size)
         placed = self.own.transform * Affine.translation(window.col_off, window.row_off)
         placed *= Affine.scale(window.width / size[1], window.height / size[0])
         filled = np.where(valid, values, np.nan).astype(self.dtype)
         with self._in_memory(filled, placed) as source:
-            kept = self._resampled(source, transform, result.values.shape[1:], Resampling.nearest)
+            kept = self._resampled(source, transform, result.values.shape[1:], Resampling.nearest, ratio)
             result.valid[...] = ~np.isnan(kept)
             if self.resampling != Resampling.nearest:
-                kept = self._resampled(source, transform, result.values.shape[1:], self.resampling)
+                kept = self._resampled(source, transform, result.values.shape[1:], self.resampling, ratio)
                 result.valid[...] &= ~np.isnan(kept)
         return Warped(kept, result.valid, meaningless)
 
@@ -169,13 +170,21 @@ class GridReader:
                 yield source
 
     def _resampled(
-        self, source: DatasetReader, transform: Affine, size: tuple[int, ...], resampling: Resampling
+        self,
+        source: DatasetReader,
+        transform: Affine,
+        size: tuple[int, ...],
+        resampling: Resampling,
+        ratio: float,
     ) -> NDArray[Any]:
         height, width = size
+        # GDAL's own guess of the scale counts the margin of the source, and smooths where nothing is to be smoothed.
+        scale = str(1 / ratio)
         try:
             with WarpedVRT(
                 source, crs=self.grid.crs, transform=transform, height=height, width=width, resampling=resampling,
                 src_nodata=math.nan, nodata=math.nan, tolerance=_TOLERANCE, UNIFIED_SRC_NODATA="NO",
+                XSCALE=scale, YSCALE=scale,
             ) as warped:  # fmt: skip
                 values: NDArray[Any] = warped.read()
         except (RasterioError, GDALError) as error:
@@ -186,8 +195,12 @@ class GridReader:
 
     def _source_window(
         self, transform: Affine, height: int, width: int
-    ) -> tuple[Window, tuple[int, int]] | None:
-        """What of the raster some pixels need, and the size to read it at; ``None`` if it lies elsewhere."""
+    ) -> tuple[Window, tuple[int, int], float] | None:
+        """The part of the raster that some pixels need, ``None`` if it lies elsewhere.
+
+        Returns:
+            The window, the size to read it at, and how many of the pixels read one pixel of the grid is wide.
+        """
         rows, columns = np.meshgrid(
             np.linspace(0, height, _SAMPLES), np.linspace(0, width, _SAMPLES), indexing="ij"
         )
@@ -198,7 +211,11 @@ class GridReader:
         if not known.any():
             return None
         row, column = self.own.row_and_column(x[known], y[known])
-        ratio = max(1.0, math.sqrt(np.ptp(row) * np.ptp(column) / (height * width)))
+        area = np.ptp(row) * np.ptp(column)
+        if known.all():  # a turned grid covers less than the rectangle around it
+            corners = [0, _SAMPLES - 1, _SAMPLES**2 - 1, _SAMPLES**2 - _SAMPLES]
+            area = shapely.Polygon(np.stack([row[corners], column[corners]], axis=1)).area
+        ratio = max(1.0, math.sqrt(area / (height * width)))
         margin = 3 * math.ceil(ratio) + 0.02 * max(np.ptp(row), np.ptp(column))  # kernel, and curved edges
         first, last = (
             max(0, math.floor(row.min() - margin)),
@@ -211,4 +228,4 @@ class GridReader:
         # Much finer pixels are read thinned out, as a whole scene for a picture would not fit into memory.
         factor = math.floor(ratio) if ratio >= 8 else 1
         size = (max(1, (last - first) // factor), max(1, (stop - start) // factor))
-        return Window(start, first, stop - start, last - first), size
+        return Window(start, first, stop - start, last - first), size, max(1.0, ratio / factor)

@@ -387,8 +387,8 @@ class PrithviSegmentationTask(SemanticSegmentationTask):
         ratio = spec.unit_ratio([mean * std + center for mean, std, center in given])
         if spec.is_other_unit(ratio):
             rank_zero_warn(
-                f"image: the values of the first batch are about {ratio:.2g} times the statistics' (mean "
-                f"{' '.join(f'{value:.3g}' for value in spec.mean)}); their units differ, see prithvi-tg check"
+                f"image: the values of the first batch {ratio.describe()} (mean "
+                f"{' '.join(f'{value:.3g}' for value in spec.mean)}); run prithvi-tg check"
             )
 
     def on_train_epoch_end(self) -> None:

@@ -123,7 +123,9 @@ def test_rows_are_forgotten_once_no_window_needs_them(tmp_path):
     assert max(held) <= 64 + 2 * 250
 
 
-@pytest.mark.parametrize(("factor", "warned"), [(1, False), (1e-4, True), (1e4, True), (6, False)])
+@pytest.mark.parametrize(
+    ("factor", "warned"), [(1, False), (1e-4, True), (1e4, True), (6, True), (0.5, False)]
+)
 def test_a_scene_in_another_unit_is_warned_of(tmp_path, factor, warned):
     path = write(tmp_path / "scene.tif", (noise(300, 300) * factor).astype(np.float32))
     scene = resolve_scene(find_inputs([path])[0], SPEC)

@@ -31,7 +31,7 @@ def pixels(grid, query, size):
     return round(row), round(column)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     st.integers(64, 400), st.integers(64, 400), st.integers(8, 40), st.integers(0, 24), st.integers(0, 12),
     st.integers(0, 99), st.sampled_from([10.0, 1 / 3]),
@@ -155,7 +155,7 @@ class Numbered(torch.utils.data.Dataset):
         return {"mask": torch.from_numpy(np.where(inside, 1000 + rows * self.grid.width + columns, 255))}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     st.integers(1, 150), st.integers(1, 150), st.integers(4, 50), st.floats(0.3, 1), st.integers(1, 3),
     st.integers(0, 30),

@@ -187,6 +187,7 @@ def test_batches_threads_and_tiles_make_no_difference(checkpoint, tmp_path):
         np.testing.assert_array_equal(maps[0], other)
 
 
+@pytest.mark.version_independent
 def test_two_processes_make_the_same_map_as_one(checkpoint, tmp_path, command):
     scenes = [
         write_scene(tmp_path / "long.tif", 2000, 40),
@@ -220,6 +221,7 @@ def wait_for(condition, process, seconds=120):
         time.sleep(0.005)
 
 
+@pytest.mark.version_independent
 def test_a_run_that_is_killed_goes_on_where_it_stopped(checkpoint, tmp_path, command):
     scene = write_scene(tmp_path / "scene.tif", 6000, 60)
     expected = classes_of(map_scene(checkpoint, scene, tmp_path / "whole.tif"))

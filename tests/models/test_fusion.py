@@ -13,6 +13,8 @@ from prithvi_tg import PrithviSegmentationTask
 from prithvi_tg.models import ConvTransposeNeck, FCNHead, PrithviSegmenter, create_encoder
 from prithvi_tg.models.fusion import FusedDecoder, pair_weights, phase_kernel, response, upscale_weights
 
+pytestmark = pytest.mark.version_independent
+
 
 def decoder(channels, seed=0, convs=(1, 2), classes=3, width=8, dropout=0.0):
     """A neck and heads whose every number matters, biases and running statistics too."""

@@ -13,6 +13,8 @@ from prithvi_tg.errors import CheckpointError, ConfigError
 from prithvi_tg.models import VARIANTS
 from prithvi_tg.models.vit import position_table
 
+pytestmark = pytest.mark.version_independent
+
 PUBLISHED = [name for name in VARIANTS if name != "nano"]
 
 

@@ -8,6 +8,8 @@ from conftest import TINY, golden_input
 from prithvi_tg import PrithviSegmentationTask, PrithviSegmenter, create_encoder
 from prithvi_tg.models import ConvTransposeNeck, FCNHead, GeospatialNeck
 
+pytestmark = pytest.mark.version_independent
+
 NAMES = ["burn_scars_64", "crop_64"]
 
 

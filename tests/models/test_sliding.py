@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 
 from prithvi_tg import slide_inference
 
+pytestmark = pytest.mark.version_independent
+
 
 @pytest.mark.parametrize("name", ["burn_scars_64", "crop_64"])
 def test_sliding_inference_equals_the_golden_one(golden, golden_segmenter, name):

@@ -7,6 +7,8 @@ from prithvi_tg import create_encoder
 from prithvi_tg.errors import ConfigError
 from prithvi_tg.models.vit import position_table
 
+pytestmark = pytest.mark.version_independent
+
 
 @pytest.mark.parametrize(("width", "grid"), [(64, (1, 4, 4)), (64, (3, 4, 4)), (32, (2, 3, 5))])
 def test_position_table_equals_the_published_one(golden, width, grid):

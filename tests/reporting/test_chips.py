@@ -16,6 +16,8 @@ from prithvi_tg.reporting.chips import (
 from prithvi_tg.spec import DataSpec
 from prithvi_tg.tasks.metrics import ConfusionMatrix, segmentation_scores
 
+pytestmark = pytest.mark.version_independent
+
 SPEC = DataSpec(
     ("BLUE", "GREEN", "RED", "NIR_NARROW"), (0.1,) * 4, (0.05,) * 4, class_names=("Land", "Water")
 )

@@ -5,6 +5,8 @@ import torch
 from prithvi_tg.errors import ConfigError
 from prithvi_tg.tasks.losses import LOSSES, FocalLoss, create_loss
 
+pytestmark = pytest.mark.version_independent
+
 CROP_WEIGHTS = [
     0.386375, 0.661126, 0.548184, 0.640482, 0.876862, 0.925186, 3.249462,
     1.542289, 2.175141, 2.272419, 3.062762, 3.626097, 1.198702,

@@ -6,6 +6,8 @@ import torch
 
 from prithvi_tg.tasks.metrics import PER_CLASS, ConfusionMatrix, score_log, segmentation_scores
 
+pytestmark = pytest.mark.version_independent
+
 
 @pytest.mark.parametrize(
     ("case", "classes", "ignored"),

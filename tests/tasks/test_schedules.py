@@ -5,6 +5,8 @@ import torch
 
 from prithvi_tg.tasks.schedules import poly_schedule
 
+pytestmark = pytest.mark.version_independent
+
 
 @pytest.mark.parametrize(
     ("key", "steps", "base"),
