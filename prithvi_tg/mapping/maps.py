@@ -26,6 +26,7 @@ from ..spec import DataSpec
 from ..tasks import PrithviSegmentationTask, load_task
 from ..windows import Blending
 from .blending import BlendedRows, Blender, check_logits
+from .outputs import check_outputs, check_task
 from .run import MapRun
 from .scene_map import OutputOptions, SceneMap, SceneResult
 
@@ -132,6 +133,7 @@ def map_strips(
     task = checkpoint if isinstance(checkpoint, PrithviSegmentationTask) else load_task(checkpoint)
     limit_block_cache(most=64)
     spec = known_spec(task)
+    check_task(task, spec)
     reading, _ = _split_options(options)
     found = find_inputs([scene], spec.num_frames)
     if len(found) != 1:
@@ -146,6 +148,8 @@ def map_strips(
     blender = Blender(data.plans[resolved.name])
     for log, logits, keep in _predict(task, data, device, precision):
         position = 0
+        if logits is not None:
+            check_outputs(logits, spec)
         for event in log.events:
             if isinstance(event, ReadingFailed):
                 raise event.error
@@ -201,10 +205,11 @@ def plan_maps(
         The scenes' windows, and their maps. A scene that cannot be read is among the results already.
 
     Raises:
-        ConfigError: Maps would collide or exist, or an option does not fit.
+        ConfigError: Maps would collide or exist, an option does not fit, or the task gives no logit per class.
         DataError: There is no scene.
     """
     limit_block_cache(most=64)
+    check_task(task, spec)
     for name in writing.vector:
         if name not in spec.class_names:
             raise ConfigError(f"vector: {name!r} is not a class; classes are {', '.join(spec.class_names)}")

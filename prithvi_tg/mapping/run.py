@@ -10,6 +10,7 @@ from ..datamodules.stream import Log, ReadingFailed, RowsRead, SegmentRead, Wind
 from ..errors import DataError
 from .blending import check_logits
 from .index import write_index
+from .outputs import check_outputs
 from .scene_map import SceneMap, SceneResult
 
 
@@ -58,7 +59,12 @@ class MapRun:
             log: What was read, see `WindowStream`.
             logits: (B, K, h, w), of the batch's windows or of what `keep` says of them.
             keep: Top, left, bottom and right of the windows' pixels that have logits.
+
+        Raises:
+            ConfigError: The logits are not one per class.
         """
+        if logits is not None and log.events:
+            check_outputs(logits, self.maps[log.events[0].segment.scene.name].spec)
         values = None if logits is None else logits.detach().float().cpu()
         corner = (0, 0) if keep is None else keep[:2]
         position = 0
