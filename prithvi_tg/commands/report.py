@@ -6,7 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..datasets.scene_inputs import find_inputs, resolve_scene
+from ..datasets.scene_inputs import SceneInput, find_inputs, resolve_scene
+from ..datasets.scene_words import words_from
 from ..datasets.scenes import Scene
 from ..errors import ConfigError, DataError
 from ..files import shown
@@ -100,8 +101,8 @@ def _tiled(path: Path, scene: str | None, spec: DataSpec | None, most: float) ->
                 "scenes: no run records bands and statistics, so scenes cannot be shown; omit --scenes"
             )
         return tile_map(path, most, _scene(scene, spec), spec)
-    found = _source(path)
-    if found is None or spec is None:
+    item = path.with_suffix(".json")
+    if not item.exists() or spec is None:
         missing = (
             f"no {path.with_suffix('.json').name} beside the map names it; give --scenes"
             if spec is not None
@@ -111,26 +112,28 @@ def _tiled(path: Path, scene: str | None, spec: DataSpec | None, most: float) ->
         _warn(f"{path}: shown without its scene ({missing})")
         return tiled
     try:
-        return tile_map(path, most, _scene(found, spec), spec)
-    except DataError as error:
+        return tile_map(path, most, resolve_scene(mapped_scene(item, spec.num_frames), spec), spec)
+    except (ConfigError, DataError) as error:
         tiled = tile_map(path, most)
         _warn(f"{path}: shown without its scene ({error})")
         return tiled
 
 
-def _source(path: Path) -> str | None:
-    """The scene of a map, from the STAC item beside it."""
-    item = path.with_suffix(".json")
-    if not item.exists():
-        return None
+def mapped_scene(item: Path, num_frames: int) -> SceneInput:
+    """What was mapped, by the STAC item beside the map.
+
+    Raises:
+        DataError: It not the STAC item of a map, or does not name the scene.
+    """
     try:
-        sources = json.loads(item.read_text())["properties"]["prithvi_tg:sources"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        properties = json.loads(item.read_text())["properties"]
+        sources = properties["prithvi_tg:sources"]
+        words = [str(word) for word in properties.get("prithvi_tg:scene") or sources]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{item}: not the STAC item of a map ({error})") from error
-    there = [item.parent / str(source) for source in sources]
-    return ",".join(
-        str(path if path.exists() else source) for path, source in zip(there, sources, strict=True)
-    )
+    if len(words) not in (1, num_frames):  # an older item, which names files of bands alone
+        raise DataError(f"{item}: names {len(words)} files, not the scene; give it with --scenes")
+    return SceneInput(item.stem, words_from(item.parent, words))
 
 
 def _scene(word: str, spec: DataSpec) -> Scene:

@@ -287,6 +287,7 @@ def resolve_scene(found: SceneInput, spec: DataSpec, options: InputOptions | Non
         quality if len(quality) == spec.num_frames else (),
         dates,
         "; ".join(frame.origin for frame in frames),
+        frames=found.frames,
     )
 
 

@@ -4,7 +4,7 @@ import math
 import warnings
 from collections.abc import Hashable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from types import TracebackType
 from typing import Any, Literal
@@ -73,6 +73,7 @@ class Scene:
         dates: A date per frame, ``None`` where unknown.
         origin: In words: which stored band each channel came from.
         members: Instead of channels: for each frame, scenes of one date whose median it is, where they are clear.
+        frames: The words that named it, see `SceneInput`.
     """
 
     name: str
@@ -82,6 +83,7 @@ class Scene:
     dates: tuple[date | None, ...] = ()
     origin: str = ""
     members: tuple[tuple["Scene", ...], ...] = ()
+    frames: tuple[str, ...] = field(default=(), repr=False)  # no part of what its pixels depend on
 
     @property
     def files(self) -> tuple[str, ...]:

@@ -11,9 +11,10 @@ from typing import Any, get_args
 from torch import Tensor
 
 from ..datamodules.stream import RowsRead, Segment, SegmentRead, WindowRead
+from ..datasets.scene_words import relative_words
 from ..datasets.scenes import Scene
 from ..errors import ConfigError
-from ..files import relative_path, shown, writing
+from ..files import shown, writing
 from ..readers.fingerprint import fingerprint
 from ..spec import IGNORE_INDEX, DataSpec
 from ..windows import Strip, WindowPlan
@@ -277,6 +278,8 @@ class SceneMap:
         if self.areas is not None:
             areas = [sum(record["square_metres"][k] for record in records) for k in range(count)]
         if "item" in made:
+            home = self.outputs["pred"].parent
+            tags = {f"prithvi_tg:{key}": value for key, value in self.tags.items()}
             assets = {what: path for what, path in made.items() if what not in ("names", "item")}
             item = stac_item(
                 made["pred"],
@@ -286,8 +289,8 @@ class SceneMap:
                 areas,
                 assets,
                 self.scene.dates,
-                [_seen_from(word, self.outputs["pred"].parent) for word in self.scene.files],
-                {f"prithvi_tg:{key}": value for key, value in self.tags.items()},
+                relative_words(self.scene.files, home),
+                tags | {"prithvi_tg:scene": relative_words(self.scene.frames, home)},
             )
             write_stac_item(item, made["item"])
         summary = {key: sum(record[key] for record in records) for key in ("windows", "skipped", "seconds")}
@@ -327,8 +330,3 @@ def _key(scene: Scene, plan: WindowPlan, layers: Sequence[Layer], identity: Mapp
     files = {path: fingerprint(path) for path in scene.files}
     known = [files, repr(scene), repr(plan), repr(layers), dict(identity)]
     return hashlib.sha256(json.dumps(known, default=repr).encode()).hexdigest()
-
-
-def _seen_from(word: str, folder: Path) -> str:
-    """A file's path relative to a folder, so that it holds from everywhere; other addresses as they are."""
-    return relative_path(Path(word), folder) if Path(word).exists() else word
