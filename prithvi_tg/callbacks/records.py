@@ -17,14 +17,24 @@ from rich.console import Console
 from ..files import shown
 from ..mapping.maps import weights_hash
 from ..plotting import plot_evaluation
-from ..reporting.chips import PICTURES, TABLE, ChipScores, denormalised, write_chip_table, write_pictures
+from ..reporting.chips import (
+    PICTURES,
+    TABLE,
+    ChipScores,
+    denormalised,
+    gather,
+    write_chip_table,
+    write_pictures,
+)
 from ..reporting.confusion import write_confusion
 from ..reporting.pictures import log_picture, rendered, takes_pictures
-from ..reporting.published import distance_table
+from ..reporting.published import distance_table, why_not_comparable
 from ..reporting.record import run_record
 from ..reporting.runs import differing_settings, read_settings
 from ..reporting.tables import score_table, write_scores
 from ..tasks import PrithviSegmentationTask
+from ..tasks.metrics import mmseg_scores
+from ..tasks.monitoring import current_name
 from .checkpointing import LastCheckpoint
 
 _CURVES = "metrics.csv"  # of Lightning's CSVLogger
@@ -162,7 +172,13 @@ def _copy_curves(path: Path, logger: CSVLogger, step: int) -> None:
             except (AttributeError, KeyError, ValueError):
                 continue  # a kill cut it short
             if logged < step:  # later ones are done again
-                logger.log_metrics({str(key): value for key, value in known.items()}, logged)
+                # What stood there twice, under an old name too, is copied once.
+                once = {
+                    str(key): value
+                    for key, value in known.items()
+                    if current_name(key) not in known.keys() - {key}
+                }
+                logger.log_metrics(once, logged)
     logger.save()
 
 
@@ -184,7 +200,8 @@ class ScoreReport(Callback):
     """After a test or validation, print a table of scores and write them and the confusion matrix to the run's folder.
 
     Args:
-        published_result: A key of `PUBLISHED`; after a test, the distance to it is printed.
+        published_result: A key of `PUBLISHED`; after a test of exactly the published chips, the distance to it is
+            printed, otherwise why it is not.
         checkpoint: The weights that are scored, where the trainer does not load them itself.
         warned: What was warned of, which may grow while the trainer runs; it goes into the record.
     """
@@ -196,13 +213,39 @@ class ScoreReport(Callback):
         self.checkpoint = checkpoint
         self.warned = warned
         self._began = time.perf_counter()
+        self._tested: list[str] = []
+
+    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin anew."""
+        self._tested = []
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep which chips were scored."""
+        if isinstance(batch, dict):
+            self._tested += batch.get("name", ["unnamed"] * len(batch["image"]))
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Report the test set."""
         self._report(trainer, pl_module, getattr(_datamodule(trainer), "test_split", "test"))
         name = self.published_result
-        if name and isinstance(pl_module, PrithviSegmentationTask) and trainer.is_global_zero:
-            Console().print(distance_table(name, pl_module.scores, pl_module.class_names))
+        if name is None or not isinstance(pl_module, PrithviSegmentationTask):
+            return
+        tested = [chip for part in gather(self._tested) for chip in part]
+        reason = why_not_comparable(name, tested, pl_module.class_names)
+        if not trainer.is_global_zero:
+            return
+        if reason is None:
+            Console().print(distance_table(name, mmseg_scores(pl_module.confusion), pl_module.class_names))
+        else:
+            print(reason)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Report the validation set, but not each time while training."""
@@ -236,7 +279,8 @@ class ScoreReport(Callback):
         if folder is not None:
             path = Path(folder) / "metrics.json"
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_scores(path, scores, names, pl_module.confusion, split, run, pl_module.data_spec)
+            block = getattr(_datamodule(trainer), "bootstrap_block", 0)
+            write_scores(path, scores, names, pl_module.confusion, split, run, pl_module.data_spec, block)
             written = write_confusion(path.parent, pl_module.confusion, names)
             for one in (path, *written):
                 print(f"Written: {shown(one)}")

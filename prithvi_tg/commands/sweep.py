@@ -12,6 +12,7 @@ import pandas as pd
 import yaml
 
 from ..errors import ConfigError, DataError
+from ..tasks.monitoring import current_name
 
 _BOUNDS = {"low", "high", "log", "step"}
 
@@ -163,6 +164,7 @@ def train(fit: list[str], values: Mapping[str, Any], folder: Path, metric: str) 
         said = [line for line in lines if "error:" in line]
         raise DataError(f"{said[-1] if said else 'training failed'}; see {folder / 'log.txt'}")
     table = pd.read_csv(curves)
+    metric = metric if metric in table else current_name(metric)
     if metric not in table or table[metric].isna().all():
         known = [column for column in table.columns if column.startswith("val_")]
         near = difflib.get_close_matches(metric, known, n=1)

@@ -1,5 +1,6 @@
 """Data module of labelled scenes: random windows to train on, every pixel once to score."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -168,6 +169,16 @@ class LabelledScenesDataModule(GeoDataModule):
         self.std = torch.tensor(self.spec.channel_std)
         self.train_aug = ChipAugmentation(self.mean, self.std, None, flips_and_turns, augmentations)
         self.aug = ChipAugmentation(self.mean, self.std)
+
+    @property
+    def bootstrap_block(self) -> int:
+        """Side in pixels of the blocks of ground that intervals of scores resample; neighbours are not independent.
+
+        The blocks of the split, as many as hold two windows along a side; otherwise four windows.
+        """
+        if isinstance(self.split, BlockSplit):
+            return self.split.block * math.ceil(2 * self.window / self.split.block)
+        return 4 * self.window
 
     # Data.
 

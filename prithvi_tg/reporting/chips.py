@@ -4,8 +4,9 @@ import csv
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,9 +17,17 @@ from ..errors import DataError
 from ..files import finished_file
 from ..plotting import plot_evaluation
 from ..spec import IGNORE_INDEX, DataSpec
+from ..tasks.metrics import class_scores
+
+Value = TypeVar("Value")
 
 _KINDS = ("hits", "labelled", "predicted")
 TABLE, PICTURES = "chips.csv", "chips"
+#: Scores that have intervals.
+_SCORES = ("aAcc", "mIoU", "mAcc", "mFscore", "mPrecision", "IoU")
+#: Name of a window of a scene, after which its block of ground is found.
+_WINDOW = re.compile(r"(?:.*_)?row_(\d+)_column_(\d+)")
+_WINDOWS_PER_BLOCK = 4  # along a side, where the side of a block was not recorded
 
 
 @dataclass(frozen=True)
@@ -29,32 +38,71 @@ class ChipCounts:
         names: One per chip.
         counts: (3, N, K): pixels that are of a class in label and prediction, in the label, in the prediction;
             unlabelled pixels left out.
+        block: Side, in pixels, of the blocks of ground that windows of a scene are resampled in; 0 if it was not
+            recorded. Of no meaning for chips.
     """
 
     names: tuple[str, ...]
     counts: NDArray[np.int64]
+    block: int = 0
 
     def scores(self, weights: NDArray[np.int64] | None = None) -> dict[str, NDArray[np.float64]]:
-        """``IoU`` (D, K), ``mIoU`` (D,) and ``aAcc`` (D,) of the whole set.
+        """``IoU`` (D, K), ``mIoU mAcc mFscore mPrecision`` and ``aAcc`` (D,) of the whole set.
 
         Args:
             weights: How often each chip counts, (D, N); once by default, which gives one row.
         """
         weights = np.ones((1, len(self.names)), np.int64) if weights is None else weights
-        hits, labelled, predicted = (weights @ counts for counts in self.counts)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            iou = hits / (labelled + predicted - hits)
-            accuracy = hits.sum(axis=1) / labelled.sum(axis=1)
-        return {"IoU": iou, "mIoU": _mean(iou), "aAcc": accuracy}
+        hits, labelled, predicted = (torch.from_numpy(weights @ counts) for counts in self.counts)
+        found = class_scores(hits, labelled, predicted)
+        return {name: found[name].numpy() for name in _SCORES}
+
+    @cached_property
+    def block_side(self) -> int | None:
+        """Side of the blocks of ground that are resampled, in pixels; ``None`` for chips, resampled one by one."""
+        places = self._places
+        if places is None:
+            return None
+        if self.block:
+            return self.block
+        gaps = np.concatenate([np.diff(np.unique(axis)) for axis in places.T])
+        # The last window of a row is shifted inwards, so the most frequent gap is the distance of windows.
+        distances, counts = np.unique(gaps, return_counts=True)
+        return _WINDOWS_PER_BLOCK * int(distances[counts.argmax()]) if len(gaps) else 1
+
+    @cached_property
+    def units(self) -> NDArray[np.int64]:
+        """What each chip (N,) is drawn with, by number: itself, or the windows of its block of ground.
+
+        Windows of one block at several dates are drawn together, too.
+        """
+        side = self.block_side
+        if side is None or self._places is None:
+            return np.arange(len(self.names))
+        return np.unique(self._places // side, axis=0, return_inverse=True)[1].reshape(-1)
+
+    @property
+    def num_units(self) -> int:
+        """Number of chips or blocks that are drawn."""
+        return int(self.units.max(initial=-1)) + 1
+
+    @cached_property
+    def _places(self) -> NDArray[np.int64] | None:
+        """Row and column (N, 2) of windows of a scene; ``None`` for chips."""
+        found = [_WINDOW.fullmatch(name) for name in self.names]
+        places = [(int(one[1]), int(one[2])) for one in found if one is not None]
+        return np.array(places) if places and len(places) == len(found) else None
 
     def intervals(self, draws: int = 1000, seed: int = 0) -> dict[str, NDArray[np.float64]]:
-        """Bootstrap intervals over chips (Efron 1979): 2.5th and 97.5th percentile, first axis of each score.
+        """Bootstrap intervals (Efron 1979): 2.5th and 97.5th percentile, first axis of each score.
 
-        Chips are drawn with replacement, as pixels of one chip are far from independent. They tell how much a
-        score hangs on which chips were tested, not how much on the seed of the training.
+        Chips are drawn with replacement, as pixels of one chip are far from independent. Windows of a scene are
+        drawn in blocks of ground (a block bootstrap, Lahiri 2003), as neighbouring windows are not independent
+        either. Intervals show how much a score depends on which chips or blocks were scored, not on the seed of
+        the training.
 
         Args:
-            draws: Sets of chips that are drawn.
+            draws: Sets of chips or blocks that are drawn.
             seed: The same seed gives the same intervals.
         """
         return {name: _percentiles(values) for name, values in self._drawn(draws, seed).items()}
@@ -73,21 +121,13 @@ class ChipCounts:
         return {name: _percentiles(theirs[name] - ours[name]) for name in ours}
 
     def _drawn(self, draws: int, seed: int) -> dict[str, NDArray[np.float64]]:
-        count = len(self.names)
+        count = self.num_units
         weights = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), draws)
-        return self.scores(weights)
+        return self.scores(weights[:, self.units])
 
     def singly(self) -> dict[str, NDArray[np.float64]]:
         """Scores of every chip by itself, a row each."""
         return self.scores(np.eye(len(self.names), dtype=np.int64))
-
-
-def _mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Means of the last axis, NaN left out."""
-    known = np.isfinite(values)
-    total = np.where(known, values, 0).sum(axis=-1)
-    count = known.sum(axis=-1)
-    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
 
 
 def _percentiles(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -153,17 +193,22 @@ class ChipScores:
             return None
         return denormalised(self._kept[name][1], self.spec)
 
-    def gathered(self) -> ChipCounts:
-        """The chips of all processes, in the order of their names."""
-        parts = [self.counts]
-        if torch.distributed.is_initialized():
-            parts = [{}] * torch.distributed.get_world_size()
-            torch.distributed.all_gather_object(parts, self.counts)
-        counts = dict(sorted((name, values) for part in parts for name, values in part.items()))
+    def gathered(self, block: int = 0) -> ChipCounts:
+        """The chips of all processes, in the order of their names; `block` as in `ChipCounts`."""
+        counts = dict(sorted((name, values) for part in gather(self.counts) for name, values in part.items()))
         stacked = (
             np.stack(list(counts.values()), axis=1) if counts else np.zeros((3, 0, self.num_classes), int)
         )
-        return ChipCounts(tuple(counts), stacked)
+        return ChipCounts(tuple(counts), stacked, block)
+
+
+def gather(value: Value) -> list[Value]:
+    """A value of each process, in every process; all must call it."""
+    if not torch.distributed.is_initialized():
+        return [value]
+    parts: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(parts, value)
+    return parts
 
 
 def denormalised(sample: dict[str, Tensor], spec: DataSpec) -> dict[str, Any]:
@@ -187,8 +232,12 @@ def write_chip_table(path: Path, chips: ChipCounts, class_names: Sequence[str]) 
             writer.writerow([name, *scores, *chips.counts[:, number].T.ravel().tolist()])
 
 
-def read_chip_table(path: Path) -> ChipCounts:
+def read_chip_table(path: Path, block: int = 0) -> ChipCounts:
     """The counts of a table that `write_chip_table` wrote.
+
+    Args:
+        path: The table.
+        block: As in `ChipCounts`; a run's ``metrics.json`` records it.
 
     Raises:
         DataError: It is no such table.
@@ -199,7 +248,7 @@ def read_chip_table(path: Path) -> ChipCounts:
         counts = np.array([row[3:] for row in rows], np.int64).reshape(len(rows), -1, len(_KINDS))
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: not a readable table of chips ({error})") from error
-    return ChipCounts(tuple(row[0] for row in rows), counts.transpose(2, 0, 1))
+    return ChipCounts(tuple(row[0] for row in rows), counts.transpose(2, 0, 1), block)
 
 
 def extremes(chips: ChipCounts, keep: int) -> dict[str, str]:

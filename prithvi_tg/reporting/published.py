@@ -3,20 +3,109 @@
 Figures of hls-foundation-os (Jakubik et al. 2023, arXiv:2310.18660, and the model cards of its checkpoints).
 """
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from rich.table import Table
 from torch import Tensor
 
+from ..datasets.chips import published_splits, split_list
 from ..errors import ConfigError
 
-#: Metric -> score, by the name that a configuration gives; ``IoU/Water`` is a metric of one class.
-PUBLISHED: dict[str, dict[str, float]] = {
-    "sen1floods11_test": {"IoU/Water": 0.8046, "mIoU": 0.8868, "aAcc": 0.9725, "mAcc": 0.9437},
-    "sen1floods11_bolivia": {"IoU/Water": 0.7795, "mIoU": 0.8666},
-    "burn_scars": {"IoU/Burn scar": 0.73},
-    "multi_temporal_crop": {"mIoU": 0.4269, "aAcc": 0.6064, "mAcc": 0.6406},
+
+@dataclass(frozen=True)
+class ListedChips:
+    """The chips of a split list that ships with the package, by name.
+
+    Attributes:
+        data_set: Name of the list.
+        split: Its split.
+    """
+
+    data_set: str
+    split: str
+
+    def difference(self, names: Sequence[str]) -> str | None:
+        """Why scored chips are not these; ``None`` if they are."""
+        listed = Counter(split_list(published_splits(self.data_set), self.split))
+        scored = Counter(names)
+        if scored == listed:
+            return None
+        others, missing = (
+            sorted((one - other).elements()) for one, other in ((scored, listed), (listed, scored))
+        )
+        lines = [f"{listed.total()} chips are in the published list, {scored.total()} were scored"]
+        if missing:
+            lines.append(f"{len(missing)} of the list were not, such as {missing[0]}")
+        if others:
+            lines.append(f"{len(others)} are not in the list, or twice, such as {others[0]}")
+        return "; ".join(lines)
+
+
+@dataclass(frozen=True)
+class CountedChips:
+    """Chips of a published folder, of which only the number is known here.
+
+    Attributes:
+        number: How many there are.
+        name_part: What each name holds.
+    """
+
+    number: int
+    name_part: str
+
+    def difference(self, names: Sequence[str]) -> str | None:
+        """Why scored chips cannot be these; ``None`` if they may."""
+        others = sorted(name for name in names if self.name_part not in name)
+        if len(names) != self.number or len(set(names)) != self.number:
+            return f"{self.number} chips are in the published list, {len(set(names))} were scored"
+        return f"{len(others)} scored chips are not in the list, such as {others[0]}" if others else None
+
+
+@dataclass(frozen=True)
+class PublishedResult:
+    """A published result.
+
+    Attributes:
+        scores: Metric -> score, by MMSegmentation's definition; ``IoU/Water`` is a metric of one class.
+        chips: What was scored.
+    """
+
+    scores: dict[str, float]
+    chips: ListedChips | CountedChips
+
+
+#: By the name that a configuration gives.
+PUBLISHED = {
+    "sen1floods11_test": PublishedResult(
+        {"IoU/Water": 0.8046, "mIoU": 0.8868, "aAcc": 0.9725, "mAcc": 0.9437},
+        ListedChips("sen1floods11", "test"),
+    ),
+    "sen1floods11_bolivia": PublishedResult(
+        {"IoU/Water": 0.7795, "mIoU": 0.8666}, ListedChips("sen1floods11", "bolivia")
+    ),
+    # Of the 264 chips in the folder ``validation``.
+    "burn_scars": PublishedResult({"IoU/Burn scar": 0.73}, CountedChips(264, "HLS.S30.")),
+    "multi_temporal_crop": PublishedResult(
+        {"mIoU": 0.4269, "aAcc": 0.6064, "mAcc": 0.6406}, ListedChips("multi_temporal_crop", "test")
+    ),
 }
+
+
+def why_not_comparable(name: str, chips: Sequence[str], class_names: Sequence[str]) -> str | None:
+    """Why scores cannot stand beside a published result, in one line; ``None`` if they can.
+
+    Args:
+        name: A key of `PUBLISHED`.
+        chips: Names of all chips that were scored, by all processes.
+        class_names: One per class.
+    """
+    result = PUBLISHED[name]
+    wanted = [metric.partition("/")[2] for metric in result.scores]
+    unknown = [one for one in wanted if one and one not in class_names]
+    reason = f"the classes lack {unknown[0]}" if unknown else result.chips.difference(chips)
+    return None if reason is None else f"no distance to the published result {name}: {reason}"
 
 
 def distance_table(name: str, scores: dict[str, Tensor], class_names: Sequence[str]) -> Table:
@@ -24,13 +113,13 @@ def distance_table(name: str, scores: dict[str, Tensor], class_names: Sequence[s
 
     Args:
         name: A key of `PUBLISHED`.
-        scores: What `prithvi_tg.tasks.metrics.segmentation_scores` gave.
+        scores: What `prithvi_tg.tasks.metrics.mmseg_scores` gave.
         class_names: One per class.
     """
     table = Table(title=f"distance to the published result {name}, per cent")
     for column in ("metric", "published", "this run", "difference"):
         table.add_column(column, justify="left" if column == "metric" else "right")
-    for metric, published in PUBLISHED[name].items():
+    for metric, published in PUBLISHED[name].scores.items():
         kind, _, class_name = metric.partition("/")
         values = scores[kind]
         own = float(values[list(class_names).index(class_name)] if class_name else values)

@@ -12,12 +12,14 @@ from markupsafe import Markup
 
 from .. import __version__
 from ..files import finished_file
+from ..tasks.metrics import MMSEG_MEANS, PER_CLASS
+from .chips import ChipCounts
 from .curves import curves_svg
 from .runs import Run, differing_settings
 from .tiles import TILE, TiledMap, data_address
 
-_FEWEST = 5  # chips needed for an interval
-_PER_CLASS = ("IoU", "Acc", "Dice", "Precision")
+_FEWEST = 5  # chips or blocks needed for an interval
+_MEANS = ("mIoU", "aAcc", *(f"m{name}" for name in PER_CLASS if name != "IoU"))
 
 
 def write_report(path: Path, runs: Sequence[Run], maps: Sequence[TiledMap] = (), title: str = "") -> None:
@@ -50,13 +52,14 @@ def write_report(path: Path, runs: Sequence[Run], maps: Sequence[TiledMap] = (),
         style=Markup((folder / "report.css").read_text()),
         script=Markup((folder / "report.js").read_text()),
         runs=[_described(run) for run in runs],
-        fewest=_FEWEST,
+        blocks=any(run.chips is not None and run.chips.block_side is not None for run in runs),
         records=_rows([_record(run) for run in runs]),
         settings=differing_settings([run.settings for run in runs]),
         compared=_compared(runs) if len(runs) > 1 else [],
         others=[run.name for run in runs if _labelled(run) != _labelled(runs[0])],
         classes=runs[0].class_names,
-        columns=_PER_CLASS,
+        columns=PER_CLASS,
+        means=[*_MEANS, *_other_means(runs)],
         curves=None if curves is None else data_address(curves, "image/svg+xml"),
         places=_places(maps, runs),
         tile=TILE,
@@ -64,6 +67,20 @@ def write_report(path: Path, runs: Sequence[Run], maps: Sequence[TiledMap] = (),
     )
     with finished_file(path) as partial:
         partial.write_text(content, encoding="utf-8")
+
+
+def _other_means(runs: Sequence[Run]) -> list[str]:
+    """MMSegmentation's means that are not the same as ours in some run."""
+    overall = [run.metrics["overall"] for run in runs]
+    return [
+        f"mmseg_{name}"
+        for name in MMSEG_MEANS
+        if any(name in one and not _same(one[name], one[f"mmseg_{name}"]) for one in overall)
+    ]
+
+
+def _same(one: float | None, other: float | None) -> bool:
+    return one == other if one is None or other is None else math.isclose(one, other)
 
 
 def makers(tiled: TiledMap, runs: Sequence[Run]) -> list[str]:
@@ -111,7 +128,7 @@ def _compared(runs: Sequence[Run]) -> list[dict[str, Any]]:
 def _difference_bounds(first: Run, run: Run) -> dict[str, Any] | None:
     if first.chips is None or run.chips is None or first.chips.names != run.chips.names:
         return None
-    return first.chips.difference_intervals(run.chips) if len(run.chips.names) >= _FEWEST else None
+    return first.chips.difference_intervals(run.chips) if first.chips.num_units >= _FEWEST else None
 
 
 def _minus(one: float | None, other: float | None) -> float | None:
@@ -124,17 +141,16 @@ def _labelled(run: Run) -> list[int]:
 
 def _described(run: Run) -> dict[str, Any]:
     counts = run.metrics["confusion_matrix"]["counts"]
-    known = run.chips is not None and len(run.chips.names) >= _FEWEST
+    known = run.chips is not None and run.chips.num_units >= _FEWEST
     intervals = run.chips.intervals() if run.chips is not None and known else None
     return {
         "name": run.name,
         "folder": str(run.folder),
         "split": run.metrics["split"],
         "overall": run.metrics["overall"],
-        "overall_intervals": {}
-        if intervals is None
-        else {key: intervals[key].tolist() for key in ("mIoU", "aAcc")},
-        "chips": 0 if run.chips is None else len(run.chips.names),
+        "overall_intervals": {} if intervals is None else {key: intervals[key].tolist() for key in _MEANS},
+        "scored": "" if run.chips is None else _scored(run.chips),
+        "why_no_intervals": "" if known else _why_no_intervals(run.chips),
         "per_class": [
             {
                 **run.metrics["per_class"][name],
@@ -151,6 +167,20 @@ def _described(run: Run) -> dict[str, Any]:
             for name, picture in run.pictures.items()
         ],
     }
+
+
+def _scored(chips: ChipCounts) -> str:
+    """What was scored, and what intervals resample."""
+    count, side = len(chips.names), chips.block_side
+    if side is None:
+        return f"{count} chip{'s' if count > 1 else ''}"
+    return f"{count} windows in {chips.num_units} blocks of ground, up to {side} x {side} pixels each"
+
+
+def _why_no_intervals(chips: ChipCounts | None) -> str:
+    if chips is None:
+        return "no chips.csv"
+    return f"fewer than {_FEWEST} {'chips' if chips.block_side is None else 'blocks of ground'}"
 
 
 def _record(run: Run) -> dict[str, str]:

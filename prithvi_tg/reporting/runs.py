@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 import yaml
 
 from ..errors import ConfigError, DataError
 from ..files import file_hash
 from ..spec import DataSpec
+from ..tasks.metrics import segmentation_scores
 from .chips import PICTURES, TABLE, ChipCounts, extremes, read_chip_table
+from .tables import plain_scores
 
 #: Settings that do not change what a run computes.
 _WITHOUT_EFFECT = ("config", "ckpt_path", "trainer.default_root_dir", "verbose")
@@ -27,7 +30,7 @@ class Run:
     Attributes:
         name: Given, or that of its folder as far as it differs from others.
         folder: Its folder.
-        metrics: Content of ``metrics.json``.
+        metrics: Content of ``metrics.json``; its scores by today's definitions.
         chips: Counts of single chips, if it kept them.
         curves: ``metrics.csv``, a row per logged step; empty without one.
         pictures: Of the worst and best chips, by what they show.
@@ -76,8 +79,9 @@ def read_run(folder: Path, name: str | None = None) -> Run:
         raise DataError(f"{path}: cannot be read ({error})") from error
     if not isinstance(metrics, dict) or not {"overall", "per_class", "confusion_matrix"} <= metrics.keys():
         raise DataError(f"{path}: does not contain the scores of a run")
+    metrics |= _scores(metrics, path)
     table, curves = folder / TABLE, folder / "metrics.csv"
-    chips = read_chip_table(table) if table.exists() else None
+    chips = read_chip_table(table, metrics.get("bootstrap_block") or 0) if table.exists() else None
     if chips is not None and chips.counts.shape[2] != len(metrics["per_class"]):
         raise DataError(
             f"{table}: {chips.counts.shape[2]} classes, but {path.name} has {len(metrics['per_class'])}"
@@ -92,6 +96,20 @@ def read_run(folder: Path, name: str | None = None) -> Run:
         pictures={} if chips is None else _pictures(folder / PICTURES, chips),
         settings=read_settings(folder),
     )
+
+
+def _scores(metrics: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """``overall`` and ``per_class`` by today's definitions, whichever version of the package wrote the counts."""
+    names = list(metrics["per_class"])
+    try:
+        confusion = torch.tensor(metrics["confusion_matrix"]["counts"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise DataError(f"{path}: no readable confusion matrix ({error})") from error
+    if confusion.shape != (len(names), len(names)):
+        raise DataError(
+            f"{path}: {len(names)} classes, but a confusion matrix of shape {tuple(confusion.shape)}"
+        )
+    return plain_scores(segmentation_scores(confusion), confusion, names)
 
 
 def _why_no_run(folder: Path) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.table import Table
 from torch import Tensor
 
@@ -20,9 +21,19 @@ def score_table(scores: dict[str, Tensor], class_names: Sequence[str], title: st
         title: Title of the table.
     """
     columns = [name for name, values in scores.items() if values.ndim == 1]
-    caption = f"aAcc {_percent(scores['aAcc'])}"
-    if any(bool(values.isnan().any()) for values in scores.values() if values.ndim == 1):
+    caption = f"aAcc {_percent(scores['aAcc'])}; Acc of a class is its recall"
+    if any(bool(scores[name].isnan().any()) for name in columns):
         caption += "; means leave out the classes shown as -"
+    theirs = {
+        name.removeprefix("mmseg_"): value for name, value in scores.items() if name.startswith("mmseg_")
+    }
+    others = [
+        f"{name} {_percent(value)}"
+        for name, value in theirs.items()
+        if name in scores and not torch.isclose(value, scores[name], equal_nan=True)
+    ]
+    if others:
+        caption += f"; MMSegmentation, which leaves out classes that were never right: {', '.join(others)}"
     table = Table(title=title, caption=caption)
     table.add_column("class")
     for name in columns:
@@ -79,21 +90,34 @@ def write_scores(
     split: str,
     run: dict[str, Any],
     spec: DataSpec | None,
+    block: int = 0,
 ) -> None:
-    """Write scores as JSON: overall, per class, the counts they come from, the run, the data; NaN becomes null."""
-    record: dict[str, Any] = {"split": split, "overall": {}, "per_class": {name: {} for name in class_names}}
-    for name, values in scores.items():
-        if values.ndim == 0:
-            record["overall"][name] = _plain(values)
-        else:
-            for class_name, value in zip(class_names, values, strict=True):
-                record["per_class"][class_name][name] = _plain(value)
+    """Write scores as JSON: overall, per class, the counts they come from, the run, the data; NaN becomes null.
+
+    `block` is the side of the blocks of ground that intervals resample windows of a scene in, see `ChipCounts`.
+    """
+    record: dict[str, Any] = {"split": split, **plain_scores(scores, confusion, class_names)}
     record["confusion_matrix"] = {"rows": "label", "columns": "prediction", "counts": confusion.tolist()}
-    for number, name in enumerate(class_names):
-        record["per_class"][name]["labelled_pixels"] = int(confusion[number].sum())
+    record["bootstrap_block"] = block
     record["run"] = run
     record["data_spec"] = None if spec is None else spec.to_dict()
     write_json(path, record)
+
+
+def plain_scores(
+    scores: dict[str, Tensor], confusion: Tensor, class_names: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """Scores as JSON holds them: ``overall``, and ``per_class`` with the number of labelled pixels."""
+    overall = {name: _plain(values) for name, values in scores.items() if values.ndim == 0}
+    columns = {name: values for name, values in scores.items() if values.ndim == 1}
+    per_class = {
+        class_name: {
+            **{name: _plain(values[number]) for name, values in columns.items()},
+            "labelled_pixels": int(confusion[number].sum()),
+        }
+        for number, class_name in enumerate(class_names)
+    }
+    return {"overall": overall, "per_class": per_class}
 
 
 def _plain(value: Tensor) -> float | None:

@@ -1,4 +1,4 @@
-"""Metrics of a whole set from one confusion matrix, with the meaning they have in MMSegmentation."""
+"""Metrics of a whole set from one confusion matrix."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,9 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 from ..spec import IGNORE_INDEX
 
 #: Metrics that exist per class; their mean over classes is called by the name with an ``m`` before it.
-PER_CLASS = ("IoU", "Acc", "Dice", "Fscore", "Precision", "Recall")
+PER_CLASS = ("IoU", "Acc", "Fscore", "Precision")
+#: Means that MMSegmentation defines otherwise; they stand beside ours as ``mmseg_mFscore`` and so on.
+MMSEG_MEANS = ("mDice", "mFscore", "mPrecision")
 
 
 class ConfusionMatrix(MulticlassConfusionMatrix):
@@ -18,26 +20,49 @@ class ConfusionMatrix(MulticlassConfusionMatrix):
         super().__init__(num_classes, ignore_index=IGNORE_INDEX, validate_args=False)
 
 
-def segmentation_scores(confusion: Tensor) -> dict[str, Tensor]:
-    """Every metric of a confusion matrix.
+def class_scores(hits: Tensor, labelled: Tensor, predicted: Tensor) -> dict[str, Tensor]:
+    """Scores of classes and their means, from counts of pixels.
 
-    A class absent from both labels and predictions is NaN everywhere. A class absent from the labels only
-    counts 0 in IoU, Dice and Precision, and is NaN in Acc, Recall and Fscore; so mDice and mFscore differ
-    there. Means leave NaN out.
+    A class that is labelled but never predicted counts 0 everywhere. A class that is predicted but never
+    labelled counts 0 in IoU and Precision, and is NaN in Acc and Fscore. A class that is neither is NaN
+    everywhere. Means leave NaN out.
+
+    Args:
+        hits: (..., K) pixels of a class in label and prediction.
+        labelled: (..., K) pixels of a class in the label.
+        predicted: (..., K) pixels of a class in the prediction.
+
+    Returns:
+        ``IoU Acc Fscore Precision`` (..., K), ``mIoU mAcc mFscore mPrecision`` (...,), and ``aAcc`` (...,), the
+        share of pixels that are right; float64.
+    """
+    hits, labelled, predicted = (counts.double() for counts in (hits, labelled, predicted))
+    unlabelled = labelled == 0
+    precision = hits / predicted
+    per_class = {
+        "IoU": hits / (labelled + predicted - hits),
+        "Acc": hits / labelled,
+        "Fscore": (2 * hits / (labelled + predicted)).masked_fill(unlabelled, float("nan")),
+        "Precision": precision.masked_fill((predicted == 0) & ~unlabelled, 0.0),
+    }
+    means = {f"m{name}": values.nanmean(dim=-1) for name, values in per_class.items()}
+    return {"aAcc": hits.sum(dim=-1) / labelled.sum(dim=-1), **means, **per_class}
+
+
+def mmseg_scores(confusion: Tensor) -> dict[str, Tensor]:
+    """Every metric of a confusion matrix as MMSegmentation 0.30 defines it, to compare with published results.
+
+    Its means flatter: a class that is labelled but never predicted, or never right, has no precision or no
+    F-score there, and is left out of their means instead of counting 0.
 
     Args:
         confusion: (K, K) counts, rows are labels, columns are predictions.
 
     Returns:
-        ``aAcc`` and ``mIoU mAcc mDice mFscore mPrecision mRecall`` (scalars), and ``IoU Acc Dice Fscore
-        Precision Recall`` (K values each); all float64.
+        ``aAcc``, ``IoU Acc Dice Fscore Precision Recall`` (K,) and their means; float64.
     """
-    counts = confusion.cpu().double()  # not every accelerator knows float64
-    hits = counts.diagonal()
-    labelled = counts.sum(dim=1)
-    predicted = counts.sum(dim=0)
-    precision = hits / predicted
-    recall = hits / labelled
+    hits, labelled, predicted = _counts(confusion)
+    precision, recall = hits / predicted, hits / labelled
     per_class = {
         "IoU": hits / (labelled + predicted - hits),
         "Acc": recall,
@@ -47,7 +72,30 @@ def segmentation_scores(confusion: Tensor) -> dict[str, Tensor]:
         "Recall": recall,
     }
     means = {f"m{name}": values.nanmean() for name, values in per_class.items()}
-    return {"aAcc": hits.sum() / counts.sum(), **means, **per_class}
+    return {"aAcc": hits.sum() / labelled.sum(), **means, **per_class}
+
+
+def segmentation_scores(confusion: Tensor) -> dict[str, Tensor]:
+    """Every metric of a confusion matrix, as `class_scores` defines them, and MMSegmentation's means beside.
+
+    Each metric has one name. ``Acc`` of a class is MMSegmentation's name of recall, kept because published
+    results use it; ``Fscore`` is what is also called Dice. mIoU, mAcc and aAcc are MMSegmentation's.
+
+    Args:
+        confusion: (K, K) counts, rows are labels, columns are predictions.
+
+    Returns:
+        ``aAcc``, ``mIoU mAcc mFscore mPrecision`` and ``mmseg_mDice mmseg_mFscore mmseg_mPrecision`` (scalars),
+        and ``IoU Acc Fscore Precision`` (K values each); all float64.
+    """
+    theirs = mmseg_scores(confusion)
+    return class_scores(*_counts(confusion)) | {f"mmseg_{name}": theirs[name] for name in MMSEG_MEANS}
+
+
+def _counts(confusion: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Hits, labelled and predicted pixels of each class (K,)."""
+    counts = confusion.cpu().double()  # not every accelerator knows float64
+    return counts.diagonal(), counts.sum(dim=1), counts.sum(dim=0)
 
 
 def score_log(scores: dict[str, Tensor], class_names: Sequence[str], prefix: str) -> dict[str, float]:

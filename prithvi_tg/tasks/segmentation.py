@@ -31,6 +31,7 @@ from ..models.lora import add_lora
 from ..spec import DataSpec
 from .losses import create_loss
 from .metrics import ConfusionMatrix, score_log, segmentation_scores
+from .monitoring import log_scores
 from .schedules import poly_schedule
 
 
@@ -433,7 +434,7 @@ class PrithviSegmentationTask(SemanticSegmentationTask):
     def _finish(self, metrics: ConfusionMatrix, prefix: str) -> None:
         confusion = metrics.compute()
         scores = segmentation_scores(confusion)
-        self.log_dict(score_log(scores, self.class_names, prefix), sync_dist=True)
+        log_scores(self, score_log(scores, self.class_names, prefix))
         metrics.reset()
         if prefix != "train" and not self.trainer.sanity_checking:
             self.confusion, self.scores = confusion, scores  # of the last validation or test, for reports

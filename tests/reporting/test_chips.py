@@ -115,3 +115,63 @@ def test_a_difference_on_the_same_chips_is_surer_than_the_scores():
     assert np.allclose(one.difference_intervals(one)["IoU"], 0)
     with pytest.raises(ValueError, match="both runs must have scored the same chips"):
         one.difference_intervals(ChipCounts(one.names[::-1], one.counts))
+
+
+def windows(rows, columns, side=32, dates=("",), seed=0):
+    """Windows of a scene whose hits are alike where they are near to each other."""
+    rng = np.random.default_rng(seed)
+    field = np.kron(rng.integers(10, 90, (rows // 4, columns // 4)), np.ones((4, 4), int))
+    names = [
+        f"{date}row_{side * r:05d}_column_{side * c:05d}"
+        for date in dates
+        for r in range(rows)
+        for c in range(columns)
+    ]
+    hits = np.tile(field.ravel(), len(dates))
+    counts = np.stack(
+        [np.stack([hits, 100 - hits], 1), np.full((len(names), 2), 100), np.full((len(names), 2), 100)]
+    )
+    return tuple(names), counts
+
+
+def test_windows_of_a_scene_are_resampled_in_blocks_of_ground():
+    names, counts = windows(16, 16)
+    blocks = ChipCounts(names, counts, block=128)
+    chips = ChipCounts(tuple(f"chip {number}" for number in range(len(names))), counts)
+    assert (blocks.block_side, blocks.num_units) == (128, 16)
+    assert (chips.block_side, chips.num_units) == (None, 256)
+    for units in (blocks.units[[0, 1, 3, 16, 51]], blocks.units[[4, 7, 20]]):
+        assert len(set(units)) == 1
+    assert len(set(blocks.units[[0, 4, 64]])) == 3
+    wide, narrow = (np.diff(one.intervals()["IoU"][:, 0])[0] for one in (blocks, chips))
+    assert wide > 2.5 * narrow  # 4 times as wide, were all windows of a block the same
+    assert blocks.scores()["mIoU"] == chips.scores()["mIoU"]
+
+
+def test_windows_of_one_place_at_several_dates_are_one_block():
+    names, counts = windows(8, 8, dates=("2022-05-01_", "2022-08-01_2_", "undated_"))
+    blocks = ChipCounts(names, counts, block=64)
+    assert blocks.num_units == 16
+    assert np.array_equal(blocks.units[:64], blocks.units[64:128])
+    assert np.array_equal(blocks.units[:64], blocks.units[128:])
+
+
+def test_blocks_of_an_older_table_are_four_windows_wide(tmp_path):
+    names, counts = windows(8, 8, side=20)
+    names = (*names[:-1], "row_00133_column_00133")  # the last is shifted inwards
+    write_chip_table(tmp_path / "chips.csv", ChipCounts(names, counts), SPEC.class_names)
+    assert read_chip_table(tmp_path / "chips.csv").block_side == 80
+    assert read_chip_table(tmp_path / "chips.csv", block=40).block_side == 40
+
+
+def test_differences_of_scenes_are_drawn_in_blocks_too():
+    names, counts = windows(16, 16)
+    rng = np.random.default_rng(3)
+    gain = np.kron(rng.integers(-5, 9, (4, 4)), np.ones((4, 4), int)).ravel()[:, None]
+    better = counts + np.stack([np.concatenate([gain, gain], 1), 0 * counts[1], 0 * counts[2]])
+    chips = tuple(f"chip {number}" for number in range(len(names)))
+    wide, narrow = (
+        np.diff(ChipCounts(one, counts, 128).difference_intervals(ChipCounts(one, better, 128))["mIoU"])[0]
+        for one in (names, chips)
+    )
+    assert wide > 2.5 * narrow

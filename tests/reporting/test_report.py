@@ -197,7 +197,7 @@ def test_runs_that_cannot_be_read_or_compared_are_told(reported, tmp_path, comma
     with pytest.raises(ConfigError, match="is given more than once"):
         read_runs([run, run])
     record = json.loads((run / "metrics.json").read_text())
-    record["per_class"] = {"Forest": {}}
+    record["per_class"] = {"Forest": {}, "Meadow": {}}
     (tmp_path / "metrics.json").write_text(json.dumps(record))
     with pytest.raises(ConfigError, match=r"has the classes Forest, .* they cannot be compared"):
         read_runs([run, tmp_path])
@@ -210,6 +210,59 @@ def test_runs_that_cannot_be_read_or_compared_are_told(reported, tmp_path, comma
     code, _, err = command("report", run, "--maps", run, "--output", tmp_path / "new.html")
     assert (code, "contains no maps, NAME_pred.tif" in err) == (1, True)
     assert not (tmp_path / "new.html").exists()
+
+
+def test_scores_of_an_older_file_are_read_by_today_s_definitions(reported, tmp_path):
+    run = reported / "runs/version_0"
+    record = json.loads((run / "metrics.json").read_text())
+    new = read_runs([run])[0].metrics
+    assert new["overall"] == record["overall"]
+    assert new["per_class"] == record["per_class"]
+    del record["bootstrap_block"]
+    record["overall"] = {"mIoU": 0.5, "mDice": 0.9, "mFscore": 0.9, "mRecall": 0.9}
+    for scores in record["per_class"].values():
+        scores.update(Dice=0.9, Recall=0.9, Fscore=0.9)
+    (tmp_path / "metrics.json").write_text(json.dumps(record))
+    old = read_runs([tmp_path])[0].metrics
+    assert old["overall"] == new["overall"]
+    assert old["per_class"] == new["per_class"]
+    record["confusion_matrix"]["counts"] = [[1, 2, 3]]
+    (tmp_path / "metrics.json").write_text(json.dumps(record))
+    with pytest.raises(DataError, match=r"2 classes, but a confusion matrix of shape \(1, 3\)"):
+        read_runs([tmp_path])
+
+
+def test_no_column_of_the_page_or_the_files_repeats_another(reported):
+    page = (reported / "report.html").read_text()
+    headings = re.findall(r"<th>([^<]*)</th>", page.split('id="classes"')[1].split('id="confusion"')[0])
+    assert {"IoU", "Acc", "Fscore", "Precision"} <= set(headings)
+    assert not {"Dice", "Recall"} & set(headings)
+    record = json.loads((reported / "runs/version_0/metrics.json").read_text())
+    for scores in (record["overall"], *record["per_class"].values()):
+        assert not [name for name in scores if name in ("Dice", "Recall", "mDice", "mRecall")]
+
+
+def test_the_page_says_that_windows_of_a_scene_are_resampled_in_blocks(reported, tmp_path, command):
+    run = tmp_path / "run"
+    shutil.copytree(reported / "runs/version_0", run)
+    header, row, *_ = (run / "chips.csv").read_text().splitlines()
+    counts = row.split(",", 1)[1]
+    lines = [
+        f"row_{row:05d}_column_{column:05d},{counts}"
+        for row in range(0, 192, 32)
+        for column in range(0, 256, 32)
+    ]
+    (run / "chips.csv").write_text("\n".join([header, *lines]) + "\n")
+    record = json.loads((run / "metrics.json").read_text())
+    for block, told in ((64, "48 windows in 12 blocks of ground, up to 64 x 64 pixels each"),
+                        (0, "48 windows in 4 blocks of ground, up to 128 x 128 pixels each"
+                            "<br><small>no intervals: fewer than 5 blocks of ground")):  # fmt: skip
+        (run / "metrics.json").write_text(json.dumps({**record, "bootstrap_block": block}))
+        code, _, err = command("report", run, "--overwrite")
+        assert code == 0, err
+        page = (run / "report.html").read_text()
+        assert told in page
+        assert "all windows of a block are drawn together" in page
 
 
 def test_a_scene_that_is_not_the_map_s_is_an_error(reported, flood_root, command, tmp_path):
