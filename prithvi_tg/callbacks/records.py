@@ -173,7 +173,7 @@ def _copy_curves(path: Path, logger: CSVLogger, step: int) -> None:
                 continue  # a kill cut it short
             if logged < step:  # later ones are done again
                 # What stood there twice, under an old name too, is copied once.
-                once = {
+                once: dict[str, Any] = {
                     str(key): value
                     for key, value in known.items()
                     if current_name(key) not in known.keys() - {key}
