@@ -137,7 +137,7 @@ FAULTS = {
     other_shape: ("error", "61 x 64 pixels"),
     unknown_label: ("error", "label 5 is none of the 2 classes"),
     band_missing: ("error", "has 12 bands, 13 are expected"),
-    other_unit: ("error", "times the statistics' ("),
+    other_unit: ("error", "times the statistics; the statistics are"),
     one_value: ("error", "BLUE: the same value in all pixels"),
     bands_reversed: ("error", "standard deviations off; in the order "),
     shared_name: ("error", "1 chip in both"),

@@ -26,6 +26,7 @@ from .grid import Grid
 _TILE = 256
 _KEPT_TILES = 16
 _TOLERANCE = 0.01  # pixels; GDAL's default is an eighth
+_MOST_PIXELS = 2**26  # of a raster to read for one tile
 _SAMPLES = 9  # points along each side of a tile by which its place in the source is found
 
 
@@ -211,6 +212,16 @@ class GridReader:
         if not known.any():
             return None
         row, column = self.own.row_and_column(x[known], y[known])
+        if self.own.crs is not None and self.own.crs.is_geographic and np.ptp(x[known]) > 180:
+            # The pixels lie around a pole or the antimeridian: points between the samples may lie at any longitude.
+            column = np.array([0.0, self.own.width])
+            row = np.array([row.min() - np.ptp(row), row.max() + np.ptp(row)])
+            known = np.array([False])
+            if np.ptp(row) * self.own.width > _MOST_PIXELS:
+                raise DataError(
+                    "warp: pixels around a pole or the antimeridian would need too much of a global raster; cut it to "
+                    "their place first (gdalwarp -te)"
+                )
         area = np.ptp(row) * np.ptp(column)
         if known.all():  # a turned grid covers less than the rectangle around it
             corners = [0, _SAMPLES - 1, _SAMPLES**2 - 1, _SAMPLES**2 - _SAMPLES]
