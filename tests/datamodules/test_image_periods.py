@@ -73,7 +73,8 @@ def module(folder, images, split, **options):
     folder.mkdir(exist_ok=True)
     label = write(folder / "label.tif", 1, bands=1)
     return LabelledScenesDataModule(
-        images=[str(path) for path in images], labels=str(label), classes={1: "Land", 2: "Sea"}, split=split, mean=[0.0],
+        images=[str(path) for path in images], labels=str(label), classes={1: "Land", 2: "Sea"}, split=split,
+        mean=[0.0],
         std=[1.0], bands=["RED"], window=16, windows_per_epoch=20, flips_and_turns=False, **options,
     )  # fmt: skip
 
