@@ -16,13 +16,13 @@ import shapely
 import torch
 import yaml
 from rasterio.crs import CRS
-from rasterio.errors import RasterioError
 from rasterio.transform import from_origin
 from torch.utils.data import DataLoader, Dataset
 from torchgeo.datasets import GeoDataset
 
 from .datamodules.labelled_scenes import LabelledScenesDataModule
 from .errors import ConfigError, DataError
+from .files import writing
 from .spec import IGNORE_INDEX
 
 _IMAGES, _LABELS = "images/*_image.tif", "labels/*_label.tif"
@@ -116,15 +116,13 @@ class _ChipWriter(Dataset[str]):
         for pattern, values, nodata in ((_IMAGES, image, np.nan), (_LABELS, mask[None], IGNORE_INDEX)):
             path = self.folder / pattern.replace("*", name)
             partial = path.with_suffix(".partial")
-            try:
+            with writing(path):
                 with rasterio.open(
                     partial, "w", driver="GTiff", height=mask.shape[0], width=mask.shape[1], count=len(values),
                     dtype=values.dtype, nodata=nodata, crs=crs, transform=corner, compress="deflate",
                 ) as out:  # fmt: skip
                     out.write(values)
                 partial.replace(path)
-            except (RasterioError, OSError) as error:
-                raise DataError(f"{path}: cannot be written ({error})") from error
         row = {
             "chip": name,
             "split": self.split,

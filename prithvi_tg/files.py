@@ -10,6 +10,7 @@ from typing import Any
 
 from rasterio.errors import RasterioError
 
+from .compat import GDALError
 from .errors import DataError
 
 
@@ -33,7 +34,7 @@ def writing(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (RasterioError, OSError) as error:
+    except (RasterioError, GDALError, OSError) as error:
         raise DataError(f"{path}: cannot be written ({error})") from error
 
 
