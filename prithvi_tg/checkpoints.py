@@ -74,7 +74,7 @@ class LoadReport:
     bands: dict[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        line = f"{self.source}: {len(self.matched)} matched"
+        line = f"{self.source}: {len(self.matched)} tensors matched"
         for kind in ("reshaped", "recomputed", "missing", "unexpected"):
             keys = getattr(self, kind)
             if keys:

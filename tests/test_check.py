@@ -135,7 +135,7 @@ FAULTS = {
     no_mask: ("error", "lacks its mask"),
     truncated: ("error", "not a readable raster"),
     other_shape: ("error", "61 x 64 pixels"),
-    unknown_label: ("error", "label 5 is none of the 2 classes"),
+    unknown_label: ("error", "label 5 is not one of the 2 classes"),
     band_missing: ("error", "has 12 bands, 13 are expected"),
     other_unit: ("error", "times the statistics; the statistics are"),
     one_value: ("error", "BLUE: the same value in all pixels"),
@@ -189,7 +189,7 @@ def test_without_statistics_all_else_is_looked_at(flood_root, command, tmp_path)
     )
     code, out, err = command("check", "--config", config)
     assert code == 1, out + err
-    assert "prithvi-tg stats prints them" in " ".join(out.replace("│", " ").split())
+    assert "prithvi-tg stats computes them" in " ".join(out.replace("│", " ").split())
     assert "3 chips, each with its mask" in out
     assert "band means" not in out
 

@@ -108,7 +108,7 @@ def test_weights_of_others_are_taken_with_a_configuration(config, command, flood
         np.testing.assert_array_equal(file.read(1) == -1, (source.read() == 0).any(axis=0))
     code, _, err = command("predict", "--ckpt_path", weights, scene, "--output", tmp_path / "again")
     assert code == 1
-    assert "holds weights but does not say of which model; give the configuration" in err
+    assert "does not describe its model; give the configuration" in err
 
 
 def test_an_integer_limit_stays_an_integer(config, command, tmp_path):
@@ -155,7 +155,7 @@ def assert_one_line(err, *words):
         ("encoder: nano", "encoder: pico", ("encoder: 'pico' is unknown; known are nano",)),
         ("batch_size: 2", "bands: [BLUE, B99]", ("bands: 'B99' is unknown", "known are")),
         ("batch_size: 2", "scale: 2", ("scale: not accepted here; it is a key of ", "ChipFolderDataModule")),
-        ("batch_size: 2", "batch_size: 9", ("batch_size: 9 is more than",)),
+        ("batch_size: 2", "batch_size: 9", ("batch_size: 9 is larger than",)),
     ],
 )
 def test_a_wrong_configuration_is_one_line_and_exit_code_2(config, command, old, new, words):
@@ -216,8 +216,8 @@ def damage_all(folder):
         (damage_mask, ("Synthetic_0003_LabelHand.tif: no such file", "lacks its mask")),
         (damage_bands, ("Synthetic_0003_S2Hand.tif: has 3 bands, 13 are expected",)),
         (damage_file, ("Synthetic_0003_S2Hand.tif: not a readable raster",)),
-        (damage_label, ("Synthetic_0003_LabelHand.tif: label 5 is none of the 2 classes",)),
-        (damage_all, ("S2Hand: holds no chip",)),
+        (damage_label, ("Synthetic_0003_LabelHand.tif: label 5 is not one of the 2 classes",)),
+        (damage_all, ("S2Hand: contains no chips",)),
     ],
 )
 def test_bad_data_are_one_line_and_exit_code_1(config, command, flood_root, tmp_path, damage, words, workers):

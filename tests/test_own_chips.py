@@ -109,9 +109,13 @@ def test_check_compares_the_order_of_bands_with_what_the_files_describe(own, com
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"images": "img.tif"}, ConfigError, r"images: 'img.tif' must have one \*"),
+        ({"images": "img.tif"}, ConfigError, r"images: 'img.tif' must contain one \*"),
         ({"bands": ["BLUE"]}, ConfigError, "bands: BLUE is not among file_bands, RED, NIR_NARROW"),
-        ({"classes": {10: "Wheat", 30: "Rye"}}, DataError, r"lab_a\.tif: label 20 is none of the 2 classes"),
+        (
+            {"classes": {10: "Wheat", 30: "Rye"}},
+            DataError,
+            r"lab_a\.tif: label 20 is not one of the 2 classes",
+        ),
         ({"num_frames": 3}, DataError, r"img_a\.tif: has 4 bands, 6 are expected"),
         ({"mean": [1, 2, 3]}, ConfigError, "mean: 3 values for 2 bands and 2 frames"),
     ],
@@ -152,7 +156,7 @@ def test_statistics_are_printed_ready_to_paste(own, command):
 def test_chips_without_statistics_say_how_to_get_them(own, command):
     code, _, err = command("fit", "--config", write_config(own))
     assert code == 2
-    assert "mean, std: are not given; prithvi-tg stats prints them" in err
+    assert "mean, std: not given; prithvi-tg stats computes them" in err
 
 
 def quick_trainer(folder):

@@ -185,7 +185,7 @@ def test_what_was_warned_of_is_in_the_record(config, tmp_path, flood_root):
     ]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     warned = read_run(tmp_path / "runs/version_0").metrics["run"]["warnings"]
-    assert any("in train and in val" in line for line in warned)
+    assert any("in both train and val" in line for line in warned)
     assert all(line in done.stderr for line in warned)
     assert len(set(warned)) == len(warned)
 

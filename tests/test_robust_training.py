@@ -24,7 +24,7 @@ def test_a_loss_that_is_not_finite_names_the_chips(tiny_task):
     tiny_task.training_step(batch, 0)
     batch["image"][1, 0, 2, 3, 4] = float("nan")
     with pytest.raises(
-        DataError, match="loss: nan at step 0 on one, other; their images hold values that are not"
+        DataError, match="loss: nan at step 0 on one, other; the images contain values that are not"
     ):
         tiny_task.training_step(batch, 0)
 
@@ -37,7 +37,7 @@ def test_a_run_that_diverges_stops_with_one_line(config, command, tmp_path):
     assert code == 1, out + err
     (line,) = [line for line in err.splitlines() if "error" in line]
     assert "Synthetic_" in line
-    assert "the model has diverged: lower lr" in line
+    assert "the training has diverged: lower lr" in line
 
 
 def run_by(devices, command, *words):
@@ -116,7 +116,7 @@ def test_a_bad_chip_is_an_error_or_is_skipped_and_listed(config, command, tmp_pa
     code, _, err = command(*words)
     assert (code, f"{name}_{kind}.tif: not a readable raster" in err) == (1, True)
     assert err.count(f"{name}_{kind}.tif") == 1
-    assert "--skip-bad leaves them out" in err
+    assert "--skip-bad skips them" in err
     code, out, err = command(*words, "--skip-bad")
     assert code == 0, err
     assert f"Skipped: train chip {name}" in out + err
@@ -165,4 +165,4 @@ def test_images_in_another_unit_are_told_when_training_begins(
         "fit", "--config", config, "--data.root", root, "--data.splits", root / "splits.csv"
     )
     assert code == 0, err
-    assert any("their units differ, see prithvi-tg check" in str(one.message) for one in recwarn) == warned
+    assert any("the unit differs; run prithvi-tg check" in str(one.message) for one in recwarn) == warned

@@ -35,7 +35,7 @@ def run(arguments: list[str]) -> int:
     )
     config = parse_data(parser, arguments)
     findings: list[Finding] = []
-    warnings.filterwarnings("ignore", message=".*chips are in train and in")  # which the table says
+    warnings.filterwarnings("ignore", message=".*chips are in both train and")  # which the table says
     no_statistics = allow_missing_statistics(config.data)  # which the run's own error tells
     try:
         data = parser.instantiate_classes(config).data

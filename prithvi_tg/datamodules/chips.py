@@ -50,13 +50,13 @@ class ChipDataModule(NonGeoDataModule):
         bands: Bands to use, by name.
         mean: Mean per band after scaling; the published one by default.
         std: Standard deviation per band after scaling; the published one by default.
-        legacy_nodata: Treat pixels without data as hls-foundation-os did.
-        metadata: Hand dates and places to encoders that take them.
-        skip_bad: Read every chip before the work begins, and leave out those that cannot be read; each is told.
+        legacy_nodata: Treat nodata as hls-foundation-os does.
+        metadata: Pass dates and places to encoders that use them.
+        skip_bad: Read every chip first, skip those that cannot be read, and list them.
             By default a chip that cannot be read is an error.
-        same_splits: Pairs of splits that share chips on purpose, of which ``prithvi-tg check`` is to say nothing.
-        download: Download what is missing first, in one process only.
-        fold_time: Hand out images as (B, T*C, H, W) and nothing but image and mask, for TorchGeo's own tasks.
+        same_splits: Pairs of splits that share chips on purpose; ``prithvi-tg check`` does not report them.
+        download: Download missing files first, in one process only.
+        fold_time: Return only image (B, T*C, H, W) and mask, for TorchGeo's own tasks.
         **kwargs: Further arguments of the data set.
 
     Raises:
@@ -145,7 +145,7 @@ class ChipDataModule(NonGeoDataModule):
             self.train_dataset = ConcatDataset([chips] * self.crops_per_chip)
             if len(self.train_dataset) < self.batch_size:
                 raise ConfigError(
-                    f"batch_size: {self.batch_size} is more than an epoch has crops "
+                    f"batch_size: {self.batch_size} is larger than the number of crops in an epoch "
                     f"({len(self.train_dataset)}), and partial batches are dropped; lower it or raise crops_per_chip"
                 )
         if stage == "test":
@@ -273,9 +273,9 @@ class ChipFolderDataModule(ChipDataModule):
         std: Standard deviation per band after scaling.
         file_bands: Bands of one frame as the files hold them; `bands` by default.
         num_frames: Dates in a file.
-        sensor: Whose band names are used, where sensors disagree.
+        sensor: Naming scheme of the bands, needed where sensors disagree.
         scale: Factor from stored values to the unit of `mean` and `std`.
-        nodata: Stored values that mean no data, beside the file's tag and NaN.
+        nodata: Stored values that mean nodata, besides the file's tag and NaN.
         ignored_labels: Stored labels that mean "not labelled".
         class_colors: ``#rrggbb`` of each class.
         **kwargs: As `ChipDataModule`.
@@ -303,7 +303,7 @@ class ChipFolderDataModule(ChipDataModule):
         **kwargs: Any,
     ) -> None:
         if mean is None or std is None:
-            raise ConfigError("mean, std: are not given; prithvi-tg stats prints them, ready to paste")
+            raise ConfigError("mean, std: not given; prithvi-tg stats computes them")
         super().__init__(
             ChipFolder,
             None,

@@ -55,7 +55,7 @@ class LabelledScenesDataModule(GeoDataModule):
         mean: Mean per band in the unit of the model, after scaling; ``prithvi-tg stats`` computes it.
         std: Standard deviation per band.
         window: Side of the windows in pixels.
-        stride: Distance of windows in validation and test; the window by default.
+        stride: Pixels from one window to the next in validation and test; by default the window size.
         windows_per_epoch: Training windows in an epoch, over all processes.
         balanced: Draw half of the windows to a class chosen with equal chance, so that rare ones appear.
         batch_size: Windows in a batch.
@@ -63,17 +63,17 @@ class LabelledScenesDataModule(GeoDataModule):
             fifth of the memory of the machine or container; ``GDAL_CACHEMAX`` in the environment overrides this.
         bands: Bands to use, by name.
         num_frames: Dates of one image.
-        series: How many dates become `num_frames`; see `Series`.
-        mask: Classes of the quality layers that count as no data.
+        series: How to build `num_frames` frames from many dates; see `Series`.
+        mask: Quality classes that count as nodata.
         file_bands: Bands of one frame as the files hold them, by name, for files without descriptions; frame
             follows upon frame.
-        sensor: Whose band names the files use, where sensors disagree.
+        sensor: Naming scheme of the files' bands, needed where sensors disagree.
         scale: Factor from stored values to the unit of the statistics; a file's own scale tag, if it has one.
-        nodata: Stored values that mean "no data", beside the files' tags and NaN.
-        nodata_rule: Pixels whose bands all lack data are not learnt from, or those where any does.
+        nodata: Stored values that mean nodata, besides the files' tags and NaN.
+        nodata_rule: Ignore pixels where all bands are nodata (``all``), or where any band is (``any``).
         ignored_labels: Stored labels that mean "not labelled".
-        label_attribute: Column of polygons that tells the class.
-        all_touched: Draw every pixel that a polygon touches.
+        label_attribute: Column of the polygons that holds the class.
+        all_touched: Label every pixel that a polygon touches, not only those whose centre it covers.
         class_colors: ``#rrggbb`` of each class.
         flips_and_turns: Flip and turn training windows at random.
         augmentations: Further Kornia augmentations for training, see `ChipAugmentation`.
@@ -144,9 +144,9 @@ class LabelledScenesDataModule(GeoDataModule):
         self.fold_time = fold_time
         self.seed = seed
         if mean is None or std is None:
-            raise ConfigError("mean, std: give the statistics of the bands; prithvi-tg stats computes them")
+            raise ConfigError("mean, std: not given; prithvi-tg stats computes them")
         if series is not None and series.num_frames != num_frames:
-            raise ConfigError(f"series: makes {series.num_frames} frames, num_frames is {num_frames}")
+            raise ConfigError(f"series: gives {series.num_frames} frames, but num_frames is {num_frames}")
         wanted = tuple(resolve_band(band, sensor) for band in bands)
         places = _places(wanted, [resolve_band(band, sensor) for band in file_bands], num_frames)
         self.reading = InputOptions(
@@ -196,7 +196,9 @@ class LabelledScenesDataModule(GeoDataModule):
         known: dict[Any, int | None] = {**numbers, **dict.fromkeys(self.ignored_labels)}
         if all(Path(path).suffix.lower() in _VECTOR for path in self.labels):
             if self.label_attribute is None:
-                raise ConfigError("label_attribute: say which column of the polygons tells the class")
+                raise ConfigError(
+                    "label_attribute: not given; name the column of the polygons that holds the class"
+                )
             return LabelPolygons(self.labels, self.label_attribute, known, self.all_touched)
         return LabelRaster(self.labels, {_number(value): number for value, number in known.items()})
 
@@ -295,7 +297,7 @@ class LabelledScenesDataModule(GeoDataModule):
     def _region(self, split: str) -> Region:
         splits = self.split_regions.splits
         if split not in splits:
-            raise ConfigError(f"split: leaves no ground for {split}; it has {', '.join(splits)}")
+            raise ConfigError(f"split: no region for {split}; it has {', '.join(splits)}")
         return splits[split]
 
     def train_dataloader(self) -> DataLoader[Any]:
@@ -340,7 +342,7 @@ def _places(wanted: Sequence[str], held: Sequence[str], num_frames: int) -> tupl
         return ()
     for band in wanted:
         if band not in held:
-            raise ConfigError(f"file_bands: do not name {band}, which bands asks for")
+            raise ConfigError(f"file_bands: {band} is missing; bands requires it")
     return tuple(frame * len(held) + held.index(band) + 1 for frame in range(num_frames) for band in wanted)
 
 
@@ -354,4 +356,4 @@ def _number(value: int | str) -> int:
     try:
         return int(value)
     except ValueError as error:
-        raise ConfigError(f"classes: {value!r} is no value of a raster; give numbers as stored") from error
+        raise ConfigError(f"classes: {value!r} is not a raster value; give numbers as stored") from error

@@ -83,8 +83,8 @@ def _restore(states: list[dict[str, Any]]) -> None:
     count = torch.distributed.get_world_size() if distributed else 1
     if len(states) != count:
         rank_zero_warn(
-            f"ckpt_path: was written by {len(states)} processes and goes on with {count}; the rest of the run will "
-            "not be the same as without the stop"
+            f"ckpt_path: written by {len(states)} processes, resumed with {count}; the rest of the run will "
+            "differ from an uninterrupted run"
         )
         return
     restore_random_state(states[torch.distributed.get_rank() if distributed else 0])

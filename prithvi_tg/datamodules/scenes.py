@@ -29,7 +29,7 @@ class SceneDataModule(BaseDataModule):
         batch_size: Windows in a batch.
         num_workers: Threads that read ahead.
         nodata_rule: When a pixel of the map is nodata.
-        mask: Classes of the quality layers that count as no data.
+        mask: Quality classes that count as nodata.
         fold_time: Hand out images as (B, T*C, window, window), for TorchGeo's own tasks.
 
     Raises:

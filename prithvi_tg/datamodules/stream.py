@@ -321,8 +321,8 @@ def _chunk_rows(reader: SceneReader) -> int:
     block = reader.block_rows
     if block > _MOST_ROWS:
         warnings.warn(
-            f"{reader.scene.files[0]}: its blocks are {block} rows high, so that each is decoded many times; a "
-            "tiled copy (gdal_translate -of COG) is mapped faster",
+            f"{reader.scene.files[0]}: its blocks are {block} rows high, so each is decoded many times; mapping a "
+            "tiled copy (gdal_translate -of COG) is faster",
             stacklevel=2,
         )
         return _CHUNK_ROWS

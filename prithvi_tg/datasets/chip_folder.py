@@ -29,9 +29,9 @@ class ChipFolder(ChipDataset):
         file_bands: Bands of one frame as the files hold them, by name; `bands` by default. Frame follows upon
             frame.
         num_frames: Dates in a file.
-        sensor: Whose band names are used, where sensors disagree.
+        sensor: Naming scheme of the bands, needed where sensors disagree.
         scale: Factor from stored values to the unit of `mean` and `std`.
-        nodata: Stored values that mean no data, beside the file's tag and NaN.
+        nodata: Stored values that mean nodata, besides the file's tag and NaN.
         ignored_labels: Stored labels that mean "not labelled".
         class_colors: ``#rrggbb`` of each class.
         legacy_nodata: See `ChipDataset`.
@@ -66,7 +66,9 @@ class ChipFolder(ChipDataset):
     ) -> None:
         for key, pattern in (("images", images), ("labels", labels)):
             if pattern.count("*") != 1:
-                raise ConfigError(f"{key}: {pattern!r} must have one * that stands for the name of a chip")
+                raise ConfigError(
+                    f"{key}: {pattern!r} must contain one *, which stands for the name of a chip"
+                )
         self.images = images
         self.labels = labels
         self.sensor = sensor

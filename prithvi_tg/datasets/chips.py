@@ -138,7 +138,7 @@ class ChipDataset(NonGeoDataset):
         if mean is None or std is None:
             unknown = [name for name in names if name not in PRITHVI_BANDS]
             if unknown:
-                raise ConfigError(f"mean, std: {', '.join(unknown)} has no published statistics; give both")
+                raise ConfigError(f"mean, std: no published statistics for {', '.join(unknown)}; give both")
             places = [PRITHVI_BANDS.index(name) for name in names]
             mean = mean or [cls.default_mean[place] for place in places]
             std = std or [cls.default_std[place] for place in places]
@@ -166,7 +166,7 @@ class ChipDataset(NonGeoDataset):
         Raises:
             ConfigError: The data set is not published anywhere.
         """
-        raise ConfigError(f"download: {type(self).__name__} is not published; leave download out")
+        raise ConfigError(f"download: {type(self).__name__} has no published archive; remove download")
 
     def find_chips(self) -> list[Chip]:
         """The chips of the split, each with its mask; see `pair_by_stem`."""
@@ -192,7 +192,7 @@ class ChipDataset(NonGeoDataset):
                 good.append(chip)
         if not good:
             raise DataError(
-                f"{self.root}: no chip of {self.split} can be read; the first: {next(iter(bad.values()))}"
+                f"{self.root}: no chip of {self.split} can be read; first error: {next(iter(bad.values()))}"
             )
         self.chips = good
         return bad
@@ -204,9 +204,7 @@ class ChipDataset(NonGeoDataset):
         try:
             sample = self.read_chip(self.chips[index])
         except DataError as error:
-            raise DataError(
-                f"{error}; prithvi-tg check lists such chips, --skip-bad leaves them out"
-            ) from error
+            raise DataError(f"{error}; prithvi-tg check lists such chips, --skip-bad skips them") from error
         return sample if self.transforms is None else self.transforms(sample)
 
     def read_chip(self, chip: Chip) -> Sample:
@@ -283,7 +281,7 @@ class ChipDataset(NonGeoDataset):
         outside = (mask != IGNORE_INDEX) & ((mask < 0) | (mask >= len(self.class_names)))
         if outside.any():
             raise DataError(
-                f"{path}: label {stored[outside][0]} is none of the {len(self.class_names)} classes "
+                f"{path}: label {stored[outside][0]} is not one of the {len(self.class_names)} classes "
                 f"({', '.join(self.class_names)})"
             )
         return mask
@@ -388,7 +386,7 @@ def pair_by_stem(
     if lacking:
         chip, kind, path = lacking[0]
         more = f" ({len(lacking) - 1} more files are missing)" if len(lacking) > 1 else ""
-        raise DataError(f"{path}: no such file; chip {chip.name} lacks its {kind}{more}")
+        raise DataError(f"{path}: no such file; the {kind} of chip {chip.name} is missing{more}")
     return chips
 
 
@@ -403,7 +401,7 @@ def chips_in_folder(folder: Path, image_suffix: str, mask_suffix: str) -> list[C
         paths = folder.glob(f"*{suffix}")
         found |= {path.name.removesuffix(suffix) for path in paths if not path.name.startswith("._")}
     if not names[image_suffix]:
-        raise DataError(f"{folder}: holds no chip (NAME{image_suffix}); set root to the folder above it")
+        raise DataError(f"{folder}: contains no chips (NAME{image_suffix}); set root to the folder above it")
     return pair_by_stem(
         sorted(names[image_suffix] | names[mask_suffix]),
         image=lambda name: folder / f"{name}{image_suffix}",
@@ -458,8 +456,8 @@ def read_splits(path: str | Path) -> dict[str, list[str]]:
         shared = sorted({*splits.get("train", ())} & {*splits.get(split, ())})
         if shared:
             warnings.warn(
-                f"{path}: {len(shared)} chips are in train and in {split} too, such as {shared[0]}; scores on "
-                "them say nothing about unseen data",
+                f"{path}: {len(shared)} chips are in both train and {split}, such as {shared[0]}; scores on "
+                "them do not measure performance on unseen data",
                 stacklevel=2,
             )
     return splits

@@ -65,7 +65,9 @@ def _download(session: requests.Session, url: str, path: Path) -> None:
             _check_md5(partial, published, url)
             partial.replace(path)
             return
-    raise DataError(f"{url}: cannot be downloaded ({reason}); try again to go on, or put it at {path}")
+    raise DataError(
+        f"{url}: cannot be downloaded ({reason}); run the command again to resume, or save the file as {path}"
+    )
 
 
 def _transfer(session: requests.Session, url: str, partial: Path) -> Mapping[str, str]:
@@ -74,7 +76,7 @@ def _transfer(session: requests.Session, url: str, partial: Path) -> Mapping[str
     with session.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as response:
         if response.status_code == requests.codes.requested_range_not_satisfiable:
             partial.unlink()  # as long as the file or longer: begin anew
-            raise requests.ConnectionError("the part that was there does not fit")
+            raise requests.ConnectionError("the partial file does not match")
         response.raise_for_status()
         resumed = response.status_code == requests.codes.partial_content
         with partial.open("ab" if resumed else "wb") as file:
@@ -83,7 +85,7 @@ def _transfer(session: requests.Session, url: str, partial: Path) -> Mapping[str
         expected = response.headers.get("Content-Length")
         received = partial.stat().st_size - (start if resumed else 0)
         if expected is not None and "Content-Encoding" not in response.headers and received != int(expected):
-            raise requests.ConnectionError(f"the transfer broke off after {received} of {expected} bytes")
+            raise requests.ConnectionError(f"the transfer stopped after {received} of {expected} bytes")
         return response.headers
 
 
@@ -94,7 +96,9 @@ def _check_md5(path: Path, headers: Mapping[str, str], url: str) -> None:
             found = base64.b64encode(hashlib.md5(path.read_bytes()).digest()).decode()
             if found != value:
                 path.unlink()
-                raise DataError(f"{url}: its MD5 is {found}, published is {value}; it was not kept")
+                raise DataError(
+                    f"{url}: its MD5 is {found}, the published one is {value}; the file was discarded"
+                )
 
 
 def download_archives(source: str, archives: Iterable[str], root: Path, endpoint: str | None = None) -> None:
@@ -140,7 +144,9 @@ def _check_sha256(path: Path, published: str | None, name: str) -> None:
     if found != published:
         path.resolve().unlink()
         path.unlink(missing_ok=True)
-        raise DataError(f"{name}: its SHA-256 is {found}, published is {published}; it was not kept")
+        raise DataError(
+            f"{name}: its SHA-256 is {found}, the published one is {published}; the file was discarded"
+        )
 
 
 def unpack(archive: Path, root: Path) -> None:
@@ -163,7 +169,9 @@ def unpack(archive: Path, root: Path) -> None:
                 member = tarfile.data_filter(member, str(root))
                 content = file.extractfile(member) if member.isfile() else None
                 if content is None:
-                    raise DataError(f"{archive}: {member.name} is no plain file; nothing else is unpacked")
+                    raise DataError(
+                        f"{archive}: {member.name} is not a regular file; only regular files are unpacked"
+                    )
                 target = root / member.name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 partial = target.with_name(f".{target.name}.part")

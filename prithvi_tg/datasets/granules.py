@@ -110,10 +110,10 @@ def hls_granules(files: Iterable[str | Path]) -> list[Granule]:
     for path in files:
         match = _HLS_FILE.fullmatch(_last_part(path))
         if match is None:
-            raise DataError(f"{path}: not named as an HLS file, such as {_HLS_EXAMPLE}.B02.tif")
+            raise DataError(f"{path}: not the name of an HLS file, such as {_HLS_EXAMPLE}.B02.tif")
         first = layers.setdefault(match["granule"], {}).setdefault(match["layer"], str(path))
         if first != str(path):
-            raise DataError(f"{path}: holds the same band as {first}; give one of them")
+            raise DataError(f"{path}: contains the same band as {first}; give only one of them")
     granules = [_hls_granule(name, held) for name, held in layers.items()]
     return sorted(granules, key=lambda granule: (granule.tile, granule.date, granule.name))
 
@@ -131,7 +131,7 @@ def hls_granule(prefix: str | Path) -> Granule:
     """
     name = _last_part(prefix).removesuffix(".")
     if not _HLS_GRANULE.fullmatch(name):
-        raise DataError(f"{prefix}: not named as an HLS granule without a band, such as {_HLS_EXAMPLE}")
+        raise DataError(f"{prefix}: not the name of an HLS granule (without band), such as {_HLS_EXAMPLE}")
     if _is_remote(prefix):
         layers = (*_CODES[_hls_sensor(name)].values(), "Fmask")
         return hls_granules(f"{str(prefix).removesuffix('.')}.{layer}.tif" for layer in layers)[0]
@@ -140,7 +140,7 @@ def hls_granule(prefix: str | Path) -> Granule:
     ours = [path for path in files if path.name.startswith(f"{name}.")]
     if not ours:
         found = ", ".join(sorted(path.name for path in files)[:3]) or "no HLS file"
-        raise DataError(f"{prefix}: {folder} should hold {name}.B02.tif and so on; found {found}")
+        raise DataError(f"{prefix}: {folder} must contain {name}.B02.tif and the other bands; found {found}")
     return hls_granules(ours)[0]
 
 
@@ -162,7 +162,7 @@ def safe_granule(folder: str | Path, bands: Sequence[str]) -> Granule:
     metadata = next((folder / name for name in _SAFE_METADATA if (folder / name).is_file()), None)
     if metadata is None:
         names = " nor ".join(_SAFE_METADATA)
-        raise DataError(f"{folder}: not a Sentinel-2 .SAFE folder; there is neither {names} in it")
+        raise DataError(f"{folder}: not a Sentinel-2 .SAFE folder; it contains neither {names}")
     images: dict[str, dict[str, str]] = {}
     sensed = set()
     for path in sorted(folder.glob("GRANULE/*/IMG_DATA/**/*.jp2")):
@@ -172,7 +172,7 @@ def safe_granule(folder: str | Path, bands: Sequence[str]) -> Granule:
     if len(sensed) != 1:
         found = ", ".join("_".join(names) for names in sorted(sensed)) or "none"
         raise DataError(
-            f"{folder}: GRANULE/*/IMG_DATA should hold .jp2 files of one tile and time; found {found}"
+            f"{folder}: GRANULE/*/IMG_DATA must contain .jp2 files of one tile and time; found {found}"
         )
     tile, time = sensed.pop()
     codes = _CODES["sentinel2"]
@@ -252,7 +252,7 @@ def _date(text: str, layout: str, source: object) -> date:
         day = None
     # Python reads day 366 of a common year as the first of the next.
     if day is None or f"{day:{layout}}" != text:
-        raise DataError(f"{source}: there is no day {text}, read as {layout}")
+        raise DataError(f"{source}: {text} is not a date in the form {layout}")
     return day
 
 

@@ -55,7 +55,7 @@ def index_labels(
                             boxes.append((row + y, column + x, row + y + height, column + x + width))
                             counts.append(held)
     if not boxes:
-        raise DataError("labels: no pixel of the training ground has a label")
+        raise DataError("labels: no pixel of the training region has a label")
     held_by = np.stack(counts)
     present = held_by[:, held_by.any(axis=0)].astype(np.float64)
     by_class = (present / present.sum(axis=0)).mean(axis=1)

@@ -71,10 +71,10 @@ class _LabelDataset(GeoDataset):
                 continue
             inside = sorted(str(file) for file in Path(path).rglob(self.filename_glob) if self._is_ours(file))
             if not inside:
-                raise DataError(f"{path}: holds no file of labels ({', '.join(self.suffixes)})")
+                raise DataError(f"{path}: contains no label files ({', '.join(self.suffixes)})")
             found += inside
         if not found:
-            raise DataError("paths: names no file; give files of labels or folders of them")
+            raise DataError("paths: empty; give label files or folders of them")
         return list(dict.fromkeys(found))
 
     def _is_ours(self, file: Path) -> bool:
@@ -93,7 +93,7 @@ class _LabelDataset(GeoDataset):
                 return pd.Timestamp.min, pd.Timestamp.max
             first, last = (disambiguate_timestamp(day, self.date_format) for day in (start, stop))
         except ValueError as error:
-            raise DataError(f"{path}: its name does not tell the date of the labels ({error})") from error
+            raise DataError(f"{path}: its name does not contain the date of the labels ({error})") from error
         return first[0], last[1]
 
     @abc.abstractmethod
@@ -135,7 +135,7 @@ class _LabelDataset(GeoDataset):
     @crs.setter
     def crs(self, new_crs: CRS | None) -> None:
         if new_crs is None:
-            raise DataError(f"{self.files[0]}: labels cannot be laid over images that have no CRS")
+            raise DataError(f"{self.files[0]}: labels cannot be aligned with images that have no CRS")
         if new_crs != self.crs:
             self._build_index(new_crs)
 
@@ -148,7 +148,7 @@ class _LabelDataset(GeoDataset):
         """
         x, y, t = self._geo_index.resolve(self, query)
         if not (x.step and y.step):
-            raise ConfigError(f"res: {self.files[0]} has no pixels; give res, or combine it with images")
+            raise ConfigError(f"res: {self.files[0]} has no pixel size; set res, or combine it with images")
         # Bounding boxes, since samplers draw windows from those: not every window meets the outline itself.
         hits = self._geo_index.hits(self.index, x, y, t)
         if not hits:
@@ -194,7 +194,7 @@ class LabelRaster(_LabelDataset, RasterDataset):
         _check_classes(classes)
         for value in classes:
             if not isinstance(value, Real):
-                raise ConfigError(f"classes: {value!r} is no value of a raster; give numbers as stored")
+                raise ConfigError(f"classes: {value!r} is not a raster value; give numbers as stored")
         self._known = np.array(sorted(classes), np.float64)
         numbers = [classes[value] for value in sorted(classes)]
         self._numbers = np.array([IGNORE_INDEX if number is None else number for number in numbers])
@@ -263,7 +263,7 @@ class LabelRaster(_LabelDataset, RasterDataset):
             counts = Counter(unknown.tolist())
             held = _some(f"{value:g} ({count} pixels)" for value, count in counts.most_common())
             known = _some(f"{value:g}" for value in self._known)
-            raise DataError(f"{path}: holds {held}, which no class names; known are {known}")
+            raise DataError(f"{path}: holds {held}, which is not in classes; known are {known}")
         labels = np.full(stored.shape, IGNORE_INDEX, np.int64)
         labels[there] = self._numbers[at]
         return labels
@@ -310,7 +310,7 @@ class LabelPolygons(_LabelDataset, VectorDataset):
         _check_classes(classes if isinstance(classes, Mapping) else {"": classes})
         if isinstance(classes, Mapping) == (attribute is None):
             fit = "one class number" if attribute is None else "a class number for each of its values"
-            raise ConfigError(f"classes: {classes!r} does not fit attribute {attribute!r}; give {fit}")
+            raise ConfigError(f"classes: {classes!r} does not match attribute {attribute!r}; give {fit}")
         self.label_name = attribute
         self.classes = classes
         self.all_touched = all_touched
@@ -327,9 +327,9 @@ class LabelPolygons(_LabelDataset, VectorDataset):
         try:
             frame = gpd.read_file(path, layer=self.layer)
         except (OSError, RuntimeError, ValueError) as error:
-            raise DataError(f"{path}: not a readable file of polygons ({error})") from error
+            raise DataError(f"{path}: not a readable polygon file ({error})") from error
         if not isinstance(frame, GeoDataFrame) or frame.empty:
-            raise DataError(f"{path}: holds no polygon")
+            raise DataError(f"{path}: contains no polygons")
         if frame.crs is None:
             raise DataError(f"{path}: has no CRS; give it one (ogr2ogr -a_srs)")
         empty = (frame.geometry.isna() | frame.geometry.is_empty).to_numpy()
@@ -340,7 +340,7 @@ class LabelPolygons(_LabelDataset, VectorDataset):
             )
         others = set(frame.geom_type) - {"Polygon", "MultiPolygon"}
         if others:
-            raise DataError(f"{path}: holds {_some(sorted(others))}; labels are polygons")
+            raise DataError(f"{path}: holds {_some(sorted(others))}; labels must be polygons")
         numbers = [IGNORE_INDEX if number is None else number for number in self._class_numbers(path, frame)]
         return GeoDataFrame({"number": numbers}, geometry=frame.geometry.to_numpy(), crs=frame.crs)
 
@@ -355,7 +355,9 @@ class LabelPolygons(_LabelDataset, VectorDataset):
         if counts:
             held = _some(f"{value} ({count} polygons)" for value, count in counts.most_common())
             known = _some(map(repr, self.classes))
-            raise DataError(f"{path}: {self.label_name} is {held}, which no class names; known are {known}")
+            raise DataError(
+                f"{path}: {self.label_name} is {held}, which is not in classes; known are {known}"
+            )
         return [self.classes[value] for value in values]
 
     def _lay_out(self, crs: CRS) -> Sequence[Any]:
@@ -387,11 +389,11 @@ class LabelPolygons(_LabelDataset, VectorDataset):
 
 def _check_classes(classes: Mapping[Any, int | None]) -> None:
     if not classes:
-        raise ConfigError("classes: names no class; give a class number, from 0, for each value")
+        raise ConfigError("classes: empty; give a class number, from 0, for each value")
     for value, number in classes.items():
         if number is not None and number not in range(IGNORE_INDEX):
             raise ConfigError(
-                f"classes: {number!r} of {value!r} is no class number; give 0 to {IGNORE_INDEX - 1}, "
+                f"classes: {number!r} of {value!r} is not a class number; give 0 to {IGNORE_INDEX - 1}, "
                 "or null for no label"
             )
 

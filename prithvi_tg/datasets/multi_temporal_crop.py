@@ -117,7 +117,7 @@ class MultiTemporalCropClassification(FolderChipDataset):
         if not legacy_channel_order:
             return spec
         if spec.bands != PRITHVI_BANDS:
-            raise ConfigError("legacy_channel_order: scrambles all six bands of the file; leave bands out")
+            raise ConfigError("legacy_channel_order: needs all six bands of the file; remove bands")
         places = [3 * band + frame for frame in range(3) for band in range(6)]
         return replace(
             spec,

@@ -127,7 +127,7 @@ def split_by_blocks(
         grounds["train"] = kept
     if not holds_window(grounds["train"], grid, window) and fractions[0]:
         raise ConfigError(
-            f"buffer: {buffer} pixels leave no ground for a training window of {window}; lower it"
+            f"buffer: {buffer} pixels leave no room for a training window of {window}; lower it"
         )
     found_regions = {name: Region(grounds[name], tuple(held[name])) for name in SPLITS if held[name]}
     return Regions(grid, found_regions, lost)
@@ -238,7 +238,9 @@ def split_by_polygons(
     for k, name in enumerate(names):
         for other in names[k + 1 :]:
             if grounds[name].intersection(grounds[other]).area > 0:
-                raise DataError(f"{path}: polygons of {name} and {other} overlap; a pixel is for one of them")
+                raise DataError(
+                    f"{path}: polygons of {name} and {other} overlap; each pixel must belong to one split"
+                )
     if "train" in grounds and not holds_window(grounds["train"], grid, window):
         raise ConfigError(f"{path}: no training window of {window} pixels fits into its polygons")
     boxes = {name: pixel_boxes(grid, ground) for name, ground in grounds.items()}

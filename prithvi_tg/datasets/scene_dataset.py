@@ -53,7 +53,7 @@ class SceneDataset(RasterDataset):
         scenes: One or several; `open` and `resolve_scene` make them of any input.
         spec: Bands, units and statistics that the model expects.
         nodata_rule: When a pixel of a map would be nodata.
-        mask: Classes of the quality layers that count as no data.
+        mask: Quality classes that count as nodata.
         transforms: Called with each sample.
 
     Raises:
@@ -72,12 +72,12 @@ class SceneDataset(RasterDataset):
     ) -> None:
         self.scenes = [scenes] if isinstance(scenes, Scene) else list(scenes)
         if not self.scenes:
-            raise DataError("scenes: there is none; name rasters, granules or folders of them")
+            raise DataError("scenes: empty; name rasters, granules or folders of them")
         if len(self.scenes) > 1:
             for scene in self.scenes:
                 if not scene.grid.is_placed:
                     raise DataError(
-                        f"{scene.files[0]}: has no geo-reference, so it cannot be one of several scenes"
+                        f"{scene.files[0]}: has no georeference, so it cannot be combined with other scenes"
                     )
         self.spec = spec
         self.nodata_rule = nodata_rule
@@ -119,7 +119,7 @@ class SceneDataset(RasterDataset):
             options: How to read the files.
             series: How many dates become the frames of one image.
             nodata_rule: When a pixel of a map would be nodata.
-            mask: Classes of the quality layers that count as no data.
+            mask: Quality classes that count as nodata.
 
         Raises:
             DataError: Nothing is there, or it does not hold what the model needs.
@@ -293,8 +293,8 @@ def _window(grid: Grid, x: slice, y: slice) -> tuple[int, int, int, int]:
     off = max(abs(edge - round(edge)) for edge in (top, left))
     if off > 0.02:
         warnings.warn(
-            f"query: its corner is {off:.2f} pixels off the scene's pixels, by which image and labels may shift; "
-            "draw windows with prithvi_tg.samplers",
+            f"query: the window is {off:.2f} pixels off the pixel grid, so image and labels may not align; "
+            "use a sampler of prithvi_tg.samplers",
             stacklevel=3,
         )
     height, width = round(bottom - top), round(right - left)

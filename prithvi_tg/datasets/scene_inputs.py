@@ -68,7 +68,7 @@ def _to_date(day: date | str) -> date:
     try:
         return date.fromisoformat(day) if isinstance(day, str) else day
     except ValueError as error:
-        raise ConfigError(f"dates: {day!r} is no date; write it as YYYY-MM-DD") from error
+        raise ConfigError(f"dates: {day!r} is not a date; write it as YYYY-MM-DD") from error
 
 
 def resolve_scene(found: SceneInput, spec: DataSpec, options: InputOptions | None = None) -> Scene:
@@ -87,11 +87,11 @@ def resolve_scene(found: SceneInput, spec: DataSpec, options: InputOptions | Non
     wanted = len(spec.bands) * spec.num_frames
     if options.bands and len(options.bands) != wanted:
         raise ConfigError(
-            f"bands: {len(options.bands)} given, the model takes {wanted} ({' '.join(spec.bands)}"
+            f"bands: {len(options.bands)} given, but the model takes {wanted} ({' '.join(spec.bands)}"
             f"{f', on {spec.num_frames} dates' if spec.num_frames > 1 else ''})"
         )
     if options.dates and len(options.dates) != spec.num_frames:
-        raise ConfigError(f"dates: {len(options.dates)} given, the model takes {spec.num_frames}")
+        raise ConfigError(f"dates: {len(options.dates)} given, but the model takes {spec.num_frames}")
     resolver = _Resolver(spec, options)
     if len(found.frames) == 1:
         frames = [resolver.frame(found.frames[0], spec.num_frames, options.bands)]
@@ -106,12 +106,12 @@ def resolve_scene(found: SceneInput, spec: DataSpec, options: InputOptions | Non
     known = [day for day in dates if day is not None]
     if known != sorted(known):
         told = " ".join(str(day) for day in known)
-        raise DataError(f"{found.name}: its dates are not in order ({told}); name the earliest first")
+        raise DataError(f"{found.name}: its dates are not in order ({told}); give the earliest first")
     quality = tuple(frame.quality for frame in frames if frame.quality is not None)
     if options.quality:
         if len(options.quality) != spec.num_frames:
             raise ConfigError(
-                f"quality: {len(options.quality)} files given, one for each of {spec.num_frames} dates"
+                f"quality: {len(options.quality)} files given for {spec.num_frames} dates; give one for each date"
             )
         quality = tuple(map(_quality_file, options.quality))
     grid = frames[0].grid
@@ -121,8 +121,8 @@ def resolve_scene(found: SceneInput, spec: DataSpec, options: InputOptions | Non
     if not grid.is_placed:
         sizes = {(frame.grid.height, frame.grid.width) for frame in frames}
         if len(sizes) > 1:
-            raise DataError(f"{found.frames[0]}: has no geo-reference, and its dates have other sizes")
-        warnings.warn(f"{found.frames[0]}: has no geo-reference, so its map has none", stacklevel=2)
+            raise DataError(f"{found.frames[0]}: has no georeference, and its dates differ in size")
+        warnings.warn(f"{found.frames[0]}: has no georeference, so its map has none", stacklevel=2)
     return Scene(
         found.name,
         grid,
@@ -139,7 +139,7 @@ def _quality_file(path: str) -> QualityFile:
         named = re.search(r"(?i)(scl|fmask)", Path(path).stem)
         kind = quality_kind(source.descriptions[0]) or quality_kind(named.group(1) if named else None)
     if kind is None:
-        raise ConfigError(f"quality: {path} does not tell what it is; put SCL or Fmask into its name")
+        raise ConfigError(f"quality: {path} is of unknown type; its name must contain SCL or Fmask")
     return QualityFile(path, 1, kind)
 
 
@@ -161,16 +161,18 @@ class _Resolver:
         if not is_granule(path):
             return self._raster(path, num_frames, bands)
         if num_frames != 1:
-            raise DataError(f"{path}: is one date, the model takes {num_frames}; name them, joined by commas")
+            raise DataError(
+                f"{path}: is one date, but the model takes {num_frames}; give all dates, joined by commas"
+            )
         if bands:
-            raise ConfigError(f"bands: {path} names its bands itself; leave --bands out")
+            raise ConfigError(f"bands: {path} names its own bands; remove --bands")
         is_safe = path.rstrip("/").endswith(".SAFE")
         return self._granule(safe_granule(path, self.spec.bands) if is_safe else hls_granule(path))
 
     def _refuse_offset_alone(self, path: str) -> None:
         if self.options.offset and self.options.scale is None:
             raise ConfigError(
-                f"offset: {path} tells its own scale and offset; give --scale too, to overrule both"
+                f"offset: {path} has its own scale and offset; give --scale too, to override both"
             )
 
     def _granule(self, granule: Granule) -> _Frame:
@@ -207,13 +209,13 @@ class _Resolver:
         told = " ".join(f"{name}={index}" for name, index in zip(names, indexes, strict=True))
         values = channels[0].nodata
         beside = (
-            f"; no data: {' '.join(f'{value:g}' for value in values)}, beside tag and NaN" if values else ""
+            f"; no data: {' '.join(f'{value:g}' for value in values)}, besides tag and NaN" if values else ""
         )
         return _Frame(grid, channels, quality, dates, f"{told} ({how}{beside})")
 
     def _channel(self, source: DatasetReader, path: str, index: int) -> BandFile:
         if index < 1 or index > source.count:
-            raise DataError(f"{path}: has {source.count} bands; band {index} (counted from 1) is wanted")
+            raise DataError(f"{path}: has {source.count} bands; band {index} (counted from 1) is requested")
         options = self.options
         scale, offset = band_scaling(source, index, self.spec, options.legacy, strict=options.training)
         if options.scale is not None:
@@ -248,13 +250,13 @@ class _Resolver:
         if described and (in_turn := self._in_turn(source, num_frames)):
             return in_turn, unknown, "by the file's descriptions, dates in the order of the file"
         if spec.num_frames == num_frames and spec.file_bands and count == spec.file_count:
-            return list(spec.file_bands), unknown, "no descriptions: placed as in the training data"
+            return list(spec.file_bands), unknown, "no descriptions: same positions as in the training data"
         if count == wanted:
             return list(range(1, wanted + 1)), unknown, "no descriptions: in the order of the file"
         dates = f"{num_frames} dates of " if num_frames > 1 else ""
         raise DataError(
             f"{source.name}: has {count} bands, the model takes {wanted} "
-            f"({dates}{' '.join(spec.bands)}); say which with --bands, by index counted from 1 or by name"
+            f"({dates}{' '.join(spec.bands)}); choose them with --bands, by index (from 1) or by name"
         )
 
     def _in_turn(self, source: DatasetReader, num_frames: int) -> list[int]:
@@ -271,7 +273,7 @@ class _Resolver:
     def _by_date(self, source: DatasetReader, days: Sequence[date], num_frames: int) -> list[int]:
         if len(days) != num_frames:
             raise DataError(
-                f"{source.name}: its descriptions tell {len(days)} dates, the model takes {num_frames}"
+                f"{source.name}: its band descriptions contain {len(days)} dates, but the model takes {num_frames}"
             )
         found: list[int] = []
         for day in days:
@@ -285,7 +287,7 @@ class _Resolver:
         sensor = self.options.sensor
         if means(band, sensor) not in (None, name):
             raise ConfigError(
-                f"bands: {band!r} is {means(band, sensor)}, but stands in the place of {name}; the model "
+                f"bands: {band!r} is {means(band, sensor)}, but {name} is expected in this position; the model "
                 f"takes {' '.join(self.spec.bands)}, in this order"
             )
         descriptions = list(source.descriptions)

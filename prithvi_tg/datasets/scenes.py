@@ -123,7 +123,7 @@ class SceneReader:
         scene: What to read.
         spec: Statistics that the model expects.
         nodata_rule: When a pixel of the map is nodata.
-        mask: Classes of the quality layers that count as no data.
+        mask: Quality classes that count as nodata.
 
     Raises:
         DataError: A file cannot be opened.
@@ -258,7 +258,7 @@ class SceneReader:
             return []
         if not self.scene.quality:
             raise DataError(
-                f"{self.scene.files[0]}: has no quality layer (Fmask, SCL) to mask {self.mask[0]} by"
+                f"{self.scene.files[0]}: has no quality layer (Fmask, SCL), which mask {self.mask[0]} needs"
             )
         layers = []
         for part in self.scene.quality:

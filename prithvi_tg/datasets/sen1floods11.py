@@ -65,7 +65,7 @@ class Sen1Floods11(ChipDataset):
         folder = self.root / self.folder
         if not any((folder / "S2Hand").glob("*_S2Hand.tif")):
             raise DataError(
-                f"{folder / 'S2Hand'}: holds no chip (NAME_S2Hand.tif); set root to the folder that has v1.1/"
+                f"{folder / 'S2Hand'}: contains no chips (NAME_S2Hand.tif); set root to the folder that has v1.1/"
             )
         return pair_by_stem(
             split_list(self.splits or published_splits("sen1floods11"), self.split),

@@ -48,7 +48,7 @@ def _day(text: str) -> date:
     try:
         return date.fromisoformat(str(text))
     except ValueError as error:
-        raise ConfigError(f"series: {text!r} is no date; write it as YYYY-MM-DD") from error
+        raise ConfigError(f"series: {text!r} is not a date; write it as YYYY-MM-DD") from error
 
 
 def compose_series(
@@ -74,13 +74,13 @@ def compose_series(
         DataError: A date is unknown, no date fits, or nothing is ever clear in a period.
     """
     if series.num_frames != spec.num_frames:
-        raise ConfigError(f"series: makes {series.num_frames} frames, the model takes {spec.num_frames}")
+        raise ConfigError(f"series: gives {series.num_frames} frames, but the model takes {spec.num_frames}")
     places: dict[str | Grid, list[Scene]] = {}
     for found in inputs:
         scene = resolve_scene(found, spec.frame(0), options)
         if scene.dates[0] is None:
             raise DataError(
-                f"{scene.files[0]}: its date is not known; name granules, or bands as B02_20200630"
+                f"{scene.files[0]}: its date is unknown; use granules, or name bands like B02_20200630"
             )
         tile = re.search(r"[._](T\d{2}[A-Z]{3})[._]", f"_{scene.name}_")
         places.setdefault(tile.group(1) if tile else scene.grid, []).append(scene)
@@ -110,9 +110,9 @@ def _compose(
         within = tuple(scene for scene in scenes if _day(begin) <= _date(scene) <= _day(end))
         if not within:
             told = ", ".join(str(_date(scene)) for scene in scenes)
-            raise DataError(f"{name}: no date from {begin} to {end}; there are {told}")
+            raise DataError(f"{name}: no date from {begin} to {end}; available dates: {told}")
         if not any(_clear_share(scene, spec.frame(number), mask) for scene in within):
-            raise DataError(f"{name}: no pixel is ever clear from {begin} to {end}, in {len(within)} dates")
+            raise DataError(f"{name}: no clear pixel from {begin} to {end} in {len(within)} dates")
         frames.append(within)
     middles = [_date(frame[len(frame) // 2]) for frame in frames]
     return Scene(

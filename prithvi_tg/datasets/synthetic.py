@@ -201,7 +201,7 @@ def _empty_folder(root: str | Path, chips: int) -> Path:
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise ConfigError(f"{root}: exists and is not empty; name another folder, or remove it")
     if chips < 6:
-        raise ConfigError(f"chips: {chips} are too few for every split; give 6 or more")
+        raise ConfigError(f"chips: {chips} are too few for three splits; give 6 or more")
     return root
 
 

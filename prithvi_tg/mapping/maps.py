@@ -59,7 +59,7 @@ def map_scene(
         stride: Distance of windows; half a window, or what the model was trained with, by default.
         blending: How overlapping windows become one map.
         nodata_rule: When a pixel of the map is nodata; ``all``, or ``legacy`` with that profile, by default.
-        mask: Classes of the quality layers that count as no data.
+        mask: Quality classes that count as nodata.
         batch_size: Windows in a batch.
         num_workers: Threads that read ahead.
         precision: ``bf16-mixed`` computes convolutions and matrix products in bfloat16.
@@ -70,7 +70,7 @@ def map_scene(
         The path of the map.
 
     Raises:
-        ConfigError: A file is in the way, an option does not fit, or the task does not know its data.
+        ConfigError: A file is in the way, an option does not fit, or the task has no data description.
         DataError: The scene cannot be read or the map cannot be written.
     """
     task = checkpoint if isinstance(checkpoint, PrithviSegmentationTask) else load_task(checkpoint)
@@ -119,7 +119,7 @@ def map_strips(
     device: str | torch.device = "cpu",
     **options: Any,
 ) -> Iterator[BlendedRows]:
-    """Finished rows of a map, from top to bottom, for those who write their own output.
+    """Finished rows of a map, from top to bottom, for your own output.
 
     The arguments are those of `map_scene`; options are fields of `InputOptions`.
 
@@ -127,7 +127,7 @@ def map_strips(
         Rows that follow one another without a gap: logits, classes, probabilities, and where they are masked.
 
     Raises:
-        ConfigError: An option does not fit, or the task does not know its data.
+        ConfigError: An option does not fit, or the task has no data description.
         DataError: The scene cannot be read.
     """
     task = checkpoint if isinstance(checkpoint, PrithviSegmentationTask) else load_task(checkpoint)
@@ -195,7 +195,7 @@ def plan_maps(
         stride: Distance of windows.
         blending: How overlapping windows become one map.
         nodata_rule: When a pixel of the map is nodata.
-        mask: Classes of the quality layers that count as no data.
+        mask: Quality classes that count as nodata.
         batch_size: Windows in a batch.
         num_workers: Threads that read ahead.
         precision: That of the trainer; maps tell it, and a map begun in one is not finished in another.

@@ -19,7 +19,7 @@ def add_lora(encoder: PrithviViT, rank: int) -> None:
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError as error:
-        raise ConfigError("lora_rank: needs peft; pip install 'prithvi_tg[lora]'") from error
+        raise ConfigError("lora_rank: peft is not installed; pip install 'prithvi_tg[lora]'") from error
     attention = r"blocks\.\d+\.attn\.(qkv|proj)"
     inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=attention), encoder)
 

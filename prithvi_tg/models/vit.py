@@ -289,7 +289,7 @@ class PrithviViT(nn.Module):
         depth = len(self.blocks)
         wanted = [index + depth if index < 0 else index for index in indices]
         if any(not 0 <= index < depth for index in wanted):
-            raise ConfigError(f"indices: {list(indices)} must lie in an encoder of {depth} blocks")
+            raise ConfigError(f"indices: {list(indices)} are out of range for an encoder of {depth} blocks")
         found: dict[int, Tensor] = {}
         tokens = self.embed(image, timestamps, location)
         for index, block in enumerate(self.blocks):

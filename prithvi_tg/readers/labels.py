@@ -65,7 +65,7 @@ def read_labels(
         fractions = labelled & (values != np.rint(values))
         if fractions.any():
             raise DataError(
-                f"{path}: label {float(values[fractions][0]):g} is no whole number; labels are class numbers"
+                f"{path}: label {float(values[fractions][0]):g} is not a whole number; labels must be class numbers"
             )
         values = np.where(labelled, values, 0)
     return values.astype(np.int64), labelled

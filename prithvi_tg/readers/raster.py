@@ -107,7 +107,7 @@ def read_stored(
     """
     if max(indexes) > source.count or min(indexes) < 1:
         raise DataError(
-            f"{source.name}: has {source.count} bands; bands {list(indexes)} (counted from 1) are wanted"
+            f"{source.name}: {source.count} bands, but bands {list(indexes)} (counted from 1) are requested"
         )
     shape = None if size is None else (len(indexes), *size)
     with reading(source.name):

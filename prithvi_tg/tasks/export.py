@@ -29,7 +29,7 @@ def export_weights(task: PrithviSegmentationTask, path: str | Path, overwrite: b
     if path.suffix != ".safetensors":
         raise ConfigError(f"{path}: must end in .safetensors")
     if path.exists() and not overwrite:
-        raise ConfigError(f"{path}: exists; say --overwrite to replace it")
+        raise ConfigError(f"{path}: exists; add --overwrite to replace it")
     model = copy.deepcopy(task.model)
     merge_lora(model)
     arguments = {key: value for key, value in task.hparams.items() if not key.startswith("_")}

@@ -28,8 +28,7 @@ def load_task(
     arguments = dict(checkpoint.hyper_parameters)
     if not arguments:
         raise CheckpointError(
-            f"{path}: holds weights but does not say of which model; give the configuration, "
-            "--config, that goes with it"
+            f"{path}: does not describe its model; give the configuration it was trained with, --config FILE"
         )
     class_path = checkpoint.meta.get("task_class")
     task_class = task_class or _task_class(class_path, path)
@@ -37,7 +36,7 @@ def load_task(
     try:
         task = task_class(**arguments)
     except TypeError as error:
-        raise CheckpointError(f"{path}: was not written by {task_class.__name__} ({error})") from error
+        raise CheckpointError(f"{path}: not written by {task_class.__name__} ({error})") from error
     rank_zero_info(str(load_weights(task.model, checkpoint)))
     return task.eval()
 
@@ -54,5 +53,5 @@ def _task_class(class_path: Any, path: str | Path) -> type[PrithviSegmentationTa
             "PYTHONPATH, or load it in Python with load_task(path, task_class=...)"
         ) from error
     if not (isinstance(found, type) and issubclass(found, PrithviSegmentationTask)):
-        raise CheckpointError(f"{path}: names {class_path} as its task, which is no PrithviSegmentationTask")
+        raise CheckpointError(f"{path}: its task {class_path} is not a PrithviSegmentationTask")
     return found

@@ -121,7 +121,7 @@ def create_loss(name: str, class_weights: Sequence[float] | None = None) -> nn.M
         ConfigError: The name is unknown, or the loss takes no class weights.
     """
     if class_weights is not None and name not in ("ce", "focal"):
-        raise ConfigError(f"class_weights: the loss {name!r} takes none; ce and focal do")
+        raise ConfigError(f"class_weights: not supported by the loss {name!r}; use ce or focal")
     if name == "ce":
         return PixelCrossEntropy(class_weights)
     if name in ("dice", "dice_legacy"):

@@ -35,7 +35,7 @@ def poly_schedule(
     """
     if warmup_steps >= total_steps:
         warnings.warn(
-            f"warmup_steps: a warm-up of {warmup_steps} steps does not end within a run of {total_steps}; "
+            f"warmup_steps: {warmup_steps} steps do not fit into a run of {total_steps} steps; "
             "the full learning rate is never reached",
             stacklevel=2,
         )

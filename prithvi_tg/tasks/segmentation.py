@@ -42,11 +42,11 @@ class PrithviSegmentationTask(SemanticSegmentationTask):
     `configure_metrics`, `create_optimizer` or `create_schedule`.
 
     Args:
-        encoder: A row of `prithvi_tg.models.VARIANTS`.
-        encoder_args: Fields of that row that differ, such as ``{depth: 6, num_heads: 8}``.
+        encoder: A name in `prithvi_tg.models.VARIANTS`.
+        encoder_args: Fields of the variant to change, such as ``{depth: 6, num_heads: 8}``.
         weights: Pre-trained weights for the encoder: a path, ``hf://OWNER/REPOSITORY/FILE``, or the name of a
             published encoder; ``None`` trains from random ones.
-        first_blocks: Accept `weights` with more blocks than the encoder, and take the first ones.
+        first_blocks: Accept `weights` with more blocks than the encoder, and load the first ones.
         allow_new_bands: Accept bands that `weights` were not trained on; they start from random weights.
         freeze_encoder: Train the decoder only.
         unfreeze_epoch: With `freeze_encoder`, train the encoder too from this epoch on, counted from 0.
@@ -60,14 +60,14 @@ class PrithviSegmentationTask(SemanticSegmentationTask):
         head_channels: Channels of the heads' convolutions, or of the library's decoder.
         auxiliary_weight: Weight of the auxiliary head's loss; 0 leaves that head out. Only the published
             necks have one.
-        fuse: Compute the published ``conv_transpose`` decoder by exact algebra in less than half the time; the
+        fuse: Compute the published ``conv_transpose`` decoder in a fused form in less than half the time; the
             logits are the same up to rounding. False computes layer by layer.
         compile: Compile the encoder with ``torch.compile``; the results are the same up to rounding. Not kept
             in checkpoints.
         bands: Bands of a frame, by name; the command line takes them from the data.
         num_frames: Dates in a sample; the command line takes it from the data.
         num_classes: Number of classes; the command line takes it from the data.
-        class_names: Name of each class, where the data module does not tell.
+        class_names: Name of each class, if the data module does not provide them.
         loss: ``ce``, ``dice``, ``dice_legacy``, ``focal`` or ``lovasz``; used for both heads.
         class_weights: Factor per class, for ``ce`` and ``focal``.
         optimizer: ``adamw``, or ``adam`` (whose weight decay is an L2 penalty).
@@ -76,7 +76,7 @@ class PrithviSegmentationTask(SemanticSegmentationTask):
         warmup_steps: Steps of linear warm-up; the rate falls linearly to 0 over the whole run.
         monitor: Logged metric that names the best checkpoint; losses are minimised, all else maximised.
         window: Side of the sliding window in validation, test and maps, in pixels.
-        stride: Distance of windows; half a window by default.
+        stride: Pixels from one window to the next; by default half a window.
         data_spec: Bands, statistics and classes of the data, as `DataSpec.to_dict` gives them. Taken from the
             data module when a run starts, and kept in checkpoints, so that they can map scenes on their own.
     """
@@ -172,7 +172,7 @@ class PrithviSegmentationTask(SemanticSegmentationTask):
         if hparams["lora_rank"]:
             if hparams["freeze_encoder"]:
                 raise ConfigError(
-                    "lora_rank: adapters cannot train in a frozen encoder; leave freeze_encoder out"
+                    "lora_rank: adapters cannot train in a frozen encoder; remove freeze_encoder"
                 )
             add_lora(encoder, hparams["lora_rank"])
         neck = self._create_neck(encoder)
@@ -263,7 +263,9 @@ class PrithviSegmentationTask(SemanticSegmentationTask):
         encoder = self.hparams["encoder"]
         options = getattr(getattr(self.trainer, "datamodule", None), "kwargs", {})
         if options.get("metadata") and not self.model.encoder.variant.coordinates:
-            raise ConfigError(f"metadata: the encoder {encoder} takes neither dates nor places; *_tl ones do")
+            raise ConfigError(
+                f"metadata: the encoder {encoder} does not use dates or places; choose a *_tl encoder"
+            )
         spec = getattr(getattr(self.trainer, "datamodule", None), "spec", None)
         if stage != "predict" and isinstance(spec, DataSpec):
             if len(spec.class_names) != self.num_classes:
@@ -284,7 +286,7 @@ class PrithviSegmentationTask(SemanticSegmentationTask):
     def _warn_of_random_encoder(self) -> None:
         kept = self.hparams["freeze_encoder"] and self.hparams["unfreeze_epoch"] is None
         if (kept or self.hparams["lora_rank"]) and self.weights is None and self.trainer.ckpt_path is None:
-            rank_zero_warn("weights: none are given, so the encoder that is not trained has random ones")
+            rank_zero_warn("weights: not given, so the frozen encoder has random weights")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say which class can read the checkpoint, and keep what was counted of a training epoch."""
@@ -454,7 +456,7 @@ class PrithviSegmentationTask(SemanticSegmentationTask):
             return len(names)
         if self.hparams["num_classes"] is None:
             raise ConfigError(
-                "num_classes: the data module does not tell; give class_names, or num_classes in Python"
+                "num_classes: not known from the data module; set class_names, or num_classes in Python"
             )
         return int(self.hparams["num_classes"])
 
@@ -476,8 +478,8 @@ def _not_finite(loss: Tensor, image: Tensor, names: Sequence[str] | None, step: 
     """What to say of a loss that is NaN or infinite."""
     who = f" on {', '.join(names)}" if names else ""
     cause = (
-        "their images hold values that are not finite"
+        "the images contain values that are not finite"
         if not torch.isfinite(image).all()
-        else "their images are finite, so the model has diverged: lower lr, or raise warmup_steps"
+        else "the images are finite, so the training has diverged: lower lr, or raise warmup_steps"
     )
     return f"loss: {float(loss.detach())} at step {step}{who}; {cause}"

@@ -191,7 +191,7 @@ def test_polygons_are_labels_too(root, tmp_path):
         mask = data.train_dataset[query]["mask"].numpy()
         expected = np.broadcast_to((np.arange(column, column + 32) < 105).astype(int), (32, 32))
         np.testing.assert_array_equal(mask[mask != 255], expected[mask != 255])
-    with pytest.raises(ConfigError, match="label_attribute: say which column"):
+    with pytest.raises(ConfigError, match="label_attribute: not given; name the column"):
         module(root, labels=str(tmp_path / "l.gpkg")).setup("fit")
 
 
@@ -222,7 +222,7 @@ def test_a_label_without_crs_is_an_error(root, tmp_path):
 
 def test_a_stored_label_that_no_class_names_is_an_error(root):
     classes = {0: "No water", 7: "Lava"}
-    words = r"scene_label\.tif: holds 1 \(\d+ pixels\), which no class names; known are 0, 7"
+    words = r"scene_label\.tif: holds 1 \(\d+ pixels\), which is not in classes; known are 0, 7"
     with pytest.raises(DataError, match=words):
         module(root, classes=classes, balanced=True).setup("fit")
     data = module(root, classes=classes, balanced=False)

@@ -209,7 +209,9 @@ def test_labels_may_be_stored_as_any_kind_of_number(tmp_path, dtype, shift):
 def test_an_unknown_value_is_named_with_its_pixels(tmp_path):
     stored = np.array([[17, 1, 17], [17, 2, 18]], np.uint8)
     labels = LabelRaster(write(tmp_path / "labels.tif", stored), {1: 0, 2: 1, 0: None})
-    message = r"labels.tif: holds 17 \(3 pixels\), 18 \(1 pixels\), which no class names; known are 0, 1, 2$"
+    message = (
+        r"labels.tif: holds 17 \(3 pixels\), 18 \(1 pixels\), which is not in classes; known are 0, 1, 2$"
+    )
     with pytest.raises(DataError, match=message):
         mask_of(labels, LEFT, TOP, 2, 3)
     assert (mask_of(labels, LEFT + 30, TOP, 2, 1) == [[0], [1]]).all()  # only where it is met
@@ -385,7 +387,7 @@ def test_polygons_half_the_world_away_do_not_disturb(tmp_path):
 def test_polygons_alone_have_no_pixels_unless_they_are_told(tmp_path):
     path = save(tmp_path / "a.gpkg", [square(0, 0, 3)])
     with pytest.raises(
-        ConfigError, match=r"res: .*a.gpkg has no pixels; give res, or combine it with images$"
+        ConfigError, match=r"res: .*a.gpkg has no pixel size; set res, or combine it with images$"
     ):
         LabelPolygons(path, None, 1)[slice(LEFT, LEFT + 90), slice(TOP - 90, TOP)]
     whole = LabelPolygons(path, None, 1, res=30)[slice(LEFT, LEFT + 90), slice(TOP - 90, TOP)]
@@ -428,19 +430,19 @@ def bad_files(folder):
             "three.tif": r"three.tif: has 3 bands; a raster of labels has one",
             "text.tif": r"text.tif: not a readable raster",
             "missing.tif": r"missing.tif: not a readable raster \(.*No such file",
-            "empty": r"empty: holds no file of labels \(.tif, .tiff, .vrt, .img\)",
+            "empty": r"empty: contains no label files \(.tif, .tiff, .vrt, .img\)",
         }),
         (partial(LabelPolygons, attribute="crop", classes={"corn": 0, "soy": 1}), {
             "no_crs.shp": r"no_crs.shp: has no CRS; give it one",
-            "text.gpkg": r"text.gpkg: not a readable file of polygons",
-            "missing.gpkg": r"missing.gpkg: not a readable file of polygons \(.*No such file",
-            "empty": r"empty: holds no file of labels \(.gpkg, .geojson, .shp\)",
-            "nothing.gpkg": r"nothing.gpkg: holds no polygon$",
+            "text.gpkg": r"text.gpkg: not a readable polygon file",
+            "missing.gpkg": r"missing.gpkg: not a readable polygon file \(.*No such file",
+            "empty": r"empty: contains no label files \(.gpkg, .geojson, .shp\)",
+            "nothing.gpkg": r"nothing.gpkg: contains no polygons$",
             "null.gpkg": r"null.gpkg: 1 of 2 polygons are empty, first feature 2$",
             "hollow.gpkg": r"hollow.gpkg: 1 of 2 polygons are empty, first feature 1$",
-            "points.gpkg": r"points.gpkg: holds Point; labels are polygons$",
-            "fields.gpkg": r"fields.gpkg: crop is 'rye' \(1 polygons\), which no class names; known are 'corn', 'soy'$",
-            "gaps.gpkg": r"gaps.gpkg: crop is (None|nan) \(1 polygons\), which no class names",
+            "points.gpkg": r"points.gpkg: holds Point; labels must be polygons$",
+            "fields.gpkg": r"fields.gpkg: crop is 'rye' \(1 polygons\), which is not in classes; known are 'corn', 'soy'$",
+            "gaps.gpkg": r"gaps.gpkg: crop is (None|nan) \(1 polygons\), which is not in classes",
         }),
         (partial(LabelPolygons, attribute="kind", classes={"corn": 0}), {
             "fields.gpkg": r"fields.gpkg: has no attribute 'kind'; it has crop, owner$",
@@ -457,23 +459,23 @@ def test_a_file_that_cannot_be_used_is_told_in_one_line(tmp_path, make, message)
 
 @pytest.mark.parametrize("number", [255, -1, "corn", 0.5])
 def test_class_numbers_are_0_to_254(raster, number):
-    with pytest.raises(ConfigError, match=rf"classes: {number!r} of 1 is no class number; give 0 to 254"):
+    with pytest.raises(ConfigError, match=rf"classes: {number!r} of 1 is not a class number; give 0 to 254"):
         LabelRaster(raster, {1: number})
 
 
 def test_classes_must_fit(raster, tmp_path):
     path = save(tmp_path / "a.gpkg", [square(0, 0)], kind=["a"])
-    with pytest.raises(ConfigError, match="classes: names no class"):
+    with pytest.raises(ConfigError, match="classes: empty"):
         LabelRaster(raster, {})
-    with pytest.raises(ConfigError, match="classes: 'corn' is no value of a raster"):
+    with pytest.raises(ConfigError, match="classes: 'corn' is not a raster value"):
         LabelRaster(raster, {"corn": 1})
-    with pytest.raises(ConfigError, match="does not fit attribute None; give one class number"):
+    with pytest.raises(ConfigError, match="does not match attribute None; give one class number"):
         LabelPolygons(path, None, {"a": 1})
     with pytest.raises(
-        ConfigError, match="classes: 1 does not fit attribute 'kind'; give a class number for each"
+        ConfigError, match="classes: 1 does not match attribute 'kind'; give a class number for each"
     ):
         LabelPolygons(path, "kind", 1)
-    with pytest.raises(DataError, match="paths: names no file"):
+    with pytest.raises(DataError, match="paths: empty"):
         LabelRaster([], SAME)
 
 
@@ -572,7 +574,7 @@ def test_labels_can_be_pickled_after_use(tmp_path, make):
 
 def test_labels_cannot_be_laid_over_images_without_a_place(tmp_path, raster):
     path = write(tmp_path / "flat.tif", np.ones((8, 8), np.float32), crs=None)
-    with pytest.raises(DataError, match=r"labels.tif: labels cannot be laid over images that have no CRS"):
+    with pytest.raises(DataError, match=r"labels.tif: labels cannot be aligned with images that have no CRS"):
         scene_dataset(path) & LabelRaster(raster, SAME)
 
 
@@ -636,7 +638,7 @@ def test_images_meet_the_cropland_of_their_year(cropland, image):
 
 
 def test_a_file_whose_name_tells_no_year_is_refused(cropland):
-    with pytest.raises(DataError, match=r"notes.tif: its name does not tell the date of the labels"):
+    with pytest.raises(DataError, match=r"notes.tif: its name does not contain the date of the labels"):
         CDLLabels(cropland / "notes.tif")
 
 

@@ -108,7 +108,7 @@ def test_the_scrambled_order_carries_the_scrambled_statistics():
         for band in range(6):
             assert legacy.channel_mean[6 * date + band] == plain.mean[(3 * band + date) % 6]
             assert legacy.file_bands[6 * date + band] == 3 * band + date + 1
-    with pytest.raises(ConfigError, match="legacy_channel_order: scrambles all six bands"):
+    with pytest.raises(ConfigError, match="legacy_channel_order: needs all six bands"):
         MultiTemporalCropClassification.data_spec(["BLUE"], legacy_channel_order=True)
 
 
@@ -154,7 +154,7 @@ def test_a_mask_without_its_image_is_named_and_macos_files_are_skipped(tmp_path)
     dataset = HLSBurnScars(root, "val")
     assert len(dataset) == 2
     dataset.chips[0].image.unlink()
-    with pytest.raises(DataError, match=r"_merged\.tif: no such file; chip .* lacks its image"):
+    with pytest.raises(DataError, match=r"_merged\.tif: no such file; the image of chip .* is missing"):
         HLSBurnScars(root, "val")
 
 

@@ -103,7 +103,7 @@ def test_the_buffer_s_cost_is_told():
             {"block": 64, "fractions": (0.5, 0.2, 0.2)},
             "must be three shares of train, val, test that add up to 1",
         ),
-        ({"block": 64, "buffer": 60}, "buffer: 60 pixels leave no ground for a training window of 32"),
+        ({"block": 64, "buffer": 60}, "buffer: 60 pixels leave no room for a training window of 32"),
     ],
 )
 def test_splits_into_which_nothing_fits_are_errors(arguments, words):

@@ -83,7 +83,7 @@ def test_statistics_follow_the_bands():
 
 
 def test_bands_without_published_statistics_need_them():
-    with pytest.raises(ConfigError, match="mean, std: NIR_BROAD has no published statistics; give both"):
+    with pytest.raises(ConfigError, match="mean, std: no published statistics for NIR_BROAD; give both"):
         Sen1Floods11.data_spec(["BLUE", "B08"])
     assert Sen1Floods11.data_spec(["BLUE", "B08"], mean=[1, 2], std=[3, 4]).std == (3, 4)
 
@@ -174,7 +174,8 @@ def test_plots_have_a_panel_for_image_mask_and_prediction(flood_root):
 def test_a_missing_mask_is_named(root):
     files(root, "Synthetic_0001")[1].unlink()
     with pytest.raises(
-        DataError, match=r"Synthetic_0001_LabelHand\.tif: no such file; chip Synthetic_0001 lacks its mask"
+        DataError,
+        match=r"Synthetic_0001_LabelHand\.tif: no such file; the mask of chip Synthetic_0001 is missing",
     ):
         open_split(root)
 
@@ -196,7 +197,7 @@ def test_too_few_bands_are_named(root):
 def test_a_label_outside_the_classes_is_named(root):
     rewrite(files(root, "Synthetic_0001")[1], lambda values: np.full_like(values, 7))
     with pytest.raises(
-        DataError, match=r"LabelHand\.tif: label 7 is none of the 2 classes \(No water, Water\)"
+        DataError, match=r"LabelHand\.tif: label 7 is not one of the 2 classes \(No water, Water\)"
     ):
         open_split(root)[0]
 
@@ -211,7 +212,7 @@ def test_a_corrupt_raster_is_named(root, damage):
 
 
 def test_an_empty_folder_says_what_it_should_hold(tmp_path):
-    with pytest.raises(DataError, match=r"S2Hand: holds no chip \(NAME_S2Hand.tif\); set root"):
+    with pytest.raises(DataError, match=r"S2Hand: contains no chips \(NAME_S2Hand.tif\); set root"):
         Sen1Floods11(tmp_path)
 
 
@@ -242,7 +243,9 @@ def test_an_unknown_split_lists_the_known(root):
 
 
 def test_a_batch_larger_than_the_training_set_is_an_error(root):
-    with pytest.raises(ConfigError, match=r"batch_size: 4 is more than an epoch has crops \(3\)"):
+    with pytest.raises(
+        ConfigError, match=r"batch_size: 4 is larger than the number of crops in an epoch \(3\)"
+    ):
         Sen1Floods11DataModule(root, splits=root / "splits.csv", batch_size=4).setup("fit")
 
 

@@ -102,8 +102,8 @@ def test_every_tile_is_a_scene_of_its_own(archive):
     ("series", "words"),
     [
         ({"periods": (("2020-04-01", "2020-04-30"), ("2021-01-01", "2021-02-01"))},
-         "T15SEH: no date from 2021-01-01 to 2021-02-01; there are 2020-04-09, 2020-04-19"),
-        ({"dates": ("2020-04-01",)}, "series: makes 1 frames, the model takes 2"),
+         "T15SEH: no date from 2021-01-01 to 2021-02-01; available dates: 2020-04-09, 2020-04-19"),
+        ({"dates": ("2020-04-01",)}, "series: gives 1 frames, but the model takes 2"),
     ],
 )  # fmt: skip
 def test_series_that_cannot_be_made_are_errors(archive, series, words):
@@ -115,12 +115,12 @@ def test_a_period_that_is_all_cloudy_is_an_error(tmp_path):
     granule(tmp_path / "hls", "S30", 2020100, 1000, cloudy=np.s_[:])
     granule(tmp_path / "hls", "S30", 2020200, 1000)
     series = Series(periods=(("2020-04-01", "2020-04-30"), ("2020-05-01", "2020-12-31")))
-    with pytest.raises(DataError, match="no pixel is ever clear from 2020-04-01 to 2020-04-30, in 1 dates"):
+    with pytest.raises(DataError, match="no clear pixel from 2020-04-01 to 2020-04-30 in 1 dates"):
         compose_series(find_inputs([tmp_path / "hls"]), SPEC, series, mask=("cloud",))
 
 
 def test_dates_must_be_dates():
-    with pytest.raises(ConfigError, match="series: '20-4-2020' is no date; write it as YYYY-MM-DD"):
+    with pytest.raises(ConfigError, match="series: '20-4-2020' is not a date; write it as YYYY-MM-DD"):
         Series(dates=("20-4-2020",))
     with pytest.raises(ConfigError, match="series: give dates, or periods"):
         Series()

@@ -157,10 +157,10 @@ def test_weights_on_the_hub_are_named_when_they_cannot_be_had(monkeypatch, tmp_p
 def test_metadata_for_an_encoder_that_takes_none_are_refused(tmp_path):
     root = write_hls_burn_scars(tmp_path / "burn", chips=6, size=32)
     data = HLSBurnScarsDataModule(root, batch_size=2, crop_size=32, metadata=True)
-    with pytest.raises(ConfigError, match="metadata: the encoder nano takes neither dates nor places"):
+    with pytest.raises(ConfigError, match="metadata: the encoder nano does not use dates or places"):
         fit(make_task(), data, tmp_path)
 
 
 def test_a_random_encoder_that_is_not_trained_speaks_up(floods, tmp_path):
-    with pytest.warns(UserWarning, match="weights: none are given, so the encoder"):
+    with pytest.warns(UserWarning, match="weights: not given, so the frozen encoder"):
         fit(make_task(freeze_encoder=True), floods, tmp_path)

@@ -81,5 +81,5 @@ def test_half_precision_logits_are_computed_in_float32():
 def test_wrong_losses_name_the_key():
     with pytest.raises(ConfigError, match="loss: 'mse' is unknown; known are ce, dice"):
         create_loss("mse")
-    with pytest.raises(ConfigError, match="class_weights: the loss 'dice' takes none"):
+    with pytest.raises(ConfigError, match="class_weights: not supported by the loss 'dice'"):
         create_loss("dice", [1, 2])

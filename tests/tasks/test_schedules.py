@@ -31,5 +31,5 @@ def test_rates_equal_the_golden_ones(golden, key, steps, base):
 
 def test_a_warm_up_longer_than_the_run_speaks_up():
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1)
-    with pytest.warns(UserWarning, match="warm-up of 1500 steps does not end within a run of 300"):
+    with pytest.warns(UserWarning, match="1500 steps do not fit into a run of 300"):
         poly_schedule(optimizer, 300)

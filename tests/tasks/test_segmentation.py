@@ -194,7 +194,7 @@ def test_test_scores_count_every_labelled_pixel_once(tiny_task, flood_root, tmp_
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, "num_classes: the data module does not tell"),
+        ({}, "num_classes: not known from the data module"),
         ({"num_classes": 2, "class_weights": [1.0]}, "class_weights: 1 weights for 2 classes"),
     ],
 )
@@ -212,7 +212,7 @@ def test_data_with_other_classes_are_refused(flood_root, tmp_path):
 def test_a_task_of_another_package_is_not_imported_from_a_checkpoint(tiny_task, tmp_path):
     state = {"state_dict": tiny_task.state_dict(), "hyper_parameters": dict(tiny_task.hparams)}
     torch.save(state | {"task_class": "torch.nn.Linear"}, tmp_path / "other.ckpt")
-    with pytest.raises(CheckpointError, match=r"names torch.nn.Linear as its task"):
+    with pytest.raises(CheckpointError, match=r"its task torch.nn.Linear is not"):
         load_task(tmp_path / "other.ckpt")
     torch.save(state | {"task_class": "no.such.Task"}, tmp_path / "gone.ckpt")
     with pytest.raises(CheckpointError, match=r"no.such.Task, which cannot be imported"):
