@@ -332,7 +332,7 @@ def test_a_band_called_scl_is_the_quality_layer(tmp_path, burn_spec):
     path = write_scene(tmp_path / "scene.tif", values, descriptions=(*BANDS, "SCL"))
     scene = resolve(path, burn_spec)
     assert whole(scene, burn_spec, mask=("cloud",))["masked"].nonzero().tolist() == [[0, 0]]
-    with pytest.raises(ConfigError, match="SCL knows no 'adjacent'; it knows shadow, water, cloud"):
+    with pytest.raises(ConfigError, match="SCL has no class 'adjacent'; it has shadow, water, cloud"):
         whole(scene, burn_spec, mask=("adjacent",))
 
 
