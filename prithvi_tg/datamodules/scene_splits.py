@@ -14,7 +14,7 @@ from ..errors import ConfigError
 
 @dataclass(frozen=True)
 class BlockSplit:
-    """Blocks of ground, each wholly for one split; see `split_by_blocks`.
+    """Square blocks of ground, each assigned to one split; see `split_by_blocks`.
 
     Attributes:
         block: Side of a block in pixels.
@@ -31,11 +31,11 @@ class BlockSplit:
 
 @dataclass(frozen=True)
 class PolygonSplit:
-    """Polygons that say which split their ground is for; see `split_by_polygons`.
+    """Polygons with the split of their area; see `split_by_polygons`.
 
     Attributes:
         path: A file that GeoPandas reads.
-        attribute: Its column that says ``train``, ``val`` or ``test``.
+        attribute: Column with ``train``, ``val`` or ``test``.
     """
 
     path: str
