@@ -77,8 +77,8 @@ class LabelledScenesDataModule(GeoDataModule):
         class_colors: ``#rrggbb`` of each class.
         flips_and_turns: Flip and turn training windows at random.
         augmentations: Further Kornia augmentations for training, see `ChipAugmentation`.
-        metadata: Hand dates and places to encoders that take them.
-        fold_time: Hand out images as (B, T*C, H, W), for TorchGeo's own tasks.
+        metadata: Pass dates and places to encoders that use them.
+        fold_time: Return images as (B, T*C, H, W), for TorchGeo's own tasks.
         seed: The same seed draws the same windows.
 
     Raises:

@@ -46,11 +46,11 @@ def find_inputs(inputs: str | Path | Sequence[str | Path], num_frames: int = 1) 
         parts = _parts(word)
         if len(parts) > 1:
             if len(parts) != num_frames:
-                raise DataError(f"{word}: names {len(parts)} dates, the model takes {num_frames}")
+                raise DataError(f"{word}: {len(parts)} dates given, but the model takes {num_frames}")
             frames = [frame for part in parts for frame in _frames(part)]
             if len(frames) != num_frames:
                 raise DataError(
-                    f"{word}: holds {len(frames)} rasters, one for each of {num_frames} dates is needed"
+                    f"{word}: contains {len(frames)} rasters; {num_frames} are needed, one for each date"
                 )
             scenes.append(SceneInput(_stem(frames[0]), tuple(frames)))
         else:
@@ -84,7 +84,9 @@ def _frames(word: str) -> list[str]:
     if path.is_dir() and path.suffix != ".SAFE":
         found = _in_folder(path)
         if not found:
-            raise DataError(f"{path}: holds no scene ({', '.join(_RASTERS)}, HLS granules or .SAFE folders)")
+            raise DataError(
+                f"{path}: contains no scene ({', '.join(_RASTERS)}, HLS granules or .SAFE folders)"
+            )
         return found
     if path.exists():
         return [word]
@@ -130,7 +132,7 @@ def _group(word: str, frames: list[str], num_frames: int) -> list[SceneInput]:
         dates = list(group)
         if len(dates) != num_frames:
             raise DataError(
-                f"{word}: {len(dates)} dates of {tile}, the model takes {num_frames}; name those to use, joined "
+                f"{word}: {len(dates)} dates of {tile}, the model takes {num_frames}; give the ones to use, joined "
                 "by commas"
             )
         first, last = (_tile_and_date(frame)[1] for frame in (dates[0], dates[-1]))
@@ -148,7 +150,9 @@ def _tile_and_date(frame: str) -> tuple[str, str]:
     tile = re.search(r"[._](T\d{2}[A-Z]{3})", name)
     moment = re.search(r"[._](\d{8}|\d{7})T\d{6}", name)
     if tile is None or moment is None:
-        raise DataError(f"{frame}: its name tells neither tile nor date; name the dates, joined by commas")
+        raise DataError(
+            f"{frame}: its name contains neither tile nor date; give the dates of the scene joined by commas"
+        )
     form = "%Y%m%d" if len(moment.group(1)) == 8 else "%Y%j"
     return tile.group(1), datetime.strptime(moment.group(1), form).strftime("%Y%m%d")
 

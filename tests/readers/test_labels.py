@@ -84,7 +84,7 @@ def test_a_class_that_is_also_the_nodata_tag_is_an_error_that_names_both(tmp_pat
 @both
 @pytest.mark.parametrize("value", [0.999, 6.5, -0.25])
 def test_fractions_are_refused(tmp_path, read, value):
-    with pytest.raises(DataError, match="is no whole number"):
+    with pytest.raises(DataError, match="is not a whole number"):
         read(tmp_path, np.array([[0, value, 7]], "float32"))
 
 
