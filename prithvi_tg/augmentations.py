@@ -154,6 +154,11 @@ class ChipAugmentation(nn.Module):
                 f"augmentations: {names} needs reflectance, but a band has the mean {outside[0]:g}; leave it out"
             )
 
+    @property
+    def augment(self) -> nn.Module | None:
+        """Kornia's first pipeline, with the crops, flips and turns; ``None`` without augmentation."""
+        return self.stages[0] if self.stages else None
+
     def forward(self, batch: Batch) -> Batch:
         """Normalise and augment.
 
