@@ -123,7 +123,7 @@ def mapped_scene(item: Path, num_frames: int) -> SceneInput:
     """What was mapped, by the STAC item beside the map.
 
     Raises:
-        DataError: It not the STAC item of a map, or does not name the scene.
+        DataError: It is not the STAC item of a map, or does not name the scene.
     """
     try:
         properties = json.loads(item.read_text())["properties"]
