@@ -151,7 +151,7 @@ class ChipAugmentation(nn.Module):
         if any(self.on_reflectance) and outside:
             names = ", ".join(type(step).__name__ for step in self.extra if runs_on_reflectance(step))
             raise ConfigError(
-                f"augmentations: {names} needs reflectance, but a band has the mean {outside[0]:g}; leave it out"
+                f"augmentations: {names} needs reflectance, but a band has the mean {outside[0]:g}; remove it"
             )
 
     @property
@@ -277,7 +277,7 @@ def runs_on_reflectance(step: object) -> bool:
         if kornia[0] in ON_NORMALISED:
             return False
         reason = next((REFUSED[cls] for cls in kornia if cls in REFUSED), _UNKNOWN)
-    raise ConfigError(f"augmentations: {type(step).__name__} {reason}; leave it out")
+    raise ConfigError(f"augmentations: {type(step).__name__} {reason}; remove it")
 
 
 def encode_labels(labels: Tensor) -> Tensor:

@@ -97,7 +97,7 @@ def assert_nothing_is_invented(out):
 @pytest.mark.parametrize("name", kornia_classes())
 def test_each_augmentation_of_kornia_is_right_for_chips_or_refused_by_name(name):
     if name not in ON_REFLECTANCE | ON_NORMALISED:
-        with pytest.raises(ConfigError, match=f"augmentations: {name} (?!is not known).*; leave it out"):
+        with pytest.raises(ConfigError, match=f"augmentations: {name} (?!is not known).*; remove it"):
             augmentation(getattr(K, name).__new__(getattr(K, name)))  # some need more to be built
         return
     out = augmentation(made(name))(batch_of())

@@ -39,4 +39,4 @@ class MeaninglessValues(Callback):
         augmentation.meaningless = torch.zeros_like(augmentation.meaningless)
         if (count := int(counted)) and split not in self._printed and trainer.is_global_zero:
             self._printed.add(split)
-            print(f"{split}: {count} values are not finite or beyond 1e30; they count as pixels without data")
+            print(f"{split}: {count} values are not finite or beyond 1e30; they count as nodata")

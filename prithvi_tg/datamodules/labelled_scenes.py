@@ -241,7 +241,7 @@ class LabelledScenesDataModule(GeoDataModule):
         chosen = [time for time in times if self.split.holds(split, time)]
         if not chosen:
             first, last = self.split.period(split)
-            raise DataError(f"split: no image is of {first:%Y-%m-%d} to {last:%Y-%m-%d} ({split})")
+            raise DataError(f"split: no image from {first:%Y-%m-%d} to {last:%Y-%m-%d} ({split})")
         return chosen
 
     # TorchGeo's hooks.

@@ -67,7 +67,7 @@ class TimeSplit:
         for ((_, last), name), ((first, _), other) in pairwise(periods):
             if first <= last:
                 raise ConfigError(
-                    f"split: the periods of {name} and {other} share {first:%Y-%m-%d}; an image is of one split"
+                    f"split: the periods of {name} and {other} share {first:%Y-%m-%d}; periods must not overlap"
                 )
 
     @property
@@ -106,8 +106,8 @@ def warn_of_images_in_no_split(split: TimeSplit, images: SceneDataset) -> None:
     ]
     if left_out:
         warnings.warn(
-            f"split: {len(left_out)} images are of no split, as not all their dates lie in one period or they have "
-            "none: "
+            f"split: {len(left_out)} images belong to no split: their dates are unknown or do not all lie in one "
+            "period: "
             f"{', '.join(left_out[:5])}{', ...' if len(left_out) > 5 else ''}",
             stacklevel=3,
         )

@@ -111,7 +111,7 @@ class _LabelDataset(GeoDataset):
         if self._roi is None:
             for path, outline in zip(self.files, outlines, strict=True):
                 if outline.is_empty:
-                    raise DataError(f"{path}: lies where {crs.name} has no coordinates")
+                    raise DataError(f"{path}: lies outside the area where {crs.name} is defined")
         self.index = GeoDataFrame(
             {"filepath": self.files},
             index=pd.IntervalIndex.from_tuples(periods, closed="both", name="datetime"),

@@ -112,7 +112,7 @@ def split_by_blocks(
         places = len(pixel_boxes(grid, images))
         held_by = f"a scene of {grid.width} x {grid.height}" if places == 1 else f"scenes in {places} places"
         raise ConfigError(
-            f"block: {block} leaves {len(boxes)} blocks of {held_by}, too few for {sum(wanted)} splits; take "
+            f"block: {block} gives {len(boxes)} blocks of {held_by}, too few for {sum(wanted)} splits; use "
             "smaller blocks"
         )
     dealt = _deal(pixels, fractions, np.random.default_rng(seed))
@@ -225,7 +225,7 @@ def split_by_polygons(
     if unknown:
         raise DataError(f"{path}: {attribute} is {unknown[0]!r}; known are {', '.join(SPLITS)}")
     if grid.crs is None:
-        raise DataError(f"{path}: polygons cannot be laid over images that have no CRS")
+        raise DataError(f"{path}: polygons cannot be aligned with images that have no CRS")
     target = CRS.from_user_input(grid.crs)
     moved = move_to(frame.geometry.to_numpy(), frame.crs, target, roi, str(path))
     images = image_ground(grid, footprints)

@@ -33,7 +33,9 @@ def score_table(scores: dict[str, Tensor], class_names: Sequence[str], title: st
         if name in scores and not torch.isclose(value, scores[name], equal_nan=True)
     ]
     if others:
-        caption += f"; MMSegmentation, which leaves out classes that were never right: {', '.join(others)}"
+        caption += (
+            f"; MMSegmentation's means, which leave out classes that were never right: {', '.join(others)}"
+        )
     table = Table(title=title, caption=caption)
     table.add_column("class")
     for name in columns:

@@ -105,7 +105,7 @@ HALVES = TimeSplit(("2020-01-01", "2020-06-30"), ("2020-07-01", "2020-12-31"))
 def test_an_image_is_of_a_split_that_holds_all_its_days(tmp_path):
     images = dated(tmp_path, "0101_0630", "0629_0630", "0630_0701", "0701_0702", "0701_1231")
     data = module(tmp_path / "l", images, HALVES, num_frames=2)
-    with pytest.warns(UserWarning, match=r"split: 1 images are of no split, .*: 0630_0701.tif$"):
+    with pytest.warns(UserWarning, match=r"split: 1 images belong to no split: .*: 0630_0701.tif$"):
         data.setup("fit")
     held = {
         split: [f"{time.left:%m%d}_{time.right:%m%d}" for time in data.periods(split, data.open_images())]
@@ -118,7 +118,7 @@ def test_an_image_without_a_date_is_of_no_split_by_time(tmp_path):
     data = module(tmp_path, [write(tmp_path / "a.tif", 1, bands=1, descriptions=["RED"])], HALVES)
     with (
         pytest.warns(UserWarning, match=r"or they have none: a.tif$"),
-        pytest.raises(DataError, match=r"no image is of 2020-01-01 to 2020-06-30 \(train\)"),
+        pytest.raises(DataError, match=r"no image from 2020-01-01 to 2020-06-30 \(train\)"),
     ):
         data.setup("fit")
 

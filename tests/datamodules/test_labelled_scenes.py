@@ -233,7 +233,7 @@ def test_a_stored_label_that_no_class_names_is_an_error(root):
 
 def test_a_split_without_images_is_an_error(root):
     data = module(root, split=TimeSplit(("2020-01-01", "2020-12-31"), ("2021-01-01", "2021-12-31")))
-    with pytest.raises(DataError, match=r"split: no image is of 2020-01-01 to 2020-12-31 \(train\)"):
+    with pytest.raises(DataError, match=r"split: no image from 2020-01-01 to 2020-12-31 \(train\)"):
         data.setup("fit")
 
 

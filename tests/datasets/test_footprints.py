@@ -168,7 +168,7 @@ def test_an_outline_that_has_no_coordinates_in_part_is_an_error_and_one_elsewher
     assert not moved[0].is_empty
     assert moved[1].is_empty
     with pytest.raises(
-        DataError, match=r"^a.gpkg: 1 outlines reach where .* has no coordinates; cut them to"
+        DataError, match=r"^a.gpkg: 1 outlines extend beyond the area where .* is defined; clip them to"
     ):
         move_to([shapely.box(-180, -90, 180, 90)], CRS(4326), orthographic, None, "a.gpkg")
 
