@@ -173,8 +173,8 @@ def move_to(
     lost = finite < shapely.get_num_coordinates(held)
     if (lost & (finite > 0)).any():
         raise DataError(
-            f"{name}: {np.sum(lost & (finite > 0))} outlines extend beyond the area where {target.name} is defined; clip them "
-            "to the images (ogr2ogr -clipsrc)"
+            f"{name}: {np.sum(lost & (finite > 0))} outlines extend beyond the area where {target.name} is defined; "
+            "clip them to the images (ogr2ogr -clipsrc)"
         )
     held = held.copy()
     held[lost] = shapely.Polygon()
