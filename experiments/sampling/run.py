@@ -34,7 +34,7 @@ import torchgeo
 from prithvi_tg.bands import PRITHVI_BANDS
 from prithvi_tg.datamodules.loading import collate_training
 from prithvi_tg.datasets import SceneDataset, find_inputs, resolve_scene
-from prithvi_tg.readers.raster import limit_block_cache
+from prithvi_tg.readers.block_cache import limit_block_cache
 from prithvi_tg.samplers import RandomWindowGeoSampler
 from prithvi_tg.spec import DataSpec
 
@@ -65,7 +65,7 @@ def write_scene(path: Path, side: int) -> None:
 
 def ours(path: Path, length: int, workers: int) -> tuple[Any, Any, Any]:
     """Data set, sampler and collation of this package, as its data module makes them."""
-    limit_block_cache(f"{max(5, 20 // max(1, workers))}%")
+    limit_block_cache(max(1, workers))
     dataset = SceneDataset([resolve_scene(found, SPEC) for found in find_inputs([path])], SPEC)
     ground = shapely.union_all(list(dataset.index.geometry))
     return (
