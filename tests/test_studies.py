@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from prithvi_tg.__main__ import main
-from prithvi_tg.commands.sweep import read_space
+from prithvi_tg.commands.sweep import read_space, train
 from prithvi_tg.errors import ConfigError, DataError
 from prithvi_tg.studies import Job, markdown, run_jobs, scores, summary
 
@@ -160,3 +160,13 @@ def test_a_space_that_says_something_else_is_an_error(line, message, tmp_path):
     path.write_text(line)
     with pytest.raises(ConfigError, match=message):
         read_space(path)
+
+
+def test_a_sweep_takes_an_old_name_of_a_metric(tmp_path, monkeypatch):
+    def fit(*_, **__):
+        (tmp_path / "trial/version_0").mkdir(parents=True)
+        (tmp_path / "trial/version_0/metrics.csv").write_text("step,val_mFscore\n1,0.25\n2,0.5\n")
+        return subprocess.CompletedProcess([], 0)
+
+    monkeypatch.setattr(subprocess, "run", fit)
+    assert train([], {}, tmp_path / "trial", "val_mDice") == 0.5

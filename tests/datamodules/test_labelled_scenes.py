@@ -284,3 +284,16 @@ def test_scenes_that_lie_apart_and_are_of_other_days_are_sampled_where_they_are(
         with rasterio.open(image) as one, rasterio.open(label) as other:
             known += int(((other.read(1) >= 0) & (one.read() != 0).any(axis=0)).sum())
     assert whole == known
+
+
+@pytest.mark.parametrize(
+    ("split", "side"),
+    [
+        (BlockSplit(96), 96),
+        (BlockSplit(48), 96),
+        (BlockSplit(32), 64),
+        (TimeSplit(("2020", "2020"), ("2021", "2021")), 128),
+    ],
+)
+def test_intervals_resample_blocks_of_the_split_that_hold_several_windows(root, split, side):
+    assert module(root, split=split, window=32).bootstrap_block == side
