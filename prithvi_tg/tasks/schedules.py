@@ -1,6 +1,7 @@
 """The learning-rate schedule of hls-foundation-os."""
 
 import warnings
+from typing import Any
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -15,6 +16,18 @@ def poly_factor(step: int, total_steps: int, warmup_steps: int, power: float, wa
     if step < warmup_steps:
         factor *= 1 - (1 - step / warmup_steps) * (1 - warmup_ratio)
     return factor
+
+
+class SharedLambdaLR(LambdaLR):
+    """`LambdaLR` with one factor for all parameter groups, also for those that a callback adds while training."""
+
+    def get_lr(self) -> list[Any]:
+        """Rates of all groups; a group that was added starts at its own rate and falls with the others."""
+        factor, groups = self.lr_lambdas[0], self.optimizer.param_groups
+        for group in groups[len(self.base_lrs) :]:
+            self.base_lrs.append(group["lr"] / (factor(self.last_epoch - 1) or 1.0))
+        self.lr_lambdas += [factor] * (len(groups) - len(self.lr_lambdas))
+        return super().get_lr()
 
 
 def poly_schedule(
@@ -39,4 +52,6 @@ def poly_schedule(
             "the full learning rate is never reached",
             stacklevel=2,
         )
-    return LambdaLR(optimizer, lambda step: poly_factor(step, total_steps, warmup_steps, power, warmup_ratio))
+    return SharedLambdaLR(
+        optimizer, lambda step: poly_factor(step, total_steps, warmup_steps, power, warmup_ratio)
+    )

@@ -33,3 +33,18 @@ def test_a_warm_up_longer_than_the_run_speaks_up():
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1)
     with pytest.warns(UserWarning, match="1500 steps do not fit into a run of 300"):
         poly_schedule(optimizer, 300)
+
+
+def test_a_group_that_is_added_starts_at_its_rate_and_falls_with_the_others():
+    first, later = (torch.nn.Parameter(torch.zeros(1)) for _ in range(2))
+    optimizer = torch.optim.SGD([first], lr=1.0)
+    schedule = poly_schedule(optimizer, 10, warmup_steps=0)
+    rates = []
+    for step in range(8):
+        if step == 5:
+            optimizer.add_param_group({"params": [later], "lr": 0.05})
+        rates.append([group["lr"] for group in optimizer.param_groups])
+        optimizer.step()
+        schedule.step()
+    assert rates[4] == pytest.approx([0.6])
+    assert [*rates[5], *rates[6], *rates[7]] == pytest.approx([0.5, 0.05, 0.4, 0.04, 0.3, 0.03])
