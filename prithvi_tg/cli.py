@@ -5,11 +5,12 @@ import logging
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
@@ -35,11 +36,12 @@ from .compat import BaseTask
 from .config_errors import one_line
 from .datasets.scene_inputs import InputOptions
 from .datasets.scenes import NodataRule
-from .errors import CheckpointError, ConfigError, DataError
+from .errors import CheckpointError, ConfigError
 from .files import file_hash
 from .mapping.maps import plan_maps
 from .mapping.products import ProbabilityType, Profile
 from .mapping.scene_map import OutputOptions
+from .processes import process_callbacks
 from .readers.quality import QualityClass
 from .reporting.published import check_name
 from .spec import DataSpec
@@ -77,6 +79,15 @@ class PrithviArgumentParser(LightningArgumentParser):
         """Print what is wrong with which key, and exit with 2."""
         sys.stderr.write(f"prithvi-tg: error: {one_line(message, _known_classes())}\n")
         sys.exit(2)
+
+
+class QuietLibraries(Callback):
+    """What `run_command` does in the first process, in those that strategy ddp_spawn starts."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Silence advice."""
+        if warnings.formatwarning is not _one_line:
+            _quiet_libraries()
 
 
 class PrithviCLI(LightningCLI):
@@ -129,7 +140,7 @@ class PrithviCLI(LightningCLI):
             parser.link_arguments(
                 "data",
                 f"model.init_args.{key}",
-                compute_fn=_from_spec(key),
+                compute_fn=partial(_from_spec, key),  # strategy ddp_spawn pickles the parser
                 apply_on="instantiate",
             )
 
@@ -228,13 +239,14 @@ class PrithviCLI(LightningCLI):
             precision=str(self.trainer.precision),
             fold_time=getattr(fitted_on, "fold_time", False),
         )
-        self._map_writer = MapWriter(run, Path(settings.output), spec.class_names)
-        self.trainer.callbacks.append(self._map_writer)  # type: ignore[attr-defined]
+        writer = MapWriter(run, Path(settings.output), spec.class_names, raises=True)
+        self.trainer.callbacks.append(writer)  # type: ignore[attr-defined]
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Any]) -> Trainer:
         given = config.get("callbacks") or []
         callbacks = [
             *callbacks,
+            QuietLibraries(),
             TrainingRecord(),
             ScoreReport(
                 self._settings.published_result,
@@ -248,6 +260,8 @@ class PrithviCLI(LightningCLI):
             SplitFigure(),
             PrintCheckpoints(),
         ]
+        if self.model is not None and not isinstance(self.model, PrithviSegmentationTask):
+            callbacks += process_callbacks(given)  # our task brings them
         if config.get("enable_progress_bar") is not False and not any(
             isinstance(one, ProgressBar) for one in given
         ):
@@ -284,17 +298,6 @@ class PrithviCLI(LightningCLI):
         """Score the best checkpoint, so that the record's scores are those of the file that it names."""
         if not self._settings.trainer.fast_dev_run:
             score_best(self.trainer, self.model, self.datamodule)
-
-    def after_predict(self) -> None:
-        """Exit with an error if a scene could not be mapped.
-
-        Raises:
-            DataError: A scene failed.
-        """
-        results = self._map_writer.results
-        failed = [result for result in results if result.error is not None]
-        if failed:
-            raise DataError(f"{len(failed)} of {len(results)} scenes failed: {failed[0].error}")
 
 
 def _loggers(given: Any, folder: str) -> Any:
@@ -352,21 +355,18 @@ def _add_predict_arguments(parser: LightningArgumentParser) -> None:
     # fmt: on
 
 
-def _from_spec(key: str) -> Callable[[Any], Any]:
-    def value(data: Any) -> Any:
-        spec = getattr(data, "spec", None)
-        if not isinstance(spec, DataSpec):  # a data module of TorchGeo's, or none
-            six = len(PRITHVI_BANDS)
-            unknown = {"num_classes": None, "num_frames": 1, "bands": list(PRITHVI_BANDS), "in_channels": six}
-            return unknown[key]
-        return {
-            "num_classes": len(spec.class_names),
-            "num_frames": spec.num_frames,
-            "bands": list(spec.bands),
-            "in_channels": len(spec.channel_mean),  # what TorchGeo's tasks call it
-        }[key]
-
-    return value
+def _from_spec(key: str, data: Any) -> Any:
+    spec = getattr(data, "spec", None)
+    if not isinstance(spec, DataSpec):  # a data module of TorchGeo's, or none
+        six = len(PRITHVI_BANDS)
+        unknown = {"num_classes": None, "num_frames": 1, "bands": list(PRITHVI_BANDS), "in_channels": six}
+        return unknown[key]
+    return {
+        "num_classes": len(spec.class_names),
+        "num_frames": spec.num_frames,
+        "bands": list(spec.bands),
+        "in_channels": len(spec.channel_mean),  # what TorchGeo's tasks call it
+    }[key]
 
 
 def _refuse_other_model(checkpoint: Checkpoint, task: PrithviSegmentationTask, data: Any) -> None:

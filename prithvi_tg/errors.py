@@ -25,5 +25,13 @@ def own_error(error: BaseException | None) -> PrithviTGError | None:
     while error is not None:
         if isinstance(error, PrithviTGError):
             return error
+        # PyTorch gives the error of a process that it started as a text, which ends with the error.
+        last = (
+            str(error).strip().rsplit("\n", 1)[-1] if type(error).__name__ == "ProcessRaisedException" else ""
+        )
+        for kind in (ConfigError, DataError, CheckpointError):
+            name = f"{kind.__module__}.{kind.__name__}: "
+            if last.startswith(name):
+                return kind(last.removeprefix(name))
         error = error.__cause__
     return None

@@ -10,9 +10,11 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 
 from ..datamodules.stream import Log
+from ..errors import DataError
 from ..files import shown
 from ..mapping.run import MapRun
 from ..mapping.scene_map import SceneResult
+from ..processes import patient_group
 from ..reporting.tables import map_table
 
 
@@ -25,20 +27,28 @@ class MapWriter(Callback):
         run: The maps.
         folder: Where an index of all maps goes.
         class_names: One per class.
+        raises: Raise an error at the end if a scene failed.
+
+    Attributes:
+        results: What became of each scene; with ``ddp_spawn`` and ``ddp_fork``, only in the processes that map.
     """
 
-    def __init__(self, run: MapRun, folder: Path, class_names: Sequence[str]) -> None:
+    def __init__(self, run: MapRun, folder: Path, class_names: Sequence[str], raises: bool = False) -> None:
         self.run = run
         self.folder = folder
         self.class_names = class_names
+        self.raises = raises
         self.results: list[SceneResult] = []
+        self._group: Any = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Take up what an earlier start left; one process looks, so that all know the same."""
+        self._group = patient_group()
         pending = self.run.prepare() if trainer.is_global_zero else None
-        pending, failed = trainer.strategy.broadcast(
-            (pending, {name: m.error for name, m in self.run.maps.items()})
-        )
+        prepared = [(pending, {name: m.error for name, m in self.run.maps.items()})]
+        if self._group is not None:  # the first process may have to finish large maps
+            torch.distributed.broadcast_object_list(prepared, src=0, group=self._group)
+        pending, failed = prepared[0]
         for name, error in failed.items():
             if error is not None:
                 self.run.maps[name].error = error
@@ -68,11 +78,17 @@ class MapWriter(Callback):
         self._take(stream.remainder, None, None)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Take in what other processes know; write the index of all maps; tell what became of each scene."""
+        """Take in what other processes know; write the index of all maps; print what became of each scene.
+
+        Raises:
+            DataError: A scene failed, with `raises`.
+        """
         errors = {name: one.error for name, one in self.run.maps.items() if one.error is not None}
-        if trainer.world_size > 1:
+        if self._group is not None:  # others may have much more to map
             gathered: list[Any] = [None] * trainer.world_size
-            torch.distributed.all_gather_object(gathered, errors)
+            torch.distributed.all_gather_object(gathered, errors, group=self._group)
+            torch.distributed.destroy_process_group(self._group)
+            self._group = None
             errors = {name: error for part in gathered for name, error in part.items()}
         for name, error in errors.items():
             self.run.maps[name].error = error
@@ -82,6 +98,9 @@ class MapWriter(Callback):
                 print(f"Written: {shown(path)}")
             Console().print(map_table(self.results, self.class_names))
             self.run.clear()
+            failed = [result for result in self.results if result.error is not None]
+            if failed and self.raises:
+                raise DataError(f"{len(failed)} of {len(self.results)} scenes failed: {failed[0].error}")
 
     def _take(self, log: Log, logits: Any, keep: Any) -> None:
         told = set(self.run.failed)

@@ -1,8 +1,12 @@
 """The files in a run's folder: scores, chips, curves and the record of the training."""
 
 import csv
+import json
+import os
 import sys
+import tempfile
 import time
+import uuid
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,6 +42,7 @@ from ..tasks.monitoring import current_name
 from .checkpointing import LastCheckpoint
 
 _CURVES = "metrics.csv"  # of Lightning's CSVLogger
+_HANDED_OVER = ("folder", "_seconds", "_parts", "_parameters", "_length")  # of a `TrainingRecord`
 
 
 class TrainingRecord(Callback):
@@ -58,6 +63,9 @@ class TrainingRecord(Callback):
         self._began: float | None = None
         self._parameters = (0, 0)
         self._length: tuple[int, int] | None = None
+        # With ddp_spawn and ddp_fork, training ends in another process than the one that made this object.
+        self._maker = os.getpid()
+        self._handover = Path(tempfile.gettempdir()) / f"prithvi_tg_{uuid.uuid4().hex}.json"
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the time."""
@@ -113,6 +121,15 @@ class TrainingRecord(Callback):
             self._tell(trainer, pl_module)
             self._began = None
             self._length = (trainer.current_epoch, trainer.global_step)
+        if trainer.is_global_zero and os.getpid() != self._maker:
+            known = {key: getattr(self, key) for key in _HANDED_OVER}
+            self._handover.write_text(json.dumps(known))
+
+    def receive(self) -> None:
+        """Take what a process that was started for the training has left."""
+        if self._handover.exists():
+            vars(self).update(json.loads(self._handover.read_text()))
+            self._handover.unlink()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Say how to go on, if the run was told to stop."""
@@ -404,6 +421,9 @@ def score_best(trainer: Trainer, task: LightningModule, datamodule: Any) -> None
     if not trainer.enable_validation or not getattr(datamodule, "validates", True):
         return
     best = getattr(trainer.checkpoint_callback, "best_model_path", "") or None
+    training = _training(trainer)
+    if training is not None:
+        training.receive()
     trainer.loggers = []
     verbose = not isinstance(task, PrithviSegmentationTask)  # ScoreReport prints a table
     trainer.validate(task, datamodule=datamodule, ckpt_path=best, weights_only=True, verbose=verbose)

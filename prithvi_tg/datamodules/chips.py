@@ -26,7 +26,7 @@ from ..datasets import (
 from ..errors import ConfigError
 from ..samplers import ShareSampler, ShuffleSampler
 from ..spec import DataSpec
-from .loading import collate_chips, pinned, undisturbing
+from .loading import collate_chips, for_scoring, pinned
 from .resuming import ResumableLoader
 
 
@@ -188,7 +188,7 @@ class ChipDataModule(NonGeoDataModule):
             collate_fn=self.collate_fn,
             persistent_workers=self.num_workers > 0,
         )
-        return undisturbing(pinned(loader))
+        return for_scoring(pinned(loader))
 
     def has_split(self, split: str) -> bool:
         """Whether the list of splits has chips in a split; published data sets have all of theirs."""

@@ -32,7 +32,7 @@ from ..readers.block_cache import limit_block_cache
 from ..readers.quality import QualityClass
 from ..samplers import RandomWindowGeoSampler, ShareSampler
 from ..spec import IGNORE_INDEX, DataSpec, check_class_names
-from .loading import collate, collate_training, pinned, undisturbing
+from .loading import collate, collate_training, for_scoring, pinned
 from .resuming import ResumableLoader
 from .scene_splits import BlockSplit, PolygonSplit, TimeSplit, warn_of_images_in_no_split
 
@@ -316,11 +316,11 @@ class LabelledScenesDataModule(GeoDataModule):
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Each labelled pixel once, over all processes."""
-        return undisturbing(pinned(super().val_dataloader()))
+        return for_scoring(pinned(super().val_dataloader()))
 
     def test_dataloader(self) -> DataLoader[Any]:
         """Each labelled pixel once, over all processes."""
-        return undisturbing(pinned(super().test_dataloader()))
+        return for_scoring(pinned(super().test_dataloader()))
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Move what a model takes; places stay behind."""

@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, default_collate
 
+from ..errors import ConfigError
+from ..samplers import ShareSampler
 from ..spec import IGNORE_INDEX
 
 
@@ -64,8 +66,18 @@ def pinned(loader: DataLoader[Any]) -> DataLoader[Any]:
     return loader
 
 
-def undisturbing(loader: DataLoader[Any]) -> DataLoader[Any]:
-    """The loader, drawing nothing from the generator that training draws from, so that scoring changes no run."""
+def for_scoring(loader: DataLoader[Any]) -> DataLoader[Any]:
+    """The loader, drawing nothing from the generator that training draws from, so that scoring changes no run.
+
+    Raises:
+        ConfigError: A process has nothing to score. Lightning needs the same logged metrics from each.
+    """
+    sampler: Any = loader.sampler
+    if isinstance(sampler, ShareSampler) and sampler.count < sampler.num_replicas:
+        raise ConfigError(
+            f"devices: {sampler.num_replicas} processes share {sampler.count} samples for validation or test; use at "
+            f"most {sampler.count} devices, or train without validation (limit_val_batches: 0)"
+        )
     loader.generator = torch.Generator()
     return loader
 

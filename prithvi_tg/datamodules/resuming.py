@@ -9,6 +9,8 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader
 
+from ..errors import ConfigError
+
 
 class ResumableLoader(DataLoader[Any]):
     """A loader whose place in an epoch Lightning keeps in checkpoints, with the state of all random generators.
@@ -17,10 +19,24 @@ class ResumableLoader(DataLoader[Any]):
     samples. Nothing that was trained on is read again. With several processes that train, the state of each is
     kept, and taken up if there are as many. What processes that load draw at random is not taken up; the data
     sets of this package draw nothing there.
+
+    Raises:
+        ConfigError: An epoch has no batch.
     """
 
     _taken = 0
     _state: dict[str, Any] | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if len(self) == 0:
+            sampler: Any = self.sampler
+            count, processes = len(sampler), getattr(sampler, "num_replicas", 1)
+            share = f" for each of {processes} processes" if processes > 1 else ""
+            raise ConfigError(
+                f"batch_size: {self.batch_size} is more than an epoch has samples{share} ({count}), and partial "
+                f"batches are dropped; lower it{' or use fewer devices' if share else ''}"
+            )
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         # A generator: nothing begins before the first batch is asked for, when Lightning has told the epoch.
@@ -31,7 +47,9 @@ class ResumableLoader(DataLoader[Any]):
         if hasattr(sampler, "skip"):
             sampler.skip = self._taken * (self.batch_size or 1)
         # Seeds of processes that load: not from the generator that training draws from, as some epochs need none.
-        self.generator = torch.Generator().manual_seed(getattr(sampler, "seed", 0) * 1_000_003 + self._epoch)
+        seed = getattr(sampler, "seed", 0) * 1_000_003 + self._epoch
+        seed += getattr(sampler, "rank", 0) * 1_000_000_007  # each process has its own
+        self.generator = torch.Generator().manual_seed(seed)
         batches = super().__iter__()
         if state is not None:
             _restore(state["random"])

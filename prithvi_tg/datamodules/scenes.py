@@ -66,6 +66,8 @@ class SceneDataModule(BaseDataModule):
             if chosen not in get_args(kind):
                 raise ConfigError(f"{key}: {chosen!r} is unknown; known are {', '.join(get_args(kind))}")
         super().__init__(SceneDataset, batch_size, num_workers)
+        # Where there are more processes than strips, some have none.
+        self.allow_zero_length_dataloader_with_multiple_devices = True
         self.scenes = scenes
         self.spec = spec
         self.nodata_rule = nodata_rule

@@ -55,9 +55,14 @@ class PrithviSegmenter(nn.Module):
         """Switch to training mode; a frozen encoder stays in evaluation mode."""
         super().train(mode)
         self._fused, self._low = None, {}  # with the weights that they keep
-        if self.freeze_encoder:
+        if self.encoder_is_frozen:
             self.encoder.eval()
         return self
+
+    @property
+    def encoder_is_frozen(self) -> bool:
+        """Whether no parameter of the encoder is trained; asked of the parameters, as anyone may free some later."""
+        return not any(parameter.requires_grad for parameter in self.encoder.parameters())
 
     def forward_tokens(self, image: Tensor, **coordinates: Tensor) -> tuple[Tokens, tuple[int, int, int]]:
         """What the neck takes: tokens of the encoder, or of several of its blocks, and their grid.
@@ -69,7 +74,7 @@ class PrithviSegmenter(nn.Module):
         height, width = image.shape[-2:]
         image = F.pad(image, (0, -width % patch, 0, -height % patch))
         layers: tuple[int, ...] | None = getattr(self.neck, "encoder_layers", None)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_encoder):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.encoder_is_frozen):
             tokens: Tokens
             if layers is None:
                 tokens = self._call("__call__", self.encoder, image, **coordinates)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
+from lightning.pytorch import Callback
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torch.nn import Parameter
@@ -28,6 +29,7 @@ from ..models import (
     slide_inference,
 )
 from ..models.lora import add_lora
+from ..processes import process_callbacks
 from ..spec import DataSpec
 from .losses import create_loss
 from .metrics import ConfusionMatrix, score_log, segmentation_scores
@@ -245,11 +247,24 @@ class PrithviSegmentationTask(SemanticSegmentationTask):
 
     # What Lightning calls.
 
+    def configure_callbacks(self) -> list[Callback]:
+        """What training in several processes needs, unless the trainer has it."""
+        return process_callbacks(self.trainer.callbacks)
+
     def configure_optimizers(self) -> Any:
-        """Optimiser and schedule."""
+        """Optimiser and schedule.
+
+        Raises:
+            ConfigError: The run has no step, or no end.
+        """
         optimizer = self.create_optimizer()
-        total_steps = int(self.trainer.estimated_stepping_batches)
-        schedule = self.create_schedule(optimizer, total_steps)
+        total_steps = self.trainer.estimated_stepping_batches
+        if not 1 <= total_steps < float("inf"):
+            raise ConfigError(
+                f"max_epochs, limit_train_batches: give a run of {total_steps} optimiser steps; the learning rate "
+                "needs one step or more, and an end"
+            )
+        schedule = self.create_schedule(optimizer, int(total_steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def setup(self, stage: str) -> None:
@@ -313,6 +328,12 @@ class PrithviSegmentationTask(SemanticSegmentationTask):
         if self._loader_states and isinstance(loader, ResumableLoader):
             loader.load_state_dict(self._loader_states[0])
         self._loader_states = []
+        self._unfreeze_encoder()  # Lightning calls no hook of the epoch that a run resumes in
+
+    @property
+    def backbone(self) -> PrithviViT:
+        """The encoder, under the name that Lightning's BackboneFinetuning asks for."""
+        return self.model.encoder
 
     @property
     def class_path(self) -> str:
@@ -321,6 +342,9 @@ class PrithviSegmentationTask(SemanticSegmentationTask):
 
     def on_train_epoch_start(self) -> None:
         """Unfreeze the encoder when its epoch has come."""
+        self._unfreeze_encoder()
+
+    def _unfreeze_encoder(self) -> None:
         epoch = self.hparams["unfreeze_epoch"]
         if epoch is not None and self.current_epoch >= epoch and self.model.freeze_encoder:
             self.model.freeze_encoder = False
@@ -353,6 +377,14 @@ class PrithviSegmentationTask(SemanticSegmentationTask):
         if not self.model.encoder.variant.coordinates:
             return {}
         return {key: batch[key] for key in ("timestamps", "location") if key in batch}
+
+    def unused_parameters(self, batch: Any) -> set[str]:
+        """Names of parameters that get no gradient from a batch: those that encode dates or places it lacks."""
+        if not self.model.encoder.variant.coordinates:
+            return set()
+        encodings = {"timestamps": "temporal_embed_enc", "location": "location_embed_enc"}
+        missing = [f"model.encoder.{name}." for key, name in encodings.items() if key not in batch]
+        return {name for name, _ in self.named_parameters() if name.startswith(tuple(missing))}
 
     def training_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         """Loss of the decode head, plus the weighted loss of the auxiliary head.

@@ -1,0 +1,149 @@
+"""Several processes that train or map together: own random numbers, the same gradients, one end for all."""
+
+import gc
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from torch.multiprocessing.spawn import ProcessException
+from torch.nn.parallel import DistributedDataParallel
+
+from .errors import DataError, PrithviTGError
+
+#: Seconds that a process waits to learn whether its error follows from that of another process.
+_GRACE = 10.0
+#: Seconds between looks at the process that started this one.
+_INTERVAL = 2.0
+
+
+class RankSeed(Callback):
+    """Seed the random generators with seed + rank, so that each process draws its own augmentation and dropout.
+
+    Lightning seeds all processes alike, which initial weights need. The first process keeps its generators as they
+    are, and samplers keep the seed of the run.
+    """
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Seed, after the weights are made and before a checkpoint restores the generators."""
+        if trainer.global_rank > 0:
+            seed = (torch.initial_seed() + trainer.global_rank) % 2**32
+            torch.manual_seed(seed)
+            np.random.seed(seed)
+            random.seed(seed)
+
+
+class TrainedParameters(Callback):
+    """Average the gradients of all parameters that are trained, also of those that are freed during training.
+
+    `DistributedDataParallel` averages what required a gradient when it wrapped the model, and fails if a part of it
+    gets none. Before each step, the model is wrapped again if other parameters are trained than before. A module may
+    name parameters that a step on a batch does not use: ``unused_parameters(batch)``.
+    """
+
+    def __init__(self) -> None:
+        self._trained: list[str] | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Look at the parameters before each step, after every hook that may free some."""
+        self._trained = None
+        if isinstance(trainer.strategy, DDPStrategy):
+            # The strategy's own hook: it runs after those of all callbacks and of the module.
+            hook = partial(self._update, trainer.strategy, pl_module)
+            trainer.strategy.on_train_batch_start = hook  # type: ignore[method-assign]
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Leave the strategy as it was."""
+        vars(trainer.strategy).pop("on_train_batch_start", None)
+
+    def _update(self, strategy: DDPStrategy, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if not isinstance(strategy.model, DistributedDataParallel):
+            return
+        names_unused = getattr(pl_module, "unused_parameters", None)
+        unused: set[str] = set() if names_unused is None else names_unused(batch)
+        trained = [
+            name for name, one in pl_module.named_parameters() if one.requires_grad and name not in unused
+        ]
+        if self._trained is None:
+            same = len(trained) == strategy.model._get_ddp_logging_data()["num_parameter_tensors"]
+        else:
+            same = trained == self._trained
+        self._trained = trained
+        if same or not trained:
+            return
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(pl_module, unused)
+        strategy.model = pl_module
+        gc.collect()  # the old wrapper removes its hooks from the parameters when it is deleted
+        strategy.configure_ddp()
+
+
+class EndTogether(Callback):
+    """End all processes soon after one of them has failed, with the error of that one."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """In a process that another one started, end with that one."""
+        if trainer.world_size > 1 and trainer.local_rank > 0:
+            threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """End the processes that this one started; an error that follows from another process waits for its end.
+
+        Raises:
+            DataError: Another process failed before.
+        """
+        # Where other strategies start the processes, PyTorch ends them all and raises a ProcessException.
+        ends = KeyboardInterrupt | SIGTERMException | ProcessException
+        if trainer.world_size == 1 or isinstance(exception, ends):
+            return
+        # Of strategy "ddp", in the first process; in the others, and with other strategies, there are none.
+        started = getattr(trainer.strategy.launcher, "procs", [])
+        first = isinstance(exception, PrithviTGError)  # others may come of a connection that was closed
+        failed = None if first else _wait_for_failure(started)
+        for process in started:
+            if process.poll() is None:
+                process.send_signal(signal.SIGKILL)  # within a collective, Python handles no other signal
+        if failed is not None:
+            raise DataError(f"process {failed + 1} failed; its error is printed above") from exception
+
+
+def _wait_for_failure(started: Sequence[Any]) -> int | None:
+    """Which of the processes ended with an error, if one does so in time."""
+    end = time.monotonic() + _GRACE
+    while time.monotonic() < end:
+        for number, process in enumerate(started):
+            if process.poll():
+                return number
+        time.sleep(0.1)
+    return None
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_INTERVAL)
+    os._exit(1)  # the process may be within a collective that never ends
+
+
+def process_callbacks(present: Sequence[Callback]) -> list[Callback]:
+    """The callbacks of this module that are not among those of a trainer."""
+    kinds = (RankSeed, TrainedParameters, EndTogether)
+    return [kind() for kind in kinds if not any(isinstance(one, kind) for one in present)]
+
+
+def patient_group() -> Any:
+    """A process group without a time limit, to wait for processes that have much more to do; called in each process.
+
+    Over Gloo, whose connections break when a process dies, so that the others notice. ``None`` for one process.
+    """
+    if not torch.distributed.is_initialized():
+        return None
+    return torch.distributed.new_group(backend="gloo", timeout=timedelta(days=10_000))

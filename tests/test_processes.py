@@ -1,0 +1,105 @@
+"""Two processes train and map as one would: the same weights, own random numbers, one end for both."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import rasterio
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def noted(flood_root, tmp_path_factory):
+    """What the runs of several_processes.py wrote, by name."""
+    folder = tmp_path_factory.mktemp("processes")
+    words = [sys.executable, HERE / "several_processes.py", flood_root, folder]
+    ended = subprocess.run([*map(str, words)], capture_output=True, text=True, timeout=300)
+
+    def read(name):
+        path = folder / f"{name}.json"
+        assert path.exists(), ended.stdout[-2000:] + ended.stderr[-4000:]
+        return json.loads(path.read_text())
+
+    read.folder = folder
+    return read
+
+
+@pytest.mark.parametrize("name", ["unfreeze_epoch", "callback", "callback_frozen", "gradual"])
+def test_parameters_that_are_freed_later_stay_the_same_in_all_processes(name, noted):
+    run = noted(name)
+    assert run["differ"] == {"encoder": 0, "neck": 0, "decode_head": 0}
+    assert run["changed"]["encoder"]
+    first, last = run["averaged"][0], run["averaged"][-1]
+    assert first < last  # while they are frozen, nothing of them is averaged
+    assert run["averaged"] == sorted(run["averaged"])
+
+
+def test_encoders_of_dates_and_places_train_without_metadata(noted):
+    run = noted("no_metadata")
+    assert run["differ"]["encoder"] == 0
+    assert run["changed"]["encoder"]
+    assert (
+        run["scales"] == [pytest.approx(0.1)] * 2 or len(set(run["scales"])) == 1
+    )  # no decay without a gradient
+
+
+def test_each_process_draws_its_own_augmentation_and_dropout(noted):
+    run = noted("unfreeze_epoch")
+    assert run["same_start"]
+    assert len(run["drawn"]) == run["steps"]
+    for one, other in run["drawn"]:
+        assert one != other
+
+
+def test_two_processes_resume_bit_by_bit(noted):
+    whole, resumed = noted("whole"), noted("resumed")
+    assert resumed["weights"] == whole["weights"]
+    assert whole["drawn"][-len(resumed["drawn"]) :] == resumed["drawn"]
+    assert 0 < len(resumed["drawn"]) < len(whole["drawn"])
+
+
+def test_an_epoch_shorter_than_the_accumulation_has_one_step(noted):
+    assert noted("accumulated")["steps"] == 2
+
+
+def test_more_processes_than_batches_or_validation_chips_are_refused_in_one_line(noted):
+    assert noted("no_step").startswith(
+        "ConfigError('batch_size: 4 is more than an epoch has samples for each of 2"
+    )
+    assert noted("no_validation").startswith(
+        "ConfigError('devices: 2 processes share 1 samples for validation"
+    )
+
+
+def test_a_process_without_strips_waits_for_one_with_many_beyond_the_time_limit(noted):
+    noted("whole")  # the runs have ended
+    with rasterio.open(noted.folder / "maps" / "scene_pred.tif") as source:
+        assert source.shape == (100, 90)
+
+
+def run(*words, **environment):
+    """Run the command; its exit code, seconds, standard output and error."""
+    started = time.monotonic()
+    ended = subprocess.run(
+        [sys.executable, "-m", "prithvi_tg", *map(str, words)], capture_output=True, text=True, timeout=120,
+        env={**os.environ, **environment},
+    )  # fmt: skip
+    return ended.returncode, time.monotonic() - started, ended.stdout, ended.stderr
+
+
+@pytest.mark.parametrize(("strategy", "task"), [("ddp", "Broken"), ("ddp", "BrokenFirst")])
+def test_a_process_that_fails_ends_the_others_with_its_error(strategy, task, config, tmp_path):
+    text = config.read_text().replace("PrithviSegmentationTask", f"several_processes.{task}")
+    config.write_text(text + f"  strategy: {strategy}\n  devices: 2\n")
+    paths = [str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]
+    more = ("--data.batch_size", 1, "--trainer.limit_val_batches", 0)
+    code, seconds, _, err = run("fit", "--config", config, *more, PYTHONPATH=os.pathsep.join(paths))
+    assert code not in (0, None), err
+    assert seconds < 60
+    assert "prithvi-tg: error: chip.tif: broken on purpose\n" in err
+    assert "Traceback" not in err
