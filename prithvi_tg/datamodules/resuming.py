@@ -34,7 +34,7 @@ class ResumableLoader(DataLoader[Any]):
             count, processes = len(sampler), getattr(sampler, "num_replicas", 1)
             share = f" for each of {processes} processes" if processes > 1 else ""
             raise ConfigError(
-                f"batch_size: {self.batch_size} is more than an epoch has samples{share} ({count}), and partial "
+                f"batch_size: {self.batch_size} is larger than the number of samples in an epoch{share}, {count}, and partial "
                 f"batches are dropped; lower it{' or use fewer devices' if share else ''}"
             )
 
