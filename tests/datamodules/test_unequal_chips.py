@@ -14,6 +14,7 @@ from torch.utils.data import default_collate
 from prithvi_tg.augmentations import ChipAugmentation
 from prithvi_tg.datamodules import ChipFolderDataModule
 from prithvi_tg.datamodules.loading import collate_chips
+from prithvi_tg.datamodules.resuming import random_state, restore_random_state
 from prithvi_tg.datasets import read_splits
 from prithvi_tg.errors import ConfigError, DataError
 
@@ -121,6 +122,18 @@ def test_each_chip_draws_its_own_crop_all_over_it():
     assert len(set(out.tolist())) > 20
     assert (out // 30).max() >= 9
     assert (out % 30).max() >= 9
+
+
+def test_crops_of_a_resumed_run_are_those_of_one_that_was_not_stopped():
+    samples = [{"image": torch.rand(1, 1, side, 30)} for side in (24, 30, 36)]
+    augment = ChipAugmentation([0.0], [1.0], crop_size=16, flips_and_turns=True)
+    torch.manual_seed(0)
+    augment(collate_chips(samples))
+    state = random_state()
+    expected = augment(collate_chips(samples))["image"]
+    torch.manual_seed(1)
+    restore_random_state(state)
+    assert torch.equal(augment(collate_chips(samples))["image"], expected)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
