@@ -173,8 +173,8 @@ class ChipAugmentation(nn.Module):
             ``meaningless``.
 
         Raises:
-            ConfigError: The image has not as many channels as the statistics, or chips of unequal sizes are not
-                cropped.
+            ConfigError: The image has not as many channels as the statistics, chips of unequal sizes are not
+                cropped, or an augmentation fails or changes the number of chips or channels.
         """
         image = batch["image"]
         lead = image.shape[:-2]
@@ -222,17 +222,32 @@ class ChipAugmentation(nn.Module):
             channels, layers = self._pad(channels, layers)
         else:
             channels, layers = self._crop_each(channels, layers, sizes)
+        before = channels.shape[:2]
+        try:
+            channels, layers = self._run_stages(channels, layers)
+        except (ValueError, NotImplementedError) as error:
+            raise ConfigError(
+                f"augmentations: Kornia refuses a batch ({str(error).splitlines()[0]})"
+            ) from error
+        if channels.shape[:2] != before:
+            raise ConfigError(
+                f"augmentations: must keep the number of chips and channels, {tuple(before)}, but return "
+                f"{tuple(channels.shape[:2])}"
+            )
+        labels, labelled = decode_labels(layers[:, :2])
+        valid = (layers[:, 2:] > 0.5) & labelled[:, None]
+        # Crops, flips and turns leave pixels without data at the mean; other augmentations may change them.
+        channels = torch.where(valid if self.extra else labelled[:, None], channels, 0)
+        return channels, None if mask is None else labels.to(mask.dtype), valid
+
+    def _run_stages(self, channels: Tensor, layers: Tensor) -> tuple[Tensor, Tensor]:
         with torch.autocast(channels.device.type, enabled=False):
             for stage, on_reflectance in zip(self.stages, self.on_reflectance, strict=True):
                 if on_reflectance:
                     channels = self._on_reflectance(stage, channels)
                 else:
                     channels, layers = stage(channels, layers)
-        labels, labelled = decode_labels(layers[:, :2])
-        valid = (layers[:, 2:] > 0.5) & labelled[:, None]
-        # Crops, flips and turns leave pixels without data at the mean; other augmentations may change them.
-        channels = torch.where(valid if self.extra else labelled[:, None], channels, 0)
-        return channels, None if mask is None else labels.to(mask.dtype), valid
+        return channels, layers
 
     def _on_reflectance(self, stage: nn.Module, channels: Tensor) -> Tensor:
         reflectance = self.to_reflectance(channels)

@@ -216,6 +216,22 @@ def test_what_is_no_single_augmentation_is_refused_by_name(container):
         augmentation(container)
 
 
+def test_what_kornia_refuses_is_one_line():
+    with pytest.raises(ConfigError, match=r"^augmentations: Kornia refuses a batch \(.*\)$"):
+        augmentation(K.RandomClahe(grid_size=(100, 100), p=1.0))(batch_of())
+
+
+def test_an_augmentation_that_adds_channels_is_refused():
+    class Twice(K.IntensityAugmentationBase2D):
+        def apply_transform(self, input, params, flags, transform=None):
+            return torch.cat([input, input], dim=1)
+
+    with pytest.raises(
+        ConfigError, match=r"must keep the number of chips and channels, \(4, 6\), but .* \(4, 12\)"
+    ):
+        augmentation(Twice(p=1.0))(batch_of())
+
+
 @settings(deadline=None, max_examples=40)
 @given(height=st.integers(1, 150), width=st.integers(1, 150), square=st.booleans(), seed=st.integers(0, 1000))
 def test_flips_and_turns_move_pixels_and_make_none(height, width, square, seed):
