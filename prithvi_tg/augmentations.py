@@ -165,7 +165,7 @@ class ChipAugmentation(nn.Module):
         Args:
             batch: ``image`` (B, T, C, H, W) or (B, C, H, W); ``mask`` (B, H, W) and ``valid`` (as the image)
                 may be absent. ``size``: height and width of each chip, where chips of unequal sizes are padded at
-                their bottom and right to one size. ``meaningless`` (B): values that were found when files were
+                their bottom and right to one size. ``meaningless`` (B, 1): values that were found when files were
                 read. Other entries are left alone.
 
         Returns:

@@ -324,7 +324,7 @@ class LabelledScenesDataModule(GeoDataModule):
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Move what a model takes; places stay behind."""
-        kept = ("image", "mask", "valid", "timestamps", "location")
+        kept = ("image", "mask", "valid", "timestamps", "location", "meaningless")
         moved = {key: batch[key].to(device, non_blocking=True) for key in kept if key in batch}
         return moved | ({"name": batch["name"]} if "name" in batch else {})
 

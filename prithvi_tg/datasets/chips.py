@@ -54,7 +54,7 @@ class ChipDataset(NonGeoDataset):
     * ``valid``: bool (T, C, H, W), where the image holds data;
     * ``mask``: int64 (H, W), classes, and 255 where there is no label or no band holds data;
     * ``name``: the chip;
-    * ``meaningless``: int64, how many values of the image are not finite or beyond 1e30, which are not valid;
+    * ``meaningless``: int64 (1,), how many values of the image are not finite or beyond 1e30, which are not valid;
     * with `metadata`, ``timestamps``: float32 (T, 2), year and day of year 1..366, and ``location``: float32
       (2,), latitude and longitude of the centre in degrees; NaN where unknown.
 
@@ -234,7 +234,7 @@ class ChipDataset(NonGeoDataset):
             "valid": torch.from_numpy(valid),
             "mask": torch.from_numpy(mask),
             "name": chip.name,
-            "meaningless": torch.tensor(meaningless),
+            "meaningless": torch.tensor([meaningless]),
         }
         if self.metadata:
             sample |= self.read_metadata(chip)

@@ -36,8 +36,9 @@ class SceneDataset(RasterDataset):
     """Scenes as TorchGeo's `RasterDataset`: windows by geo-slice, for any geo-sampler, ``&`` labels.
 
     A sample holds ``image`` float32 (T, C, H, W) in the unit of the statistics, ``valid`` bool of the same
-    shape, ``masked`` bool (H, W) = what a map would not show, ``bounds`` and ``crs``; and, for models that were
-    trained with them, ``timestamps`` (T, 2) and ``location`` (2,). What no scene covers is without data.
+    shape, ``masked`` bool (H, W) = what a map would not show, ``meaningless`` int64 (1,) = how many values of the
+    image are not finite or beyond 1e30, ``bounds`` and ``crs``; and, for models that were trained with them,
+    ``timestamps`` (T, 2) and ``location`` (2,). What no scene covers is without data.
 
     The index has a period per scene, from its first to its last date. A query whose time is one of these periods
     reads the scenes of that period alone; a query of any other time reads all scenes that it touches. Scenes of the
@@ -192,6 +193,7 @@ class SceneDataset(RasterDataset):
         channels = len(self.spec.channel_mean)
         mean = np.asarray(self.spec.channel_mean, np.float32)[:, None, None]
         values: Any = None
+        meaningless = 0
         asked = query[2] if isinstance(query, tuple) and len(query) == 3 else slice(None)
         one_period = asked.start is not None and asked.stop is not None
         for number in self._geo_index.hits(self.index, x, y, t, one_period):
@@ -201,6 +203,7 @@ class SceneDataset(RasterDataset):
             if part is None:
                 continue
             pixels, inside = part
+            meaningless += pixels.meaningless
             height, width = window[1] - window[0], window[3] - window[2]
             if values is None and pixels.masked.shape == (height, width):
                 values, valid, masked = pixels.values, pixels.valid, pixels.masked
@@ -221,6 +224,7 @@ class SceneDataset(RasterDataset):
             "image": torch.from_numpy(values.reshape(shape)),
             "valid": torch.from_numpy(valid.reshape(shape)),
             "masked": torch.from_numpy(masked),
+            "meaningless": torch.tensor([meaningless]),
             **place_of(self, (x, y, t)),
         }
         if self.spec.metadata:

@@ -55,6 +55,21 @@ def test_validation_counts_every_labelled_pixel_once(root, stride, workers):
     assert counted == labelled(root, data.split_regions, "val")
 
 
+def test_values_of_scenes_that_are_not_finite_are_counted(root, tmp_path):
+    with rasterio.open(root / "scene.tif") as source:
+        values, profile, descriptions = source.read().astype("float32"), source.profile, source.descriptions
+    values[:, ::10] = np.inf
+    with rasterio.open(tmp_path / "scene.tif", "w", **(profile | {"dtype": "float32"})) as out:
+        out.write(values)
+        out.descriptions = descriptions
+    data = module(root, images=str(tmp_path / "scene.tif"))
+    data.setup("fit")
+    batch = next(iter(data.train_dataloader()))
+    moved = data.transfer_batch_to_device(batch, torch.device("cpu"), 0)
+    data.train_aug(moved)
+    assert int(data.train_aug.meaningless) == int(batch["meaningless"].sum()) > 0
+
+
 def test_training_windows_hold_images_and_labels_of_the_same_pixels(root):
     data = module(root)
     data.setup("fit")
