@@ -259,6 +259,8 @@ class ChipAugmentation(nn.Module):
         height, width = channels.shape[-2:]
         side = self.crop_size or 0
         padding = (0, max(0, side - width), 0, max(0, side - height))
+        if not any(padding):
+            return channels, layers
         return F.pad(channels, padding), F.pad(layers, padding)
 
     def _crop_each(
