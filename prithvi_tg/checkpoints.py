@@ -49,6 +49,22 @@ class Checkpoint:
     hyper_parameters: dict[str, Any]
     meta: dict[str, Any]
 
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Names of the bands that its patch embedding takes: those in the file.
+
+        A file that names none was published with Prithvi's six; with another number of channels its bands are
+        unknown, and this is empty.
+        """
+        data = self.hyper_parameters.get("data_spec")
+        for source in (self.hyper_parameters, data if isinstance(data, Mapping) else {}):
+            names = source.get("bands")
+            if isinstance(names, list | tuple) and names and all(isinstance(name, str) for name in names):
+                return tuple(names)
+        embedding = self.state_dict.get(_PATCH_EMBEDDING)
+        is_published = embedding is not None and embedding.shape[1] == len(PRITHVI_BANDS)
+        return PRITHVI_BANDS if is_published else ()
+
 
 @dataclass
 class LoadReport:
@@ -61,7 +77,7 @@ class LoadReport:
         missing: Needed by the model, absent from the file.
         unexpected: In the file, unknown to the model.
         mismatched: In both, with shapes (file, model) that cannot be reconciled.
-        bands: What became of each band of the patch embedding, where the model's bands are not Prithvi's.
+        bands: What became of each of the model's bands in the patch embedding, where they are not the file's.
     """
 
     source: Path
@@ -216,7 +232,7 @@ def load_weights(
     source: str | Path | Checkpoint,
     allow_missing: bool = False,
     first_blocks: bool = False,
-    bands: Sequence[str] = PRITHVI_BANDS,
+    bands: Sequence[str] | None = None,
     allow_new_bands: bool = False,
 ) -> LoadReport:
     """Load a file of weights into an encoder, a whole segmenter, or a model that takes a segmenter's place.
@@ -229,10 +245,10 @@ def load_weights(
         source: A file, or what `read_checkpoint` gave.
         allow_missing: Accept a file that lacks tensors of the model; they keep their values.
         first_blocks: Accept a file with more transformer blocks than the model, and take the first ones.
-        bands: The model's bands, by name; the patch embedding of a file with Prithvi's six is matched to
-            them.
+        bands: The model's bands, by name. The patch embedding is matched to them by the names of the file's
+            bands, see `Checkpoint.bands`; if those are unknown, by position. ``None`` loads it as it is.
         allow_new_bands: Accept bands that the file was not trained on; their part of the patch embedding
-            keeps its values.
+            keeps the model's values.
 
     Returns:
         What was loaded and what was not.
@@ -250,14 +266,13 @@ def load_weights(
     report = LoadReport(checkpoint.path)
     loaded: dict[str, Tensor] = {}
     for key, tensor in checkpoint.state_dict.items():
-        if (
-            key == _PATCH_EMBEDDING
-            and tuple(bands) != PRITHVI_BANDS
-            and tensor.shape[1] == len(PRITHVI_BANDS)
-        ):
-            report.bands = _fates(bands)
-            _refuse_new_bands(report, allow_new_bands)
-            tensor = _match_bands(tensor, bands, wanted[key])
+        if key == _PATCH_EMBEDDING and bands is not None and tuple(bands) != checkpoint.bands:
+            if checkpoint.bands:
+                report.bands = _fates(checkpoint.bands, bands)
+                _refuse_new_bands(report, allow_new_bands)
+                tensor = _match_bands(tensor, checkpoint, bands, wanted[key])
+            else:
+                report.bands = dict.fromkeys(bands, "by position")
         if key == "encoder.pos_embed" and isinstance(encoder, PrithviViT):
             _check_position_table(tensor, encoder, checkpoint.path)
             report.recomputed.append(key)
@@ -278,12 +293,16 @@ def load_weights(
     return report
 
 
-def _fates(bands: Sequence[str]) -> dict[str, str]:
+def _fates(before: Sequence[str], bands: Sequence[str]) -> dict[str, str]:
+    """What becomes of each of the model's bands, given those of the file."""
     fates = {}
     for place, band in enumerate(bands):
-        before = PRITHVI_BANDS.index(band) if band in PRITHVI_BANDS else None
-        moved = f"reordered from {before} to {place}"
-        fates[band] = "new" if before is None else "kept" if before == place else moved
+        if band not in before:
+            fates[band] = "new"
+        elif before.index(band) == place:
+            fates[band] = "kept"
+        else:
+            fates[band] = f"reordered from {before.index(band)} to {place}"
     return fates
 
 
@@ -296,9 +315,19 @@ def _refuse_new_bands(report: LoadReport, allow_new_bands: bool) -> None:
         )
 
 
-def _match_bands(tensor: Tensor, bands: Sequence[str], model: Tensor) -> Tensor:
+def _match_bands(tensor: Tensor, checkpoint: Checkpoint, bands: Sequence[str], model: Tensor) -> Tensor:
+    """The patch embedding (D, C, ...) of a file, in the order of the model's bands."""
+    before = checkpoint.bands
+    for owner, channels, names in (("the file", tensor, before), ("the model", model, bands)):
+        if channels.shape[1] != len(names):
+            raise CheckpointError(
+                f"{checkpoint.path}: bands cannot be matched by name: the patch embedding of {owner} has "
+                f"{channels.shape[1]} channels for {len(names)} bands ({' '.join(names)})"
+            )
     columns = [
-        tensor[:, PRITHVI_BANDS.index(band)] if band in PRITHVI_BANDS else model[:, place].to(tensor)
+        tensor[:, before.index(band)]
+        if band in before
+        else model[:, place].reshape(tensor[:, 0].shape).to(tensor)
         for place, band in enumerate(bands)
     ]
     return torch.stack(columns, dim=1)

@@ -46,6 +46,8 @@ from .readers.quality import QualityClass
 from .reporting.published import check_name
 from .spec import DataSpec
 from .tasks import PrithviSegmentationTask, load_task
+from .tasks.data_checks import differing_data
+from .tasks.precision import Float32Precision, check_precision
 from .windows import Blending
 
 _WARNED: list[str] = []  # of what the command that runs was warned
@@ -136,6 +138,12 @@ class PrithviCLI(LightningCLI):
             default=None,
             help="The published result that test compares its scores with; see prithvi_tg.reporting.published.",
         )
+        parser.add_argument(
+            "--tf32",
+            type=bool,
+            default=False,
+            help="On CUDA, compute matrix products and convolutions of float32 in TF32: faster, 10 bits of mantissa.",
+        )
         for key in ("num_classes", "num_frames", "bands", "in_channels"):
             parser.link_arguments(
                 "data",
@@ -166,6 +174,7 @@ class PrithviCLI(LightningCLI):
         """Check that what the command needs is there, before anything is built."""
         settings = self._settings
         check_name(settings.published_result)
+        check_precision(str(settings.trainer.precision))
         if self.subcommand == "predict":
             if not settings.scenes:
                 raise ConfigError("scenes: none given; name one or more rasters, or a folder of GeoTIFFs")
@@ -237,6 +246,7 @@ class PrithviCLI(LightningCLI):
             batch_size=settings.batch_size,
             num_workers=settings.num_workers,
             precision=str(self.trainer.precision),
+            tf32=settings.tf32,
             fold_time=getattr(fitted_on, "fold_time", False),
         )
         writer = MapWriter(run, Path(settings.output), spec.class_names, raises=True)
@@ -247,6 +257,7 @@ class PrithviCLI(LightningCLI):
         callbacks = [
             *callbacks,
             QuietLibraries(),
+            Float32Precision(self._settings.tf32),
             TrainingRecord(),
             ScoreReport(
                 self._settings.published_result,
@@ -383,12 +394,12 @@ def _refuse_other_model(checkpoint: Checkpoint, task: PrithviSegmentationTask, d
         )
     spec = getattr(data, "spec", None)
     if kept.get("data_spec") and isinstance(spec, DataSpec):
-        for key in ("bands", "mean", "std", "scale", "num_frames"):
-            before, now = kept["data_spec"][key], spec.to_dict()[key]
-            if before != now:
-                raise CheckpointError(
-                    f"{checkpoint.path}: trained with {key} {before}, but the configuration has {now}"
-                )
+        difference = differing_data(DataSpec.from_dict(kept["data_spec"]), spec)
+        if difference is not None:
+            key, before, now = difference
+            raise CheckpointError(
+                f"{checkpoint.path}: trained with {key} {before}, but the configuration has {now}"
+            )
 
 
 def _quiet_libraries() -> None:

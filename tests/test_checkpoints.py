@@ -7,11 +7,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from prithvi_tg import PrithviSegmenter, create_encoder, load_weights
-from prithvi_tg.checkpoints import read_checkpoint
+from prithvi_tg import PrithviSegmentationTask, PrithviSegmenter, create_encoder, load_task, load_weights
+from prithvi_tg.checkpoints import Checkpoint, read_checkpoint
 from prithvi_tg.errors import CheckpointError
 from prithvi_tg.models import ConvTransposeNeck, FCNHead
 from prithvi_tg.models.vit import position_table
+from prithvi_tg.tasks.export import export_weights
 
 SIZE = {"width": 32, "depth": 2, "num_heads": 2}
 
@@ -213,3 +214,72 @@ def test_a_position_table_that_is_not_the_fixed_one_speaks_up(tmp_path):
     torch.save(tensors, tmp_path / "learnt.pt")
     with pytest.warns(UserWarning, match="position table differs by up to 0.01"):
         load_weights(make_encoder(), tmp_path / "learnt.pt")
+
+
+def task_of(bands, **options):
+    size = {"encoder": "nano", "encoder_args": SIZE, "decoder": "linear", "num_classes": 2}
+    return PrithviSegmentationTask(bands=bands, **size, **options)
+
+
+def own_file(bands, kind, folder):
+    """A task with these bands, and its weights in a file of ours."""
+    task = task_of(bands)
+    path = folder / f"own.{kind}"
+    if kind == "safetensors":
+        export_weights(task, path)
+    else:
+        torch.save({"state_dict": task.state_dict(), "hyper_parameters": dict(task.hparams)}, path)
+    return task, path
+
+
+@pytest.mark.parametrize("kind", ["ckpt", "safetensors"])
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [
+        (["RED", "GREEN", "BLUE", "NIR_NARROW", "SWIR_1", "SWIR_2"], None),  # None: the same bands
+        (["RED", "GREEN", "BLUE", "NIR_NARROW", "SWIR_1", "SWIR_2"], ["BLUE", "GREEN", "RED"]),
+        (["RED", "BLUE"], None),
+        (["RED", "BLUE"], ["BLUE", "RED"]),
+        (["SWIR_1", "VV", "RED", "BLUE"], ["VV"]),
+        (["VV", "VH", "RED", "BLUE", "GREEN", "SWIR_1"], ["SWIR_1", "GREEN", "BLUE", "RED", "VH", "VV"]),
+    ],
+)
+def test_bands_of_own_weights_are_matched_by_the_names_in_the_file(before, now, kind, tmp_path):
+    first, path = own_file(before, kind, tmp_path)
+    second = task_of(now or before, weights=str(path))
+    theirs, ours = (task.model.encoder.patch_embed.proj.weight for task in (first, second))
+    for place, band in enumerate(now or before):
+        assert torch.equal(ours[:, place], theirs[:, before.index(band)]), band
+    loaded = load_task(path).model.encoder.patch_embed.proj.weight
+    assert torch.equal(loaded, theirs)
+
+
+def test_bands_that_own_weights_lack_need_a_word(tmp_path):
+    _, path = own_file(["BLUE", "GREEN", "RED", "NIR_NARROW"], "ckpt", tmp_path)
+    bands = ["SWIR_1", "SWIR_2", "RED", "NIR_NARROW"]
+    with pytest.raises(CheckpointError, match=r"not trained on SWIR_1, SWIR_2; set allow_new_bands: true"):
+        task_of(bands, weights=str(path))
+    encoder = make_encoder(num_bands=4)
+    report = load_weights(encoder, path, bands=bands, allow_new_bands=True)
+    assert report.bands == {"SWIR_1": "new", "SWIR_2": "new", "RED": "kept", "NIR_NARROW": "kept"}
+
+
+def test_channels_beyond_the_named_bands_are_not_matched_by_guessing(tmp_path):
+    """A subclass may add channels, such as an index, to those of its bands."""
+    tensors = make_encoder(num_bands=3).state_dict()
+    file = Checkpoint(
+        tmp_path / "own.ckpt", {f"encoder.{k}": v for k, v in tensors.items()}, {"bands": ["A", "B"]}, {}
+    )
+    load_weights(make_encoder(num_bands=3), file, bands=["A", "B"])
+    with pytest.raises(CheckpointError, match=r"embedding of the file has 3 channels for 2 bands \(A B\)"):
+        load_weights(make_encoder(num_bands=2), file, bands=["B", "A"])
+
+
+def test_a_file_of_unknown_bands_is_loaded_by_position_and_says_so(tmp_path):
+    tensors = {f"encoder.{key}": value for key, value in make_encoder(num_bands=3).state_dict().items()}
+    encoder = make_encoder(num_bands=3)
+    report = load_weights(
+        encoder, Checkpoint(tmp_path / "a.pt", tensors, {}, {}), bands=["RED", "GREEN", "BLUE"]
+    )
+    assert "RED by position" in str(report)
+    assert_same(encoder, tensors, "encoder.")

@@ -7,9 +7,18 @@ import pytest
 import rasterio
 import torch
 from conftest import TINY
+from lightning.pytorch import Callback, Trainer
 
-from prithvi_tg import PrithviSegmentationTask, create_encoder, load_weights, map_scene
+from prithvi_tg import (
+    PrithviSegmentationTask,
+    Sen1Floods11DataModule,
+    create_encoder,
+    load_weights,
+    map_scene,
+)
 from prithvi_tg.errors import ConfigError
+from prithvi_tg.tasks import precision as precision_module
+from prithvi_tg.tasks.precision import Float32Precision, check_precision, float32_precision, uses_tf32
 
 
 @pytest.mark.version_independent
@@ -39,16 +48,17 @@ def golden_task(golden, burn_spec):
     return task
 
 
-def test_maps_in_bfloat16_agree_with_float32_and_say_so(golden, golden_task, tmp_path):
+def test_maps_in_half_precision_agree_with_float32_and_say_so(golden, golden_task, tmp_path):
     scene = golden / "inference" / "burn_scars" / "in" / "clean.tif"
     maps = {}
-    for precision in ("32-true", "bf16-mixed"):
+    for precision in ("32-true", "bf16-mixed", "16-mixed"):
         path = map_scene(golden_task, scene, tmp_path / f"{precision}.tif", precision=precision)
         with rasterio.open(path) as file:
             maps[precision] = file.read(1)
             assert file.tags()["precision"] == f"{precision}, float32 matmul highest"
-    agreement = (maps["32-true"] == maps["bf16-mixed"]).mean()
-    assert 0.98 < agreement < 1  # a model of random images, all of whose logits are close
+    for precision in ("bf16-mixed", "16-mixed"):
+        agreement = (maps["32-true"] == maps[precision]).mean()
+        assert 0.98 < agreement < 1  # a model of random images, all of whose logits are close
 
 
 def test_an_unknown_precision_is_named(golden, golden_task, tmp_path):
@@ -77,6 +87,105 @@ def test_fit_test_and_predict_run_in_bfloat16(config, command, flood_root, tmp_p
             classes.append(file.read(1))
             assert file.tags()["precision"].startswith(options[1] if options else "32-true")
     assert np.mean(classes[0] == classes[1]) > 0.97
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "16-true"])
+@pytest.mark.parametrize("stage", ["fit", "validate", "test"])
+def test_precisions_that_round_images_and_years_are_refused(
+    tiny_task, flood_root, tmp_path, precision, stage
+):
+    data = Sen1Floods11DataModule(flood_root, batch_size=2, crop_size=32, splits=flood_root / "splits.csv")
+    run = Trainer(accelerator="cpu", precision=precision, default_root_dir=tmp_path, logger=False)
+    with pytest.raises(
+        ConfigError, match=f"precision: '{precision}' would round raw images, years and places"
+    ):
+        getattr(run, stage)(tiny_task, data)
+
+
+@pytest.mark.parametrize("precision", ["transformer-engine", "bf16-true"])
+def test_the_command_refuses_them_in_one_line(command, config, precision):
+    code, _, err = command("fit", "--config", config, "--trainer.precision", precision)
+    assert code != 0
+    assert f"precision: '{precision}' would round" in err.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize("precision", ["32-true", "64-true", "16-mixed", "bf16-mixed", "32", "bf16"])
+def test_other_precisions_are_accepted(precision):
+    check_precision(precision)
+
+
+def tf32_state():
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    return (
+        torch.get_float32_matmul_precision(), matmul.allow_tf32, cudnn.allow_tf32,
+        matmul.fp32_precision, cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def _cuda(monkeypatch):
+    """Torch's settings can be changed without CUDA, where they have no effect."""
+    monkeypatch.setattr(precision_module, "_has_cuda", lambda: True)
+
+
+@pytest.mark.usefixtures("_cuda")
+@pytest.mark.parametrize("before", ["highest", "high"])
+@pytest.mark.parametrize("tf32", [False, True])
+def test_tf32_is_one_setting_for_matrix_products_and_convolutions(tf32, before):
+    torch.set_float32_matmul_precision(before)
+    try:
+        settings = tf32_state()
+        with float32_precision(tf32):
+            word = "tf32" if tf32 else "ieee"
+            assert tf32_state() == ("high" if tf32 else "highest", tf32, tf32, word, word, word)
+            assert uses_tf32() is tf32
+        assert tf32_state() == settings
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
+def test_without_cuda_no_setting_changes():
+    settings = tf32_state()
+    with float32_precision(True):
+        assert tf32_state() == settings
+        assert not uses_tf32()
+
+
+@pytest.mark.usefixtures("_cuda")
+@pytest.mark.parametrize("tf32", [False, True])
+def test_a_trainer_of_ones_own_computes_in_float32_unless_told_otherwise(
+    tiny_task, flood_root, tmp_path, tf32
+):
+    data = Sen1Floods11DataModule(flood_root, batch_size=2, crop_size=32, splits=flood_root / "splits.csv")
+    seen = []
+
+    class Seen(Callback):
+        def on_validation_batch_end(self, *_):
+            seen.append(uses_tf32())
+
+    callbacks = [Seen(), *([Float32Precision(tf32=True)] if tf32 else [])]
+    run = Trainer(
+        accelerator="cpu", default_root_dir=tmp_path, logger=False, callbacks=callbacks, fast_dev_run=True
+    )
+    settings = tf32_state()
+    run.fit(tiny_task, data)
+    run.validate(tiny_task, data, verbose=False)
+    assert seen == [tf32, tf32]
+    assert tf32_state() == settings
+
+
+@pytest.mark.usefixtures("_cuda")
+def test_maps_tell_whether_tf32_was_on(golden, golden_task, tmp_path):
+    scene = golden / "inference" / "burn_scars" / "in" / "clean.tif"
+    seen = []
+    golden_task.model.register_forward_pre_hook(lambda *_: seen.append(uses_tf32()))
+    for tf32 in (False, True):
+        with rasterio.open(map_scene(golden_task, scene, tmp_path / f"{tf32}.tif", tf32=tf32)) as file:
+            tags = file.tags()
+        assert tags["tf32"] == ("on" if tf32 else "off")
+        assert tags["precision"] == f"32-true, float32 matmul {'high' if tf32 else 'highest'}"
+        assert set(seen) == {tf32}
+        seen.clear()
 
 
 @pytest.mark.version_independent

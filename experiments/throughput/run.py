@@ -33,7 +33,7 @@ from prithvi_tg import PrithviSegmentationTask, map_scene
 from prithvi_tg.bands import PRITHVI_BANDS
 from prithvi_tg.datamodules.scenes import SceneDataModule
 from prithvi_tg.datasets.scene_inputs import find_inputs, resolve_scene
-from prithvi_tg.models import ConvTransposeNeck, PrithviSegmenter
+from prithvi_tg.models import ConvTransposeNeck, PrithviSegmenter, cached_weights
 from prithvi_tg.models.decoders import token_map
 from prithvi_tg.spec import DataSpec
 
@@ -130,7 +130,7 @@ def inference(repeats: int) -> dict[str, Any]:
         name: burn_scar_task(fuse=fuse, compile=compiled).model.to(DEVICE).eval()
         for name, (fuse, _, compiled) in PATHS.items()
     }
-    with torch.inference_mode():
+    with torch.inference_mode(), cached_weights():
         for name, (_, low, compiled) in PATHS.items():
             model = models[name]
 
@@ -172,7 +172,7 @@ def light_decoders(repeats: int, terratorch: str | None) -> dict[str, Any]:
     ours: dict[str, list[float]] = {name: [] for name in functions}
     theirs: list[dict[str, Any]] = []
     for _ in range(3):  # in turns
-        with torch.inference_mode():
+        with torch.inference_mode(), cached_weights():
             for name, value in interleaved(functions, repeats).items():
                 ours[name].append(value / BATCH)
         if terratorch:
@@ -270,7 +270,7 @@ def profile_of_inference() -> dict[str, float]:
     """Shares of the time of a fused bfloat16 window, by operation."""
     model = burn_scar_task().model.to(DEVICE).eval()
     images = torch.randn(BATCH, 1, 6, 224, 224, device=DEVICE)
-    with torch.inference_mode(), mixed(True):
+    with torch.inference_mode(), cached_weights(), mixed(True):
         model(images)
         with torch.profiler.profile() as profile:
             model(images)

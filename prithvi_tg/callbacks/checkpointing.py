@@ -5,9 +5,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
 
 from ..errors import ConfigError
 from ..files import finished_file, shown
@@ -53,7 +56,8 @@ class LastCheckpoint(ModelCheckpoint):
 class BestCheckpoint(ModelCheckpoint):
     """``best.ckpt``: the weights of the best validation, without the optimiser's state.
 
-    A run that ends before its first validation leaves its last weights under this name, and says so.
+    A score that is not a finite number is never the best. A run without any validation, or without any finite
+    score, leaves its last weights under this name, and says so.
 
     Args:
         monitor: A logged metric.
@@ -64,6 +68,7 @@ class BestCheckpoint(ModelCheckpoint):
         super().__init__(
             filename="best", monitor=monitor, mode=mode, save_weights_only=True, enable_version_counter=False
         )
+        self._reason = "no validation ran"  # why there is no best one
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on in a new run's folder, which gets a copy of the best so far."""
@@ -98,6 +103,23 @@ class BestCheckpoint(ModelCheckpoint):
             )
         super().on_validation_end(trainer, pl_module)
 
+    def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:
+        """Whether a score is the best so far; Lightning itself would take a first NaN for it."""
+        if current is not None and not torch.isfinite(current):
+            self._explain(trainer, current)
+            return False
+        return super().check_monitor_top_k(trainer, current)
+
+    def _explain(self, trainer: Trainer, score: Tensor) -> None:
+        """Warn, once for each reason, that a validation cannot be the best."""
+        counts = getattr(trainer.lightning_module, "confusion", None)  # of the validation that has just ended
+        reason = f"{self.monitor} was {float(score)} in validation"
+        if isinstance(counts, Tensor) and not counts.any():
+            reason += ", where no pixel has a label"
+        if reason != self._reason:
+            self._reason = reason
+            rank_zero_warn(f"monitor: {reason}; such a score is never the best")
+
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Make sure that there is a best checkpoint."""
         super().on_train_end(trainer, pl_module)
@@ -107,7 +129,7 @@ class BestCheckpoint(ModelCheckpoint):
             self.best_model_path = path
             if trainer.is_global_zero:
                 print(
-                    "No validation ran: nothing chose a best checkpoint, and best.ckpt holds the last weights."
+                    f"Nothing chose a best checkpoint, since {self._reason}: best.ckpt holds the last weights."
                 )
 
 

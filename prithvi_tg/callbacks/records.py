@@ -297,7 +297,7 @@ class ScoreReport(Callback):
             path = Path(folder) / "metrics.json"
             path.parent.mkdir(parents=True, exist_ok=True)
             block = getattr(_datamodule(trainer), "bootstrap_block", 0)
-            write_scores(path, scores, names, pl_module.confusion, split, run, pl_module.data_spec, block)
+            write_scores(path, scores, names, pl_module.confusion, split, run, pl_module.run_spec, block)
             written = write_confusion(path.parent, pl_module.confusion, names)
             for one in (path, *written):
                 print(f"Written: {shown(one)}")
@@ -323,7 +323,7 @@ class ChipReport(Callback):
         """Begin anew."""
         self._scores, self._panels, self._seen = None, [], 0
         if isinstance(pl_module, PrithviSegmentationTask):
-            self._scores = ChipScores(pl_module.num_classes, pl_module.data_spec)
+            self._scores = ChipScores(pl_module.num_classes, pl_module.run_spec)
 
     on_validation_epoch_start = on_test_epoch_start
 

@@ -20,17 +20,19 @@ from ..datasets.scene_inputs import InputOptions, find_inputs, resolve_scene
 from ..datasets.scenes import NodataRule, Scene
 from ..errors import ConfigError, DataError
 from ..files import file_hash
+from ..models import WeightCache, cached_weights
 from ..readers.block_cache import limit_block_cache
 from ..readers.quality import QualityClass
 from ..spec import DataSpec
 from ..tasks import PrithviSegmentationTask, load_task
+from ..tasks.precision import described_precision, float32_precision
 from ..windows import Blending
 from .blending import BlendedRows, Blender, check_logits
 from .outputs import check_outputs, check_task
 from .run import MapRun
 from .scene_map import OutputOptions, SceneMap, SceneResult
 
-Precision = Literal["32-true", "bf16-mixed"]
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
 def map_scene(
@@ -46,6 +48,7 @@ def map_scene(
     batch_size: int = 4,
     num_workers: int = 1,
     precision: Precision = "32-true",
+    tf32: bool = False,
     device: str | torch.device = "cpu",
     **options: Any,
 ) -> Path:
@@ -62,7 +65,8 @@ def map_scene(
         mask: Quality classes that count as nodata.
         batch_size: Windows in a batch.
         num_workers: Threads that read ahead.
-        precision: ``bf16-mixed`` computes convolutions and matrix products in bfloat16.
+        precision: ``bf16-mixed`` and ``16-mixed`` compute convolutions and matrix products in bfloat16 or float16.
+        tf32: Compute what is in float32 with TF32 on CUDA: faster, with 10 bits of mantissa.
         device: Where to compute.
         **options: Fields of `InputOptions` and `OutputOptions`, such as ``bands`` or ``overwrite``.
 
@@ -93,9 +97,10 @@ def map_scene(
         batch_size=batch_size,
         num_workers=num_workers,
         precision=precision,
+        tf32=tf32,
     )
     data.pending = run.prepare()
-    for log, logits, keep in _predict(task, data, device, precision):
+    for log, logits, keep in _predict(task, data, device, precision, tf32):
         run.take(log, logits, keep)
     for result in run.results():
         if result.error is not None:
@@ -116,6 +121,7 @@ def map_strips(
     batch_size: int = 4,
     num_workers: int = 1,
     precision: Precision = "32-true",
+    tf32: bool = False,
     device: str | torch.device = "cpu",
     **options: Any,
 ) -> Iterator[BlendedRows]:
@@ -146,7 +152,7 @@ def map_strips(
         [resolved], spec, side, step, blending, patch, batch_size, num_workers, nodata_rule, mask
     )
     blender = Blender(data.plans[resolved.name])
-    for log, logits, keep in _predict(task, data, device, precision):
+    for log, logits, keep in _predict(task, data, device, precision, tf32):
         position = 0
         if logits is not None:
             check_outputs(logits, spec)
@@ -179,6 +185,7 @@ def plan_maps(
     batch_size: int = 4,
     num_workers: int = 1,
     precision: str = "32-true",
+    tf32: bool = False,
     fold_time: bool = False,
 ) -> tuple[SceneDataModule, MapRun]:
     """Find scenes, and check that their maps can be made, before any work.
@@ -199,6 +206,7 @@ def plan_maps(
         batch_size: Windows in a batch.
         num_workers: Threads that read ahead.
         precision: That of the trainer; maps tell it, and a map begun in one is not finished in another.
+        tf32: As `precision`.
         fold_time: Hand out images as (B, T*C, window, window), for TorchGeo's own tasks.
 
     Returns:
@@ -255,7 +263,7 @@ def plan_maps(
         mask,
         fold_time,
     )
-    identity, tags = describe(task, data, weights, precision)
+    identity, tags = describe(task, data, weights, described_precision(precision, tf32))
     maps = [
         SceneMap(scene, data.plans[scene.name], paths[scene.name], spec, writing, identity, tags)
         for scene in resolved
@@ -296,7 +304,7 @@ def known_spec(task: PrithviSegmentationTask) -> DataSpec:
 
 
 def describe(
-    task: Any, data: SceneDataModule, weights: str, precision: str
+    task: Any, data: SceneDataModule, weights: str, precision: Mapping[str, str]
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """What the pixels of a map depend on beside the scene, and the same in words, as tags of the map."""
     identity: dict[str, Any] = {
@@ -306,8 +314,7 @@ def describe(
         "data_spec": data.spec.to_dict(),
         "nodata_rule": data.nodata_rule,
         "mask": list(data.mask),
-        "precision": precision,
-        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        **precision,
     }
     plan = next(iter(data.plans.values()), None)
     model = {key: value for key, value in identity["hyper_parameters"].items() if key != "data_spec"}
@@ -318,7 +325,8 @@ def describe(
         "lightning": version("lightning"),
         "rasterio": version("rasterio"),
         "checkpoint_sha256": weights,
-        "precision": f"{precision}, float32 matmul {identity['float32_matmul_precision']}",
+        "precision": f"{precision['precision']}, float32 matmul {precision['float32_matmul_precision']}",
+        "tf32": precision["tf32"],
         "task": identity["task"],
         "model": json.dumps(model, default=str),
         "nodata_rule": data.nodata_rule,
@@ -343,11 +351,12 @@ def autocast(precision: Precision, device: str | torch.device) -> torch.autocast
     """What Lightning's precision of this name does around a step.
 
     Raises:
-        ConfigError: It is neither of the two.
+        ConfigError: It is none of `Precision`.
     """
     if precision not in get_args(Precision):
         raise ConfigError(f"precision: {precision!r} must be one of {', '.join(get_args(Precision))}")
-    return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bf16-mixed")
+    dtype = torch.float16 if precision == "16-mixed" else torch.bfloat16
+    return torch.autocast(torch.device(device).type, dtype, enabled=precision != "32-true")
 
 
 def _split_options(options: Mapping[str, Any]) -> tuple[InputOptions, OutputOptions]:
@@ -377,17 +386,26 @@ def window_and_stride(task: Any, window: int | None, stride: int | None) -> tupl
 
 
 def _predict(
-    task: PrithviSegmentationTask, data: SceneDataModule, device: str | torch.device, precision: Precision
+    task: PrithviSegmentationTask,
+    data: SceneDataModule,
+    device: str | torch.device,
+    precision: Precision,
+    tf32: bool,
 ) -> Iterator[tuple[Log, Tensor | None, tuple[int, int, int, int] | None]]:
     """What `Trainer.predict` does, without one."""
     task = task.eval().to(device)
     normalize = ChipAugmentation(data.mean, data.std).to(device)
-    stream = data.stream()
+    stream, cache = data.stream(), WeightCache()
     for number, batch in enumerate(stream):
         moved = {
             key: value.to(device) if isinstance(value, Tensor) else value for key, value in batch.items()
         }
-        with torch.inference_mode(), autocast(precision, device):
+        with (
+            torch.inference_mode(),
+            float32_precision(tf32),
+            autocast(precision, device),
+            cached_weights(cache),
+        ):
             logits = task.predict_step(normalize(moved), number)
         yield batch["log"], logits, batch.get("keep")
     yield stream.remainder, None, None

@@ -5,6 +5,7 @@ from .pyramid import PYRAMID_DECODERS, PyramidNeck, TokenMap
 from .segmenter import PrithviSegmenter
 from .sliding import slide_inference
 from .vit import VARIANTS, EncoderVariant, PrithviViT, create_encoder
+from .weight_cache import WeightCache, cached_weights
 
 __all__ = [
     "PYRAMID_DECODERS",
@@ -17,6 +18,8 @@ __all__ = [
     "PrithviViT",
     "PyramidNeck",
     "TokenMap",
+    "WeightCache",
+    "cached_weights",
     "create_encoder",
     "slide_inference",
 ]

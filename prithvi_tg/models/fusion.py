@@ -16,8 +16,8 @@ A transposed convolution with nothing but a linear layer after it need not be co
 `GeospatialNeck` is left as it is: its 3 x 3 convolutions have as many inputs as outputs, so that there is
 little to save (a quarter of the operations in three blocks, none in the first), and its blocks are faster apart.
 
-In evaluation batch norm is folded into the weights, and these are kept until a parameter changes. In training
-they are computed from the parameters at each step, so that gradients, state dict and optimiser are those of the
+In evaluation batch norm is folded into the weights, and these are cached within `cached_weights`. In training they
+are computed from the parameters at each step, so that gradients, state dict and optimiser are those of the
 plain modules; what is cheap but wide (phases, batch norm, ReLU) is computed again in the backward pass.
 """
 
@@ -32,7 +32,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from .decoders import ChannelNorm, ConvBNReLU, ConvTransposeNeck, FCNHead
-from .kept import KeptWeights
+from .weight_cache import active_cache
 
 Grid = tuple[int, int, int]
 
@@ -98,7 +98,6 @@ class FusedDecoder:
 
     def __init__(self, neck: ConvTransposeNeck) -> None:
         self.neck = neck
-        self.kept = KeptWeights()
 
     @staticmethod
     def can_run(neck: nn.Module, heads: Sequence[nn.Module]) -> bool:
@@ -171,12 +170,15 @@ class FusedDecoder:
         return _from_phases(F.linear(phases, w_seg, b_seg))
 
     def _weights(self, head: FCNHead, x: Tensor) -> list[Tensor]:
-        """The fused weights, kept until a parameter changes, in the type that they are used in."""
+        """The fused weights, in the type that they are used in."""
         device = x.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+        cache = active_cache()
+        if cache is None:
+            return self._compute_weights(head, dtype)
         tensors = [*self.neck.state_dict(keep_vars=True).values(), *head.state_dict(keep_vars=True).values()]
-        weights: list[Tensor] = self.kept.get(
-            (id(head), dtype), tensors, lambda: self._compute_weights(head, dtype)
+        weights: list[Tensor] = cache.get(
+            (self.neck, head, dtype), tensors, lambda: self._compute_weights(head, dtype)
         )
         return weights
 

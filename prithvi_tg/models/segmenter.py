@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from .decoders import PIXELS_PER_TOKEN, FCNHead, crop_tokens
 from .fusion import FusedDecoder
-from .kept import LowPrecision
 from .vit import PrithviViT
+from .weight_cache import active_cache, can_run_converted, run_converted
 
 Tokens = Tensor | list[Tensor]
 
@@ -46,15 +46,12 @@ class PrithviSegmenter(nn.Module):
         self.auxiliary_head = auxiliary_head
         self.freeze_encoder = freeze_encoder
         self.fuse = fuse
-        self._fused: FusedDecoder | None = None
-        self._low: dict[int, LowPrecision] = {}
         if freeze_encoder:
             self.encoder.requires_grad_(False)
 
     def train(self, mode: bool = True) -> "PrithviSegmenter":
         """Switch to training mode; a frozen encoder stays in evaluation mode."""
         super().train(mode)
-        self._fused, self._low = None, {}  # with the weights that they keep
         if self.encoder_is_frozen:
             self.encoder.eval()
         return self
@@ -88,23 +85,19 @@ class PrithviSegmenter(nn.Module):
     ) -> list[Tensor]:
         """Logits (B, K, H, W) of each head at image size; resizing is an identity for a patch of 16."""
         if self.fuse and FusedDecoder.can_run(self.neck, heads):
-            if self._fused is None or self._fused.neck is not self.neck:
-                self._fused = FusedDecoder(self.neck)  # type: ignore[arg-type]
-            logits = self._fused(tokens, grid, heads)  # type: ignore[arg-type]
+            logits = FusedDecoder(self.neck)(tokens, grid, heads)  # type: ignore[arg-type]
         else:
             features = self._call("__call__", self.neck, tokens, grid)
             logits = [head(features) for head in heads]
         return [self._resize(part, size) for part in logits]
 
     def _call(self, method: str, module: nn.Module, x: Tokens, *args: Any, **kwargs: Any) -> Any:
-        """``module.method(x, ...)``; where autocast would convert all weights again, with kept ones."""
+        """``module.method(x, ...)``; where autocast would convert all weights again, with cached ones."""
         device = (x if isinstance(x, Tensor) else x[0]).device.type
-        if not LowPrecision.can_run(module, device):
+        cache = active_cache()
+        if cache is None or not can_run_converted(module, device):
             return getattr(module, method)(x, *args, **kwargs)
-        low = self._low.get(id(module))
-        if low is None or low.module is not module:
-            low = self._low[id(module)] = LowPrecision(module)
-        return low(device, method, x, *args, **kwargs)
+        return run_converted(cache, device, module, method, x, *args, **kwargs)
 
     def _resize(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
         patch = self.encoder.patch_size

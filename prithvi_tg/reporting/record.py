@@ -14,6 +14,7 @@ import torch
 from .. import __version__
 from ..checkpoints import read_checkpoint
 from ..files import file_hash, shown
+from ..tasks.precision import described_precision, uses_tf32
 
 _PACKAGES = ("torch", "torchgeo", "lightning", "kornia", "timm", "rasterio", "numpy")
 
@@ -37,8 +38,7 @@ def run_record(precision: str, processes: int, seconds: float, checkpoint: Path 
         },
         "git": git_state(Path.cwd()),
         "seed": None if seed is None else int(seed),
-        "precision": precision,
-        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        **described_precision(precision, uses_tf32()),
         "device": torch.cuda.get_device_name() if on_gpu else platform.machine(),
         "processes": processes,
         "seconds": round(seconds, 2),

@@ -1,8 +1,10 @@
 """Losses of hls-foundation-os, exactly, and two more from libraries.
 
-All take logits (B, K, H, W) in any precision, compute in float32, and ignore pixels labelled 255.
+All take logits (B, K, H, W) in any precision, compute in float32, and ignore pixels labelled 255. All of them run
+on CUDA under ``torch.use_deterministic_algorithms``.
 """
 
+import math
 from collections.abc import Sequence
 
 import kornia.losses
@@ -10,6 +12,7 @@ import segmentation_models_pytorch as smp
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchmetrics import Metric
 
 from ..errors import ConfigError
 from ..spec import IGNORE_INDEX
@@ -36,10 +39,35 @@ class PixelCrossEntropy(nn.Module):
 
     def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
         """Logits (B, K, H, W) and labels (B, H, W) -> scalar."""
-        loss = F.cross_entropy(
-            logits.float(), mask, weight=self.weight, ignore_index=IGNORE_INDEX, reduction="sum"
-        )
-        return loss / (mask != IGNORE_INDEX).sum().clamp(min=1)
+        # Not F.cross_entropy: its kernel for images (nll_loss2d) has no deterministic version on CUDA.
+        labelled = mask != IGNORE_INDEX
+        classes = mask.where(labelled, 0)
+        loss = -logits.float().log_softmax(dim=1).gather(1, classes.unsqueeze(1)).squeeze(1)
+        if self.weight is not None:
+            loss = loss * self.weight[classes]
+        return loss.where(labelled, 0).sum() / labelled.sum().clamp(min=1)
+
+
+class LabelledMean(Metric):
+    """Mean of a loss over all labelled pixels, of all batches and processes; NaN if there is none."""
+
+    total: Tensor
+    pixels: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")
+        self.add_state("pixels", torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, loss: Tensor, mask: Tensor) -> None:
+        """Add the mean loss of a chip with these labels; it counts as often as pixels are labelled."""
+        labelled = (mask != IGNORE_INDEX).sum()
+        self.total += (loss * labelled).where(labelled > 0, 0)
+        self.pixels += labelled
+
+    def compute(self) -> Tensor:
+        """The mean."""
+        return self.total / self.pixels
 
 
 class DiceLoss(nn.Module):
@@ -118,10 +146,12 @@ def create_loss(name: str, class_weights: Sequence[float] | None = None) -> nn.M
     """A loss by name: ``ce``, ``dice``, ``dice_legacy``, ``focal`` (gamma 2) or ``lovasz``.
 
     Raises:
-        ConfigError: The name is unknown, or the loss takes no class weights.
+        ConfigError: The name is unknown, the loss takes no class weights, or a weight cannot be.
     """
-    if class_weights is not None and name not in ("ce", "focal"):
-        raise ConfigError(f"class_weights: not supported by the loss {name!r}; use ce or focal")
+    if class_weights is not None:
+        if name not in ("ce", "focal"):
+            raise ConfigError(f"class_weights: not supported by the loss {name!r}; use ce or focal")
+        _check_class_weights(class_weights)
     if name == "ce":
         return PixelCrossEntropy(class_weights)
     if name in ("dice", "dice_legacy"):
@@ -131,3 +161,13 @@ def create_loss(name: str, class_weights: Sequence[float] | None = None) -> nn.M
     if name == "lovasz":
         return LovaszLoss()
     raise ConfigError(f"loss: {name!r} is unknown; known are {', '.join(LOSSES)}")
+
+
+def _check_class_weights(weights: Sequence[float]) -> None:
+    for index, weight in enumerate(weights):
+        if not (math.isfinite(weight) and weight >= 0):
+            raise ConfigError(
+                f"class_weights: {weight} of class {index} must be a finite number that is not negative"
+            )
+    if not any(weights):
+        raise ConfigError("class_weights: all are 0, so that no pixel would count; one must be positive")

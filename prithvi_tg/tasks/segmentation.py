@@ -1,22 +1,17 @@
 """PrithviSegmentationTask: fine-tune a Prithvi encoder for semantic segmentation."""
 
-import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch import Callback
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
-from torch.nn import Parameter
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from ..bands import PRITHVI_BANDS
 from ..checkpoints import find_weights, load_weights
 from ..compat import SemanticSegmentationTask
-from ..datamodules.resuming import ResumableLoader
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError
 from ..models import (
     ConvTransposeNeck,
     FCNHead,
@@ -25,19 +20,19 @@ from ..models import (
     PrithviViT,
     PyramidNeck,
     TokenMap,
+    cached_weights,
     create_encoder,
     slide_inference,
 )
 from ..models.lora import add_lora
-from ..processes import process_callbacks
-from ..spec import DataSpec
-from .losses import create_loss
+from .base import PrithviTask
+from .data_checks import check_logits, check_loss
+from .losses import LabelledMean, create_loss
 from .metrics import ConfusionMatrix, score_log, segmentation_scores
 from .monitoring import log_scores
-from .schedules import poly_schedule
 
 
-class PrithviSegmentationTask(SemanticSegmentationTask):
+class PrithviSegmentationTask(PrithviTask, SemanticSegmentationTask):
     """TorchGeo's semantic segmentation task with a Prithvi encoder, and the recipe of hls-foundation-os.
 
     To change one thing, subclass and override one method: `configure_models`, `configure_losses`,
@@ -79,8 +74,8 @@ class PrithviSegmentationTask(SemanticSegmentationTask):
         monitor: Logged metric that names the best checkpoint; losses are minimised, all else maximised.
         window: Side of the sliding window in validation, test and maps, in pixels.
         stride: Pixels from one window to the next; by default half a window.
-        data_spec: Bands, statistics and classes of the data, as `DataSpec.to_dict` gives them. Taken from the
-            data module when a run starts, and kept in checkpoints, so that they can map scenes on their own.
+        data_spec: Bands, statistics and classes of the training data, as `DataSpec.to_dict` gives them. A fit
+            takes them from its data module; they are kept in checkpoints, which so can map scenes on their own.
     """
 
     # Not kept in checkpoints: where the first weights came from, whether a run was compiled, and what only
@@ -138,11 +133,11 @@ class PrithviSegmentationTask(SemanticSegmentationTask):
         stride: int | None = None,
         data_spec: dict[str, Any] | None = None,
     ) -> None:
-        self._loader_states: list[Any] = []
-        self._units_judged = False
         self.monitor = monitor
         self.mode = "min" if "loss" in monitor else "max"
         super().__init__(weights=weights)
+        self.val_loss = LabelledMean()
+        self.test_loss = LabelledMean()
         if compile:
             self.model.encoder.compile()
 
@@ -214,98 +209,11 @@ class PrithviSegmentationTask(SemanticSegmentationTask):
         self.val_metrics = ConfusionMatrix(self.num_classes)
         self.test_metrics = ConfusionMatrix(self.num_classes)
 
-    def create_optimizer(self) -> Optimizer:
-        """The optimiser over all parameters that are trained."""
-        kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[self.hparams["optimizer"]]
-        weight_decay = self.hparams["weight_decay"]
-        return kind(self.parameter_groups(), lr=self.hparams["lr"], weight_decay=weight_decay)
-
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """Parameters by learning rate: `layer_decay` lowers it from the encoder's last block to its first.
-
-        Parameters that are never trained are left out.
-        """
-        later = self.hparams["unfreeze_epoch"] is not None
-        decay = self.hparams["layer_decay"]
-        groups: dict[float, list[Parameter]] = {}
-        for name, parameter in self.named_parameters():
-            if parameter.requires_grad or (later and name.startswith("model.encoder.")):
-                rate = self.hparams["lr"] * decay ** self._distance_from_head(name)
-                groups.setdefault(rate, []).append(parameter)
-        return [{"params": parameters, "lr": rate} for rate, parameters in groups.items()]
-
-    def _distance_from_head(self, name: str) -> int:
-        depth = len(self.model.encoder.blocks)
-        if not name.startswith("model.encoder.") or name.startswith("model.encoder.norm."):
-            return 0
-        block = re.match(r"model\.encoder\.blocks\.(\d+)\.", name)
-        return depth - int(block.group(1)) if block else depth + 1
-
-    def create_schedule(self, optimizer: Optimizer, total_steps: int) -> LRScheduler:
-        """The schedule, stepped after each of the run's `total_steps` optimiser steps."""
-        return poly_schedule(optimizer, total_steps, self.hparams["warmup_steps"])
-
     # What Lightning calls.
-
-    def configure_callbacks(self) -> list[Callback]:
-        """What training in several processes needs, unless the trainer has it."""
-        return process_callbacks(self.trainer.callbacks)
-
-    def configure_optimizers(self) -> Any:
-        """Optimiser and schedule.
-
-        Raises:
-            ConfigError: The run has no step, or no end.
-        """
-        optimizer = self.create_optimizer()
-        total_steps = self.trainer.estimated_stepping_batches
-        if not 1 <= total_steps < float("inf"):
-            raise ConfigError(
-                f"max_epochs, limit_train_batches: give a run of {total_steps} optimiser steps; the learning rate "
-                "needs one step or more, and an end"
-            )
-        schedule = self.create_schedule(optimizer, int(total_steps))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    def setup(self, stage: str) -> None:
-        """Take the description of the data from the data module, if it has one.
-
-        Raises:
-            ConfigError: Model and data do not fit together.
-        """
-        if stage == "fit":
-            self._warn_of_random_encoder()
-        encoder = self.hparams["encoder"]
-        options = getattr(getattr(self.trainer, "datamodule", None), "kwargs", {})
-        if options.get("metadata") and not self.model.encoder.variant.coordinates:
-            raise ConfigError(
-                f"metadata: the encoder {encoder} does not use dates or places; choose a *_tl encoder"
-            )
-        spec = getattr(getattr(self.trainer, "datamodule", None), "spec", None)
-        if stage != "predict" and isinstance(spec, DataSpec):
-            if len(spec.class_names) != self.num_classes:
-                raise ConfigError(
-                    f"num_classes: the model has {self.num_classes}, the data "
-                    f"{len(spec.class_names)} ({', '.join(spec.class_names)})"
-                )
-            if list(spec.bands) != list(self.hparams["bands"]):
-                raise ConfigError(
-                    f"bands: the model has {' '.join(self.hparams['bands'])}, the data {' '.join(spec.bands)}"
-                )
-            if spec.num_frames != self.hparams["num_frames"]:
-                raise ConfigError(
-                    f"num_frames: the model has {self.hparams['num_frames']}, the data {spec.num_frames}"
-                )
-            self.hparams["data_spec"] = spec.to_dict()
-
-    def _warn_of_random_encoder(self) -> None:
-        kept = self.hparams["freeze_encoder"] and self.hparams["unfreeze_epoch"] is None
-        if (kept or self.hparams["lora_rank"]) and self.weights is None and self.trainer.ckpt_path is None:
-            rank_zero_warn("weights: not given, so the frozen encoder has random weights")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say which class can read the checkpoint, and keep what was counted of a training epoch."""
-        checkpoint["task_class"] = self.class_path
+        super().on_save_checkpoint(checkpoint)
         if isinstance(self.train_metrics, ConfusionMatrix) and self._trainer is not None:
             counts = self.train_metrics.confmat.clone()
             checkpoint["train_confusion"] = self.trainer.strategy.reduce(counts, reduce_op="sum").cpu()
@@ -315,41 +223,7 @@ class PrithviSegmentationTask(SemanticSegmentationTask):
         counts = checkpoint.get("train_confusion")
         if counts is not None and isinstance(self.train_metrics, ConfusionMatrix) and self.global_rank == 0:
             self.train_metrics.confmat += counts.to(self.train_metrics.confmat)
-        loop = checkpoint.get("loops", {}).get("fit_loop", {}).get("state_dict", {})
-        self._loader_states = loop.get("combined_loader", [])
-
-    def on_train_start(self) -> None:
-        """Go on in the middle of an epoch, if the checkpoint was written there.
-
-        Lightning does so itself, but not where the loader was needed before the state was read, as it is to
-        know the number of steps.
-        """
-        loader = self.trainer.train_dataloader
-        if self._loader_states and isinstance(loader, ResumableLoader):
-            loader.load_state_dict(self._loader_states[0])
-        self._loader_states = []
-        self._unfreeze_encoder()  # Lightning calls no hook of the epoch that a run resumes in
-
-    @property
-    def backbone(self) -> PrithviViT:
-        """The encoder, under the name that Lightning's BackboneFinetuning asks for."""
-        return self.model.encoder
-
-    @property
-    def class_path(self) -> str:
-        """Where the class can be imported from."""
-        return f"{type(self).__module__}.{type(self).__qualname__}"
-
-    def on_train_epoch_start(self) -> None:
-        """Unfreeze the encoder when its epoch has come."""
-        self._unfreeze_encoder()
-
-    def _unfreeze_encoder(self) -> None:
-        epoch = self.hparams["unfreeze_epoch"]
-        if epoch is not None and self.current_epoch >= epoch and self.model.freeze_encoder:
-            self.model.freeze_encoder = False
-            self.model.encoder.requires_grad_(True)
-            self.model.train()
+        super().on_load_checkpoint(checkpoint)
 
     def forward(
         self, image: Tensor, keep: tuple[int, int, int, int] | None = None, **coordinates: Tensor
@@ -368,23 +242,9 @@ class PrithviSegmentationTask(SemanticSegmentationTask):
     def forward_windows(self, image: Tensor, **coordinates: Tensor) -> Tensor:
         """Logits (B, K, H, W) of normalised images of any size, by sliding windows."""
         window = self.hparams["window"]
-        return slide_inference(
-            self, image, window, self.hparams["stride"] or window // 2, coordinates=coordinates
-        )
-
-    def coordinates(self, batch: Any) -> dict[str, Tensor]:
-        """Time and place of a batch, if it tells them and the encoder takes them."""
-        if not self.model.encoder.variant.coordinates:
-            return {}
-        return {key: batch[key] for key in ("timestamps", "location") if key in batch}
-
-    def unused_parameters(self, batch: Any) -> set[str]:
-        """Names of parameters that get no gradient from a batch: those that encode dates or places it lacks."""
-        if not self.model.encoder.variant.coordinates:
-            return set()
-        encodings = {"timestamps": "temporal_embed_enc", "location": "location_embed_enc"}
-        missing = [f"model.encoder.{name}." for key, name in encodings.items() if key not in batch]
-        return {name for name, _ in self.named_parameters() if name.startswith(tuple(missing))}
+        stride = self.hparams["stride"] or window // 2
+        with cached_weights():
+            return slide_inference(self, image, window, stride, coordinates=coordinates)
 
     def training_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         """Loss of the decode head, plus the weighted loss of the auxiliary head.
@@ -405,46 +265,37 @@ class PrithviSegmentationTask(SemanticSegmentationTask):
             parts = {"train_loss_decode": decode_loss, "train_loss_auxiliary": auxiliary_loss}
             self.log_dict(parts, batch_size=len(image))
         self.log("train_loss", loss, batch_size=len(image), prog_bar=True)
-        if not torch.isfinite(loss):
-            raise DataError(_not_finite(loss, image, batch.get("name"), self.global_step))
+        check_loss(loss, image, batch.get("name"), self.global_step)
         return loss
-
-    def _judge_units(self, image: Tensor) -> None:
-        """Warn if the first batch, normalised (B, T, C, H, W), is far from what the statistics say."""
-        self._units_judged = True
-        spec = self.data_spec
-        means = image.detach().float().reshape(len(image), -1, *image.shape[-2:]).mean(dim=(0, 2, 3)).tolist()
-        if spec is None or len(means) != len(
-            spec.channel_mean
-        ):  # channels that a subclass adds have no statistics
-            return
-        given = zip(means, spec.channel_std, spec.channel_mean, strict=True)
-        ratio = spec.unit_ratio([mean * std + center for mean, std, center in given])
-        if spec.is_other_unit(ratio):
-            rank_zero_warn(
-                f"image: the values of the first batch {ratio.describe()} (mean "
-                f"{' '.join(f'{value:.3g}' for value in spec.mean)}); run prithvi-tg check"
-            )
 
     def on_train_epoch_end(self) -> None:
         """Log every metric of the epoch's training crops."""
         self._finish(self.train_metrics, "train")
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
-        """Count the pixels of a batch and log its loss; ``prediction`` (B, H, W) is for callbacks."""
-        return self._evaluate(batch, "val", self.val_metrics)
+        """Count the pixels of a batch and its loss; ``prediction`` (B, H, W) is for callbacks.
+
+        Raises:
+            DataError: Logits are not finite.
+        """
+        place = f"validation, batch {batch_idx}"
+        return self._evaluate(batch, place, self.val_metrics, self.val_loss)
 
     def on_validation_epoch_end(self) -> None:
-        """Log every metric of the whole validation set."""
-        self._finish(self.val_metrics, "val")
+        """Log loss and every metric of the whole validation set."""
+        self._finish(self.val_metrics, "val", self.val_loss)
 
     def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
-        """Count the pixels of a batch and log its loss; ``prediction`` (B, H, W) is for callbacks."""
-        return self._evaluate(batch, "test", self.test_metrics)
+        """Count the pixels of a batch and its loss; ``prediction`` (B, H, W) is for callbacks.
+
+        Raises:
+            DataError: Logits are not finite.
+        """
+        return self._evaluate(batch, f"test, batch {batch_idx}", self.test_metrics, self.test_loss)
 
     def on_test_epoch_end(self) -> None:
-        """Log every metric of the whole test set."""
-        self._finish(self.test_metrics, "test")
+        """Log loss and every metric of the whole test set."""
+        self._finish(self.test_metrics, "test", self.test_loss)
 
     def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         """Logits (B, K, H, W) of a batch of normalised images of any size.
@@ -452,66 +303,39 @@ class PrithviSegmentationTask(SemanticSegmentationTask):
         A batch of windows of scenes, see `WindowStream`, is not cut any further, and of its windows only the
         part that is kept has logits.
         """
-        if "log" not in batch:
-            return self.forward_windows(batch["image"], **self.coordinates(batch))
-        keep = {"keep": batch["keep"]} if "keep" in batch else {}
-        return self(batch["image"], **keep, **self.coordinates(batch))
+        in_run = self._trainer is not None and self.trainer.predicting
+        with cached_weights(self._predict_cache if in_run else None):
+            if "log" not in batch:
+                return self.forward_windows(batch["image"], **self.coordinates(batch))
+            keep = {"keep": batch["keep"]} if "keep" in batch else {}
+            return self(batch["image"], **keep, **self.coordinates(batch))
 
-    def _evaluate(self, batch: Any, prefix: str, metrics: ConfusionMatrix) -> dict[str, Tensor]:
-        logits = self.forward_windows(batch["image"], **self.coordinates(batch))
+    def _evaluate(
+        self, batch: Any, place: str, metrics: ConfusionMatrix, mean_loss: LabelledMean
+    ) -> dict[str, Tensor]:
+        image, mask = batch["image"], batch["mask"]
+        fits = self._trainer is None or self.trainer.state.fn == TrainerFn.FITTING
+        if not (fits or self._units_judged):
+            self._judge_units(image)
+        logits = self.forward_windows(image, **self.coordinates(batch))
+        check_logits(logits, image, batch.get("name"), place)
         prediction = logits.argmax(dim=1)
-        metrics.update(prediction, batch["mask"])
-        loss = self.criterion(logits, batch["mask"])
-        self.log(f"{prefix}_loss", loss, batch_size=len(logits), on_epoch=True, sync_dist=True)
+        metrics.update(prediction, mask)
+        # Chip by chip, so that the mean over labelled pixels does not depend on the size of a batch.
+        for one, labels in zip(logits.split(1), mask.split(1), strict=True):
+            mean_loss.update(self.criterion(one, labels), labels)
         return {"prediction": prediction}
 
-    def _finish(self, metrics: ConfusionMatrix, prefix: str) -> None:
+    def _finish(self, metrics: ConfusionMatrix, prefix: str, mean_loss: LabelledMean | None = None) -> None:
         confusion = metrics.compute()
         scores = segmentation_scores(confusion)
         log_scores(self, score_log(scores, self.class_names, prefix))
-        metrics.reset()
+        if mean_loss is not None:
+            self.log(f"{prefix}_loss", mean_loss.compute())  # over all processes
+        # A trainer's test runs in inference mode, whose tensors a later fit could not count in.
+        with torch.inference_mode(False):
+            metrics.reset()
+            if mean_loss is not None:
+                mean_loss.reset()
         if prefix != "train" and not self.trainer.sanity_checking:
             self.confusion, self.scores = confusion, scores  # of the last validation or test, for reports
-
-    # What the task knows of its classes and data.
-
-    @property
-    def num_classes(self) -> int:
-        """Number of classes.
-
-        Raises:
-            ConfigError: Nothing tells it.
-        """
-        spec = self.hparams["data_spec"]
-        names = self.hparams["class_names"] or (spec["class_names"] if spec else None)
-        if names:
-            return len(names)
-        if self.hparams["num_classes"] is None:
-            raise ConfigError(
-                "num_classes: not known from the data module; set class_names, or num_classes in Python"
-            )
-        return int(self.hparams["num_classes"])
-
-    @property
-    def class_names(self) -> list[str]:
-        """Class names: the task's own, the data's, or ``class_0`` and so on."""
-        spec = self.hparams["data_spec"]
-        names = self.hparams["class_names"] or (spec["class_names"] if spec else None)
-        return list(names or [f"class_{index}" for index in range(self.num_classes)])
-
-    @property
-    def data_spec(self) -> DataSpec | None:
-        """Bands, statistics and classes of the data that it was trained on, if known."""
-        spec = self.hparams["data_spec"]
-        return DataSpec.from_dict(spec) if spec else None
-
-
-def _not_finite(loss: Tensor, image: Tensor, names: Sequence[str] | None, step: int) -> str:
-    """What to say of a loss that is NaN or infinite."""
-    who = f" on {', '.join(names)}" if names else ""
-    cause = (
-        "the images contain values that are not finite"
-        if not torch.isfinite(image).all()
-        else "the images are finite, so the training has diverged: lower lr, or raise warmup_steps"
-    )
-    return f"loss: {float(loss.detach())} at step {step}{who}; {cause}"

@@ -12,6 +12,7 @@ from torch import nn
 from prithvi_tg import PrithviSegmentationTask
 from prithvi_tg.models import ConvTransposeNeck, FCNHead, PrithviSegmenter, create_encoder
 from prithvi_tg.models.fusion import FusedDecoder, pair_weights, phase_kernel, response, upscale_weights
+from prithvi_tg.models.weight_cache import WeightCache, active_cache, cached_weights
 
 pytestmark = pytest.mark.version_independent
 
@@ -133,31 +134,91 @@ def both(model):
     return fused, theirs
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda model: model.decode_head.conv_seg.weight.mul_(2),
-        lambda model: model.neck.fpn2[0].weight[0].mul_(9),
-        lambda model: model.decode_head.convs[0].bn.running_var.mul_(3),
-        lambda model: model.load_state_dict(segmenter_state(1)),
-        lambda model: setattr(model.neck.fpn1[0], "weight", nn.Parameter(model.neck.fpn1[0].weight * 2)),
-        lambda model: (model.decode_head.conv_seg.weight.data.mul_(2), model.eval()),
-        lambda model: setattr(model, "neck", decoder(32, seed=4)[0].eval()),
-        lambda model: setattr(model, "decode_head", FCNHead(32, 3, 8).eval()),
-    ],
-)
-def test_weights_are_kept_until_a_parameter_changes(change):
+def set_data(model):
+    """As weight averaging does: torch's version counter does not see it."""
+    for parameter in model.parameters():
+        parameter.data.copy_(parameter.data * 1.5)
+
+
+def take_fused_steps(model):
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, fused=True)
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+
+
+#: Ways to change weights between two evaluations; those of the first table change torch's version counters.
+COUNTED = {
+    "in place": lambda model: model.decode_head.conv_seg.weight.mul_(2),
+    "a part in place": lambda model: model.neck.fpn2[0].weight[0].mul_(9),
+    "running statistics": lambda model: model.decode_head.convs[0].bn.running_var.mul_(3),
+    "load_state_dict": lambda model: model.load_state_dict(segmenter_state(1)),
+    "assigned state": lambda model: model.load_state_dict(segmenter_state(1), assign=True),
+    "a new parameter": lambda model: setattr(
+        model.neck.fpn1[0], "weight", nn.Parameter(model.neck.fpn1[0].weight * 2)
+    ),
+    "a new neck": lambda model: setattr(model, "neck", decoder(32, seed=4)[0].eval()),
+    "a new head": lambda model: setattr(model, "decode_head", FCNHead(32, 3, 8).eval()),
+}
+UNCOUNTED = {
+    "data of one": lambda model: model.decode_head.conv_seg.weight.data.mul_(2),
+    "data of all": set_data,
+    "fused optimiser": take_fused_steps,
+    "rounded": lambda model: model.half().float(),
+    "foreach on detached": lambda model: torch._foreach_mul_([p.detach() for p in model.parameters()], 1.5),
+    "data of running statistics": lambda model: model.decode_head.convs[0].bn.running_var.data.mul_(3),
+}
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("change", COUNTED | UNCOUNTED)
+def test_every_change_of_weights_is_in_the_next_evaluation(change, precision):
     model = segmenter().eval()
-    before, _ = both(model)
-    (kept,) = model._fused.kept._kept.values()
-    again, _ = both(model)
-    assert list(model._fused.kept._kept.values()) == [kept]
-    assert torch.equal(before, again)
+    with torch.inference_mode(), cached_weights(), torch.autocast("cpu", precision):
+        before = model(IMAGE)
     with torch.no_grad():
-        change(model)
-    fused, theirs = both(model)
+        (COUNTED | UNCOUNTED)[change](model)
+    fresh = copy.deepcopy(model)
+    with torch.inference_mode(), torch.autocast("cpu", precision):
+        after, expected = model(IMAGE), fresh(IMAGE)
+    assert torch.equal(after, expected)
+    assert not torch.equal(after, before)
+
+
+def test_a_copy_does_not_share_cached_weights():
+    model = segmenter().eval()
+    with torch.inference_mode(), cached_weights():
+        before = model(IMAGE)
+        other = copy.deepcopy(model)
+        other.decode_head.conv_seg.weight.data.mul_(2)
+        assert not torch.equal(other(IMAGE), before)
+        assert torch.equal(model(IMAGE), before)
+
+
+@pytest.mark.parametrize("change", COUNTED)
+def test_weights_are_cached_until_a_version_changes(change):
+    model = segmenter().eval()
+    with cached_weights() as cache:
+        before, _ = both(model)
+        (kept,) = cache._values.values()
+        again, _ = both(model)
+        assert list(cache._values.values()) == [kept]
+        assert torch.equal(before, again)
+        with torch.no_grad():
+            COUNTED[change](model)
+        fused, theirs = both(model)
     assert (fused - before).abs().max() > 1e-4
     torch.testing.assert_close(fused, theirs, atol=1e-5, rtol=1e-5)
+
+
+def test_blocks_of_one_run_share_a_cache_and_nothing_is_cached_outside():
+    model, cache = segmenter().eval(), WeightCache()
+    for _ in range(2):
+        with torch.inference_mode(), cached_weights(cache), cached_weights() as inner:
+            model(IMAGE)
+        assert inner is cache
+    assert len(cache._values) == 1
+    assert active_cache() is None
 
 
 def segmenter_state(seed):
@@ -274,9 +335,9 @@ def test_matrices_kept_in_bfloat16_are_those_that_autocast_makes(decoder):
     model = task.model.eval()
     for _ in range(2):
         with torch.autocast("cpu", torch.bfloat16):
-            with torch.no_grad():
+            with torch.no_grad(), cached_weights() as cache:
                 kept = model(IMAGE)
-            assert model._low
+                assert cache._values
             direct = model(IMAGE)  # where gradients are wanted nothing is kept
         assert torch.equal(kept, direct)
         with torch.no_grad():

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from prithvi_tg.errors import ConfigError
 from prithvi_tg.tasks.losses import LOSSES, FocalLoss, create_loss
@@ -76,6 +77,80 @@ def test_half_precision_logits_are_computed_in_float32():
     logits, mask = torch.randn(1, 3, 8, 8).bfloat16(), torch.randint(0, 3, (1, 8, 8))
     for name in LOSSES:
         assert create_loss(name)(logits, mask).dtype == torch.float32, name
+
+
+#: Operations of torch's documentation of `use_deterministic_algorithms` that raise an error on CUDA.
+NOT_DETERMINISTIC = {"nll_loss2d_forward", "nll_loss2d_backward", "histc", "median", "put_", "kthvalue"}
+
+
+class Recorded(TorchDispatchMode):
+    def __init__(self):
+        super().__init__()
+        self.names = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.add(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_use_no_operation_that_deterministic_algorithms_refuse_on_cuda(name):
+    logits, mask = torch.randn(2, 3, 8, 8, requires_grad=True), torch.randint(0, 3, (2, 8, 8))
+    with Recorded() as recorded:
+        create_loss(name)(logits, mask).backward()
+    assert recorded.names
+    assert not recorded.names & NOT_DETERMINISTIC
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="which operations refuse is known on CUDA only")
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_run_on_cuda_with_deterministic_algorithms(name):
+    torch.manual_seed(0)
+    logits, mask = torch.randn(2, 3, 8, 8), torch.randint(0, 3, (2, 8, 8))
+    mask[0, :3] = 255
+    values = []
+    torch.use_deterministic_algorithms(True)
+    try:
+        for device in ("cpu", "cuda"):
+            here = logits.to(device).requires_grad_()
+            value = create_loss(name).to(device)(here, mask.to(device))
+            value.backward()
+            values.append((value.item(), here.grad.cpu()))
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert values[0][0] == pytest.approx(values[1][0], abs=1e-5)
+    torch.testing.assert_close(values[0][1], values[1][1], atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("weights", [None, [0.5, 1.0, 2.0], [0.0, 1.0, 1.0]])
+def test_cross_entropy_and_its_gradient_are_those_of_torch(weights):
+    torch.manual_seed(0)
+    logits, mask = torch.randn(2, 3, 8, 8) * 5, torch.randint(0, 3, (2, 8, 8))
+    mask[0, :3] = 255
+    ours, theirs = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+    value = create_loss("ce", weights)(ours, mask)
+    weight = None if weights is None else torch.tensor(weights)
+    expected = torch.nn.functional.cross_entropy(theirs, mask, weight, ignore_index=255, reduction="sum")
+    expected = expected / (mask != 255).sum()
+    value.backward()
+    expected.backward()
+    torch.testing.assert_close(value, expected, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-7, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["ce", "focal"])
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ([1.0, float("nan")], "class_weights: nan of class 1 must be a finite number"),
+        ([float("inf"), 1.0], "class_weights: inf of class 0 must be"),
+        ([1.0, -0.5], "class_weights: -0.5 of class 1 must be"),
+        ([0.0, 0.0], "class_weights: all are 0"),
+    ],
+)
+def test_class_weights_that_cannot_be_name_the_key_and_the_class(name, weights, message):
+    with pytest.raises(ConfigError, match=message):
+        create_loss(name, weights)
 
 
 def test_wrong_losses_name_the_key():

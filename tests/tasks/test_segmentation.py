@@ -1,13 +1,16 @@
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from conftest import TINY, golden_input
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 
 from prithvi_tg import PrithviSegmentationTask, Sen1Floods11DataModule, load_task, load_weights
 from prithvi_tg.callbacks import BestCheckpoint, LastCheckpoint
 from prithvi_tg.compat import SemanticSegmentationTask
-from prithvi_tg.errors import CheckpointError, ConfigError
+from prithvi_tg.errors import CheckpointError, ConfigError, DataError
 
 
 @pytest.fixture
@@ -217,3 +220,148 @@ def test_a_task_of_another_package_is_not_imported_from_a_checkpoint(tiny_task, 
     torch.save(state | {"task_class": "no.such.Task"}, tmp_path / "gone.ckpt")
     with pytest.raises(CheckpointError, match=r"no.such.Task, which cannot be imported"):
         load_task(tmp_path / "gone.ckpt")
+
+
+def test_a_prediction_run_caches_weights_and_the_next_one_sees_every_change(tiny_task, tmp_path):
+    """Weight averaging writes to ``parameter.data``, which torch's version counters do not see."""
+    batches = [{"image": torch.randn(1, 1, 6, 32, 32)} for _ in range(2)]
+    data = torch.utils.data.DataLoader(batches, batch_size=None)
+    caches = []
+
+    class Seen(Callback):
+        def on_predict_batch_end(self, trainer, task, *_):
+            caches.append(task._predict_cache)
+
+    run = trainer(tmp_path, callbacks=[Seen()])
+    before = run.predict(tiny_task, data)
+    assert caches[0] is caches[1]
+    assert len(caches[0]._values) == 1
+    for parameter in tiny_task.parameters():
+        parameter.data.mul_(1.5)
+    direct = tiny_task.eval().predict_step(batches[0], 0)
+    after = run.predict(tiny_task, data)
+    assert not torch.equal(before[0], after[0])
+    torch.testing.assert_close(after[0], direct, atol=1e-5, rtol=1e-5)
+
+
+def test_testing_on_other_data_changes_nothing_that_a_task_knows(tiny_task, flood_root, tmp_path):
+    data = flood_data(flood_root)
+    trainer(tmp_path).test(tiny_task, data, verbose=False)
+    assert tiny_task.data_spec is None  # only a fit tells it
+    assert tiny_task.class_names == ["No water", "Water"]
+    known = replace(data.spec, scale=2 * data.spec.scale)
+    tiny_task.hparams["data_spec"] = known.to_dict()
+    with pytest.warns(UserWarning, match="scale: the model was trained with"):
+        trainer(tmp_path).validate(tiny_task, data, verbose=False)
+    assert tiny_task.data_spec == known
+    trainer(tmp_path, fast_dev_run=True).fit(tiny_task, data)
+    assert tiny_task.data_spec == data.spec
+
+
+@pytest.mark.parametrize("stage", ["validate", "test"])
+@pytest.mark.parametrize(
+    "change", [{"mean": (1.0,) * 6}, {"std": (1.0,) * 6}, {"class_names": ("Water", "No water")}]
+)
+def test_a_model_is_not_scored_on_data_normalised_in_another_way(
+    tiny_task, flood_root, tmp_path, stage, change
+):
+    data = flood_data(flood_root)
+    tiny_task.hparams["data_spec"] = replace(data.spec, **change).to_dict()
+    (key,) = change
+    with pytest.raises(ConfigError, match=f"{key}: the model was trained with .*, the data module has"):
+        getattr(trainer(tmp_path), stage)(tiny_task, data, verbose=False)
+
+
+class Masks(torch.utils.data.Dataset):
+    """Random images with given labels."""
+
+    def __init__(self, masks):
+        generator = torch.Generator().manual_seed(0)
+        self.images = torch.randn(len(masks), 1, 6, 32, 32, generator=generator)
+        self.masks = masks
+
+    def __len__(self):
+        return len(self.masks)
+
+    def __getitem__(self, index):
+        return {"image": self.images[index], "mask": self.masks[index]}
+
+
+def masks_with(labelled):
+    """Random labels (32, 32), of which the first so many are kept in each."""
+    generator = torch.Generator().manual_seed(1)
+    masks = torch.randint(0, 2, (len(labelled), 32 * 32), generator=generator)
+    for mask, count in zip(masks, labelled, strict=True):
+        mask[count:] = 255
+    return masks.view(-1, 32, 32)
+
+
+@pytest.mark.parametrize("loss", ["ce", "dice", "focal", "lovasz"])
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+def test_the_loss_of_a_set_is_the_mean_over_its_labelled_pixels(loss, batch_size, tmp_path):
+    torch.manual_seed(0)
+    task = PrithviSegmentationTask(
+        encoder="nano", encoder_args=TINY, head_channels=8, num_classes=2, window=32, loss=loss
+    )
+    labelled = [1024, 0, 100, 7, 0]
+    data = Masks(masks_with(labelled))
+    loader = torch.utils.data.DataLoader(data, batch_size=batch_size)
+    (logged,) = trainer(tmp_path).test(task, loader, verbose=False)
+    task.eval()
+    with torch.inference_mode():
+        losses = [task.criterion(task.forward_windows(s["image"][None]), s["mask"][None]) for s in data]
+    mean = sum(n * float(one) for n, one in zip(labelled, losses, strict=True) if n) / sum(labelled)
+    assert logged["test_loss"] == pytest.approx(mean, rel=1e-5)
+
+
+def test_the_loss_of_a_set_without_labels_is_not_a_number(tiny_task, tmp_path):
+    loader = torch.utils.data.DataLoader(Masks(masks_with([0, 0])), batch_size=2)
+    (logged,) = trainer(tmp_path).validate(tiny_task, loader, verbose=False)
+    assert math.isnan(logged["val_loss"])
+
+
+@pytest.mark.parametrize("stage", ["validation", "test"])
+@pytest.mark.parametrize(
+    ("image_value", "cause"), [(float("nan"), "the images contain values"), (1.0, "the images are finite")]
+)
+def test_logits_that_are_not_finite_name_their_chips(tiny_task, stage, image_value, cause):
+    image = torch.randn(3, 1, 6, 32, 32)
+    image[1, 0, 2, 3, 4] = image_value
+    batch = {
+        "image": image,
+        "mask": torch.zeros(3, 32, 32, dtype=torch.long),
+        "name": ["one", "two", "three"],
+    }
+    names = "two"
+    if image_value == 1:
+        tiny_task.model.decode_head.conv_seg.bias.data[0] = float("inf")
+        names = "one, two, three"
+    step = getattr(tiny_task.eval(), f"{stage}_step")
+    with pytest.raises(DataError, match=f"logits: NaN or infinite in {stage}, batch 4, for {names}; {cause}"):
+        step(batch, 4)
+
+
+def test_a_score_that_is_not_a_number_is_never_the_best(tiny_task, tmp_path):
+    """Lightning would take the first one for the best."""
+    loaders = [
+        torch.utils.data.DataLoader(Masks(masks_with(labelled)), batch_size=2)
+        for labelled in ([900, 900], [0, 0])
+    ]
+    best, last = callbacks(tiny_task, tmp_path)
+    with pytest.warns(
+        UserWarning, match=r"monitor: val_mIoU was nan in validation, where no pixel has a label"
+    ):
+        trainer(tmp_path, callbacks=[best, last], max_epochs=2).fit(tiny_task, *loaders)
+    assert best.best_model_score is None
+    kept, newest = (
+        torch.load(tmp_path / name, weights_only=True)["state_dict"] for name in ("best.ckpt", "last.ckpt")
+    )
+    assert all(torch.equal(kept[key], newest[key]) for key in newest)
+
+
+def test_a_score_after_one_that_is_not_a_number_is_the_best(tiny_task, tmp_path):
+    best, _ = callbacks(tiny_task, tmp_path)
+    run = trainer(tmp_path, callbacks=[best])
+    run.strategy.connect(tiny_task)
+    for score, is_best in ((float("nan"), False), (float("-inf"), False), (0.1, True)):
+        assert best.check_monitor_top_k(run, torch.tensor(score)) is is_best

@@ -1,0 +1,117 @@
+"""Weights in another form (fused, or in a low precision), cached where weights are known not to change."""
+
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import contextmanager
+from threading import local
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+_here = local()
+
+
+class WeightCache:
+    """What was computed from parameters, for a run in which they do not change.
+
+    A cache is used by the calls within `cached_weights`. A change by an ordinary operation is noticed all the
+    same, by the storage and version of a tensor. Some writes go round torch's version counters
+    (``parameter.data.mul_``, fused optimisers), so that outside of `cached_weights` nothing is cached.
+    """
+
+    def __init__(self) -> None:
+        self._states: dict[Hashable, list[tuple[Any, ...]]] = {}
+        self._sources: dict[Hashable, list[Tensor]] = {}
+        self._values: dict[Hashable, Any] = {}
+
+    def get(self, key: Hashable, tensors: Iterable[Tensor], compute: Callable[[], Any]) -> Any:
+        """What `compute` gave for these tensors, as ordinary tensors without gradients.
+
+        Args:
+            key: What is computed, and from which module.
+            tensors: All that it is computed from.
+            compute: Called where the cache has no value for these tensors.
+        """
+        tensors = list(tensors)
+        with torch.inference_mode(False), torch.no_grad():
+            if any(tensor.is_inference() for tensor in tensors):  # these have no version
+                return compute()
+            state = [(tensor.data_ptr(), tensor._version, tensor.dtype, tensor.device) for tensor in tensors]
+            if self._states.get(key) != state:
+                self._values[key] = compute()
+                self._states[key] = state
+                # While these hold the memory, no other tensor can come to lie at its address.
+                self._sources[key] = [tensor.detach() for tensor in tensors]
+            return self._values[key]
+
+
+@contextmanager
+def cached_weights(cache: WeightCache | None = None) -> Iterator[WeightCache]:
+    """Cache derived weights in the calls of this thread within a ``with``, in which no weight may change.
+
+    Args:
+        cache: Of a run of several such blocks. By default that of the block around this one; without one, a
+            new cache that ends with the block.
+    """
+    around = active_cache()
+    _here.cache = cache or around or WeightCache()
+    try:
+        yield _here.cache
+    finally:
+        _here.cache = around
+
+
+def active_cache() -> WeightCache | None:
+    """The cache of the innermost `cached_weights` around, if any."""
+    return None if torch.compiler.is_compiling() else getattr(_here, "cache", None)
+
+
+def can_run_converted(module: nn.Module, device: str) -> bool:
+    """Whether `run_converted` computes what a plain call does: under autocast, in evaluation, without gradients."""
+    compiled = any(part._compiled_call_impl is not None for part in module.modules())
+    return (
+        torch.is_autocast_enabled(device)
+        and not torch.is_grad_enabled()
+        and not module.training
+        and not compiled
+    )
+
+
+def run_converted(
+    cache: WeightCache, device: str, module: nn.Module, method: str, *args: Any, **kwargs: Any
+) -> Any:
+    """``module.method(*args, **kwargs)`` under autocast, with matrices in the low precision from the cache.
+
+    Autocast itself converts all weights in every call, which takes a good part of it. The results are the same.
+
+    Args:
+        cache: Keeps the converted matrices.
+        device: Type of the device.
+        module: What is called.
+        method: Name of the method.
+        *args: Its arguments.
+        **kwargs: Its arguments.
+    """
+    dtype = torch.get_autocast_dtype(device)
+    weights = {
+        f"module.{name}.weight": part.weight
+        for name, part in module.named_modules()
+        if isinstance(part, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)
+    }
+    converted = cache.get(
+        (module, dtype),
+        weights.values(),
+        lambda: {name: weight.to(dtype) for name, weight in weights.items()},
+    )
+    return functional_call(_Method(module, method), converted, args, kwargs)
+
+
+class _Method(nn.Module):
+    def __init__(self, module: nn.Module, name: str) -> None:
+        super().__init__()
+        self.module = module
+        self.name = name
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return getattr(self.module, self.name)(*args, **kwargs)

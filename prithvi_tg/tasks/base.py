@@ -1,0 +1,242 @@
+"""PrithviTask: what our tasks share, whatever they predict: optimiser, schedule, description of the data, resuming."""
+
+import re
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
+from torch.nn import Parameter
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from ..datamodules.resuming import ResumableLoader
+from ..errors import ConfigError
+from ..models import PrithviViT, WeightCache
+from ..processes import process_callbacks
+from ..spec import DataSpec
+from .data_checks import check_model_takes, differing_data, other_unit_message
+from .precision import Float32Precision, check_precision
+from .schedules import poly_schedule
+
+
+class PrithviTask(LightningModule):
+    """The part of a task that has a ``model`` with a Prithvi ``encoder``; the other part is one of TorchGeo's tasks."""
+
+    model: Any
+    weights: Any
+    _loader_states: tuple[Any, ...] = ()
+    _units_judged = False
+    _run_spec: DataSpec | None = None  # of the data module of the run at hand
+    _predict_cache: WeightCache | None = None
+
+    # What a subclass may change.
+
+    def create_optimizer(self) -> Optimizer:
+        """The optimiser over all parameters that are trained."""
+        kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[self.hparams["optimizer"]]
+        weight_decay = self.hparams["weight_decay"]
+        return kind(self.parameter_groups(), lr=self.hparams["lr"], weight_decay=weight_decay)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Parameters by learning rate: `layer_decay` lowers it from the encoder's last block to its first.
+
+        Parameters that are never trained are left out.
+        """
+        later = self.hparams["unfreeze_epoch"] is not None
+        decay = self.hparams["layer_decay"]
+        groups: dict[float, list[Parameter]] = {}
+        for name, parameter in self.named_parameters():
+            if parameter.requires_grad or (later and name.startswith("model.encoder.")):
+                rate = self.hparams["lr"] * decay ** self._distance_from_head(name)
+                groups.setdefault(rate, []).append(parameter)
+        return [{"params": parameters, "lr": rate} for rate, parameters in groups.items()]
+
+    def _distance_from_head(self, name: str) -> int:
+        depth = len(self.model.encoder.blocks)
+        if not name.startswith("model.encoder.") or name.startswith("model.encoder.norm."):
+            return 0
+        block = re.match(r"model\.encoder\.blocks\.(\d+)\.", name)
+        return depth - int(block.group(1)) if block else depth + 1
+
+    def create_schedule(self, optimizer: Optimizer, total_steps: int) -> LRScheduler:
+        """The schedule, stepped after each of the run's `total_steps` optimiser steps."""
+        return poly_schedule(optimizer, total_steps, self.hparams["warmup_steps"])
+
+    # What Lightning calls.
+
+    def configure_optimizers(self) -> Any:
+        """Optimiser and schedule.
+
+        Raises:
+            ConfigError: The run has no step, or no end.
+        """
+        optimizer = self.create_optimizer()
+        total_steps = self.trainer.estimated_stepping_batches
+        if not 1 <= total_steps < float("inf"):
+            raise ConfigError(
+                f"max_epochs, limit_train_batches: give a run of {total_steps} optimiser steps; the learning rate "
+                "needs one step or more, and an end"
+            )
+        schedule = self.create_schedule(optimizer, int(total_steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def configure_callbacks(self) -> list[Callback]:
+        """What several processes need, and that 32-true means float32, unless the trainer has it."""
+        given: list[Callback] = self.trainer.callbacks
+        is_given = any(isinstance(one, Float32Precision) for one in given)
+        return [*process_callbacks(given), *([] if is_given else [Float32Precision()])]
+
+    def setup(self, stage: str) -> None:
+        """Compare the data module's description of the data with the model; a fit keeps it.
+
+        Raises:
+            ConfigError: Model and data do not fit together, or the trainer's precision rounds the data.
+        """
+        check_precision(str(self.trainer.precision))
+        if stage == "fit":
+            self._warn_of_random_encoder()
+        encoder = self.hparams["encoder"]
+        options = getattr(getattr(self.trainer, "datamodule", None), "kwargs", {})
+        if options.get("metadata") and not self.model.encoder.variant.coordinates:
+            raise ConfigError(
+                f"metadata: the encoder {encoder} does not use dates or places; choose a *_tl encoder"
+            )
+        spec = getattr(getattr(self.trainer, "datamodule", None), "spec", None)
+        self._run_spec = spec if stage != "predict" and isinstance(spec, DataSpec) else None
+        self._units_judged = False
+        if self._run_spec is None:
+            return
+        check_model_takes(self._run_spec, self.num_classes, self.hparams["bands"], self.hparams["num_frames"])
+        if stage == "fit":
+            self.hparams["data_spec"] = self._run_spec.to_dict()
+        elif self.data_spec is not None:
+            self._refuse_other_data(self.data_spec, self._run_spec)
+
+    def _refuse_other_data(self, known: DataSpec, data: DataSpec) -> None:
+        difference = differing_data(known, data)
+        if difference is not None:
+            key, before, now = difference
+            raise ConfigError(
+                f"{key}: the model was trained with {before}, the data module has {now}; give it the model's"
+            )
+        for key in ("scale", "class_names"):
+            before, now = getattr(known, key), getattr(data, key)
+            if before != now:
+                rank_zero_warn(f"{key}: the model was trained with {before}, the data module has {now}")
+
+    def _warn_of_random_encoder(self) -> None:
+        kept = self.hparams["freeze_encoder"] and self.hparams["unfreeze_epoch"] is None
+        if (kept or self.hparams["lora_rank"]) and self.weights is None and self.trainer.ckpt_path is None:
+            rank_zero_warn("weights: not given, so the frozen encoder has random weights")
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Say which class can read the checkpoint."""
+        checkpoint["task_class"] = self.class_path
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the states of the loaders until training starts."""
+        loop = checkpoint.get("loops", {}).get("fit_loop", {}).get("state_dict", {})
+        self._loader_states = tuple(loop.get("combined_loader", ()))
+
+    def on_train_start(self) -> None:
+        """Go on in the middle of an epoch, if the checkpoint was written there.
+
+        Lightning does so itself, but not where the loader was needed before the state was read, as it is to
+        know the number of steps.
+        """
+        loader = self.trainer.train_dataloader
+        if self._loader_states and isinstance(loader, ResumableLoader):
+            loader.load_state_dict(self._loader_states[0])
+        self._loader_states = ()
+        self._unfreeze_encoder()  # Lightning calls no hook of the epoch that a run resumes in
+
+    @property
+    def backbone(self) -> PrithviViT:
+        """The encoder, under the name that Lightning's BackboneFinetuning asks for."""
+        encoder: PrithviViT = self.model.encoder
+        return encoder
+
+    @property
+    def class_path(self) -> str:
+        """Where the class can be imported from."""
+        return f"{type(self).__module__}.{type(self).__qualname__}"
+
+    def on_train_epoch_start(self) -> None:
+        """Unfreeze the encoder when its epoch has come."""
+        self._unfreeze_encoder()
+
+    def _unfreeze_encoder(self) -> None:
+        epoch = self.hparams["unfreeze_epoch"]
+        if epoch is not None and self.current_epoch >= epoch and self.model.freeze_encoder:
+            self.model.freeze_encoder = False
+            self.model.encoder.requires_grad_(True)
+            self.model.train()
+
+    def on_predict_start(self) -> None:
+        """Cache derived weights from now on until the prediction ends: they do not change in it."""
+        self._predict_cache = WeightCache()
+
+    def on_predict_end(self) -> None:
+        """Discard the cache."""
+        self._predict_cache = None
+
+    def coordinates(self, batch: Any) -> dict[str, Tensor]:
+        """Time and place of a batch, if it tells them and the encoder takes them."""
+        if not self.model.encoder.variant.coordinates:
+            return {}
+        return {key: batch[key] for key in ("timestamps", "location") if key in batch}
+
+    def unused_parameters(self, batch: Any) -> set[str]:
+        """Names of parameters that get no gradient from a batch: those that encode dates or places it lacks."""
+        if not self.model.encoder.variant.coordinates:
+            return set()
+        encodings = {"timestamps": "temporal_embed_enc", "location": "location_embed_enc"}
+        missing = [f"model.encoder.{name}." for key, name in encodings.items() if key not in batch]
+        return {name for name, _ in self.named_parameters() if name.startswith(tuple(missing))}
+
+    def _judge_units(self, image: Tensor) -> None:
+        """Warn if the first batch of a run, normalised (B, T, C, H, W), is in another unit than the statistics."""
+        self._units_judged = True
+        spec = self.run_spec
+        message = None if spec is None else other_unit_message(image, spec)
+        if message is not None:
+            rank_zero_warn(message)
+
+    # What the task knows of its classes and data.
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes.
+
+        Raises:
+            ConfigError: Nothing tells it.
+        """
+        spec = self.hparams["data_spec"]
+        names = self.hparams["class_names"] or (spec["class_names"] if spec else None)
+        if names:
+            return len(names)
+        if self.hparams["num_classes"] is None:
+            raise ConfigError(
+                "num_classes: not known from the data module; set class_names, or num_classes in Python"
+            )
+        return int(self.hparams["num_classes"])
+
+    @property
+    def class_names(self) -> list[str]:
+        """Class names: the task's own, those of its data or of the run's, or ``class_0`` and so on."""
+        spec = self.data_spec or self._run_spec
+        names = self.hparams["class_names"] or (spec.class_names if spec else None)
+        return list(names or [f"class_{index}" for index in range(self.num_classes)])
+
+    @property
+    def run_spec(self) -> DataSpec | None:
+        """Description of the data of the run at hand, or else of the training data."""
+        return self._run_spec or self.data_spec
+
+    @property
+    def data_spec(self) -> DataSpec | None:
+        """Bands, statistics and classes of the data that it was trained on, if known."""
+        spec = self.hparams["data_spec"]
+        return DataSpec.from_dict(spec) if spec else None

@@ -1,0 +1,111 @@
+"""Whether data fit a model: bands, classes and statistics, units, and values that are not finite."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import ConfigError, DataError
+from ..spec import DataSpec
+
+
+def check_model_takes(spec: DataSpec, num_classes: int, bands: Sequence[str], num_frames: int) -> None:
+    """Make sure that a model of these sizes can be run on the data.
+
+    Args:
+        spec: Of the data.
+        num_classes: Of the model, as for all that follow.
+        bands: Names, in order.
+        num_frames: Dates in a sample.
+
+    Raises:
+        ConfigError: It cannot.
+    """
+    if len(spec.class_names) != num_classes:
+        names = ", ".join(spec.class_names)
+        raise ConfigError(
+            f"num_classes: the model has {num_classes}, the data {len(spec.class_names)} ({names})"
+        )
+    if list(spec.bands) != list(bands):
+        raise ConfigError(f"bands: the model has {' '.join(bands)}, the data {' '.join(spec.bands)}")
+    if spec.num_frames != num_frames:
+        raise ConfigError(f"num_frames: the model has {num_frames}, the data {spec.num_frames}")
+
+
+def differing_data(known: DataSpec, data: DataSpec) -> tuple[str, Any, Any] | None:
+    """The first trait in which data differ from those that a model was trained on, so that its scores are void.
+
+    The scale of stored values is none of these: data of one unit can be stored in several ways.
+
+    Returns:
+        The trait's name, its value in training, and that of the data; ``None`` if all agree.
+    """
+    if known.bands != data.bands:
+        return "bands", list(known.bands), list(data.bands)
+    if known.num_frames != data.num_frames:
+        return "num_frames", known.num_frames, data.num_frames
+    if known.channel_mean != data.channel_mean:
+        return "mean", list(known.mean), list(data.mean)
+    if known.channel_std != data.channel_std:
+        return "std", list(known.std), list(data.std)
+    if known.class_names != data.class_names and sorted(known.class_names) == sorted(data.class_names):
+        return "class_names", list(known.class_names), list(data.class_names)
+    return None
+
+
+def other_unit_message(image: Tensor, spec: DataSpec) -> str | None:
+    """What to say of a normalised batch (B, T, C, H, W) that is far from what the statistics say."""
+    means = image.detach().float().reshape(len(image), -1, *image.shape[-2:]).mean(dim=(0, 2, 3)).tolist()
+    if len(means) != len(spec.channel_mean):  # channels that a subclass adds have no statistics
+        return None
+    given = zip(means, spec.channel_std, spec.channel_mean, strict=True)
+    ratio = spec.unit_ratio([mean * std + center for mean, std, center in given])
+    if not spec.is_other_unit(ratio):
+        return None
+    return (
+        f"image: the values of the first batch {ratio.describe()} (mean "
+        f"{' '.join(f'{value:.3g}' for value in spec.mean)}); run prithvi-tg check"
+    )
+
+
+def check_loss(loss: Tensor, image: Tensor, names: Sequence[str] | None, step: int) -> None:
+    """Make sure that the loss of a training batch is a number.
+
+    Raises:
+        DataError: It is not; the chips are named.
+    """
+    if torch.isfinite(loss):
+        return
+    chips = f" on {', '.join(names)}" if names else ""
+    cause = (
+        "the images contain values that are not finite"
+        if not torch.isfinite(image).all()
+        else "the images are finite, so the training has diverged: lower lr, or raise warmup_steps"
+    )
+    raise DataError(f"loss: {float(loss.detach())} at step {step}{chips}; {cause}")
+
+
+def check_logits(logits: Tensor, image: Tensor, names: Sequence[str] | None, place: str) -> None:
+    """Make sure that the logits (B, K, H, W) of an evaluation are numbers; looks at the device once a batch.
+
+    Args:
+        logits: Of the batch.
+        image: (B, ...), what they were computed from.
+        names: Of the chips, if they have any.
+        place: Where this is, for the message: ``validation, batch 3``.
+
+    Raises:
+        DataError: Some are not; their chips are named.
+    """
+    finite = logits.isfinite().flatten(1).all(dim=1)
+    if finite.all():
+        return
+    bad = (~finite).nonzero().flatten().tolist()
+    chips = ", ".join(str(names[k]) if names else f"sample {k}" for k in bad)
+    cause = (
+        "the images contain values that are not finite"
+        if not image[bad].isfinite().all()
+        else "the images are finite, so the weights are not, or the precision overflows"
+    )
+    raise DataError(f"logits: NaN or infinite in {place}, for {chips}; {cause}")
