@@ -2,8 +2,7 @@
 
 import csv
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date
 from importlib.resources import files
 from pathlib import Path
@@ -35,14 +34,6 @@ class Chip(NamedTuple):
     name: str
     image: Path
     mask: Path
-
-
-@contextmanager
-def _advice_for_bad_chips() -> Iterator[None]:
-    try:
-        yield
-    except DataError as error:
-        raise DataError(f"{error}; prithvi-tg check lists such chips, --skip-bad skips them") from error
 
 
 class ChipDataset(NonGeoDataset):
@@ -210,8 +201,10 @@ class ChipDataset(NonGeoDataset):
         return len(self.chips)
 
     def __getitem__(self, index: int) -> Sample:
-        with _advice_for_bad_chips():
+        try:
             sample = self.read_chip(self.chips[index])
+        except DataError as error:
+            raise DataError(f"{error}; prithvi-tg check lists such chips, --skip-bad skips them") from error
         return sample if self.transforms is None else self.transforms(sample)
 
     def read_chip(self, chip: Chip) -> Sample:
@@ -270,7 +263,7 @@ class ChipDataset(NonGeoDataset):
     @property
     def pixel_size(self) -> float | None:
         """Side of a pixel of the first chip in metres; ``None`` where its place is unknown."""
-        with _advice_for_bad_chips(), open_raster(self.chips[0].image) as source:
+        with open_raster(self.chips[0].image) as source:
             return Grid.of(source).pixel_size
 
     def read_mask(self, path: Path) -> NDArray[np.int64]:

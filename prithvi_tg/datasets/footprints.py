@@ -100,10 +100,11 @@ class Roi:
 
 
 def outline(grid: Grid) -> shapely.Polygon:
-    """The ground of the pixels of a grid, in units of its CRS; not a box of bounds where rows run aslant."""
-    corners = ((0, 0), (0, grid.height), (grid.width, grid.height), (grid.width, 0))
-    t = grid.transform
-    return shapely.Polygon([(t.a * x + t.b * y + t.c, t.d * x + t.e * y + t.f) for x, y in corners])
+    """The ground of the pixels of a grid, in units of `Grid.ground_crs`; no box of bounds where rows run aslant."""
+    corners = shapely.Polygon([(0, 0), (0, grid.height), (grid.width, grid.height), (grid.width, 0)])
+    if grid.control is not None:  # edges may be curves
+        corners = corners.segmentize(max(grid.height, grid.width) / 32)
+    return shapely.transform(corners, lambda points: np.stack(grid.xy(points[:, 1], points[:, 0]), axis=1))
 
 
 def move(geometries: Sequence[Any] | Geometries, source: CRS, target: CRS, pixel: float) -> Geometries:

@@ -204,19 +204,21 @@ class LabelRaster(_LabelDataset, RasterDataset):
         self._grids: list[Grid] = []
         for path in self.files:
             with open_raster(path) as source:
-                if source.crs is None:
+                grid = Grid.of(source)
+                if not grid.is_placed:
                     raise DataError(f"{path}: has no CRS; give it one (gdal_edit -a_srs)")
                 check_label_raster(source, path, lambda value: _shown_class(classes, value))
-                self._grids.append(Grid.of(source))
-        self._build_index(self._grids[0].crs)
-        self._res = (abs(self._grids[0].transform.a), abs(self._grids[0].transform.e))
+                self._grids.append(grid)
+        self._build_index(self._grids[0].ground_crs)
+        first = self._grids[0].north_up().transform
+        self._res = (first.a, -first.e)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_sources": {}}
 
     def _lay_out(self, crs: CRS) -> Sequence[Any]:
         return [
-            move_to([outline(grid)], CRS.from_user_input(grid.crs), crs, self._roi, path)[0]
+            move_to([outline(grid)], CRS.from_user_input(grid.ground_crs), crs, self._roi, path)[0]
             for path, grid in zip(self.files, self._grids, strict=True)
         ]
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyproj
 import shapely
 import torch
 from geopandas import GeoDataFrame
@@ -23,6 +24,7 @@ from ..errors import DataError
 from ..readers.grid import Grid
 from ..readers.quality import QualityClass
 from ..spec import DataSpec
+from .footprints import move, outline
 from .geo_index import GeoIndex
 from .scene_inputs import InputOptions, find_inputs, resolve_scene
 from .scenes import NodataRule, Pixels, Scene, SceneReader
@@ -46,9 +48,10 @@ class SceneDataset(RasterDataset):
     that share more than a fifth of their ground are no mosaic: each has a period of its own, which ends a
     microsecond earlier than that of the one before.
 
-    Pixels are those of the first scene: scenes on another grid are warped to it; so are all if `crs` or `res`
-    are set to something else, as TorchGeo's intersections do. Files are opened when they are first read, in
-    the process that reads.
+    Pixels are those of the first scene, with north up: a scene that is flipped, turned or placed by ground control
+    points alone is brought to a north-up grid with pixels of its size, by nearest neighbour. Scenes on another grid
+    are warped to that of the first; so are all if `crs` or `res` are set to something else, as TorchGeo's
+    intersections do. Files are opened when they are first read, in the process that reads.
 
     Args:
         scenes: One or several; `open` and `resolve_scene` make them of any input.
@@ -90,10 +93,12 @@ class SceneDataset(RasterDataset):
         self.cache = True
         self._readers: dict[tuple[Any, ...], SceneReader] = {}
         self._geo_index = GeoIndex()
+        self._outlines = [(scene.grid.ground_crs, outline(scene.grid)) for scene in self.scenes]
+        self.scenes = [replace(scene, grid=scene.grid.north_up()) for scene in self.scenes]
         grid = self.scenes[0].grid
         self._corner = (grid.transform.c, grid.transform.f)
         self._res = (abs(grid.transform.a), abs(grid.transform.e))
-        outlines = [shapely.box(*self._bounds_in(scene.grid, grid.crs)) for scene in self.scenes]
+        outlines = self._outlines_in(grid.crs)
         self.index = GeoDataFrame(
             {"filepath": [scene.files[0] for scene in self.scenes]},
             index=pd.IntervalIndex(_periods(self.scenes, outlines), closed="both", name="datetime"),
@@ -131,6 +136,22 @@ class SceneDataset(RasterDataset):
         if series is not None:
             return cls(compose_series(inputs, spec, series, options, mask), spec, nodata_rule, mask)
         return cls([resolve_scene(found, spec, options) for found in inputs], spec, nodata_rule, mask)
+
+    def _outlines_in(self, crs: CRS | None) -> list[Any]:
+        """The ground of each scene in a CRS."""
+        if crs is None:
+            return [ground for _, ground in self._outlines]
+        target = pyproj.CRS.from_user_input(crs)
+        moved = []
+        for (own, ground), scene in zip(self._outlines, self.scenes, strict=True):
+            (there,) = move([ground], pyproj.CRS.from_user_input(own), target, min(self._res))
+            if not np.isfinite(there.bounds).all():
+                raise DataError(
+                    f"{scene.files[0]}: lies where {target.name}, the CRS of {self.scenes[0].files[0]}, has no "
+                    "coordinates; they cannot be one data set"
+                )
+            moved.append(there)
+        return moved
 
     @staticmethod
     def _bounds_in(grid: Grid, crs: CRS | None) -> tuple[float, float, float, float]:
@@ -267,16 +288,16 @@ def _periods(scenes: Sequence[Scene], outlines: Sequence[Any]) -> list[pd.Interv
     """A period per scene, the same for scenes that form a mosaic."""
     mosaics: dict[pd.Interval, list[Any]] = {}
     periods = []
-    for scene, outline in zip(scenes, outlines, strict=True):
+    for scene, ground in zip(scenes, outlines, strict=True):
         days = [pd.Timestamp(day) for day in scene.dates if day is not None]
         first, last = (min(days), max(days)) if days else (pd.Timestamp.min, pd.Timestamp.max)
         if days:  # to the end of the day, so that labels of a year and images of its last day meet
             last += pd.Timedelta(days=1, microseconds=-1)
         period = pd.Interval(first, last, closed="both")
-        while _largest_share(outline, mosaics.get(period, [])) > _SAME_GROUND:
+        while _largest_share(ground, mosaics.get(period, [])) > _SAME_GROUND:
             last -= pd.Timedelta(microseconds=1)
             period = pd.Interval(first, last, closed="both")
-        mosaics.setdefault(period, []).append(outline)
+        mosaics.setdefault(period, []).append(ground)
         periods.append(period)
     return periods
 

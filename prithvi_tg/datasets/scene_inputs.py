@@ -118,10 +118,11 @@ def resolve_scene(found: SceneInput, spec: DataSpec, options: InputOptions | Non
     for frame, path in zip(frames[1:], found.frames[1:], strict=True):
         if not grid.overlaps(frame.grid):
             raise DataError(f"{path}: does not overlap {found.frames[0]}, so they are not dates of one place")
-    if not grid.is_placed:
+    if grid.crs is None:
         sizes = {(frame.grid.height, frame.grid.width) for frame in frames}
         if len(sizes) > 1:
             raise DataError(f"{found.frames[0]}: has no georeference, and its dates differ in size")
+    if not grid.is_placed:
         warnings.warn(f"{found.frames[0]}: has no georeference, so its map has none", stacklevel=2)
     return Scene(
         found.name,

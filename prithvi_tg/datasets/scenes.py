@@ -321,6 +321,8 @@ class SceneReader:
             own.crs is grid.crs is None or (own.has_pixels_of(grid) and own.bounds == grid.bounds)
         ):
             return read(window, size)
+        if own.is_turned(grid):  # pixels keep their values, so that labels drawn on them stay on them
+            resampling = Resampling.nearest
         if key not in self._warps:
             self._warps[key] = GridReader(own, grid, read, channels, resampling=resampling)
         return self._warps[key].read(window, size)

@@ -28,7 +28,8 @@ def row_areas(grid: Grid) -> Floats | None:
         grid: Where the pixels lie; may be rotated.
 
     Returns:
-        Square metres (H,); zero where a row is off the Earth. ``None`` without a CRS.
+        Square metres (H,); zero where a row is off the Earth. ``None`` without a CRS, or with ground control points
+        alone, between which pixels differ along a row.
     """
     if grid.crs is None:
         return None
@@ -44,8 +45,7 @@ def row_areas(grid: Grid) -> Floats | None:
 
 def place(grid: Grid, columns: Floats, rows: Floats) -> tuple[Floats, Floats]:
     """Coordinates x and y of points given in pixels from the top left corner."""
-    t = grid.transform
-    return t.a * columns + t.b * rows + t.c, t.d * columns + t.e * rows + t.f
+    return grid.xy(rows, columns)
 
 
 def _areas_on_ellipsoid(grid: Grid, crs: pyproj.CRS, rows: Floats) -> Floats:

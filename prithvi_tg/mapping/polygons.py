@@ -60,7 +60,7 @@ def write_polygons(map_path: Path, path: Path, classes: Sequence[int], spec: Dat
             "square_metres": _areas(outlines, grid),
         },
         geometry=shapely.transform(outlines, on_ground),
-        crs=None if grid.crs is None else to_pyproj(grid.crs),
+        crs=None if grid.ground_crs is None else to_pyproj(grid.ground_crs),
     )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

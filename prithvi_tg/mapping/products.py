@@ -130,6 +130,7 @@ def write_raster(
     }
     if profile == "legacy" and layer.is_classes:
         with rasterio.open(path, "w", driver="GTiff", compress="lzw", **base) as out:
+            _place(out, grid)
             _write_pieces(out, pieces)
         return
     plain = path.with_name(f"{path.stem}.plain.tif")
@@ -137,6 +138,7 @@ def write_raster(
     bits = {} if layer.bits is None else {"nbits": layer.bits}
     try:
         with rasterio.open(plain, "w", driver="GTiff", bigtiff="if_safer", **base, **options) as out:
+            _place(out, grid)
             _write_pieces(out, pieces)
             out.update_tags(**tags)
             if layer.is_classes:
@@ -154,6 +156,12 @@ def write_raster(
             )  # fmt: skip
     finally:
         plain.unlink(missing_ok=True)
+
+
+def _place(out: Any, grid: Grid) -> None:
+    """Keep the ground control points of a scene that has nothing else to place it."""
+    if grid.control is not None:
+        out.gcps = grid.control.gcps, grid.control.crs
 
 
 def _write_pieces(out: Any, pieces: Iterable[tuple[int, NDArray[Any]]]) -> None:

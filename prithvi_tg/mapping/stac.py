@@ -68,7 +68,7 @@ def stac_item(
         "created": pystac.utils.datetime_to_str(now),
         "proj:code": None,
         "proj:shape": [grid.height, grid.width],
-        "proj:transform": list(grid.transform)[:6],
+        "proj:transform": None if grid.control else list(grid.transform)[:6],
         "prithvi_tg:sources": list(sources),
         "prithvi_tg:classes": [
             {"value": value, "name": name, "pixels": int(pixels), "square_metres": area}
@@ -139,7 +139,7 @@ def _asset(path: Path, folder: Path, fields: dict[str, Any] | None = None) -> py
 
 def _footprint(grid: Grid) -> tuple[dict[str, Any] | None, list[float] | None]:
     """Outline and bounds in degrees as GeoJSON (RFC 7946), cut at the antimeridian."""
-    crs = None if grid.crs is None else to_pyproj(grid.crs)
+    crs = None if grid.ground_crs is None else to_pyproj(grid.ground_crs)
     if crs is None or not (crs.is_geographic or crs.is_projected):
         return None, None
     # Straight edges of the grid are curves in degrees.

@@ -7,12 +7,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
+from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
-from rasterio.transform import Affine, array_bounds
+from rasterio.transform import Affine, GCPTransformer, array_bounds, from_gcps
 from rasterio.warp import transform as transform_points
 from rasterio.warp import transform_bounds
 
+from ..compat import GDALError
+
+_POINTS_PER_SIDE = 33  # by which the bounds of a grid with curved edges are found
 _METRES_PER_DEGREE = 111_195.0  # of a great circle on a sphere of 6371 km
 
 
@@ -22,18 +27,60 @@ def on_earth(crs: CRS | None) -> bool:
 
 
 @dataclass(frozen=True)
+class ControlPoints:
+    """Ground control points: pixels of known place, for rasters without a transform, as radar and aerial images.
+
+    Attributes:
+        crs: CRS of the places.
+        points: Row, column, x, y and z of each.
+    """
+
+    crs: CRS
+    points: tuple[tuple[float, float, float, float, float], ...]
+
+    @classmethod
+    def of(cls, source: DatasetReader) -> "ControlPoints | None":
+        """The points of an open raster that has nothing else to place it; ``None`` if they do not place it either."""
+        if source.crs is not None:
+            return None
+        points, crs = source.gcps
+        if not points or crs is None:
+            return None
+        found = cls(crs, tuple((one.row, one.col, one.x, one.y, one.z or 0.0) for one in points))
+        try:
+            GCPTransformer(found.gcps).close()
+        except (RasterioError, GDALError):  # too few of them, or all in one line
+            return None
+        return found
+
+    @property
+    def gcps(self) -> list[GroundControlPoint]:
+        """The points as rasterio takes them."""
+        return [GroundControlPoint(*point) for point in self.points]
+
+
+@dataclass(frozen=True)
 class Grid:
-    """Where the pixels of a raster lie."""
+    """Where the pixels of a raster lie.
+
+    Attributes:
+        crs: CRS of the transform; ``None`` if the raster has no geo-reference, or control points alone.
+        transform: From columns and rows to x and y.
+        height: Rows.
+        width: Columns.
+        control: Control points, which place the pixels where there is no transform.
+    """
 
     crs: CRS | None
     transform: Affine
     height: int
     width: int
+    control: ControlPoints | None = None
 
     @classmethod
     def of(cls, source: DatasetReader) -> "Grid":
         """The grid of an open raster."""
-        return cls(source.crs, source.transform, source.height, source.width)
+        return cls(source.crs, source.transform, source.height, source.width, ControlPoints.of(source))
 
     @property
     def bounds(self) -> tuple[float, float, float, float]:
@@ -44,16 +91,69 @@ class Grid:
     @property
     def is_placed(self) -> bool:
         """Whether the raster has a geo-reference."""
-        return self.crs is not None
+        return self.ground_crs is not None
+
+    @property
+    def ground_crs(self) -> CRS | None:
+        """CRS of places on the ground: that of the transform or of the control points."""
+        return self.crs if self.control is None else self.control.crs
+
+    @property
+    def is_north_up(self) -> bool:
+        """Whether columns run along the x axis of the CRS and rows against its y axis."""
+        t = self.transform
+        return self.control is None and t.b == t.d == 0 and t.a > 0 and t.e < 0
+
+    def north_up(self) -> "Grid":
+        """The same ground with north up and pixels of the same size; itself if it is so, or has no geo-reference.
+
+        Pixels coincide with those of a grid that is flipped or turned by quarters.
+        """
+        if self.is_north_up or not self.is_placed:
+            return self
+        # Bent points have no transform; the nearest gives the size of pixels.
+        t = self.transform if self.control is None else from_gcps(self.control.gcps)
+        x_size, y_size = math.hypot(t.a, t.d), math.hypot(t.b, t.e)
+        if abs(t.a) < abs(t.d):  # columns run rather along the y axis
+            x_size, y_size = y_size, x_size
+        along = np.linspace(0, 1, _POINTS_PER_SIDE)
+        rows = np.concatenate([along, along, along * 0, along * 0 + 1]) * self.height
+        columns = np.concatenate([along * 0, along * 0 + 1, along, along]) * self.width
+        x, y = self.xy(rows, columns)
+        left, top = float(x.min()), float(y.max())
+        height, width = math.ceil(np.ptp(y) / y_size - 1e-6), math.ceil(np.ptp(x) / x_size - 1e-6)
+        return Grid(self.ground_crs, Affine(x_size, 0, left, 0, -y_size, top), height, width)
+
+    def is_turned(self, other: "Grid") -> bool:
+        """Whether another grid has pixels of the same size in another direction."""
+        ours, theirs = self.transform, other.transform
+        own, sizes = (sorted((math.hypot(t.a, t.d), math.hypot(t.b, t.e))) for t in (ours, theirs))
+        if self.crs != other.crs or not np.allclose(own, sizes, rtol=1e-6, atol=0):
+            return False
+        return any(abs(getattr(ours, name) - getattr(theirs, name)) > 1e-6 * own[0] for name in "abde")
+
+    def xy(self, rows: Any, columns: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Places x and y, in units of `ground_crs`, of points given in pixels from the top left corner."""
+        rows, columns = np.broadcast_arrays(np.asarray(rows, float), np.asarray(columns, float))
+        if self.control is None:
+            t = self.transform
+            return t.a * columns + t.b * rows + t.c, t.d * columns + t.e * rows + t.f
+        with GCPTransformer(self.control.gcps) as transformer:
+            x, y = transformer.xy(rows.ravel(), columns.ravel(), offset="ul")
+        return np.reshape(x, rows.shape), np.reshape(y, rows.shape)
 
     def row_and_column(self, x: Any, y: Any) -> tuple[Any, Any]:
         """Rows and columns of points, numbers or arrays, in pixels from the top left corner."""
+        if self.control is not None:
+            with GCPTransformer(self.control.gcps) as transformer:
+                rows, columns = transformer.rowcol(x, y, op=np.asarray)
+            return rows, columns
         inverse = ~self.transform
         return inverse.d * x + inverse.e * y + inverse.f, inverse.a * x + inverse.b * y + inverse.c
 
     def has_pixels_of(self, other: "Grid") -> bool:
         """Whether pixels of both grids coincide where the grids overlap."""
-        if self.crs != other.crs:
+        if self.crs != other.crs or self.control != other.control:
             return False
         ours, theirs = self.transform, other.transform
         pixel = abs(ours.a) + abs(ours.b)
@@ -66,7 +166,7 @@ class Grid:
         if not (on_earth(self.crs) and on_earth(other.crs)) and self.crs != other.crs:
             return False
         if self.crs is None:
-            return True
+            return self.control == other.control
         bounds = other.bounds
         if other.crs != self.crs:
             bounds = transform_bounds(other.crs, self.crs, *bounds)
@@ -83,17 +183,18 @@ class Grid:
         self, rows: Sequence[float], columns: Sequence[float]
     ) -> NDArray[np.float32]:
         """Places of points given in pixels (N, 2), degrees; NaN where the CRS does not place them on the Earth."""
-        if not on_earth(self.crs):
+        crs = self.ground_crs
+        if crs is None or not on_earth(crs):
             return np.full((len(rows), 2), np.nan, np.float32)
-        t = self.transform
-        x = [t.a * column + t.b * row + t.c for row, column in zip(rows, columns, strict=True)]
-        y = [t.d * column + t.e * row + t.f for row, column in zip(rows, columns, strict=True)]
-        longitudes, latitudes = transform_points(self.crs, CRS.from_epsg(4326), x, y)[:2]
+        x, y = self.xy(rows, columns)
+        longitudes, latitudes = transform_points(crs, CRS.from_epsg(4326), x, y)[:2]
         return np.stack([latitudes, longitudes], axis=1).astype(np.float32)
 
     @property
     def pixel_size(self) -> float | None:
         """Side of a pixel in the middle of the grid, in metres; ``None`` where it is unknown."""
+        if self.control is not None:
+            return self.north_up().pixel_size
         if not on_earth(self.crs):
             return None
         t = self.transform

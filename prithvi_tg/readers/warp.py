@@ -55,7 +55,7 @@ class GridReader:
         read: Reads a window of the raster.
         channels: Channels that `read` gives.
         dtype: Type of the values, float32 or float64.
-        resampling: How values are resampled.
+        resampling: How values are resampled; those of a raster that control points place, by nearest neighbour.
     """
 
     def __init__(
@@ -141,26 +141,32 @@ class GridReader:
 
     def _warp(self, transform: Affine, height: int, width: int) -> Warped:
         result = self._empty(height, width)
-        found = self._source_window(transform, height, width)
-        if found is None:
-            return result
-        window, size, ratio = found
-        values, valid, meaningless = self._read(window, size)
-        placed = self.own.transform * Affine.translation(window.col_off, window.row_off)
-        placed *= Affine.scale(window.width / size[1], window.height / size[0])
-        filled = np.where(valid, values, np.nan).astype(self.dtype)
-        with self._in_memory(filled, placed) as source:
-            kept = self._resampled(source, transform, result.values.shape[1:], Resampling.nearest, ratio)
-            result.valid[...] = ~np.isnan(kept)
-            if self.resampling != Resampling.nearest:
-                kept = self._resampled(source, transform, result.values.shape[1:], self.resampling, ratio)
-                result.valid[...] &= ~np.isnan(kept)
-        return Warped(kept, result.valid, meaningless)
+        meaningless = 0
+        for window, size, ratio in self._source_windows(transform, height, width):
+            values, valid, count = self._read(window, size)
+            meaningless += count
+            filled = np.where(valid, values, np.nan).astype(self.dtype)
+            if self.own.control is not None:
+                kept = self._picked(filled, window, transform, result.values.shape[1:])
+                known = ~np.isnan(kept)
+            else:
+                with self._in_memory(filled, window) as source:
+                    shape = result.values.shape[1:]
+                    kept = self._resampled(source, transform, shape, Resampling.nearest, ratio)
+                    known = ~np.isnan(kept)
+                    if self.resampling != Resampling.nearest:
+                        kept = self._resampled(source, transform, shape, self.resampling, ratio)
+                        known &= ~np.isnan(kept)
+            np.copyto(result.values, kept, where=known)
+            result.valid[...] |= known
+        return result._replace(meaningless=meaningless)
 
     @contextmanager
-    def _in_memory(self, values: NDArray[Any], transform: Affine) -> Iterator[DatasetReader]:
-        """Values (C, h, w) as a raster: `reproject` of arrays ignores the tolerance before rasterio 1.5."""
+    def _in_memory(self, values: NDArray[Any], window: Window) -> Iterator[DatasetReader]:
+        """What was read of a window as a raster: `reproject` ignores the tolerance before rasterio 1.5."""
         count, height, width = values.shape
+        transform = self.own.transform * Affine.translation(window.col_off, window.row_off)
+        transform *= Affine.scale(window.width / width, window.height / height)
         with MemoryFile() as memory:
             with memory.open(
                 driver="GTiff", count=count, height=height, width=width, dtype=self.dtype, nodata=math.nan,
@@ -190,14 +196,42 @@ class GridReader:
                 values: NDArray[Any] = warped.read()
         except (RasterioError, GDALError) as error:
             raise DataError(
-                f"warp: from {self.own.crs} to {self.grid.crs} is not possible ({error})"
+                f"warp: from {self.own.ground_crs} to {self.grid.crs} is not possible ({error})"
             ) from error
         return values
 
-    def _source_window(
+    def _picked(
+        self, values: NDArray[Any], window: Window, transform: Affine, size: tuple[int, ...]
+    ) -> NDArray[Any]:
+        """What was read of a window, by nearest neighbour, for a raster that control points place."""
+        rows, columns = np.mgrid[: size[0], : size[1]] + 0.5
+        x, y = self._own_places(*(transform * (columns.ravel(), rows.ravel())))
+        row, column = self.own.row_and_column(x, y)
+        height, width = values.shape[1:]
+        with np.errstate(invalid="ignore"):  # of places without coordinates
+            row = np.floor((row - window.row_off) * height / window.height)
+            column = np.floor((column - window.col_off) * width / window.width)
+            inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+        kept = np.full((len(values), len(row)), np.nan, self.dtype)
+        kept[:, inside] = values[:, row[inside].astype(int), column[inside].astype(int)]
+        return kept.reshape(len(values), *size)
+
+    def _own_places(
+        self, x: NDArray[np.float64], y: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Places of the grid's CRS in that of the raster."""
+        own = self.own.ground_crs
+        if own == self.grid.crs:
+            return x, y
+        moved_x, moved_y = transform_points(self.grid.crs, own, x, y)[:2]
+        return np.array(moved_x), np.array(moved_y)
+
+    def _source_windows(
         self, transform: Affine, height: int, width: int
-    ) -> tuple[Window, tuple[int, int], float] | None:
-        """The part of the raster that some pixels need, ``None`` if it lies elsewhere.
+    ) -> Iterator[tuple[Window, tuple[int, int], float]]:
+        """The parts of the raster that some pixels need, none if it lies elsewhere.
+
+        There are two where the pixels lie across the antimeridian, at which rasters in degrees end.
 
         Returns:
             The window, the size to read it at, and how many of the pixels read one pixel of the grid is wide.
@@ -205,38 +239,52 @@ class GridReader:
         rows, columns = np.meshgrid(
             np.linspace(0, height, _SAMPLES), np.linspace(0, width, _SAMPLES), indexing="ij"
         )
-        x, y = transform * (columns.ravel(), rows.ravel())
-        if self.own.crs != self.grid.crs:
-            x, y = map(np.array, transform_points(self.grid.crs, self.own.crs, x, y)[:2])
+        x, y = self._own_places(*(transform * (columns.ravel(), rows.ravel())))
         known = np.isfinite(x) & np.isfinite(y)
         if not known.any():
-            return None
-        row, column = self.own.row_and_column(x[known], y[known])
-        if self.own.crs is not None and self.own.crs.is_geographic and np.ptp(x[known]) > 180:
-            # The pixels lie around a pole or the antimeridian: points between the samples may lie at any longitude.
-            column = np.array([0.0, self.own.width])
+            return
+        own = self.own.ground_crs
+        if own is not None and own.is_geographic and own != self.grid.crs and np.ptp(x[known]) > 180:
+            if np.abs(x[known]).min() > 90:  # across the antimeridian, and no pole near
+                for side, edge in ((known & (x < 0), -180.0), (known & (x > 0), 180.0)):
+                    row, column = self.own.row_and_column(
+                        np.append(x[side], [edge, edge]), np.append(y[side], [y[known].min(), y[known].max()])
+                    )
+                    yield from self._source_window(
+                        row, column, np.ptp(row) * np.ptp(column) / (height * width)
+                    )
+                return
+            # Around a pole, points between the samples may lie at any longitude.
+            row, _ = self.own.row_and_column(x[known], y[known])
             row = np.array([row.min() - np.ptp(row), row.max() + np.ptp(row)])
-            known = np.array([False])
+            column = np.array([0.0, self.own.width])
             if np.ptp(row) * self.own.width > _MOST_PIXELS:
                 raise DataError(
-                    "warp: pixels around a pole or the antimeridian would need too much of a global raster; cut it to "
-                    "their place first (gdalwarp -te)"
+                    "warp: pixels around a pole would need too much of a global raster; cut it to their place first "
+                    "(gdalwarp -te)"
                 )
+            yield from self._source_window(row, column, 1.0)
+            return
+        row, column = self.own.row_and_column(x[known], y[known])
         area = np.ptp(row) * np.ptp(column)
         if known.all():  # a turned grid covers less than the rectangle around it
             corners = [0, _SAMPLES - 1, _SAMPLES**2 - 1, _SAMPLES**2 - _SAMPLES]
             area = shapely.Polygon(np.stack([row[corners], column[corners]], axis=1)).area
-        ratio = max(1.0, math.sqrt(area / (height * width)))
+        yield from self._source_window(row, column, area / (height * width))
+
+    def _source_window(
+        self, row: NDArray[np.float64], column: NDArray[np.float64], pixels: float
+    ) -> Iterator[tuple[Window, tuple[int, int], float]]:
+        """The part of the raster around some points, if there is one, for so many pixels to one of the grid."""
+        ratio = max(1.0, math.sqrt(pixels))
         margin = 3 * math.ceil(ratio) + 0.02 * max(np.ptp(row), np.ptp(column))  # kernel, and curved edges
-        first, last = (
-            max(0, math.floor(row.min() - margin)),
-            min(self.own.height, math.ceil(row.max() + margin)),
-        )
+        first = max(0, math.floor(row.min() - margin))
+        last = min(self.own.height, math.ceil(row.max() + margin))
         start = max(0, math.floor(column.min() - margin))
         stop = min(self.own.width, math.ceil(column.max() + margin))
         if first >= last or start >= stop:
-            return None
+            return
         # Much finer pixels are read thinned out, as a whole scene for a picture would not fit into memory.
         factor = math.floor(ratio) if ratio >= 8 else 1
         size = (max(1, (last - first) // factor), max(1, (stop - start) // factor))
-        return Window(start, first, stop - start, last - first), size, max(1.0, ratio / factor)
+        yield Window(start, first, stop - start, last - first), size, max(1.0, ratio / factor)

@@ -117,7 +117,7 @@ def test_an_image_is_of_a_split_that_holds_all_its_days(tmp_path):
 def test_an_image_without_a_date_is_of_no_split_by_time(tmp_path):
     data = module(tmp_path, [write(tmp_path / "a.tif", 1, bands=1, descriptions=["RED"])], HALVES)
     with (
-        pytest.warns(UserWarning, match=r"or they have none: a.tif$"),
+        pytest.warns(UserWarning, match=r"dates are unknown or do not all lie in one period: a.tif$"),
         pytest.raises(DataError, match=r"no image from 2020-01-01 to 2020-06-30 \(train\)"),
     ):
         data.setup("fit")

@@ -1,0 +1,185 @@
+"""Images that are not north-up: flipped, turned by any angle, or placed by ground control points alone."""
+
+import geopandas
+import numpy as np
+import pytest
+import rasterio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from rasterio.control import GroundControlPoint
+from rasterio.crs import CRS
+from rasterio.transform import Affine
+
+from prithvi_tg.datasets.labels import LabelRaster
+from prithvi_tg.datasets.scene_dataset import SceneDataset
+from prithvi_tg.datasets.scenes import BandFile, Scene, SceneReader
+from prithvi_tg.errors import DataError
+from prithvi_tg.mapping.index import write_index
+from prithvi_tg.mapping.polygons import write_polygons
+from prithvi_tg.mapping.products import create_layers, write_raster
+from prithvi_tg.mapping.stac import _footprint
+from prithvi_tg.readers.grid import Grid
+from prithvi_tg.spec import DataSpec
+
+SPEC = DataSpec(("RED",), (0.0,), (1.0,), class_names=("Land", "Water"))
+HEIGHT, WIDTH = 20, 26
+UTM = CRS.from_epsg(32610)
+NUMBERS = np.arange(1, HEIGHT * WIDTH + 1, dtype=np.int16).reshape(HEIGHT, WIDTH)
+CLASSES = {value: value for value in range(251)}
+NORTH = Affine(30, 0, 500000, 0, -20, 4200000)
+
+
+def classes_of(numbers):
+    return numbers % 250 + 1
+
+
+def turned(angle, mirrored=False):
+    flip = Affine.scale(-1, 1) if mirrored else Affine.identity()
+    return Affine.translation(500000, 4200000) @ Affine.rotation(angle) @ Affine.scale(30, -20) @ flip
+
+
+def write(path, values, transform=None, gcps=None, crs=UTM):
+    height, width = values.shape
+    placed = {} if transform is None else {"crs": crs, "transform": transform}
+    with rasterio.open(
+        path, "w", driver="GTiff", height=height, width=width, count=1, dtype=values.dtype, **placed
+    ) as out:  # fmt: skip
+        out.write(values, 1)
+        if gcps is not None:
+            out.gcps = gcps, crs
+    return path
+
+
+def scene_of(path):
+    with rasterio.open(path) as source:
+        return Scene("scene", Grid.of(source), (BandFile(str(path), 1),))
+
+
+def under(folder, **place):
+    """Pixel numbers (H, W), 0 where there is none, and labels (H, W) of a scene with labels on the same pixels."""
+    images = SceneDataset(scene_of(write(folder / "image.tif", NUMBERS, **place)), SPEC)
+    labels = LabelRaster(write(folder / "label.tif", classes_of(NUMBERS).astype(np.uint8), **place), CLASSES)
+    labels.clip_to(images)
+    both = images & labels
+    left, bottom, right, top = images.grid.bounds
+    t = both.bounds[2]
+    sample = both[slice(left, right), slice(bottom, top), t]
+    return images.grid, np.where(sample["valid"][0, 0], sample["image"][0, 0], 0), sample["mask"].numpy()
+
+
+def expected_at(grid, transform):
+    """The pixel number whose ground each pixel centre of a grid lies on, 0 beyond; and which are not close calls."""
+    rows, columns = np.mgrid[: grid.height, : grid.width] + 0.5
+    inverse, t = ~transform, grid.transform
+    x, y = t.a * columns + t.c, t.e * rows + t.f
+    column, row = inverse.a * x + inverse.b * y + inverse.c, inverse.d * x + inverse.e * y + inverse.f
+    inside = (row >= 0) & (row < HEIGHT) & (column >= 0) & (column < WIDTH)
+    whole = NUMBERS[row.astype(int).clip(0, HEIGHT - 1), column.astype(int).clip(0, WIDTH - 1)]
+    sure = (np.abs(row - np.round(row)) > 0.02) & (np.abs(column - np.round(column)) > 0.02)
+    return np.where(inside, whole, 0), sure
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.one_of(st.sampled_from([0, 1, 90, 180, 270]), st.floats(-180, 180)), st.booleans())
+def test_labels_lie_on_the_pixels_they_were_drawn_on_however_the_image_is_turned(tmp_path, angle, mirrored):
+    transform = turned(angle, mirrored)
+    grid, numbers, labels = under(tmp_path, transform=transform)
+    assert grid.is_north_up
+    assert sorted((grid.transform.a, -grid.transform.e)) == pytest.approx([20, 30])
+    expected, sure = expected_at(grid, transform)
+    assert (numbers[sure] == expected[sure]).all()
+    there = numbers > 0
+    assert (labels[there] == classes_of(numbers[there])).all()
+    assert there.sum() >= HEIGHT * WIDTH * 0.9
+    if angle in (0, 90, 180, 270):
+        assert sorted(numbers.ravel()) == sorted(NUMBERS.ravel())  # the same pixels in another order
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        Affine(30, 0, 500000, 0, 20, 4199000),
+        Affine(-30, 0, 500000, 0, -20, 4200000),
+        Affine(-30, 0, 500000, 0, 20, 4199000),
+    ],
+    ids=["south-up", "east-left", "both"],
+)
+def test_flipped_images_keep_every_pixel(tmp_path, transform):
+    grid, numbers, labels = under(tmp_path, transform=transform)
+    expected, _ = expected_at(grid, transform)
+    assert (numbers == expected).all()
+    assert (labels == classes_of(numbers)).all()
+
+
+def control(transform, bend=0.0):
+    """Points of a transform, 16 of them, whose places are bent by some pixels at most."""
+    found = []
+    for row in np.linspace(0, HEIGHT, 4):
+        for column in np.linspace(0, WIDTH, 4):
+            x, y = transform @ (column + bend * (row / HEIGHT) ** 2, row)
+            found.append(GroundControlPoint(row, column, x, y))
+    return found
+
+
+@pytest.mark.parametrize("angle", [0, 20])
+def test_control_points_place_an_image_and_its_labels(tmp_path, angle):
+    transform = turned(angle)
+    grid, numbers, labels = under(tmp_path, gcps=control(transform))
+    assert grid.crs == UTM
+    expected, sure = expected_at(grid, transform)
+    assert (numbers[sure] == expected[sure]).all()
+    assert (labels[numbers > 0] == classes_of(numbers[numbers > 0])).all()
+    assert (numbers > 0).sum() >= HEIGHT * WIDTH * 0.9
+
+
+def test_an_image_between_bent_control_points_is_straightened(tmp_path):
+    path = write(tmp_path / "image.tif", NUMBERS, gcps=control(NORTH, bend=3))
+    labels = LabelRaster(write(tmp_path / "label.tif", NUMBERS % 250 + 1, NORTH), CLASSES)
+    images = SceneDataset(scene_of(path), SPEC)
+    labels.clip_to(images)
+    left, bottom, right, top = images.grid.bounds
+    both = images & labels
+    sample = both[slice(left, right), slice(bottom, top), both.bounds[2]]
+    numbers, valid = sample["image"][0, 0].numpy(), sample["valid"][0, 0].numpy()
+    rows, columns = np.divmod(numbers - 1, WIDTH)
+    t = images.grid.transform
+    x = t.c + t.a * (np.arange(images.grid.width) + 0.5)
+    straight = 500000 + 30 * (columns + 0.5 + 3 * ((rows + 0.5) / HEIGHT) ** 2)
+    assert np.abs(straight - x)[valid].max() < 30
+    assert valid.mean() > 0.8
+
+
+def test_a_map_of_control_points_keeps_them_and_its_polygons_are_placed_by_them(tmp_path):
+    transform = turned(20)
+    scene = scene_of(write(tmp_path / "image.tif", NUMBERS, gcps=control(transform)))
+    with SceneReader(scene, SPEC) as reader:
+        assert (reader.read(0, HEIGHT).values[0] == NUMBERS).all()  # read as it is stored
+    (layer,) = create_layers(SPEC)
+    values = np.zeros((1, HEIGHT, WIDTH), np.uint8)
+    values[0, 2:5, 3:9] = 1
+    for profile in ("cog", "legacy"):
+        path = tmp_path / f"{profile}_pred.tif"
+        write_raster(path, [(0, values)], layer, scene.grid, SPEC, profile, {})
+        with rasterio.open(path) as source:
+            assert Grid.of(source) == scene.grid
+            assert (source.read() == values).all()
+        write_polygons(path, tmp_path / "a.gpkg", [1], SPEC)
+        found = geopandas.read_file(tmp_path / "a.gpkg")
+        assert found.crs == "EPSG:32610"
+        corner = transform @ (3, 2)
+        assert (
+            found.geometry[0].exterior.distance(geopandas.points_from_xy(*zip(corner, strict=True))[0]) < 0.01
+        )
+        assert found.geometry[0].area == pytest.approx(18 * 600)
+    geometry, bbox = _footprint(scene.grid)
+    assert geometry["type"] == "Polygon"
+    assert -123.01 < bbox[0] < bbox[2] < -122.98
+    assert write_index([tmp_path / "cog_pred.tif"], tmp_path) == []
+
+
+def test_points_in_one_line_place_nothing(tmp_path):
+    points = [GroundControlPoint(k, k, 500000.0 + 30 * k, 4200000.0 - 30 * k) for k in range(5)]
+    scene = scene_of(write(tmp_path / "image.tif", NUMBERS, gcps=points))
+    assert not scene.grid.is_placed
+    with pytest.raises(DataError, match=r"label.tif: has no CRS; give it one"):
+        LabelRaster(write(tmp_path / "label.tif", NUMBERS, gcps=points), CLASSES)
