@@ -23,8 +23,8 @@ from .errors import DataError, PrithviTGError
 
 #: Seconds that a process waits to learn whether its error follows from that of another process.
 _GRACE = 10.0
-#: Seconds between looks at the process that started this one.
-_INTERVAL = 2.0
+#: Seconds in which a process may finish its work after the one that started it has ended.
+_LAST_SECONDS = 30.0
 
 
 class RankSeed(Callback):
@@ -129,7 +129,8 @@ def _wait_for_failure(started: Sequence[Any]) -> int | None:
 
 def _end_with(parent: int) -> None:
     while os.getppid() == parent:
-        time.sleep(_INTERVAL)
+        time.sleep(2)
+    time.sleep(_LAST_SECONDS)
     os._exit(1)  # the process may be within a collective that never ends
 
 

@@ -124,7 +124,7 @@ def unfreezing(root, folder):
     fit(root, make_task(), [BackboneFinetuning(1, backbone_initial_lr=1e-2), Note(folder / "callback.json")])
     task = make_task(freeze_encoder=True)
     fit(root, task, [BackboneFinetuning(1, backbone_initial_lr=1e-2), Note(folder / "callback_frozen.json")])
-    task = make_task(Gradual, freeze_encoder=True)
+    task = make_task(Gradual, freeze_encoder=True, unfreeze_epoch=9)
     strategy = "ddp_fork_find_unused_parameters_true"
     fit(root, task, [Note(folder / "gradual.json")], strategy)
 
@@ -145,15 +145,20 @@ def resuming(root, folder):
     seed_everything(7, verbose=False)
     last = LastCheckpoint(minutes=0)
     last.dirpath = str(folder)
+    callbacks = [
+        Stop(),
+        Note(folder / "stopped.json"),
+        last,
+    ]  # Note draws random numbers, as in the other runs
     with pytest.raises(ProcessException, match="stopped"):
-        fit(root, make_task(**drop), [Stop(), last], enable_checkpointing=True, log_every_n_steps=1)
+        fit(root, make_task(**drop), callbacks, enable_checkpointing=True, log_every_n_steps=1)
     seed_everything(7, verbose=False)
     fit(root, make_task(**drop), [Note(folder / "resumed.json")], ckpt_path=folder / "last.ckpt")
 
 
 def too_many(root, folder):
     for name, data, options in (
-        ("no_step", {"batch_size": 4, "crops_per_chip": 1}, {}),
+        ("no_step", {"batch_size": 3, "crops_per_chip": 1}, {}),
         ("no_validation", {}, {"limit_val_batches": 1.0}),
     ):
         try:

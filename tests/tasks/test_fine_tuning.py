@@ -55,7 +55,8 @@ def test_every_decoder_learns_and_gives_logits_at_image_size(decoder):
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0]
-    assert all(p.grad is not None for name, p in task.model.decode_head.named_parameters())
+    # DistributedDataParallel fails if a parameter gets no gradient.
+    assert [name for name, p in task.named_parameters() if p.requires_grad and p.grad is None] == []
     for size in ((32, 48), (30, 41), (16, 16)):
         assert task.eval()(torch.zeros(1, 2, 6, *size)).shape == (1, 2, *size)
 
