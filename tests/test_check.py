@@ -132,7 +132,7 @@ def class_never_learnt(root):
 
 
 FAULTS = {
-    no_mask: ("error", "lacks its mask"),
+    no_mask: ("error", "the mask of chip"),
     truncated: ("error", "not a readable raster"),
     other_shape: ("error", "61 x 64 pixels"),
     unknown_label: ("error", "label 5 is not one of the 2 classes"),

@@ -34,8 +34,8 @@ class ResumableLoader(DataLoader[Any]):
             count, processes = len(sampler), getattr(sampler, "num_replicas", 1)
             share = f" for each of {processes} processes" if processes > 1 else ""
             raise ConfigError(
-                f"batch_size: {self.batch_size} is more than an epoch has samples{share} ({count}), and partial "
-                f"batches are dropped; lower it{' or use fewer devices' if share else ''}"
+                f"batch_size: {self.batch_size} is larger than the number of samples in an epoch{share}, {count}, "
+                f"and partial batches are dropped; lower it{' or use fewer devices' if share else ''}"
             )
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]

@@ -2,7 +2,8 @@
 
 import csv
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import date
 from importlib.resources import files
 from pathlib import Path
@@ -34,6 +35,14 @@ class Chip(NamedTuple):
     name: str
     image: Path
     mask: Path
+
+
+@contextmanager
+def _advice_for_bad_chips() -> Iterator[None]:
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{error}; prithvi-tg check lists such chips, --skip-bad skips them") from error
 
 
 class ChipDataset(NonGeoDataset):
@@ -201,10 +210,8 @@ class ChipDataset(NonGeoDataset):
         return len(self.chips)
 
     def __getitem__(self, index: int) -> Sample:
-        try:
+        with _advice_for_bad_chips():
             sample = self.read_chip(self.chips[index])
-        except DataError as error:
-            raise DataError(f"{error}; prithvi-tg check lists such chips, --skip-bad skips them") from error
         return sample if self.transforms is None else self.transforms(sample)
 
     def read_chip(self, chip: Chip) -> Sample:
@@ -263,7 +270,7 @@ class ChipDataset(NonGeoDataset):
     @property
     def pixel_size(self) -> float | None:
         """Side of a pixel of the first chip in metres; ``None`` where its place is unknown."""
-        with open_raster(self.chips[0].image) as source:
+        with _advice_for_bad_chips(), open_raster(self.chips[0].image) as source:
             return Grid.of(source).pixel_size
 
     def read_mask(self, path: Path) -> NDArray[np.int64]:
