@@ -62,8 +62,9 @@ def distance(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for result, runs in table.groupby("result", sort=False):
         name = yaml.safe_load((CONFIGS / f"{result}.yaml").read_text())["published_result"]
-        means = summary(runs, ("result",), tuple(PUBLISHED[name])).iloc[0]
-        for metric, published in PUBLISHED[name].items():
+        scores = PUBLISHED[name].scores
+        means = summary(runs, ("result",), tuple(scores)).iloc[0]
+        for metric, published in scores.items():
             mean = float(means[f"{metric} mean"])
             rows.append(
                 {"result": result, "metric": metric, "seeds": int(means["runs"]), "published": published,

@@ -147,5 +147,5 @@ def test_maps_that_cannot_be_read_are_an_error(tmp_path):
         path, "w", height=1, width=1, count=1, dtype="int16", transform=GRID.transform
     ) as file:
         file.write(np.zeros((1, 1), np.int16), 1)
-    with pytest.raises(DataError, match=r"legacy\.tif: holds int16"):
+    with pytest.raises(DataError, match=r"legacy\.tif: data type int16"):
         write_index([path], tmp_path)
