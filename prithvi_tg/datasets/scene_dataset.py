@@ -147,8 +147,8 @@ class SceneDataset(RasterDataset):
             (there,) = move([ground], pyproj.CRS.from_user_input(own), target, min(self._res))
             if not np.isfinite(there.bounds).all():
                 raise DataError(
-                    f"{scene.files[0]}: lies where {target.name}, the CRS of {self.scenes[0].files[0]}, has no "
-                    "coordinates; they cannot be one data set"
+                    f"{scene.files[0]}: lies outside the area where {target.name}, the CRS of "
+                    f"{self.scenes[0].files[0]}, is defined; they cannot be combined"
                 )
             moved.append(there)
         return moved

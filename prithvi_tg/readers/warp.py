@@ -260,7 +260,7 @@ class GridReader:
             column = np.array([0.0, self.own.width])
             if np.ptp(row) * self.own.width > _MOST_PIXELS:
                 raise DataError(
-                    "warp: pixels around a pole would need too much of a global raster; cut it to their place first "
+                    "warp: pixels around a pole would need too much of a global raster; crop it to their area first "
                     "(gdalwarp -te)"
                 )
             yield from self._source_window(row, column, 1.0)

@@ -76,8 +76,8 @@ class PrithviTask(LightningModule):
         total_steps = self.trainer.estimated_stepping_batches
         if not 1 <= total_steps < float("inf"):
             raise ConfigError(
-                f"max_epochs, limit_train_batches: give a run of {total_steps} optimiser steps; the learning rate "
-                "needs one step or more, and an end"
+                f"max_epochs, limit_train_batches: the run has {total_steps} optimiser steps; the learning-rate "
+                "schedule needs a finite number, at least 1"
             )
         schedule = self.create_schedule(optimizer, int(total_steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -119,7 +119,7 @@ class PrithviTask(LightningModule):
         if difference is not None:
             key, before, now = difference
             raise ConfigError(
-                f"{key}: the model was trained with {before}, the data module has {now}; give it the model's"
+                f"{key}: the model was trained with {before}, the data module has {now}; set it to the model's"
             )
         for key in ("scale", "class_names"):
             before, now = getattr(known, key), getattr(data, key)
