@@ -84,7 +84,7 @@ class PrithviTask(LightningModule):
 
     def configure_callbacks(self) -> list[Callback]:
         """What several processes need, and that 32-true means float32, unless the trainer has it."""
-        given: list[Callback] = self.trainer.callbacks
+        given: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]  # a connector sets it
         is_given = any(isinstance(one, Float32Precision) for one in given)
         return [*process_callbacks(given), *([] if is_given else [Float32Precision()])]
 
