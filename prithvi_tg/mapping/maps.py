@@ -16,7 +16,7 @@ from .. import __version__
 from ..augmentations import ChipAugmentation
 from ..datamodules.scenes import SceneDataModule
 from ..datamodules.stream import Log, ReadingFailed, WindowRead
-from ..datasets.scene_inputs import InputOptions, find_inputs, resolve_scene
+from ..datasets.scene_inputs import InputOptions, SceneInput, find_inputs, resolve_scene
 from ..datasets.scenes import NodataRule, Scene
 from ..errors import ConfigError, DataError
 from ..files import file_hash
@@ -225,20 +225,7 @@ def plan_maps(
         nodata_rule = "legacy" if writing.profile == "legacy" else "all"
     reading = replace(reading, legacy=nodata_rule == "legacy")
     found = find_inputs(scenes, spec.num_frames)
-    single = output.suffix.lower() in (".tif", ".tiff")
-    if output.suffix and not single and not output.is_dir():
-        raise ConfigError(f"output: {output} is neither a folder nor a .tif")
-    if single and len(found) != 1:
-        raise ConfigError(f"output: {output} is a single file for {len(found)} scenes; name a folder")
-    paths: dict[str, Path] = {}
-    for one in found:
-        if one.name in paths:
-            others = [other.frames[0] for other in found if other.name == one.name]
-            raise ConfigError(
-                f"scenes: {' and '.join(others[:2])} would both be mapped to {paths[one.name]}; map them into "
-                "different folders"
-            )
-        paths[one.name] = output if single else output / f"{one.name}_pred.tif"
+    paths = _map_paths(found, output)
     there = [paths[one.name] for one in found if writing.skip_existing and paths[one.name].exists()]
     found = [one for one in found if paths[one.name] not in there]
     resolved, broken = [], []
@@ -287,6 +274,29 @@ def warn_of_pixel_size(scenes: Sequence[Scene], spec: DataSpec) -> None:
             "model has not seen objects at this scale",
             stacklevel=3,
         )
+
+
+def _map_paths(found: Sequence[SceneInput], output: Path) -> dict[str, Path]:
+    """The map of each scene, by its name.
+
+    Raises:
+        ConfigError: Two scenes would have the same map.
+    """
+    single = output.suffix.lower() in (".tif", ".tiff")
+    if output.suffix and not single and not output.is_dir():
+        raise ConfigError(f"output: {output} is neither a folder nor a .tif")
+    if single and len(found) != 1:
+        raise ConfigError(f"output: {output} is a single file for {len(found)} scenes; name a folder")
+    paths: dict[str, Path] = {}
+    for one in found:
+        if one.name in paths:
+            others = [other.frames[0] for other in found if other.name == one.name]
+            raise ConfigError(
+                f"scenes: {' and '.join(others[:2])} would both be mapped to {paths[one.name]}; map them into "
+                "different folders"
+            )
+        paths[one.name] = output if single else output / f"{one.name}_pred.tif"
+    return paths
 
 
 def known_spec(task: PrithviSegmentationTask) -> DataSpec:
