@@ -207,7 +207,7 @@ def test_a_run_without_validation_chips_keeps_its_last_checkpoint_and_says_so(fi
     code, out, err = fit(test_split="test")
     assert code == 0, err
     assert (unequal / "runs/version_0/checkpoints/last.ckpt").exists()
-    assert "nothing chose a best checkpoint" in out
+    assert "Nothing chose a best checkpoint" in out
     assert not (unequal / "runs/version_0/metrics.json").exists()
 
 
