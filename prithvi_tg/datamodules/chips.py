@@ -274,7 +274,8 @@ class ChipFolderDataModule(ChipDataModule):
         file_bands: Bands of one frame as the files hold them; `bands` by default.
         num_frames: Dates in a file.
         sensor: Naming scheme of the bands, needed where sensors disagree.
-        scale: Factor from stored values to the unit of `mean` and `std`.
+        scale: Factor from stored values to the unit of `mean` and `std`, for files without scale tags. Tags that
+            contradict it are an error.
         nodata: Stored values that mean nodata, besides the file's tag and NaN.
         ignored_labels: Stored labels that mean "not labelled".
         class_colors: ``#rrggbb`` of each class.

@@ -68,7 +68,8 @@ class LabelledScenesDataModule(GeoDataModule):
         file_bands: Bands of one frame as the files hold them, by name, for files without descriptions; frame
             follows upon frame.
         sensor: Naming scheme of the files' bands, needed where sensors disagree.
-        scale: Factor from stored values to the unit of the statistics; a file's own scale tag, if it has one.
+        scale: Factor from stored values to the unit of the statistics, for files without scale tags. Tags that
+            contradict it are an error.
         nodata: Stored values that mean nodata, besides the files' tags and NaN.
         nodata_rule: Ignore pixels where all bands are nodata (``all``), or where any band is (``any``).
         ignored_labels: Stored labels that mean "not labelled".

@@ -42,6 +42,7 @@ Paths = str | Path | Iterable[str | Path]
 Transform = Callable[[dict[str, Any]], dict[str, Any]]
 
 _OPEN_FILES = 128
+_ADVICE = "add it to classes, or to ignored_labels if it means not labelled"
 
 
 class _LabelDataset(GeoDataset):
@@ -265,7 +266,7 @@ class LabelRaster(_LabelDataset, RasterDataset):
             counts = Counter(unknown.tolist())
             held = _some(f"{value:g} ({count} pixels)" for value, count in counts.most_common())
             known = _some(f"{value:g}" for value in self._known)
-            raise DataError(f"{path}: holds {held}, which is not in classes; known are {known}")
+            raise DataError(f"{path}: holds {held}, which is not in classes; known are {known}; {_ADVICE}")
         labels = np.full(stored.shape, IGNORE_INDEX, np.int64)
         labels[there] = self._numbers[at]
         return labels
@@ -358,7 +359,7 @@ class LabelPolygons(_LabelDataset, VectorDataset):
             held = _some(f"{value} ({count} polygons)" for value, count in counts.most_common())
             known = _some(map(repr, self.classes))
             raise DataError(
-                f"{path}: {self.label_name} is {held}, which is not in classes; known are {known}"
+                f"{path}: {self.label_name} is {held}, which is not in classes; known are {known}; {_ADVICE}"
             )
         return [self.classes[value] for value in values]
 
