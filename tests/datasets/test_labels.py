@@ -209,7 +209,9 @@ def test_labels_may_be_stored_as_any_kind_of_number(tmp_path, dtype, shift):
 def test_an_unknown_value_is_named_with_its_pixels(tmp_path):
     stored = np.array([[17, 1, 17], [17, 2, 18]], np.uint8)
     labels = LabelRaster(write(tmp_path / "labels.tif", stored), {1: 0, 2: 1, 0: None})
-    message = r"labels.tif: holds 17 \(3 pixels\), 18 \(1 pixels\), which is not in classes; known are 0, 1, 2; add it to classes"
+    message = (
+        r"labels.tif: holds 17 \(3 pixels\), 18 \(1 pixels\), which is not in classes; known are 0, 1, 2; add"
+    )
     with pytest.raises(DataError, match=message):
         mask_of(labels, LEFT, TOP, 2, 3)
     assert (mask_of(labels, LEFT + 30, TOP, 2, 1) == [[0], [1]]).all()  # only where it is met
