@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar, RichProgressBar
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torchgeo.datamodules import BaseDataModule
@@ -307,6 +307,9 @@ class PrithviCLI(LightningCLI):
 
     def after_fit(self) -> None:
         """Score the best checkpoint, so that the record's scores are those of the file that it names."""
+        # After ddp_spawn and ddp_fork, this process does not know that the configuration was saved.
+        callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]  # a connector sets it
+        callbacks[:] = [one for one in callbacks if not isinstance(one, SaveConfigCallback)]
         if not self._settings.trainer.fast_dev_run:
             score_best(self.trainer, self.model, self.datamodule)
 

@@ -418,7 +418,8 @@ def score_best(trainer: Trainer, task: LightningModule, datamodule: Any) -> None
         task: That was trained; it gets the best weights.
         datamodule: With the validation set.
     """
-    if not trainer.enable_validation or not getattr(datamodule, "validates", True):
+    # Not trainer.enable_validation: after ddp_spawn and ddp_fork, this process has seen no data.
+    if trainer.limit_val_batches == 0 or not getattr(datamodule, "validates", True):
         return
     best = getattr(trainer.checkpoint_callback, "best_model_path", "") or None
     training = _training(trainer)

@@ -168,7 +168,7 @@ class ChipDataModule(NonGeoDataModule):
     @property
     def validates(self) -> bool:
         """Whether there are chips to validate on."""
-        return self.val_dataset is not None
+        return self.has_split("val")
 
     def val_dataloader(self) -> Any:
         """Each chip once, over all processes; an empty list without validation chips, which Lightning skips."""
