@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -92,7 +93,9 @@ def run(*words, **environment):
     return ended.returncode, time.monotonic() - started, ended.stdout, ended.stderr
 
 
-@pytest.mark.parametrize(("strategy", "task"), [("ddp", "Broken"), ("ddp", "BrokenFirst")])
+@pytest.mark.parametrize(
+    ("strategy", "task"), [("ddp", "Broken"), ("ddp", "BrokenFirst"), ("ddp_spawn", "Broken")]
+)
 def test_a_process_that_fails_ends_the_others_with_its_error(strategy, task, config, tmp_path):
     text = config.read_text().replace("PrithviSegmentationTask", f"several_processes.{task}")
     config.write_text(text + f"  strategy: {strategy}\n  devices: 2\n")
@@ -103,3 +106,25 @@ def test_a_process_that_fails_ends_the_others_with_its_error(strategy, task, con
     assert seconds < 60
     assert "prithvi-tg: error: chip.tif: broken on purpose\n" in err
     assert "Traceback" not in err
+
+
+def test_ddp_spawn_trains_scores_and_maps(config, flood_root, tmp_path):
+    two = ("--trainer.devices", 2, "--trainer.strategy", "ddp_spawn")
+    names = sorted(line.split(",")[0] for line in (flood_root / "splits.csv").read_text().split()[1:])
+    splits = tmp_path / "splits.csv"
+    rows = [f"{name},{split}" for name, split in zip(names, ["train"] * 4 + ["val"] * 2, strict=True)]
+    splits.write_text("\n".join(["chip,split", *rows]))
+    code, _, _, err = run("fit", "--config", config, "--data.splits", splits, *two)
+    assert code == 0, err
+    (folder,) = (tmp_path / "runs").iterdir()
+    record = json.loads((folder / "metrics.json").read_text())["run"]
+    assert record["training"]["epochs"] == 1
+    best = folder / "checkpoints" / "best.ckpt"
+    (tmp_path / "broken.tif").write_bytes((flood_root / "scene.tif").read_bytes()[:4000])
+    code, _, _, err = run(
+        "predict", "--ckpt_path", best, "--output", tmp_path / "maps", flood_root / "scene.tif",
+        tmp_path / "broken.tif", "--trainer.accelerator", "cpu", *two,
+    )  # fmt: skip
+    assert (tmp_path / "maps" / "scene_pred.tif").exists()
+    assert code == 1
+    assert re.search(r"prithvi-tg: error: 1 of 2 scenes failed: .*broken\.tif", err)
