@@ -71,7 +71,7 @@ def test_an_epoch_shorter_than_the_accumulation_has_one_step(noted):
 def test_more_processes_than_batches_or_validation_chips_are_refused_in_one_line(noted):
     no_step = noted("no_step")
     assert no_step.startswith("ConfigError('batch_size: 3 is ")
-    assert "for each of 2 processes (1)" in no_step
+    assert "for each of 2 processes, 1" in no_step
     assert noted("no_validation").startswith(
         "ConfigError('devices: 2 processes share 1 samples for validation"
     )
