@@ -140,6 +140,10 @@ class SceneReader:
         self.spec = spec
         self.nodata_rule = nodata_rule
         self.mask = tuple(mask)
+        self._groups: dict[BandFile, list[int]] = {}  # channels that are read together
+        for k, channel in enumerate(scene.channels):
+            self._groups.setdefault(replace(channel, index=0, scale=1, offset=0), []).append(k)
+        self._scalings = [Scaling(channel.scale, channel.offset) for channel in scene.channels]
         self._stack = ExitStack()
         self._sources: dict[str, DatasetReader] = {}
         self._warps: dict[Hashable, GridReader] = {}
@@ -206,12 +210,9 @@ class SceneReader:
         if self._members:
             return self._median(window, size)
         channels = self.scene.channels
-        groups: dict[BandFile, list[int]] = {}  # channels that are read together
-        for k, channel in enumerate(channels):
-            groups.setdefault(replace(channel, index=0, scale=1, offset=0), []).append(k)
         parts = [
             self._bands(file, tuple(channels[k].index for k in held), window, size)
-            for file, held in groups.items()
+            for file, held in self._groups.items()
         ]
         values, valid = parts[0].values, parts[0].valid
         if len(parts) > 1:
@@ -219,7 +220,7 @@ class SceneReader:
                 np.empty((len(channels), *size), np.float32),
                 np.empty((len(channels), *size), bool),
             )
-            for part, held in zip(parts, groups.values(), strict=True):
+            for part, held in zip(parts, self._groups.values(), strict=True):
                 values[held], valid[held] = part.values, part.valid
         frames = np.split(valid, self.spec.num_frames)
         for frame, layer in zip(frames, self._quality(window, size), strict=False):
@@ -229,7 +230,7 @@ class SceneReader:
             masked = self._tagged(window, size)
         else:
             masked = self._masked(valid)
-        apply_scaling(values, [Scaling(channel.scale, channel.offset) for channel in channels])
+        apply_scaling(values, self._scalings)
         for k in range(len(channels)):
             if self.nodata_rule != "legacy" and not valid[k].all():
                 np.copyto(values[k], np.float32(self.spec.channel_mean[k]), where=~valid[k])

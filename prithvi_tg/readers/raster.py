@@ -113,9 +113,9 @@ def read_stored(
     with reading(source.name):
         stored = source.read(indexes=list(indexes), window=window, out_shape=shape)
     valid = np.empty(stored.shape, dtype=bool)
-    meaningless = 0
+    meaningless, tags = 0, source.nodatavals
     for channel, index in enumerate(indexes):
-        tag = source.nodatavals[index - 1]
+        tag = tags[index - 1]
         meaningless += data_mask(stored[channel], (*nodata, tag), valid[channel], legacy)
     if not legacy:
         _apply_masks(source, indexes, valid, window, alpha)
@@ -194,7 +194,8 @@ def _apply_masks(
     with reading(source.name):
         if alpha is not None:
             valid &= source.read(alpha, window=window, out_shape=size) > 0
-        flags = [source.mask_flag_enums[index - 1] for index in indexes]
+        of_bands = source.mask_flag_enums  # asks GDAL about every band
+        flags = [of_bands[index - 1] for index in indexes]
         of_dataset: NDArray[np.bool_] | None = None
         for channel, (index, kinds) in enumerate(zip(indexes, flags, strict=True)):
             if MaskFlags.all_valid in kinds or MaskFlags.nodata in kinds or MaskFlags.alpha in kinds:
