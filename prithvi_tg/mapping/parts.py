@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -156,14 +156,13 @@ class StripWriter:
         a, b, c, d, e, f = tuple(grid.transform)[:6]
         with ExitStack() as stack:
             for layer, path in self._partial.items():
-                self._outputs[layer] = stack.enter_context(
-                    rasterio.open(
-                        path, "w", driver="GTiff", width=grid.width, height=strip.bottom - strip.top,
-                        crs=grid.crs, transform=Affine(a, b, c + b * strip.top, d, e, f + e * strip.top),
-                        count=len(layer.band_names), dtype=layer.dtype, nodata=layer.nodata,
-                        interleave="band", blockysize=16, compress="deflate", zlevel=1,
-                    )
+                output = rasterio.open(
+                    path, "w", driver="GTiff", width=grid.width, height=strip.bottom - strip.top,
+                    crs=grid.crs, transform=Affine(a, b, c + b * strip.top, d, e, f + e * strip.top),
+                    count=len(layer.band_names), dtype=layer.dtype, nodata=layer.nodata,
+                    interleave="band", blockysize=16, compress="deflate", zlevel=1,
                 )  # fmt: skip
+                self._outputs[layer] = stack.enter_context(closing(output))
             self._stack = stack.pop_all()
 
     def add(self, rows: BlendedRows) -> None:

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,7 +35,9 @@ def open_raster(path: str | Path) -> Iterator[DatasetReader]:
             # A raster without a geo-reference is reported once, where it matters: when it is mapped.
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             source = rasterio.open(path)
-        with source:
+        # Not `with source`: that binds GDAL's environment of this thread to the file, and a reader that is garbage
+        # collected while another file is opened would end the environment of that one.
+        with closing(source):
             if source.subdatasets:
                 raise DataError(
                     f"{path}: holds several rasters; name one of them: {', '.join(source.subdatasets[:8])}"

@@ -141,3 +141,13 @@ def test_a_container_names_its_rasters(tmp_path):
         pass
     with open_raster(f"GTIFF_DIR:2:{path}") as source:
         assert source.count == 1
+
+
+def test_a_file_that_is_closed_late_leaves_the_environment_of_others_alone(tmp_path):
+    path = write(tmp_path / "a.tif", np.zeros((1, 3, 4), "int16"))
+    forgotten = open_raster(path)
+    forgotten.__enter__()
+    with rasterio.Env():
+        forgotten.__exit__(None, None, None)  # as the garbage collector may do at any moment
+        with rasterio.open(path) as source:
+            assert source.count == 1
