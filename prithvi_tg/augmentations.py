@@ -87,6 +87,33 @@ class RandomQuarterTurn(K.RandomRotation90):
         return torch.where(times % 2 == 1, turned.rot90(1, (-2, -1)), turned)
 
 
+class Normalization(nn.Module):
+    """Normalise the image of a batch (B, T, C, H, W) or (B, T*C, H, W), and leave everything else alone.
+
+    For windows of scenes: their reader has filled pixels without data with the band mean already.
+
+    Args:
+        mean: Mean of each of the ``T * C`` channels, time-major.
+        std: Standard deviation of each channel.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float] | Tensor, std: Sequence[float] | Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.as_tensor(mean), persistent=False)
+        self.register_buffer("std", torch.as_tensor(std), persistent=False)
+
+    def forward(self, batch: Batch) -> Batch:
+        """Replace ``image``."""
+        image = batch["image"]
+        shape = (*image.shape[1:-2], 1, 1)
+        # A data module is no nn.Module: nothing moves its transforms to the device.
+        mean, std = (value.to(image.device).reshape(shape) for value in (self.mean, self.std))
+        return batch | {"image": (image - mean).div_(std)}
+
+
 class ChipAugmentation(nn.Module):
     """Normalise a batch, and draw the same random geometry for every frame, the mask and the valid mask.
 

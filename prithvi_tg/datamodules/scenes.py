@@ -6,7 +6,7 @@ from typing import get_args
 import torch
 from torchgeo.datamodules import BaseDataModule
 
-from ..augmentations import ChipAugmentation
+from ..augmentations import Normalization
 from ..datasets.scene_dataset import SceneDataset
 from ..datasets.scenes import NodataRule, Scene, SceneReader
 from ..errors import ConfigError
@@ -75,7 +75,7 @@ class SceneDataModule(BaseDataModule):
         self.fold_time = fold_time
         self.mean = torch.tensor(spec.channel_mean)
         self.std = torch.tensor(spec.channel_std)
-        self.aug = ChipAugmentation(self.mean, self.std)
+        self.aug = Normalization(self.mean, self.std)
         self.plans = {
             scene.name: WindowPlan.of((scene.grid.height, scene.grid.width), window, stride, blending, align)
             for scene in scenes

@@ -147,6 +147,7 @@ class SceneReader:
         self._stack = ExitStack()
         self._sources: dict[str, DatasetReader] = {}
         self._warps: dict[Hashable, GridReader] = {}
+        self._own_grids: dict[str, tuple[Grid, bool]] = {}  # of each file, and whether it is that of the scene
         self._members = [
             [SceneReader(replace(member, grid=scene.grid), spec.frame(number), mask=mask) for member in frame]
             for number, frame in enumerate(scene.members)
@@ -316,11 +317,16 @@ class SceneReader:
         size: tuple[int, int],
     ) -> Any:
         """What `read` gives for a window of the scene's grid; `key` names it."""
-        grid, own = self.scene.grid, Grid.of(source)
-        same_size = (own.height, own.width) == (grid.height, grid.width)
-        if same_size and (
-            own.crs is grid.crs is None or (own.has_pixels_of(grid) and own.bounds == grid.bounds)
-        ):
+        grid = self.scene.grid
+        if source.name not in self._own_grids:
+            own = Grid.of(source)
+            same_size = (own.height, own.width) == (grid.height, grid.width)
+            same = same_size and (
+                own.crs is grid.crs is None or (own.has_pixels_of(grid) and own.bounds == grid.bounds)
+            )
+            self._own_grids[source.name] = own, same
+        own, same = self._own_grids[source.name]
+        if same:
             return read(window, size)
         if own.is_turned(grid):  # pixels keep their values, so that labels drawn on them stay on them
             resampling = Resampling.nearest

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .. import __version__
-from ..augmentations import ChipAugmentation
+from ..augmentations import Normalization
 from ..datamodules.scenes import SceneDataModule
 from ..datamodules.stream import Log, ReadingFailed, WindowRead
 from ..datasets.scene_inputs import InputOptions, SceneInput, find_inputs, resolve_scene
@@ -404,7 +404,7 @@ def _predict(
 ) -> Iterator[tuple[Log, Tensor | None, tuple[int, int, int, int] | None]]:
     """What `Trainer.predict` does, without one."""
     task = task.eval().to(device)
-    normalize = ChipAugmentation(data.mean, data.std).to(device)
+    normalize = Normalization(data.mean, data.std).to(device)
     stream, cache = data.stream(), WeightCache()
     for number, batch in enumerate(stream):
         moved = {

@@ -149,7 +149,11 @@ def data_mask(
     known = {value for value in nodata if value is not None}
     unexplained = 0
     if integers or legacy:
-        out[...] = True
+        first = known.pop() if known else None
+        if first is None:
+            out.fill(True)
+        else:
+            np.not_equal(values, _as_stored(first, integers), out=out)
     else:
         # NaN fails both comparisons.
         np.less_equal(values, LARGEST_VALUE, out=out)
@@ -161,9 +165,13 @@ def data_mask(
                 expected |= np.isnan(strange)
             unexplained = int(np.count_nonzero(~expected))
     for value in known:
-        whole = integers and float(value).is_integer()
-        out &= values != (int(value) if whole else value)  # whole numbers need no copy as floats
+        out &= values != _as_stored(value, integers)
     return unexplained
+
+
+def _as_stored(value: float, integers: bool) -> float:
+    """A nodata value to compare stored values with; with whole numbers, integers need no copy as floats."""
+    return int(value) if integers and float(value).is_integer() else value
 
 
 def alpha_band(source: DatasetReader, num_bands: int = 0) -> int | None:
