@@ -4,7 +4,7 @@ Modules, from the ground up; each imports only from those before it:
 
 * ``errors``, ``files``, ``spec``, ``bands``, ``windows``, ``compat``, ``plotting``: names, statistics, window
   geometry, TorchGeo versions.
-* ``models``: `PrithviViT`, necks and heads, their fusion, `PrithviSegmenter`, sliding inference; pure torch.
+* ``models``: `PrithviViT`, necks and heads, their fusion, `EncoderDecoder`, sliding inference; pure torch.
 * ``checkpoints``: loading of every published format, with a report.
 * ``readers``: rasters and quality layers, the one rule for each question.
 * ``datasets``: chips, scenes, granules, labels, synthetic data, split lists.
@@ -22,13 +22,15 @@ Public names are imported when they are first used, so ``import prithvi_tg`` is 
 from importlib import import_module
 from typing import Any
 
+from .deprecated import import_old_modules, old_names
+
 __version__ = "0.1.0"
 
 _HOME = {
     "DataSpec": "spec",
     "PrithviTGError": "errors",
     "PrithviViT": "models",
-    "PrithviSegmenter": "models",
+    "EncoderDecoder": "models",
     "create_encoder": "models",
     "slide_inference": "models",
     "load_weights": "checkpoints",
@@ -45,9 +47,13 @@ _HOME = {
 __all__ = ["__version__", *sorted(_HOME)]
 
 
+import_old_modules()
+_old_name = old_names(__name__)
+
+
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return _old_name(name)
     return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
 
 

@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(command: str, arguments: list[str]) -> int:
     if command in ("fit", "validate", "test", "predict"):
-        from .cli import PrithviCLI
+        from .cli.lightning import PrithviCLI
 
         PrithviCLI.run_command(arguments)
         return 0

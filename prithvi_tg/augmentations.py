@@ -11,6 +11,7 @@ from kornia.augmentation.base import _AugmentationBase, _BasicAugmentationBase
 from kornia.constants import DataKey, Resample
 from torch import Tensor, nn
 
+from .deprecated import accepts_old_arguments
 from .errors import ConfigError
 from .readers.raster import LARGEST_VALUE
 from .spec import IGNORE_INDEX, reflectance_unit
@@ -133,7 +134,7 @@ class ChipAugmentation(nn.Module):
         mean: Mean of each of the ``T * C`` channels, time-major.
         std: Standard deviation of each channel.
         crop_size: Side of a random crop in pixels; ``None`` leaves the size alone.
-        flips_and_turns: Flip and turn by multiples of 90 degrees at random; images that are not square turn by
+        random_flip_rot90: Flip and turn by multiples of 90 degrees at random; images that are not square turn by
             180 degrees.
         extra: Further Kornia augmentations, applied last, in their order.
 
@@ -144,12 +145,13 @@ class ChipAugmentation(nn.Module):
         ConfigError: An augmentation cannot be right for chips, or needs reflectance and the channels hold none.
     """
 
+    @accepts_old_arguments
     def __init__(
         self,
         mean: Sequence[float] | Tensor,
         std: Sequence[float] | Tensor,
         crop_size: int | None = None,
-        flips_and_turns: bool = False,
+        random_flip_rot90: bool = False,
         extra: Sequence[_AugmentationBase] = (),
     ) -> None:
         super().__init__()
@@ -164,7 +166,7 @@ class ChipAugmentation(nn.Module):
         steps: list[_AugmentationBase] = []
         if crop_size is not None:
             steps.append(K.RandomCrop((crop_size, crop_size), resample="nearest"))
-        if flips_and_turns:
+        if random_flip_rot90:
             steps += [K.RandomHorizontalFlip(), K.RandomVerticalFlip(), RandomQuarterTurn()]
         steps += self.extra
         self.stages = nn.ModuleList()

@@ -22,8 +22,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from .bands import PRITHVI_BANDS
+from .deprecated import accepts_old_arguments
 from .errors import CheckpointError
-from .models.vit import VARIANTS, PrithviViT, position_table
+from .models.encoders.prithvi import VARIANTS, PrithviViT, position_table
 
 Value = TypeVar("Value")
 
@@ -210,7 +211,7 @@ def _shortened(keys: list[str], most: int = 4) -> str:
 
 
 def canonical_keys(state_dict: Mapping[str, Value]) -> dict[str, Value]:
-    """Tensors under the names that `PrithviSegmenter` gives them.
+    """Tensors under the names that `EncoderDecoder` gives them.
 
     Strips ``module.`` and ``model.``, calls ``backbone.`` ``encoder.``, and puts flat encoder keys there too.
     """
@@ -227,15 +228,16 @@ def canonical_keys(state_dict: Mapping[str, Value]) -> dict[str, Value]:
     return renamed
 
 
+@accepts_old_arguments
 def load_weights(
     model: nn.Module,
     source: str | Path | Checkpoint,
     allow_missing: bool = False,
-    first_blocks: bool = False,
+    truncate_depth: bool = False,
     bands: Sequence[str] | None = None,
     allow_new_bands: bool = False,
 ) -> LoadReport:
-    """Load a file of weights into an encoder, a whole segmenter, or a model that takes a segmenter's place.
+    """Load a file of weights into an encoder, a whole encoder-decoder, or a model that takes its place.
 
     An encoder takes the encoder's tensors of any file. The fixed position table of a file is checked against
     the model's and otherwise left alone.
@@ -244,7 +246,7 @@ def load_weights(
         model: Changed in place, and only if everything fits.
         source: A file, or what `read_checkpoint` gave.
         allow_missing: Accept a file that lacks tensors of the model; they keep their values.
-        first_blocks: Accept a file with more transformer blocks than the model, and take the first ones.
+        truncate_depth: Accept a file with more transformer blocks than the model, and take the first ones.
         bands: The model's bands, by name. The patch embedding is matched to them by the names of the file's
             bands, see `Checkpoint.bands`; if those are unknown, by position. ``None`` loads it as it is.
         allow_new_bands: Accept bands that the file was not trained on; their part of the patch embedding
@@ -288,7 +290,7 @@ def load_weights(
             report.mismatched[key] = (tuple(tensor.shape), tuple(wanted[key].shape))
     seen = {*loaded, *report.mismatched}
     report.missing = [key for key in wanted if key not in seen]
-    _refuse_misfits(report, allow_missing, first_blocks)
+    _refuse_misfits(report, allow_missing, truncate_depth)
     model.load_state_dict({own_names[key]: value for key, value in loaded.items()}, strict=not report.missing)
     return report
 
@@ -337,7 +339,7 @@ def _squeezed(tensor: Tensor) -> list[int]:
     return [length for length in tensor.shape if length != 1]
 
 
-def _refuse_misfits(report: LoadReport, allow_missing: bool, first_blocks: bool) -> None:
+def _refuse_misfits(report: LoadReport, allow_missing: bool, truncate_depth: bool) -> None:
     if report.mismatched:
         key, (found, needed) = next(iter(report.mismatched.items()))
         others = len(report.mismatched) - 1
@@ -346,10 +348,10 @@ def _refuse_misfits(report: LoadReport, allow_missing: bool, first_blocks: bool)
             f"{report.source}: different architecture: {key} is {found}, the model's is {needed}{more}"
         )
     surplus = [key for key in report.unexpected if key.startswith("encoder.blocks.")]
-    if surplus and not first_blocks:
+    if surplus and not truncate_depth:
         raise CheckpointError(
             f"{report.source}: different architecture: it has transformer blocks that the model lacks "
-            f"({_shortened(surplus, 1)}); set first_blocks: true to load only its first blocks"
+            f"({_shortened(surplus, 1)}); set truncate_depth: true to load only its first blocks"
         )
     if report.missing and not allow_missing:
         raise CheckpointError(

@@ -50,10 +50,10 @@ class Survey:
 
     names: list[str] = field(default_factory=list)
     hashes: dict[str, str] = field(default_factory=dict)  # of content, to the chip that has it
-    twins: list[tuple[str, str]] = field(default_factory=list)
+    duplicates: list[tuple[str, str]] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
-    foreign: list[str] = field(default_factory=list)  # in another unit
-    displaced: list[str] = field(default_factory=list)
+    wrong_unit: list[str] = field(default_factory=list)  # in another unit
+    misaligned: list[str] = field(default_factory=list)
     unplaced: int = 0
     empty: list[str] = field(default_factory=list)
     unlabelled: list[str] = field(default_factory=list)
@@ -149,7 +149,7 @@ def check_scenes(data: LabelledScenesDataModule) -> Iterator[Finding]:
     yield Finding("ok", "scenes", f"{len(images.scenes)} scenes that overlap the labels")
     shared = shapely.union_all(list(both.index.geometry))
     for split, region in data.split_regions.splits.items():
-        share = shapely.area(shapely.intersection(region.ground, shared)) / shapely.area(shared)
+        share = shapely.area(shapely.intersection(region.roi, shared)) / shapely.area(shared)
         yield Finding("ok", split, f"{100 * share:.0f} % of the area that images and labels share")
     surveys: dict[str, Survey] = {}
     for split in data.split_regions.splits:
@@ -180,12 +180,12 @@ def survey(dataset: ChipDataset) -> Survey:
                 continue
             image = sample["image"]
             if dataset.spec.is_other_unit(_unit_ratio(image, sample["valid"], dataset.spec)):
-                found.foreign.append(chip.name)
+                found.wrong_unit.append(chip.name)
             digest = hashlib.sha256(image.numpy().tobytes()).hexdigest()
             if not sample["valid"].any():
                 found.empty.append(chip.name)
             elif digest in found.hashes:
-                found.twins.append((found.hashes[digest], chip.name))
+                found.duplicates.append((found.hashes[digest], chip.name))
             else:
                 found.hashes[digest] = chip.name
             if not (sample["mask"] != IGNORE_INDEX).any():
@@ -195,16 +195,18 @@ def survey(dataset: ChipDataset) -> Survey:
             yield sample
 
     _read(found, samples(), len(dataset.class_names))
-    if len(found.foreign) > len(found.names) / 2:
-        found.foreign = []  # which the means of all tell
+    if len(found.wrong_unit) > len(found.names) / 2:
+        found.wrong_unit = []  # which the means of all tell
     return found
 
 
 def _unit_ratio(image: Tensor, valid: Tensor, spec: DataSpec) -> float:
     """How many times the statistics a chip's values are; image and valid are (T, C, H, W)."""
-    values, kept = image.double().flatten(2).flatten(0, 1), valid.flatten(2).flatten(0, 1)
+    values, observed = image.double().flatten(2).flatten(0, 1), valid.flatten(2).flatten(0, 1)
     # The magnitude alone: a single chip may well be bright in every band, as a cloud is.
-    return float(spec.unit_ratio([float(one[data].mean()) for one, data in zip(values, kept, strict=True)]))
+    return float(
+        spec.unit_ratio([float(one[data].mean()) for one, data in zip(values, observed, strict=True)])
+    )
 
 
 def _compare_places(image: Path, mask: Path, name: str, found: Survey) -> None:
@@ -217,7 +219,7 @@ def _compare_places(image: Path, mask: Path, name: str, found: Survey) -> None:
         pixel = abs(one.transform.a)
         apart = np.abs(np.subtract(tuple(one.transform)[:6], tuple(other.transform)[:6])).max() / pixel
         if one.crs != other.crs or apart > 0.01:
-            found.displaced.append(name)
+            found.misaligned.append(name)
 
 
 def _read(found: Survey, samples: Iterator[dict[str, Any]], num_classes: int) -> None:
@@ -232,9 +234,9 @@ def _read(found: Survey, samples: Iterator[dict[str, Any]], num_classes: int) ->
         mask = sample["mask"]
         classes += torch.bincount(mask[mask != IGNORE_INDEX], minlength=num_classes).numpy()
         image, valid = sample["image"].double(), sample["valid"]
-        kept = image * valid
-        total = total + kept.sum(dim=(0, 2, 3)).numpy()
-        squares = squares + (kept**2).sum(dim=(0, 2, 3)).numpy()
+        observed = image * valid
+        total = total + observed.sum(dim=(0, 2, 3)).numpy()
+        squares = squares + (observed**2).sum(dim=(0, 2, 3)).numpy()
         count = count + valid.sum(dim=(0, 2, 3)).numpy()
         pixels += valid[:, 0].numel()
         lows = np.minimum(lows, _low_percentiles(image.numpy(), valid.numpy()))
@@ -259,17 +261,17 @@ def _of_survey(split: str, found: Survey, spec: DataSpec, takes_scale: bool) -> 
     yield from (Finding("error", split, reason, advice) for reason in found.unreadable[:_MOST_TOLD])
     if more := found.unreadable[_MOST_TOLD:]:
         yield Finding("error", split, f"{_chips(more)} more cannot be used", advice)
-    if found.foreign:
+    if found.wrong_unit:
         yield Finding(
             "error", split,
-            f"{_chips(found.foreign)} with values more than {OTHER_UNIT} times, or less than 1/{OTHER_UNIT} of, the "
-            f"statistics, unlike the others{_such_as(found.foreign)}: {', '.join(found.foreign[:_MOST_TOLD])}",
+            f"{_chips(found.wrong_unit)} with values more than {OTHER_UNIT} times, or less than 1/{OTHER_UNIT} of, the "
+            f"statistics, unlike the others{_such_as(found.wrong_unit)}: {', '.join(found.wrong_unit[:_MOST_TOLD])}",
             "check the unit of these files",
         )  # fmt: skip
-    if found.displaced:
+    if found.misaligned:
         yield Finding(
             "error", split,
-            f"{_chips(found.displaced)} whose mask is not aligned with its image, such as {found.displaced[0]}",
+            f"{_chips(found.misaligned)} whose mask is not aligned with its image, such as {found.misaligned[0]}",
             "write images and masks with the same CRS and transform",
         )  # fmt: skip
     if 0 < found.unplaced < len(found.names):
@@ -280,10 +282,10 @@ def _of_survey(split: str, found: Survey, spec: DataSpec, takes_scale: bool) -> 
     for names, what in ((found.empty, "without any data"), (found.unlabelled, "without a labelled pixel")):
         if names:
             yield Finding("advice", split, f"{_chips(names)} {what}, such as {names[0]}", "remove them")
-    if found.twins:
-        one, other = found.twins[0]
+    if found.duplicates:
+        one, other = found.duplicates[0]
         yield Finding(
-            "advice", split, f"{_chips(found.twins)} duplicated, such as {one} as {other}", "keep one"
+            "advice", split, f"{_chips(found.duplicates)} duplicated, such as {one} as {other}", "keep one"
         )
     yield from _values(split, found, spec, takes_scale)
 

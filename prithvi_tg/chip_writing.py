@@ -63,8 +63,8 @@ def write_chips(
         loader = DataLoader(writer, batch_size=None, num_workers=num_workers)
         rows += [json.loads(row) for row in loader]
     _write_lists(folder, rows, data)
-    kept = sum(row.pop("kept") for row in rows)
-    return len(rows) - kept, kept
+    existing = sum(row.pop("existing") for row in rows)
+    return len(rows) - existing, existing
 
 
 class _TrainingWindows(Dataset[dict[str, Any]]):
@@ -104,7 +104,7 @@ class _ChipWriter(Dataset[str]):
         name = f"{self.split}_{index:06d}"
         row_path = self.folder / "rows" / f"{name}.json"
         if row_path.exists():  # written last
-            return json.dumps({**json.loads(row_path.read_text()), "kept": True})
+            return json.dumps({**json.loads(row_path.read_text()), "existing": True})
         x, y, t = self.dataset.query(index)
         sample = self.dataset[index]
         image = np.where(sample["valid"], sample["image"], np.float32("nan")).reshape(
@@ -134,7 +134,7 @@ class _ChipWriter(Dataset[str]):
         partial = row_path.with_suffix(".partial")
         partial.write_text(json.dumps(row))
         partial.replace(row_path)
-        return json.dumps({**row, "kept": False})
+        return json.dumps({**row, "existing": False})
 
     def _crs(self) -> CRS | None:
         source = self.dataset.dataset  # images & labels
@@ -155,8 +155,8 @@ def _claim(folder: Path, data: LabelledScenesDataModule, epochs: int) -> None:
     known += [
         data.windows_per_epoch,
         data.balanced,
-        repr(data.series),
-        data.mask,
+        repr(data.composite),
+        data.qa_mask,
         data.spec.to_dict(),
         epochs,
     ]

@@ -15,10 +15,11 @@ from torch.utils.data import DistributedSampler
 from torchgeo.datasets import GeoDataset
 from torchgeo.samplers import GeoSampler
 
-from .datasets.regions import covered, places_in, window_boxes
+from .datasets.scenes.splits import covered, places_in, window_boxes
+from .deprecated import accepts_old_arguments, old_names
 from .errors import ConfigError
 from .readers.grid import Grid
-from .windows import window_starts
+from .tiling import window_starts
 
 _ROUNDS, _TRIES = 10, 20
 
@@ -76,14 +77,14 @@ class RandomWindowGeoSampler(GeoSampler, DistributedSampler[Any]):
 
     Args:
         grid: The data set's pixels, see `SceneDataset.grid`.
-        ground: Where windows may lie, in the CRS of the grid.
+        roi: Where windows may lie, in the CRS of the grid.
         size: Side of a window in pixels.
         length: Windows in an epoch, over all processes.
         periods: Times to choose from, with equal chance; all time by default.
         grounds: Where each period has data, if not everywhere; a window is of one that has data there.
-        favoured: Top left and bottom right pixels (N, 4) of places, and the chance of each, by which most
+        balanced_boxes: Top left and bottom right pixels (N, 4) of places, and the chance of each, by which most
             windows are drawn to rare classes; see `LabelIndex`.
-        walks: The windows of an epoch are drawn first, then handed out by this many walks over the ground in
+        locality_groups: The windows of an epoch are drawn first, then handed out by this many walks over the ground in
             turn, each from neighbour to neighbour, so that a decoded block of a file serves several windows.
             With a multiple of the batch size, a batch holds windows of as many places, from all over the ground.
             0 hands windows out as they were drawn.
@@ -95,15 +96,16 @@ class RandomWindowGeoSampler(GeoSampler, DistributedSampler[Any]):
         ConfigError: No window fits.
     """
 
+    @accepts_old_arguments
     def __init__(
         self,
         grid: Grid,
-        ground: Any,
+        roi: Any,
         size: int,
         length: int,
         periods: Sequence[pd.Interval] = (),
-        favoured: tuple[NDArray[np.int64], NDArray[np.float64]] | None = None,
-        walks: int = 0,
+        balanced_boxes: tuple[NDArray[np.int64], NDArray[np.float64]] | None = None,
+        locality_groups: int = 0,
         seed: int = 0,
         rank: int | None = None,
         world_size: int | None = None,
@@ -112,18 +114,18 @@ class RandomWindowGeoSampler(GeoSampler, DistributedSampler[Any]):
         drawn: Any = range(length)
         DistributedSampler.__init__(self, drawn, world_size or _world_size(), _rank(rank), seed=seed)
         self.grid = grid
-        self.ground = ground
+        self.roi = roi
         self.size = size
         self.length = length
         self.periods = list(periods) or [pd.Interval(pd.Timestamp.min, pd.Timestamp.max, closed="both")]
         self.grounds = None if grounds is None else np.array(grounds, object)
-        self.favoured = favoured
-        self.walks = walks * self.num_replicas  # a process has walks of its own
+        self.balanced_boxes = balanced_boxes
+        self.locality_groups = locality_groups * self.num_replicas  # a process has walks of its own
         self.skip = 0  # windows that are left out at the start, where a run goes on; see `ResumableLoader`
-        self._safe = places_in(ground, grid, size)
+        self._safe = places_in(roi, grid, size)
         if not len(self._safe):
             raise ConfigError(f"size: no window of {size} pixels fits inside the region of this split")
-        parts = shapely.get_parts(ground)
+        parts = shapely.get_parts(roi)
         self._parts = [part for part in parts if len(places_in(part, grid, size, most=8))] or list(parts)
         areas = np.array([part.area for part in self._parts])
         self._chances = areas / areas.sum()
@@ -133,7 +135,7 @@ class RandomWindowGeoSampler(GeoSampler, DistributedSampler[Any]):
         rng = np.random.default_rng([self.seed, self.epoch])
         places = (self._place(rng) for _ in range(self.length))
         drawn = [(row, column, self._period(rng, row, column)) for row, column in places]
-        order = self._walked(np.array(drawn), rng) if self.walks and drawn else range(self.length)
+        order = self._walked(np.array(drawn), rng) if self.locality_groups and drawn else range(self.length)
         for number in order:
             row, column, period = drawn[number]
             yield row, column, self.periods[period]
@@ -148,31 +150,31 @@ class RandomWindowGeoSampler(GeoSampler, DistributedSampler[Any]):
         rows, columns, periods = windows.T
         bounds = (0, 0, self.grid.width, self.grid.height)  # the same curve in each epoch
         along = GeoSeries.from_xy(columns, rows).hilbert_distance(total_bounds=bounds).to_numpy()
-        parts = np.array_split(np.lexsort((along, periods)), min(self.walks, len(windows)))
-        walks = [np.roll(part, rng.integers(len(part))) for part in parts]
-        turns = np.random.default_rng(self.seed).permutation(len(walks))
+        parts = np.array_split(np.lexsort((along, periods)), min(self.locality_groups, len(windows)))
+        locality_groups = [np.roll(part, rng.integers(len(part))) for part in parts]
+        turns = np.random.default_rng(self.seed).permutation(len(locality_groups))
         return [
-            int(walks[turn][step])
-            for step in range(len(walks[0]))
+            int(locality_groups[turn][step])
+            for step in range(len(locality_groups[0]))
             for turn in turns
-            if step < len(walks[turn])
+            if step < len(locality_groups[turn])
         ]
 
     def _place(self, rng: np.random.Generator) -> tuple[int, int]:
         for _ in range(_ROUNDS):
-            if self.favoured is None:
+            if self.balanced_boxes is None:
                 top, left, bottom, right = self._bounds(
                     self._parts[rng.choice(len(self._parts), p=self._chances)]
                 )
             else:
-                boxes, chances = self.favoured
+                boxes, chances = self.balanced_boxes
                 top, left, bottom, right = boxes[rng.choice(len(boxes), p=chances)]
                 # A window that holds a pixel of the place, wherever in the window that is.
                 top, left = top - self.size + 1, left - self.size + 1
                 bottom, right = bottom + self.size - 1, right + self.size - 1
             rows = rng.integers(top, max(top, bottom - self.size) + 1, _TRIES)
             columns = rng.integers(left, max(left, right - self.size) + 1, _TRIES)
-            inside = covered(self.ground, self.grid, rows, columns, self.size).nonzero()[0]
+            inside = covered(self.roi, self.grid, rows, columns, self.size).nonzero()[0]
             if len(inside):
                 return int(rows[inside[0]]), int(columns[inside[0]])
         row, column = self._safe[rng.integers(len(self._safe))]
@@ -182,8 +184,8 @@ class RandomWindowGeoSampler(GeoSampler, DistributedSampler[Any]):
         if self.grounds is None:
             return int(rng.integers(len(self.periods)))
         window = window_boxes(self.grid, np.array([row]), np.array([column]), self.size)
-        there = np.flatnonzero(shapely.intersects(self.grounds, window))
-        return int(there[rng.integers(len(there))])
+        inside = np.flatnonzero(shapely.intersects(self.grounds, window))
+        return int(inside[rng.integers(len(inside))])
 
     def _bounds(self, part: Any) -> tuple[int, int, int, int]:
         left, bottom, right, top = part.bounds
@@ -225,7 +227,7 @@ class ShuffleSampler(DistributedSampler[int]):
         return itertools.islice(super().__iter__(), self.skip, None)
 
 
-class ShareSampler(DistributedSampler[int]):
+class UnrepeatedSampler(DistributedSampler[int]):
     """Every sample of a data set in one process of several, and in one only: for scores that count each once.
 
     Args:
@@ -255,3 +257,6 @@ def _rank(rank: int | None) -> int:
     if rank is not None:
         return rank
     return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+
+
+__getattr__ = old_names(__name__)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from prithvi_tg import PrithviSegmentationTask, PrithviSegmenter, create_encoder, load_weights
+from prithvi_tg import EncoderDecoder, PrithviSegmentationTask, create_encoder, load_weights
 from prithvi_tg.datasets import HLSBurnScars
 from prithvi_tg.datasets.synthetic import write_sen1floods11
 from prithvi_tg.models import ConvTransposeNeck, FCNHead
@@ -47,15 +47,15 @@ def golden_input(arrays: Any, key: str) -> torch.Tensor:
 
 
 @pytest.fixture
-def golden_segmenter() -> Callable[[str], PrithviSegmenter]:
+def golden_segmenter() -> Callable[[str], EncoderDecoder]:
     """The shrunken models that the golden numbers were computed with."""
 
-    def build(name: str) -> PrithviSegmenter:
+    def build(name: str) -> EncoderDecoder:
         frames, classes = {"burn_scars_64": (1, 2), "crop_64": (3, 13)}[name]
         encoder = create_encoder("nano", width=64, depth=2, num_heads=4)
         channels = 64 * frames
         heads = [FCNHead(channels, classes, 16, convs) for convs in (1, 2)]
-        model = PrithviSegmenter(encoder, ConvTransposeNeck(channels), *heads)
+        model = EncoderDecoder(encoder, ConvTransposeNeck(channels), *heads)
         load_weights(model, GOLDEN / "models" / f"{name}.pth")
         return model.eval()
 

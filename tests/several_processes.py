@@ -20,10 +20,10 @@ from torch.multiprocessing.spawn import ProcessException
 
 from prithvi_tg import PrithviSegmentationTask, Sen1Floods11DataModule
 from prithvi_tg.callbacks import LastCheckpoint, MapWriter
-from prithvi_tg.datasets.scene_inputs import InputOptions
 from prithvi_tg.errors import DataError, own_error
-from prithvi_tg.mapping.maps import plan_maps, weights_hash
+from prithvi_tg.mapping.planning import plan_maps, weights_hash
 from prithvi_tg.mapping.scene_map import OutputOptions
+from prithvi_tg.readers.formats import InputOptions
 
 
 class Broken(PrithviSegmentationTask):

@@ -239,7 +239,7 @@ def test_flips_and_turns_move_pixels_and_make_none(height, width, square, seed):
     width = height if square else width
     place = torch.arange(1, height * width + 1).reshape(height, width)
     image = place.float().expand(6, 1, 2, height, width)
-    out = ChipAugmentation([0.0] * 2, [1.0] * 2, flips_and_turns=True)(
+    out = ChipAugmentation([0.0] * 2, [1.0] * 2, random_flip_rot90=True)(
         {"image": image, "mask": (place % 255).expand(6, height, width)}
     )
     assert out["image"].shape == image.shape
@@ -250,14 +250,14 @@ def test_flips_and_turns_move_pixels_and_make_none(height, width, square, seed):
 def test_chips_that_are_not_square_reach_all_four_orientations():
     torch.manual_seed(0)
     image = torch.arange(12.0).reshape(1, 1, 1, 3, 4).expand(100, -1, -1, -1, -1)
-    out = ChipAugmentation([0.0], [1.0], flips_and_turns=True)({"image": image})["image"]
+    out = ChipAugmentation([0.0], [1.0], random_flip_rot90=True)({"image": image})["image"]
     assert len({tuple(sample.flatten().tolist()) for sample in out}) == 4
 
 
 def test_quarter_turns_of_squares_are_those_of_kornia():
     image = torch.rand(32, 2, 17, 17)
     torch.manual_seed(3)
-    out = ChipAugmentation([0.0] * 2, [1.0] * 2, flips_and_turns=True)({"image": image})["image"]
+    out = ChipAugmentation([0.0] * 2, [1.0] * 2, random_flip_rot90=True)({"image": image})["image"]
     torch.manual_seed(3)
     nearest = K.RandomRotation90((0, 3), p=1.0, resample="nearest")
     turned = K.AugmentationSequential(K.RandomHorizontalFlip(), K.RandomVerticalFlip(), nearest)(image)

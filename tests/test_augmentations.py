@@ -35,7 +35,7 @@ def test_all_frames_and_masks_share_one_geometry(frames, bands, height, width, c
         "mask": (place % 200).long().expand(4, *place.shape),
         "name": ["a", "b", "c", "d"],
     }
-    out = plain(frames * bands, crop_size=crop, flips_and_turns=turns)(batch)
+    out = plain(frames * bands, crop_size=crop, random_flip_rot90=turns)(batch)
     first = out["image"][:, 0, 0]
     padding = first == 0
     for frame in range(frames):
@@ -54,7 +54,7 @@ def test_all_frames_and_masks_share_one_geometry(frames, bands, height, width, c
 def test_flips_and_turns_reach_all_eight_orientations():
     torch.manual_seed(0)
     image = torch.arange(16.0).reshape(1, 1, 1, 4, 4).expand(400, -1, -1, -1, -1)
-    out = plain(1, flips_and_turns=True)({"image": image})["image"]
+    out = plain(1, random_flip_rot90=True)({"image": image})["image"]
     assert len({tuple(sample.flatten().tolist()) for sample in out}) == 8
 
 

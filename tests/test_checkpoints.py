@@ -7,11 +7,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from prithvi_tg import PrithviSegmentationTask, PrithviSegmenter, create_encoder, load_task, load_weights
+from prithvi_tg import EncoderDecoder, PrithviSegmentationTask, create_encoder, load_task, load_weights
 from prithvi_tg.checkpoints import Checkpoint, read_checkpoint
 from prithvi_tg.errors import CheckpointError
 from prithvi_tg.models import ConvTransposeNeck, FCNHead
-from prithvi_tg.models.vit import position_table
+from prithvi_tg.models.encoders.prithvi import position_table
 from prithvi_tg.tasks.export import export_weights
 
 SIZE = {"width": 32, "depth": 2, "num_heads": 2}
@@ -23,7 +23,7 @@ def make_encoder(**overrides):
 
 def make_segmenter():
     heads = [FCNHead(32, 2, 8, convs) for convs in (1, 2)]
-    return PrithviSegmenter(make_encoder(), ConvTransposeNeck(32), *heads)
+    return EncoderDecoder(make_encoder(), ConvTransposeNeck(32), *heads)
 
 
 def encoder_tensors(prefix="", grid=(3, 2, 2)):
@@ -180,7 +180,7 @@ def test_missing_tensors_are_an_error_unless_allowed(tmp_path):
             {"width": 64},
             r"different architecture: encoder\.\w+.* is \(.*32.*\), the model's is|pos_embed is",
         ),
-        ({"depth": 1}, r"blocks that the model lacks .*first_blocks: true"),
+        ({"depth": 1}, r"blocks that the model lacks .*truncate_depth: true"),
         ({"depth": 3}, r"lacks 12 tensors"),
         (
             {"patch_size": 8},
@@ -196,7 +196,7 @@ def test_another_architecture_is_an_error(tmp_path, overrides, message):
 
 def test_the_first_blocks_can_be_taken_on_purpose(tmp_path):
     torch.save(encoder_tensors(), tmp_path / "weights.pt")
-    report = load_weights(make_encoder(depth=1), tmp_path / "weights.pt", first_blocks=True)
+    report = load_weights(make_encoder(depth=1), tmp_path / "weights.pt", truncate_depth=True)
     assert all(key.startswith("encoder.blocks.1.") for key in report.unexpected)
     assert len(report.unexpected) == 12
 

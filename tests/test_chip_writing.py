@@ -32,14 +32,14 @@ def scenes(root, **options):
     settings |= {
         "images": str(root / "scene.tif"), "labels": str(root / "scene_label.tif"), "window": 32,
         "split": BlockSplit(48, (0.5, 0.25, 0.25)), "windows_per_epoch": 12, "batch_size": 4,
-        "flips_and_turns": False, "num_workers": 0,
+        "random_flip_rot90": False, "num_workers": 0,
     }  # fmt: skip
     return LabelledScenesDataModule(**settings | options)
 
 
 def chips_of(folder, module=ChipFolderDataModule):
     settings = yaml.safe_load((folder / "data.yaml").read_text())["data"]["init_args"]
-    return module(**settings | {"crop_size": None, "flips_and_turns": False})
+    return module(**settings | {"crop_size": None, "random_flip_rot90": False})
 
 
 class InOrder(ChipFolderDataModule):

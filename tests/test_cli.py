@@ -294,7 +294,7 @@ def test_importing_the_package_loads_nothing_heavy_leaves_precision_alone_and_ev
         "assert not {'torch', 'lightning', 'torchgeo', 'numpy'} & set(sys.modules); "
         "import torch; before = torch.get_float32_matmul_precision(), torch.get_default_dtype(); "
         "[getattr(prithvi_tg, name) for name in prithvi_tg.__all__]; "
-        "import prithvi_tg.cli, prithvi_tg.tasks, prithvi_tg.mapping, prithvi_tg.datamodules; "
+        "import prithvi_tg.cli.lightning, prithvi_tg.tasks, prithvi_tg.mapping, prithvi_tg.datamodules; "
         "assert before == (torch.get_float32_matmul_precision(), torch.get_default_dtype()), before"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -139,7 +139,7 @@ def test_curves_that_a_kill_cut_short_are_taken_along_as_far_as_they_are_whole(c
     assert code == 0, err
     assert "Resuming in " in out
     assert "dirpath" not in out + err
-    (part,) = read_run(tmp_path / "runs/version_1").metrics["run"]["training"]["goes_on"]
+    (part,) = read_run(tmp_path / "runs/version_1").metrics["run"]["training"]["resumed_from"]
     assert part["changed"] == {"trainer.max_epochs": 6}
     curves = pd.read_csv(tmp_path / "runs/version_1/metrics.csv").dropna(subset="train_loss")
     assert list(curves["step"]) == list(range(curves["step"].max() + 1))
@@ -159,7 +159,7 @@ def test_a_training_that_was_stopped_after_its_end_is_scored_by_going_on(config,
     run = read_run(tmp_path / "runs/version_1")
     assert run.metrics["overall"] == first["overall"]
     before, training = first["run"]["training"], run.metrics["run"]["training"]
-    assert [part["epoch"] for part in training["goes_on"]] == [2]
+    assert [part["epoch"] for part in training["resumed_from"]] == [2]
     assert {key: training[key] for key in ("epochs", "steps")} == {
         key: before[key] for key in ("epochs", "steps")
     }

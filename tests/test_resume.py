@@ -151,8 +151,8 @@ def test_a_killed_run_leaves_a_readable_checkpoint_and_ends_as_one_that_was_not_
     records = [json.loads((tmp_path / name / "metrics.json").read_text())["run"]["training"]
                for name in ("whole/version_0", "killed/version_1")]  # fmt: skip
     assert [record["steps"] for record in records] == [curves[0].index[-1] + 1] * 2
-    assert records[0]["goes_on"] == []
-    (part,) = records[1]["goes_on"]
+    assert records[0]["resumed_from"] == []
+    (part,) = records[1]["resumed_from"]
     assert part["folder"] == str(tmp_path / "killed/version_0")
     assert 0 < part["epoch"] < 40
     ends = [read_checkpoint(tmp_path / name / "checkpoints" / "last.ckpt").state_dict

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 from torchgeo.datasets import RasterDataset, stack_samples
 
-from prithvi_tg.datasets.scene_dataset import SceneDataset
-from prithvi_tg.datasets.scene_inputs import find_inputs, resolve_scene
+from prithvi_tg.datasets.scenes.dataset import SceneDataset
 from prithvi_tg.errors import ConfigError
+from prithvi_tg.readers.formats import find_inputs, resolve_scene
 from prithvi_tg.readers.grid import Grid
 from prithvi_tg.samplers import ExactCoverGeoSampler, RandomWindowGeoSampler
 from prithvi_tg.spec import DataSpec
@@ -80,9 +80,11 @@ def test_strides_that_leave_gaps_are_an_error(tmp_path):
         ExactCoverGeoSampler(dataset, 8, 9)
 
 
-def random_windows(walks, size=64, length=400, **options):
+def random_windows(locality_groups, size=64, length=400, **options):
     grid = Grid(None, rasterio.Affine(1, 0, 0, 0, -1, 4096), 4096, 4096)
-    return RandomWindowGeoSampler(grid, shapely.box(0, 0, 4096, 4096), size, length, walks=walks, **options)
+    return RandomWindowGeoSampler(
+        grid, shapely.box(0, 0, 4096, 4096), size, length, locality_groups=locality_groups, **options
+    )
 
 
 @pytest.mark.parametrize("processes", [1, 2])

@@ -49,7 +49,7 @@ def test_the_file_would_leave_a_mark(mark, tmp_path):
         (("check", "--config", "CONFIG", "--model.weights", "FILE"), ".pt"),
         (("predict", "SCENE", "--ckpt_path", "FILE"), ".ckpt"),
         (("predict", "FILE", "--ckpt_path", "BEST"), ".tif"),
-        (("predict", "SCENE", "--ckpt_path", "BEST", "--quality", "FILE", "--mask", "cloud"), ".tif"),
+        (("predict", "SCENE", "--ckpt_path", "BEST", "--quality", "FILE", "--qa_mask", "cloud"), ".tif"),
         (("export", "FILE", "out.safetensors"), ".ckpt"),
         (("fit", "--config", "FILE"), ".yaml"),
         (("fit", "--config", "CONFIG", "--data.splits", "FILE"), ".csv"),

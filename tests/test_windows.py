@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prithvi_tg.errors import ConfigError
-from prithvi_tg.windows import window_starts
+from prithvi_tg.tiling import window_starts
 
 pytestmark = pytest.mark.version_independent
 

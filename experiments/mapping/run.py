@@ -27,10 +27,10 @@ from rasterio.windows import Window
 from prithvi_tg import PrithviSegmentationTask
 from prithvi_tg.bands import PRITHVI_BANDS
 from prithvi_tg.callbacks import MapWriter
-from prithvi_tg.datamodules.scenes import SceneDataModule
-from prithvi_tg.datasets.scene_inputs import InputOptions, find_inputs, resolve_scene
-from prithvi_tg.mapping.maps import plan_maps, weights_hash
+from prithvi_tg.mapping.planning import plan_maps, weights_hash
 from prithvi_tg.mapping.scene_map import OutputOptions
+from prithvi_tg.mapping.scene_windows import SceneDataModule
+from prithvi_tg.readers.formats import InputOptions, find_inputs, resolve_scene
 from prithvi_tg.spec import DataSpec
 
 HERE = Path(__file__).parent

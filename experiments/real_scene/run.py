@@ -21,7 +21,7 @@ from torch import Tensor
 
 from prithvi_tg.datamodules import LabelledScenesDataModule
 from prithvi_tg.datamodules.labelled_scenes import BlockSplit
-from prithvi_tg.datasets.scored_windows import ScoredWindows
+from prithvi_tg.datasets.scenes.scored_windows import ScoredWindows
 from prithvi_tg.plotting import add_legend, draw_classes, panels, true_color
 from prithvi_tg.reporting.linear_baseline import linear_confusion
 from prithvi_tg.spec import IGNORE_INDEX

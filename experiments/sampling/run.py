@@ -70,7 +70,7 @@ def ours(path: Path, length: int, workers: int) -> tuple[Any, Any, Any]:
     ground = shapely.union_all(list(dataset.index.geometry))
     return (
         dataset,
-        RandomWindowGeoSampler(dataset.grid, ground, SIZE, length, walks=4 * BATCH),
+        RandomWindowGeoSampler(dataset.grid, ground, SIZE, length, locality_groups=4 * BATCH),
         collate_training,
     )
 

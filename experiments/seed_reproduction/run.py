@@ -107,8 +107,9 @@ def small(result: str, output: Path) -> list[str]:
         torch.save(task.model.encoder.state_dict(), weights)
     words = [
         f"--data.root={data}", "--data.batch_size=2", "--data.num_workers=0", "--data.crop_size=64",
-        "--model.encoder=nano", "--model.encoder_args=null", f"--model.weights={weights}", "--model.first_blocks=false",
-        "--model.head_channels=16", "--model.window=64", "--model.warmup_steps=2", "--trainer.max_epochs=2",
+        "--model.encoder=nano", "--model.encoder_args=null", f"--model.weights={weights}",
+        "--model.truncate_depth=false", "--model.head_channels=16", "--model.window=64", "--model.warmup_steps=2",
+        "--trainer.max_epochs=2",
         "--trainer.max_steps=-1", "--trainer.check_val_every_n_epoch=1", "--trainer.val_check_interval=1.0",
         "--trainer.accelerator=cpu",
     ]  # fmt: skip

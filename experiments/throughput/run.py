@@ -31,10 +31,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from prithvi_tg import PrithviSegmentationTask, map_scene
 from prithvi_tg.bands import PRITHVI_BANDS
-from prithvi_tg.datamodules.scenes import SceneDataModule
-from prithvi_tg.datasets.scene_inputs import find_inputs, resolve_scene
-from prithvi_tg.models import ConvTransposeNeck, PrithviSegmenter, cached_weights
+from prithvi_tg.mapping.scene_windows import SceneDataModule
+from prithvi_tg.models import ConvTransposeNeck, EncoderDecoder, cached_weights
 from prithvi_tg.models.decoders import token_map
+from prithvi_tg.readers.formats import find_inputs, resolve_scene
 from prithvi_tg.spec import DataSpec
 
 HERE = Path(__file__).parent
@@ -293,7 +293,7 @@ def write_scene(path: Path, side: int) -> None:
         out.write((1500 + 300 * rng.standard_normal((6, side, side))).astype(np.int16))
 
 
-class Timed(PrithviSegmenter):
+class Timed(EncoderDecoder):
     """A model that counts its seconds."""
 
     spent = 0.0

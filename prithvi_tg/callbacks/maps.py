@@ -9,11 +9,11 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 
-from ..datamodules.stream import Log
 from ..errors import DataError
 from ..files import shown
-from ..mapping.run import MapRun
+from ..mapping.map_run import MapRun
 from ..mapping.scene_map import SceneResult
+from ..mapping.window_stream import ReadEvents
 from ..processes import patient_group
 from ..reporting.tables import map_table
 
@@ -57,7 +57,7 @@ class MapWriter(Callback):
         if trainer.is_global_zero:
             for one in self.run.maps.values():
                 print(f"{one.scene.name}: {one.scene.origin}")
-            for result in self.run.broken:
+            for result in self.run.unreadable:
                 print(f"Failed: {result.error}", file=sys.stderr)
 
     def on_predict_batch_end(
@@ -70,12 +70,12 @@ class MapWriter(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Blend a batch of windows, and write what it finishes."""
-        self._take(batch["log"], outputs, batch.get("keep"))
+        self._update(batch["events"], outputs, batch.get("core_window"))
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take in what was read without any window."""
         stream: Any = trainer.predict_dataloaders
-        self._take(stream.remainder, None, None)
+        self._update(stream.trailing_events, None, None)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Take in what other processes know; write the index of all maps; print what became of each scene.
@@ -102,8 +102,8 @@ class MapWriter(Callback):
             if failed and self.raises:
                 raise DataError(f"{len(failed)} of {len(self.results)} scenes failed: {failed[0].error}")
 
-    def _take(self, log: Log, logits: Any, keep: Any) -> None:
+    def _update(self, log: ReadEvents, logits: Any, core_window: Any) -> None:
         told = set(self.run.failed)
-        self.run.take(log, logits, keep)
+        self.run.update(log, logits, core_window)
         for name in self.run.failed - told:
             print(f"Failed: {self.run.maps[name].error}", file=sys.stderr, flush=True)

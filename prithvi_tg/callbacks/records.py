@@ -19,7 +19,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from rich.console import Console
 
 from ..files import shown
-from ..mapping.maps import weights_hash
+from ..mapping.planning import weights_hash
 from ..plotting import plot_evaluation
 from ..reporting.chips import (
     PICTURES,
@@ -168,7 +168,7 @@ class TrainingRecord(Callback):
             "steps": steps,
             "parameters": parameters,
             "parameters_trained": trained,
-            "goes_on": self._parts,
+            "resumed_from": self._parts,
         }
 
 

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..checks import Finding, check_chips, check_room, check_scenes
-from ..cli import PrithviCLI
+from ..cli.lightning import PrithviCLI
 from ..datamodules import ChipDataModule, LabelledScenesDataModule
 from ..errors import own_error
 from .data_parser import data_parser, parse_data
@@ -80,8 +80,8 @@ def _of_run(arguments: list[str]) -> Iterator[Finding]:
     parameters = sum(parameter.numel() for parameter in built.model.parameters())
     yield Finding("ok", "model", f"{parameters / 1e6:.1f} million parameters; the weights match")
     folder = Path(built.trainer.default_root_dir)
-    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
-    yield check_room(folder, parameters, shutil.disk_usage(there).free)
+    found = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    yield check_room(folder, parameters, shutil.disk_usage(found).free)
     device = built.trainer.strategy.root_device
     if device.type == "cpu" and torch.cuda.is_available():
         yield Finding("advice", "device", "cpu, although a GPU is available", "set trainer.accelerator: gpu")

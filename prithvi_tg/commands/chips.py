@@ -23,8 +23,8 @@ def run(arguments: list[str]) -> int:
         raise ConfigError(
             f"data: {type(data).__name__} has no scenes to cut into chips; use LabelledScenesDataModule"
         )
-    written, kept = write_chips(data, Path(config.folder), config.epochs, config.num_workers)
-    print(f"Written: {written} chips in {config.folder}" + (f"; {kept} existed" if kept else ""))
+    written, existing = write_chips(data, Path(config.folder), config.epochs, config.num_workers)
+    print(f"Written: {written} chips in {config.folder}" + (f"; {existing} existed" if existing else ""))
     print(
         f"Train on them: prithvi-tg fit --config YOUR_MODEL.yaml --config {Path(config.folder) / 'data.yaml'}"
     )

@@ -4,7 +4,7 @@ from typing import Any
 
 from torchgeo.datamodules import BaseDataModule
 
-from ..cli import PrithviArgumentParser
+from ..cli.lightning import PrithviArgumentParser
 from ..errors import ConfigError
 
 

@@ -6,11 +6,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..datasets.scene_inputs import SceneInput, find_inputs, resolve_scene
-from ..datasets.scene_words import words_from
-from ..datasets.scenes import Scene
 from ..errors import ConfigError, DataError
 from ..files import shown
+from ..readers.formats import SceneInput, find_inputs, resolve_scene
+from ..readers.scene import Scene
+from ..readers.scene_paths import words_from
 from ..reporting.report import makers, write_report
 from ..reporting.runs import Run, distinct_names, read_runs
 from ..reporting.tiles import TiledMap, tile_map

@@ -1,5 +1,6 @@
 """Data modules: batches on the device, on TorchGeo's base classes."""
 
+from ..deprecated import old_names
 from .chips import (
     ChipDataModule,
     ChipFolderDataModule,
@@ -8,7 +9,6 @@ from .chips import (
     Sen1Floods11DataModule,
 )
 from .labelled_scenes import LabelledScenesDataModule
-from .scenes import SceneDataModule
 
 __all__ = [
     "ChipDataModule",
@@ -16,6 +16,7 @@ __all__ = [
     "HLSBurnScarsDataModule",
     "LabelledScenesDataModule",
     "MultiTemporalCropDataModule",
-    "SceneDataModule",
     "Sen1Floods11DataModule",
 ]
+
+__getattr__ = old_names(__name__)

@@ -23,14 +23,15 @@ from ..datasets import (
     Sen1Floods11,
     read_splits,
 )
+from ..deprecated import OldArguments
 from ..errors import ConfigError
-from ..samplers import ShareSampler, ShuffleSampler
+from ..samplers import ShuffleSampler, UnrepeatedSampler
 from ..spec import DataSpec
 from .loading import collate_chips, for_scoring, pinned
 from .resuming import ResumableLoader
 
 
-class ChipDataModule(NonGeoDataModule):
+class ChipDataModule(NonGeoDataModule, metaclass=OldArguments):
     """Batches of a `ChipDataset`: random crops for training, whole chips for validation and test.
 
     Args:
@@ -41,7 +42,7 @@ class ChipDataModule(NonGeoDataModule):
         num_workers: Processes that load chips.
         crop_size: Side of the random crop for training, in pixels; ``None`` for whole chips, which must be of one
             size then, unless `batch_size` is 1.
-        flips_and_turns: Also flip and turn training crops at random.
+        random_flip_rot90: Also flip and turn training crops at random.
         augmentations: Further Kornia augmentations of training crops, see `ChipAugmentation`.
         crops_per_chip: Random crops of each chip in an epoch.
         test_split: The split that ``test`` runs on.
@@ -70,7 +71,7 @@ class ChipDataModule(NonGeoDataModule):
         batch_size: int = 4,
         num_workers: int = 0,
         crop_size: int | None = 224,
-        flips_and_turns: bool = True,
+        random_flip_rot90: bool = True,
         augmentations: Sequence[_AugmentationBase] = (),
         crops_per_chip: int = 1,
         test_split: str = "test",
@@ -116,7 +117,7 @@ class ChipDataModule(NonGeoDataModule):
             )
         self.mean = torch.tensor(self.spec.channel_mean)
         self.std = torch.tensor(self.spec.channel_std)
-        self.train_aug = ChipAugmentation(self.mean, self.std, crop_size, flips_and_turns, augmentations)
+        self.train_aug = ChipAugmentation(self.mean, self.std, crop_size, random_flip_rot90, augmentations)
         self.aug = ChipAugmentation(self.mean, self.std)
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
@@ -183,7 +184,7 @@ class ChipDataModule(NonGeoDataModule):
         loader: DataLoader[Any] = DataLoader(
             dataset,
             batch_size=self.val_batch_size,
-            sampler=ShareSampler(dataset),
+            sampler=UnrepeatedSampler(dataset),
             num_workers=self.num_workers,
             collate_fn=self.collate_fn,
             persistent_workers=self.num_workers > 0,

@@ -16,21 +16,22 @@ from torchgeo.datasets import IntersectionDataset
 
 from ..augmentations import ChipAugmentation
 from ..bands import PRITHVI_BANDS, resolve_band
-from ..datasets.cdl import CDLLabels
-from ..datasets.footprints import Roi
-from ..datasets.label_index import index_labels
-from ..datasets.labels import LabelPolygons, LabelRaster
-from ..datasets.multi_temporal_crop import MultiTemporalCropClassification
-from ..datasets.regions import Region, Regions, split_by_blocks, split_by_polygons, whole_region
-from ..datasets.scene_dataset import SceneDataset
-from ..datasets.scene_inputs import InputOptions
-from ..datasets.scenes import NodataRule
-from ..datasets.scored_windows import ScoredWindows, ground_at
-from ..datasets.series import Series
+from ..datasets.chips.multi_temporal_crop import MultiTemporalCropClassification
+from ..datasets.scenes.cdl import CDLLabels
+from ..datasets.scenes.composites import TemporalComposite
+from ..datasets.scenes.dataset import SceneDataset
+from ..datasets.scenes.footprints import Roi
+from ..datasets.scenes.label_index import index_labels
+from ..datasets.scenes.labels import LabelPolygons, LabelRaster
+from ..datasets.scenes.scored_windows import ScoredWindows, ground_at
+from ..datasets.scenes.splits import Region, Regions, split_by_blocks, split_by_polygons, whole_region
+from ..deprecated import OldArguments
 from ..errors import ConfigError, DataError
 from ..readers.block_cache import limit_block_cache
+from ..readers.formats import InputOptions
 from ..readers.quality import QualityClass
-from ..samplers import RandomWindowGeoSampler, ShareSampler
+from ..readers.scene import NodataRule
+from ..samplers import RandomWindowGeoSampler, UnrepeatedSampler
 from ..spec import IGNORE_INDEX, DataSpec, check_class_names
 from .loading import collate, collate_training, for_scoring, pinned
 from .resuming import ResumableLoader
@@ -39,7 +40,7 @@ from .scene_splits import BlockSplit, PolygonSplit, TimeSplit, warn_of_images_in
 _VECTOR = (".gpkg", ".geojson", ".shp")
 
 
-class LabelledScenesDataModule(GeoDataModule):
+class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
     """Scenes and a label layer, as TorchGeo's ``images & labels``, split so that no pixel leaks.
 
     Training draws random windows; validation and test score each labelled pixel once, with any number of
@@ -63,8 +64,8 @@ class LabelledScenesDataModule(GeoDataModule):
             fifth of the memory of the machine or container; ``GDAL_CACHEMAX`` in the environment overrides this.
         bands: Bands to use, by name.
         num_frames: Dates of one image.
-        series: How to build `num_frames` frames from many dates; see `Series`.
-        mask: Quality classes that count as nodata.
+        composite: How to build `num_frames` frames from many dates; see `TemporalComposite`.
+        qa_mask: Quality classes that count as nodata.
         file_bands: Bands of one frame as the files hold them, by name, for files without descriptions; frame
             follows upon frame.
         sensor: Naming scheme of the files' bands, needed where sensors disagree.
@@ -76,7 +77,7 @@ class LabelledScenesDataModule(GeoDataModule):
         label_attribute: Column of the polygons that holds the class.
         all_touched: Label every pixel that a polygon touches, not only those whose centre it covers.
         class_colors: ``#rrggbb`` of each class.
-        flips_and_turns: Flip and turn training windows at random.
+        random_flip_rot90: Flip and turn training windows at random.
         augmentations: Further Kornia augmentations for training, see `ChipAugmentation`.
         metadata: Pass dates and places to encoders that use them.
         fold_time: Return images as (B, T*C, H, W), for TorchGeo's own tasks.
@@ -103,8 +104,8 @@ class LabelledScenesDataModule(GeoDataModule):
         num_workers: int = 0,
         bands: Sequence[str] = PRITHVI_BANDS,
         num_frames: int = 1,
-        series: Series | None = None,
-        mask: Sequence[QualityClass] = (),
+        composite: TemporalComposite | None = None,
+        qa_mask: Sequence[QualityClass] = (),
         file_bands: Sequence[str] = (),
         sensor: str | None = None,
         scale: float = 1.0,
@@ -114,7 +115,7 @@ class LabelledScenesDataModule(GeoDataModule):
         label_attribute: str | None = None,
         all_touched: bool = False,
         class_colors: Sequence[str] = (),
-        flips_and_turns: bool = True,
+        random_flip_rot90: bool = True,
         augmentations: Sequence[_AugmentationBase] = (),
         metadata: bool = False,
         fold_time: bool = False,
@@ -139,19 +140,21 @@ class LabelledScenesDataModule(GeoDataModule):
         self.stride = stride or window
         self.windows_per_epoch = windows_per_epoch
         self.balanced = balanced
-        self.series = series
-        self.mask = tuple(mask)
+        self.composite = composite
+        self.qa_mask = tuple(qa_mask)
         self.nodata_rule: NodataRule = nodata_rule
         self.fold_time = fold_time
         self.seed = seed
         if mean is None or std is None:
             raise ConfigError("mean, std: not given; prithvi-tg stats computes them")
-        if series is not None and series.num_frames != num_frames:
-            raise ConfigError(f"series: gives {series.num_frames} frames, but num_frames is {num_frames}")
+        if composite is not None and composite.num_frames != num_frames:
+            raise ConfigError(
+                f"composite: gives {composite.num_frames} frames, but num_frames is {num_frames}"
+            )
         wanted = tuple(resolve_band(band, sensor) for band in bands)
         places = _places(wanted, [resolve_band(band, sensor) for band in file_bands], num_frames)
         self.reading = InputOptions(
-            places if series is None else places[: len(wanted)], sensor, training=True
+            places if composite is None else places[: len(wanted)], sensor, training=True
         )
         self.spec = DataSpec(
             bands=wanted,
@@ -168,7 +171,7 @@ class LabelledScenesDataModule(GeoDataModule):
         )
         self.mean = torch.tensor(self.spec.channel_mean)
         self.std = torch.tensor(self.spec.channel_std)
-        self.train_aug = ChipAugmentation(self.mean, self.std, None, flips_and_turns, augmentations)
+        self.train_aug = ChipAugmentation(self.mean, self.std, None, random_flip_rot90, augmentations)
         self.aug = ChipAugmentation(self.mean, self.std)
 
     @property
@@ -186,7 +189,7 @@ class LabelledScenesDataModule(GeoDataModule):
     def open_images(self) -> SceneDataset:
         """The images alone."""
         return SceneDataset.open(
-            self.images, self.spec, self.reading, self.series, self.nodata_rule, self.mask
+            self.images, self.spec, self.reading, self.composite, self.nodata_rule, self.qa_mask
         )
 
     def open_labels(self) -> LabelRaster | LabelPolygons:
@@ -219,14 +222,14 @@ class LabelledScenesDataModule(GeoDataModule):
             ) from error
         return both, images
 
-    def regions(self, images: SceneDataset, ground: Any) -> Regions:
+    def regions(self, images: SceneDataset, roi: Any) -> Regions:
         """The ground of every split, within what images and labels share."""
         split, grid = self.split, images.grid
         outlines = images.index.geometry.to_numpy()
-        footprints = list(outlines[shapely.intersects(outlines, ground)])
+        footprints = list(outlines[shapely.intersects(outlines, roi)])
         if isinstance(split, TimeSplit):
             warn_of_images_in_no_split(split, images)
-            return Regions(grid, dict.fromkeys(split.names, whole_region(grid, ground, footprints)))
+            return Regions(grid, dict.fromkeys(split.names, whole_region(grid, roi, footprints)))
         if isinstance(split, PolygonSplit):
             roi = None if images.crs is None else Roi.of(images)
             return split_by_polygons(grid, split.path, split.attribute, self.window, footprints, roi)
@@ -261,13 +264,13 @@ class LabelledScenesDataModule(GeoDataModule):
         limit_block_cache(processes * max(1, loaders))
         both, images = self.open_both()
         self.spec = replace(self.spec, pixel_size=images.grid.pixel_size)
-        ground = shapely.union_all(list(both.index.geometry))
-        self.split_regions = self.regions(images, ground)
+        roi = shapely.union_all(list(both.index.geometry))
+        self.split_regions = self.regions(images, roi)
         if stage == "fit":
             region = self._region("train")
-            inside = shapely.intersection(region.ground, ground)
+            inside = shapely.intersection(region.roi, roi)
             labels = both.datasets[1]
-            favoured = index_labels(labels, images.grid, region, self.window) if self.balanced else None
+            balanced_boxes = index_labels(labels, images.grid, region, self.window) if self.balanced else None
             periods = self.periods("train", images)
             grounds = [ground_at(both, period) for period in periods]
             if not shapely.covers(shapely.union_all(grounds), inside):
@@ -279,8 +282,8 @@ class LabelledScenesDataModule(GeoDataModule):
                 self.window,
                 self.windows_per_epoch,
                 periods,
-                favoured,
-                walks=4 * self.batch_size,
+                balanced_boxes,
+                locality_groups=4 * self.batch_size,
                 seed=self.seed,
                 grounds=None if all(one.equals(grounds[0]) for one in grounds) else grounds,
             )
@@ -288,7 +291,7 @@ class LabelledScenesDataModule(GeoDataModule):
             if stage in stages:
                 scored = self.scored_windows(split, both, images)
                 setattr(self, f"{split}_dataset", scored)
-                setattr(self, f"{split}_sampler", ShareSampler(scored))
+                setattr(self, f"{split}_sampler", UnrepeatedSampler(scored))
 
     def scored_windows(self, split: str, both: IntersectionDataset, images: SceneDataset) -> ScoredWindows:
         """Windows that show every labelled pixel of a split, with its label once; after `setup`."""
@@ -325,8 +328,8 @@ class LabelledScenesDataModule(GeoDataModule):
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Move what a model takes; places stay behind."""
-        kept = ("image", "mask", "valid", "timestamps", "location", "meaningless")
-        moved = {key: batch[key].to(device, non_blocking=True) for key in kept if key in batch}
+        keys = ("image", "mask", "valid", "timestamps", "location", "meaningless")
+        moved = {key: batch[key].to(device, non_blocking=True) for key in keys if key in batch}
         return moved | ({"name": batch["name"]} if "name" in batch else {})
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, default_collate
 
 from ..errors import ConfigError
-from ..samplers import ShareSampler
+from ..samplers import UnrepeatedSampler
 from ..spec import IGNORE_INDEX
 
 
@@ -73,7 +73,7 @@ def for_scoring(loader: DataLoader[Any]) -> DataLoader[Any]:
         ConfigError: A process has nothing to score. Lightning needs the same logged metrics from each.
     """
     sampler: Any = loader.sampler
-    if isinstance(sampler, ShareSampler) and sampler.count < sampler.num_replicas:
+    if isinstance(sampler, UnrepeatedSampler) and sampler.count < sampler.num_replicas:
         raise ConfigError(
             f"devices: {sampler.num_replicas} processes share {sampler.count} samples for validation or test; use at "
             f"most {sampler.count} devices, or train without validation (limit_val_batches: 0)"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..datasets.regions import SPLITS
-from ..datasets.scene_dataset import SceneDataset
+from ..datasets.scenes.dataset import SceneDataset
+from ..datasets.scenes.splits import SPLITS
 from ..errors import ConfigError
 
 

@@ -1,16 +1,16 @@
 """Datasets: samples of tensors from files, on TorchGeo's base classes."""
 
-from .cdl import CDLLabels
-from .chip_folder import ChipFolder
-from .chips import Chip, ChipDataset, read_splits
-from .hls_burn_scars import HLSBurnScars
-from .labels import LabelPolygons, LabelRaster
-from .multi_temporal_crop import MultiTemporalCropClassification
-from .scene_dataset import SceneDataset
-from .scene_inputs import InputOptions, find_inputs, resolve_scene
-from .scenes import Scene, SceneReader
-from .sen1floods11 import Sen1Floods11
-from .series import Series
+from ..deprecated import old_names
+from .chips.base import Chip, ChipDataset
+from .chips.chip_folder import ChipFolder
+from .chips.hls_burn_scars import HLSBurnScars
+from .chips.multi_temporal_crop import MultiTemporalCropClassification
+from .chips.sen1floods11 import Sen1Floods11
+from .chips.split_lists import read_splits
+from .scenes.cdl import CDLLabels
+from .scenes.composites import TemporalComposite
+from .scenes.dataset import SceneDataset
+from .scenes.labels import LabelPolygons, LabelRaster
 
 __all__ = [
     "CDLLabels",
@@ -18,16 +18,13 @@ __all__ = [
     "ChipDataset",
     "ChipFolder",
     "HLSBurnScars",
-    "InputOptions",
     "LabelPolygons",
     "LabelRaster",
     "MultiTemporalCropClassification",
-    "Scene",
     "SceneDataset",
-    "SceneReader",
     "Sen1Floods11",
-    "Series",
-    "find_inputs",
+    "TemporalComposite",
     "read_splits",
-    "resolve_scene",
 ]
+
+__getattr__ = old_names(__name__)

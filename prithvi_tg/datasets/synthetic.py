@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from rasterio.transform import Affine
 
 from ..errors import ConfigError
-from .hls_burn_scars import HLSBurnScars
-from .multi_temporal_crop import MultiTemporalCropClassification
-from .sen1floods11 import Sen1Floods11
+from .chips.hls_burn_scars import HLSBurnScars
+from .chips.multi_temporal_crop import MultiTemporalCropClassification
+from .chips.sen1floods11 import Sen1Floods11
 
 Array = NDArray[np.float64]
 SceneMaker = Callable[[np.random.Generator, int, int], tuple[NDArray[Any], NDArray[np.int16]]]

@@ -1,5 +1,5 @@
 """Mapping: from scenes to maps."""
 
-from .maps import map_scene, map_strips
+from .planning import map_scene, map_strips
 
 __all__ = ["map_scene", "map_strips"]

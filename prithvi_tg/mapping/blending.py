@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..datamodules.stream import RowsRead, SegmentRead, WindowRead
 from ..errors import DataError
 from ..spec import IGNORE_INDEX
-from ..windows import WindowPlan
+from ..tiling import WindowGrid
+from .window_stream import RowsRead, StripRangeRead, WindowRead
 
 
 def check_logits(event: WindowRead, logits: Tensor) -> None:
@@ -23,11 +23,11 @@ def check_logits(event: WindowRead, logits: Tensor) -> None:
     """
     # The sum is finite only if all terms are, and costs a tenth; finite terms may overflow it.
     if not torch.isfinite(logits.sum()) and not torch.isfinite(logits).all():
-        plan = event.segment.plan
+        plan = event.strip_range.plan
         row, column = plan.rows.starts[event.row], plan.columns.starts[event.column]
         raise DataError(
-            f"{event.segment.scene.files[0]}: the model gives logits that are not finite for the window at row {row}, "
-            f"column {column}, whose input is finite; check the weights, or use --trainer.precision 32-true"
+            f"{event.strip_range.scene.files[0]}: the model gives logits that are not finite for the window at row "
+            f"{row}, column {column}, whose input is finite; check the weights, or use --trainer.precision 32-true"
         )
 
 
@@ -85,7 +85,7 @@ class Blender:
         bottom: The row after the last.
     """
 
-    def __init__(self, plan: WindowPlan, top: int = 0, bottom: int | None = None) -> None:
+    def __init__(self, plan: WindowGrid, top: int = 0, bottom: int | None = None) -> None:
         self.plan = plan
         self.top = top  # of the rows that are held
         self.bottom = plan.rows.length if bottom is None else bottom
@@ -97,9 +97,9 @@ class Blender:
             torch.from_numpy(cover.total_weight) for cover in (plan.rows, plan.columns)
         )
 
-    def take(
+    def update(
         self,
-        event: RowsRead | WindowRead | SegmentRead,
+        event: RowsRead | WindowRead | StripRangeRead,
         logits: Tensor | None = None,
         corner: tuple[int, int] = (0, 0),
     ) -> Iterator[BlendedRows]:
@@ -129,7 +129,7 @@ class Blender:
             corner: Row and column of the window's pixel that `logits` start with.
         """
         rows, columns = self.plan.rows, self.plan.columns
-        (first, last), (left, right) = rows.kept[row], columns.kept[column]
+        (first, last), (left, right) = rows.core[row], columns.core[column]
         first, last = max(first, self.top), min(last, self.bottom)
         if first >= last:
             return
@@ -148,7 +148,7 @@ class Blender:
 
     def finish(self, row: int | None = None) -> Iterator[BlendedRows]:
         """Rows that no window from window row `row` on reaches; all that are left by default."""
-        end = self.bottom if row is None else min(self.bottom, self.plan.rows.kept[row][0])
+        end = self.bottom if row is None else min(self.bottom, self.plan.rows.core[row][0])
         if end <= self.top:
             return
         if self._total is not None:

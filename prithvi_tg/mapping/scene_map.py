@@ -10,21 +10,21 @@ from typing import Any, get_args
 
 from torch import Tensor
 
-from ..datamodules.stream import RowsRead, Segment, SegmentRead, WindowRead
-from ..datasets.scene_words import relative_words
-from ..datasets.scenes import Scene
 from ..errors import ConfigError
 from ..files import shown, writing
 from ..readers.fingerprint import fingerprint
+from ..readers.scene import Scene
+from ..readers.scene_paths import relative_words
 from ..spec import IGNORE_INDEX, DataSpec
-from ..windows import Strip, WindowPlan
-from .areas import row_areas
+from ..tiling import Strip, WindowGrid
 from .blending import BlendedRows, Blender
-from .parts import PartFolder, StripWriter
-from .polygons import write_polygons
-from .products import Layer, ProbabilityType, Profile, category_names, create_layers, write_raster
-from .quicklooks import write_quicklook
-from .stac import stac_item, write_stac_item
+from .products.mapped_area import row_areas
+from .products.polygons import write_polygons
+from .products.quicklook import write_quicklook
+from .products.rasters import Layer, ProbabilityType, Profile, category_names, create_layers, write_raster
+from .products.stac import stac_item, write_stac_item
+from .strip_store import StripStore, StripWriter
+from .window_stream import RowsRead, StripRange, StripRangeRead, WindowRead
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class SceneMap:
     def __init__(
         self,
         scene: Scene,
-        plan: WindowPlan,
+        plan: WindowGrid,
         path: Path,
         spec: DataSpec,
         options: OutputOptions,
@@ -110,7 +110,7 @@ class SceneMap:
         self.error: str | None = None
         self.areas = row_areas(scene.grid)
         parts = path.with_name(f".{path.stem}.parts")
-        self.parts = PartFolder(parts, _key(scene, plan, self.layers, identity), self.layers)
+        self.parts = StripStore(parts, _key(scene, plan, self.layers, identity), self.layers)
         self._blender: Blender | None = None
         self._writer: StripWriter | None = None
         self._run: dict[int, int] = {}
@@ -145,7 +145,7 @@ class SceneMap:
     def is_done(self) -> bool:
         """Whether this run, or an earlier start of it, has finished it."""
         complete = all(path.exists() for path in self.outputs.values())
-        return complete and self.parts.is_ours and self.parts.read("done") is not None
+        return complete and self.parts.belongs_to_run and self.parts.read("done") is not None
 
     def check_free(self) -> None:
         """Make sure that nothing is in the way.
@@ -153,7 +153,9 @@ class SceneMap:
         Raises:
             ConfigError: A file exists that this run did not write, and is not to be replaced.
         """
-        if self.options.overwrite or (self.parts.is_ours and self.parts.read("publishing") is not None):
+        if self.options.overwrite or (
+            self.parts.belongs_to_run and self.parts.read("publishing") is not None
+        ):
             return
         for path in reversed(self.outputs.values()):
             if path.exists():
@@ -171,7 +173,7 @@ class SceneMap:
         with writing(self.path):
             if self.is_done:
                 return []
-            if self.parts.path.exists() and not self.parts.is_ours:
+            if self.parts.path.exists() and not self.parts.belongs_to_run:
                 print(f"{self.scene.name}: discarded the strips of an earlier run with other settings")
             self.parts.prepare()
             if self.parts.read("publishing") is not None:
@@ -180,9 +182,9 @@ class SceneMap:
                     return []
                 self.parts.remove()  # what else is wanted now was not made then
                 self.parts.prepare()
-            left = [strip.number for strip in self.plan.strips if not self.parts.is_sound(strip.number)]
+            left = [strip.number for strip in self.plan.strips if not self.parts.is_intact(strip.number)]
             for number in left:
-                self.parts.forget(number)
+                self.parts.discard(number)
             if len(left) < len(self.plan.strips):
                 done = len(self.plan.strips) - len(left)
                 print(f"{self.scene.name}: resuming; {done} of {len(self.plan.strips)} strips are complete")
@@ -192,14 +194,14 @@ class SceneMap:
 
     # Windows come in.
 
-    def begin(self, segment: Segment, since: float) -> None:
-        """Start a segment of strips; its time counts from a moment of `perf_counter`."""
+    def begin(self, strip_range: StripRange, since: float) -> None:
+        """Start a range of strips; its time counts from a moment of `perf_counter`."""
         self._mark = since
-        self._blender = Blender(self.plan, segment.top, segment.bottom)
+        self._blender = Blender(self.plan, strip_range.top, strip_range.bottom)
         self._run = {}
 
     def add(
-        self, event: RowsRead | WindowRead | SegmentRead, logits: Tensor | None, corner: tuple[int, int]
+        self, event: RowsRead | WindowRead | StripRangeRead, logits: Tensor | None, corner: tuple[int, int]
     ) -> None:
         """Take in what was read, and write the rows that it finishes.
 
@@ -209,7 +211,7 @@ class SceneMap:
         assert self._blender is not None
         if isinstance(event, WindowRead):
             self._run[event.row] = self._run.get(event.row, 0) + 1
-        self._write(self._blender.take(event, logits, corner))
+        self._write(self._blender.update(event, logits, corner))
 
     def _write(self, finished: Iterator[BlendedRows]) -> None:
         with writing(self.path):
@@ -225,8 +227,8 @@ class SceneMap:
     def _finish_strip(self) -> None:
         assert self._writer is not None
         strip = self._writer.strip
-        kept = self.plan.rows.kept
-        own = [row for row in range(strip.first, strip.last + 1) if kept[row][0] >= strip.top]
+        core = self.plan.rows.core
+        own = [row for row in range(strip.first, strip.last + 1) if core[row][0] >= strip.top]
         run = sum(self._run.get(row, 0) for row in own)
         seconds = perf_counter() - self._mark
         self._writer.finish(run, len(own) * len(self.plan.columns.starts) - run, seconds)
@@ -325,7 +327,7 @@ class SceneMap:
         return result
 
 
-def _key(scene: Scene, plan: WindowPlan, layers: Sequence[Layer], identity: Mapping[str, Any]) -> str:
+def _key(scene: Scene, plan: WindowGrid, layers: Sequence[Layer], identity: Mapping[str, Any]) -> str:
     """A hash of everything that the pixels of a map depend on."""
     files = {path: fingerprint(path) for path in scene.files}
     known = [files, repr(scene), repr(plan), repr(layers), dict(identity)]

@@ -1,25 +1,28 @@
 """Models: pure torch; they know no file, no dataset, no Lightning."""
 
+from ..deprecated import old_names
 from .decoders import ConvTransposeNeck, FCNHead, GeospatialNeck
-from .pyramid import PYRAMID_DECODERS, PyramidNeck, TokenMap
-from .segmenter import PrithviSegmenter
+from .encoder_decoder import EncoderDecoder
+from .encoders import VARIANTS, EncoderVariant, PrithviViT, create_encoder
+from .pyramid import PYRAMID_DECODERS, IdentityNeck, PyramidNeck
 from .sliding import slide_inference
-from .vit import VARIANTS, EncoderVariant, PrithviViT, create_encoder
 from .weight_cache import WeightCache, cached_weights
 
 __all__ = [
     "PYRAMID_DECODERS",
     "VARIANTS",
     "ConvTransposeNeck",
+    "EncoderDecoder",
     "EncoderVariant",
     "FCNHead",
     "GeospatialNeck",
-    "PrithviSegmenter",
+    "IdentityNeck",
     "PrithviViT",
     "PyramidNeck",
-    "TokenMap",
     "WeightCache",
     "cached_weights",
     "create_encoder",
     "slide_inference",
 ]
+
+__getattr__ = old_names(__name__)

@@ -42,8 +42,8 @@ def crop_tokens(
     frames, height, width = grid
     patches = rearrange(tokens[:, 1:], "b (t h w) d -> b t h w d", t=frames, h=height, w=width)
     patches = patches[:, :, rows, columns]
-    kept = (frames, patches.shape[2], patches.shape[3])
-    return torch.cat([tokens[:, :1], rearrange(patches, "b t h w d -> b (t h w) d")], dim=1), kept
+    cropped = (frames, patches.shape[2], patches.shape[3])
+    return torch.cat([tokens[:, :1], rearrange(patches, "b t h w d -> b (t h w) d")], dim=1), cropped
 
 
 def upscale(in_channels: int, out_channels: int) -> nn.ConvTranspose2d:

@@ -237,8 +237,8 @@ def _norm_and_relu(
     classes = None
     if head is not None:
         # Dropping a channel of an image is dropping a column of the matrix that makes its logits.
-        kept = head.dropout(inputs[0].new_ones(len(inputs[0]), bn.num_features, 1, 1))
-        classes = head.conv_seg.weight.flatten(1) * kept.flatten(1)[:, None]
+        wanted = head.dropout(inputs[0].new_ones(len(inputs[0]), bn.num_features, 1, 1))
+        classes = head.conv_seg.weight.flatten(1) * wanted.flatten(1)[:, None]
 
     def run(classes: Tensor | None, *inputs: Tensor) -> Tensor:
         x = F.batch_norm(before(*inputs), *new, bn.weight, bn.bias, bn.training, momentum, bn.eps)

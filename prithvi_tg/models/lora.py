@@ -3,7 +3,7 @@
 from torch import nn
 
 from ..errors import ConfigError
-from .vit import PrithviViT
+from .encoders.prithvi import PrithviViT
 
 
 def add_lora(encoder: PrithviViT, rank: int) -> None:

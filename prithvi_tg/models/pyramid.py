@@ -16,6 +16,7 @@ from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
 from segmentation_models_pytorch.decoders.upernet.decoder import UPerNetDecoder
 from torch import Tensor, nn
 
+from ..deprecated import old_names
 from ..errors import ConfigError
 from .decoders import ChannelNorm, token_map, upscale
 
@@ -28,7 +29,7 @@ def default_layers(depth: int) -> tuple[int, ...]:
     return tuple(max(0, -(-depth * quarter // 4) - 1) for quarter in (1, 2, 3, 4))
 
 
-class TokenMap(nn.Module):
+class IdentityNeck(nn.Module):
     """No neck at all: the last tokens as a map, for a linear probe.
 
     Args:
@@ -124,3 +125,6 @@ def _scales(channels: int) -> nn.ModuleList:
             nn.MaxPool2d(2),
         )
     )
+
+
+__getattr__ = old_names(__name__)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..windows import window_starts
+from ..tiling import window_starts
 
 
 def slide_inference(

@@ -38,7 +38,7 @@ def flagged(layer: NDArray[Any], kind: QualityKind, classes: Sequence[str]) -> N
     known = FMASK_BITS if kind == "fmask" else SCL_CLASSES
     for name in classes:
         if name not in known:
-            raise ConfigError(f"mask: {kind.upper()} has no class {name!r}; it has {', '.join(known)}")
+            raise ConfigError(f"qa_mask: {kind.upper()} has no class {name!r}; it has {', '.join(known)}")
     if kind == "fmask":
         bits = sum(1 << FMASK_BITS[name] for name in set(classes))
         return (layer.astype(np.uint8) & bits) != 0

@@ -147,17 +147,17 @@ class GridReader:
             meaningless += count
             filled = np.where(valid, values, np.nan).astype(self.dtype)
             if self.own.control is not None:
-                kept = self._picked(filled, window, transform, result.values.shape[1:])
-                known = ~np.isnan(kept)
+                resampled = self._picked(filled, window, transform, result.values.shape[1:])
+                known = ~np.isnan(resampled)
             else:
                 with self._in_memory(filled, window) as source:
                     shape = result.values.shape[1:]
-                    kept = self._resampled(source, transform, shape, Resampling.nearest, ratio)
-                    known = ~np.isnan(kept)
+                    resampled = self._resampled(source, transform, shape, Resampling.nearest, ratio)
+                    known = ~np.isnan(resampled)
                     if self.resampling != Resampling.nearest:
-                        kept = self._resampled(source, transform, shape, self.resampling, ratio)
-                        known &= ~np.isnan(kept)
-            np.copyto(result.values, kept, where=known)
+                        resampled = self._resampled(source, transform, shape, self.resampling, ratio)
+                        known &= ~np.isnan(resampled)
+            np.copyto(result.values, resampled, where=known)
             result.valid[...] |= known
         return result._replace(meaningless=meaningless)
 
@@ -212,9 +212,9 @@ class GridReader:
             row = np.floor((row - window.row_off) * height / window.height)
             column = np.floor((column - window.col_off) * width / window.width)
             inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-        kept = np.full((len(values), len(row)), np.nan, self.dtype)
-        kept[:, inside] = values[:, row[inside].astype(int), column[inside].astype(int)]
-        return kept.reshape(len(values), *size)
+        resampled = np.full((len(values), len(row)), np.nan, self.dtype)
+        resampled[:, inside] = values[:, row[inside].astype(int), column[inside].astype(int)]
+        return resampled.reshape(len(values), *size)
 
     def _own_places(
         self, x: NDArray[np.float64], y: NDArray[np.float64]

@@ -143,13 +143,13 @@ class ChipScores:
     Args:
         num_classes: Number of classes.
         spec: Bands and statistics, to draw chips; without them none is drawn.
-        keep: How many of the best and of the worst are drawn.
+        num_extremes: How many of the best and of the worst are drawn.
     """
 
-    def __init__(self, num_classes: int, spec: DataSpec | None, keep: int = 4) -> None:
+    def __init__(self, num_classes: int, spec: DataSpec | None, num_extremes: int = 4) -> None:
         self.num_classes = num_classes
         self.spec = spec
-        self.keep = keep
+        self.num_extremes = num_extremes
         self.counts: dict[str, NDArray[np.int64]] = {}
         self._kept: dict[str, tuple[float, dict[str, Tensor]]] = {}
 
@@ -176,9 +176,9 @@ class ChipScores:
 
     def _keep(self, name: str, sample: dict[str, Tensor], prediction: Tensor) -> None:
         score = float(ChipCounts((name,), self.counts[name][:, None]).scores()["mIoU"][0])
-        ranked = sorted(self._kept, key=lambda kept: self._kept[kept][0])
-        if len(ranked) >= 2 * self.keep:
-            low, high = ranked[self.keep - 1], ranked[self.keep]
+        ranked = sorted(self._kept, key=lambda chip: self._kept[chip][0])
+        if len(ranked) >= 2 * self.num_extremes:
+            low, high = ranked[self.num_extremes - 1], ranked[self.num_extremes]
             if self._kept[low][0] <= score <= self._kept[high][0]:
                 return
             del self._kept[low if score < self._kept[low][0] else high]
@@ -251,20 +251,20 @@ def read_chip_table(path: Path, block: int = 0) -> ChipCounts:
     return ChipCounts(tuple(row[0] for row in rows), counts.transpose(2, 0, 1), block)
 
 
-def extremes(chips: ChipCounts, keep: int) -> dict[str, str]:
+def extremes(chips: ChipCounts, num_extremes: int) -> dict[str, str]:
     """Names of the worst and the best chips by mIoU of the chip: ``worst_1`` and so on; no chip is both."""
     scores = chips.singly()["mIoU"]
     ranked = [chips.names[number] for number in np.argsort(scores, kind="stable")]
-    keep = min(keep, (len(ranked) + 1) // 2)
-    worst = {f"worst_{k + 1}": name for k, name in enumerate(ranked[:keep])}
-    best = {f"best_{k + 1}": name for k, name in enumerate(reversed(ranked[keep:][-keep:]))}
+    num_extremes = min(num_extremes, (len(ranked) + 1) // 2)
+    worst = {f"worst_{k + 1}": name for k, name in enumerate(ranked[:num_extremes])}
+    best = {f"best_{k + 1}": name for k, name in enumerate(reversed(ranked[num_extremes:][-num_extremes:]))}
     return worst | best
 
 
 def write_pictures(folder: Path, scores: ChipScores, chips: ChipCounts) -> list[Path]:
     """Draw the best and worst chips that this process holds, ``worst_1_NAME.png`` and so on."""
     written = []
-    for rank, name in extremes(chips, scores.keep).items():
+    for rank, name in extremes(chips, scores.num_extremes).items():
         sample = scores.drawable(name)
         if sample is None or scores.spec is None:
             continue

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from rich.table import Table
 from torch import Tensor
 
-from ..datasets.chips import published_splits, split_list
+from ..datasets.chips.base import published_splits, split_list
 from ..errors import ConfigError
 
 

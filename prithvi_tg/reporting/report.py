@@ -187,7 +187,7 @@ def _record(run: Run) -> dict[str, str]:
     """The record of a run as text, a value per row of the table."""
     told = run.metrics.get("run") or {}
     git, versions, training = (told.get(key) or {} for key in ("git", "versions", "training"))
-    parts = [f"{part['folder']} (to epoch {part['epoch']})" for part in training.get("goes_on", [])]
+    parts = [f"{part['folder']} (to epoch {part['epoch']})" for part in training.get("resumed_from", [])]
     checkpoint, epoch = told.get("checkpoint"), told.get("checkpoint_epoch")
     words = {
         "task": told.get("task"),

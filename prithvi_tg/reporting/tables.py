@@ -51,7 +51,7 @@ def map_table(results: Sequence[Any], class_names: Sequence[str]) -> Table:
     """A row per scene that was mapped, or could not be.
 
     Args:
-        results: What `prithvi_tg.mapping.run.MapRun.results` gave.
+        results: What `prithvi_tg.mapping.map_run.MapRun.results` gave.
         class_names: One per class.
     """
     table = Table(

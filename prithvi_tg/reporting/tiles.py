@@ -15,10 +15,10 @@ from rasterio.enums import Resampling
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
-from ..datasets.scenes import Scene, SceneReader
 from ..errors import DataError
 from ..plotting import color_limits, true_color
 from ..readers.raster import open_raster, reading
+from ..readers.scene import Scene, SceneReader
 from ..spec import IGNORE_INDEX, DataSpec
 
 TILE = 256

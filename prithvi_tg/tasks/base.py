@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from ..datamodules.resuming import ResumableLoader
+from ..deprecated import OldArguments
 from ..errors import ConfigError
 from ..models import PrithviViT, WeightCache
 from ..processes import process_callbacks
@@ -21,7 +22,7 @@ from .precision import Float32Precision, check_precision
 from .schedules import poly_schedule
 
 
-class PrithviTask(LightningModule):
+class PrithviTask(LightningModule, metaclass=OldArguments):
     """The part of a task that has a ``model`` with a Prithvi ``encoder``; the other part is one of TorchGeo's tasks."""
 
     model: Any
@@ -127,8 +128,12 @@ class PrithviTask(LightningModule):
                 rank_zero_warn(f"{key}: the model was trained with {before}, the data module has {now}")
 
     def _warn_of_random_encoder(self) -> None:
-        kept = self.hparams["freeze_encoder"] and self.hparams["unfreeze_epoch"] is None
-        if (kept or self.hparams["lora_rank"]) and self.weights is None and self.trainer.ckpt_path is None:
+        stays_frozen = self.hparams["freeze_encoder"] and self.hparams["unfreeze_epoch"] is None
+        if (
+            (stays_frozen or self.hparams["lora_rank"])
+            and self.weights is None
+            and self.trainer.ckpt_path is None
+        ):
             rank_zero_warn("weights: not given, so the frozen encoder has random weights")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_info
 
 from ..checkpoints import load_weights, read_checkpoint
+from ..deprecated import current_arguments
 from ..errors import CheckpointError
 from .segmentation import PrithviSegmentationTask
 
@@ -25,7 +26,7 @@ def load_task(
             not a task of this package.
     """
     checkpoint = read_checkpoint(path)
-    arguments = dict(checkpoint.hyper_parameters)
+    arguments = current_arguments(checkpoint.hyper_parameters, warns=False)
     if not arguments:
         raise CheckpointError(
             f"{path}: does not describe its model; give the configuration it was trained with, --config FILE"

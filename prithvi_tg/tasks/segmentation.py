@@ -14,12 +14,12 @@ from ..compat import SemanticSegmentationTask
 from ..errors import ConfigError
 from ..models import (
     ConvTransposeNeck,
+    EncoderDecoder,
     FCNHead,
     GeospatialNeck,
-    PrithviSegmenter,
+    IdentityNeck,
     PrithviViT,
     PyramidNeck,
-    TokenMap,
     cached_weights,
     create_encoder,
     slide_inference,
@@ -43,7 +43,7 @@ class PrithviSegmentationTask(PrithviTask, SemanticSegmentationTask):
         encoder_args: Fields of the variant to change, such as ``{depth: 6, num_heads: 8}``.
         weights: Pre-trained weights for the encoder: a path, ``hf://OWNER/REPOSITORY/FILE``, or the name of a
             published encoder; ``None`` trains from random ones.
-        first_blocks: Accept `weights` with more blocks than the encoder, and load the first ones.
+        truncate_depth: Accept `weights` with more blocks than the encoder, and load the first ones.
         allow_new_bands: Accept bands that `weights` were not trained on; they start from random weights.
         freeze_encoder: Train the decoder only.
         unfreeze_epoch: With `freeze_encoder`, train the encoder too from this epoch on, counted from 0.
@@ -96,14 +96,14 @@ class PrithviSegmentationTask(PrithviTask, SemanticSegmentationTask):
         "freeze_backbone",
         "freeze_decoder",
     )
-    model: PrithviSegmenter
+    model: EncoderDecoder
 
     def __init__(
         self,
         encoder: str = "prithvi_eo_v1_100m",
         encoder_args: dict[str, Any] | None = None,
         weights: str | None = None,
-        first_blocks: bool = False,
+        truncate_depth: bool = False,
         allow_new_bands: bool = False,
         freeze_encoder: bool = False,
         unfreeze_epoch: int | None = None,
@@ -161,7 +161,7 @@ class PrithviSegmentationTask(PrithviTask, SemanticSegmentationTask):
             report = load_weights(
                 encoder,
                 find_weights(self.weights),
-                first_blocks=hparams["first_blocks"],
+                truncate_depth=hparams["truncate_depth"],
                 bands=hparams["bands"],
                 allow_new_bands=hparams["allow_new_bands"],
             )
@@ -179,13 +179,13 @@ class PrithviSegmentationTask(PrithviTask, SemanticSegmentationTask):
         auxiliary_head = None
         if published and hparams["auxiliary_weight"]:
             auxiliary_head = FCNHead(neck.out_channels, classes, width, num_convs=2)
-        self.model = PrithviSegmenter(
+        self.model = EncoderDecoder(
             encoder, neck, decode_head, auxiliary_head, hparams["freeze_encoder"], hparams["fuse"]
         )
 
     def _create_neck(
         self, encoder: PrithviViT
-    ) -> ConvTransposeNeck | GeospatialNeck | TokenMap | PyramidNeck:
+    ) -> ConvTransposeNeck | GeospatialNeck | IdentityNeck | PyramidNeck:
         channels = encoder.width * self.hparams["num_frames"]
         name = self.hparams["decoder"]
         if name == "conv_transpose":
@@ -193,7 +193,7 @@ class PrithviSegmentationTask(PrithviTask, SemanticSegmentationTask):
         if name == "geospatial":
             return GeospatialNeck(channels)
         if name == "linear":
-            return TokenMap(channels)
+            return IdentityNeck(channels)
         return PyramidNeck(name, channels, len(encoder.blocks), self.hparams["head_channels"])
 
     def configure_losses(self) -> None:
@@ -226,17 +226,17 @@ class PrithviSegmentationTask(PrithviTask, SemanticSegmentationTask):
         super().on_load_checkpoint(checkpoint)
 
     def forward(
-        self, image: Tensor, keep: tuple[int, int, int, int] | None = None, **coordinates: Tensor
+        self, image: Tensor, core_window: tuple[int, int, int, int] | None = None, **coordinates: Tensor
     ) -> Tensor:
         """Logits (B, K, H, W) of normalised images (B, T, C, H, W) or (B, C, H, W), in one window.
 
-        With `keep`, only of the pixels between a top, left, bottom and right.
+        With `core_window`, only of the pixels between a top, left, bottom and right.
         """
-        if keep is None:
+        if core_window is None:
             return self.model(image, **coordinates)
-        if isinstance(self.model, PrithviSegmenter):
-            return self.model(image, keep, **coordinates)
-        top, left, bottom, right = keep
+        if isinstance(self.model, EncoderDecoder):
+            return self.model(image, core_window, **coordinates)
+        top, left, bottom, right = core_window
         return self.model(image, **coordinates)[..., top:bottom, left:right]
 
     def forward_windows(self, image: Tensor, **coordinates: Tensor) -> Tensor:
@@ -269,7 +269,7 @@ class PrithviSegmentationTask(PrithviTask, SemanticSegmentationTask):
         return loss
 
     def on_train_epoch_end(self) -> None:
-        """Log every metric of the epoch's training crops."""
+        """ReadEvents every metric of the epoch's training crops."""
         self._finish(self.train_metrics, "train")
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
@@ -282,7 +282,7 @@ class PrithviSegmentationTask(PrithviTask, SemanticSegmentationTask):
         return self._evaluate(batch, place, self.val_metrics, self.val_loss)
 
     def on_validation_epoch_end(self) -> None:
-        """Log loss and every metric of the whole validation set."""
+        """ReadEvents loss and every metric of the whole validation set."""
         self._finish(self.val_metrics, "val", self.val_loss)
 
     def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
@@ -294,7 +294,7 @@ class PrithviSegmentationTask(PrithviTask, SemanticSegmentationTask):
         return self._evaluate(batch, f"test, batch {batch_idx}", self.test_metrics, self.test_loss)
 
     def on_test_epoch_end(self) -> None:
-        """Log loss and every metric of the whole test set."""
+        """ReadEvents loss and every metric of the whole test set."""
         self._finish(self.test_metrics, "test", self.test_loss)
 
     def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
@@ -305,10 +305,10 @@ class PrithviSegmentationTask(PrithviTask, SemanticSegmentationTask):
         """
         in_run = self._trainer is not None and self.trainer.predicting
         with cached_weights(self._predict_cache if in_run else None):
-            if "log" not in batch:
+            if "events" not in batch:
                 return self.forward_windows(batch["image"], **self.coordinates(batch))
-            keep = {"keep": batch["keep"]} if "keep" in batch else {}
-            return self(batch["image"], **keep, **self.coordinates(batch))
+            core_window = {"core_window": batch["core_window"]} if "core_window" in batch else {}
+            return self(batch["image"], **core_window, **self.coordinates(batch))
 
     def _evaluate(
         self, batch: Any, place: str, metrics: ConfusionMatrix, mean_loss: LabelledMean

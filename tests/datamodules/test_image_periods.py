@@ -12,9 +12,9 @@ from rasterio.transform import from_origin
 
 from prithvi_tg.datamodules import LabelledScenesDataModule
 from prithvi_tg.datamodules.labelled_scenes import BlockSplit, TimeSplit
-from prithvi_tg.datasets.scene_dataset import SceneDataset
-from prithvi_tg.datasets.scenes import BandFile, Grid, Scene
+from prithvi_tg.datasets.scenes.dataset import SceneDataset
 from prithvi_tg.errors import ConfigError, DataError
+from prithvi_tg.readers.scene import BandFile, Grid, Scene
 from prithvi_tg.spec import DataSpec
 
 SPEC = DataSpec(("RED",), (0.0,), (1.0,), num_frames=2)
@@ -75,7 +75,7 @@ def module(folder, images, split, **options):
     return LabelledScenesDataModule(
         images=[str(path) for path in images], labels=str(label), classes={1: "Land", 2: "Sea"}, split=split,
         mean=[0.0],
-        std=[1.0], bands=["RED"], window=16, windows_per_epoch=20, flips_and_turns=False, **options,
+        std=[1.0], bands=["RED"], window=16, windows_per_epoch=20, random_flip_rot90=False, **options,
     )  # fmt: skip
 
 

@@ -11,9 +11,9 @@ import pytest
 import rasterio
 import rasterio.warp
 
-from prithvi_tg.datamodules.scenes import SceneDataModule
-from prithvi_tg.datasets.scene_inputs import InputOptions, find_inputs, resolve_scene
-from prithvi_tg.datasets.scenes import SceneReader
+from prithvi_tg.mapping.scene_windows import SceneDataModule
+from prithvi_tg.readers.formats import InputOptions, find_inputs, resolve_scene
+from prithvi_tg.readers.scene import SceneReader
 from prithvi_tg.spec import DataSpec
 
 SPEC = DataSpec(("RED", "GREEN", "BLUE"), (1000.0,) * 3, (500.0,) * 3, class_names=("a", "b", "c"))
@@ -155,15 +155,15 @@ def test_the_work_is_shared_out_without_gap_or_overlap(tmp_path):
              (("a", (1500, 100)), ("b", (30, 30)), ("c", (2100, 200)))]  # fmt: skip
     scenes = [resolve_scene(one, SPEC) for one in find_inputs(paths)]
     data = SceneDataModule(scenes, SPEC, window=64, stride=32)
-    everything = [(s.scene.name, strip.number) for s in data.stream().segments for strip in s.strips]
+    everything = [(s.scene.name, strip.number) for s in data.stream().strip_ranges for strip in s.strips]
     for size in (2, 3, 5, 20):
         shares = [
-            [(s.scene.name, strip.number) for s in data.stream(rank, size).segments for strip in s.strips]
+            [(s.scene.name, strip.number) for s in data.stream(rank, size).strip_ranges for strip in s.strips]
             for rank in range(size)
         ]
         assert list(chain.from_iterable(shares)) == everything
     data.pending = {"c": [1, 3]}
-    assert [(s.scene.name, [strip.number for strip in s.strips]) for s in data.stream().segments] == [
+    assert [(s.scene.name, [strip.number for strip in s.strips]) for s in data.stream().strip_ranges] == [
         ("c", [1]), ("c", [3]),
     ]  # fmt: skip
 

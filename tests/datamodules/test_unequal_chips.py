@@ -126,7 +126,7 @@ def test_each_chip_draws_its_own_crop_all_over_it():
 
 def test_crops_of_a_resumed_run_are_those_of_one_that_was_not_stopped():
     samples = [{"image": torch.rand(1, 1, side, 30)} for side in (24, 30, 36)]
-    augment = ChipAugmentation([0.0], [1.0], crop_size=16, flips_and_turns=True)
+    augment = ChipAugmentation([0.0], [1.0], crop_size=16, random_flip_rot90=True)
     torch.manual_seed(0)
     augment(collate_chips(samples))
     state = random_state()

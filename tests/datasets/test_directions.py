@@ -10,15 +10,15 @@ from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 from rasterio.transform import Affine
 
-from prithvi_tg.datasets.labels import LabelRaster
-from prithvi_tg.datasets.scene_dataset import SceneDataset
-from prithvi_tg.datasets.scenes import BandFile, Scene, SceneReader
+from prithvi_tg.datasets.scenes.dataset import SceneDataset
+from prithvi_tg.datasets.scenes.labels import LabelRaster
 from prithvi_tg.errors import DataError
-from prithvi_tg.mapping.index import write_index
-from prithvi_tg.mapping.polygons import write_polygons
-from prithvi_tg.mapping.products import create_layers, write_raster
-from prithvi_tg.mapping.stac import _footprint
+from prithvi_tg.mapping.products.index import write_index
+from prithvi_tg.mapping.products.polygons import write_polygons
+from prithvi_tg.mapping.products.rasters import create_layers, write_raster
+from prithvi_tg.mapping.products.stac import _footprint
 from prithvi_tg.readers.grid import Grid
+from prithvi_tg.readers.scene import BandFile, Scene, SceneReader
 from prithvi_tg.spec import DataSpec
 
 SPEC = DataSpec(("RED",), (0.0,), (1.0,), class_names=("Land", "Water"))

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from pyproj import CRS, Transformer
 from rasterio.transform import from_origin
 
-from prithvi_tg.datasets.footprints import Roi, cut, move, move_to
-from prithvi_tg.datasets.labels import LabelPolygons, LabelRaster
-from prithvi_tg.datasets.scene_dataset import SceneDataset
-from prithvi_tg.datasets.scenes import BandFile, Grid, Scene
+from prithvi_tg.datasets.scenes.dataset import SceneDataset
+from prithvi_tg.datasets.scenes.footprints import Roi, cut, move, move_to
+from prithvi_tg.datasets.scenes.labels import LabelPolygons, LabelRaster
 from prithvi_tg.errors import DataError
+from prithvi_tg.readers.scene import BandFile, Grid, Scene
 from prithvi_tg.spec import DataSpec
 
 SPEC = DataSpec(("RED",), (0.0,), (1.0,))

@@ -6,14 +6,14 @@ import rasterio
 from rasterio.transform import from_origin
 
 from prithvi_tg.bands import PRITHVI_BANDS
-from prithvi_tg.datasets.granules import (
+from prithvi_tg.errors import ConfigError, DataError
+from prithvi_tg.readers.granules import (
     hls_granule,
     hls_granules,
     is_hls_file,
     is_hls_prefix,
     safe_granule,
 )
-from prithvi_tg.errors import ConfigError, DataError
 from prithvi_tg.readers.raster import open_raster, read_bands
 
 S30 = "HLS.S30.T10SEH.2018190T184921.v2.0"

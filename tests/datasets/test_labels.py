@@ -25,11 +25,11 @@ from torch.utils.data import DataLoader
 from torchgeo.datasets import CDL, IntersectionDataset, RasterDataset, stack_samples
 
 from prithvi_tg.datasets import MultiTemporalCropClassification, SceneDataset, find_inputs, resolve_scene
-from prithvi_tg.datasets.cdl import CDL_NAMES, CDL_TO_CROP_CLASS, CDLLabels
-from prithvi_tg.datasets.footprints import move_to
-from prithvi_tg.datasets.labels import LabelPolygons, LabelRaster
-from prithvi_tg.datasets.scene_inputs import InputOptions
+from prithvi_tg.datasets.scenes.cdl import CDL_NAMES, CDL_TO_CROP_CLASS, CDLLabels
+from prithvi_tg.datasets.scenes.footprints import move_to
+from prithvi_tg.datasets.scenes.labels import LabelPolygons, LabelRaster
 from prithvi_tg.errors import ConfigError, DataError
+from prithvi_tg.readers.formats import InputOptions
 from prithvi_tg.samplers import ExactCoverGeoSampler
 from prithvi_tg.spec import DataSpec
 
@@ -271,7 +271,7 @@ def count_opening(opened, original, path, *args, **kwargs):
 
 
 def test_only_so_many_files_stay_open(tmp_path, monkeypatch):
-    monkeypatch.setattr("prithvi_tg.datasets.labels._OPEN_FILES", 2)
+    monkeypatch.setattr("prithvi_tg.datasets.scenes.labels._OPEN_FILES", 2)
     for number in range(4):
         write(tmp_path / f"{number}.tif", np.full((1, 1), number, np.uint8), LEFT + 30 * number)
     labels = LabelRaster(tmp_path, SAME)
@@ -363,7 +363,7 @@ def test_polygons_are_reprojected_once_and_from_what_the_file_says(tmp_path, mon
     labels = LabelPolygons(save(tmp_path / "a.gpkg", [square(3, 3, 5)]), None, 0)
     calls = Counter()
     monkeypatch.setattr(
-        "prithvi_tg.datasets.labels.move_to", lambda *args: calls.update("x") or move_to(*args)
+        "prithvi_tg.datasets.scenes.labels.move_to", lambda *args: calls.update("x") or move_to(*args)
     )
     labels.crs = ALBERS
     labels.crs = ALBERS

@@ -10,7 +10,7 @@ import torch
 from prithvi_tg.bands import PRITHVI_BANDS
 from prithvi_tg.datamodules import HLSBurnScarsDataModule, MultiTemporalCropDataModule
 from prithvi_tg.datasets import HLSBurnScars, MultiTemporalCropClassification
-from prithvi_tg.datasets.chips import published_splits, read_splits
+from prithvi_tg.datasets.chips.base import published_splits, read_splits
 from prithvi_tg.datasets.synthetic import LAYOUTS
 from prithvi_tg.errors import ConfigError, DataError
 

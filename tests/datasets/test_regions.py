@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from rasterio import Affine
 from rasterio.crs import CRS
 
-from prithvi_tg.datasets.regions import Region, split_by_blocks, split_by_polygons, whole_region
-from prithvi_tg.datasets.scored_windows import ScoredWindows
+from prithvi_tg.datasets.scenes.scored_windows import ScoredWindows
+from prithvi_tg.datasets.scenes.splits import Region, split_by_blocks, split_by_polygons, whole_region
 from prithvi_tg.errors import ConfigError, DataError
 from prithvi_tg.readers.grid import Grid
-from prithvi_tg.samplers import RandomWindowGeoSampler, ShareSampler
+from prithvi_tg.samplers import RandomWindowGeoSampler, UnrepeatedSampler
 
 
 def grid_of(height, width, pixel=10.0):
@@ -172,7 +172,7 @@ def test_every_pixel_of_a_split_is_scored_once_by_any_number_of_processes(
     windows = ScoredWindows(Numbered(grid), grid, region, size, max(1, int(size * overlap)))
     seen = np.zeros(height * width, int)
     for rank in range(processes):
-        for index in ShareSampler(windows, rank, processes):
+        for index in UnrepeatedSampler(windows, rank, processes):
             labels = windows[index]["mask"].numpy()
             seen[labels[labels >= 1000] - 1000] += 1
     expected = np.zeros((height, width), int)

@@ -10,9 +10,9 @@ import rasterio
 import torch
 
 from prithvi_tg.datasets import Sen1Floods11
-from prithvi_tg.datasets.scene_dataset import SceneDataset
-from prithvi_tg.datasets.scene_inputs import InputOptions, find_inputs, resolve_scene
+from prithvi_tg.datasets.scenes.dataset import SceneDataset
 from prithvi_tg.errors import ConfigError, DataError
+from prithvi_tg.readers.formats import InputOptions, find_inputs, resolve_scene
 
 BANDS = ("BLUE", "GREEN", "RED", "NIR_NARROW", "SWIR_1", "SWIR_2")
 TRANSFORM = rasterio.Affine(30, 0, 600000, 0, -30, 4200000)
@@ -323,7 +323,7 @@ def test_masking_without_a_quality_layer_is_an_error(tmp_path, burn_spec):
     with pytest.raises(
         DataError, match=r"scene\.tif: has no quality layer \(Fmask, SCL\), which mask cloud needs"
     ):
-        whole(scene, burn_spec, mask=("cloud",))
+        whole(scene, burn_spec, qa_mask=("cloud",))
 
 
 def test_a_band_called_scl_is_the_quality_layer(tmp_path, burn_spec):
@@ -331,9 +331,9 @@ def test_a_band_called_scl_is_the_quality_layer(tmp_path, burn_spec):
     values[6, 0, 0], values[6, 1, 1] = 9, 3
     path = write_scene(tmp_path / "scene.tif", values, descriptions=(*BANDS, "SCL"))
     scene = resolve(path, burn_spec)
-    assert whole(scene, burn_spec, mask=("cloud",))["masked"].nonzero().tolist() == [[0, 0]]
+    assert whole(scene, burn_spec, qa_mask=("cloud",))["masked"].nonzero().tolist() == [[0, 0]]
     with pytest.raises(ConfigError, match="SCL has no class 'adjacent'; it has shadow, water, cloud"):
-        whole(scene, burn_spec, mask=("adjacent",))
+        whole(scene, burn_spec, qa_mask=("adjacent",))
 
 
 def test_a_granule_without_a_band_is_an_error_that_names_it(tmp_path, burn_spec):
@@ -368,7 +368,7 @@ def test_a_sentinel_2_product_is_reflectance_with_or_without_offset(tmp_path, bu
     for word in (safe, tmp_path):
         scene = resolve(word, burn_spec)
         assert (scene.name, scene.dates) == (safe.stem, (date(2022, 10, 5),))
-    sample = whole(scene, burn_spec, mask=("cloud",))
+    sample = whole(scene, burn_spec, qa_mask=("cloud",))
     assert sample["image"][0, :, 30, 30].tolist() == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
     rows = sample["masked"].all(dim=1).nonzero().flatten().tolist()
     assert rows == [*range(8), *range(20, 24)]
@@ -398,7 +398,7 @@ def test_a_quality_layer_may_be_a_file_of_its_own(tmp_path, burn_spec):
     write_scene(tmp_path / "scene_SCL.tif", layer)
     path = write_scene(tmp_path / "scene.tif", planted(6))
     scene = resolve(path, burn_spec, quality=(str(tmp_path / "scene_SCL.tif"),))
-    assert whole(scene, burn_spec, mask=("cloud",))["masked"].nonzero().tolist() == [[1, 2]]
+    assert whole(scene, burn_spec, qa_mask=("cloud",))["masked"].nonzero().tolist() == [[1, 2]]
     write_scene(tmp_path / "other.tif", layer)
     with pytest.raises(
         ConfigError, match=r"quality: .*other\.tif is of unknown type; its name must contain SCL or Fmask"

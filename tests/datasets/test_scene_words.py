@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import rasterio
 
-from prithvi_tg.datasets.scene_inputs import InputOptions, find_inputs, resolve_scene
 from prithvi_tg.errors import ConfigError, DataError
+from prithvi_tg.readers.formats import InputOptions, find_inputs, resolve_scene
 from prithvi_tg.readers.raster import open_raster
 from prithvi_tg.spec import DataSpec
 

@@ -14,9 +14,9 @@ from rasterio.transform import Affine, from_origin
 
 from prithvi_tg.datamodules import LabelledScenesDataModule
 from prithvi_tg.datamodules.labelled_scenes import BlockSplit, PolygonSplit, TimeSplit
-from prithvi_tg.datasets.regions import pixel_boxes, split_by_blocks
-from prithvi_tg.datasets.scenes import Grid
+from prithvi_tg.datasets.scenes.splits import pixel_boxes, split_by_blocks
 from prithvi_tg.errors import ConfigError
+from prithvi_tg.readers.scene import Grid
 
 PIXEL = 30.0
 FRACTIONS = (0.6, 0.2, 0.2)
@@ -129,7 +129,7 @@ def two_scenes(folder, other_zone, km=200, side=96):
 def module(images, labels, split, **options):
     return LabelledScenesDataModule(
         images=images, labels=labels, classes={0: "Dry", 1: "Water"}, split=split, mean=[0.0], std=[1.0],
-        bands=["RED"], window=16, windows_per_epoch=20, flips_and_turns=False, **options,
+        bands=["RED"], window=16, windows_per_epoch=20, random_flip_rot90=False, **options,
     )  # fmt: skip
 
 

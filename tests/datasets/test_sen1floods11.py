@@ -9,7 +9,7 @@ from torchgeo.datasets import NonGeoDataset
 
 from prithvi_tg import Sen1Floods11, Sen1Floods11DataModule
 from prithvi_tg.augmentations import ChipAugmentation
-from prithvi_tg.datasets.chips import read_splits
+from prithvi_tg.datasets.chips.base import read_splits
 from prithvi_tg.errors import ConfigError, DataError
 
 

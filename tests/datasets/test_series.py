@@ -1,4 +1,4 @@
-"""Series: which dates become the frames of a model that takes several."""
+"""TemporalComposite: which dates become the frames of a model that takes several."""
 
 from datetime import date
 
@@ -8,10 +8,10 @@ import rasterio
 import torch
 
 from prithvi_tg.bands import PRITHVI_BANDS
-from prithvi_tg.datasets.scene_dataset import SceneDataset
-from prithvi_tg.datasets.scene_inputs import find_inputs
-from prithvi_tg.datasets.series import Series, compose_series
+from prithvi_tg.datasets.scenes.composites import TemporalComposite, compose_frames
+from prithvi_tg.datasets.scenes.dataset import SceneDataset
 from prithvi_tg.errors import ConfigError, DataError
+from prithvi_tg.readers.formats import find_inputs
 from prithvi_tg.spec import DataSpec
 
 SPEC = DataSpec(PRITHVI_BANDS, (0.2,) * 6, (0.1,) * 6, num_frames=2)
@@ -38,8 +38,8 @@ def granule(folder, sensor, day, value, cloudy=None, tile="T15SEH"):
         out.write(fmask, 1)
 
 
-def image_of(scene, mask=("cloud",)):
-    return SceneDataset(scene, SPEC, mask=mask)[slice(None), slice(None)]
+def image_of(scene, qa_mask=("cloud",)):
+    return SceneDataset(scene, SPEC, qa_mask=qa_mask)[slice(None), slice(None)]
 
 
 @pytest.fixture
@@ -54,8 +54,8 @@ def archive(tmp_path):
 
 
 def test_the_nearest_date_becomes_the_frame(archive):
-    series = Series(dates=("2020-04-20", "2020-07-25"))  # days 111 and 207
-    (scene,) = compose_series(find_inputs([archive]), SPEC, series)
+    series = TemporalComposite(dates=("2020-04-20", "2020-07-25"))  # days 111 and 207
+    (scene,) = compose_frames(find_inputs([archive]), SPEC, series)
     assert scene.dates == (date(2020, 4, 19), date(2020, 7, 28))
     assert scene.name == "T15SEH_20200419_20200728"
     sample = image_of(scene)
@@ -66,13 +66,15 @@ def test_the_nearest_date_becomes_the_frame(archive):
     with pytest.raises(
         DataError, match="T15SEH: no date within 3 days of 2020-06-15; the nearest is 2020-05-29"
     ):
-        compose_series(find_inputs([archive]), SPEC, Series(dates=("2020-04-20", "2020-06-15"), tolerance=3))
+        compose_frames(
+            find_inputs([archive]), SPEC, TemporalComposite(dates=("2020-04-20", "2020-06-15"), tolerance=3)
+        )
 
 
 def test_the_median_of_clear_pixels_becomes_the_frame(archive):
     granule(archive, "L30", 2020105, 9000, cloudy=np.s_[:3])  # clear in the lower half only
-    series = Series(periods=(("2020-04-01", "2020-04-30"), ("2020-05-01", "2020-12-31")))
-    (scene,) = compose_series(find_inputs([archive]), SPEC, series, mask=("cloud",))
+    series = TemporalComposite(periods=(("2020-04-01", "2020-04-30"), ("2020-05-01", "2020-12-31")))
+    (scene,) = compose_frames(find_inputs([archive]), SPEC, series, qa_mask=("cloud",))
     image = image_of(scene)["image"][:, 0]
     assert image[0, 0, 0] == pytest.approx(np.median([0.1, 0.2]))
     assert image[0, 5, 0] == pytest.approx(np.median([0.1, 0.2, 0.9]))
@@ -83,8 +85,8 @@ def test_a_pixel_that_is_never_clear_is_without_data(tmp_path):
     for day in (2020100, 2020110):
         granule(tmp_path / "hls", "S30", day, 1000, cloudy=np.s_[0])
     granule(tmp_path / "hls", "S30", 2020200, 3000)
-    series = Series(periods=(("2020-04-01", "2020-04-30"), ("2020-05-01", "2020-12-31")))
-    (scene,) = compose_series(find_inputs([tmp_path / "hls"]), SPEC, series, mask=("cloud",))
+    series = TemporalComposite(periods=(("2020-04-01", "2020-04-30"), ("2020-05-01", "2020-12-31")))
+    (scene,) = compose_frames(find_inputs([tmp_path / "hls"]), SPEC, series, qa_mask=("cloud",))
     sample = image_of(scene)
     assert sample["valid"][0, 0].int().sum(dim=1).tolist() == [0, 5, 5, 5, 5, 5]
     assert sample["image"][0, 0, 0, 0] == pytest.approx(0.2)
@@ -94,7 +96,9 @@ def test_a_pixel_that_is_never_clear_is_without_data(tmp_path):
 def test_every_tile_is_a_scene_of_its_own(archive):
     for day in (2020101, 2020201):
         granule(archive, "S30", day, 100, tile="T16SEH")
-    scenes = compose_series(find_inputs([archive]), SPEC, Series(dates=("2020-04-10", "2020-07-19")))
+    scenes = compose_frames(
+        find_inputs([archive]), SPEC, TemporalComposite(dates=("2020-04-10", "2020-07-19"))
+    )
     assert [scene.name[:6] for scene in scenes] == ["T15SEH", "T16SEH"]
 
 
@@ -103,24 +107,24 @@ def test_every_tile_is_a_scene_of_its_own(archive):
     [
         ({"periods": (("2020-04-01", "2020-04-30"), ("2021-01-01", "2021-02-01"))},
          "T15SEH: no date from 2021-01-01 to 2021-02-01; available dates: 2020-04-09, 2020-04-19"),
-        ({"dates": ("2020-04-01",)}, "series: gives 1 frames, but the model takes 2"),
+        ({"dates": ("2020-04-01",)}, "composite: gives 1 frames, but the model takes 2"),
     ],
 )  # fmt: skip
 def test_series_that_cannot_be_made_are_errors(archive, series, words):
     with pytest.raises((DataError, ConfigError), match=words):
-        compose_series(find_inputs([archive]), SPEC, Series(**series))
+        compose_frames(find_inputs([archive]), SPEC, TemporalComposite(**series))
 
 
 def test_a_period_that_is_all_cloudy_is_an_error(tmp_path):
     granule(tmp_path / "hls", "S30", 2020100, 1000, cloudy=np.s_[:])
     granule(tmp_path / "hls", "S30", 2020200, 1000)
-    series = Series(periods=(("2020-04-01", "2020-04-30"), ("2020-05-01", "2020-12-31")))
+    series = TemporalComposite(periods=(("2020-04-01", "2020-04-30"), ("2020-05-01", "2020-12-31")))
     with pytest.raises(DataError, match="no clear pixel from 2020-04-01 to 2020-04-30 in 1 dates"):
-        compose_series(find_inputs([tmp_path / "hls"]), SPEC, series, mask=("cloud",))
+        compose_frames(find_inputs([tmp_path / "hls"]), SPEC, series, qa_mask=("cloud",))
 
 
 def test_dates_must_be_dates():
-    with pytest.raises(ConfigError, match="series: '20-4-2020' is not a date; write it as YYYY-MM-DD"):
-        Series(dates=("20-4-2020",))
-    with pytest.raises(ConfigError, match="series: give dates, or periods"):
-        Series()
+    with pytest.raises(ConfigError, match="composite: '20-4-2020' is not a date; write it as YYYY-MM-DD"):
+        TemporalComposite(dates=("20-4-2020",))
+    with pytest.raises(ConfigError, match="composite: give dates, or periods"):
+        TemporalComposite()

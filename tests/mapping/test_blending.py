@@ -10,13 +10,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prithvi_tg.datamodules.scenes import SceneDataModule
-from prithvi_tg.datamodules.stream import WindowRead
-from prithvi_tg.datasets.scene_inputs import find_inputs, resolve_scene
 from prithvi_tg.mapping.blending import Blender
+from prithvi_tg.mapping.scene_windows import SceneDataModule
+from prithvi_tg.mapping.window_stream import WindowRead
 from prithvi_tg.models import slide_inference
+from prithvi_tg.readers.formats import find_inputs, resolve_scene
 from prithvi_tg.spec import DataSpec
-from prithvi_tg.windows import WindowPlan
+from prithvi_tg.tiling import WindowGrid
 
 SPEC = DataSpec(("RED", "GREEN", "BLUE"), (0.0,) * 3, (1.0,) * 3, class_names=("a", "b", "c"))
 TRANSFORM = rasterio.Affine(30, 0, 600000, 0, -30, 4200000)
@@ -40,25 +40,29 @@ def mapped(path, ranks=1, logits_of=None, **options):
         stream = data.stream(rank, ranks)
         blender = None
 
-        def take(log, logits, keep):
+        def update(log, logits, core_window):
             nonlocal blender
             position = 0
             for event in log.events:
-                if blender is None or event.segment is not blender.segment:
-                    blender = Blender(event.segment.plan, event.segment.top, event.segment.bottom)
-                    blender.segment = event.segment
+                if blender is None or event.strip_range is not blender.strip_range:
+                    blender = Blender(event.strip_range.plan, event.strip_range.top, event.strip_range.bottom)
+                    blender.strip_range = event.strip_range
                 one = None
                 if isinstance(event, WindowRead):
                     one, position = logits[position], position + 1
-                rows.extend(blender.take(event, one, keep[:2]))
+                rows.extend(blender.update(event, one, core_window[:2]))
 
         for batch in stream:
-            keep = batch.get("keep", (0, 0, *batch["image"].shape[-2:]))
+            core_window = batch.get("core_window", (0, 0, *batch["image"].shape[-2:]))
             image = batch["image"][:, 0]
             logits = image if logits_of is None else logits_of(image)
             run += len(image)
-            take(batch["log"], logits[..., keep[0] : keep[2], keep[1] : keep[3]], keep)
-        take(stream.remainder, None, (0, 0))
+            update(
+                batch["events"],
+                logits[..., core_window[0] : core_window[2], core_window[1] : core_window[3]],
+                core_window,
+            )
+        update(stream.trailing_events, None, (0, 0))
     assert [part.top for part in rows[1:]] == [part.bottom for part in rows[:-1]]
     assert (rows[0].top, rows[-1].bottom) == (0, scene.grid.height)
     masked = np.concatenate([part.masked for part in rows])
@@ -151,13 +155,13 @@ def test_a_hann_window_trusts_its_middle_more(tmp_path):
 
 def test_strips_share_no_row_and_leave_none_out():
     for blending in ("average", "hann", "crop"):
-        plan = WindowPlan.of((3000, 500), 224, 112, blending, 16)
+        plan = WindowGrid.of((3000, 500), 224, 112, blending, 16)
         assert len(plan.strips) > 3
         assert [strip.top for strip in plan.strips[1:]] == [strip.bottom for strip in plan.strips[:-1]]
         for strip in plan.strips:
             reach = [
                 i
-                for i, (first, last) in enumerate(plan.rows.kept)
+                for i, (first, last) in enumerate(plan.rows.core)
                 if last > strip.top and first < strip.bottom
             ]
             assert (reach[0], reach[-1]) == (strip.first, strip.last)

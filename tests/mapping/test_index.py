@@ -8,7 +8,7 @@ from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
 
 from prithvi_tg.errors import DataError
-from prithvi_tg.mapping.index import write_index
+from prithvi_tg.mapping.products.index import write_index
 from prithvi_tg.readers.grid import Grid
 from prithvi_tg.spec import DataSpec
 

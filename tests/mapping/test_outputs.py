@@ -9,7 +9,7 @@ from prithvi_tg import PrithviSegmentationTask, map_scene
 from prithvi_tg.compat import SemanticSegmentationTask
 from prithvi_tg.datasets import Sen1Floods11
 from prithvi_tg.errors import ConfigError
-from prithvi_tg.mapping.maps import map_strips
+from prithvi_tg.mapping.planning import map_strips
 
 SPEC = Sen1Floods11.data_spec()
 
@@ -25,15 +25,15 @@ class Sigmoid(PrithviSegmentationTask):
 class Hidden(PrithviSegmentationTask):
     """One logit from where it cannot be foreseen."""
 
-    def forward(self, image, keep=None, **coordinates):
-        return super().forward(image, keep, **coordinates)[:, :1]
+    def forward(self, image, core_window=None, **coordinates):
+        return super().forward(image, core_window, **coordinates)[:, :1]
 
 
 class Third(PrithviSegmentationTask):
     """A logit too many."""
 
-    def forward(self, image, keep=None, **coordinates):
-        logits = super().forward(image, keep, **coordinates)
+    def forward(self, image, core_window=None, **coordinates):
+        logits = super().forward(image, core_window, **coordinates)
         return torch.cat([logits, logits[:, :1]], dim=1)
 
 

@@ -8,8 +8,8 @@ from conftest import TINY
 
 from prithvi_tg import PrithviSegmentationTask, map_scene
 from prithvi_tg.datasets import MultiTemporalCropClassification, Sen1Floods11
-from prithvi_tg.datasets.scene_dataset import SceneDataset
-from prithvi_tg.datasets.scene_inputs import find_inputs, resolve_scene
+from prithvi_tg.datasets.scenes.dataset import SceneDataset
+from prithvi_tg.readers.formats import find_inputs, resolve_scene
 
 CODES = {
     "S30": ("B02", "B03", "B04", "B8A", "B11", "B12"),
@@ -74,7 +74,7 @@ def test_real_clouds_are_masked_by_the_classes_that_the_user_names(scene, real_d
     fmask = (np.isin(scl, (8, 9)) * 0b10 + (scl == 3) * 0b1000 + 0b01000000).astype("uint8")
     with rasterio.open(scene) as source:
         prefix = as_hls(source, range(1, 7), tmp_path / "hls", "S30", 2022278, fmask)
-    found = classes_of(map_scene(task, prefix, tmp_path / "map.tif", mask=("cloud", "shadow")))
+    found = classes_of(map_scene(task, prefix, tmp_path / "map.tif", qa_mask=("cloud", "shadow")))
     np.testing.assert_array_equal(found == 255, np.isin(scl, (3, 8, 9)))
 
 

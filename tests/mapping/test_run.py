@@ -250,7 +250,7 @@ def test_a_run_that_is_killed_goes_on_where_it_stopped(checkpoint, tmp_path, com
 
 def interrupted(checkpoint, scene, output, monkeypatch, after):
     """A run that ends when so many strips are complete, as if killed there."""
-    from prithvi_tg.mapping.parts import StripWriter
+    from prithvi_tg.mapping.strip_store import StripWriter
 
     finish, count = StripWriter.finish, []
 

@@ -13,8 +13,8 @@ from rasterio.transform import from_origin
 from prithvi_tg import PrithviSegmentationTask, map_scene
 from prithvi_tg.commands.report import mapped_scene
 from prithvi_tg.datasets import HLSBurnScars, MultiTemporalCropClassification
-from prithvi_tg.datasets.scene_inputs import resolve_scene
 from prithvi_tg.errors import DataError
+from prithvi_tg.readers.formats import resolve_scene
 from prithvi_tg.reporting.tiles import tile_map
 
 CODES = ("B02", "B03", "B04", "B8A", "B11", "B12")

@@ -9,7 +9,7 @@ from rasterio import Affine
 from rasterio.crs import CRS
 
 from prithvi_tg.errors import DataError
-from prithvi_tg.mapping.stac import stac_item, write_stac_item
+from prithvi_tg.mapping.products.stac import stac_item, write_stac_item
 from prithvi_tg.readers.grid import Grid
 from prithvi_tg.spec import DataSpec
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from prithvi_tg import PrithviSegmentationTask
-from prithvi_tg.models import ConvTransposeNeck, FCNHead, PrithviSegmenter, create_encoder
+from prithvi_tg.models import ConvTransposeNeck, EncoderDecoder, FCNHead, create_encoder
 from prithvi_tg.models.fusion import FusedDecoder, pair_weights, phase_kernel, response, upscale_weights
 from prithvi_tg.models.weight_cache import WeightCache, active_cache, cached_weights
 
@@ -116,9 +116,7 @@ def test_dropout_drops_the_channels_that_the_plain_head_drops():
 def segmenter(**options):
     torch.manual_seed(0)
     encoder = create_encoder("nano", width=32, depth=1, num_heads=2)
-    return PrithviSegmenter(
-        encoder, ConvTransposeNeck(32), FCNHead(32, 3, 8), FCNHead(32, 3, 8, 2), **options
-    )
+    return EncoderDecoder(encoder, ConvTransposeNeck(32), FCNHead(32, 3, 8), FCNHead(32, 3, 8, 2), **options)
 
 
 IMAGE = torch.randn(2, 1, 6, 35, 50, generator=torch.Generator().manual_seed(0))

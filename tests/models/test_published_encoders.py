@@ -11,7 +11,7 @@ from prithvi_tg import create_encoder, load_weights
 from prithvi_tg.checkpoints import Checkpoint
 from prithvi_tg.errors import CheckpointError, ConfigError
 from prithvi_tg.models import VARIANTS
-from prithvi_tg.models.vit import position_table
+from prithvi_tg.models.encoders.prithvi import position_table
 
 pytestmark = pytest.mark.version_independent
 

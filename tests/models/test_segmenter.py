@@ -5,7 +5,7 @@ import pytest
 import torch
 from conftest import TINY, golden_input
 
-from prithvi_tg import PrithviSegmentationTask, PrithviSegmenter, create_encoder
+from prithvi_tg import EncoderDecoder, PrithviSegmentationTask, create_encoder
 from prithvi_tg.models import ConvTransposeNeck, FCNHead, GeospatialNeck
 
 pytestmark = pytest.mark.version_independent
@@ -44,7 +44,7 @@ def test_full_size_models_have_every_published_key_and_shape(golden, keys, overr
         encoder = create_encoder("prithvi_eo_v1_100m", **overrides)
         channels = 768 * frames
         heads = [FCNHead(channels, classes, num_convs=convs) for convs in (1, 2)]
-        model = PrithviSegmenter(encoder, ConvTransposeNeck(channels), *heads)
+        model = EncoderDecoder(encoder, ConvTransposeNeck(channels), *heads)
     ours = {
         key.replace("encoder.", "backbone.", 1): list(value.shape)
         for key, value in model.state_dict().items()
@@ -56,7 +56,7 @@ def test_full_size_models_have_every_published_key_and_shape(golden, keys, overr
 
 def test_logits_come_back_at_image_size_for_any_patch():
     encoder = create_encoder("nano", width=32, depth=1, num_heads=2, patch_size=14)
-    model = PrithviSegmenter(encoder, ConvTransposeNeck(32), FCNHead(32, 3, 8)).eval()
+    model = EncoderDecoder(encoder, ConvTransposeNeck(32), FCNHead(32, 3, 8)).eval()
     assert model(torch.zeros(2, 1, 6, 28, 42)).shape == (2, 3, 28, 42)
 
 
@@ -74,7 +74,7 @@ def test_geospatial_neck_has_the_published_names_and_16_times_the_resolution():
 
 def test_a_frozen_encoder_is_neither_trained_nor_switched_to_training():
     encoder = create_encoder("nano", width=32, depth=1, num_heads=2, drop_path=0.5)
-    model = PrithviSegmenter(encoder, ConvTransposeNeck(32), FCNHead(32, 2, 8), freeze_encoder=True).train()
+    model = EncoderDecoder(encoder, ConvTransposeNeck(32), FCNHead(32, 2, 8), freeze_encoder=True).train()
     model(torch.randn(2, 6, 16, 16)).sum().backward()
     assert all(parameter.grad is None for parameter in model.encoder.parameters())
     assert all(parameter.grad is not None for parameter in model.neck.parameters())
@@ -84,24 +84,24 @@ def test_a_frozen_encoder_is_neither_trained_nor_switched_to_training():
 
 def test_an_auxiliary_head_is_not_needed():
     encoder = create_encoder("nano", width=32, depth=1, num_heads=2)
-    model = PrithviSegmenter(encoder, ConvTransposeNeck(32), FCNHead(32, 2, 8))
+    model = EncoderDecoder(encoder, ConvTransposeNeck(32), FCNHead(32, 2, 8))
     assert model.forward_both(torch.randn(2, 6, 16, 16))[1] is None
 
 
 @pytest.mark.parametrize("decoder", ["conv_transpose", "geospatial", "linear", "unet", "fpn"])
 @pytest.mark.parametrize(
-    "keep", [(0, 0, 80, 96), (16, 32, 48, 64), (17, 5, 63, 60), (0, 40, 33, 96), (40, 0, 80, 1)]
+    "core_window", [(0, 0, 80, 96), (16, 32, 48, 64), (17, 5, 63, 60), (0, 40, 33, 96), (40, 0, 80, 1)]
 )
-def test_a_part_of_the_logits_is_the_part_of_all_logits(decoder, keep):
+def test_a_part_of_the_logits_is_the_part_of_all_logits(decoder, core_window):
     """Neck and head see all that the kept pixels depend on, at edges too."""
     torch.manual_seed(0)
     task = PrithviSegmentationTask(
         encoder="nano", encoder_args=TINY, head_channels=16, num_classes=3, decoder=decoder
     ).eval()
     image = torch.randn(2, 1, 6, 80, 96)
-    top, left, bottom, right = keep
+    top, left, bottom, right = core_window
     with torch.inference_mode():
-        part = task(image, keep=keep)
+        part = task(image, core_window=core_window)
         whole = task(image)[..., top:bottom, left:right]
     torch.testing.assert_close(part, whole, rtol=0, atol=2e-5)
 
@@ -113,5 +113,5 @@ def test_the_head_runs_on_the_kept_tokens_and_their_neighbours_only():
         lambda module, inputs, output: seen.append(output.shape[-2:])
     )
     with torch.inference_mode():
-        task(torch.randn(1, 1, 6, 224, 224), keep=(64, 64, 176, 176))
+        task(torch.randn(1, 1, 6, 224, 224), core_window=(64, 64, 176, 176))
     assert seen == [(9 * 16, 9 * 16)]

@@ -5,7 +5,7 @@ from conftest import golden_input
 
 from prithvi_tg import create_encoder
 from prithvi_tg.errors import ConfigError
-from prithvi_tg.models.vit import position_table
+from prithvi_tg.models.encoders.prithvi import position_table
 
 pytestmark = pytest.mark.version_independent
 

@@ -5,7 +5,7 @@ import pytest
 import rasterio
 
 from prithvi_tg.datasets import ChipFolder
-from prithvi_tg.datasets.labels import LabelRaster
+from prithvi_tg.datasets.scenes.labels import LabelRaster
 from prithvi_tg.errors import ConfigError, DataError, PrithviTGError
 
 PLACE = rasterio.Affine(30, 0, 600000, 0, -30, 4200000)

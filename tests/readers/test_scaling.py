@@ -5,8 +5,8 @@ import pytest
 import rasterio
 
 from prithvi_tg.datasets import ChipFolder, SceneDataset
-from prithvi_tg.datasets.scene_inputs import InputOptions
 from prithvi_tg.errors import ConfigError
+from prithvi_tg.readers.formats import InputOptions
 
 PLACE = rasterio.Affine(30, 0, 600000, 0, -30, 4200000)
 

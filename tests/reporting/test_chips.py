@@ -23,10 +23,10 @@ SPEC = DataSpec(
 )
 
 
-def scored(chips=7, classes=2, spec=None, keep=4, seed=0):
+def scored(chips=7, classes=2, spec=None, num_extremes=4, seed=0):
     """Chips of random labels, predicted the better the higher their number."""
     rng = torch.Generator().manual_seed(seed)
-    scores, matrix = ChipScores(classes, spec, keep), ConfusionMatrix(classes)
+    scores, matrix = ChipScores(classes, spec, num_extremes), ConfusionMatrix(classes)
     for number in range(chips):
         mask = torch.randint(0, classes, (1, 16, 16), generator=rng)
         wrong = torch.rand(mask.shape, generator=rng) < 0.6 - 0.6 * number / chips
@@ -84,7 +84,7 @@ def test_the_table_reads_as_it_was_written(tmp_path):
 
 
 def test_the_best_and_the_worst_are_drawn_and_none_twice(tmp_path):
-    scores, _ = scored(chips=11, spec=SPEC, keep=2)
+    scores, _ = scored(chips=11, spec=SPEC, num_extremes=2)
     chips = scores.gathered()
     wanted = extremes(chips, 2)
     ranked = np.argsort(chips.scores(np.eye(11, dtype=int))["mIoU"])

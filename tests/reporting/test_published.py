@@ -6,7 +6,7 @@ from lightning.pytorch import Trainer
 
 from prithvi_tg import Sen1Floods11DataModule
 from prithvi_tg.callbacks import ScoreReport
-from prithvi_tg.datasets.chips import published_splits, split_list
+from prithvi_tg.datasets.chips.base import published_splits, split_list
 from prithvi_tg.reporting import published
 from prithvi_tg.reporting.published import PUBLISHED, distance_table, why_not_comparable
 from prithvi_tg.tasks.metrics import mmseg_scores

@@ -1,0 +1,438 @@
+"""PrithviCLI: LightningCLI with our task, data modules, checkpoints and error messages."""
+
+import itertools
+import logging
+import signal
+import sys
+import warnings
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar, RichProgressBar
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from torchgeo.datamodules import BaseDataModule
+
+from .. import datamodules, tasks
+from ..bands import PRITHVI_BANDS, SENSORS
+from ..callbacks import (
+    BestCheckpoint,
+    ChipReport,
+    LastCheckpoint,
+    MapWriter,
+    MeaninglessValues,
+    PrintCheckpoints,
+    ScoreReport,
+    SplitFigure,
+    TrainingRecord,
+    score_best,
+)
+from ..checkpoints import Checkpoint, load_weights, read_checkpoint
+from ..compat import BaseTask
+from ..deprecated import current_words
+from ..errors import CheckpointError, ConfigError
+from ..files import file_hash
+from ..mapping.planning import plan_maps
+from ..mapping.products.rasters import ProbabilityType, Profile
+from ..mapping.scene_map import OutputOptions
+from ..processes import process_callbacks
+from ..readers.formats import InputOptions
+from ..readers.quality import QualityClass
+from ..readers.scene import NodataRule
+from ..reporting.published import check_name
+from ..spec import DataSpec
+from ..tasks import PrithviSegmentationTask, load_task
+from ..tasks.data_checks import differing_data
+from ..tasks.precision import Float32Precision, check_precision
+from ..tiling import Blending
+from .errors import one_line
+
+_WARNED: list[str] = []  # of what the command that runs was warned
+_SKIP = ("--skip-bad", "--skip_bad")
+_MORE = (
+    "--skip-bad skips chips that cannot be read, and lists them. To list the options of a class: "
+    "--model.help PrithviSegmentationTask, --data.help Sen1Floods11DataModule."
+)
+DESCRIPTIONS = {
+    "fit": f"Train a model and write last.ckpt and best.ckpt. {_MORE}",
+    "validate": f"Score a checkpoint on the validation set. {_MORE}",
+    "test": f"Score a checkpoint on the test set. {_MORE}",
+    "predict": "Map scenes: write NAME_pred.tif for each scene. A checkpoint of this package needs no --config.",
+}
+
+
+class PrithviArgumentParser(LightningArgumentParser):
+    """LightningCLI's parser, with errors of one line."""
+
+    def parse_args(self, args: Any = None, *more: Any, **options: Any) -> Any:
+        """Parse; a configuration that is no text is an error like any other."""
+        given = sys.argv[1:] if args is None else args
+        words = current_words(["--data.skip_bad=true" if word in _SKIP else word for word in given])
+        try:
+            return super().parse_args(words, *more, **options)
+        except UnicodeDecodeError as error:
+            files = [after for word, after in itertools.pairwise(words) if word in ("--config", "-c")]
+            self.error(f"config: {', '.join(map(str, files))}: not a text file ({error})")
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Print what is wrong with which key, and exit with 2."""
+        sys.stderr.write(f"prithvi-tg: error: {one_line(message, _known_classes())}\n")
+        sys.exit(2)
+
+
+class QuietLibraries(Callback):
+    """What `run_command` does in the first process, in those that strategy ddp_spawn starts."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Silence advice."""
+        if warnings.formatwarning is not _one_line:
+            _quiet_libraries()
+
+
+class PrithviCLI(LightningCLI):
+    """``prithvi-tg fit | validate | test | predict``.
+
+    Classes and frames are given once, in ``data:``, and linked to the task. ``--ckpt_path`` takes weights in any
+    format for validate, test and predict, and a Lightning checkpoint to resume from for fit. ``predict`` needs no
+    configuration if the checkpoint describes its data.
+    """
+
+    @classmethod
+    def run_command(cls, arguments: list[str]) -> "PrithviCLI":
+        """Parse the arguments, without the program's name, and run the command."""
+        _quiet_libraries()
+        try:
+            return cls(
+                BaseTask,
+                BaseDataModule,
+                subclass_mode_model=True,
+                subclass_mode_data=True,
+                auto_configure_optimizers=False,
+                seed_everything_default=0,
+                parser_class=PrithviArgumentParser,
+                parser_kwargs={command: {"description": text} for command, text in DESCRIPTIONS.items()},
+                save_config_kwargs={"overwrite": False},
+                args=arguments,
+            )
+        except SIGTERMException:  # Lightning's; by itself it would end with 0, as if all were done
+            sys.exit(128 + signal.SIGTERM)
+
+    # Arguments.
+
+    def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Trainer, task and data; the latter two may come from a checkpoint in predict."""
+        parser.add_lightning_class_args(Trainer, "trainer")
+        parser.set_defaults({"trainer.default_root_dir": "runs", "trainer.log_every_n_steps": 10})
+        required = self._subcommand_in_preparation != "predict"
+        parser.add_subclass_arguments(BaseTask, "model", fail_untyped=False, required=required)
+        parser.add_subclass_arguments(BaseDataModule, "data", fail_untyped=False, required=required)
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Link what the data know to the task, and let a configuration name the result that it restates."""
+        parser.add_argument(
+            "--published_result",
+            type=str | None,
+            default=None,
+            help="The published result that test compares its scores with; see prithvi_tg.reporting.published.",
+        )
+        parser.add_argument(
+            "--tf32",
+            type=bool,
+            default=False,
+            help="On CUDA, compute matrix products and convolutions of float32 in TF32: faster, 10 bits of mantissa.",
+        )
+        for key in ("num_classes", "num_frames", "bands", "in_channels"):
+            parser.link_arguments(
+                "data",
+                f"model.init_args.{key}",
+                compute_fn=partial(_from_spec, key),  # strategy ddp_spawn pickles the parser
+                apply_on="instantiate",
+            )
+
+    def _prepare_subcommand_parser(
+        self, klass: type, subcommand: str, **kwargs: Any
+    ) -> LightningArgumentParser:
+        self._subcommand_in_preparation = subcommand
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand == "predict":
+            _add_predict_arguments(parser)
+        return parser
+
+    def _parse_ckpt_path(self) -> None:
+        """Lightning would read the file here and merge its arguments; we read it ourselves, later."""
+
+    # Building.
+
+    @property
+    def _settings(self) -> Any:
+        return self.config[self.subcommand]
+
+    def before_instantiate_classes(self) -> None:
+        """Check that what the command needs is there, before anything is built."""
+        settings = self._settings
+        check_name(settings.published_result)
+        check_precision(str(settings.trainer.precision))
+        if self.subcommand == "predict":
+            if not settings.scenes:
+                raise ConfigError("scenes: none given; name one or more rasters, or a folder of GeoTIFFs")
+            if not settings.ckpt_path:
+                raise ConfigError("ckpt_path: not given; predict needs trained weights, --ckpt_path FILE")
+        elif self.subcommand != "fit" and not settings.ckpt_path:
+            raise ConfigError(
+                f"ckpt_path: not given; {self.subcommand} needs trained weights, --ckpt_path FILE"
+            )
+        init_args = (settings.get("model") or {}).get("init_args", {})
+        if settings.ckpt_path and init_args.get("weights") is not None:
+            init_args["weights"] = None  # the checkpoint brings the encoder's weights too
+
+    def instantiate_classes(self) -> None:
+        """Build data module, task and trainer, and load weights if any are named."""
+        super().instantiate_classes()
+        path = self._settings.ckpt_path
+        if self.subcommand == "predict":
+            if self.model is None:
+                self.model = load_task(path)
+            else:
+                self._load(path)
+            self._prepare_predict()
+        elif self.subcommand != "fit":
+            self._load(path)
+        elif path and "optimizer_states" not in read_checkpoint(path).meta:
+            raise CheckpointError(
+                f"{path}: holds no optimiser state, so fit cannot resume from it; give a last.ckpt, or start from "
+                "these weights with --model.weights"
+            )
+
+    def _load(self, path: str) -> None:
+        if not isinstance(self.model, PrithviSegmentationTask):
+            return  # TorchGeo's own tasks: Lightning loads their checkpoints.
+        checkpoint = read_checkpoint(path)
+        _refuse_other_model(checkpoint, self.model, self.datamodule)
+        print(load_weights(self.model.model, checkpoint))
+
+    def _prepare_predict(self) -> None:
+        settings = self._settings
+        fitted_on = self.datamodule
+        spec = getattr(self.model, "data_spec", None) or getattr(fitted_on, "spec", None)
+        if spec is None:
+            raise ConfigError(
+                f"{settings.ckpt_path}: does not record the bands and statistics it was trained with; "
+                "give the configuration it was trained with, --config FILE"
+            )
+        reading = InputOptions(
+            tuple(settings.bands), settings.sensor, settings.scale, settings.offset, tuple(settings.nodata),
+            tuple(settings.quality), tuple(settings.dates),
+        )  # fmt: skip
+        writing = OutputOptions(
+            settings.profile, settings.probabilities, settings.confidence, tuple(settings.vector),
+            settings.quicklook, settings.overwrite, settings.skip_existing,
+        )  # fmt: skip
+        self.datamodule, run = plan_maps(
+            self.model,
+            spec,
+            settings.scenes,
+            Path(settings.output),
+            file_hash(Path(settings.ckpt_path)),
+            reading,
+            writing,
+            window=settings.window,
+            stride=settings.stride,
+            blending=settings.blending,
+            nodata_rule=settings.nodata_rule,
+            qa_mask=settings.qa_mask,
+            batch_size=settings.batch_size,
+            num_workers=settings.num_workers,
+            precision=str(self.trainer.precision),
+            tf32=settings.tf32,
+            fold_time=getattr(fitted_on, "fold_time", False),
+        )
+        writer = MapWriter(run, Path(settings.output), spec.class_names, raises=True)
+        self.trainer.callbacks.append(writer)  # type: ignore[attr-defined]
+
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Any]) -> Trainer:
+        given = config.get("callbacks") or []
+        callbacks = [
+            *callbacks,
+            QuietLibraries(),
+            Float32Precision(self._settings.tf32),
+            TrainingRecord(),
+            ScoreReport(
+                self._settings.published_result,
+                None
+                if self.subcommand == "fit"
+                else self._settings.ckpt_path,  # there it is what one goes on from
+                _WARNED,
+            ),
+            ChipReport(),
+            MeaninglessValues(),
+            SplitFigure(),
+            PrintCheckpoints(),
+        ]
+        if self.model is not None and not isinstance(self.model, PrithviSegmentationTask):
+            callbacks += process_callbacks(given)  # our task brings them
+        if config.get("enable_progress_bar") is not False and not any(
+            isinstance(one, ProgressBar) for one in given
+        ):
+            callbacks.append(RichProgressBar())
+        if config.get("enable_model_summary") is None:
+            config["enable_model_summary"] = False  # TrainingRecord counts parameters
+        if self.subcommand == "predict":
+            config["logger"] = False
+            self.save_config_callback = None
+        else:
+            config["logger"] = _loggers(config.get("logger"), config["default_root_dir"])
+            if self.subcommand == "fit" and config["logger"]:
+                callbacks.append(LearningRateMonitor())
+        saves = self.subcommand == "fit" and config.get("enable_checkpointing") is not False
+        if saves and not any(isinstance(callback, ModelCheckpoint) for callback in given):
+            callbacks += [BestCheckpoint(self.model.monitor, self.model.mode), LastCheckpoint()]
+        return super()._instantiate_trainer(config, callbacks)
+
+    # Running.
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        kwargs = super()._prepare_subcommand_kwargs(subcommand)
+        ours = isinstance(self.model, PrithviSegmentationTask)
+        if subcommand != "fit" and ours:
+            kwargs["ckpt_path"] = None  # already loaded
+        if subcommand in ("validate", "test"):
+            kwargs["verbose"] = not ours  # ScoreReport prints a table
+        if subcommand == "predict":
+            kwargs["return_predictions"] = False
+        kwargs["weights_only"] = True
+        return kwargs
+
+    def after_fit(self) -> None:
+        """Score the best checkpoint, so that the record's scores are those of the file that it names."""
+        # After ddp_spawn and ddp_fork, this process does not know that the configuration was saved.
+        callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]  # a connector sets it
+        callbacks[:] = [one for one in callbacks if not isinstance(one, SaveConfigCallback)]
+        if not self._settings.trainer.fast_dev_run:
+            score_best(self.trainer, self.model, self.datamodule)
+
+
+def _loggers(given: Any, folder: str) -> Any:
+    """CSV and TensorBoard in the run's own folder by default; CSV beside any others, so that no run lacks curves."""
+    if given is False:
+        return False
+    # Written at once: what was logged is there after a kill.
+    curves = CSVLogger(folder, name="", flush_logs_every_n_steps=1)
+    if given in (None, True):
+        return [curves, TensorBoardLogger(folder, name="", version=curves.version, default_hp_metric=False)]
+    given = list(given) if isinstance(given, Iterable) else [given]
+    # The first one's folder is the run's.
+    return given if any(isinstance(logger, CSVLogger) for logger in given) else [curves, *given]
+
+
+def _add_predict_arguments(parser: LightningArgumentParser) -> None:
+    add = parser.add_argument
+    # fmt: off
+    add("scenes", nargs="*", type=str,
+        help="Rasters, URLs, globs, HLS granules, .SAFE folders, or folders of these; commas join the dates of one "
+        "scene. Give scenes before options that take several values.")
+    add("--output", type=str, default="maps", help="Folder for NAME_pred.tif and the other output files.")
+    add("--bands", type=str, nargs="+", default=[],
+        help="The band of the files for each band of the model, in the model's order: index from 1, or name.")
+    add("--sensor", type=str | None, default=None, help=f"Naming scheme of the bands: {', '.join(SENSORS)}.")
+    add("--scale", type=float | None, default=None,
+        help="Factor from stored values to the unit of the statistics; by default the file's scale tag, or the "
+        "factor of the training data.")
+    add("--offset", type=float, default=0.0, help="Added after scaling.")
+    add("--nodata", type=float, nargs="+", default=[], help="Stored values that mean nodata, besides the tag and NaN.")
+    add("--nodata_rule", type=NodataRule | None, default=None,
+        help="The map is nodata where all of the model's bands are nodata (all), where any of them is (any), or "
+        "where any band of the file is (legacy).")
+    add("--qa_mask", type=QualityClass, nargs="+", default=[],
+        help="Quality classes of Fmask or SCL that count as nodata: cloud (SCL 8, 9), cirrus (10), shadow (3), "
+        "snow (11), water (6); adjacent (Fmask only).")
+    add("--quality", type=str, nargs="+", default=[], help="SCL or Fmask file of the scene, one for each date.")
+    add("--dates", type=str, nargs="+", default=[], help="YYYY-MM-DD for each date, if the files do not record it.")
+    add("--window", type=int | None, default=None, help="Side of a window in pixels; by default the model's.")
+    add("--stride", type=int | None, default=None,
+        help="Pixels from one window to the next; by default half a window.")
+    add("--blending", type=Blending, default="average",
+        help="How overlapping windows are combined: mean of logits (average), mean weighted by a Hann window (hann), "
+        "or only the centre of each window (crop).")
+    add("--batch_size", type=int, default=4, help="Windows in a batch.")
+    add("--num_workers", type=int, default=1, help="Threads that read ahead.")
+    add("--profile", type=Profile, default="cog", help="cog; or legacy, the files of hls-foundation-os.")
+    add("--probabilities", type=ProbabilityType | None, default=None,
+        help="Also write NAME_probabilities.tif, a band per class: 0 to 250 (uint8), or floats of 32 or 16 bits.")
+    add("--confidence", action="store_true", help="Also write NAME_confidence.tif, the highest probability.")
+    add("--vector", type=str, nargs="+", default=[], help="Classes to write as polygons to NAME_pred.gpkg.")
+    add("--overwrite", action="store_true", help="Replace maps that exist.")
+    add("--skip_existing", action="store_true", help="Skip scenes whose map exists.")
+    add("--quicklook", action="store_true", help="Also write NAME_pred.png.")
+    # fmt: on
+
+
+def _from_spec(key: str, data: Any) -> Any:
+    spec = getattr(data, "spec", None)
+    if not isinstance(spec, DataSpec):  # a data module of TorchGeo's, or none
+        six = len(PRITHVI_BANDS)
+        unknown = {"num_classes": None, "num_frames": 1, "bands": list(PRITHVI_BANDS), "in_channels": six}
+        return unknown[key]
+    return {
+        "num_classes": len(spec.class_names),
+        "num_frames": spec.num_frames,
+        "bands": list(spec.bands),
+        "in_channels": len(spec.channel_mean),  # what TorchGeo's tasks call it
+    }[key]
+
+
+def _refuse_other_model(checkpoint: Checkpoint, task: PrithviSegmentationTask, data: Any) -> None:
+    """Refuse differences that a state dict does not show: attention heads, band order, statistics."""
+    saved_arguments = checkpoint.hyper_parameters
+    if not saved_arguments:
+        return
+    saved = (saved_arguments.get("encoder"), saved_arguments.get("encoder_args") or {})
+    given = (task.hparams["encoder"], task.hparams["encoder_args"] or {})
+    if saved != given:
+        raise CheckpointError(
+            f"{checkpoint.path}: different architecture: its encoder is {saved[0]} {saved[1] or ''}, "
+            f"the configuration has {given[0]} {given[1] or ''}"
+        )
+    spec = getattr(data, "spec", None)
+    if saved_arguments.get("data_spec") and isinstance(spec, DataSpec):
+        difference = differing_data(DataSpec.from_dict(saved_arguments["data_spec"]), spec)
+        if difference is not None:
+            key, before, now = difference
+            raise CheckpointError(
+                f"{checkpoint.path}: trained with {key} {before}, but the configuration has {now}"
+            )
+
+
+def _quiet_libraries() -> None:
+    """Silence advice that a user of this command cannot act on; other warnings take one line."""
+    _WARNED.clear()
+    warnings.formatwarning = _one_line
+    for message in (
+        ".*args parameter is intended to run from within Python.*",
+        ".*deprecated in v4.*|.*JsonargparseDeprecationWarning.*",
+        ".*does not have many workers.*",
+        ".*isinstance.treespec, LeafSpec.*",
+        ".*sync_dist.*",
+        ".*could not find the monitored key.*",  # BestCheckpoint tells what is wrong, where it is
+        ".*smaller than the logging interval.*",
+        ".*dirpath has changed.*",  # of a run that goes on, which TrainingRecord tells
+        ".*Total length of `list`.*",  # of validation without chips, which BestCheckpoint prints
+        ".*Total length of `WindowStream`.*",  # where no scene could be read, that is said already
+    ):
+        warnings.filterwarnings("ignore", f"(?s)\\s*{message}")
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
+        logging.getLogger(name).addFilter(lambda record: "Tip:" not in record.getMessage())
+
+
+def _one_line(message: Warning | str, *_: Any, **__: Any) -> str:
+    """What is printed of a warning; it is kept for the record, too."""
+    _WARNED.append(str(message))
+    return f"prithvi-tg: warning: {message}\n"
+
+
+def _known_classes() -> list[type]:
+    ours = [getattr(module, name) for module in (tasks, datamodules) for name in module.__all__]
+    return [Trainer, *(found for found in ours if isinstance(found, type))]

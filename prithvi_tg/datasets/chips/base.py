@@ -1,0 +1,425 @@
+"""ChipDataset: pairs of an image and a mask, the base of every data set of chips."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from torch import Tensor
+from torchgeo.datasets import NonGeoDataset
+
+from ...bands import PRITHVI_BANDS, resolve_band
+from ...errors import ConfigError, DataError
+from ...plotting import plot_sample
+from ...readers.grid import Grid
+from ...readers.labels import check_label_raster, read_labels
+from ...readers.raster import alpha_band, center, data_bands, legacy_values, open_raster, read_bands
+from ...readers.scaling import apply_scaling, band_scaling
+from ...spec import IGNORE_INDEX, DataSpec
+from ..download import SOURCES, download_archives
+from .split_lists import published_splits, read_splits, split_list
+
+__all__ = [
+    "Chip",
+    "ChipDataset",
+    "FolderChipDataset",
+    "Sample",
+    "pair_by_stem",
+    "published_splits",
+    "read_splits",
+    "split_list",
+]
+
+Sample = dict[str, Any]
+
+
+class Chip(NamedTuple):
+    """The files of one sample."""
+
+    name: str
+    image: Path
+    mask: Path
+
+
+@contextmanager
+def _advice_for_bad_chips() -> Iterator[None]:
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{error}; prithvi-tg check lists such chips, --skip-bad skips them") from error
+
+
+class ChipDataset(NonGeoDataset):
+    """Chips: small images with a mask of the same size beside them.
+
+    A sample holds
+
+    * ``image``: float32 (T, C, H, W), scaled; pixels without data hold the band's mean;
+    * ``valid``: bool (T, C, H, W), where the image holds data;
+    * ``mask``: int64 (H, W), classes, and 255 where there is no label or no band holds data;
+    * ``name``: the chip;
+    * ``meaningless``: int64 (1,), how many values of the image are not finite or beyond 1e30, which are not valid;
+    * with `metadata`, ``timestamps``: float32 (T, 2), year and day of year 1..366, and ``location``: float32
+      (2,), latitude and longitude of the centre in degrees; NaN where unknown.
+
+    A subclass states the facts of a data set as class attributes and gives `find_chips`.
+
+    Args:
+        root: Folder of the data set.
+        split: Which part of it.
+        splits: A CSV file with columns ``chip`` and ``split`` to use instead of the published lists.
+        bands: Bands to read, by name; statistics must be given too if these are not a choice of the data
+            set's own.
+        mean: Mean per band after scaling; the published one by default. Fills pixels without data.
+        std: Standard deviation per band after scaling; the published one by default.
+        legacy_nodata: Treat pixels without data as hls-foundation-os did, see `read_image`.
+        metadata: Add dates and places to the samples, for encoders that take them.
+        download: Download what is missing first; see `prithvi_tg.datasets.download` for where from.
+        transforms: Applied to each sample.
+
+    Raises:
+        DataError: A chip of the split, or the partner of one, is missing.
+    """
+
+    #: Bands of one frame as files hold them, by name; frame follows upon frame.
+    file_bands: tuple[str, ...] = ()
+    #: Whose band names a user may use for `bands`.
+    sensor: str | None = None
+    num_frames = 1
+    #: Published statistics per band of `PRITHVI_BANDS`, after scaling.
+    default_mean: tuple[float, ...] = ()
+    default_std: tuple[float, ...] = ()
+    #: From stored values to the unit of the statistics.
+    scale = 1.0
+    #: Stored values that mean no data, beside the file's tag and NaN.
+    nodata: tuple[float, ...] = ()
+    #: See `DataSpec.legacy_fill`.
+    legacy_fill: float | None = None
+    class_names: tuple[str, ...] = ()
+    class_colors: tuple[str, ...] = ()
+    split_names: tuple[str, ...] = ("train", "val", "test")
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str = "train",
+        splits: str | Path | None = None,
+        bands: Sequence[str] = PRITHVI_BANDS,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        legacy_nodata: bool = False,
+        metadata: bool = False,
+        download: bool = False,
+        transforms: Callable[[Sample], Sample] | None = None,
+    ) -> None:
+        self.root = Path(root)
+        self.split = split
+        self.splits = splits
+        self.legacy_nodata = legacy_nodata
+        self.metadata = metadata
+        self.transforms = transforms
+        self.spec = self._spec(bands, mean, std)
+        self._mean = np.asarray(self.spec.channel_mean, dtype=np.float32)
+        if download:
+            self.download()
+        self.chips = self.find_chips()
+
+    def _spec(
+        self, bands: Sequence[str], mean: Sequence[float] | None, std: Sequence[float] | None
+    ) -> DataSpec:
+        return self.data_spec(bands, mean, std)
+
+    @classmethod
+    def data_spec(
+        cls,
+        bands: Sequence[str] = PRITHVI_BANDS,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+    ) -> DataSpec:
+        """Bands, statistics and classes, as a model that is trained on this data set must know them.
+
+        Raises:
+            ConfigError: A band is unknown, or not in the files, or has no published statistics and none are
+                given.
+        """
+        names = tuple(resolve_band(band, cls.sensor) for band in bands)
+        for band, name in zip(bands, names, strict=True):
+            if name not in cls.file_bands:
+                raise ConfigError(
+                    f"bands: {band!r} is not in {cls.__name__}; it has {', '.join(cls.file_bands)}"
+                )
+        if mean is None or std is None:
+            unknown = [name for name in names if name not in PRITHVI_BANDS]
+            if unknown:
+                raise ConfigError(f"mean, std: no published statistics for {', '.join(unknown)}; give both")
+            places = [PRITHVI_BANDS.index(name) for name in names]
+            mean = mean or [cls.default_mean[place] for place in places]
+            std = std or [cls.default_std[place] for place in places]
+        return DataSpec(
+            bands=names,
+            mean=tuple(mean),
+            std=tuple(std),
+            num_frames=cls.num_frames,
+            scale=cls.scale,
+            nodata=cls.nodata,
+            legacy_fill=cls.legacy_fill,
+            file_bands=tuple(
+                1 + frame * len(cls.file_bands) + cls.file_bands.index(name)
+                for frame in range(cls.num_frames)
+                for name in names
+            ),
+            file_count=cls.num_frames * len(cls.file_bands),
+            class_names=cls.class_names,
+            class_colors=cls.class_colors,
+        )
+
+    def download(self) -> None:
+        """Download what is missing.
+
+        Raises:
+            ConfigError: The data set is not published anywhere.
+        """
+        raise ConfigError(f"download: {type(self).__name__} has no published archive; remove download")
+
+    def find_chips(self) -> list[Chip]:
+        """The chips of the split, each with its mask; see `pair_by_stem`."""
+        raise NotImplementedError
+
+    def leave_out_bad(self) -> dict[str, str]:
+        """Read every chip, and leave out those that cannot be.
+
+        Returns:
+            What is wrong with each, by its name.
+
+        Raises:
+            DataError: None can be read.
+        """
+        bad: dict[str, str] = {}
+        good = []
+        for chip in self.chips:
+            try:
+                self.read_chip(chip)
+            except DataError as error:
+                bad[chip.name] = str(error)
+            else:
+                good.append(chip)
+        if not good:
+            raise DataError(
+                f"{self.root}: no chip of {self.split} can be read; first error: {next(iter(bad.values()))}"
+            )
+        self.chips = good
+        return bad
+
+    def __len__(self) -> int:
+        return len(self.chips)
+
+    def __getitem__(self, index: int) -> Sample:
+        with _advice_for_bad_chips():
+            sample = self.read_chip(self.chips[index])
+        return sample if self.transforms is None else self.transforms(sample)
+
+    def read_chip(self, chip: Chip) -> Sample:
+        """The sample of a chip, before transforms.
+
+        Raises:
+            DataError: One of its files cannot be read, or is not what the data set's are.
+        """
+        image, valid, meaningless = self._read_image(chip.image)
+        mask = self.read_mask(chip.mask)
+        if mask.shape != image.shape[-2:]:
+            raise DataError(
+                f"{chip.mask}: {mask.shape[0]} x {mask.shape[1]} pixels, but {chip.image.name} has "
+                f"{image.shape[-2]} x {image.shape[-1]}"
+            )
+        if not self.legacy_nodata:
+            mask[~valid.any(axis=(0, 1))] = IGNORE_INDEX
+        sample: Sample = {
+            "image": torch.from_numpy(image),
+            "valid": torch.from_numpy(valid),
+            "mask": torch.from_numpy(mask),
+            "name": chip.name,
+            "meaningless": torch.tensor([meaningless]),
+        }
+        if self.metadata:
+            sample |= self.read_metadata(chip)
+        return sample
+
+    def read_image(self, path: Path) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Image (T, C, H, W) in the unit of the statistics and where it holds data, of the same shape.
+
+        Pixels without data are filled with the band's mean. With `legacy_nodata` everything counts as data
+        and keeps its stored value, as in hls-foundation-os.
+        """
+        image, valid, _ = self._read_image(path)
+        return image, valid
+
+    def _read_image(self, path: Path) -> tuple[NDArray[np.float32], NDArray[np.bool_], int]:
+        """As `read_image`, and how many values are not finite or beyond 1e30."""
+        spec, legacy = self.spec, self.legacy_nodata
+        with open_raster(path) as source:
+            count, alpha = data_bands(source, spec.file_count), alpha_band(source, spec.file_count)
+            if count != spec.file_count:
+                raise DataError(f"{path}: has {count} bands, {spec.file_count} are expected")
+            values, valid, meaningless = read_bands(
+                source, spec.file_bands, spec.nodata, alpha=alpha, legacy=legacy
+            )
+            scalings = [band_scaling(source, index, spec, legacy, strict=True) for index in spec.file_bands]
+        if legacy:
+            values, valid = legacy_values(values, spec), np.ones_like(valid)
+        apply_scaling(values, scalings)
+        values = np.where(valid, values, self._mean[:, None, None])
+        shape = (self.num_frames, len(self.spec.bands), *values.shape[1:])
+        return values.reshape(shape), valid.reshape(shape), meaningless
+
+    @property
+    def pixel_size(self) -> float | None:
+        """Side of a pixel of the first chip in metres; ``None`` where its place is unknown."""
+        with _advice_for_bad_chips(), open_raster(self.chips[0].image) as source:
+            return Grid.of(source).pixel_size
+
+    def read_mask(self, path: Path) -> NDArray[np.int64]:
+        """Classes (H, W), 255 where there is no label.
+
+        Raises:
+            DataError: A label is no whole number or none of the classes, or the raster has several bands.
+            ConfigError: The nodata tag of the raster is the value of a class.
+        """
+        with open_raster(path) as source:
+            if not self.legacy_nodata:
+                check_label_raster(source, path, self._class_of)
+            stored, labelled = read_labels(source, path, legacy=self.legacy_nodata)
+        mask = np.where(labelled, self.to_classes(stored), IGNORE_INDEX)
+        outside = (mask != IGNORE_INDEX) & ((mask < 0) | (mask >= len(self.class_names)))
+        if outside.any():
+            raise DataError(
+                f"{path}: label {stored[outside][0]} is not one of the {len(self.class_names)} classes "
+                f"({', '.join(self.class_names)})"
+            )
+        return mask
+
+    def _class_of(self, value: int) -> str | None:
+        """Name of the class of a stored label, if it is one."""
+        number = int(self.to_classes(np.array([value], np.int64))[0])
+        return self.class_names[number] if 0 <= number < len(self.class_names) else None
+
+    def read_metadata(self, chip: Chip) -> dict[str, Tensor]:
+        """``timestamps`` (T, 2) and ``location`` (2,) of a chip, NaN where unknown."""
+        days = [(day.year, day.timetuple().tm_yday) if day else (np.nan, np.nan) for day in self.dates(chip)]
+        with open_raster(chip.image) as source:
+            place = center(source)
+        return {"timestamps": torch.tensor(days).float(), "location": torch.tensor(place).float()}
+
+    def dates(self, chip: Chip) -> list[date | None]:
+        """The date of each frame; ``None`` where unknown."""
+        return [None] * self.num_frames
+
+    def to_classes(self, stored: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Classes and 255 from the labels in a file; by default they are the same."""
+        return stored
+
+    def plot(self, sample: Sample, show_titles: bool = True, suptitle: str | None = None) -> Figure:
+        """Draw a sample: every date in true colour, the mask, and the prediction if there is one.
+
+        Args:
+            sample: A sample of this data set, perhaps with ``prediction`` (H, W).
+            show_titles: Say what each panel is.
+            suptitle: Title of the figure.
+        """
+        return plot_sample(sample, self.spec, show_titles, suptitle)
+
+
+class FolderChipDataset(ChipDataset):
+    """Chips in a folder per split, ``NAME_merged.tif`` beside ``NAME.mask.tif``.
+
+    With `splits`, chips are looked for in all folders; ``splits: published`` means the published lists.
+    """
+
+    folders: dict[str, str] = {}
+    image_suffix = "_merged.tif"
+    mask_suffix = ".mask.tif"
+    published_lists: str | None = None
+    #: Key of `SOURCES`, and the archives there.
+    source: str = ""
+    archives: tuple[str, ...] = ()
+
+    def download(self) -> None:
+        """Download and unpack the published archives, unless that was done before."""
+        download_archives(SOURCES[self.source], self.archives, self.root)
+
+    def find_chips(self) -> list[Chip]:
+        """All chips in the folder of the split, or those of the user's or the published list.
+
+        Raises:
+            ConfigError: There is no such split, or no published list.
+            DataError: The folder is empty, or a file lacks its partner.
+        """
+        if self.splits is None:
+            if self.split not in self.folders:
+                raise ConfigError(f"split: {self.split!r} is unknown; known are {', '.join(self.folders)}")
+            return chips_in_folder(self.root / self.folders[self.split], self.image_suffix, self.mask_suffix)
+        listed = self.splits
+        if listed == "published":
+            if self.published_lists is None:
+                raise ConfigError(f"splits: {type(self).__name__} has no published lists, only folders")
+            listed = published_splits(self.published_lists)
+        return pair_by_stem(
+            split_list(listed, self.split),
+            image=lambda name: self._find(f"{name}{self.image_suffix}"),
+            mask=lambda name: self._find(f"{name}{self.mask_suffix}"),
+        )
+
+    def _find(self, name: str) -> Path:
+        places = [self.root / folder / name for folder in dict.fromkeys(self.folders.values())]
+        return next((path for path in places if path.exists()), places[0])
+
+
+def pair_by_stem(
+    names: Iterable[str], image: Callable[[str], Path], mask: Callable[[str], Path]
+) -> list[Chip]:
+    """Chips from names, each checked to have both files.
+
+    Raises:
+        DataError: Names the first chip that lacks a file, which one, and how many more do.
+    """
+    chips = [Chip(name, image(name), mask(name)) for name in names]
+    listings: dict[Path, set[str]] = {}
+    for chip in chips:
+        for path in (chip.image, chip.mask):
+            if path.parent not in listings:
+                folder = path.parent
+                listings[folder] = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
+    lacking = [
+        (chip, kind, path)
+        for chip in chips
+        for kind, path in (("image", chip.image), ("mask", chip.mask))
+        if path.name not in listings[path.parent]
+    ]
+    if lacking:
+        chip, kind, path = lacking[0]
+        more = f" ({len(lacking) - 1} more files are missing)" if len(lacking) > 1 else ""
+        raise DataError(f"{path}: no such file; the {kind} of chip {chip.name} is missing{more}")
+    return chips
+
+
+def chips_in_folder(folder: Path, image_suffix: str, mask_suffix: str) -> list[Chip]:
+    """Every chip of a folder, in the order of their names; macOS's ``._`` files are left out.
+
+    Raises:
+        DataError: The folder holds no image, or a file lacks its partner.
+    """
+    names: dict[str, set[str]] = {image_suffix: set(), mask_suffix: set()}
+    for suffix, found in names.items():
+        paths = folder.glob(f"*{suffix}")
+        found |= {path.name.removesuffix(suffix) for path in paths if not path.name.startswith("._")}
+    if not names[image_suffix]:
+        raise DataError(f"{folder}: contains no chips (NAME{image_suffix}); set root to the folder above it")
+    return pair_by_stem(
+        sorted(names[image_suffix] | names[mask_suffix]),
+        image=lambda name: folder / f"{name}{image_suffix}",
+        mask=lambda name: folder / f"{name}{mask_suffix}",
+    )

@@ -1,0 +1,62 @@
+"""Lists that say which chips are for training, validation and test."""
+
+import csv
+import warnings
+from importlib.resources import files
+from pathlib import Path
+
+from ...errors import ConfigError, DataError
+
+
+def split_list(splits: str | Path, split: str) -> list[str]:
+    """The chips of one split of a list, see `read_splits`.
+
+    Raises:
+        ConfigError: The list has no such split.
+    """
+    lists = read_splits(splits)
+    if split not in lists:
+        raise ConfigError(f"split: {split!r} is not in {splits}; it has {', '.join(lists)}")
+    return lists[split]
+
+
+def published_splits(name: str) -> Path:
+    """The published split lists of a data set, as they ship with this package."""
+    return Path(str(files(__package__) / "splits" / f"{name}.csv"))
+
+
+def read_splits(path: str | Path) -> dict[str, list[str]]:
+    """Split lists from a CSV file in UTF-8 with a row per chip and the columns ``chip`` and ``split``.
+
+    Blank lines, spaces around names and a byte-order mark are ignored.
+
+    Returns:
+        Chips of each split, in the order of the file.
+
+    Raises:
+        DataError: The file is missing, lacks a column, has no row, or a row lacks its chip or split.
+    """
+    path = Path(path)
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets write a byte-order mark
+            rows = [[cell.strip() for cell in row] for row in csv.reader(file)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: not a readable list of splits ({error})") from error
+    header, *rows = [row for row in rows if any(row)] or [[]]
+    if not rows or not {"chip", "split"} <= {*header}:
+        raise DataError(f"{path}: must be CSV with the columns chip and split, and one row per chip")
+    splits: dict[str, list[str]] = {}
+    for row in rows:
+        cells = dict(zip(header, row, strict=False))
+        if not cells.get("chip") or not cells.get("split"):
+            raise DataError(f"{path}: row {','.join(row)!r} must name a chip and its split")
+        splits.setdefault(cells["split"], []).append(cells["chip"])
+    for split in ("val", "test"):
+        shared = sorted({*splits.get("train", ())} & {*splits.get(split, ())})
+        if shared:
+            warnings.warn(
+                f"{path}: {len(shared)} chips are in both train and {split}, such as {shared[0]}; scores on "
+                "them do not measure performance on unseen data",
+                stacklevel=2,
+            )
+    return splits

@@ -1,0 +1,5 @@
+"""Scenes as TorchGeo's `RasterDataset`, and label layers of their ground."""
+
+from ...deprecated import old_names
+
+__getattr__ = old_names(__name__)

@@ -1,0 +1,62 @@
+"""Label index: where which class is, coarsely, so that rare classes can be drawn."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torchgeo.datasets import GeoDataset
+
+from ...errors import DataError
+from ...readers.grid import Grid
+from ...spec import IGNORE_INDEX
+from .splits import Region
+
+_CELLS_PER_WINDOW = 4
+
+
+def index_labels(
+    labels: GeoDataset, grid: Grid, region: Region, window: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Cells of ground, a fraction of a window each, and the chance of each.
+
+    Half of the chance goes to all labelled cells alike, half to the classes alike, each class's to its cells by
+    their number of pixels of it. The labels of the region are read once, window by window.
+
+    Args:
+        labels: Masks by geo-slice.
+        grid: The pixels of the data set.
+        region: The ground to draw from.
+        window: Side of a window in pixels.
+
+    Returns:
+        Top, left, bottom and right pixels of cells (N, 4), and chances (N,) that add up to 1.
+
+    Raises:
+        DataError: Nothing in the region has a label.
+    """
+    cell = max(1, window // _CELLS_PER_WINDOW)
+    boxes: list[tuple[int, int, int, int]] = []
+    counts: list[NDArray[np.int64]] = []
+    for top, left, bottom, right in region.boxes:
+        for row in range(top, bottom, window):
+            for column in range(left, right, window):
+                everything: Any = slice(None)
+                try:
+                    mask = labels[*grid.window_slices(row, column, window), everything]["mask"].numpy()
+                except IndexError:  # between labels that lie apart
+                    continue
+                mask = mask[: bottom - row, : right - column]
+                for y in range(0, mask.shape[0], cell):
+                    for x in range(0, mask.shape[1], cell):
+                        part = mask[y : y + cell, x : x + cell]
+                        held = np.bincount(part.ravel(), minlength=IGNORE_INDEX + 1)[:IGNORE_INDEX]
+                        if held.any():
+                            height, width = part.shape
+                            boxes.append((row + y, column + x, row + y + height, column + x + width))
+                            counts.append(held)
+    if not boxes:
+        raise DataError("labels: no pixel of the training region has a label")
+    held_by = np.stack(counts)
+    present = held_by[:, held_by.any(axis=0)].astype(np.float64)
+    by_class = (present / present.sum(axis=0)).mean(axis=1)
+    return np.array(boxes), 0.5 * by_class + 0.5 / len(boxes)

@@ -1,0 +1,138 @@
+"""Windows of scenes as a map-style data set, in which every pixel is scored once."""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import shapely
+import torch
+from rasterio.features import geometry_mask
+from rasterio.transform import Affine
+from torch.utils.data import Dataset
+from torchgeo.datasets import GeoDataset, IntersectionDataset
+
+from ...readers.grid import Grid
+from ...spec import IGNORE_INDEX
+from ...tiling import AxisTiling
+from .dataset import SceneDataset
+from .splits import Region, window_boxes
+
+
+class ScoredWindows(Dataset[dict[str, Any]]):
+    """Windows that cover a region; a pixel that several of them show has its label in one of them only.
+
+    Windows where the data set has nothing at a time, as between scenes that lie apart, are left out. Labels beyond
+    the region's ground are 255 too. Samples have a ``name``, as chips do.
+
+    Args:
+        dataset: Images and labels, by geo-slice.
+        grid: The pixels of the data set.
+        region: What is to be scored.
+        size: Side of a window in pixels.
+        stride: Distance of windows; the size by default.
+        periods: Times, each of which is scored; all time as one by default.
+    """
+
+    def __init__(
+        self,
+        dataset: GeoDataset,
+        grid: Grid,
+        region: Region,
+        size: int,
+        stride: int | None = None,
+        periods: Sequence[pd.Interval] = (),
+    ) -> None:
+        self.dataset = dataset
+        self.grid = grid
+        self.region = region
+        self.size = size
+        self.periods = list(periods) or [pd.Interval(pd.Timestamp.min, pd.Timestamp.max, closed="both")]
+        pixel = abs(grid.transform.a)
+        self._ground = region.roi.buffer(1e-6 * pixel)  # rounding errors push no window over an edge
+        self.windows: list[tuple[int, int, tuple[slice, slice]]] = []
+        for top, left, bottom, right in region.boxes:
+            rows, columns = (
+                AxisTiling(length, size, stride or size, "crop") for length in (bottom - top, right - left)
+            )
+            for row, (first, last) in zip(rows.starts, rows.core, strict=True):
+                for column, (begin, end) in zip(columns.starts, columns.core, strict=True):
+                    core = slice(first - row, last - row), slice(begin - column, end - column)
+                    self.windows.append((top + row, left + column, core))
+        self.places = self._places()
+        self._prefixes = _prefixes(self.periods)
+
+    def _places(self) -> list[tuple[int, int]]:
+        """Numbers of a period and a window that have data, period by period."""
+        rows, columns = (np.array([window[axis] for window in self.windows]) for axis in (0, 1))
+        boxes = window_boxes(self.grid, rows, columns, self.size)
+        return [
+            (number, int(window))
+            for number, period in enumerate(self.periods)
+            for window in np.flatnonzero(shapely.intersects(boxes, ground_at(self.dataset, period)))
+        ]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def query(self, index: int) -> Any:
+        """The geo-slice of a window."""
+        period, number = self.places[index]
+        row, column, _ = self.windows[number]
+        time = self.periods[period]
+        return *self.grid.window_slices(row, column, self.size), slice(time.left, time.right)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        sample: dict[str, Any] = self.dataset[self.query(index)]
+        row, column, core = self.windows[self.places[index][1]]
+        scored = np.zeros((self.size, self.size), bool)
+        scored[core] = True
+        scored &= self._on_ground(row, column)
+        mask = sample["mask"].clone()
+        mask[~torch.from_numpy(scored)] = IGNORE_INDEX
+        return {**sample, "mask": mask, "name": self.name(index)}
+
+    def name(self, index: int) -> str:
+        """Top left pixel of a window, and the first day of its period if there are several."""
+        number, window = self.places[index]
+        row, column, _ = self.windows[window]
+        return f"{self._prefixes[number]}row_{row:05d}_column_{column:05d}"
+
+    def _on_ground(self, row: int, column: int) -> Any:
+        t = self.grid.transform
+        corner = Affine(t.a, t.b, t.c + t.a * column, t.d, t.e, t.f + t.e * row)
+        window = shapely.box(corner.c, corner.f + t.e * self.size, corner.c + t.a * self.size, corner.f)
+        shapely.prepare(self._ground)  # at once if it is, which it is not in a process that was spawned
+        if shapely.covers(self._ground, window):
+            return True
+        return geometry_mask([self.region.roi], (self.size, self.size), corner, invert=True)
+
+
+def _prefixes(periods: Sequence[pd.Interval]) -> list[str]:
+    """What the names of the windows of each period begin with; no two are the same."""
+    if len(periods) == 1:
+        return [""]
+    prefixes: list[str] = []
+    for period in periods:
+        day = "undated" if period.left == pd.Timestamp.min else f"{period.left:%Y-%m-%d}"
+        candidates = (f"{day}_" if count == 1 else f"{day}_{count}_" for count in itertools.count(1))
+        prefixes.append(next(name for name in candidates if name not in prefixes))
+    return prefixes
+
+
+def ground_at(dataset: GeoDataset, period: pd.Interval) -> Any:
+    """Where a data set has anything at a time, in coordinates of its CRS.
+
+    Of a `SceneDataset` that has scenes of exactly this period, these alone count, as in its samples.
+    """
+    if isinstance(dataset, IntersectionDataset):
+        found = shapely.intersection(*(ground_at(part, period) for part in dataset.datasets))
+    else:
+        times = dataset.index.index
+        same = times == period if isinstance(dataset, SceneDataset) else np.zeros(len(times), bool)
+        found = shapely.union_all(
+            list(dataset.index.geometry[same if same.any() else times.overlaps(period)])
+        )
+    shapely.prepare(found)
+    return found

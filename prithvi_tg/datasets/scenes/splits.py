@@ -1,0 +1,336 @@
+"""Regions: which ground is for training, validation and test, so that no pixel is for two of them."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import shapely
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from pyproj import CRS
+
+from ...errors import ConfigError, DataError
+from ...readers.grid import Grid
+from .footprints import Roi, move_to
+
+SPLITS = ("train", "val", "test")
+_DEALS = 200  # that are tried for shares near to the fractions
+_SHARE_TOLERANCE = 0.02
+_SLIVER = 1e-3  # pixels of an image, below which rounding errors alone put it into a block
+_COLORS = {"train": "#4477aa", "val": "#eebb33", "test": "#aa3377"}
+
+
+@dataclass(frozen=True)
+class Region:
+    """The ground of one split.
+
+    Attributes:
+        roi: In coordinates of the data set's CRS; training windows lie wholly inside.
+        boxes: Top, left, bottom and right of disjoint rectangles of pixels that hold every pixel to be scored.
+    """
+
+    roi: Any
+    boxes: tuple[tuple[int, int, int, int], ...]
+
+
+@dataclass(frozen=True)
+class Regions:
+    """The ground of every split.
+
+    Attributes:
+        grid: The pixels of the data set.
+        splits: A region per split.
+        lost: Share of the ground that the buffer costs the training split.
+    """
+
+    grid: Grid
+    splits: Mapping[str, Region]
+    lost: float = 0.0
+
+    def plot(self) -> Figure:
+        """A map of the splits."""
+        figure = Figure(figsize=(6, 6), layout="constrained")
+        axis = figure.add_subplot()
+        for name, region in self.splits.items():
+            frame = geopandas.GeoSeries([region.roi])
+            frame.plot(ax=axis, color=_COLORS.get(name, "#777777"), edgecolor="white", linewidth=0.5)
+            axis.plot([], [], "s", color=_COLORS.get(name, "#777777"), label=name)
+        axis.legend(loc="upper right")
+        axis.set_title(f"splits; the buffer costs {100 * self.lost:.1f} % of the training ground")
+        axis.ticklabel_format(useOffset=False, style="plain")
+        return figure
+
+
+def split_by_blocks(
+    grid: Grid,
+    block: int,
+    window: int,
+    fractions: Sequence[float] = (0.6, 0.2, 0.2),
+    buffer: int = 0,
+    seed: int = 0,
+    footprints: Sequence[Any] = (),
+) -> Regions:
+    """Blocks of ground, each wholly for training, validation or test.
+
+    Blocks are squares of `block` pixels; those at the right and bottom take what is left over. Images that lie
+    apart have blocks of their own, and ground without an image has none. Blocks are dealt out at random, in shares
+    as near to `fractions` as whole blocks allow, at least one to each split that has a fraction. Of several random
+    deals the first is taken whose shares of the images' pixels are within two points of `fractions`, or within a
+    block where there are fewer than 50; else the nearest.
+
+    Args:
+        grid: The pixels of the data set.
+        block: Side of a block in pixels.
+        window: Side of the windows that will be drawn, in pixels.
+        fractions: Shares of training, validation and test.
+        buffer: Pixels between training windows and the blocks of other splits.
+        seed: The same seed gives the same blocks.
+        footprints: Where the images lie, in coordinates of the data set's CRS; all over the grid by default.
+
+    Raises:
+        ConfigError: The fractions do not add up, there are too few blocks, or no window fits.
+    """
+    if (
+        len(fractions) != len(SPLITS)
+        or min(fractions) < 0
+        or not math.isclose(sum(fractions), 1, abs_tol=1e-6)
+    ):
+        raise ConfigError(
+            f"fractions: {list(fractions)} must be three shares of {', '.join(SPLITS)} that add up to 1"
+        )
+    if block < window:
+        raise ConfigError(f"block: {block} is smaller than a window, {window}; no window fits into a block")
+    images = image_ground(grid, footprints)
+    boxes, pixels = _blocks(grid, block, images)
+    wanted = [fraction > 0 for fraction in fractions]
+    if len(boxes) < sum(wanted):
+        places = len(pixel_boxes(grid, images))
+        held_by = f"a scene of {grid.width} x {grid.height}" if places == 1 else f"scenes in {places} places"
+        raise ConfigError(
+            f"block: {block} gives {len(boxes)} blocks of {held_by}, too few for {sum(wanted)} splits; use "
+            "smaller blocks"
+        )
+    dealt = _deal(pixels, fractions, np.random.default_rng(seed))
+    held = {name: [boxes[k] for k in np.flatnonzero(dealt == number)] for number, name in enumerate(SPLITS)}
+    rois = {name: shapely.union_all([_ground(grid, box) for box in found]) for name, found in held.items()}
+    lost = 0.0
+    if buffer and not rois["train"].is_empty:
+        pixel = max(abs(grid.transform.a), abs(grid.transform.e))
+        others = shapely.union_all([rois["val"], rois["test"]])
+        rest = rois["train"].difference(others.buffer(buffer * pixel, join_style="mitre"))
+        lost = 1 - rest.area / rois["train"].area
+        rois["train"] = rest
+    if not holds_window(rois["train"], grid, window) and fractions[0]:
+        raise ConfigError(
+            f"buffer: {buffer} pixels leave no room for a training window of {window}; lower it"
+        )
+    found_regions = {name: Region(rois[name], tuple(held[name])) for name in SPLITS if held[name]}
+    return Regions(grid, found_regions, lost)
+
+
+def _edges(length: int, block: int) -> list[int]:
+    """Where blocks begin and end along an axis; none is smaller than a block, if the axis is not."""
+    count = max(1, length // block)
+    return [block * k for k in range(count)] + [length]
+
+
+def _blocks(
+    grid: Grid, block: int, images: Any
+) -> tuple[list[tuple[int, int, int, int]], NDArray[np.float64]]:
+    """Blocks (N; top, left, bottom, right) that hold images, and how many pixels of images each holds (N,)."""
+    boxes: list[tuple[int, int, int, int]] = []
+    for top, left, bottom, right in pixel_boxes(grid, images):
+        rows = [top + edge for edge in _edges(bottom - top, block)]
+        columns = [left + edge for edge in _edges(right - left, block)]
+        boxes += [
+            (row, column, end, stop) for row, end in pairwise(rows) for column, stop in pairwise(columns)
+        ]
+    outlines = np.array([_ground(grid, box) for box in boxes], object)
+    shapely.prepare(images)
+    partial = ~shapely.covers(images, outlines)
+    outlines[partial] = shapely.intersection(outlines[partial], images)
+    pixels = shapely.area(outlines) / abs(grid.transform.a * grid.transform.e)
+    held = np.flatnonzero(pixels > _SLIVER)
+    return [boxes[number] for number in held], pixels[held]
+
+
+def _deal(
+    pixels: NDArray[np.float64], fractions: Sequence[float], rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """A split for each block (N,), by the pixels of images that each holds (N,)."""
+    count = len(pixels)
+    shares = np.array(fractions) * count
+    numbers = np.floor(shares).astype(int)
+    numbers[(shares > 0) & (numbers == 0)] = 1
+    while numbers.sum() < count:
+        numbers[np.argmax(shares - numbers)] += 1
+    while numbers.sum() > count:
+        numbers[np.argmax(np.where(numbers > 1, numbers - shares, -np.inf))] -= 1
+    splits = np.repeat(np.arange(len(fractions)), numbers)
+    least = math.inf
+    for _ in range(_DEALS):
+        deal = rng.permutation(splits)
+        off = np.abs(np.bincount(deal, pixels, len(fractions)) / pixels.sum() - fractions).max()
+        if off < least - 1e-9:
+            least, dealt = off, deal
+        if least <= max(_SHARE_TOLERANCE, 1 / count):
+            break
+    return dealt
+
+
+def _ground(grid: Grid, box: tuple[int, int, int, int]) -> Any:
+    top, left, bottom, right = box
+    t = grid.transform
+    return shapely.box(t.c + t.a * left, t.f + t.e * bottom, t.c + t.a * right, t.f + t.e * top)
+
+
+def split_by_polygons(
+    grid: Grid,
+    path: str | Path,
+    attribute: str = "split",
+    window: int = 1,
+    footprints: Sequence[Any] = (),
+    roi: Roi | None = None,
+) -> Regions:
+    """Ground by polygons of a file that GeoPandas reads, whose attribute is ``train``, ``val`` or ``test``.
+
+    Args:
+        grid: The pixels of the data set.
+        path: The file of polygons.
+        attribute: Its column that holds the split.
+        window: Side of the windows that will be drawn, in pixels.
+        footprints: Where the images lie, in coordinates of the data set's CRS; all over the grid by default.
+        roi: The images in their CRS, to cut the polygons to.
+
+    Raises:
+        DataError: The file cannot be read, has no CRS, or its polygons do not tell a split or overlap.
+        ConfigError: No training window fits.
+    """
+    try:
+        frame = geopandas.read_file(path)
+    except (OSError, RuntimeError) as error:
+        raise DataError(f"{path}: not a readable vector file ({error})") from error
+    if attribute not in frame:
+        raise DataError(
+            f"{path}: has no attribute {attribute!r}; it has {', '.join(map(str, frame.columns))}"
+        )
+    if frame.crs is None:
+        raise DataError(f"{path}: has no CRS")
+    unknown = sorted(set(map(str, frame[attribute])) - set(SPLITS))
+    if unknown:
+        raise DataError(f"{path}: {attribute} is {unknown[0]!r}; known are {', '.join(SPLITS)}")
+    if grid.crs is None:
+        raise DataError(f"{path}: polygons cannot be aligned with images that have no CRS")
+    target = CRS.from_user_input(grid.crs)
+    moved = move_to(frame.geometry.to_numpy(), frame.crs, target, roi, str(path))
+    images = image_ground(grid, footprints)
+    rois = {
+        name: shapely.intersection(shapely.union_all(moved[frame[attribute] == name]), images)
+        for name in SPLITS
+    }
+    rois = {name: roi for name, roi in rois.items() if not roi.is_empty}
+    names = list(rois)
+    for k, name in enumerate(names):
+        for other in names[k + 1 :]:
+            if rois[name].intersection(rois[other]).area > 0:
+                raise DataError(
+                    f"{path}: polygons of {name} and {other} overlap; each pixel must belong to one split"
+                )
+    if "train" in rois and not holds_window(rois["train"], grid, window):
+        raise ConfigError(f"{path}: no training window of {window} pixels fits into its polygons")
+    boxes = {name: pixel_boxes(grid, roi) for name, roi in rois.items()}
+    return Regions(grid, {name: Region(roi, boxes[name]) for name, roi in rois.items()})
+
+
+def image_ground(grid: Grid, footprints: Sequence[Any]) -> Any:
+    """The ground of all images; that of the grid if there are no footprints."""
+    return shapely.union_all(list(footprints)) if len(footprints) else shapely.box(*grid.bounds)
+
+
+def pixel_boxes(grid: Grid, roi: Any) -> tuple[tuple[int, int, int, int], ...]:
+    """Disjoint rectangles of pixels (top, left, bottom, right) around ground, one for each place that has some."""
+    edges = []
+    for part in shapely.get_parts(roi):
+        left, bottom, right, top = part.bounds
+        first, last = grid.row_and_column(left, top), grid.row_and_column(right, bottom)
+        low = [max(0, math.floor(at + 1e-6)) for at in first]  # rounding errors of coordinates add no pixel
+        high = [
+            min(most, math.ceil(at - 1e-6)) for at, most in zip(last, (grid.height, grid.width), strict=True)
+        ]
+        if low[0] < high[0] and low[1] < high[1]:
+            edges.append(shapely.box(low[1], low[0], high[1], high[0]))
+    merged = shapely.union_all(edges)
+    while True:  # rectangles around parts may overlap; then one around both stands for them
+        around = [shapely.box(*part.bounds) for part in shapely.get_parts(merged)]
+        merged = shapely.union_all(around)
+        if len(shapely.get_parts(merged)) == len(around):
+            break
+    found = [tuple(map(round, part.bounds)) for part in around]
+    return tuple((top, left, bottom, right) for left, top, right, bottom in found)
+
+
+def whole_region(grid: Grid, roi: Any, footprints: Sequence[Any] = ()) -> Region:
+    """All ground of a data set, where splits are not by place, as those by time."""
+    return Region(roi, pixel_boxes(grid, image_ground(grid, footprints)))
+
+
+def holds_window(roi: Any, grid: Grid, window: int) -> bool:
+    """Whether a window of whole pixels fits somewhere into some ground."""
+    return any(
+        len(_places_in_part(part, grid, window, most))
+        for most in (4, 64)  # a coarse search first, since most parts have room
+        for part in shapely.get_parts(roi)
+    )
+
+
+def places_in(roi: Any, grid: Grid, window: int, most: int = 64) -> NDArray[np.int64]:
+    """Some top left pixels (N, 2) of windows that lie wholly inside some ground; none if none fits.
+
+    Tried are all positions along both sides of every part of the ground where it has a corner, and a lattice
+    of `most` x `most` over the part.
+    """
+    found = [_places_in_part(part, grid, window, most) for part in shapely.get_parts(roi)]
+    return np.concatenate([np.empty((0, 2), np.int64), *found])
+
+
+def _places_in_part(part: Any, grid: Grid, window: int, most: int) -> NDArray[np.int64]:
+    if not part.area:  # what a difference may leave
+        return np.empty((0, 2), np.int64)
+    edges = np.array([grid.row_and_column(x, y) for x, y in shapely.get_coordinates(part)])
+    axes = []
+    for axis, length in ((0, grid.height), (1, grid.width)):
+        low, high = edges[:, axis].min(), edges[:, axis].max() - window
+        lattice = np.linspace(low, max(low, high), most)
+        corners = np.unique(np.concatenate([edges[:, axis], edges[:, axis] - window]))
+        corners = corners[np.linspace(0, len(corners) - 1, min(len(corners), 4 * most)).astype(int)]
+        tried = np.unique(
+            np.concatenate([np.ceil(corners - 1e-6), np.floor(corners + 1e-6), np.ceil(lattice)])
+        )
+        axes.append(tried[(tried >= 0) & (tried + window <= length)])
+    rows, columns = (values.ravel() for values in np.meshgrid(*axes, indexing="ij"))
+    inside = covered(part, grid, rows, columns, window)
+    return np.stack([rows[inside], columns[inside]], axis=1).astype(np.int64)
+
+
+def window_boxes(grid: Grid, rows: NDArray[Any], columns: NDArray[Any], size: int) -> Any:
+    """Outlines (N,) of windows by their top left pixels, drawn in by half a pixel, so that neighbours do not touch."""
+    t = grid.transform
+    x, y = t.c + t.a * (columns + 0.5), t.f + t.e * (rows + 0.5)
+    return shapely.box(x, y + t.e * (size - 1), x + t.a * (size - 1), y)
+
+
+def covered(
+    roi: Any, grid: Grid, rows: NDArray[Any], columns: NDArray[Any], window: int
+) -> NDArray[np.bool_]:
+    """Whether windows with these top left pixels lie wholly inside some ground (N,)."""
+    t = grid.transform
+    margin = 1e-6  # of a pixel: rounding errors push no window over an edge
+    left, right = t.c + t.a * (columns + margin), t.c + t.a * (columns + window - margin)
+    top, bottom = t.f + t.e * (rows + margin), t.f + t.e * (rows + window - margin)
+    shapely.prepare(roi)
+    return np.asarray(shapely.covers(roi, shapely.box(left, bottom, right, top)))

@@ -1,0 +1,422 @@
+"""Maps of scenes from Python: one call, or finished rows one after the other."""
+
+import hashlib
+import json
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from .. import __version__
+from ..augmentations import Normalization
+from ..deprecated import accepts_old_arguments
+from ..errors import ConfigError, DataError
+from ..files import file_hash
+from ..models import WeightCache, cached_weights
+from ..readers.block_cache import limit_block_cache
+from ..readers.formats import InputOptions, SceneInput, find_inputs, resolve_scene
+from ..readers.quality import QualityClass
+from ..readers.scene import NodataRule, Scene
+from ..spec import DataSpec
+from ..tasks import PrithviSegmentationTask, load_task
+from ..tasks.precision import described_precision, float32_precision
+from ..tiling import Blending
+from .blending import BlendedRows, Blender, check_logits
+from .map_run import MapRun
+from .model_checks import check_outputs, check_task
+from .scene_map import OutputOptions, SceneMap, SceneResult
+from .scene_windows import SceneDataModule
+from .window_stream import ReadEvents, ReadingFailed, WindowRead
+
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+
+
+@accepts_old_arguments
+def map_scene(
+    checkpoint: str | Path | PrithviSegmentationTask,
+    scene: str | Path,
+    output: str | Path,
+    *,
+    window: int | None = None,
+    stride: int | None = None,
+    blending: Blending = "average",
+    nodata_rule: NodataRule | None = None,
+    qa_mask: Sequence[QualityClass] = (),
+    batch_size: int = 4,
+    num_workers: int = 1,
+    precision: Precision = "32-true",
+    tf32: bool = False,
+    device: str | torch.device = "cpu",
+    **options: Any,
+) -> Path:
+    """Map one scene of any size in one call, as ``prithvi-tg predict`` does.
+
+    Args:
+        checkpoint: A checkpoint that describes itself, or a task with a `data_spec`.
+        scene: A raster, an HLS granule, a ``.SAFE`` folder, several dates joined by commas; see `find_inputs`.
+        output: The map to write; what else is written is named after it.
+        window: Side of a window in pixels; what the model was trained with by default.
+        stride: Distance of windows; half a window, or what the model was trained with, by default.
+        blending: How overlapping windows become one map.
+        nodata_rule: When a pixel of the map is nodata; ``all``, or ``legacy`` with that profile, by default.
+        qa_mask: Quality classes that count as nodata.
+        batch_size: Windows in a batch.
+        num_workers: Threads that read ahead.
+        precision: ``bf16-mixed`` and ``16-mixed`` compute convolutions and matrix products in bfloat16 or float16.
+        tf32: Compute what is in float32 with TF32 on CUDA: faster, with 10 bits of mantissa.
+        device: Where to compute.
+        **options: Fields of `InputOptions` and `OutputOptions`, such as ``bands`` or ``overwrite``.
+
+    Returns:
+        The path of the map.
+
+    Raises:
+        ConfigError: A file is in the way, an option does not fit, or the task has no data description.
+        DataError: The scene cannot be read or the map cannot be written.
+    """
+    task = checkpoint if isinstance(checkpoint, PrithviSegmentationTask) else load_task(checkpoint)
+    loaded = task is not checkpoint
+    weights = file_hash(Path(str(checkpoint))) if loaded else weights_hash(task)
+    reading, writing = _split_options(options)
+    data, run = plan_maps(
+        task,
+        known_spec(task),
+        [scene],
+        Path(output),
+        weights,
+        reading,
+        writing,
+        window=window,
+        stride=stride,
+        blending=blending,
+        nodata_rule=nodata_rule,
+        qa_mask=qa_mask,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        precision=precision,
+        tf32=tf32,
+    )
+    data.pending = run.prepare()
+    for log, logits, core_window in _predict(task, data, device, precision, tf32):
+        run.update(log, logits, core_window)
+    for result in run.results():
+        if result.error is not None:
+            raise DataError(result.error)
+    run.clear()
+    return Path(output)
+
+
+@accepts_old_arguments
+def map_strips(
+    checkpoint: str | Path | PrithviSegmentationTask,
+    scene: str | Path,
+    *,
+    window: int | None = None,
+    stride: int | None = None,
+    blending: Blending = "average",
+    nodata_rule: NodataRule = "all",
+    qa_mask: Sequence[QualityClass] = (),
+    batch_size: int = 4,
+    num_workers: int = 1,
+    precision: Precision = "32-true",
+    tf32: bool = False,
+    device: str | torch.device = "cpu",
+    **options: Any,
+) -> Iterator[BlendedRows]:
+    """Finished rows of a map, from top to bottom, for your own output.
+
+    The arguments are those of `map_scene`; options are fields of `InputOptions`.
+
+    Yields:
+        Rows that follow one another without a gap: logits, classes, probabilities, and where they are masked.
+
+    Raises:
+        ConfigError: An option does not fit, or the task has no data description.
+        DataError: The scene cannot be read.
+    """
+    task = checkpoint if isinstance(checkpoint, PrithviSegmentationTask) else load_task(checkpoint)
+    limit_block_cache(most=64)
+    spec = known_spec(task)
+    check_task(task, spec)
+    reading, _ = _split_options(options)
+    found = find_inputs([scene], spec.num_frames)
+    if len(found) != 1:
+        raise ConfigError(f"scene: {scene} contains {len(found)} scenes; name one of them")
+    resolved = resolve_scene(found[0], spec, replace(reading, legacy=nodata_rule == "legacy"))
+    warn_of_pixel_size([resolved], spec)
+    side, step = window_and_stride(task, window, stride)
+    patch = task.model.encoder.patch_size
+    data = SceneDataModule(
+        [resolved], spec, side, step, blending, patch, batch_size, num_workers, nodata_rule, qa_mask
+    )
+    blender = Blender(data.plans[resolved.name])
+    for log, logits, core_window in _predict(task, data, device, precision, tf32):
+        position = 0
+        if logits is not None:
+            check_outputs(logits, spec)
+        for event in log.events:
+            if isinstance(event, ReadingFailed):
+                raise event.error
+            one = None
+            if isinstance(event, WindowRead):
+                assert logits is not None
+                one, position = logits[position].float().cpu(), position + 1
+                if nodata_rule != "legacy":
+                    check_logits(event, one)
+            yield from blender.update(event, one, (0, 0) if core_window is None else core_window[:2])
+
+
+def plan_maps(
+    task: Any,
+    spec: DataSpec,
+    scenes: Sequence[str | Path],
+    output: Path,
+    weights: str,
+    reading: InputOptions,
+    writing: OutputOptions,
+    *,
+    window: int | None = None,
+    stride: int | None = None,
+    blending: Blending = "average",
+    nodata_rule: NodataRule | None = None,
+    qa_mask: Sequence[QualityClass] = (),
+    batch_size: int = 4,
+    num_workers: int = 1,
+    precision: str = "32-true",
+    tf32: bool = False,
+    fold_time: bool = False,
+) -> tuple[SceneDataModule, MapRun]:
+    """Find scenes, and check that their maps can be made, before any work.
+
+    Args:
+        task: The task that will map them.
+        spec: Bands, statistics and classes that it knows.
+        scenes: Words as `find_inputs` takes them.
+        output: Folder of the maps; or, for one scene, the map itself (``.tif``).
+        weights: Hash of the weights.
+        reading: How the files are to be read.
+        writing: What is to be written.
+        window: See `map_scene`, as for all that follow.
+        stride: Distance of windows.
+        blending: How overlapping windows become one map.
+        nodata_rule: When a pixel of the map is nodata.
+        qa_mask: Quality classes that count as nodata.
+        batch_size: Windows in a batch.
+        num_workers: Threads that read ahead.
+        precision: That of the trainer; maps tell it, and a map begun in one is not finished in another.
+        tf32: As `precision`.
+        fold_time: Hand out images as (B, T*C, window, window), for TorchGeo's own tasks.
+
+    Returns:
+        The scenes' windows, and their maps. A scene that cannot be read is among the results already.
+
+    Raises:
+        ConfigError: Maps would collide or exist, an option does not fit, or the task gives no logit per class.
+        DataError: There is no scene.
+    """
+    limit_block_cache(most=64)
+    check_task(task, spec)
+    for name in writing.vector:
+        if name not in spec.class_names:
+            raise ConfigError(f"vector: {name!r} is not a class; classes are {', '.join(spec.class_names)}")
+    if nodata_rule is None:
+        nodata_rule = "legacy" if writing.profile == "legacy" else "all"
+    reading = replace(reading, legacy=nodata_rule == "legacy")
+    found = find_inputs(scenes, spec.num_frames)
+    paths = _map_paths(found, output)
+    existing = [paths[one.name] for one in found if writing.skip_existing and paths[one.name].exists()]
+    found = [one for one in found if paths[one.name] not in existing]
+    resolved, unreadable = _resolve_scenes(found, paths, spec, reading)
+    warn_of_pixel_size(resolved, spec)
+    side, step = window_and_stride(task, window, stride)
+    patch = task.model.encoder.patch_size if isinstance(task, PrithviSegmentationTask) else 1
+    data = SceneDataModule(
+        resolved, spec, side, step, blending, patch, batch_size, num_workers, nodata_rule, qa_mask, fold_time
+    )
+    identity, tags = describe(task, data, weights, described_precision(precision, tf32))
+    maps = [
+        SceneMap(scene, data.plans[scene.name], paths[scene.name], spec, writing, identity, tags)
+        for scene in resolved
+    ]
+    for one_map in maps:
+        one_map.check_free()
+    return data, MapRun(maps, data.failed, unreadable, existing, nodata_rule == "legacy")
+
+
+def _resolve_scenes(
+    found: Sequence[SceneInput], paths: Mapping[str, Path], spec: DataSpec, reading: InputOptions
+) -> tuple[list[Scene], list[SceneResult]]:
+    """Scenes that can be read, and the results of those that cannot."""
+    resolved, unreadable = [], []
+    for one in found:
+        try:
+            resolved.append(resolve_scene(one, spec, reading))
+        except DataError as error:
+            unreadable.append(SceneResult(one.name, paths[one.name], error=str(error)))
+    return resolved, unreadable
+
+
+def warn_of_pixel_size(scenes: Sequence[Scene], spec: DataSpec) -> None:
+    """Warn once of scenes whose pixels are more than twice as large, or less than half, as those trained on."""
+    if spec.pixel_size is None:
+        return
+    sizes = {scene.files[0]: scene.grid.pixel_size for scene in scenes}
+    other = {file: size for file, size in sizes.items() if size and not 0.5 <= size / spec.pixel_size <= 2}
+    if other:
+        file, size = next(iter(other.items()))
+        more = f" (and {len(other) - 1} more scenes)" if len(other) > 1 else ""
+        warnings.warn(
+            f"{file}: its pixels are {size:.3g} m wide{more}, those of the training data {spec.pixel_size:.3g} m; the "
+            "model has not seen objects at this scale",
+            stacklevel=3,
+        )
+
+
+def _map_paths(found: Sequence[SceneInput], output: Path) -> dict[str, Path]:
+    """The map of each scene, by its name.
+
+    Raises:
+        ConfigError: Two scenes would have the same map.
+    """
+    single = output.suffix.lower() in (".tif", ".tiff")
+    if output.suffix and not single and not output.is_dir():
+        raise ConfigError(f"output: {output} is neither a folder nor a .tif")
+    if single and len(found) != 1:
+        raise ConfigError(f"output: {output} is a single file for {len(found)} scenes; name a folder")
+    paths: dict[str, Path] = {}
+    for one in found:
+        if one.name in paths:
+            others = [other.frames[0] for other in found if other.name == one.name]
+            raise ConfigError(
+                f"scenes: {' and '.join(others[:2])} would both be mapped to {paths[one.name]}; map them into "
+                "different folders"
+            )
+        paths[one.name] = output if single else output / f"{one.name}_pred.tif"
+    return paths
+
+
+def known_spec(task: PrithviSegmentationTask) -> DataSpec:
+    """What a task knows of its data.
+
+    Raises:
+        ConfigError: Nothing.
+    """
+    if task.data_spec is None:
+        raise ConfigError(
+            "data_spec: the task has no description of its data; fit it, load it from a checkpoint of a fit, or "
+            "build it with data_spec=datamodule.spec.to_dict()"
+        )
+    return task.data_spec
+
+
+def describe(
+    task: Any, data: SceneDataModule, weights: str, precision: Mapping[str, str]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """What the pixels of a map depend on beside the scene, and the same in words, as tags of the map."""
+    identity: dict[str, Any] = {
+        "weights": weights,
+        "task": f"{type(task).__module__}.{type(task).__qualname__}",
+        "hyper_parameters": dict(getattr(task, "hparams", {})),
+        "data_spec": data.spec.to_dict(),
+        "nodata_rule": data.nodata_rule,
+        "qa_mask": list(data.qa_mask),
+        **precision,
+    }
+    plan = next(iter(data.plans.values()), None)
+    model = {key: value for key, value in identity["hyper_parameters"].items() if key != "data_spec"}
+    tags = {
+        "software": f"prithvi_tg {__version__}",
+        "torch": torch.__version__,
+        "torchgeo": version("torchgeo"),
+        "lightning": version("lightning"),
+        "rasterio": version("rasterio"),
+        "checkpoint_sha256": weights,
+        "precision": f"{precision['precision']}, float32 matmul {precision['float32_matmul_precision']}",
+        "tf32": precision["tf32"],
+        "task": identity["task"],
+        "model": json.dumps(model, default=str),
+        "nodata_rule": data.nodata_rule,
+        "masked_classes": " ".join(data.qa_mask),
+    }
+    if plan is not None:
+        rows = plan.rows
+        tags["windows"] = f"window {rows.window}, stride {rows.stride}, blending {rows.blending}"
+    return identity, {key: value for key, value in tags.items() if value}
+
+
+def weights_hash(task: torch.nn.Module) -> str:
+    """SHA-256 of all weights of a task."""
+    total = hashlib.sha256()
+    for name, value in sorted(task.state_dict().items()):
+        total.update(name.encode())
+        total.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()
+
+
+def autocast(precision: Precision, device: str | torch.device) -> torch.autocast:
+    """What Lightning's precision of this name does around a step.
+
+    Raises:
+        ConfigError: It is none of `Precision`.
+    """
+    if precision not in get_args(Precision):
+        raise ConfigError(f"precision: {precision!r} must be one of {', '.join(get_args(Precision))}")
+    dtype = torch.float16 if precision == "16-mixed" else torch.bfloat16
+    return torch.autocast(torch.device(device).type, dtype, enabled=precision != "32-true")
+
+
+def _split_options(options: Mapping[str, Any]) -> tuple[InputOptions, OutputOptions]:
+    reading = {field.name for field in fields(InputOptions)}
+    writing = {field.name for field in fields(OutputOptions)}
+    for name in options:
+        if name not in reading | writing:
+            raise ConfigError(f"{name}: unknown option; known are {', '.join(sorted(reading | writing))}")
+    return (
+        InputOptions(**{key: _as_tuple(value) for key, value in options.items() if key in reading}),
+        OutputOptions(**{key: _as_tuple(value) for key, value in options.items() if key in writing}),
+    )
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def window_and_stride(task: Any, window: int | None, stride: int | None) -> tuple[int, int]:
+    """Given ones, or those of the task; half a window apart by default."""
+    trained: Mapping[str, Any] = getattr(task, "hparams", {})
+    side = (trained.get("window") or 224) if window is None else window
+    if stride is None:
+        same = side == trained.get("window")
+        stride = (trained.get("stride") if same else None) or max(1, side // 2)
+    return side, stride
+
+
+def _predict(
+    task: PrithviSegmentationTask,
+    data: SceneDataModule,
+    device: str | torch.device,
+    precision: Precision,
+    tf32: bool,
+) -> Iterator[tuple[ReadEvents, Tensor | None, tuple[int, int, int, int] | None]]:
+    """What `Trainer.predict` does, without one."""
+    task = task.eval().to(device)
+    normalize = Normalization(data.mean, data.std).to(device)
+    stream, cache = data.stream(), WeightCache()
+    for number, batch in enumerate(stream):
+        moved = {
+            key: value.to(device) if isinstance(value, Tensor) else value for key, value in batch.items()
+        }
+        with (
+            torch.inference_mode(),
+            float32_precision(tf32),
+            autocast(precision, device),
+            cached_weights(cache),
+        ):
+            logits = task.predict_step(normalize(moved), number)
+        yield batch["events"], logits, batch.get("core_window")
+    yield stream.trailing_events, None, None

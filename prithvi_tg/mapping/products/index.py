@@ -1,0 +1,153 @@
+"""Index: many maps shown as one raster, a VRT per CRS."""
+
+import hashlib
+import itertools
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+
+from ...errors import DataError
+from ...files import finished_file, relative_path, writing
+from ...readers.grid import Grid
+from ...readers.raster import open_raster
+from ...spec import IGNORE_INDEX
+from ..crs import epsg_code, wkt2
+
+log = logging.getLogger(__name__)
+
+_ALIGNED = 1e-3  # pixels
+
+
+def write_index(maps: Sequence[Path], folder: Path, replace: bool = False) -> list[Path]:
+    """Show maps as one raster: a GDAL VRT ``index_EPSG_32615.vrt`` per CRS.
+
+    Its extent is the union of the maps, its pixels are as fine as the finest; a later map lies over an earlier
+    one; colours and class names are the first map's. Paths are relative, so that the folder may move. A VRT that
+    is there already stays: the new one is named ``..._2.vrt``. Maps without a CRS, or not north-up, are left
+    out.
+
+    Args:
+        maps: Class maps: one band, uint8, nodata 255.
+        folder: Where the indexes go.
+        replace: Replace an index that is there.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        DataError: A map cannot be read or is not uint8, or a file cannot be written.
+    """
+    groups: dict[str, list[_Tile]] = {}
+    for path in maps:
+        tile = _Tile.of(path)
+        t = tile.grid.transform
+        if tile.grid.crs is None or t.b or t.d or t.a <= 0 or t.e >= 0:
+            log.warning("%s: left out of the index: it has no CRS, or is not north-up", path)
+            continue
+        code = epsg_code(tile.grid.crs)
+        name = f"EPSG_{code}" if code else hashlib.sha256(wkt2(tile.grid.crs).encode()).hexdigest()[:8]
+        groups.setdefault(name, []).append(tile)
+    written = []
+    for name, tiles in groups.items():
+        names = itertools.chain([name], (f"{name}_{k}" for k in itertools.count(2)))
+        path = next(
+            path for path in (folder / f"index_{name}.vrt" for name in names) if replace or not path.exists()
+        )
+        tree = ElementTree.ElementTree(_vrt(tiles, folder))
+        ElementTree.indent(tree)
+        with writing(path):
+            folder.mkdir(parents=True, exist_ok=True)
+            with finished_file(path) as partial:
+                tree.write(partial, encoding="utf-8")
+        written.append(path)
+    return written
+
+
+@dataclass(frozen=True)
+class _Tile:
+    path: Path
+    grid: Grid
+    block: tuple[int, int]
+    colors: Mapping[int, tuple[int, ...]]
+    tags: Mapping[str, str]
+
+    @classmethod
+    def of(cls, path: Path) -> "_Tile":
+        with open_raster(path) as source:
+            if source.dtypes[0] != "uint8":
+                raise DataError(
+                    f"{path}: data type {source.dtypes[0]}; an index takes maps of uint8 with nodata 255"
+                )
+            try:
+                colors = source.colormap(1)
+            except ValueError:  # it has none
+                colors = {}
+            return cls(path, Grid.of(source), source.block_shapes[0], colors, source.tags(1))
+
+    @property
+    def class_tags(self) -> dict[str, str]:
+        count = next(k for k in itertools.count() if f"CLASS_{k}" not in self.tags)
+        return {f"CLASS_{k}": self.tags[f"CLASS_{k}"] for k in range(count)}
+
+
+def _vrt(tiles: Sequence[_Tile], folder: Path) -> ElementTree.Element:
+    x_size = min(tile.grid.transform.a for tile in tiles)
+    y_size = min(-tile.grid.transform.e for tile in tiles)
+    corners = np.array([tile.grid.bounds for tile in tiles])
+    left, bottom = corners[:, :2].min(axis=0).tolist()
+    right, top = corners[:, 2:].max(axis=0).tolist()
+    width = math.ceil((right - left) / x_size - _ALIGNED)
+    height = math.ceil((top - bottom) / y_size - _ALIGNED)
+    crs, first = tiles[0].grid.crs, tiles[0]
+    assert crs is not None
+    root = ElementTree.Element("VRTDataset", rasterXSize=str(width), rasterYSize=str(height))
+    _add(root, "SRS", wkt2(crs))
+    _add(root, "GeoTransform", ", ".join(map(repr, (left, x_size, 0.0, top, 0.0, -y_size))))
+    band = _add(root, "VRTRasterBand", dataType="Byte", band="1")
+    # Class names twice: as the maps have them, and as GIS programs show them.
+    metadata = _add(band, "Metadata")
+    for key, name in first.class_tags.items():
+        _add(metadata, "MDI", name, key=key)
+    _add(band, "NoDataValue", str(IGNORE_INDEX))
+    if first.colors:
+        _add(band, "ColorInterp", "Palette")
+        table = _add(band, "ColorTable")
+        for value in range(256):
+            color = first.colors.get(value, (0, 0, 0, 255))
+            _add(table, "Entry", **{f"c{k}": str(part) for k, part in enumerate(color, start=1)})
+    names = _add(band, "CategoryNames")
+    for name in first.class_tags.values():
+        _add(names, "Category", name)
+    for tile in tiles:
+        grid, t = tile.grid, tile.grid.transform
+        rows, columns = str(grid.height), str(grid.width)
+        blocks = {"BlockXSize": str(tile.block[1]), "BlockYSize": str(tile.block[0])}
+        source = _add(band, "ComplexSource")
+        _add(source, "SourceFilename", relative_path(tile.path, folder), relativeToVRT="1")
+        _add(source, "SourceBand", "1")
+        # With these, GDAL opens a map only when its pixels are wanted.
+        _add(source, "SourceProperties", RasterXSize=columns, RasterYSize=rows, DataType="Byte", **blocks)
+        _add(source, "SrcRect", xOff="0", yOff="0", xSize=columns, ySize=rows)
+        offset = {"xOff": (t.c - left) / x_size, "yOff": (top - t.f) / y_size}
+        size = {"xSize": grid.width * t.a / x_size, "ySize": -grid.height * t.e / y_size}
+        _add(source, "DstRect", **{key: _pixels(value) for key, value in (offset | size).items()})
+        _add(source, "NODATA", str(IGNORE_INDEX))
+    return root
+
+
+def _pixels(value: float) -> str:
+    # Rounding errors of coordinates must not shift a map by a pixel.
+    return str(round(value)) if abs(value - round(value)) < _ALIGNED else f"{value:.6f}"
+
+
+def _add(
+    parent: ElementTree.Element, name: str, text: str | None = None, **attributes: str
+) -> ElementTree.Element:
+    element = ElementTree.SubElement(parent, name, attributes)
+    element.text = text
+    return element

@@ -1,0 +1,175 @@
+"""STAC: an item beside each map, so that it can be found and understood without opening it."""
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime, time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyproj
+import pystac
+import shapely
+from matplotlib.colors import to_hex
+
+from ...files import relative_path, write_json, writing
+from ...plotting import class_colors
+from ...readers.grid import Grid
+from ...spec import IGNORE_INDEX, DataSpec
+from ..crs import epsg_code, to_pyproj, wkt2
+from .mapped_area import place
+
+_EXTENSIONS = [
+    "https://stac-extensions.github.io/projection/v2.0.0/schema.json",
+    "https://stac-extensions.github.io/classification/v2.0.0/schema.json",
+]
+_MEDIA_TYPES = {
+    ".tif": pystac.MediaType.COG,
+    ".gpkg": pystac.MediaType.GEOPACKAGE,
+    ".png": pystac.MediaType.PNG,
+    ".json": pystac.MediaType.JSON,
+    ".csv": "text/csv",
+}
+_POINTS_PER_SIDE = 32
+
+
+def stac_item(
+    map_path: Path,
+    grid: Grid,
+    spec: DataSpec,
+    class_pixels: Sequence[int],
+    class_areas: Sequence[float] | None,
+    assets: Mapping[str, Path],
+    dates: Sequence[date | None],
+    sources: Sequence[str],
+    properties: Mapping[str, Any],
+) -> pystac.Item:
+    """Describe a map as a STAC item that is to stand in the map's folder.
+
+    Fields of STAC 1.1 with its extensions projection 2.0.0 and classification 2.0.0; dates are midnight UTC.
+
+    Args:
+        map_path: The map; its stem becomes the id.
+        grid: Where its pixels lie; the item has no geometry without a CRS, or if the edge is off the Earth.
+        spec: Class names and colours.
+        class_pixels: Pixels of each class.
+        class_areas: Square metres of each class, if known.
+        assets: Files by key; pictures are overviews, all else is data. The map is ``map`` if it is not there.
+        dates: Of the scene's frames; without any, the item bears the moment of processing, and says so.
+        sources: What was mapped; files as seen from the folder of the map.
+        properties: Further properties; they take precedence.
+    """
+    now = datetime.now(UTC)
+    geometry, bbox = _footprint(grid)
+    areas = [None] * len(class_pixels) if class_areas is None else [float(area) for area in class_areas]
+    ours: dict[str, Any] = {
+        "created": pystac.utils.datetime_to_str(now),
+        "proj:code": None,
+        "proj:shape": [grid.height, grid.width],
+        "proj:transform": None if grid.control else list(grid.transform)[:6],
+        "prithvi_tg:sources": list(sources),
+        "prithvi_tg:classes": [
+            {"value": value, "name": name, "pixels": int(pixels), "square_metres": area}
+            for value, (name, pixels, area) in enumerate(
+                zip(spec.class_names, class_pixels, areas, strict=True)
+            )
+        ],
+    }
+    if grid.crs is not None:
+        code = epsg_code(grid.crs)
+        ours |= {"proj:code": f"EPSG:{code}"} if code else {"proj:wkt2": wkt2(grid.crs)}
+    days = sorted({datetime.combine(day, time(), UTC) for day in dates if day is not None})
+    if not days:
+        ours["prithvi_tg:datetime"] = "time of processing, as the date of the scene is not known"
+    item = pystac.Item(
+        id=map_path.stem,
+        geometry=geometry,
+        bbox=bbox,
+        datetime=now if not days else days[0] if len(days) == 1 else None,
+        start_datetime=days[0] if len(days) > 1 else None,
+        end_datetime=days[-1] if len(days) > 1 else None,
+        properties={**ours, **properties},
+        stac_extensions=list(_EXTENSIONS),
+    )
+    every = dict(assets) if map_path in assets.values() else {"map": map_path, **assets}
+    for key, path in every.items():
+        item.add_asset(
+            key, _asset(path, map_path.parent, _classification(spec) if path == map_path else None)
+        )
+    return item
+
+
+def write_stac_item(item: pystac.Item, path: Path) -> None:
+    """Write an item as JSON, whole or not at all; nothing is looked up or validated.
+
+    Raises:
+        DataError: The file cannot be written.
+    """
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, item.to_dict(include_self_link=False, transform_hrefs=False))
+
+
+def _classification(spec: DataSpec) -> dict[str, Any]:
+    classes = [
+        # The extension allows a name only letters, digits, "-" and "_".
+        {
+            "value": value,
+            "name": re.sub(r"[^0-9A-Za-z_-]+", "_", name),
+            "title": name,
+            "color_hint": to_hex(color)[1:].upper(),
+        }
+        for value, (name, color) in enumerate(zip(spec.class_names, class_colors(spec), strict=True))
+    ]
+    nodata = {"value": IGNORE_INDEX, "name": "nodata", "title": "No data", "nodata": True}
+    return {"data_type": "uint8", "nodata": IGNORE_INDEX, "classification:classes": [*classes, nodata]}
+
+
+def _asset(path: Path, folder: Path, fields: dict[str, Any] | None = None) -> pystac.Asset:
+    kind = path.suffix.lower()
+    return pystac.Asset(
+        href=relative_path(path, folder),
+        media_type=_MEDIA_TYPES.get(kind),
+        roles=["overview"] if kind == ".png" else ["data"],
+        extra_fields=fields or {},
+    )
+
+
+def _footprint(grid: Grid) -> tuple[dict[str, Any] | None, list[float] | None]:
+    """Outline and bounds in degrees as GeoJSON (RFC 7946), cut at the antimeridian."""
+    crs = None if grid.ground_crs is None else to_pyproj(grid.ground_crs)
+    if crs is None or not (crs.is_geographic or crs.is_projected):
+        return None, None
+    # Straight edges of the grid are curves in degrees.
+    steps = np.arange(_POINTS_PER_SIDE) / _POINTS_PER_SIDE
+    zeros, ones = np.zeros_like(steps), np.ones_like(steps)
+    columns = np.concatenate([steps, ones, 1 - steps, zeros, [0]]) * grid.width
+    rows = np.concatenate([zeros, steps, ones, 1 - steps, [0]]) * grid.height
+    to_degrees = pyproj.Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
+    longitudes, latitudes = to_degrees.transform(*place(grid, columns, rows))
+    if not np.isfinite([longitudes, latitudes]).all():
+        return None, None
+    latitudes = np.clip(latitudes, -90, 90)
+    longitudes = np.unwrap(longitudes, period=360)
+    if abs(longitudes[-1] - longitudes[0]) > 180:  # once around a pole, which then is inside
+        longitudes = np.append(longitudes, longitudes[[-1, 0]])
+        latitudes = np.append(latitudes, [math.copysign(90, latitudes.mean())] * 2)
+    outline = shapely.simplify(shapely.Polygon(np.stack([longitudes, latitudes], 1)).buffer(0), 1e-6)
+    west, south, east, north = outline.bounds
+    parts = []
+    for turn in (-360, 0, 360):
+        part = shapely.intersection(outline, shapely.box(turn - 180, -90, turn + 180, 90))
+        moved = shapely.transform(part, lambda points, turn=turn: (points - [turn, 0]).round(7))
+        parts += [
+            shapely.geometry.polygon.orient(piece) for piece in shapely.get_parts(moved) if piece.area > 0
+        ]
+    if not parts:
+        return None, None
+    if east - west >= 360 - 1e-6:
+        west, east = -180, 180
+    # West of a footprint across the antimeridian is greater than its east.
+    bbox = [(west + 180) % 360 - 180, south, 180 - (180 - east) % 360, north]
+    whole = parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts)
+    return json.loads(shapely.to_geojson(whole)), [round(value, 7) for value in bbox]

@@ -1,0 +1,213 @@
+"""Unfinished maps: strips on disk, so that a run that was killed goes on where it stopped."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.errors import RasterioError
+from rasterio.transform import Affine
+from rasterio.windows import Window
+
+from ..deprecated import old_names
+from ..files import file_hash, write_json
+from ..readers.grid import Grid
+from ..readers.raster import open_raster
+from ..tiling import Strip
+from .blending import BlendedRows
+from .products.rasters import Layer
+
+
+class StripStore:
+    """The hidden folder beside a map in which it grows: ``.NAME_pred.parts``.
+
+    A strip is a raster per layer and a record, which is written last and holds their hashes. What another run
+    left behind, with another checkpoint, scene or setting, has another key and is not used.
+
+    Args:
+        path: The folder.
+        key: Names everything that the pixels depend on.
+        layers: The layers of the map.
+    """
+
+    def __init__(self, path: Path, key: str, layers: Sequence[Layer]) -> None:
+        self.path = path
+        self.key = key
+        self.layers = layers
+
+    def prepare(self) -> None:
+        """Make the folder, or clear it of what is not of use."""
+        if not self.belongs_to_run:
+            shutil.rmtree(self.path, ignore_errors=True)
+        self.path.mkdir(parents=True, exist_ok=True)
+        for entry in self.path.iterdir():
+            if entry.name.startswith((".", "strip")) and entry.suffix not in (".json", ".tif"):
+                entry.unlink()
+        self._lock.unlink(missing_ok=True)
+        write_json(self.path / "run.json", {"key": self.key})
+
+    def clear(self) -> None:
+        """Remove the strips of a map that is finished; the folder still says so."""
+        for entry in self.path.glob("strip_*"):
+            entry.unlink()
+        self._lock.unlink(missing_ok=True)
+
+    def discard(self, number: int) -> None:
+        """Remove what there is of a strip that is not sound."""
+        (self.path / f"strip_{number:05d}.json").unlink(missing_ok=True)
+        for layer in self.layers:
+            self.strip_path(number, layer).unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Remove the folder and all in it."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    @property
+    def belongs_to_run(self) -> bool:
+        """Whether a run with the same key left it."""
+        return (self.read("run") or {}).get("key") == self.key
+
+    # Records.
+
+    def read(self, name: str) -> Any:
+        """A record, or ``None``."""
+        path = self.path / f"{name}.json"
+        try:
+            return json.loads(path.read_text())
+        except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+            return None
+
+    def write(self, name: str, record: Any) -> None:
+        """Write a record, whole or not at all."""
+        write_json(self.path / f"{name}.json", record)
+
+    # Strips.
+
+    def strip_path(self, number: int, layer: Layer) -> Path:
+        """The raster of a strip."""
+        return self.path / f"strip_{number:05d}_{layer.name}.tif"
+
+    def strip_record(self, number: int) -> Any:
+        """The record of a strip that is complete, or ``None``."""
+        return self.read(f"strip_{number:05d}")
+
+    def is_intact(self, number: int) -> bool:
+        """Whether a strip is complete and its files are as they were written."""
+        record = self.strip_record(number)
+        if record is None:
+            return False
+        files = {layer.name: self.strip_path(number, layer) for layer in self.layers}
+        return all(
+            path.exists() and file_hash(path) == record["sha256"].get(name) for name, path in files.items()
+        )
+
+    def pieces(self, strips: Sequence[Strip], layer: Layer) -> Iterator[tuple[int, NDArray[Any]]]:
+        """Stored values of one layer, from top to bottom, a few rows at a time."""
+        for strip in strips:
+            with open_raster(self.strip_path(strip.number, layer)) as source:
+                rows = source.block_shapes[0][0] * 4
+                for top in range(0, source.height, rows):
+                    window = Window(0, top, source.width, min(rows, source.height - top))
+                    yield strip.top + top, source.read(window=window)
+
+    # One process puts a map together.
+
+    @property
+    def _lock(self) -> Path:
+        return self.path / "assembling"
+
+    def claim(self) -> bool:
+        """Whether this process, of all that might, shall put the map together."""
+        try:
+            os.close(os.open(self._lock, os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            return False
+        return True
+
+
+class StripWriter:
+    """Writes one strip of a map into its part folder.
+
+    Args:
+        parts: The folder.
+        strip: The strip.
+        grid: Where the map lies.
+        areas: Square metres of a pixel in each row of the map (H,), if known.
+    """
+
+    def __init__(
+        self, parts: StripStore, strip: Strip, grid: Grid, areas: NDArray[np.float64] | None
+    ) -> None:
+        self.parts = parts
+        self.strip = strip
+        self.areas = areas
+        self._partial = {
+            layer: parts.strip_path(strip.number, layer).with_suffix(f".{os.getpid()}")
+            for layer in parts.layers
+        }
+        self._outputs: dict[Layer, Any] = {}
+        self.pixels = np.zeros(256, np.int64)
+        self.square_metres = np.zeros(256)
+        a, b, c, d, e, f = tuple(grid.transform)[:6]
+        with ExitStack() as stack:
+            for layer, path in self._partial.items():
+                output = rasterio.open(
+                    path, "w", driver="GTiff", width=grid.width, height=strip.bottom - strip.top,
+                    crs=grid.crs, transform=Affine(a, b, c + b * strip.top, d, e, f + e * strip.top),
+                    count=len(layer.band_names), dtype=layer.dtype, nodata=layer.nodata,
+                    interleave="band", blockysize=16, compress="deflate", zlevel=1,
+                )  # fmt: skip
+                self._outputs[layer] = stack.enter_context(closing(output))
+            self._stack = stack.pop_all()
+
+    def add(self, rows: BlendedRows) -> None:
+        """Write finished rows of the strip."""
+        for layer, output in self._outputs.items():
+            values = layer.encode(rows)
+            output.write(
+                values, window=Window(0, rows.top - self.strip.top, values.shape[2], values.shape[1])
+            )
+        for number, row in enumerate(rows.classes, start=rows.top):
+            counts = np.bincount(row, minlength=256)
+            self.pixels += counts
+            if self.areas is not None:
+                self.square_metres += counts * self.areas[number]
+
+    def finish(self, windows: int, skipped: int, seconds: float) -> None:
+        """Close the strip's files and give them their names; then write its record.
+
+        Args:
+            windows: Windows that the model ran on.
+            skipped: Windows without data.
+            seconds: Time that the strip took.
+        """
+        self._stack.close()
+        hashes = {}
+        for layer, path in self._partial.items():
+            hashes[layer.name] = file_hash(path)
+            path.replace(self.parts.strip_path(self.strip.number, layer))
+        record = {
+            "sha256": hashes,
+            "windows": windows,
+            "skipped": skipped,
+            "seconds": seconds,
+            "pixels": self.pixels.tolist(),
+            "square_metres": self.square_metres.tolist() if self.areas is not None else None,
+        }
+        self.parts.write(f"strip_{self.strip.number:05d}", record)
+
+    def abandon(self) -> None:
+        """Remove what was written of the strip."""
+        with suppress(RasterioError, OSError):  # what cannot be written any more is not wanted either
+            self._stack.close()
+        for path in self._partial.values():
+            path.unlink(missing_ok=True)
+
+
+__getattr__ = old_names(__name__)

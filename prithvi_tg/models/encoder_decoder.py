@@ -1,0 +1,159 @@
+"""EncoderDecoder: encoder, neck, head, and an auxiliary head that is used in training only."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..deprecated import old_names
+from .decoders import PIXELS_PER_TOKEN, FCNHead, crop_tokens
+from .encoders.prithvi import PrithviViT
+from .fusion import FusedDecoder
+from .weight_cache import active_cache, can_run_converted, run_converted
+
+Tokens = Tensor | list[Tensor]
+
+
+class EncoderDecoder(nn.Module):
+    """A Prithvi encoder with a decoder for semantic segmentation.
+
+    Args:
+        encoder: Tokens from images.
+        neck: Called as ``neck(tokens, grid)``, gives a feature map (B, C, H', W'). A neck with an attribute
+            ``encoder_layers`` is given the normalised tokens of these blocks, as a list.
+        decode_head: Logits from the feature map.
+        auxiliary_head: A second head on the same features, for training; ``None`` for none.
+        freeze_encoder: Train the neck and the heads only; the encoder stays in evaluation mode.
+        fuse: Compute the published decoder by the algebra of `prithvi_tg.models.fusion`: the same logits up to
+            rounding, the same parameters. Other decoders are not concerned.
+    """
+
+    def __init__(
+        self,
+        encoder: PrithviViT,
+        neck: nn.Module,
+        decode_head: nn.Module,
+        auxiliary_head: nn.Module | None = None,
+        freeze_encoder: bool = False,
+        fuse: bool = True,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.neck = neck
+        self.decode_head = decode_head
+        self.auxiliary_head = auxiliary_head
+        self.freeze_encoder = freeze_encoder
+        self.fuse = fuse
+        if freeze_encoder:
+            self.encoder.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "EncoderDecoder":
+        """Switch to training mode; a frozen encoder stays in evaluation mode."""
+        super().train(mode)
+        if self.encoder_is_frozen:
+            self.encoder.eval()
+        return self
+
+    @property
+    def encoder_is_frozen(self) -> bool:
+        """Whether no parameter of the encoder is trained; asked of the parameters, as anyone may free some later."""
+        return not any(parameter.requires_grad for parameter in self.encoder.parameters())
+
+    def forward_tokens(self, image: Tensor, **coordinates: Tensor) -> tuple[Tokens, tuple[int, int, int]]:
+        """What the neck takes: tokens of the encoder, or of several of its blocks, and their grid.
+
+        An image of any size is padded to whole patches, to its right and bottom, with zeros: the band mean,
+        after normalisation.
+        """
+        patch = self.encoder.patch_size
+        height, width = image.shape[-2:]
+        image = F.pad(image, (0, -width % patch, 0, -height % patch))
+        layers: tuple[int, ...] | None = getattr(self.neck, "encoder_layers", None)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.encoder_is_frozen):
+            tokens: Tokens
+            if layers is None:
+                tokens = self._call("__call__", self.encoder, image, **coordinates)
+            else:
+                method = "forward_intermediates"
+                tokens = self._call(method, self.encoder, image, layers, norm=True, **coordinates)
+        return tokens, self.encoder.grid(image)
+
+    def forward_heads(
+        self, tokens: Tokens, grid: tuple[int, int, int], size: tuple[int, int], heads: Sequence[nn.Module]
+    ) -> list[Tensor]:
+        """Logits (B, K, H, W) of each head at image size; resizing is an identity for a patch of 16."""
+        if self.fuse and FusedDecoder.can_run(self.neck, heads):
+            logits = FusedDecoder(self.neck)(tokens, grid, heads)  # type: ignore[arg-type]
+        else:
+            features = self._call("__call__", self.neck, tokens, grid)
+            logits = [head(features) for head in heads]
+        return [self._resize(part, size) for part in logits]
+
+    def _call(self, method: str, module: nn.Module, x: Tokens, *args: Any, **kwargs: Any) -> Any:
+        """``module.method(x, ...)``; where autocast would convert all weights again, with cached ones."""
+        device = (x if isinstance(x, Tensor) else x[0]).device.type
+        cache = active_cache()
+        if cache is None or not can_run_converted(module, device):
+            return getattr(module, method)(x, *args, **kwargs)
+        return run_converted(cache, device, module, method, x, *args, **kwargs)
+
+    def _resize(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
+        patch = self.encoder.patch_size
+        padded = tuple(length + -length % patch for length in size)
+        if logits.shape[-2:] != padded:
+            logits = F.interpolate(logits, size=padded, mode="bilinear", align_corners=False)
+        return logits[..., : size[0], : size[1]]
+
+    def forward(
+        self, image: Tensor, core_window: tuple[int, int, int, int] | None = None, **coordinates: Tensor
+    ) -> Tensor:
+        """Logits at image size, or of a part of it.
+
+        Args:
+            image: (B, T, C, H, W) or (B, C, H, W), normalised.
+            core_window: Top, left, bottom and right of the pixels that are wanted. Neck and head run on their tokens
+                only, and on those around that they depend on, where neck and head know how far that is.
+            **coordinates: ``timestamps`` (B, T, 2) and ``location`` (B, 2), see `PrithviViT.forward`.
+
+        Returns:
+            (B, K, H, W), or (B, K, bottom - top, right - left).
+        """
+        height, width = image.shape[-2:]
+        tokens, grid = self.forward_tokens(image, **coordinates)
+        if core_window is None:
+            return self.forward_heads(tokens, grid, (height, width), [self.decode_head])[0]
+        top, left, bottom, right = core_window
+        row = column = 0
+        halo = self._halo
+        if halo is not None and isinstance(tokens, Tensor):
+            patch = self.encoder.patch_size
+            row, column = max(0, top // patch - halo), max(0, left // patch - halo)
+            last_row = min(grid[1], -(-bottom // patch) + halo)
+            last_column = min(grid[2], -(-right // patch) + halo)
+            tokens, grid = crop_tokens(tokens, grid, slice(row, last_row), slice(column, last_column))
+            row, column = row * patch, column * patch
+            height, width = grid[1] * patch, grid[2] * patch
+        (logits,) = self.forward_heads(tokens, grid, (height, width), [self.decode_head])
+        return logits[..., top - row : bottom - row, left - column : right - column]
+
+    @property
+    def _halo(self) -> int | None:
+        """Tokens beyond its own that a pixel of the logits depends on, after the encoder."""
+        neck: float | None = getattr(self.neck, "halo", None)
+        if neck is None or not isinstance(self.decode_head, FCNHead):
+            return None
+        return math.ceil(neck + len(self.decode_head.convs) / PIXELS_PER_TOKEN)
+
+    def forward_both(self, image: Tensor, **coordinates: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Logits of the decode head and, where there is one, of the auxiliary head; each (B, K, H, W)."""
+        heads = [head for head in (self.decode_head, self.auxiliary_head) if head is not None]
+        height, width = image.shape[-2:]
+        tokens, grid = self.forward_tokens(image, **coordinates)
+        logits = self.forward_heads(tokens, grid, (height, width), heads)
+        return logits[0], logits[1] if len(logits) > 1 else None
+
+
+__getattr__ = old_names(__name__)

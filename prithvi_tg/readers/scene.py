@@ -1,0 +1,342 @@
+"""Scenes: what a model takes as one image of any size, whatever files it lies in."""
+
+import math
+import warnings
+from collections.abc import Hashable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from datetime import date
+from types import TracebackType
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.enums import Resampling
+from rasterio.io import DatasetReader
+from rasterio.windows import Window
+
+from ..deprecated import accepts_old_arguments
+from ..errors import DataError
+from ..spec import DataSpec
+from .grid import Grid
+from .quality import QualityClass, QualityKind, flagged
+from .raster import Bands, legacy_values, open_raster, read_bands, reading, tag_mask
+from .scaling import Scaling, apply_scaling
+from .warp import GridReader, ReadWindow, Warped
+
+Array = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+#: When a pixel of the map is nodata: all of the model's bands lack data there, any of them does, or, as in
+#: hls-foundation-os, any band of the file, used or not, equals the file's tag.
+NodataRule = Literal["all", "any", "legacy"]
+
+
+@dataclass(frozen=True)
+class BandFile:
+    """Where one channel of a scene is stored, and what its values mean.
+
+    Attributes:
+        path: A raster.
+        index: Its band, counted from 1.
+        scale: Factor from stored values to the unit of the statistics.
+        offset: Added after scaling.
+        nodata: Stored values that mean nodata, beside those of `prithvi_tg.readers.raster.read_bands`.
+        alpha: The alpha band of the raster, if it has one.
+    """
+
+    path: str
+    index: int
+    scale: float = 1.0
+    offset: float = 0.0
+    nodata: tuple[float, ...] = ()
+    alpha: int | None = None
+
+
+@dataclass(frozen=True)
+class QualityFile:
+    """Where the quality layer of one frame is stored."""
+
+    path: str
+    index: int
+    kind: QualityKind
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One image of any size.
+
+    Attributes:
+        name: Names its maps.
+        grid: Where its pixels lie; channels on other grids are warped to it.
+        channels: One per frame and band, time-major.
+        quality: A quality layer per frame, or none at all.
+        dates: A date per frame, ``None`` where unknown.
+        origin: In words: which stored band each channel came from.
+        members: Instead of channels: for each frame, scenes of one date whose median it is, where they are clear.
+        frames: The words that named it, see `SceneInput`.
+    """
+
+    name: str
+    grid: Grid
+    channels: tuple[BandFile, ...]
+    quality: tuple[QualityFile, ...] = ()
+    dates: tuple[date | None, ...] = ()
+    origin: str = ""
+    members: tuple[tuple["Scene", ...], ...] = ()
+    frames: tuple[str, ...] = field(default=(), repr=False)  # no part of what its pixels depend on
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Every file of the scene, once."""
+        paths = [channel.path for channel in self.channels] + [layer.path for layer in self.quality]
+        paths += [path for frame in self.members for member in frame for path in member.files]
+        return tuple(dict.fromkeys(paths))
+
+    @property
+    def timestamps(self) -> NDArray[np.float32] | None:
+        """Year and day of year 1..366 of each frame (T, 2), if all dates are known."""
+        days = [(day.year, day.timetuple().tm_yday) for day in self.dates if day is not None]
+        return np.array(days, np.float32) if days and len(days) == len(self.dates) else None
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """A part of a scene.
+
+    Attributes:
+        values: (T*C, h, w) in the unit of the statistics; the band's mean where there is no data.
+        valid: (T*C, h, w), where there is data.
+        masked: (h, w), where the map is nodata.
+        meaningless: Number of values that are not finite or beyond 1e30 without a nodata tag that explains them.
+    """
+
+    values: Array
+    valid: Mask
+    masked: Mask
+    meaningless: int = 0
+
+
+class SceneReader:
+    """Reads parts of a scene; keeps its files open; not to be shared between threads.
+
+    Args:
+        scene: What to read.
+        spec: Statistics that the model expects.
+        nodata_rule: When a pixel of the map is nodata.
+        qa_mask: Quality classes that count as nodata.
+
+    Raises:
+        DataError: A file cannot be opened.
+    """
+
+    @accepts_old_arguments
+    def __init__(
+        self,
+        scene: Scene,
+        spec: DataSpec,
+        nodata_rule: NodataRule = "all",
+        qa_mask: Sequence[QualityClass] = (),
+    ) -> None:
+        self.scene = scene
+        self.spec = spec
+        self.nodata_rule = nodata_rule
+        self.qa_mask = tuple(qa_mask)
+        self._groups: dict[BandFile, list[int]] = {}  # channels that are read together
+        for k, channel in enumerate(scene.channels):
+            self._groups.setdefault(replace(channel, index=0, scale=1, offset=0), []).append(k)
+        self._scalings = [Scaling(channel.scale, channel.offset) for channel in scene.channels]
+        self._stack = ExitStack()
+        self._sources: dict[str, DatasetReader] = {}
+        self._warps: dict[Hashable, GridReader] = {}
+        self._own_grids: dict[
+            str, tuple[Grid, bool]
+        ] = {}  # of each file, and whether it is that of the scene
+        self._members = [
+            [
+                SceneReader(replace(member, grid=scene.grid), spec.frame(number), qa_mask=qa_mask)
+                for member in frame
+            ]
+            for number, frame in enumerate(scene.members)
+        ]
+        try:
+            pixels = [channel.path for channel in scene.channels]
+            for path in dict.fromkeys([*pixels, *(layer.path for layer in scene.quality if qa_mask)]):
+                self._sources[path] = self._stack.enter_context(open_raster(path))
+        except DataError:
+            self._stack.close()
+            raise
+
+    def __enter__(self) -> "SceneReader":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the files."""
+        self._stack.close()
+        for frame in self._members:
+            for member in frame:
+                member.close()
+
+    @property
+    def block_rows(self) -> int:
+        """Rows that are decoded together; at least one."""
+        grid = self.scene.grid
+        heights = [reader.block_rows for frame in self._members for reader in frame]
+        heights += [source.block_shapes[0][0] for source in self._sources.values() if Grid.of(source) == grid]
+        return max(heights, default=256)
+
+    def overview(self, side: int) -> Pixels:
+        """The whole scene at once, with pixels left out so that no side is longer than `side`.
+
+        Raises:
+            DataError: A block cannot be read.
+        """
+        grid = self.scene.grid
+        factor = max(1.0, max(grid.height, grid.width) / side)
+        shape = (max(1, round(grid.height / factor)), max(1, round(grid.width / factor)))
+        return self._read(Window(0, 0, grid.width, grid.height), shape)
+
+    def read(self, top: int, bottom: int, left: int = 0, right: int | None = None, factor: int = 1) -> Pixels:
+        """Rows ``top`` to ``bottom`` and columns ``left`` to ``right`` of the scene's grid.
+
+        With a `factor`, only one pixel of so many in either direction, from the files' overviews if they have
+        any.
+
+        Raises:
+            DataError: A block cannot be read.
+        """
+        right = self.scene.grid.width if right is None else right
+        shape = (math.ceil((bottom - top) / factor), math.ceil((right - left) / factor))
+        return self._read(Window(left, top, right - left, bottom - top), shape)
+
+    def _read(self, window: Window, size: tuple[int, int]) -> Pixels:
+        if self._members:
+            return self._median(window, size)
+        channels = self.scene.channels
+        parts = [
+            self._bands(file, tuple(channels[k].index for k in held), window, size)
+            for file, held in self._groups.items()
+        ]
+        values, valid = parts[0].values, parts[0].valid
+        if len(parts) > 1:
+            values, valid = (
+                np.empty((len(channels), *size), np.float32),
+                np.empty((len(channels), *size), bool),
+            )
+            for part, held in zip(parts, self._groups.values(), strict=True):
+                values[held], valid[held] = part.values, part.valid
+        frames = np.split(valid, self.spec.num_frames)
+        for frame, layer in zip(frames, self._quality(window, size), strict=False):
+            frame &= ~layer
+        if self.nodata_rule == "legacy":
+            values = legacy_values(values, self.spec)
+            masked = self._tagged(window, size)
+        else:
+            masked = self._masked(valid)
+        apply_scaling(values, self._scalings)
+        for k in range(len(channels)):
+            if self.nodata_rule != "legacy" and not valid[k].all():
+                np.copyto(values[k], np.float32(self.spec.channel_mean[k]), where=~valid[k])
+        return Pixels(values, valid, masked, sum(part.meaningless for part in parts))
+
+    def _masked(self, valid: Mask) -> Mask:
+        needed = np.logical_and if self.nodata_rule == "any" else np.logical_or
+        masked: Mask = ~needed.reduce(valid, axis=0)
+        return masked
+
+    def _median(self, window: Window, size: tuple[int, int]) -> Pixels:
+        frames = []
+        for members in self._members:
+            parts = [member._read(window, size) for member in members]
+            clear = np.stack([np.where(part.valid, part.values, np.float32("nan")) for part in parts])
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)  # pixels that are never clear
+                frames.append(np.nanmedian(clear, axis=0))
+        values = np.concatenate(frames)
+        valid = np.isfinite(values)
+        mean = np.asarray(self.spec.channel_mean, np.float32)[:, None, None]
+        return Pixels(np.where(valid, values, mean), valid, self._masked(valid))
+
+    def _quality(self, window: Window, size: tuple[int, int]) -> list[Mask]:
+        if not self.qa_mask:
+            return []
+        if not self.scene.quality:
+            raise DataError(
+                f"{self.scene.files[0]}: has no quality layer (Fmask, SCL), which qa_mask {self.qa_mask[0]} needs"
+            )
+        layers = []
+        for part in self.scene.quality:
+            layer = self._quality_layer(part, window, size)
+            layers.append(flagged(layer, part.kind, self.qa_mask))
+        return layers
+
+    def _tagged(self, window: Window, size: tuple[int, int]) -> Mask:
+        """Where any band of any file equals its nodata tag, as hls-foundation-os masked its maps."""
+        masked = np.zeros(size, bool)
+        for path in dict.fromkeys(channel.path for channel in self.scene.channels):
+            source = self._sources[path]
+
+            def read(window: Window, size: tuple[int, int], source: DatasetReader = source) -> Warped:
+                tagged = tag_mask(source, window, size)[None]
+                return Warped(tagged.astype(np.float32), np.ones(tagged.shape, bool))
+
+            part = self._on_grid(("tag", path), source, read, 1, Resampling.nearest, window, size)
+            masked |= part.values[0] == 1
+        return masked
+
+    def _bands(
+        self, file: BandFile, indexes: tuple[int, ...], window: Window, size: tuple[int, int]
+    ) -> Bands | Warped:
+        source = self._sources[file.path]
+
+        def read(window: Window, size: tuple[int, int]) -> Bands:
+            return read_bands(
+                source, indexes, file.nodata, window, size, file.alpha, self.nodata_rule == "legacy"
+            )
+
+        return self._on_grid((file, indexes), source, read, len(indexes), Resampling.bilinear, window, size)
+
+    def _quality_layer(self, part: QualityFile, window: Window, size: tuple[int, int]) -> NDArray[np.uint8]:
+        """Classes of a quality layer (h, w), 255 beyond it."""
+        source = self._sources[part.path]
+
+        def read(window: Window, size: tuple[int, int]) -> Warped:
+            with reading(part.path):
+                layer = source.read([part.index], window=window, out_shape=(1, *size))
+            return Warped(layer, np.ones(layer.shape, bool))
+
+        found = self._on_grid(("quality", part), source, read, 1, Resampling.nearest, window, size)
+        return np.where(found.valid[0], found.values[0], 255).astype(np.uint8)
+
+    def _on_grid(
+        self,
+        key: Hashable,
+        source: DatasetReader,
+        read: ReadWindow,
+        channels: int,
+        resampling: Resampling,
+        window: Window,
+        size: tuple[int, int],
+    ) -> Any:
+        """What `read` gives for a window of the scene's grid; `key` names it."""
+        grid = self.scene.grid
+        if source.name not in self._own_grids:
+            own = Grid.of(source)
+            same_size = (own.height, own.width) == (grid.height, grid.width)
+            same = same_size and (
+                own.crs is grid.crs is None or (own.has_pixels_of(grid) and own.bounds == grid.bounds)
+            )
+            self._own_grids[source.name] = own, same
+        own, same = self._own_grids[source.name]
+        if same:
+            return read(window, size)
+        if own.is_turned(grid):  # pixels keep their values, so that labels drawn on them stay on them
+            resampling = Resampling.nearest
+        if key not in self._warps:
+            self._warps[key] = GridReader(own, grid, read, channels, resampling=resampling)
+        return self._warps[key].read(window, size)
