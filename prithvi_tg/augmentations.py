@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from .deprecated import accepts_old_arguments
 from .errors import ConfigError
 from .readers.raster import LARGEST_VALUE
-from .spec import IGNORE_INDEX, reflectance_unit
+from .spec import reflectance_unit
+from .targets import IGNORE_INDEX
 
 Batch = dict[str, Any]
 

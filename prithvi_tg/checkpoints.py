@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from .bands import PRITHVI_BANDS
-from .deprecated import accepts_old_arguments
+from .deprecated import accepts_old_arguments, nested_spec
 from .errors import CheckpointError
 from .models.encoders.prithvi import VARIANTS, PrithviViT, position_table
 
@@ -58,7 +58,8 @@ class Checkpoint:
         unknown, and this is empty.
         """
         data = self.hyper_parameters.get("data_spec")
-        for source in (self.hyper_parameters, data if isinstance(data, Mapping) else {}):
+        inputs = nested_spec(data)["input"] if isinstance(data, Mapping) else {}
+        for source in (self.hyper_parameters, inputs):
             names = source.get("bands")
             if isinstance(names, list | tuple) and names and all(isinstance(name, str) for name in names):
                 return tuple(names)

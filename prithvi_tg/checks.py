@@ -19,7 +19,8 @@ from .datamodules import ChipDataModule, LabelledScenesDataModule
 from .datasets import ChipDataset
 from .errors import ConfigError, PrithviTGError
 from .readers.raster import open_raster
-from .spec import IGNORE_INDEX, OTHER_UNIT, DataSpec, UnitRatio
+from .spec import OTHER_UNIT, DataSpec, UnitRatio
+from .targets import IGNORE_INDEX
 
 Severity = Literal["ok", "advice", "error"]
 _MOST_TOLD = 10  # of chips with one fault
@@ -112,8 +113,8 @@ def _described_bands(split: str, dataset: ChipDataset) -> Iterator[Finding]:
     except PrithviTGError:
         return  # which the survey tells
     sensor = getattr(dataset, "sensor", None)
-    for number, position in enumerate(dataset.spec.file_bands):
-        wanted = dataset.spec.bands[number % len(dataset.spec.bands)]
+    for number, position in enumerate(dataset.spec.input.file_bands):
+        wanted = dataset.spec.input.bands[number % len(dataset.spec.input.bands)]
         text = descriptions[position - 1] if position <= len(descriptions) else None
         told = None if text is None else _told_band(text, sensor)
         if told is not None and told != wanted:
@@ -156,7 +157,7 @@ def check_scenes(data: LabelledScenesDataModule) -> Iterator[Finding]:
         try:
             windows = data.scored_windows(split, both, images)
             found = surveys[split] = Survey()
-            _read(found, (windows[number] for number in range(len(windows))), len(data.spec.class_names))
+            _read(found, (windows[number] for number in range(len(windows))), len(data.spec.target.names))
         except PrithviTGError as error:
             advice = "add it to classes or to ignored_labels" if "is not in classes" in str(error) else ""
             yield Finding("error", split, str(error), advice)
@@ -179,7 +180,7 @@ def survey(dataset: ChipDataset) -> Survey:
                 found.unreadable.append(str(error))
                 continue
             image = sample["image"]
-            if dataset.spec.is_other_unit(_unit_ratio(image, sample["valid"], dataset.spec)):
+            if dataset.spec.input.is_other_unit(_unit_ratio(image, sample["valid"], dataset.spec)):
                 found.wrong_unit.append(chip.name)
             digest = hashlib.sha256(image.numpy().tobytes()).hexdigest()
             if not sample["valid"].any():
@@ -205,7 +206,7 @@ def _unit_ratio(image: Tensor, valid: Tensor, spec: DataSpec) -> float:
     values, observed = image.double().flatten(2).flatten(0, 1), valid.flatten(2).flatten(0, 1)
     # The magnitude alone: a single chip may well be bright in every band, as a cloud is.
     return float(
-        spec.unit_ratio([float(one[data].mean()) for one, data in zip(values, observed, strict=True)])
+        spec.input.unit_ratio([float(one[data].mean()) for one, data in zip(values, observed, strict=True)])
     )
 
 
@@ -305,10 +306,10 @@ def _values(split: str, found: Survey, spec: DataSpec, takes_scale: bool) -> Ite
     if not len(found.means) or np.isnan(found.means).any():
         return
     means, deviations = found.means, found.deviations
-    expected, spread = np.array(spec.mean), np.array(spec.std)
+    expected, spread = np.array(spec.input.mean), np.array(spec.input.std)
     told = " ".join(f"{value:.4g}" for value in means)
     known = " ".join(f"{value:.4g}" for value in expected)
-    flat = [band for band, deviation in zip(spec.bands, deviations, strict=True) if deviation == 0]
+    flat = [band for band, deviation in zip(spec.input.bands, deviations, strict=True) if deviation == 0]
     if flat:
         yield Finding(
             "error",
@@ -316,12 +317,12 @@ def _values(split: str, found: Survey, spec: DataSpec, takes_scale: bool) -> Ite
             f"{', '.join(flat)}: the same value in all pixels",
             "check how the band was written",
         )
-    ratio = spec.unit_ratio([*means] * spec.num_frames, [*found.lows] * spec.num_frames)
-    if spec.is_other_unit(ratio):
+    ratio = spec.input.unit_ratio([*means] * spec.input.num_frames, [*found.lows] * spec.input.num_frames)
+    if spec.input.is_other_unit(ratio):
         message = f"band means {told} {ratio.describe()}; the statistics are {known}"
         yield Finding("error", split, message, _unit_advice(ratio, spec, takes_scale))
         return
-    yield from _band_order(split, means, expected, spread, spec.bands)
+    yield from _band_order(split, means, expected, spread, spec.input.bands)
 
 
 def _unit_advice(ratio: UnitRatio, spec: DataSpec, takes_scale: bool) -> str:
@@ -332,7 +333,7 @@ def _unit_advice(ratio: UnitRatio, spec: DataSpec, takes_scale: bool) -> str:
     if power == 1:
         return "check unit and statistics: prithvi-tg stats"
     if takes_scale:
-        return f"different unit; probably scale: {spec.scale / power:g}"
+        return f"different unit; probably scale: {spec.input.scale / power:g}"
     return f"different unit; the files should probably be multiplied by {1 / power:g}"
 
 
@@ -375,17 +376,17 @@ def _classes(surveys: dict[str, Survey], spec: DataSpec) -> Iterator[Finding]:
     for split, found in surveys.items():
         counted = found.classes / max(1, found.classes.sum())
         told = ", ".join(
-            f"{name} {100 * share:.2g} %" for name, share in zip(spec.class_names, counted, strict=True)
+            f"{name} {100 * share:.2g} %" for name, share in zip(spec.target.names, counted, strict=True)
         )
         yield Finding("ok", f"classes of {split}", told)
-        absent = [name for name, share in zip(spec.class_names, counted, strict=True) if share < _RARE]
+        absent = [name for name, share in zip(spec.target.names, counted, strict=True) if share < _RARE]
         if split != "train" and absent:
             yield Finding(
                 "advice", f"classes of {split}", f"{', '.join(absent)}: almost no pixels, so the score is unreliable",
                 "choose another split; for blocks, smaller blocks or another seed",
             )  # fmt: skip
     shares = train.classes / train.classes.sum()
-    for number, name in enumerate(spec.class_names):
+    for number, name in enumerate(spec.target.names):
         if train.classes[number] == 0:
             scored = [split for split, found in surveys.items() if split != "train" and found.classes[number]]
             yield Finding(

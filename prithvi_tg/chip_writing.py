@@ -23,7 +23,7 @@ from torchgeo.datasets import GeoDataset
 from .datamodules.labelled_scenes import LabelledScenesDataModule
 from .errors import ConfigError, DataError
 from .files import writing
-from .spec import IGNORE_INDEX
+from .targets import IGNORE_INDEX
 
 _IMAGES, _LABELS = "images/*_image.tif", "labels/*_label.tif"
 
@@ -183,7 +183,7 @@ def _write_lists(folder: Path, rows: Sequence[dict[str, Any]], data: LabelledSce
         lines.writerows((row["chip"], row["split"]) for row in rows)
     table = geopandas.GeoDataFrame(
         {key: [row[key] for row in rows] for key in ("chip", "split", "from", "to")}
-        | {name: [row["counts"][k] for row in rows] for k, name in enumerate(spec.class_names)}
+        | {name: [row["counts"][k] for row in rows] for k, name in enumerate(spec.target.names)}
         | {"unlabelled": [row["counts"][IGNORE_INDEX] for row in rows]},
         geometry=[shapely.box(*row["bounds"]) for row in rows],
         crs=dataset.crs,
@@ -193,13 +193,13 @@ def _write_lists(folder: Path, rows: Sequence[dict[str, Any]], data: LabelledSce
         "images": str(folder / _IMAGES),
         "labels": str(folder / _LABELS),
         "splits": str(folder / "splits.csv"),
-        "classes": dict(enumerate(spec.class_names)),
-        "class_colors": list(spec.class_colors),
+        "classes": dict(enumerate(spec.target.names)),
+        "class_colors": list(spec.target.colors),
         "ignored_labels": [IGNORE_INDEX],
-        "bands": list(spec.bands),
-        "num_frames": spec.num_frames,
-        "mean": list(spec.mean),
-        "std": list(spec.std),
+        "bands": list(spec.input.bands),
+        "num_frames": spec.input.num_frames,
+        "mean": list(spec.input.mean),
+        "std": list(spec.input.std),
         "crop_size": data.window,
         "batch_size": data.batch_size,
     }

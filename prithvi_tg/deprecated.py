@@ -90,6 +90,8 @@ KEYS = {
 #: The same for what reads scenes; elsewhere ``mask`` is the label.
 SCENE_KEYS = KEYS | {"ground": "roi", "mask": "qa_mask"}
 
+_FLAT_TARGET = {"class_names": "names", "class_colors": "colors"}
+
 _Class = TypeVar("_Class", bound=Callable[..., Any])
 
 
@@ -200,6 +202,56 @@ def _keys_of(function: Any) -> dict[str, str]:
     """Old names of the arguments that a function or class has under new ones, and has no longer."""
     known = inspect.signature(function).parameters
     return {old: new for old, new in SCENE_KEYS.items() if new in known and old not in known}
+
+
+# The flat description of data.
+
+
+def nested_spec(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A description of data in two parts, ``input`` and ``target``; of a flat one, which had classes alone."""
+    if "input" in values:
+        return dict(values)
+    target = {new: values[old] for old, new in _FLAT_TARGET.items() if old in values}
+    inputs = {key: value for key, value in values.items() if key not in _FLAT_TARGET}
+    return {"input": inputs, "target": {"kind": "classes", **target}}
+
+
+class FlatDataSpec(type):
+    """Metaclass of `DataSpec`: takes the flat arguments of earlier releases, ``bands``, ``mean``, ``class_names``."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Build an instance."""
+        if "input" in kwargs or (args and hasattr(args[0], "bands")):
+            return super().__call__(*args, **kwargs)
+        warn("DataSpec(bands=..., class_names=...)", "DataSpec(InputSpec(...), ClassTarget(...))")
+        names = (
+            "bands",
+            "mean",
+            "std",
+            "num_frames",
+            "scale",
+            "nodata",
+            "legacy_fill",
+            "file_bands",
+            "file_count",
+        )
+        flat = dict(zip(names, args, strict=False)) | kwargs
+        spec = import_module("prithvi_tg.spec")
+        target = {new: flat.pop(old) for old, new in _FLAT_TARGET.items() if old in flat}
+        return super().__call__(
+            spec.InputSpec(**flat), import_module("prithvi_tg.targets").ClassTarget(**target)
+        )
+
+
+def flat_attribute(spec: Any, name: str) -> Any:
+    """An attribute that a flat description had, of its input or its target."""
+    if name.startswith("_"):
+        raise AttributeError(name)
+    part, current = ("target", _FLAT_TARGET[name]) if name in _FLAT_TARGET else ("input", name)
+    if not hasattr(getattr(spec, part), current):
+        raise AttributeError(f"{type(spec).__name__!r} object has no attribute {name!r}")
+    warn(f"DataSpec.{name}", f"DataSpec.{part}.{current}")
+    return getattr(getattr(spec, part), current)
 
 
 # Keys of configurations, and options.

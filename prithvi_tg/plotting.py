@@ -11,14 +11,15 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from .spec import IGNORE_INDEX, DataSpec
+from .spec import DataSpec, InputSpec
+from .targets import IGNORE_INDEX, Target
 
 _UNKNOWN = "#ffffff"
 
 
 def true_color(
     image: NDArray[np.floating[Any]],
-    spec: DataSpec,
+    spec: InputSpec,
     valid: NDArray[np.bool_],
     limits: tuple[float, float] | None = None,
 ) -> NDArray[np.floating[Any]]:
@@ -36,7 +37,7 @@ def true_color(
 
 
 def color_limits(
-    image: NDArray[np.floating[Any]], spec: DataSpec, valid: NDArray[np.bool_]
+    image: NDArray[np.floating[Any]], spec: InputSpec, valid: NDArray[np.bool_]
 ) -> tuple[float, float]:
     """From the 2nd to the 98th percentile of what `true_color` shows, clouds and snow left out."""
     channels = _true_channels(spec)
@@ -44,23 +45,23 @@ def color_limits(
 
 
 def false_color(
-    image: NDArray[np.floating[Any]], spec: DataSpec, valid: NDArray[np.bool_]
+    image: NDArray[np.floating[Any]], spec: InputSpec, valid: NDArray[np.bool_]
 ) -> NDArray[np.floating[Any]] | None:
     """As `true_color`: vegetation in red, from near infrared, red and green; ``None`` without these bands."""
     channels = _channels(("NIR_NARROW", "RED", "GREEN"), spec) or _channels(("NIR", "RED", "GREEN"), spec)
     return _stretched(image, channels, spec, valid) if channels else None
 
 
-def _true_channels(spec: DataSpec) -> list[int]:
+def _true_channels(spec: InputSpec) -> list[int]:
     last = len(spec.bands) - 1
     return _channels(("RED", "GREEN", "BLUE"), spec) or [min(channel, last) for channel in range(3)]
 
 
-def _channels(names: Sequence[str], spec: DataSpec) -> list[int]:
+def _channels(names: Sequence[str], spec: InputSpec) -> list[int]:
     return [spec.bands.index(name) for name in names] if set(names) <= set(spec.bands) else []
 
 
-def _limits(rgb: NDArray[np.floating[Any]], data: NDArray[np.bool_], spec: DataSpec) -> tuple[float, float]:
+def _limits(rgb: NDArray[np.floating[Any]], data: NDArray[np.bool_], spec: InputSpec) -> tuple[float, float]:
     if not data.any():
         return 0.0, 1.0
     # Brighter than 0.25 in all three is cloud or snow, beside which all else would be black.
@@ -72,7 +73,7 @@ def _limits(rgb: NDArray[np.floating[Any]], data: NDArray[np.bool_], spec: DataS
 def _stretched(
     image: NDArray[np.floating[Any]],
     channels: list[int],
-    spec: DataSpec,
+    spec: InputSpec,
     valid: NDArray[np.bool_],
     limits: tuple[float, float] | None = None,
 ) -> NDArray[np.floating[Any]]:
@@ -84,18 +85,18 @@ def _stretched(
     return rgb
 
 
-def class_colors(spec: DataSpec) -> list[str]:
+def class_colors(target: Target) -> list[str]:
     """A colour per class: the data set's own, or matplotlib's tab20."""
     palette = colormaps["tab20"]
     return [
-        spec.class_colors[k] if k < len(spec.class_colors) else to_hex(palette(k % 20))
-        for k in range(len(spec.class_names))
+        target.colors[k] if k < len(target.colors) else to_hex(palette(k % 20))
+        for k in range(len(target.names))
     ]
 
 
-def draw_classes(axes: Axes, classes: NDArray[np.integer[Any]], spec: DataSpec) -> None:
+def draw_classes(axes: Axes, classes: NDArray[np.integer[Any]], target: Target) -> None:
     """Classes (H, W) in their colours; 255 stays white."""
-    colors = [*class_colors(spec), _UNKNOWN]
+    colors = [*class_colors(target), _UNKNOWN]
     shown = np.where(classes == IGNORE_INDEX, len(colors) - 1, classes)
     norm = BoundaryNorm(np.arange(len(colors) + 1) - 0.5, len(colors))
     axes.imshow(shown, cmap=ListedColormap(colors), norm=norm, interpolation="nearest")
@@ -111,11 +112,11 @@ def panels(count: int) -> tuple[Figure, list[Axes]]:
     return figure, axes
 
 
-def add_legend(figure: Figure, spec: DataSpec, fontsize: int | None = None) -> None:
+def add_legend(figure: Figure, target: Target, fontsize: int | None = None) -> None:
     """Class names and colours below the panels, in matplotlib's size unless said."""
     handles = [
         Patch(facecolor=color, edgecolor="black", linewidth=0.4, label=name)
-        for color, name in zip([*class_colors(spec), _UNKNOWN], [*spec.class_names, "no data"], strict=True)
+        for color, name in zip([*class_colors(target), _UNKNOWN], [*target.names, "no data"], strict=True)
     ]
     figure.legend(
         handles=handles,
@@ -139,7 +140,7 @@ def plot_sample(
         suptitle: Title of the figure.
     """
     frames = np.asarray(sample["image"], dtype=np.float64).reshape(
-        spec.num_frames, len(spec.bands), *sample["image"].shape[-2:]
+        spec.input.num_frames, len(spec.input.bands), *sample["image"].shape[-2:]
     )
     valid = np.ones(frames.shape, bool) if "valid" not in sample else np.asarray(sample["valid"], bool)
     layers = [key for key in ("mask", "prediction") if key in sample]
@@ -147,14 +148,14 @@ def plot_sample(
     for number, (axis, frame, data) in enumerate(
         zip(axes, frames, valid.reshape(frames.shape), strict=False)
     ):
-        axis.imshow(true_color(frame, spec, data))
+        axis.imshow(true_color(frame, spec.input, data))
         if show_titles:
             axis.set_title("image" if len(frames) == 1 else f"date {number + 1}")
     for axis, key in zip(axes[len(frames) :], layers, strict=True):
-        draw_classes(axis, np.asarray(sample[key]), spec)
+        draw_classes(axis, np.asarray(sample[key]), spec.target)
         if show_titles:
             axis.set_title(key)
-    add_legend(figure, spec)
+    add_legend(figure, spec.target)
     if suptitle:
         figure.suptitle(suptitle)
     return figure
@@ -181,7 +182,7 @@ def plot_evaluation(sample: dict[str, Any], spec: DataSpec) -> Figure:
     for number, (frame, data) in enumerate(zip(frames, valid, strict=True), start=1):
         date = "" if len(frames) == 1 else f", date {number}"
         for kind, draw in (("true colour", true_color), ("false colour", false_color)):
-            if (rgb := draw(frame, spec, data)) is not None:
+            if (rgb := draw(frame, spec.input, data)) is not None:
                 pictures.append((f"{kind}{date}", rgb))
     figure, axes = panels(len(pictures) + 3)
     large = 20  # such rows of many panels are shown small
@@ -189,10 +190,10 @@ def plot_evaluation(sample: dict[str, Any], spec: DataSpec) -> Figure:
         axis.imshow(rgb)
         axis.set_title(title, fontsize=large)
     for axis, title, classes in zip(axes[-3:], ("label", "prediction"), (label, prediction), strict=False):
-        draw_classes(axis, classes, spec)
+        draw_classes(axis, classes, spec.target)
         axis.set_title(title, fontsize=large)
     wrong = np.where(label == IGNORE_INDEX, np.nan, label != prediction)
     axes[-1].imshow(wrong, cmap="Reds", vmin=0, vmax=1.3, interpolation="nearest")
     axes[-1].set_title("errors", fontsize=large)
-    add_legend(figure, spec, large)
+    add_legend(figure, spec.target, large)
     return figure

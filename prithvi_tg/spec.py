@@ -1,19 +1,18 @@
-"""What a trained model must know of its data, so that a checkpoint can map a scene on its own."""
+"""DataSpec: what a trained model must know of its data, so that a checkpoint can map a scene on its own."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
+from .deprecated import FlatDataSpec, flat_attribute, nested_spec
 from .errors import ConfigError
+from .targets import Target
 
-#: Label of pixels without a label, everywhere after the dataset boundary.
-IGNORE_INDEX = 255
-#: Classes that fit beside `IGNORE_INDEX` into a byte.
-MOST_CLASSES = 255
 #: Values so many times more or less than the statistics are in another unit, not of another place.
 OTHER_UNIT = 20
 #: Standard deviations: where every band lies further to one side, the unit is another one.
@@ -55,29 +54,6 @@ class UnitRatio(float):
         return f"are about {float(self):.2g} times the statistics"
 
 
-def check_class_names(names: Mapping[Any, str] | Sequence[str]) -> None:
-    """Refuse classes that cannot be segmented.
-
-    Args:
-        names: Name of the class of each stored value, or names of the classes.
-
-    Raises:
-        ConfigError: A class has no name, or there are fewer than 2 or more than 255 classes.
-    """
-    named = names.items() if isinstance(names, Mapping) else enumerate(names)
-    for value, name in named:
-        if not isinstance(name, str) or not name.strip():
-            raise ConfigError(f"classes: {value!r} has no name ({name!r}); give one")
-    distinct = list(dict.fromkeys(name for _, name in named))
-    if len(distinct) < 2:
-        raise ConfigError(
-            f"classes: {len(distinct)} named ({', '.join(distinct)}); segmentation needs at least two, such as a class "
-            "and its background"
-        )
-    if len(distinct) > MOST_CLASSES:
-        raise ConfigError(f"classes: {len(distinct)} named; at most {MOST_CLASSES} fit into a map")
-
-
 def reflectance_unit(mean: Sequence[float]) -> float:
     """What a reflectance of 1 is in the unit of band means: 1, or 1e4."""
     # No surface reflects ten times the light that falls on it, so larger means are in 1e4ths.
@@ -85,8 +61,8 @@ def reflectance_unit(mean: Sequence[float]) -> float:
 
 
 @dataclass(frozen=True)
-class DataSpec:
-    """Bands, units, statistics and classes of a data set.
+class InputSpec:
+    """Bands, units and statistics of images.
 
     Attributes:
         bands: Canonical band names in the order of the channels.
@@ -98,8 +74,6 @@ class DataSpec:
         legacy_fill: What hls-foundation-os put in the place of stored -9999 before scaling; nothing by default.
         file_bands: 1-based bands of a file that hold the ``T * C`` channels, where it has no descriptions.
         file_count: Bands of such a file.
-        class_names: Name of each class.
-        class_colors: ``#rrggbb`` of each class.
         metadata: Whether the model was trained with dates and places.
         pixel_size: Metres of a pixel of the training data, if known.
     """
@@ -113,8 +87,6 @@ class DataSpec:
     legacy_fill: float | None = None
     file_bands: tuple[int, ...] = ()
     file_count: int = 0
-    class_names: tuple[str, ...] = ()
-    class_colors: tuple[str, ...] = ()
     metadata: bool = False
     pixel_size: float | None = None
 
@@ -200,7 +172,7 @@ class DataSpec:
         at_offset = len(dark) > 0 and (dark > 0.09).all() and np.mean(dark < 0.17) >= 0.5
         return bool(at_offset and gain.mean() < 0.25)
 
-    def frame(self, number: int) -> "DataSpec":
+    def frame(self, number: int) -> "InputSpec":
         """The same of one frame alone."""
         span = slice(number * len(self.bands), (number + 1) * len(self.bands))
         return replace(
@@ -219,20 +191,62 @@ class DataSpec:
             return True
         return not 1 / OTHER_UNIT < ratio < OTHER_UNIT
 
+    def normalize(self, image: Tensor) -> Tensor:
+        """Images (..., T, C, H, W) in the unit of the statistics, minus the mean and divided by the deviation."""
+        mean, std = self._statistics(image)
+        return (image - mean) / std
+
+    def denormalize(self, image: Tensor) -> Tensor:
+        """The inverse of `normalize`."""
+        mean, std = self._statistics(image)
+        return image * std + mean
+
+    def _statistics(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        shape = (self.num_frames, len(self.bands), 1, 1)
+        mean, std = (
+            image.new_tensor(values).reshape(shape) for values in (self.channel_mean, self.channel_std)
+        )
+        return mean, std
+
+
+@dataclass(frozen=True)
+class DataSpec(metaclass=FlatDataSpec):
+    """What goes into a model, and what comes out.
+
+    Attributes:
+        input: Bands, units and statistics of the images.
+        target: What a label is: classes of pixels, values of pixels, or a class of a chip.
+    """
+
+    input: InputSpec
+    target: Target
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            return flat_attribute(self, name)
+
+    def with_input(self, **changes: Any) -> "DataSpec":
+        """The same with some attributes of the input changed."""
+        return replace(self, input=replace(self.input, **changes))
+
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and numbers, fit for YAML and for a checkpoint that is read safely."""
-        return {
-            key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()
-        }
+        return {"input": _plain(asdict(self.input)), "target": self.target.to_dict()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "DataSpec":
-        """The inverse of `to_dict`.
+        """The inverse of `to_dict`; also reads the flat layout of earlier releases.
 
         Raises:
             ConfigError: A key is unknown or a required one is missing.
         """
+        parts = nested_spec(values)
         try:
-            return cls(**values)
-        except TypeError as error:
+            return cls(input=InputSpec(**parts["input"]), target=Target.from_dict(parts["target"]))
+        except (TypeError, KeyError) as error:
             raise ConfigError(f"data_spec: {error}") from error
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}

@@ -188,7 +188,7 @@ def shares(root, folder):
     strategy = DDPStrategy(start_method="fork", timeout=timedelta(seconds=3))
     trainer = Trainer(
         accelerator="cpu", devices=2, strategy=strategy, logger=False, enable_progress_bar=False,
-        callbacks=[MapWriter(run, folder / "maps", data.spec.class_names)],
+        callbacks=[MapWriter(run, folder / "maps", data.spec.target.names)],
     )  # fmt: skip
     trainer.predict(task, scenes, return_predictions=False)
 

@@ -73,7 +73,7 @@ def test_a_folder_of_chips_needs_a_description_only(own):
     expected = np.select([label == 10, label == 20], [0, 1], 255)
     expected[:4] = 255
     np.testing.assert_array_equal(sample["mask"], expected)
-    assert dataset.spec.class_names == ("Wheat", "Maize")
+    assert dataset.spec.target.names == ("Wheat", "Maize")
 
 
 def test_classes_of_one_name_are_one(own):

@@ -14,9 +14,10 @@ from prithvi_tg.errors import ConfigError
 from prithvi_tg.readers.formats import find_inputs, resolve_scene
 from prithvi_tg.readers.grid import Grid
 from prithvi_tg.samplers import ExactCoverGeoSampler, RandomWindowGeoSampler
-from prithvi_tg.spec import DataSpec
+from prithvi_tg.spec import DataSpec, InputSpec
+from prithvi_tg.targets import ClassTarget
 
-SPEC = DataSpec(("RED",), (0.0,), (1.0,))
+SPEC = DataSpec(InputSpec(("RED",), (0.0,), (1.0,)), ClassTarget())
 
 
 def write(path, height, width, pixel=10.0, crs="EPSG:32615"):

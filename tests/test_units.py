@@ -5,11 +5,12 @@ import pytest
 
 from prithvi_tg.bands import PRETRAINING_STATISTICS, PRITHVI_BANDS
 from prithvi_tg.datasets import HLSBurnScars, MultiTemporalCropClassification, Sen1Floods11
-from prithvi_tg.spec import LANDSAT_C2, SENTINEL2_OFFSET, DataSpec
+from prithvi_tg.spec import LANDSAT_C2, SENTINEL2_OFFSET, DataSpec, InputSpec
+from prithvi_tg.targets import ClassTarget
 
 SPECS = {
-    "v1": DataSpec(PRITHVI_BANDS, *PRETRAINING_STATISTICS["prithvi_eo_v1"]),
-    "v2": DataSpec(PRITHVI_BANDS, *PRETRAINING_STATISTICS["prithvi_eo_v2"]),
+    "v1": DataSpec(InputSpec(PRITHVI_BANDS, *PRETRAINING_STATISTICS["prithvi_eo_v1"]), ClassTarget()),
+    "v2": DataSpec(InputSpec(PRITHVI_BANDS, *PRETRAINING_STATISTICS["prithvi_eo_v2"]), ClassTarget()),
     "floods": Sen1Floods11.data_spec(),
     "burn scars": HLSBurnScars.data_spec(),
     "crops": MultiTemporalCropClassification.data_spec().frame(0),
@@ -18,21 +19,21 @@ specs = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 
 
 def reflectance(spec):
-    return np.array(spec.mean) / spec.reflectance_unit
+    return np.array(spec.input.mean) / spec.input.reflectance_unit
 
 
 def judged(spec, stored, scale=None, lows=None):
     """The verdict on stored numbers that `scale` brought to the unit of the statistics."""
-    scale = spec.scale if scale is None else scale
-    ratio = spec.unit_ratio(stored * scale, None if lows is None else lows * scale, scale)
-    return spec.is_other_unit(ratio), ratio
+    scale = spec.input.scale if scale is None else scale
+    ratio = spec.input.unit_ratio(stored * scale, None if lows is None else lows * scale, scale)
+    return spec.input.is_other_unit(ratio), ratio
 
 
 @specs
 @pytest.mark.parametrize("form", [SENTINEL2_OFFSET, LANDSAT_C2], ids=["sentinel2", "landsat"])
 def test_delivered_numbers_are_recognised_by_their_signature(spec, form):
     numbers = (reflectance(spec) - form.offset) / form.scale
-    other, ratio = judged(spec, numbers, scale=1e-4 * spec.reflectance_unit)
+    other, ratio = judged(spec, numbers, scale=1e-4 * spec.input.reflectance_unit)
     assert other
     assert ratio.mistaken_for is form
     assert form.name in ratio.describe()
@@ -41,24 +42,24 @@ def test_delivered_numbers_are_recognised_by_their_signature(spec, form):
 @specs
 @pytest.mark.parametrize("factor", [1e-4, 0.04, 30, 1e4])
 def test_a_wrong_magnitude_is_another_unit(spec, factor):
-    assert judged(spec, np.array(spec.mean) * factor / spec.scale)[0]
+    assert judged(spec, np.array(spec.input.mean) * factor / spec.input.scale)[0]
 
 
 @specs
 @pytest.mark.parametrize("shift", [-2.5, -1, 0, 1, 2.5])
 def test_a_bright_or_dark_place_is_in_the_unit(spec, shift):
     uneven = np.array([0.5, 1, 0.7, 1, 0.6, 1]) * shift
-    other, ratio = judged(spec, (np.array(spec.mean) + uneven * spec.std) / spec.scale)
+    other, ratio = judged(spec, (np.array(spec.input.mean) + uneven * spec.input.std) / spec.input.scale)
     assert not other or ratio <= 1 / 20  # dark bands of small means may turn negative
 
 
 @specs
 @pytest.mark.parametrize("side", [-1, 1])
 def test_every_band_more_than_three_deviations_to_one_side_is_another_unit(spec, side):
-    values = np.array(spec.mean) + side * 3.5 * np.array(spec.std)
-    assert judged(spec, values / spec.scale)[1].one_sided
-    values[2] = spec.mean[2]
-    assert not judged(spec, values / spec.scale)[1].one_sided
+    values = np.array(spec.input.mean) + side * 3.5 * np.array(spec.input.std)
+    assert judged(spec, values / spec.input.scale)[1].one_sided
+    values[2] = spec.input.mean[2]
+    assert not judged(spec, values / spec.input.scale)[1].one_sided
 
 
 def test_the_darkest_pixels_show_the_offset_of_sentinel2():

@@ -31,15 +31,18 @@ from prithvi_tg.mapping.planning import plan_maps, weights_hash
 from prithvi_tg.mapping.scene_map import OutputOptions
 from prithvi_tg.mapping.scene_windows import SceneDataModule
 from prithvi_tg.readers.formats import InputOptions, find_inputs, resolve_scene
-from prithvi_tg.spec import DataSpec
+from prithvi_tg.spec import DataSpec, InputSpec
+from prithvi_tg.targets import ClassTarget
 
 HERE = Path(__file__).parent
 WORK = HERE / "output"
 SPEC = DataSpec(
-    PRITHVI_BANDS,
-    (775.0, 1081.0, 1229.0, 2497.0, 2204.0, 1611.0),
-    (1282.0, 1270.0, 1399.0, 1368.0, 1292.0, 1155.0),
-    class_names=("land", "water"),
+    InputSpec(
+        PRITHVI_BANDS,
+        (775.0, 1081.0, 1229.0, 2497.0, 2204.0, 1611.0),
+        (1282.0, 1270.0, 1399.0, 1368.0, 1292.0, 1155.0),
+    ),
+    ClassTarget(("land", "water")),
 )
 SIZES = {"2000 x 2000": (2000, 2000), "2000 x 20000": (20000, 2000), "10980 x 10980": (10980, 10980)}
 QUICK = {"600 x 600": (600, 600), "600 x 6000": (6000, 600)}
@@ -48,7 +51,7 @@ QUICK = {"600 x 600": (600, 600), "600 x 6000": (6000, 600)}
 def write_scene(path: Path, height: int, width: int) -> None:
     """A scene of smooth ground and noise, written a row of blocks at a time."""
     rng = np.random.default_rng(0)
-    mean = np.array(SPEC.mean)[:, None, None]
+    mean = np.array(SPEC.input.mean)[:, None, None]
     columns = np.arange(width)[None, None]
     with rasterio.open(
         path, "w", driver="GTiff", height=height, width=width, count=6, dtype="int16", nodata=-9999,
@@ -113,7 +116,7 @@ def where_the_time_goes(scene: Path, decoder: str, blending: str, stride: int) -
         model, SPEC, [scene], output, weights_hash(model), InputOptions(), OutputOptions(overwrite=True),
         blending=blending, stride=stride,
     )  # fmt: skip
-    timer, writer = ModelTimer(), MapWriter(run, output, SPEC.class_names)
+    timer, writer = ModelTimer(), MapWriter(run, output, SPEC.target.names)
     trainer = Trainer(
         logger=False, enable_progress_bar=False, enable_model_summary=False, accelerator="cpu",
         callbacks=[timer, writer],

@@ -93,7 +93,7 @@ def main() -> None:
     data.setup("fit")
     data.setup("test")
     train, test = data.train_dataset.datasets[0], data.test_dataset
-    confusion = linear_confusion(pixels(train), pixels(test), len(data.spec.class_names))
+    confusion = linear_confusion(pixels(train), pixels(test), len(data.spec.target.names))
     linear = segmentation_scores(confusion)
     per_class = {
         name: {
@@ -101,7 +101,7 @@ def main() -> None:
             "nano": record["per_class"][name]["IoU"],
             "linear": None if linear["IoU"][index].isnan() else float(linear["IoU"][index]),
         }
-        for index, name in enumerate(data.spec.class_names)
+        for index, name in enumerate(data.spec.target.names)
     }
     for scores, model in ((record["overall"], "nano"), (linear, "linear")):
         scores["mIoU of classes with test pixels"] = mean_of_present(per_class, model)
@@ -127,9 +127,9 @@ def draw(test: ChipFolder, checkpoint: str, data: ChipFolderDataModule) -> Figur
             image = data.aug({"image": sample["image"].unsqueeze(0)})["image"]
             classes = task.forward_windows(image).argmax(dim=1)[0].numpy().astype(np.uint8)
         first, second, third = axes[3 * number : 3 * number + 3]
-        first.imshow(true_color(sample["image"][0].numpy(), test.spec, sample["valid"][0].numpy()))
-        draw_classes(second, sample["mask"].numpy(), test.spec)
-        draw_classes(third, classes, test.spec)
+        first.imshow(true_color(sample["image"][0].numpy(), test.spec.input, sample["valid"][0].numpy()))
+        draw_classes(second, sample["mask"].numpy(), test.spec.target)
+        draw_classes(third, classes, test.spec.target)
         for axis, title in ((first, sample["name"][-9:]), (second, "label"), (third, "prediction")):
             axis.set_title(title)
     add_legend(figure, test.spec)

@@ -126,9 +126,9 @@ def draw(dataset: Sen1Floods11, classes: NDArray[np.uint8]) -> Figure:
     sample = dataset[0]
     label = sample["mask"].numpy()
     figure, axes = panels(4)
-    axes[0].imshow(true_color(sample["image"][0].numpy(), dataset.spec, sample["valid"][0].numpy()))
-    draw_classes(axes[1], label, dataset.spec)
-    draw_classes(axes[2], classes, dataset.spec)
+    axes[0].imshow(true_color(sample["image"][0].numpy(), dataset.spec.input, sample["valid"][0].numpy()))
+    draw_classes(axes[1], label, dataset.spec.target)
+    draw_classes(axes[2], classes, dataset.spec.target)
     axes[3].imshow((label != 255) & (label != classes), cmap="Reds", interpolation="nearest")
     for axis, title in zip(axes, ("India_900498", "label", "map", "differences"), strict=True):
         axis.set_title(title)

@@ -24,7 +24,7 @@ from prithvi_tg.datamodules.labelled_scenes import BlockSplit
 from prithvi_tg.datasets.scenes.scored_windows import ScoredWindows
 from prithvi_tg.plotting import add_legend, draw_classes, panels, true_color
 from prithvi_tg.reporting.linear_baseline import linear_confusion
-from prithvi_tg.spec import IGNORE_INDEX
+from prithvi_tg.targets import IGNORE_INDEX
 from prithvi_tg.tasks.metrics import segmentation_scores
 
 HERE = Path(__file__).parent
@@ -79,7 +79,7 @@ def main() -> None:
     both, images = data.open_both()
     data.setup("test")
     train, test = (pixels(data.scored_windows(split, both, images)) for split in ("train", "test"))
-    names = data.spec.class_names
+    names = data.spec.target.names
     linear = segmentation_scores(linear_confusion(train, test, len(names)))
     labelled = [sum(row) for row in record["confusion_matrix"]["counts"]]
     assert sum(labelled) == len(test[1]), "every labelled pixel of the test blocks is counted once"
@@ -111,13 +111,13 @@ def draw(data: LabelledScenesDataModule, scene: Path, label: Path) -> None:
         stored = file.read(1)
     classes = np.full(stored.shape, IGNORE_INDEX, np.uint8)
     for value, name in data.classes.items():
-        classes[stored == int(value)] = spec.class_names.index(name)
+        classes[stored == int(value)] = spec.target.names.index(name)
     with rasterio.open(WORK / "maps" / f"{scene.stem}_pred.tif") as file:
         predicted = file.read(1)
     figure, axes = panels(4)
-    axes[0].imshow(true_color(image * data.spec.scale, spec, valid))
-    draw_classes(axes[1], classes, spec)
-    draw_classes(axes[2], predicted, spec)
+    axes[0].imshow(true_color(image * data.spec.input.scale, spec.input, valid))
+    draw_classes(axes[1], classes, spec.target)
+    draw_classes(axes[2], predicted, spec.target)
     owner = np.zeros(stored.shape)
     for number, region in enumerate(data.split_regions.splits.values()):
         for top, left, bottom, right in region.boxes:

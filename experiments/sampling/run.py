@@ -36,14 +36,15 @@ from prithvi_tg.datamodules.loading import collate_training
 from prithvi_tg.datasets import SceneDataset, find_inputs, resolve_scene
 from prithvi_tg.readers.block_cache import limit_block_cache
 from prithvi_tg.samplers import RandomWindowGeoSampler
-from prithvi_tg.spec import DataSpec
+from prithvi_tg.spec import DataSpec, InputSpec
+from prithvi_tg.targets import ClassTarget
 
 HERE = Path(__file__).parent
 WORK = HERE / "output"
 SIDE, SIZE, BATCH, EPOCHS, REPEATS = 10980, 224, 8, 5, 2
 # As many windows as cover the scene, and a tenth of them: fewer than there are blocks.
 LENGTHS = (SIDE**2 // SIZE**2, SIDE**2 // SIZE**2 // 10)
-SPEC = DataSpec(PRITHVI_BANDS, (1000.0,) * 6, (500.0,) * 6)
+SPEC = DataSpec(InputSpec(PRITHVI_BANDS, (1000.0,) * 6, (500.0,) * 6), ClassTarget())
 
 
 def write_scene(path: Path, side: int) -> None:

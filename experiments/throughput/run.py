@@ -35,17 +35,20 @@ from prithvi_tg.mapping.scene_windows import SceneDataModule
 from prithvi_tg.models import ConvTransposeNeck, EncoderDecoder, cached_weights
 from prithvi_tg.models.decoders import token_map
 from prithvi_tg.readers.formats import find_inputs, resolve_scene
-from prithvi_tg.spec import DataSpec
+from prithvi_tg.spec import DataSpec, InputSpec
+from prithvi_tg.targets import ClassTarget
 
 HERE = Path(__file__).parent
 WORK = HERE / "output"
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 BATCH = 4
 SPEC = DataSpec(
-    PRITHVI_BANDS,
-    (775.0, 1081.0, 1229.0, 2497.0, 2204.0, 1611.0),
-    (1282.0, 1270.0, 1399.0, 1368.0, 1292.0, 1155.0),
-    class_names=("land", "burn scar"),
+    InputSpec(
+        PRITHVI_BANDS,
+        (775.0, 1081.0, 1229.0, 2497.0, 2204.0, 1611.0),
+        (1282.0, 1270.0, 1399.0, 1368.0, 1292.0, 1155.0),
+    ),
+    ClassTarget(("land", "burn scar")),
 )
 #: Name: fused, bfloat16, compiled.
 PATHS = {

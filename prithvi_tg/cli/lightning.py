@@ -250,7 +250,7 @@ class PrithviCLI(LightningCLI):
             tf32=settings.tf32,
             fold_time=getattr(fitted_on, "fold_time", False),
         )
-        writer = MapWriter(run, Path(settings.output), spec.class_names, raises=True)
+        writer = MapWriter(run, Path(settings.output), spec.target.names, raises=True)
         self.trainer.callbacks.append(writer)  # type: ignore[attr-defined]
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Any]) -> Trainer:
@@ -377,10 +377,10 @@ def _from_spec(key: str, data: Any) -> Any:
         unknown = {"num_classes": None, "num_frames": 1, "bands": list(PRITHVI_BANDS), "in_channels": six}
         return unknown[key]
     return {
-        "num_classes": len(spec.class_names),
-        "num_frames": spec.num_frames,
-        "bands": list(spec.bands),
-        "in_channels": len(spec.channel_mean),  # what TorchGeo's tasks call it
+        "num_classes": len(spec.target.names),
+        "num_frames": spec.input.num_frames,
+        "bands": list(spec.input.bands),
+        "in_channels": len(spec.input.channel_mean),  # what TorchGeo's tasks call it
     }[key]
 
 

@@ -112,7 +112,9 @@ def _tiled(path: Path, scene: str | None, spec: DataSpec | None, most: float) ->
         _warn(f"{path}: shown without its scene ({missing})")
         return tiled
     try:
-        return tile_map(path, most, resolve_scene(mapped_scene(item, spec.num_frames), spec), spec)
+        return tile_map(
+            path, most, resolve_scene(mapped_scene(item, spec.input.num_frames), spec.input), spec
+        )
     except (ConfigError, DataError) as error:
         tiled = tile_map(path, most)
         _warn(f"{path}: shown without its scene ({error})")
@@ -137,7 +139,7 @@ def mapped_scene(item: Path, num_frames: int) -> SceneInput:
 
 
 def _scene(word: str, spec: DataSpec) -> Scene:
-    (found, *more) = find_inputs([word], spec.num_frames)
+    (found, *more) = find_inputs([word], spec.input.num_frames)
     if more:
         raise ConfigError(f"scenes: {word} matches {len(more) + 1} scenes; give one for each map")
-    return resolve_scene(found, spec)
+    return resolve_scene(found, spec.input)

@@ -10,7 +10,8 @@ from torch.utils.data import DataLoader, Dataset
 from ..bands import PRITHVI_BANDS
 from ..datamodules import ChipDataModule, LabelledScenesDataModule
 from ..errors import ConfigError, DataError
-from ..spec import IGNORE_INDEX, DataSpec
+from ..spec import DataSpec
+from ..targets import IGNORE_INDEX
 from .data_parser import data_parser, parse_data
 
 
@@ -69,7 +70,7 @@ def training_statistics(
     Raises:
         DataError: No pixel of a band is valid, or no pixel is labelled.
     """
-    bands, classes = len(spec.bands), len(spec.class_names)
+    bands, classes = len(spec.input.bands), len(spec.target.names)
     count = torch.zeros(bands, dtype=torch.float64)
     mean, squares = count.clone(), count.clone()
     labels = torch.zeros(classes, dtype=torch.int64)
@@ -83,7 +84,7 @@ def training_statistics(
         mask = sample["mask"]
         labels += torch.bincount(mask[mask != IGNORE_INDEX], minlength=classes)
     if (count == 0).any():
-        empty = [band for band, n in zip(spec.bands, count, strict=True) if n == 0]
+        empty = [band for band, n in zip(spec.input.bands, count, strict=True) if n == 0]
         raise DataError(f"{', '.join(empty)}: no valid pixel in the training set")
     if not labels.any():
         raise DataError(
@@ -95,7 +96,7 @@ def training_statistics(
         "mean": [_rounded(value) for value in mean],
         "std": [_rounded(value) for value in (squares / count).sqrt()],
         "class_frequencies": dict(
-            zip(spec.class_names, [_rounded(value) for value in labels / labels.sum()], strict=True)
+            zip(spec.target.names, [_rounded(value) for value in labels / labels.sum()], strict=True)
         ),
         "class_weights": [_rounded(value) for value in weights],
     }

@@ -3,7 +3,6 @@
 import inspect
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -109,14 +108,14 @@ class ChipDataModule(NonGeoDataModule, metaclass=OldArguments):
         self.val_batch_size = self.test_batch_size = 1
         known = inspect.signature(dataset_class.data_spec).parameters
         spec = dataset_class.data_spec(**{key: value for key, value in options.items() if key in known})
-        self.spec: DataSpec = replace(spec, metadata=metadata)
+        self.spec: DataSpec = spec.with_input(metadata=metadata)
         if splits is None and test_split not in dataset_class.split_names:
             raise ConfigError(
                 f"test_split: {test_split!r} is not in {dataset_class.__name__}; "
                 f"it has {', '.join(dataset_class.split_names)}"
             )
-        self.mean = torch.tensor(self.spec.channel_mean)
-        self.std = torch.tensor(self.spec.channel_std)
+        self.mean = torch.tensor(self.spec.input.channel_mean)
+        self.std = torch.tensor(self.spec.input.channel_std)
         self.train_aug = ChipAugmentation(self.mean, self.std, crop_size, random_flip_rot90, augmentations)
         self.aug = ChipAugmentation(self.mean, self.std)
 
@@ -142,7 +141,7 @@ class ChipDataModule(NonGeoDataModule, metaclass=OldArguments):
             self.val_dataset = self.open_split("val")
         if stage == "fit":
             chips = self.open_split("train")
-            self.spec = replace(self.spec, pixel_size=chips.pixel_size)
+            self.spec = self.spec.with_input(pixel_size=chips.pixel_size)
             self.train_dataset = ConcatDataset([chips] * self.crops_per_chip)
             if len(self.train_dataset) < self.batch_size:
                 raise ConfigError(

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,7 +31,8 @@ from ..readers.formats import InputOptions
 from ..readers.quality import QualityClass
 from ..readers.scene import NodataRule
 from ..samplers import RandomWindowGeoSampler, UnrepeatedSampler
-from ..spec import IGNORE_INDEX, DataSpec, check_class_names
+from ..spec import DataSpec, InputSpec
+from ..targets import IGNORE_INDEX, ClassTarget, check_class_names
 from .loading import collate, collate_training, for_scoring, pinned
 from .resuming import ResumableLoader
 from .scene_splits import BlockSplit, PolygonSplit, TimeSplit, warn_of_images_in_no_split
@@ -156,7 +156,7 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
         self.reading = InputOptions(
             places if composite is None else places[: len(wanted)], sensor, training=True
         )
-        self.spec = DataSpec(
+        inputs = InputSpec(
             bands=wanted,
             mean=tuple(mean),
             std=tuple(std),
@@ -165,12 +165,11 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
             nodata=tuple(nodata),
             file_bands=places,
             file_count=len(file_bands) * num_frames,
-            class_names=names,
-            class_colors=tuple(class_colors),
             metadata=metadata,
         )
-        self.mean = torch.tensor(self.spec.channel_mean)
-        self.std = torch.tensor(self.spec.channel_std)
+        self.spec = DataSpec(inputs, ClassTarget(names, tuple(class_colors)))
+        self.mean = torch.tensor(self.spec.input.channel_mean)
+        self.std = torch.tensor(self.spec.input.channel_std)
         self.train_aug = ChipAugmentation(self.mean, self.std, None, random_flip_rot90, augmentations)
         self.aug = ChipAugmentation(self.mean, self.std)
 
@@ -189,14 +188,14 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
     def open_images(self) -> SceneDataset:
         """The images alone."""
         return SceneDataset.open(
-            self.images, self.spec, self.reading, self.composite, self.nodata_rule, self.qa_mask
+            self.images, self.spec.input, self.reading, self.composite, self.nodata_rule, self.qa_mask
         )
 
     def open_labels(self) -> LabelRaster | LabelPolygons:
         """The labels alone."""
         if self.classes is None:
             return CDLLabels(self.labels)
-        numbers = {value: self.spec.class_names.index(name) for value, name in self.classes.items()}
+        numbers = {value: self.spec.target.names.index(name) for value, name in self.classes.items()}
         known: dict[Any, int | None] = {**numbers, **dict.fromkeys(self.ignored_labels)}
         if all(Path(path).suffix.lower() in _VECTOR for path in self.labels):
             if self.label_attribute is None:
@@ -263,7 +262,7 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
         loaders = self.num_workers * (2 if stage == "fit" else 1)  # training and validation have their own
         limit_block_cache(processes * max(1, loaders))
         both, images = self.open_both()
-        self.spec = replace(self.spec, pixel_size=images.grid.pixel_size)
+        self.spec = self.spec.with_input(pixel_size=images.grid.pixel_size)
         roi = shapely.union_all(list(both.index.geometry))
         self.split_regions = self.regions(images, roi)
         if stage == "fit":

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, default_collate
 
 from ..errors import ConfigError
 from ..samplers import UnrepeatedSampler
-from ..spec import IGNORE_INDEX
+from ..targets import IGNORE_INDEX
 
 
 def collate(samples: Iterable[Mapping[Any, Any]], without: Collection[str] = ()) -> dict[Any, Any]:

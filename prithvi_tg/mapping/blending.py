@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import DataError
-from ..spec import IGNORE_INDEX
+from ..targets import IGNORE_INDEX
 from ..tiling import WindowGrid
 from .window_stream import RowsRead, StripRangeRead, WindowRead
 

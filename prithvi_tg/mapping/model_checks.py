@@ -33,8 +33,8 @@ def check_task(task: Any, spec: DataSpec) -> None:
     elif kind == "binary":
         outputs = 1
     else:
-        outputs = hparams.get("num_classes") or len(spec.class_names)
-    if outputs == 1 or len(spec.class_names) == 1:
+        outputs = hparams.get("num_classes") or len(spec.target.names)
+    if outputs == 1 or len(spec.target.names) == 1:
         raise ConfigError(f"num_classes: {_ONE}")
 
 
@@ -47,8 +47,8 @@ def check_outputs(logits: Tensor, spec: DataSpec) -> None:
     outputs = logits.shape[1] if logits.ndim == 4 else 1
     if outputs == 1:
         raise ConfigError(f"num_classes: {_ONE}")
-    if outputs != len(spec.class_names):
+    if outputs != len(spec.target.names):
         raise ConfigError(
-            f"num_classes: the model has {outputs} outputs for {len(spec.class_names)} classes "
-            f"({', '.join(spec.class_names)})"
+            f"num_classes: the model has {outputs} outputs for {len(spec.target.names)} classes "
+            f"({', '.join(spec.target.names)})"
         )

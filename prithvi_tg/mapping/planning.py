@@ -144,10 +144,10 @@ def map_strips(
     spec = known_spec(task)
     check_task(task, spec)
     reading, _ = _split_options(options)
-    found = find_inputs([scene], spec.num_frames)
+    found = find_inputs([scene], spec.input.num_frames)
     if len(found) != 1:
         raise ConfigError(f"scene: {scene} contains {len(found)} scenes; name one of them")
-    resolved = resolve_scene(found[0], spec, replace(reading, legacy=nodata_rule == "legacy"))
+    resolved = resolve_scene(found[0], spec.input, replace(reading, legacy=nodata_rule == "legacy"))
     warn_of_pixel_size([resolved], spec)
     side, step = window_and_stride(task, window, stride)
     patch = task.model.encoder.patch_size
@@ -222,12 +222,12 @@ def plan_maps(
     limit_block_cache(most=64)
     check_task(task, spec)
     for name in writing.vector:
-        if name not in spec.class_names:
-            raise ConfigError(f"vector: {name!r} is not a class; classes are {', '.join(spec.class_names)}")
+        if name not in spec.target.names:
+            raise ConfigError(f"vector: {name!r} is not a class; classes are {', '.join(spec.target.names)}")
     if nodata_rule is None:
         nodata_rule = "legacy" if writing.profile == "legacy" else "all"
     reading = replace(reading, legacy=nodata_rule == "legacy")
-    found = find_inputs(scenes, spec.num_frames)
+    found = find_inputs(scenes, spec.input.num_frames)
     paths = _map_paths(found, output)
     existing = [paths[one.name] for one in found if writing.skip_existing and paths[one.name].exists()]
     found = [one for one in found if paths[one.name] not in existing]
@@ -255,7 +255,7 @@ def _resolve_scenes(
     resolved, unreadable = [], []
     for one in found:
         try:
-            resolved.append(resolve_scene(one, spec, reading))
+            resolved.append(resolve_scene(one, spec.input, reading))
         except DataError as error:
             unreadable.append(SceneResult(one.name, paths[one.name], error=str(error)))
     return resolved, unreadable
@@ -263,16 +263,18 @@ def _resolve_scenes(
 
 def warn_of_pixel_size(scenes: Sequence[Scene], spec: DataSpec) -> None:
     """Warn once of scenes whose pixels are more than twice as large, or less than half, as those trained on."""
-    if spec.pixel_size is None:
+    if spec.input.pixel_size is None:
         return
     sizes = {scene.files[0]: scene.grid.pixel_size for scene in scenes}
-    other = {file: size for file, size in sizes.items() if size and not 0.5 <= size / spec.pixel_size <= 2}
+    other = {
+        file: size for file, size in sizes.items() if size and not 0.5 <= size / spec.input.pixel_size <= 2
+    }
     if other:
         file, size = next(iter(other.items()))
         more = f" (and {len(other) - 1} more scenes)" if len(other) > 1 else ""
         warnings.warn(
-            f"{file}: its pixels are {size:.3g} m wide{more}, those of the training data {spec.pixel_size:.3g} m; the "
-            "model has not seen objects at this scale",
+            f"{file}: its pixels are {size:.3g} m wide{more}, those of the training data "
+            f"{spec.input.pixel_size:.3g} m; the model has not seen objects at this scale",
             stacklevel=3,
         )
 

@@ -15,7 +15,8 @@ from ..files import shown, writing
 from ..readers.fingerprint import fingerprint
 from ..readers.scene import Scene
 from ..readers.scene_paths import relative_words
-from ..spec import IGNORE_INDEX, DataSpec
+from ..spec import DataSpec
+from ..targets import IGNORE_INDEX
 from ..tiling import Strip, WindowGrid
 from .blending import BlendedRows, Blender
 from .products.mapped_area import row_areas
@@ -269,12 +270,12 @@ class SceneMap:
         if "names" in made:
             made["names"].write_text(category_names(self.spec))
         if "polygons" in made:
-            classes = [self.spec.class_names.index(name) for name in options.vector]
+            classes = [self.spec.target.names.index(name) for name in options.vector]
             write_polygons(made["pred"], made["polygons"], classes, self.spec)
         if "quicklook" in made:
             write_quicklook(made["pred"], made["quicklook"], self.scene, self.spec)
         records = [self.parts.strip_record(strip.number) for strip in self.plan.strips]
-        count = len(self.spec.class_names)
+        count = len(self.spec.target.names)
         pixels = [sum(record["pixels"][k] for record in records) for k in range(count)]
         areas = None
         if self.areas is not None:

@@ -73,8 +73,8 @@ class SceneDataModule(BaseDataModule):
         self.nodata_rule = nodata_rule
         self.qa_mask = qa_mask
         self.fold_time = fold_time
-        self.mean = torch.tensor(spec.channel_mean)
-        self.std = torch.tensor(spec.channel_std)
+        self.mean = torch.tensor(spec.input.channel_mean)
+        self.std = torch.tensor(spec.input.channel_std)
         self.aug = Normalization(self.mean, self.std)
         self.plans = {
             scene.name: WindowGrid.of((scene.grid.height, scene.grid.width), window, stride, blending, align)
@@ -87,17 +87,17 @@ class SceneDataModule(BaseDataModule):
 
     def open_scene(self, scene: Scene) -> SceneReader:
         """A reader of one scene."""
-        return SceneReader(scene, self.spec, self.nodata_rule, self.qa_mask)
+        return SceneReader(scene, self.spec.input, self.nodata_rule, self.qa_mask)
 
     def stream(self, rank: int = 0, world_size: int = 1) -> WindowStream:
         """The windows of one process of several; each gets strips that stand together, and a fair share."""
         return WindowStream(
             self._share(rank, world_size),
-            self.spec,
+            self.spec.input,
             self.open_scene,
             self.batch_size or 1,
             self.num_workers,
-            self.spec.metadata,
+            self.spec.input.metadata,
             self.fold_time,
             self.failed,
         )

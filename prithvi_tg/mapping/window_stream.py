@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..datamodules.loading import pinned_tensor
 from ..errors import DataError
 from ..readers.scene import Pixels, Scene, SceneReader
-from ..spec import DataSpec, UnitRatio
+from ..spec import InputSpec, UnitRatio
 from ..tiling import Strip, WindowGrid
 
 #: Rows that are read at a time are a multiple of a file's blocks, and about as many as this.
@@ -104,7 +104,7 @@ class WindowStream:
     """Batches of windows of scenes, in reading order.
 
     A batch holds ``image`` (B, T, C, window, window), not yet normalised; with `metadata` ``timestamps`` and
-    ``location``, NaN where unknown; ``log``, a `ReadEvents` of everything that was read with it; and,
+    ``location``, NaN where unknown; ``events``, a `ReadEvents` of everything that was read with it; and,
     with blending ``crop``, ``core_window``: the first and last row and column of the windows' pixels that count
     anywhere in the batch. Windows without data are left out; where none has any, there is no batch, and what
     was read is left in `trailing_events`.
@@ -126,7 +126,7 @@ class WindowStream:
     def __init__(
         self,
         strip_ranges: Sequence[StripRange],
-        spec: DataSpec,
+        spec: InputSpec,
         open_scene: Callable[[Scene], SceneReader],
         batch_size: int = 8,
         num_workers: int = 1,
@@ -342,7 +342,7 @@ def _core_box(event: WindowRead) -> tuple[int, int, int, int]:
 class _UnitCheck:
     """Speaks up where the bulk of a scene is far from what the model was trained on, as 1e4 times too small."""
 
-    def __init__(self, scene: Scene, spec: DataSpec) -> None:
+    def __init__(self, scene: Scene, spec: InputSpec) -> None:
         self.scene = scene
         self.spec = spec
         self.samples: list[list[NDArray[np.float32]]] = []

@@ -12,7 +12,7 @@ from rasterio.io import DatasetReader
 
 from ..bands import SENSORS, band_indexes, band_occurrences, means, names_no_band, resolve_band
 from ..errors import ConfigError, DataError
-from ..spec import DataSpec
+from ..spec import InputSpec
 from .granules import Granule, hls_granule, safe_granule
 from .grid import Grid
 from .quality import quality_kind
@@ -71,7 +71,7 @@ def _to_date(day: date | str) -> date:
         raise ConfigError(f"dates: {day!r} is not a date; write it as YYYY-MM-DD") from error
 
 
-def resolve_scene(found: SceneInput, spec: DataSpec, options: InputOptions | None = None) -> Scene:
+def resolve_scene(found: SceneInput, spec: InputSpec, options: InputOptions | None = None) -> Scene:
     """Which band of which file each channel of the model is, and what its values mean.
 
     Args:
@@ -154,7 +154,7 @@ class _Frame:
 
 
 class _Resolver:
-    def __init__(self, spec: DataSpec, options: InputOptions) -> None:
+    def __init__(self, spec: InputSpec, options: InputOptions) -> None:
         self.spec = spec
         self.options = options
 

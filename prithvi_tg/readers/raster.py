@@ -16,7 +16,7 @@ from rasterio.windows import Window
 
 from ..compat import GDALError
 from ..errors import DataError
-from ..spec import DataSpec
+from ..spec import InputSpec
 from .grid import on_earth
 
 #: A larger magnitude is a fill value in any unit: no sensor measures it, and float32 overflows soon after.
@@ -218,8 +218,8 @@ def _apply_masks(
             valid[channel] &= of_dataset
 
 
-def legacy_values(values: NDArray[np.float32], spec: DataSpec) -> NDArray[np.float32]:
-    """Stored values as hls-foundation-os handed them on: only what `DataSpec.legacy_fill` says is replaced."""
+def legacy_values(values: NDArray[np.float32], spec: InputSpec) -> NDArray[np.float32]:
+    """Stored values as hls-foundation-os handed them on: only what `InputSpec.legacy_fill` says is replaced."""
     if spec.legacy_fill is None:
         return values
     return np.where(values == -9999, np.float32(spec.legacy_fill), values)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from rasterio.io import DatasetReader
 
 from ..errors import ConfigError
-from ..spec import DataSpec
+from ..spec import InputSpec
 
 
 class Scaling(NamedTuple):
@@ -20,7 +20,7 @@ class Scaling(NamedTuple):
 
 
 def band_scaling(
-    source: DatasetReader, index: int, spec: DataSpec, legacy: bool = False, strict: bool = False
+    source: DatasetReader, index: int, spec: InputSpec, legacy: bool = False, strict: bool = False
 ) -> Scaling:
     """Scale and offset of a band: the one rule for chips and scenes.
 

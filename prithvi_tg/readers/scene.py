@@ -17,7 +17,7 @@ from rasterio.windows import Window
 
 from ..deprecated import accepts_old_arguments
 from ..errors import DataError
-from ..spec import DataSpec
+from ..spec import InputSpec
 from .grid import Grid
 from .quality import QualityClass, QualityKind, flagged
 from .raster import Bands, legacy_values, open_raster, read_bands, reading, tag_mask
@@ -134,7 +134,7 @@ class SceneReader:
     def __init__(
         self,
         scene: Scene,
-        spec: DataSpec,
+        spec: InputSpec,
         nodata_rule: NodataRule = "all",
         qa_mask: Sequence[QualityClass] = (),
     ) -> None:

@@ -16,7 +16,8 @@ from torch import Tensor
 from ..errors import DataError
 from ..files import finished_file
 from ..plotting import plot_evaluation
-from ..spec import IGNORE_INDEX, DataSpec
+from ..spec import DataSpec
+from ..targets import IGNORE_INDEX
 from ..tasks.metrics import class_scores
 
 Value = TypeVar("Value")
@@ -215,8 +216,10 @@ def denormalised(sample: dict[str, Tensor], spec: DataSpec) -> dict[str, Any]:
     """A sample of a batch with its image (T, C, H, W) in the unit of the statistics."""
     image = sample["image"].float().cpu()
     image = image.reshape(-1, *image.shape[-2:])
-    mean, std = (torch.tensor(values)[:, None, None] for values in (spec.channel_mean, spec.channel_std))
-    return {**sample, "image": (image * std + mean).reshape(spec.num_frames, -1, *image.shape[-2:])}
+    mean, std = (
+        torch.tensor(values)[:, None, None] for values in (spec.input.channel_mean, spec.input.channel_std)
+    )
+    return {**sample, "image": (image * std + mean).reshape(spec.input.num_frames, -1, *image.shape[-2:])}
 
 
 def write_chip_table(path: Path, chips: ChipCounts, class_names: Sequence[str]) -> None:

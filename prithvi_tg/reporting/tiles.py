@@ -19,7 +19,8 @@ from ..errors import DataError
 from ..plotting import color_limits, true_color
 from ..readers.raster import open_raster, reading
 from ..readers.scene import Scene, SceneReader
-from ..spec import IGNORE_INDEX, DataSpec
+from ..spec import DataSpec, InputSpec
+from ..targets import IGNORE_INDEX
 
 TILE = 256
 _OVERVIEW = 512  # side of the picture that the stretch of colours is taken from
@@ -76,7 +77,7 @@ def tile_map(path: Path, most: float, scene: Scene | None = None, spec: DataSpec
                 f"{source.width} x {source.height}; the map was made from another scene"
             )
         deepest = max(0, math.ceil(math.log2(max(source.shape) / TILE)))
-        reader = None if scene is None or spec is None else SceneReader(scene, spec)
+        reader = None if scene is None or spec is None else SceneReader(scene, spec.input)
         try:
             limits = None if reader is None else _limits(reader)
             for level in range(deepest + 1):
@@ -141,7 +142,7 @@ def _limits(reader: SceneReader) -> tuple[float, float]:
     return color_limits(frame, reader.spec, valid)
 
 
-def _first_frame(values: NDArray[Any], valid: NDArray[np.bool_], spec: DataSpec) -> tuple[Any, Any]:
+def _first_frame(values: NDArray[Any], valid: NDArray[np.bool_], spec: InputSpec) -> tuple[Any, Any]:
     return values[: len(spec.bands)], valid[: len(spec.bands)]
 
 

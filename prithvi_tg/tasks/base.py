@@ -122,8 +122,10 @@ class PrithviTask(LightningModule, metaclass=OldArguments):
             raise ConfigError(
                 f"{key}: the model was trained with {before}, the data module has {now}; set it to the model's"
             )
-        for key in ("scale", "class_names"):
-            before, now = getattr(known, key), getattr(data, key)
+        for key, before, now in (
+            ("scale", known.input.scale, data.input.scale),
+            ("class_names", known.target.names, data.target.names),
+        ):
             if before != now:
                 rank_zero_warn(f"{key}: the model was trained with {before}, the data module has {now}")
 
@@ -218,8 +220,8 @@ class PrithviTask(LightningModule, metaclass=OldArguments):
         Raises:
             ConfigError: Nothing tells it.
         """
-        spec = self.hparams["data_spec"]
-        names = self.hparams["class_names"] or (spec["class_names"] if spec else None)
+        spec = self.data_spec
+        names = self.hparams["class_names"] or (spec.target.names if spec else None)
         if names:
             return len(names)
         if self.hparams["num_classes"] is None:
@@ -232,7 +234,7 @@ class PrithviTask(LightningModule, metaclass=OldArguments):
     def class_names(self) -> list[str]:
         """Class names: the task's own, those of its data or of the run's, or ``class_0`` and so on."""
         spec = self.data_spec or self._run_spec
-        names = self.hparams["class_names"] or (spec.class_names if spec else None)
+        names = self.hparams["class_names"] or (spec.target.names if spec else None)
         return list(names or [f"class_{index}" for index in range(self.num_classes)])
 
     @property

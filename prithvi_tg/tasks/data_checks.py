@@ -22,15 +22,15 @@ def check_model_takes(spec: DataSpec, num_classes: int, bands: Sequence[str], nu
     Raises:
         ConfigError: It cannot.
     """
-    if len(spec.class_names) != num_classes:
-        names = ", ".join(spec.class_names)
+    if len(spec.target.names) != num_classes:
+        names = ", ".join(spec.target.names)
         raise ConfigError(
-            f"num_classes: the model has {num_classes}, the data {len(spec.class_names)} ({names})"
+            f"num_classes: the model has {num_classes}, the data {len(spec.target.names)} ({names})"
         )
-    if list(spec.bands) != list(bands):
-        raise ConfigError(f"bands: the model has {' '.join(bands)}, the data {' '.join(spec.bands)}")
-    if spec.num_frames != num_frames:
-        raise ConfigError(f"num_frames: the model has {num_frames}, the data {spec.num_frames}")
+    if list(spec.input.bands) != list(bands):
+        raise ConfigError(f"bands: the model has {' '.join(bands)}, the data {' '.join(spec.input.bands)}")
+    if spec.input.num_frames != num_frames:
+        raise ConfigError(f"num_frames: the model has {num_frames}, the data {spec.input.num_frames}")
 
 
 def differing_data(known: DataSpec, data: DataSpec) -> tuple[str, Any, Any] | None:
@@ -41,31 +41,33 @@ def differing_data(known: DataSpec, data: DataSpec) -> tuple[str, Any, Any] | No
     Returns:
         The trait's name, its value in training, and that of the data; ``None`` if all agree.
     """
-    if known.bands != data.bands:
-        return "bands", list(known.bands), list(data.bands)
-    if known.num_frames != data.num_frames:
-        return "num_frames", known.num_frames, data.num_frames
-    if known.channel_mean != data.channel_mean:
-        return "mean", list(known.mean), list(data.mean)
-    if known.channel_std != data.channel_std:
-        return "std", list(known.std), list(data.std)
-    if known.class_names != data.class_names and sorted(known.class_names) == sorted(data.class_names):
-        return "class_names", list(known.class_names), list(data.class_names)
+    one, other = known.input, data.input
+    if one.bands != other.bands:
+        return "bands", list(one.bands), list(other.bands)
+    if one.num_frames != other.num_frames:
+        return "num_frames", one.num_frames, other.num_frames
+    if one.channel_mean != other.channel_mean:
+        return "mean", list(one.mean), list(other.mean)
+    if one.channel_std != other.channel_std:
+        return "std", list(one.std), list(other.std)
+    names, others = known.target.names, data.target.names
+    if names != others and sorted(names) == sorted(others):
+        return "class_names", list(names), list(others)
     return None
 
 
 def other_unit_message(image: Tensor, spec: DataSpec) -> str | None:
     """What to say of a normalised batch (B, T, C, H, W) that is far from what the statistics say."""
     means = image.detach().float().reshape(len(image), -1, *image.shape[-2:]).mean(dim=(0, 2, 3)).tolist()
-    if len(means) != len(spec.channel_mean):  # channels that a subclass adds have no statistics
+    if len(means) != len(spec.input.channel_mean):  # channels that a subclass adds have no statistics
         return None
-    given = zip(means, spec.channel_std, spec.channel_mean, strict=True)
-    ratio = spec.unit_ratio([mean * std + center for mean, std, center in given])
-    if not spec.is_other_unit(ratio):
+    given = zip(means, spec.input.channel_std, spec.input.channel_mean, strict=True)
+    ratio = spec.input.unit_ratio([mean * std + center for mean, std, center in given])
+    if not spec.input.is_other_unit(ratio):
         return None
     return (
         f"image: the values of the first batch {ratio.describe()} (mean "
-        f"{' '.join(f'{value:.3g}' for value in spec.mean)}); run prithvi-tg check"
+        f"{' '.join(f'{value:.3g}' for value in spec.input.mean)}); run prithvi-tg check"
     )
 
 

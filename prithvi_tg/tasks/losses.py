@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from ..errors import ConfigError
-from ..spec import IGNORE_INDEX
+from ..targets import IGNORE_INDEX
 
 LOSSES = ("ce", "dice", "dice_legacy", "focal", "lovasz")
 

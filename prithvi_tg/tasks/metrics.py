@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from ..spec import IGNORE_INDEX
+from ..targets import IGNORE_INDEX
 
 #: Metrics that exist per class; their mean over classes is called by the name with an ``m`` before it.
 PER_CLASS = ("IoU", "Acc", "Fscore", "Precision")

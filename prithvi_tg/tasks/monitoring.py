@@ -26,7 +26,7 @@ def current_name(logged: str) -> str:
 
 
 def log_scores(task: LightningModule, log: Mapping[str, float]) -> None:
-    """ReadEvents scores, equal in all processes; those that something monitors under an old name also by that name.
+    """Log scores, equal in all processes; those that something monitors under an old name also by that name.
 
     Old names reach checkpoints, early stopping and schedules, but no logger, and are warned of.
 

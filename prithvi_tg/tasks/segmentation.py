@@ -269,7 +269,7 @@ class PrithviSegmentationTask(PrithviTask, SemanticSegmentationTask):
         return loss
 
     def on_train_epoch_end(self) -> None:
-        """ReadEvents every metric of the epoch's training crops."""
+        """Log every metric of the epoch's training crops."""
         self._finish(self.train_metrics, "train")
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
@@ -282,7 +282,7 @@ class PrithviSegmentationTask(PrithviTask, SemanticSegmentationTask):
         return self._evaluate(batch, place, self.val_metrics, self.val_loss)
 
     def on_validation_epoch_end(self) -> None:
-        """ReadEvents loss and every metric of the whole validation set."""
+        """Log loss and every metric of the whole validation set."""
         self._finish(self.val_metrics, "val", self.val_loss)
 
     def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
@@ -294,7 +294,7 @@ class PrithviSegmentationTask(PrithviTask, SemanticSegmentationTask):
         return self._evaluate(batch, f"test, batch {batch_idx}", self.test_metrics, self.test_loss)
 
     def on_test_epoch_end(self) -> None:
-        """ReadEvents loss and every metric of the whole test set."""
+        """Log loss and every metric of the whole test set."""
         self._finish(self.test_metrics, "test", self.test_loss)
 
     def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:

@@ -15,9 +15,10 @@ from prithvi_tg.datamodules.labelled_scenes import BlockSplit, TimeSplit
 from prithvi_tg.datasets.scenes.dataset import SceneDataset
 from prithvi_tg.errors import ConfigError, DataError
 from prithvi_tg.readers.scene import BandFile, Grid, Scene
-from prithvi_tg.spec import DataSpec
+from prithvi_tg.spec import DataSpec, InputSpec
+from prithvi_tg.targets import ClassTarget
 
-SPEC = DataSpec(("RED",), (0.0,), (1.0,), num_frames=2)
+SPEC = DataSpec(InputSpec(("RED",), (0.0,), (1.0,), num_frames=2), ClassTarget())
 SIDE = 32
 DAY = date(2020, 6, 30)
 

@@ -83,7 +83,7 @@ def test_training_windows_hold_images_and_labels_of_the_same_pixels(root):
     ):
         window = np.s_[row : row + 32, column : column + 32]
         valid = bands[:, *window] != 0
-        expected = np.where(valid, bands[:, *window] * 1e-4, np.array(data.spec.mean)[:, None, None])
+        expected = np.where(valid, bands[:, *window] * 1e-4, np.array(data.spec.input.mean)[:, None, None])
         np.testing.assert_allclose(sample["image"][0].numpy(), expected, rtol=1e-5)
         known = np.where((label[window] < 0) | ~valid.any(axis=0), 255, label[window])
         np.testing.assert_array_equal(sample["mask"].numpy(), known)

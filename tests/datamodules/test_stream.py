@@ -2,7 +2,6 @@
 
 import warnings
 from collections import Counter
-from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -14,9 +13,12 @@ import rasterio.warp
 from prithvi_tg.mapping.scene_windows import SceneDataModule
 from prithvi_tg.readers.formats import InputOptions, find_inputs, resolve_scene
 from prithvi_tg.readers.scene import SceneReader
-from prithvi_tg.spec import DataSpec
+from prithvi_tg.spec import DataSpec, InputSpec
+from prithvi_tg.targets import ClassTarget
 
-SPEC = DataSpec(("RED", "GREEN", "BLUE"), (1000.0,) * 3, (500.0,) * 3, class_names=("a", "b", "c"))
+SPEC = DataSpec(
+    InputSpec(("RED", "GREEN", "BLUE"), (1000.0,) * 3, (500.0,) * 3), ClassTarget(("a", "b", "c"))
+)
 TRANSFORM = rasterio.Affine(30, 0, 600000, 0, -30, 4200000)
 
 
@@ -172,7 +174,9 @@ def test_dates_and_places_reach_models_that_were_trained_with_them(tmp_path):
     path = write(tmp_path / "scene.tif", noise(100, 100))
     scene = resolve_scene(find_inputs([path])[0], SPEC, InputOptions(dates=("2020-12-31",)))
     for metadata in (False, True):
-        data = SceneDataModule([scene], replace(SPEC, metadata=metadata), window=64, stride=36, batch_size=4)
+        data = SceneDataModule(
+            [scene], SPEC.with_input(metadata=metadata), window=64, stride=36, batch_size=4
+        )
         (batch,) = data.stream()
         assert ("timestamps" in batch) == ("location" in batch) == metadata
     assert batch["timestamps"].tolist() == [[[2020, 366]]] * 4
@@ -182,7 +186,7 @@ def test_dates_and_places_reach_models_that_were_trained_with_them(tmp_path):
     )
     np.testing.assert_allclose(batch["location"], np.stack([latitudes, longitudes], axis=1), rtol=1e-6)
     undated = resolve_scene(find_inputs([path])[0], SPEC)
-    (batch,) = SceneDataModule([undated], replace(SPEC, metadata=True), window=128, stride=128).stream()
+    (batch,) = SceneDataModule([undated], SPEC.with_input(metadata=True), window=128, stride=128).stream()
     assert batch["timestamps"].isnan().all()
 
 

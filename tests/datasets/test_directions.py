@@ -19,9 +19,10 @@ from prithvi_tg.mapping.products.rasters import create_layers, write_raster
 from prithvi_tg.mapping.products.stac import _footprint
 from prithvi_tg.readers.grid import Grid
 from prithvi_tg.readers.scene import BandFile, Scene, SceneReader
-from prithvi_tg.spec import DataSpec
+from prithvi_tg.spec import DataSpec, InputSpec
+from prithvi_tg.targets import ClassTarget
 
-SPEC = DataSpec(("RED",), (0.0,), (1.0,), class_names=("Land", "Water"))
+SPEC = DataSpec(InputSpec(("RED",), (0.0,), (1.0,)), ClassTarget(("Land", "Water")))
 HEIGHT, WIDTH = 20, 26
 UTM = CRS.from_epsg(32610)
 NUMBERS = np.arange(1, HEIGHT * WIDTH + 1, dtype=np.int16).reshape(HEIGHT, WIDTH)

@@ -16,9 +16,10 @@ from prithvi_tg.datasets.scenes.footprints import Roi, cut, move, move_to
 from prithvi_tg.datasets.scenes.labels import LabelPolygons, LabelRaster
 from prithvi_tg.errors import DataError
 from prithvi_tg.readers.scene import BandFile, Grid, Scene
-from prithvi_tg.spec import DataSpec
+from prithvi_tg.spec import DataSpec, InputSpec
+from prithvi_tg.targets import ClassTarget
 
-SPEC = DataSpec(("RED",), (0.0,), (1.0,))
+SPEC = DataSpec(InputSpec(("RED",), (0.0,), (1.0,)), ClassTarget())
 SIDE = 24
 EVER = slice(pd.Timestamp.min, pd.Timestamp.max)
 #: Where images lie: CRS, left, top, pixel.

@@ -31,11 +31,12 @@ from prithvi_tg.datasets.scenes.labels import LabelPolygons, LabelRaster
 from prithvi_tg.errors import ConfigError, DataError
 from prithvi_tg.readers.formats import InputOptions
 from prithvi_tg.samplers import ExactCoverGeoSampler
-from prithvi_tg.spec import DataSpec
+from prithvi_tg.spec import DataSpec, InputSpec
+from prithvi_tg.targets import ClassTarget
 
 UTM, ALBERS, DEGREES = "EPSG:32615", "EPSG:5070", "EPSG:4326"
 LEFT, TOP = 600000, 4200000
-SPEC = DataSpec(("RED",), (0.0,), (1.0,))
+SPEC = DataSpec(InputSpec(("RED",), (0.0,), (1.0,)), ClassTarget())
 SAME = {value: value for value in range(255)}
 EVER = slice(pd.Timestamp.min, pd.Timestamp.max)
 

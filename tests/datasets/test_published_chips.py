@@ -172,7 +172,7 @@ def test_real_crop_chips_are_read_in_their_order(real_data):
     dataset = MultiTemporalCropClassification.__new__(MultiTemporalCropClassification)
     dataset.root, dataset.legacy_nodata = folder, False
     dataset.spec = MultiTemporalCropClassification.data_spec()
-    dataset._mean = np.asarray(dataset.spec.channel_mean, np.float32)
+    dataset._mean = np.asarray(dataset.spec.input.channel_mean, np.float32)
     image, valid = dataset.read_image(folder / "chip_102_345_merged.tif")
     with rasterio.open(folder / "chip_102_345_merged.tif") as source:
         stored = source.read().reshape(3, len(PRITHVI_BANDS), *source.shape)

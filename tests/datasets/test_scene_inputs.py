@@ -1,6 +1,5 @@
 """From words on the command line to scenes: which band of which file is which channel."""
 
-from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -37,7 +36,7 @@ def planted(count):
 
 
 def resolve(path, spec, **options):
-    (found,) = find_inputs([path], spec.num_frames)
+    (found,) = find_inputs([path], spec.input.num_frames)
     return resolve_scene(found, spec, InputOptions(**options))
 
 
@@ -93,7 +92,7 @@ def test_the_rule_decides_which_pixels_are_masked(tmp_path, burn_spec, rule, mas
     scene = resolve(write_scene(tmp_path / "scene.tif", values, nodata=-1), burn_spec)
     sample = whole(scene, burn_spec, nodata_rule=rule)
     assert sample["masked"].nonzero().tolist() == masked
-    assert sample["image"][0, 2, 0, 1] == torch.tensor(burn_spec.mean[2])
+    assert sample["image"][0, 2, 0, 1] == torch.tensor(burn_spec.input.mean[2])
     assert torch.isfinite(sample["image"]).all()
 
 
@@ -130,7 +129,11 @@ def test_addresses_and_vsi_paths_are_left_to_gdal(tmp_path, burn_spec):
 
 @pytest.mark.parametrize("unit", [1.0, 1e4])
 def test_scale_and_offset_tags_tell_reflectance(tmp_path, burn_spec, unit):
-    spec = burn_spec if unit == 1 else replace(burn_spec, mean=tuple(1e4 * value for value in burn_spec.mean))
+    spec = (
+        burn_spec
+        if unit == 1
+        else burn_spec.with_input(mean=tuple(1e4 * value for value in burn_spec.input.mean))
+    )
     path = write_scene(tmp_path / "scene.tif", planted(6) * 1000)
     with rasterio.open(path, "r+") as file:
         file.scales, file.offsets = (1e-4,) * 6, (-0.1,) * 6
@@ -149,7 +152,7 @@ def test_scale_and_offset_tags_tell_reflectance(tmp_path, burn_spec, unit):
 
 @pytest.fixture
 def three_dates(burn_spec):
-    return replace(burn_spec, num_frames=3, file_bands=(), file_count=0)
+    return burn_spec.with_input(num_frames=3, file_bands=(), file_count=0)
 
 
 def planted_dates():
@@ -315,7 +318,7 @@ def test_fmask_masks_what_the_user_chooses(tmp_path, burn_spec):
         sample = whole(scene, burn_spec, mask=mask)
         assert sample["masked"].all(dim=1).nonzero().flatten().tolist() == rows
         assert sample["masked"].sum() == 4 * len(rows)
-    assert sample["image"][0, 0, 2, 0] == torch.tensor(burn_spec.mean[0])
+    assert sample["image"][0, 0, 2, 0] == torch.tensor(burn_spec.input.mean[0])
 
 
 def test_masking_without_a_quality_layer_is_an_error(tmp_path, burn_spec):

@@ -7,10 +7,11 @@ import rasterio
 from prithvi_tg.errors import ConfigError, DataError
 from prithvi_tg.readers.formats import InputOptions, find_inputs, resolve_scene
 from prithvi_tg.readers.raster import open_raster
-from prithvi_tg.spec import DataSpec
+from prithvi_tg.spec import DataSpec, InputSpec
+from prithvi_tg.targets import ClassTarget
 
 PLACE = rasterio.Affine(30, 0, 600000, 0, -30, 4200000)
-SPEC = DataSpec(("BLUE", "RED"), (1000.0,) * 2, (500.0,) * 2)
+SPEC = DataSpec(InputSpec(("BLUE", "RED"), (1000.0,) * 2, (500.0,) * 2), ClassTarget())
 SITE = 'LOCAL_CS["site grid",UNIT["metre",1]]'
 
 
@@ -34,7 +35,7 @@ def write(path, count=2, descriptions=None, crs="EPSG:32615", **profile):
 
 
 def bands_of(path, spec=SPEC, **options):
-    (found,) = find_inputs([str(path)], spec.num_frames)
+    (found,) = find_inputs([str(path)], spec.input.num_frames)
     return [channel.index for channel in resolve_scene(found, spec, InputOptions(**options)).channels]
 
 
@@ -130,7 +131,7 @@ def test_a_band_that_is_named_twice_is_an_error(tmp_path):
 
 
 def test_names_that_recur_are_the_dates_of_a_model_of_several(tmp_path):
-    spec = DataSpec(("BLUE", "RED"), (1000.0,) * 2, (500.0,) * 2, num_frames=2)
+    spec = DataSpec(InputSpec(("BLUE", "RED"), (1000.0,) * 2, (500.0,) * 2, num_frames=2), ClassTarget())
     path = write(tmp_path / "a.tif", 4, ("B04", "B02", "B04", "B02"))
     assert bands_of(path, spec) == [2, 1, 4, 3]
 

@@ -77,15 +77,15 @@ def test_bands_are_taken_by_name_in_the_order_asked_for(root):
 
 def test_statistics_follow_the_bands():
     spec = Sen1Floods11.data_spec(["B12", "BLUE"])
-    assert spec.bands == ("SWIR_2", "BLUE")
-    assert spec.mean == (0.12046503, 0.14245495)
-    assert spec.file_bands == (13, 2)
+    assert spec.input.bands == ("SWIR_2", "BLUE")
+    assert spec.input.mean == (0.12046503, 0.14245495)
+    assert spec.input.file_bands == (13, 2)
 
 
 def test_bands_without_published_statistics_need_them():
     with pytest.raises(ConfigError, match="mean, std: no published statistics for NIR_BROAD; give both"):
         Sen1Floods11.data_spec(["BLUE", "B08"])
-    assert Sen1Floods11.data_spec(["BLUE", "B08"], mean=[1, 2], std=[3, 4]).std == (3, 4)
+    assert Sen1Floods11.data_spec(["BLUE", "B08"], mean=[1, 2], std=[3, 4]).input.std == (3, 4)
 
 
 @pytest.mark.parametrize("value", [0, -9999])
@@ -101,10 +101,10 @@ def test_pixels_without_data_are_filled_and_ignored_where_no_band_has_data(root,
     rewrite(label, lambda values: np.zeros_like(values))
     dataset = open_split(root)
     sample = dataset[0]
-    torch.testing.assert_close(sample["image"][0, :, 0, 0], torch.tensor(dataset.spec.mean))
+    torch.testing.assert_close(sample["image"][0, :, 0, 0], torch.tensor(dataset.spec.input.mean))
     assert not sample["valid"][0, :, 0, 0].any()
     assert sample["mask"][0, 0] == 255
-    assert sample["image"][0, 0, 0, 1] == torch.tensor(dataset.spec.mean[0])
+    assert sample["image"][0, 0, 0, 1] == torch.tensor(dataset.spec.input.mean[0])
     assert sample["valid"][0, :, 0, 1].tolist() == [False] + [True] * 5
     assert sample["mask"][0, 1] == 0
 

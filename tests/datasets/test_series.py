@@ -1,4 +1,4 @@
-"""TemporalComposite: which dates become the frames of a model that takes several."""
+"""Temporal composites: which dates become the frames of a model that takes several."""
 
 from datetime import date
 
@@ -12,9 +12,10 @@ from prithvi_tg.datasets.scenes.composites import TemporalComposite, compose_fra
 from prithvi_tg.datasets.scenes.dataset import SceneDataset
 from prithvi_tg.errors import ConfigError, DataError
 from prithvi_tg.readers.formats import find_inputs
-from prithvi_tg.spec import DataSpec
+from prithvi_tg.spec import DataSpec, InputSpec
+from prithvi_tg.targets import ClassTarget
 
-SPEC = DataSpec(PRITHVI_BANDS, (0.2,) * 6, (0.1,) * 6, num_frames=2)
+SPEC = DataSpec(InputSpec(PRITHVI_BANDS, (0.2,) * 6, (0.1,) * 6, num_frames=2), ClassTarget())
 CODES = {"S30": ("B02", "B03", "B04", "B8A", "B11", "B12"), "L30": ("B02", "B03", "B04", "B05", "B06", "B07")}
 
 

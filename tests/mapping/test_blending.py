@@ -15,10 +15,11 @@ from prithvi_tg.mapping.scene_windows import SceneDataModule
 from prithvi_tg.mapping.window_stream import WindowRead
 from prithvi_tg.models import slide_inference
 from prithvi_tg.readers.formats import find_inputs, resolve_scene
-from prithvi_tg.spec import DataSpec
+from prithvi_tg.spec import DataSpec, InputSpec
+from prithvi_tg.targets import ClassTarget
 from prithvi_tg.tiling import WindowGrid
 
-SPEC = DataSpec(("RED", "GREEN", "BLUE"), (0.0,) * 3, (1.0,) * 3, class_names=("a", "b", "c"))
+SPEC = DataSpec(InputSpec(("RED", "GREEN", "BLUE"), (0.0,) * 3, (1.0,) * 3), ClassTarget(("a", "b", "c")))
 TRANSFORM = rasterio.Affine(30, 0, 600000, 0, -30, 4200000)
 
 

@@ -9,7 +9,8 @@ import torch
 
 from prithvi_tg import PrithviSegmentationTask, map_scene, map_strips
 from prithvi_tg.errors import DataError
-from prithvi_tg.spec import DataSpec
+from prithvi_tg.spec import DataSpec, InputSpec
+from prithvi_tg.targets import ClassTarget
 
 BANDS = ("BLUE", "RED")
 PLACE = rasterio.Affine(30, 0, 600000, 0, -30, 4200000)
@@ -17,7 +18,7 @@ PLACE = rasterio.Affine(30, 0, 600000, 0, -30, 4200000)
 
 def task_of(**fields):
     torch.manual_seed(0)
-    spec = DataSpec(BANDS, (0.1,) * 2, (0.05,) * 2, class_names=("a", "b"), **fields)
+    spec = DataSpec(InputSpec(BANDS, (0.1,) * 2, (0.05,) * 2, **fields), ClassTarget(("a", "b")))
     task = PrithviSegmentationTask(
         encoder="nano", encoder_args={"width": 32, "depth": 1, "num_heads": 2}, decoder="linear", bands=BANDS,
         window=32, stride=32, data_spec=spec.to_dict(),

@@ -10,10 +10,11 @@ from rasterio.enums import ColorInterp
 from prithvi_tg.errors import DataError
 from prithvi_tg.mapping.products.index import write_index
 from prithvi_tg.readers.grid import Grid
-from prithvi_tg.spec import DataSpec
+from prithvi_tg.spec import DataSpec, InputSpec
+from prithvi_tg.targets import ClassTarget
 
 SPEC = DataSpec(
-    ("RED",), (0.0,), (1.0,), class_names=("Land", "Open water"), class_colors=("#aa5500", "#0000ff")
+    InputSpec(("RED",), (0.0,), (1.0,)), ClassTarget(("Land", "Open water"), ("#aa5500", "#0000ff"))
 )
 GRID = Grid(CRS.from_epsg(32615), Affine(30, 0, 600000, 0, -30, 4200000), 100, 200)
 COLORS = {0: (170, 85, 0, 255), 1: (0, 0, 255, 255), 255: (0, 0, 0, 0)}

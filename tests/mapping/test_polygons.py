@@ -8,9 +8,10 @@ from prithvi_tg.errors import DataError
 from prithvi_tg.mapping.products.mapped_area import row_areas
 from prithvi_tg.mapping.products.polygons import write_polygons
 from prithvi_tg.readers.grid import Grid
-from prithvi_tg.spec import DataSpec
+from prithvi_tg.spec import DataSpec, InputSpec
+from prithvi_tg.targets import ClassTarget
 
-SPEC = DataSpec(("RED",), (0.0,), (1.0,), class_names=("Land", "Water", "Ice"))
+SPEC = DataSpec(InputSpec(("RED",), (0.0,), (1.0,)), ClassTarget(("Land", "Water", "Ice")))
 UTM = ("EPSG:32615", Affine(30, 0, 600000, 0, -30, 4200000))
 DEGREES = ("EPSG:4326", Affine(0.5, 0, 10, 0, -0.5, 80))
 NOWHERE = (None, Affine(2, 0, 0, 0, -2, 0))

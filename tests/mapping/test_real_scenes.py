@@ -20,8 +20,8 @@ CODES = {
 def random_task(spec, **options):
     torch.manual_seed(0)
     task = PrithviSegmentationTask(
-        encoder="nano", encoder_args=TINY, num_classes=len(spec.class_names), head_channels=8, window=128,
-        stride=96, num_frames=spec.num_frames, data_spec=spec.to_dict(), **options,
+        encoder="nano", encoder_args=TINY, num_classes=len(spec.target.names), head_channels=8, window=128,
+        stride=96, num_frames=spec.input.num_frames, data_spec=spec.to_dict(), **options,
     )  # fmt: skip
     task.model.decode_head.conv_seg.weight.data *= 100
     return task.eval()

@@ -71,7 +71,7 @@ SCENES = {
 
 def mapped(spec, word, output):
     task = PrithviSegmentationTask(
-        encoder="nano", encoder_args=TINY, head_channels=8, window=32, stride=32, num_frames=spec.num_frames,
+        encoder="nano", encoder_args=TINY, head_channels=8, window=32, stride=32, num_frames=spec.input.num_frames,
         data_spec=spec.to_dict(),
     )  # fmt: skip
     return map_scene(task, word, output)
@@ -90,7 +90,7 @@ def test_the_scene_of_a_map_is_found_again_from_elsewhere(kind, tmp_path, monkey
         shutil.move(tmp_path / folder, tmp_path / "moved")
     monkeypatch.chdir(tmp_path / "moved/scenes")
     again = tmp_path / "moved/maps/map_pred.tif"
-    scene = resolve_scene(mapped_scene(again.with_suffix(".json"), spec.num_frames), spec)
+    scene = resolve_scene(mapped_scene(again.with_suffix(".json"), spec.input.num_frames), spec)
     tiled = tile_map(again, 1e6, scene, spec)
     assert tiled.levels[-1]["tiles"]["0_0"]["scene"].startswith("data:image/jpeg")
 
@@ -106,7 +106,7 @@ def test_items_of_before_name_plain_rasters(kind, tmp_path):
     item.write_text(json.dumps(content))
     if kind == "granule":
         with pytest.raises(DataError, match="names 7 files, not the scene; give it with --scenes"):
-            mapped_scene(item, spec.num_frames)
+            mapped_scene(item, spec.input.num_frames)
     else:
-        scene = resolve_scene(mapped_scene(item, spec.num_frames), spec)
+        scene = resolve_scene(mapped_scene(item, spec.input.num_frames), spec)
         assert [Path(name).resolve() for name in scene.files] == sorted((tmp_path / "scenes").glob("*.tif"))

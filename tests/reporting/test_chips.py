@@ -13,13 +13,14 @@ from prithvi_tg.reporting.chips import (
     write_chip_table,
     write_pictures,
 )
-from prithvi_tg.spec import DataSpec
+from prithvi_tg.spec import DataSpec, InputSpec
+from prithvi_tg.targets import ClassTarget
 from prithvi_tg.tasks.metrics import ConfusionMatrix, segmentation_scores
 
 pytestmark = pytest.mark.version_independent
 
 SPEC = DataSpec(
-    ("BLUE", "GREEN", "RED", "NIR_NARROW"), (0.1,) * 4, (0.05,) * 4, class_names=("Land", "Water")
+    InputSpec(("BLUE", "GREEN", "RED", "NIR_NARROW"), (0.1,) * 4, (0.05,) * 4), ClassTarget(("Land", "Water"))
 )
 
 
@@ -69,7 +70,7 @@ def test_intervals_of_equal_chips_have_no_width_and_of_an_absent_class_are_unkno
 
 def test_the_table_reads_as_it_was_written(tmp_path):
     chips = scored()[0].gathered()
-    write_chip_table(tmp_path / "chips.csv", chips, SPEC.class_names)
+    write_chip_table(tmp_path / "chips.csv", chips, SPEC.target.names)
     again = read_chip_table(tmp_path / "chips.csv")
     assert again.names == chips.names
     assert np.array_equal(again.counts, chips.counts)
@@ -159,7 +160,7 @@ def test_windows_of_one_place_at_several_dates_are_one_block():
 def test_blocks_of_an_older_table_are_four_windows_wide(tmp_path):
     names, counts = windows(8, 8, side=20)
     names = (*names[:-1], "row_00133_column_00133")  # the last is shifted inwards
-    write_chip_table(tmp_path / "chips.csv", ChipCounts(names, counts), SPEC.class_names)
+    write_chip_table(tmp_path / "chips.csv", ChipCounts(names, counts), SPEC.target.names)
     assert read_chip_table(tmp_path / "chips.csv").block_side == 80
     assert read_chip_table(tmp_path / "chips.csv", block=40).block_side == 40
 

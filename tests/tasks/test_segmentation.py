@@ -11,6 +11,7 @@ from prithvi_tg import PrithviSegmentationTask, Sen1Floods11DataModule, load_tas
 from prithvi_tg.callbacks import BestCheckpoint, LastCheckpoint
 from prithvi_tg.compat import SemanticSegmentationTask
 from prithvi_tg.errors import CheckpointError, ConfigError, DataError
+from prithvi_tg.targets import ClassTarget
 
 
 @pytest.fixture
@@ -249,7 +250,7 @@ def test_testing_on_other_data_changes_nothing_that_a_task_knows(tiny_task, floo
     trainer(tmp_path).test(tiny_task, data, verbose=False)
     assert tiny_task.data_spec is None  # only a fit tells it
     assert tiny_task.class_names == ["No water", "Water"]
-    known = replace(data.spec, scale=2 * data.spec.scale)
+    known = data.spec.with_input(scale=2 * data.spec.input.scale)
     tiny_task.hparams["data_spec"] = known.to_dict()
     with pytest.warns(UserWarning, match="scale: the model was trained with"):
         trainer(tmp_path).validate(tiny_task, data, verbose=False)
@@ -266,8 +267,13 @@ def test_a_model_is_not_scored_on_data_normalised_in_another_way(
     tiny_task, flood_root, tmp_path, stage, change
 ):
     data = flood_data(flood_root)
-    tiny_task.hparams["data_spec"] = replace(data.spec, **change).to_dict()
     (key,) = change
+    other = (
+        replace(data.spec, target=ClassTarget(change[key]))
+        if key == "class_names"
+        else data.spec.with_input(**change)
+    )
+    tiny_task.hparams["data_spec"] = other.to_dict()
     with pytest.raises(ConfigError, match=f"{key}: the model was trained with .*, the data module has"):
         getattr(trainer(tmp_path), stage)(tiny_task, data, verbose=False)
 

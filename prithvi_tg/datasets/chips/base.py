@@ -20,7 +20,8 @@ from ...readers.grid import Grid
 from ...readers.labels import check_label_raster, read_labels
 from ...readers.raster import alpha_band, center, data_bands, legacy_values, open_raster, read_bands
 from ...readers.scaling import apply_scaling, band_scaling
-from ...spec import IGNORE_INDEX, DataSpec
+from ...spec import DataSpec, InputSpec
+from ...targets import IGNORE_INDEX, ClassTarget
 from ..download import SOURCES, download_archives
 from .split_lists import published_splits, read_splits, split_list
 
@@ -98,7 +99,7 @@ class ChipDataset(NonGeoDataset):
     scale = 1.0
     #: Stored values that mean no data, beside the file's tag and NaN.
     nodata: tuple[float, ...] = ()
-    #: See `DataSpec.legacy_fill`.
+    #: See `InputSpec.legacy_fill`.
     legacy_fill: float | None = None
     class_names: tuple[str, ...] = ()
     class_colors: tuple[str, ...] = ()
@@ -124,7 +125,7 @@ class ChipDataset(NonGeoDataset):
         self.metadata = metadata
         self.transforms = transforms
         self.spec = self._spec(bands, mean, std)
-        self._mean = np.asarray(self.spec.channel_mean, dtype=np.float32)
+        self._mean = np.asarray(self.spec.input.channel_mean, dtype=np.float32)
         if download:
             self.download()
         self.chips = self.find_chips()
@@ -160,7 +161,7 @@ class ChipDataset(NonGeoDataset):
             places = [PRITHVI_BANDS.index(name) for name in names]
             mean = mean or [cls.default_mean[place] for place in places]
             std = std or [cls.default_std[place] for place in places]
-        return DataSpec(
+        inputs = InputSpec(
             bands=names,
             mean=tuple(mean),
             std=tuple(std),
@@ -174,9 +175,8 @@ class ChipDataset(NonGeoDataset):
                 for name in names
             ),
             file_count=cls.num_frames * len(cls.file_bands),
-            class_names=cls.class_names,
-            class_colors=cls.class_colors,
         )
+        return DataSpec(inputs, ClassTarget(cls.class_names, cls.class_colors))
 
     def download(self) -> None:
         """Download what is missing.
@@ -262,18 +262,24 @@ class ChipDataset(NonGeoDataset):
         """As `read_image`, and how many values are not finite or beyond 1e30."""
         spec, legacy = self.spec, self.legacy_nodata
         with open_raster(path) as source:
-            count, alpha = data_bands(source, spec.file_count), alpha_band(source, spec.file_count)
-            if count != spec.file_count:
-                raise DataError(f"{path}: has {count} bands, {spec.file_count} are expected")
-            values, valid, meaningless = read_bands(
-                source, spec.file_bands, spec.nodata, alpha=alpha, legacy=legacy
+            count, alpha = (
+                data_bands(source, spec.input.file_count),
+                alpha_band(source, spec.input.file_count),
             )
-            scalings = [band_scaling(source, index, spec, legacy, strict=True) for index in spec.file_bands]
+            if count != spec.input.file_count:
+                raise DataError(f"{path}: has {count} bands, {spec.input.file_count} are expected")
+            values, valid, meaningless = read_bands(
+                source, spec.input.file_bands, spec.input.nodata, alpha=alpha, legacy=legacy
+            )
+            scalings = [
+                band_scaling(source, index, spec.input, legacy, strict=True)
+                for index in spec.input.file_bands
+            ]
         if legacy:
-            values, valid = legacy_values(values, spec), np.ones_like(valid)
+            values, valid = legacy_values(values, spec.input), np.ones_like(valid)
         apply_scaling(values, scalings)
         values = np.where(valid, values, self._mean[:, None, None])
-        shape = (self.num_frames, len(self.spec.bands), *values.shape[1:])
+        shape = (self.num_frames, len(self.spec.input.bands), *values.shape[1:])
         return values.reshape(shape), valid.reshape(shape), meaningless
 
     @property

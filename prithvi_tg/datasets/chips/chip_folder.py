@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from ...bands import resolve_band
 from ...errors import ConfigError
-from ...spec import IGNORE_INDEX, DataSpec, check_class_names
+from ...spec import DataSpec, InputSpec
+from ...targets import IGNORE_INDEX, ClassTarget, check_class_names
 from .base import Chip, ChipDataset, Sample, pair_by_stem, split_list
 
 
@@ -81,7 +82,7 @@ class ChipFolder(ChipDataset):
         self.num_frames = num_frames
         self.scale = scale
         self.nodata = tuple(nodata)
-        self.class_names = self.spec.class_names
+        self.class_names = self.spec.target.names
         super().__init__(
             Path(images).parent,
             split,
@@ -122,7 +123,7 @@ class ChipFolder(ChipDataset):
         for name in names:
             if name not in held:
                 raise ConfigError(f"bands: {name} is not among file_bands, {', '.join(held)}")
-        return DataSpec(
+        inputs = InputSpec(
             bands=names,
             mean=tuple(mean),
             std=tuple(std),
@@ -133,9 +134,8 @@ class ChipFolder(ChipDataset):
                 1 + f * len(held) + held.index(name) for f in range(num_frames) for name in names
             ),
             file_count=num_frames * len(held),
-            class_names=tuple(dict.fromkeys(classes.values())),
-            class_colors=tuple(class_colors),
         )
+        return DataSpec(inputs, ClassTarget(tuple(dict.fromkeys(classes.values())), tuple(class_colors)))
 
     def find_chips(self) -> list[Chip]:
         """The chips that the list names for the split."""

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...bands import PRITHVI_BANDS
-from ...spec import IGNORE_INDEX
+from ...targets import IGNORE_INDEX
 from .base import Chip, FolderChipDataset
 
 

@@ -2,7 +2,6 @@
 
 import csv
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import date
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +12,8 @@ from numpy.typing import NDArray
 
 from ...bands import PRITHVI_BANDS
 from ...errors import ConfigError
-from ...spec import IGNORE_INDEX, DataSpec
+from ...spec import DataSpec
+from ...targets import IGNORE_INDEX
 from .base import Chip, FolderChipDataset
 
 
@@ -116,14 +116,13 @@ class MultiTemporalCropClassification(FolderChipDataset):
         spec = super().data_spec(bands, mean, std)
         if not legacy_channel_order:
             return spec
-        if spec.bands != PRITHVI_BANDS:
+        if spec.input.bands != PRITHVI_BANDS:
             raise ConfigError("legacy_channel_order: needs all six bands of the file; remove bands")
         places = [3 * band + frame for frame in range(3) for band in range(6)]
-        return replace(
-            spec,
+        return spec.with_input(
             file_bands=tuple(place + 1 for place in places),
-            mean=tuple(spec.mean[place % 6] for place in places),
-            std=tuple(spec.std[place % 6] for place in places),
+            mean=tuple(spec.input.mean[place % 6] for place in places),
+            std=tuple(spec.input.std[place % 6] for place in places),
         )
 
     @cached_property

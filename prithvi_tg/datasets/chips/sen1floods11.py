@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from ...bands import SENSORS
 from ...errors import DataError
-from ...spec import IGNORE_INDEX
+from ...targets import IGNORE_INDEX
 from ..download import SOURCES, download_files
 from .base import Chip, ChipDataset, pair_by_stem, published_splits, read_splits, split_list
 

@@ -1,4 +1,4 @@
-"""TemporalComposite: from many dates of a place to the few frames that a model takes."""
+"""Temporal composites: from many dates of a place to the few frames that a model takes."""
 
 import re
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from ...readers.formats import InputOptions, SceneInput, resolve_scene
 from ...readers.grid import Grid
 from ...readers.quality import QualityClass
 from ...readers.scene import Scene, SceneReader
-from ...spec import DataSpec
+from ...spec import InputSpec
 
 _SIDE = 256
 
@@ -54,7 +54,7 @@ def _day(text: str) -> date:
 
 def compose_frames(
     inputs: Sequence[SceneInput],
-    spec: DataSpec,
+    spec: InputSpec,
     composite: TemporalComposite,
     options: InputOptions | None = None,
     qa_mask: Sequence[QualityClass] = (),
@@ -93,7 +93,7 @@ def compose_frames(
 def _compose(
     place: str | Grid,
     scenes: list[Scene],
-    spec: DataSpec,
+    spec: InputSpec,
     composite: TemporalComposite,
     qa_mask: Sequence[QualityClass],
 ) -> Scene:
@@ -146,7 +146,7 @@ def _nearest(name: str, scenes: list[Scene], day: date, tolerance: int | None) -
     return scene
 
 
-def _clear_share(scene: Scene, spec: DataSpec, qa_mask: Sequence[QualityClass]) -> float:
+def _clear_share(scene: Scene, spec: InputSpec, qa_mask: Sequence[QualityClass]) -> float:
     with SceneReader(scene, spec, qa_mask=qa_mask) as reader:
         return float(np.mean(~reader.overview(_SIDE).masked))
 

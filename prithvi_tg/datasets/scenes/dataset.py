@@ -26,7 +26,7 @@ from ...readers.formats import InputOptions, find_inputs, resolve_scene
 from ...readers.grid import Grid
 from ...readers.quality import QualityClass
 from ...readers.scene import NodataRule, Pixels, Scene, SceneReader
-from ...spec import DataSpec
+from ...spec import InputSpec
 from .composites import TemporalComposite, compose_frames
 from .footprints import move, outline
 from .geo_index import GeoIndex
@@ -71,7 +71,7 @@ class SceneDataset(RasterDataset):
     def __init__(
         self,
         scenes: Scene | Sequence[Scene],
-        spec: DataSpec,
+        spec: InputSpec,
         nodata_rule: NodataRule = "all",
         qa_mask: Sequence[QualityClass] = (),
         transforms: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
@@ -114,7 +114,7 @@ class SceneDataset(RasterDataset):
     def open(
         cls,
         paths: str | Path | Sequence[str | Path],
-        spec: DataSpec,
+        spec: InputSpec,
         options: InputOptions | None = None,
         composite: TemporalComposite | None = None,
         nodata_rule: NodataRule = "all",

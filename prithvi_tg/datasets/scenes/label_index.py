@@ -8,7 +8,7 @@ from torchgeo.datasets import GeoDataset
 
 from ...errors import DataError
 from ...readers.grid import Grid
-from ...spec import IGNORE_INDEX
+from ...targets import IGNORE_INDEX
 from .splits import Region
 
 _CELLS_PER_WINDOW = 4

@@ -33,7 +33,7 @@ from ...readers.grid import Grid
 from ...readers.labels import check_label_raster, read_labels
 from ...readers.raster import open_raster, reading
 from ...readers.warp import GridReader, Warped
-from ...spec import IGNORE_INDEX
+from ...targets import IGNORE_INDEX
 from .footprints import Roi, move_to, outline
 from .geo_index import GeoIndex
 

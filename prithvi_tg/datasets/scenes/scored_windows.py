@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from torchgeo.datasets import GeoDataset, IntersectionDataset
 
 from ...readers.grid import Grid
-from ...spec import IGNORE_INDEX
+from ...targets import IGNORE_INDEX
 from ...tiling import AxisTiling
 from .dataset import SceneDataset
 from .splits import Region, window_boxes

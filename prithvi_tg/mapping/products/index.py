@@ -15,7 +15,7 @@ from ...errors import DataError
 from ...files import finished_file, relative_path, writing
 from ...readers.grid import Grid
 from ...readers.raster import open_raster
-from ...spec import IGNORE_INDEX
+from ...targets import IGNORE_INDEX
 from ..crs import epsg_code, wkt2
 
 log = logging.getLogger(__name__)

@@ -39,9 +39,9 @@ def write_polygons(map_path: Path, path: Path, classes: Sequence[int], spec: Dat
         DataError: A class has no name, the map cannot be read or the file cannot be written.
     """
     for value in classes:
-        if not 0 <= value < len(spec.class_names):
+        if not 0 <= value < len(spec.target.names):
             raise DataError(
-                f"{path}: value {value} is not a class; classes are 0 to {len(spec.class_names) - 1}"
+                f"{path}: value {value} is not a class; classes are 0 to {len(spec.target.names) - 1}"
             )
     with open_raster(map_path) as source:
         grid = Grid.of(source)
@@ -56,7 +56,7 @@ def write_polygons(map_path: Path, path: Path, classes: Sequence[int], spec: Dat
     frame = GeoDataFrame(
         {
             "class": values,
-            "name": np.array([spec.class_names[value] for value in values], dtype=object),
+            "name": np.array([spec.target.names[value] for value in values], dtype=object),
             "square_metres": _areas(outlines, grid),
         },
         geometry=shapely.transform(outlines, on_ground),

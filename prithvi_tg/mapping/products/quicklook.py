@@ -20,11 +20,11 @@ def write_quicklook(map_path: Path, path: Path, scene: Scene, spec: DataSpec) ->
         DataError: One of them cannot be read.
         OSError: The picture cannot be written.
     """
-    with SceneReader(scene, spec) as reader:
+    with SceneReader(scene, spec.input) as reader:
         pixels = reader.overview(_SIDE)
     with open_raster(map_path) as source:
         classes = source.read(1, out_shape=pixels.masked.shape, resampling=Resampling.nearest)
-    shape = (spec.num_frames, len(spec.bands), *pixels.masked.shape)
+    shape = (spec.input.num_frames, len(spec.input.bands), *pixels.masked.shape)
     sample = {
         "image": torch.from_numpy(pixels.values.reshape(shape)),
         "valid": torch.from_numpy(pixels.valid.reshape(shape)),

@@ -15,7 +15,8 @@ from rasterio.windows import Window
 
 from ...plotting import class_colors
 from ...readers.grid import Grid
-from ...spec import IGNORE_INDEX, DataSpec
+from ...spec import DataSpec
+from ...targets import IGNORE_INDEX
 from ..blending import BlendedRows
 
 Profile = Literal["cog", "legacy"]
@@ -90,7 +91,7 @@ def create_layers(
             "bits": 16 if probabilities == "float16" else None,
         }
     if probabilities:
-        layers.append(Layer("probabilities", tuple(spec.class_names), **stored))
+        layers.append(Layer("probabilities", tuple(spec.target.names), **stored))
     if confidence:
         layers.append(Layer("confidence", ("highest probability",), **stored))
     return tuple(layers)
@@ -143,7 +144,7 @@ def write_raster(
             out.update_tags(**tags)
             if layer.is_classes:
                 out.write_colormap(1, colormap(spec))
-                out.update_tags(1, **{f"CLASS_{index}": name for index, name in enumerate(spec.class_names)})
+                out.update_tags(1, **{f"CLASS_{index}": name for index, name in enumerate(spec.target.names)})
             else:
                 out.descriptions = layer.band_names
                 out.scales = (layer.scale,) * len(layer.band_names)
@@ -173,7 +174,7 @@ def colormap(spec: DataSpec) -> dict[int, tuple[int, int, int, int]]:
     """Colour table of a map: class -> RGBA in 0..255; nodata is transparent."""
     table = {
         index: (*(round(channel * 255) for channel in to_rgb(color)), 255)
-        for index, color in enumerate(class_colors(spec))
+        for index, color in enumerate(class_colors(spec.target))
     }
     return {**table, IGNORE_INDEX: (0, 0, 0, 0)}  # type: ignore[dict-item]
 
@@ -183,7 +184,7 @@ def category_names(spec: DataSpec) -> str:
     root = ElementTree.Element("PAMDataset")
     band = ElementTree.SubElement(root, "PAMRasterBand", band="1")
     names = ElementTree.SubElement(band, "CategoryNames")
-    for name in spec.class_names:
+    for name in spec.target.names:
         ElementTree.SubElement(names, "Category").text = name
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode") + "\n"

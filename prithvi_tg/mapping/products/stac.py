@@ -17,7 +17,8 @@ from matplotlib.colors import to_hex
 from ...files import relative_path, write_json, writing
 from ...plotting import class_colors
 from ...readers.grid import Grid
-from ...spec import IGNORE_INDEX, DataSpec
+from ...spec import DataSpec
+from ...targets import IGNORE_INDEX
 from ..crs import epsg_code, to_pyproj, wkt2
 from .mapped_area import place
 
@@ -73,7 +74,7 @@ def stac_item(
         "prithvi_tg:classes": [
             {"value": value, "name": name, "pixels": int(pixels), "square_metres": area}
             for value, (name, pixels, area) in enumerate(
-                zip(spec.class_names, class_pixels, areas, strict=True)
+                zip(spec.target.names, class_pixels, areas, strict=True)
             )
         ],
     }
@@ -121,7 +122,7 @@ def _classification(spec: DataSpec) -> dict[str, Any]:
             "title": name,
             "color_hint": to_hex(color)[1:].upper(),
         }
-        for value, (name, color) in enumerate(zip(spec.class_names, class_colors(spec), strict=True))
+        for value, (name, color) in enumerate(zip(spec.target.names, class_colors(spec.target), strict=True))
     ]
     nodata = {"value": IGNORE_INDEX, "name": "nodata", "title": "No data", "nodata": True}
     return {"data_type": "uint8", "nodata": IGNORE_INDEX, "classification:classes": [*classes, nodata]}

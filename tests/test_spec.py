@@ -1,0 +1,79 @@
+"""What a model knows of its data: input and target, in checkpoints of this release and the one before."""
+
+import json
+
+import pytest
+import torch
+
+from prithvi_tg.errors import ConfigError
+from prithvi_tg.spec import DataSpec, InputSpec
+from prithvi_tg.targets import TARGETS, ChipClassTarget, ClassTarget, Target, ValueTarget
+
+INPUT = InputSpec(("RED", "NIR_NARROW"), (0.1, 0.3, 0.2, 0.4), (0.5, 1.0, 2.0, 4.0), num_frames=2)
+KINDS = [
+    ClassTarget(("land", "water"), ("#aabbcc", "#112233")),
+    ValueTarget(("biomass", "height"), ("t/ha", "m"), (80.0, 9.0), (40.0, 5.0), valid_range=(0, 900)),
+    ChipClassTarget(("forest", "city"), multilabel=True),
+]
+
+
+@pytest.mark.parametrize("target", KINDS, ids=lambda target: target.kind)
+def test_a_description_survives_a_checkpoint(target):
+    spec = DataSpec(INPUT, target)
+    stored = json.loads(json.dumps(spec.to_dict()))
+    assert DataSpec.from_dict(stored) == spec
+
+
+def test_every_kind_of_target_is_tried():
+    assert {target.kind for target in KINDS} == set(TARGETS)
+
+
+def test_the_flat_description_of_earlier_checkpoints_is_read():
+    flat = {
+        "bands": ["RED"],
+        "mean": [1.0],
+        "std": [2.0],
+        "class_names": ["a", "b"],
+        "class_colors": ["#000000"],
+    }
+    spec = DataSpec.from_dict(flat)
+    assert spec == DataSpec(InputSpec(("RED",), (1.0,), (2.0,)), ClassTarget(("a", "b"), ("#000000",)))
+
+
+def test_the_flat_arguments_and_attributes_of_earlier_releases_are_taken():
+    with pytest.warns(FutureWarning, match="InputSpec"):
+        spec = DataSpec(("RED",), (1.0,), std=(2.0,), class_names=("a", "b"))
+    assert spec == DataSpec(InputSpec(("RED",), (1.0,), (2.0,)), ClassTarget(("a", "b")))
+    with pytest.warns(FutureWarning, match=r"DataSpec\.target\.names"):
+        assert spec.class_names == ("a", "b")
+    with pytest.warns(FutureWarning, match=r"DataSpec\.input\.bands"):
+        assert spec.bands == ("RED",)
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = spec.nothing
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"kind": "colours"}, "target: kind 'colours' is unknown; known are classes, values, chip_classes"),
+        ({"kind": "classes", "cmap": "viridis"}, "target: .*cmap"),
+    ],
+)
+def test_an_unknown_target_is_refused(values, message):
+    with pytest.raises(ConfigError, match=message):
+        Target.from_dict(values)
+
+
+def test_statistics_of_values_must_fit_the_values():
+    with pytest.raises(ConfigError, match=r"mean: 1 given for 2 values \(a, b\)"):
+        ValueTarget(("a", "b"), mean=(1.0,))
+    with pytest.raises(ConfigError, match="std: .* must be positive"):
+        ValueTarget(std=(0.0,))
+
+
+def test_images_are_normalised_by_frame_and_band_and_back():
+    image = torch.rand(3, 2, 2, 4, 5)
+    normalised = INPUT.normalize(image)
+    expected = (image[:, 1, 0] - 0.2) / 2.0
+    torch.testing.assert_close(normalised[:, 1, 0], expected)
+    torch.testing.assert_close(INPUT.denormalize(normalised), image)
