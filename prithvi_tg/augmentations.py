@@ -121,8 +121,8 @@ class ChipAugmentation(nn.Module):
 
     Kornia sees frames and bands as channels, (B, T*C, H, W), so that all of them share one draw; crops, flips and
     quarter turns are exact. Whatever an augmentation fills (corners of a rotation, erased boxes, padding, images
-    smaller than the crop) is a pixel without data: label 255, ``valid`` false, the band mean in the image. No
-    augmentation makes a label that was not in the mask.
+    smaller than the crop) is a pixel without data: label 255, or NaN where labels are values, ``valid`` false, the
+    band mean in the image. No augmentation makes a label that was not in the mask.
 
     Values that are not finite, or larger than `LARGEST_VALUE`, count as pixels without data too.
 
@@ -230,7 +230,7 @@ class ChipAugmentation(nn.Module):
         valid = meaningful & batch["valid"].flatten(1, -3) if "valid" in batch else meaningful
         mask = batch.get("mask")
         if mask is not None:
-            mask = mask.where(meaningful.all(1) | valid.any(1), IGNORE_INDEX)
+            mask = _unlabel(mask, ~(meaningful.all(1) | valid.any(1)))
         if self.stages:
             channels, mask, valid = self._augment(channels, mask, valid, batch.get("size"))
         out = {"image": channels.unflatten(1, lead[1:])}
@@ -246,8 +246,8 @@ class ChipAugmentation(nn.Module):
         self, channels: Tensor, mask: Tensor | None, valid: Tensor, sizes: Sequence[tuple[int, int]] | None
     ) -> tuple[Tensor, Tensor | None, Tensor]:
         """Run all stages on channels (B, T*C, H, W), mask (B, H, W) and valid (B, T*C, H, W)."""
-        codes = torch.ones_like(channels[:, 0]) if mask is None else mask.to(channels)
-        layers = torch.cat([encode_labels(codes), valid.to(channels)], dim=1)
+        codes = encode_mask(mask, channels)
+        layers = torch.cat([codes, valid.to(channels)], dim=1)
         if sizes is None:
             channels, layers = self._pad(channels, layers)
         else:
@@ -264,11 +264,11 @@ class ChipAugmentation(nn.Module):
                 f"augmentations: must keep the number of chips and channels, {tuple(before)}, but return "
                 f"{tuple(channels.shape[:2])}"
             )
-        labels, labelled = decode_labels(layers[:, :2])
-        valid = (layers[:, 2:] > 0.5) & labelled[:, None]
+        labels, labelled = decode_mask(layers[:, : codes.shape[1]], mask)
+        valid = (layers[:, codes.shape[1] :] > 0.5) & labelled[:, None]
         # Crops, flips and turns leave pixels without data at the mean; other augmentations may change them.
         channels = torch.where(valid if self.extra else labelled[:, None], channels, 0)
-        return channels, None if mask is None else labels.to(mask.dtype), valid
+        return channels, labels, valid
 
     def _run_stages(self, channels: Tensor, layers: Tensor) -> tuple[Tensor, Tensor]:
         with torch.autocast(channels.device.type, enabled=False):
@@ -325,6 +325,41 @@ def runs_on_reflectance(step: object) -> bool:
             return False
         reason = next((REFUSED[cls] for cls in kornia if cls in REFUSED), _UNKNOWN)
     raise ConfigError(f"augmentations: {type(step).__name__} {reason}; remove it")
+
+
+def _unlabel(mask: Tensor, where: Tensor) -> Tensor:
+    """A mask without the labels of some pixels (B, H, W)."""
+    if mask.is_floating_point():
+        return mask.masked_fill(where if mask.ndim == 3 else where[:, None], float("nan"))
+    return mask.masked_fill(where, IGNORE_INDEX)
+
+
+def encode_mask(mask: Tensor | None, like: Tensor) -> Tensor:
+    """Layers (B, L, H, W) that Kornia moves in the place of a mask, so that no fill can become a label.
+
+    Args:
+        mask: Classes (B, H, W), values (B, H, W) or (B, V, H, W), or ``None``.
+        like: The image (B, T*C, H, W), for device and type.
+    """
+    if mask is not None and not mask.is_floating_point():
+        return encode_labels(mask.to(like))
+    inside = encode_labels(torch.ones_like(like[:, 0]))
+    if mask is None:
+        return inside
+    values = mask.to(like).reshape(len(mask), -1, *mask.shape[-2:])
+    return torch.cat([inside, (~values.isnan()).to(like), values.nan_to_num()], dim=1)
+
+
+def decode_mask(layers: Tensor, mask: Tensor | None) -> tuple[Tensor | None, Tensor]:
+    """The mask of layers that `encode_mask` made of `mask`, and which pixels (B, H, W) are no fill."""
+    labels, inside = decode_labels(layers[:, :2])
+    if mask is None:
+        return None, inside
+    if not mask.is_floating_point():
+        return labels.to(mask.dtype), inside
+    known, values = layers[:, 2:].chunk(2, dim=1)
+    values = values.where((known > 0.5) & inside[:, None], float("nan"))
+    return (values if mask.ndim == 4 else values[:, 0]).to(mask.dtype), inside
 
 
 def encode_labels(labels: Tensor) -> Tensor:

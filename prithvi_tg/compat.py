@@ -8,11 +8,12 @@ from torchgeo.datasets import GeoDataset
 
 try:  # TorchGeo 0.10 moved the tasks and dropped the suffix.
     from torchgeo.tasks import BaseTask
+    from torchgeo.tasks import PixelwiseRegression as PixelwiseRegressionTask
     from torchgeo.tasks import SemanticSegmentation as SemanticSegmentationTask
 except ImportError:
-    from torchgeo.trainers import BaseTask, SemanticSegmentationTask
+    from torchgeo.trainers import BaseTask, PixelwiseRegressionTask, SemanticSegmentationTask
 
-__all__ = ["BaseTask", "GDALError", "SemanticSegmentationTask", "place_of"]
+__all__ = ["BaseTask", "GDALError", "PixelwiseRegressionTask", "SemanticSegmentationTask", "place_of"]
 
 
 def place_of(dataset: GeoDataset, query: Any) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from .chips import (
     HLSBurnScarsDataModule,
     MultiTemporalCropDataModule,
     Sen1Floods11DataModule,
+    ValueChipFolderDataModule,
 )
 from .labelled_scenes import LabelledScenesDataModule
 
@@ -17,6 +18,7 @@ __all__ = [
     "LabelledScenesDataModule",
     "MultiTemporalCropDataModule",
     "Sen1Floods11DataModule",
+    "ValueChipFolderDataModule",
 ]
 
 __getattr__ = old_names(__name__)

@@ -34,8 +34,8 @@ def collate(samples: Iterable[Mapping[Any, Any]], without: Collection[str] = ())
 def collate_chips(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """A batch of chips; those of unequal sizes are padded at their bottom and right to the largest of them.
 
-    Padding is not labelled (255) and not valid. The batch then has the entry ``size``, height and width of each
-    chip, by which `ChipAugmentation` crops within the chips.
+    Padding is not labelled (255, or NaN for values) and not valid. The batch then has the entry ``size``, height and
+    width of each chip, by which `ChipAugmentation` crops within the chips.
     """
     sizes = [tuple(sample["image"].shape[-2:]) for sample in samples]
     if len({*sizes}) == 1:
@@ -47,13 +47,19 @@ def collate_chips(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         padding = (0, width - size[1], 0, height - size[0])
         padded.append(
             {
-                key: F.pad(value, padding, value=IGNORE_INDEX if key == "mask" else 0)
+                key: F.pad(value, padding, value=_padding(key, value))
                 if isinstance(value, Tensor) and tuple(value.shape[-2:]) == size
                 else value
                 for key, value in sample.items()
             }
         )
     return default_collate(padded) | {"size": sizes}
+
+
+def _padding(key: str, value: Tensor) -> float:
+    if key != "mask":
+        return 0
+    return float("nan") if value.is_floating_point() else IGNORE_INDEX
 
 
 collate_training = partial(collate, without=("valid",))

@@ -9,6 +9,7 @@ from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
 from ..errors import ConfigError, DataError
+from ..targets import ValueTarget
 from .raster import alpha_band, data_bands, read_stored
 
 
@@ -69,3 +70,46 @@ def read_labels(
             )
         values = np.where(labelled, values, 0)
     return values.astype(np.int64), labelled
+
+
+def read_values(
+    source: DatasetReader,
+    path: str | Path,
+    target: ValueTarget,
+    window: Window | None = None,
+    size: tuple[int, int] | None = None,
+) -> NDArray[np.float32]:
+    """Values of a raster of labels (V, H, W) in the unit of the target, NaN where a pixel is not labelled.
+
+    A pixel is labelled if it holds data by the rule of `read_stored`. Scale and offset tags of the file are applied;
+    values of files without them are multiplied by the scale of the target.
+
+    Args:
+        source: An open raster with a band per value.
+        path: Its name for messages.
+        target: Scale and valid range.
+        window: Part of the raster; all of it by default.
+        size: Height and width of the result; those of the window by default.
+
+    Raises:
+        DataError: The raster has another number of bands, or a value lies outside the valid range.
+    """
+    bands = data_bands(source, len(target.names))
+    if bands != len(target.names):
+        raise DataError(
+            f"{path}: has {bands} bands for {len(target.names)} values ({', '.join(target.names)})"
+        )
+    stored, valid, _ = read_stored(source, range(1, bands + 1), (), window, size, alpha_band(source, bands))
+    values = np.where(valid, stored, np.nan).astype(np.float32)
+    for channel, scale, offset in zip(values, source.scales, source.offsets, strict=False):
+        channel *= np.float32(target.scale if (scale, offset) == (1.0, 0.0) else scale)
+        channel += np.float32(offset)
+    if target.valid_range is not None:
+        low, high = target.valid_range
+        outside = (values < low) | (values > high)
+        if outside.any():
+            raise DataError(
+                f"{path}: value {values[outside][0]:g} lies outside valid_range, {low:g} to {high:g}; correct the "
+                "range, or mark such pixels as nodata"
+            )
+    return values

@@ -11,6 +11,7 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from ..class_paths import find_class
 from ..datamodules.resuming import ResumableLoader
 from ..deprecated import OldArguments
 from ..errors import ConfigError
@@ -19,7 +20,10 @@ from ..processes import process_callbacks
 from ..spec import DataSpec
 from .data_checks import check_model_takes, differing_data, other_unit_message
 from .precision import Float32Precision, check_precision
-from .schedules import poly_schedule
+from .schedules import create_schedule
+
+#: Optimisers by name; the path of any other class of ``torch.optim`` may be given.
+OPTIMIZERS: dict[str, type[Optimizer]] = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
 
 
 class PrithviTask(LightningModule, metaclass=OldArguments):
@@ -36,9 +40,14 @@ class PrithviTask(LightningModule, metaclass=OldArguments):
 
     def create_optimizer(self) -> Optimizer:
         """The optimiser over all parameters that are trained."""
-        kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[self.hparams["optimizer"]]
-        weight_decay = self.hparams["weight_decay"]
-        return kind(self.parameter_groups(), lr=self.hparams["lr"], weight_decay=weight_decay)
+        name = self.hparams["optimizer"]
+        kind = find_class("optimizer", name, OPTIMIZERS, Optimizer)
+        arguments = {"weight_decay": self.hparams["weight_decay"], **(self.hparams["optimizer_args"] or {})}
+        try:
+            optimizer: Optimizer = kind(self.parameter_groups(), **{"lr": self.hparams["lr"], **arguments})
+        except TypeError as error:
+            raise ConfigError(f"optimizer_args: {name}: {error}") from error
+        return optimizer
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Parameters by learning rate: `layer_decay` lowers it from the encoder's last block to its first.
@@ -63,7 +72,10 @@ class PrithviTask(LightningModule, metaclass=OldArguments):
 
     def create_schedule(self, optimizer: Optimizer, total_steps: int) -> LRScheduler:
         """The schedule, stepped after each of the run's `total_steps` optimiser steps."""
-        return poly_schedule(optimizer, total_steps, self.hparams["warmup_steps"])
+        name, arguments = self.hparams["schedule"], self.hparams["schedule_args"] or {}
+        if name == "poly":
+            arguments = {"warmup_steps": self.hparams["warmup_steps"], **arguments}
+        return create_schedule(name, optimizer, total_steps, **arguments)
 
     # What Lightning calls.
 

@@ -5,7 +5,9 @@ on CUDA under ``torch.use_deterministic_algorithms``.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from inspect import signature
 
 import kornia.losses
 import segmentation_models_pytorch as smp
@@ -14,10 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from ..class_paths import find_class
 from ..errors import ConfigError
 from ..targets import IGNORE_INDEX
-
-LOSSES = ("ce", "dice", "dice_legacy", "focal", "lovasz")
 
 
 class PixelCrossEntropy(nn.Module):
@@ -59,9 +60,8 @@ class LabelledMean(Metric):
         self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")
         self.add_state("pixels", torch.tensor(0), dist_reduce_fx="sum")
 
-    def update(self, loss: Tensor, mask: Tensor) -> None:
-        """Add the mean loss of a chip with these labels; it counts as often as pixels are labelled."""
-        labelled = (mask != IGNORE_INDEX).sum()
+    def update(self, loss: Tensor, labelled: Tensor) -> None:
+        """Add the mean loss of a chip; it counts as often as pixels are labelled (scalar)."""
         self.total += (loss * labelled).where(labelled > 0, 0)
         self.pixels += labelled
 
@@ -142,25 +142,38 @@ class LovaszLoss(nn.Module):
         return self.loss(logits.float(), mask)
 
 
+#: Losses of segmentation by name; those that take class weights have an argument ``class_weights``.
+LOSSES: dict[str, Callable[..., nn.Module]] = {
+    "ce": PixelCrossEntropy,
+    "dice": DiceLoss,
+    "dice_legacy": partial(DiceLoss, legacy=True),
+    "focal": FocalLoss,
+    "lovasz": LovaszLoss,
+}
+
+
 def create_loss(name: str, class_weights: Sequence[float] | None = None) -> nn.Module:
-    """A loss by name: ``ce``, ``dice``, ``dice_legacy``, ``focal`` (gamma 2) or ``lovasz``.
+    """A loss by name.
+
+    Args:
+        name: A key of `LOSSES`, or the path of a class, called with logits (B, K, H, W) and labels (B, H, W).
+        class_weights: One factor per class, for losses that take them.
 
     Raises:
         ConfigError: The name is unknown, the loss takes no class weights, or a weight cannot be.
     """
-    if class_weights is not None:
-        if name not in ("ce", "focal"):
-            raise ConfigError(f"class_weights: not supported by the loss {name!r}; use ce or focal")
-        _check_class_weights(class_weights)
-    if name == "ce":
-        return PixelCrossEntropy(class_weights)
-    if name in ("dice", "dice_legacy"):
-        return DiceLoss(legacy=name == "dice_legacy")
-    if name == "focal":
-        return FocalLoss(class_weights=class_weights)
-    if name == "lovasz":
-        return LovaszLoss()
-    raise ConfigError(f"loss: {name!r} is unknown; known are {', '.join(LOSSES)}")
+    kind = find_class("loss", name, LOSSES, nn.Module)
+    if class_weights is None:
+        loss: nn.Module = kind()
+        return loss
+    if "class_weights" not in signature(kind).parameters:
+        takers = ", ".join(
+            key for key, loss in LOSSES.items() if "class_weights" in signature(loss).parameters
+        )
+        raise ConfigError(f"class_weights: not supported by the loss {name!r}; use one of {takers}")
+    _check_class_weights(class_weights)
+    loss = kind(class_weights=class_weights)
+    return loss
 
 
 def _check_class_weights(weights: Sequence[float]) -> None:

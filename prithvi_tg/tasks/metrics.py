@@ -98,21 +98,21 @@ def _counts(confusion: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return counts.diagonal(), counts.sum(dim=1), counts.sum(dim=0)
 
 
-def score_log(scores: dict[str, Tensor], class_names: Sequence[str], prefix: str) -> dict[str, float]:
+def score_log(scores: dict[str, Tensor], names: Sequence[str], prefix: str) -> dict[str, float]:
     """Scores under flat names for a logger: ``val_mIoU``, ``val_IoU_Water``.
 
     Classes whose score is NaN are left out.
 
     Args:
-        scores: What `segmentation_scores` gave.
-        class_names: One per class.
-        prefix: ``val`` or ``test``.
+        scores: Scalars, or a value per class or other output.
+        names: One per output.
+        prefix: ``train``, ``val`` or ``test``.
     """
     flat: dict[str, float] = {}
     for name, values in scores.items():
         if values.ndim == 0:
             flat[f"{prefix}_{name}"] = float(values)
         else:
-            pairs = zip(class_names, values.tolist(), strict=True)
+            pairs = zip(names, values.tolist(), strict=True)
             flat |= {f"{prefix}_{name}_{c}": value for c, value in pairs if value == value}
     return flat

@@ -1,7 +1,7 @@
 """Names of logged metrics, also those of before, under which configurations may still monitor them."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities import rank_zero_warn
@@ -25,16 +25,18 @@ def current_name(logged: str) -> str:
     return found["before"] + OLD_NAMES[found["metric"]] + (found["class_name"] or "")
 
 
-def log_scores(task: LightningModule, log: Mapping[str, float]) -> None:
+def log_scores(task: LightningModule, log: Mapping[str, float], shown: Collection[str] = ()) -> None:
     """Log scores, equal in all processes; those that something monitors under an old name also by that name.
 
     Old names reach checkpoints, early stopping and schedules, but no logger, and are warned of.
 
     Args:
         task: Attached to a trainer.
-        log: What `prithvi_tg.tasks.metrics.score_log` gave.
+        log: Scores under flat names.
+        shown: Names of those that the progress bar shows.
     """
-    task.log_dict(dict(log), sync_dist=True)
+    for name, value in log.items():
+        task.log(name, value, sync_dist=True, prog_bar=name in shown)
     schedules = [config.monitor for config in task.trainer.lr_scheduler_configs]
     callbacks = [getattr(one, "monitor", None) for one in task.trainer.callbacks]  # type: ignore[attr-defined]
     monitored = [getattr(task, "monitor", None), *schedules, *callbacks]

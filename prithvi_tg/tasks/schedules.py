@@ -1,10 +1,16 @@
-"""The learning-rate schedule of hls-foundation-os."""
+"""Learning-rate schedules by name: that of hls-foundation-os, and a constant rate."""
 
+import math
 import warnings
+from collections.abc import Callable
+from inspect import signature
 from typing import Any
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+
+from ..class_paths import find_class
+from ..errors import ConfigError
 
 
 def poly_factor(step: int, total_steps: int, warmup_steps: int, power: float, warmup_ratio: float) -> float:
@@ -55,3 +61,52 @@ def poly_schedule(
     return SharedLambdaLR(
         optimizer, lambda step: poly_factor(step, total_steps, warmup_steps, power, warmup_ratio)
     )
+
+
+def constant_schedule(optimizer: Optimizer, total_steps: int) -> LambdaLR:
+    """The learning rate of the optimiser in every step."""
+    return SharedLambdaLR(optimizer, lambda step: 1.0)
+
+
+def cosine_schedule(optimizer: Optimizer, total_steps: int, warmup_steps: int = 0) -> LambdaLR:
+    """Linear warm-up, then half a cosine from 1 to 0 over the rest of the run (Loshchilov and Hutter 2017)."""
+
+    def factor(step: int) -> float:
+        if step < warmup_steps:
+            return (step + 1) / warmup_steps
+        return 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / max(1, total_steps - warmup_steps)))
+
+    return SharedLambdaLR(optimizer, factor)
+
+
+#: Schedules by name, called with the optimiser, the number of steps of the run, and arguments of their own.
+SCHEDULES: dict[str, Callable[..., LRScheduler]] = {
+    "poly": poly_schedule,
+    "cosine": cosine_schedule,
+    "constant": constant_schedule,
+}
+
+
+def create_schedule(name: str, optimizer: Optimizer, total_steps: int, **arguments: Any) -> LRScheduler:
+    """A schedule by name, stepped after each optimiser step.
+
+    Args:
+        name: A key of `SCHEDULES`, or the path of a class of ``torch.optim.lr_scheduler``.
+        optimizer: Its learning rates are the base rates.
+        total_steps: Optimiser steps of the run.
+        **arguments: Of the schedule.
+
+    Raises:
+        ConfigError: The name or an argument is unknown.
+    """
+    kind = find_class("schedule", name, SCHEDULES, LRScheduler)
+    given = (
+        {"total_steps": total_steps, **arguments}
+        if "total_steps" in signature(kind).parameters
+        else arguments
+    )
+    try:
+        schedule: LRScheduler = kind(optimizer, **given)
+    except TypeError as error:
+        raise ConfigError(f"schedule_args: {name}: {error}") from error
+    return schedule

@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import torch
-from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
@@ -20,23 +18,20 @@ from ..models import (
     IdentityNeck,
     PrithviViT,
     PyramidNeck,
-    cached_weights,
     create_encoder,
-    slide_inference,
 )
 from ..models.lora import add_lora
-from .base import PrithviTask
-from .data_checks import check_logits, check_loss
+from ..targets import IGNORE_INDEX
 from .losses import LabelledMean, create_loss
-from .metrics import ConfusionMatrix, score_log, segmentation_scores
-from .monitoring import log_scores
+from .metrics import ConfusionMatrix, segmentation_scores
+from .pixelwise import PixelwiseTask
 
 
-class PrithviSegmentationTask(PrithviTask, SemanticSegmentationTask):
+class PrithviSegmentationTask(PixelwiseTask, SemanticSegmentationTask):
     """TorchGeo's semantic segmentation task with a Prithvi encoder, and the recipe of hls-foundation-os.
 
     To change one thing, subclass and override one method: `configure_models`, `configure_losses`,
-    `configure_metrics`, `create_optimizer` or `create_schedule`.
+    `configure_metrics`, `add_metrics`, `create_optimizer` or `create_schedule`.
 
     Args:
         encoder: A name in `prithvi_tg.models.VARIANTS`.
@@ -65,18 +60,26 @@ class PrithviSegmentationTask(PrithviTask, SemanticSegmentationTask):
         num_frames: Dates in a sample; the command line takes it from the data.
         num_classes: Number of classes; the command line takes it from the data.
         class_names: Name of each class, if the data module does not provide them.
-        loss: ``ce``, ``dice``, ``dice_legacy``, ``focal`` or ``lovasz``; used for both heads.
+        loss: A name in `prithvi_tg.tasks.losses.LOSSES`, such as ``ce``, ``dice``, ``focal`` or ``lovasz``, or
+            the path of a class; used for both heads.
         class_weights: Factor per class, for ``ce`` and ``focal``.
-        optimizer: ``adamw``, or ``adam`` (whose weight decay is an L2 penalty).
+        optimizer: ``adamw``, ``adam`` (whose weight decay is an L2 penalty), or the path of a class, such as
+            ``torch.optim.SGD``.
+        optimizer_args: Further arguments of the optimiser.
+        schedule: A name in `prithvi_tg.tasks.schedules.SCHEDULES`, such as ``poly`` or ``constant``, or the path
+            of a class of ``torch.optim.lr_scheduler``; stepped after each optimiser step.
+        schedule_args: Arguments of the schedule.
         lr: Highest learning rate.
         weight_decay: Weight decay.
-        warmup_steps: Steps of linear warm-up; the rate falls linearly to 0 over the whole run.
+        warmup_steps: Steps of linear warm-up of the schedule ``poly``; its rate falls linearly to 0 over the run.
         monitor: Logged metric that names the best checkpoint; losses are minimised, all else maximised.
         window: Side of the sliding window in validation, test and maps, in pixels.
         stride: Pixels from one window to the next; by default half a window.
         data_spec: Bands, statistics and classes of the training data, as `DataSpec.to_dict` gives them. A fit
             takes them from its data module; they are kept in checkpoints, which so can map scenes on their own.
     """
+
+    counts = ("confusion_matrix",)
 
     # Not kept in checkpoints: where the first weights came from, whether a run was compiled, and what only
     # TorchGeo's task takes.
@@ -122,9 +125,12 @@ class PrithviSegmentationTask(PrithviTask, SemanticSegmentationTask):
         num_frames: int = 1,
         num_classes: int | None = None,
         class_names: Sequence[str] | None = None,
-        loss: Literal["ce", "dice", "dice_legacy", "focal", "lovasz"] = "ce",
+        loss: str = "ce",
         class_weights: Sequence[float] | None = None,
-        optimizer: Literal["adamw", "adam"] = "adamw",
+        optimizer: str = "adamw",
+        optimizer_args: dict[str, Any] | None = None,
+        schedule: str = "poly",
+        schedule_args: dict[str, Any] | None = None,
         lr: float = 1.5e-5,
         weight_decay: float = 0.05,
         warmup_steps: int = 1500,
@@ -136,8 +142,7 @@ class PrithviSegmentationTask(PrithviTask, SemanticSegmentationTask):
         self.monitor = monitor
         self.mode = "min" if "loss" in monitor else "max"
         super().__init__(weights=weights)
-        self.val_loss = LabelledMean()
-        self.test_loss = LabelledMean()
+        self.val_loss, self.test_loss = LabelledMean(), LabelledMean()
         if compile:
             self.model.encoder.compile()
 
@@ -204,138 +209,50 @@ class PrithviSegmentationTask(PrithviTask, SemanticSegmentationTask):
         self.criterion = create_loss(self.hparams["loss"], weights)
 
     def configure_metrics(self) -> None:
-        """Set the confusion matrices of training, validation and test."""
-        self.train_metrics = ConfusionMatrix(self.num_classes)
-        self.val_metrics = ConfusionMatrix(self.num_classes)
-        self.test_metrics = ConfusionMatrix(self.num_classes)
+        """Set the metrics of training, validation and test: a confusion matrix, and those of `add_metrics`."""
+        self.set_metrics({"confusion_matrix": ConfusionMatrix(self.num_classes)})
+
+    def is_labelled(self, labels: Tensor) -> Tensor:
+        """Which labels are those of a class."""
+        return labels != IGNORE_INDEX
+
+    def decode(self, outputs: Tensor) -> Tensor:
+        """The class of the highest logit (B, H, W)."""
+        return outputs.argmax(dim=1)
+
+    def compute_scores(self, computed: dict[str, Any]) -> dict[str, Tensor]:
+        """See `segmentation_scores`."""
+        return segmentation_scores(computed["confusion_matrix"])
+
+    @property
+    def output_names(self) -> list[str]:
+        """Class names."""
+        return self.class_names
+
+    @property
+    def confusion(self) -> Tensor:
+        """Counts (K, K) of the last validation or test; rows are labels, columns are predictions."""
+        confusion: Tensor = self.computed["confusion_matrix"]
+        return confusion
 
     # What Lightning calls.
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say which class can read the checkpoint, and keep what was counted of a training epoch."""
         super().on_save_checkpoint(checkpoint)
-        if isinstance(self.train_metrics, ConfusionMatrix) and self._trainer is not None:
-            counts = self.train_metrics.confmat.clone()
+        if self._trainer is not None and (matrix := self._train_confusion) is not None:
+            counts = matrix.confmat.clone()
             checkpoint["train_confusion"] = self.trainer.strategy.reduce(counts, reduce_op="sum").cpu()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on counting where the checkpoint stopped."""
-        counts = checkpoint.get("train_confusion")
-        if counts is not None and isinstance(self.train_metrics, ConfusionMatrix) and self.global_rank == 0:
-            self.train_metrics.confmat += counts.to(self.train_metrics.confmat)
+        """Continue to count where the checkpoint stopped."""
+        counts, matrix = checkpoint.get("train_confusion"), self._train_confusion
+        if counts is not None and matrix is not None and self.global_rank == 0:
+            matrix.confmat += counts.to(matrix.confmat)
         super().on_load_checkpoint(checkpoint)
 
-    def forward(
-        self, image: Tensor, core_window: tuple[int, int, int, int] | None = None, **coordinates: Tensor
-    ) -> Tensor:
-        """Logits (B, K, H, W) of normalised images (B, T, C, H, W) or (B, C, H, W), in one window.
-
-        With `core_window`, only of the pixels between a top, left, bottom and right.
-        """
-        if core_window is None:
-            return self.model(image, **coordinates)
-        if isinstance(self.model, EncoderDecoder):
-            return self.model(image, core_window, **coordinates)
-        top, left, bottom, right = core_window
-        return self.model(image, **coordinates)[..., top:bottom, left:right]
-
-    def forward_windows(self, image: Tensor, **coordinates: Tensor) -> Tensor:
-        """Logits (B, K, H, W) of normalised images of any size, by sliding windows."""
-        window = self.hparams["window"]
-        stride = self.hparams["stride"] or window // 2
-        with cached_weights():
-            return slide_inference(self, image, window, stride, coordinates=coordinates)
-
-    def training_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
-        """Loss of the decode head, plus the weighted loss of the auxiliary head.
-
-        Raises:
-            DataError: The loss is not finite.
-        """
-        image, mask = batch["image"], batch["mask"]
-        if not self._units_judged:
-            self._judge_units(image)
-        logits, auxiliary = self.model.forward_both(image, **self.coordinates(batch))
-        loss: Tensor = self.criterion(logits, mask)
-        self.train_metrics.update(logits.detach().argmax(dim=1), mask)
-        if auxiliary is not None:
-            decode_loss = loss
-            auxiliary_loss = self.criterion(auxiliary, mask)
-            loss = decode_loss + self.hparams["auxiliary_weight"] * auxiliary_loss
-            parts = {"train_loss_decode": decode_loss, "train_loss_auxiliary": auxiliary_loss}
-            self.log_dict(parts, batch_size=len(image))
-        self.log("train_loss", loss, batch_size=len(image), prog_bar=True)
-        check_loss(loss, image, batch.get("name"), self.global_step)
-        return loss
-
-    def on_train_epoch_end(self) -> None:
-        """Log every metric of the epoch's training crops."""
-        self._finish(self.train_metrics, "train")
-
-    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
-        """Count the pixels of a batch and its loss; ``prediction`` (B, H, W) is for callbacks.
-
-        Raises:
-            DataError: Logits are not finite.
-        """
-        place = f"validation, batch {batch_idx}"
-        return self._evaluate(batch, place, self.val_metrics, self.val_loss)
-
-    def on_validation_epoch_end(self) -> None:
-        """Log loss and every metric of the whole validation set."""
-        self._finish(self.val_metrics, "val", self.val_loss)
-
-    def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
-        """Count the pixels of a batch and its loss; ``prediction`` (B, H, W) is for callbacks.
-
-        Raises:
-            DataError: Logits are not finite.
-        """
-        return self._evaluate(batch, f"test, batch {batch_idx}", self.test_metrics, self.test_loss)
-
-    def on_test_epoch_end(self) -> None:
-        """Log loss and every metric of the whole test set."""
-        self._finish(self.test_metrics, "test", self.test_loss)
-
-    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
-        """Logits (B, K, H, W) of a batch of normalised images of any size.
-
-        A batch of windows of scenes, see `WindowStream`, is not cut any further, and of its windows only the
-        part that is kept has logits.
-        """
-        in_run = self._trainer is not None and self.trainer.predicting
-        with cached_weights(self._predict_cache if in_run else None):
-            if "events" not in batch:
-                return self.forward_windows(batch["image"], **self.coordinates(batch))
-            core_window = {"core_window": batch["core_window"]} if "core_window" in batch else {}
-            return self(batch["image"], **core_window, **self.coordinates(batch))
-
-    def _evaluate(
-        self, batch: Any, place: str, metrics: ConfusionMatrix, mean_loss: LabelledMean
-    ) -> dict[str, Tensor]:
-        image, mask = batch["image"], batch["mask"]
-        fits = self._trainer is None or self.trainer.state.fn == TrainerFn.FITTING
-        if not (fits or self._units_judged):
-            self._judge_units(image)
-        logits = self.forward_windows(image, **self.coordinates(batch))
-        check_logits(logits, image, batch.get("name"), place)
-        prediction = logits.argmax(dim=1)
-        metrics.update(prediction, mask)
-        # Chip by chip, so that the mean over labelled pixels does not depend on the size of a batch.
-        for one, labels in zip(logits.split(1), mask.split(1), strict=True):
-            mean_loss.update(self.criterion(one, labels), labels)
-        return {"prediction": prediction}
-
-    def _finish(self, metrics: ConfusionMatrix, prefix: str, mean_loss: LabelledMean | None = None) -> None:
-        confusion = metrics.compute()
-        scores = segmentation_scores(confusion)
-        log_scores(self, score_log(scores, self.class_names, prefix))
-        if mean_loss is not None:
-            self.log(f"{prefix}_loss", mean_loss.compute())  # over all processes
-        # A trainer's test runs in inference mode, whose tensors a later fit could not count in.
-        with torch.inference_mode(False):
-            metrics.reset()
-            if mean_loss is not None:
-                mean_loss.reset()
-        if prefix != "train" and not self.trainer.sanity_checking:
-            self.confusion, self.scores = confusion, scores  # of the last validation or test, for reports
+    @property
+    def _train_confusion(self) -> Any:
+        """The confusion matrix of the training epoch; ``None`` if a subclass counts something else."""
+        metrics = self.train_metrics
+        return metrics["confusion_matrix"] if "confusion_matrix" in metrics.keys() else None  # noqa: SIM118

@@ -104,6 +104,8 @@ class ChipDataset(NonGeoDataset):
     class_names: tuple[str, ...] = ()
     class_colors: tuple[str, ...] = ()
     split_names: tuple[str, ...] = ("train", "val", "test")
+    #: Label of pixels without a label.
+    unlabelled: float = IGNORE_INDEX
 
     def __init__(
         self,
@@ -231,13 +233,13 @@ class ChipDataset(NonGeoDataset):
         """
         image, valid, meaningless = self._read_image(chip.image)
         mask = self.read_mask(chip.mask)
-        if mask.shape != image.shape[-2:]:
+        if mask.shape[-2:] != image.shape[-2:]:
             raise DataError(
-                f"{chip.mask}: {mask.shape[0]} x {mask.shape[1]} pixels, but {chip.image.name} has "
+                f"{chip.mask}: {mask.shape[-2]} x {mask.shape[-1]} pixels, but {chip.image.name} has "
                 f"{image.shape[-2]} x {image.shape[-1]}"
             )
         if not self.legacy_nodata:
-            mask[~valid.any(axis=(0, 1))] = IGNORE_INDEX
+            mask[..., ~valid.any(axis=(0, 1))] = self.unlabelled
         sample: Sample = {
             "image": torch.from_numpy(image),
             "valid": torch.from_numpy(valid),
@@ -288,7 +290,7 @@ class ChipDataset(NonGeoDataset):
         with _advice_for_bad_chips(), open_raster(self.chips[0].image) as source:
             return Grid.of(source).pixel_size
 
-    def read_mask(self, path: Path) -> NDArray[np.int64]:
+    def read_mask(self, path: Path) -> NDArray[Any]:
         """Classes (H, W), 255 where there is no label.
 
         Raises:

@@ -2,19 +2,17 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...bands import resolve_band
-from ...errors import ConfigError
-from ...spec import DataSpec, InputSpec
+from ...spec import DataSpec
 from ...targets import IGNORE_INDEX, ClassTarget, check_class_names
-from .base import Chip, ChipDataset, Sample, pair_by_stem, split_list
+from .base import Sample
+from .pattern_chips import PatternChips, describe_input
 
 
-class ChipFolder(ChipDataset):
+class ChipFolder(PatternChips):
     """Chips of your own: any bands, any number of dates, any classes.
 
     Args:
@@ -27,8 +25,8 @@ class ChipFolder(ChipDataset):
         mean: Mean per band after scaling; ``prithvi-tg stats`` computes it.
         std: Standard deviation per band after scaling.
         split: ``train``, ``val`` or ``test``.
-        file_bands: Bands of one frame as the files hold them, by name; `bands` by default. Frame follows upon
-            frame.
+        file_bands: Bands of one frame as the files hold them, by name; `bands` by default. Frames follow
+            one another.
         num_frames: Dates in a file.
         sensor: Naming scheme of the bands, needed where sensors disagree.
         scale: Factor from stored values to the unit of `mean` and `std`, for files without scale tags. Tags that
@@ -66,37 +64,14 @@ class ChipFolder(ChipDataset):
         metadata: bool = False,
         transforms: Callable[[Sample], Sample] | None = None,
     ) -> None:
-        for key, pattern in (("images", images), ("labels", labels)):
-            if pattern.count("*") != 1:
-                raise ConfigError(
-                    f"{key}: {pattern!r} must contain one *, which stands for the name of a chip"
-                )
-        self.images = images
-        self.labels = labels
-        self.sensor = sensor
         self.classes = dict(classes)
         self.ignored_labels = list(ignored_labels)
-        self.spec = self.data_spec(
+        spec = self.data_spec(
             classes, bands, mean, std, file_bands, num_frames, sensor, scale, nodata, class_colors
         )
-        self.num_frames = num_frames
-        self.scale = scale
-        self.nodata = tuple(nodata)
-        self.class_names = self.spec.target.names
-        super().__init__(
-            Path(images).parent,
-            split,
-            splits,
-            bands,
-            mean,
-            std,
-            legacy_nodata,
-            metadata,
-            transforms=transforms,
-        )
-
-    def _spec(self, *_: Any) -> DataSpec:
-        return self.spec
+        self.sensor = sensor
+        self.class_names = spec.target.names
+        super().__init__(images, labels, splits, spec, split, legacy_nodata, metadata, transforms)
 
     @classmethod
     def data_spec(  # type: ignore[override]  # everything that a data set knows of itself is given here
@@ -118,33 +93,8 @@ class ChipFolder(ChipDataset):
             ConfigError: A band is unknown or not in the files, or the statistics do not fit the bands.
         """
         check_class_names(classes)
-        names = tuple(resolve_band(band, sensor) for band in bands)
-        held = [resolve_band(band, sensor) for band in file_bands] if file_bands else list(names)
-        for name in names:
-            if name not in held:
-                raise ConfigError(f"bands: {name} is not among file_bands, {', '.join(held)}")
-        inputs = InputSpec(
-            bands=names,
-            mean=tuple(mean),
-            std=tuple(std),
-            num_frames=num_frames,
-            scale=scale,
-            nodata=tuple(nodata),
-            file_bands=tuple(
-                1 + f * len(held) + held.index(name) for f in range(num_frames) for name in names
-            ),
-            file_count=num_frames * len(held),
-        )
+        inputs = describe_input(bands, mean, std, file_bands, num_frames, sensor, scale, nodata)
         return DataSpec(inputs, ClassTarget(tuple(dict.fromkeys(classes.values())), tuple(class_colors)))
-
-    def find_chips(self) -> list[Chip]:
-        """The chips that the list names for the split."""
-        assert self.splits is not None
-        return pair_by_stem(
-            split_list(self.splits, self.split),
-            image=lambda name: Path(self.images.replace("*", name)),
-            mask=lambda name: Path(self.labels.replace("*", name)),
-        )
 
     def to_classes(self, stored: NDArray[np.int64]) -> NDArray[np.int64]:
         """Stored labels to classes; unknown ones become -1."""

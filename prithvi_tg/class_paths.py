@@ -1,0 +1,39 @@
+"""Classes by the name of a row of a table, or by their path."""
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any, TypeVar
+
+from .errors import ConfigError
+
+Row = TypeVar("Row")
+
+
+def find_class(key: str, name: str, table: Mapping[str, Row], kind: type = object) -> Row | Any:
+    """The row of a table, or the class that a path names.
+
+    Args:
+        key: Of the configuration, for messages.
+        name: A name of the table, or ``package.module.Class``.
+        table: Name -> class.
+        kind: What a class given by its path must derive from.
+
+    Raises:
+        ConfigError: It is neither, or the class does not derive from `kind`.
+    """
+    if name in table:
+        return table[name]
+    module, _, attribute = name.rpartition(".")
+    if not module:
+        raise ConfigError(f"{key}: {name!r} is unknown; known are {', '.join(table)}, or the path of a class")
+    try:
+        found = getattr(import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        if not module.startswith(str(error.name)):  # the user's module lacks something itself
+            raise
+        raise ConfigError(f"{key}: {name}: no module {module}; put its folder on PYTHONPATH") from error
+    except AttributeError as error:
+        raise ConfigError(f"{key}: {name}: {module} has no {attribute}") from error
+    if not (isinstance(found, type) and issubclass(found, kind)):
+        raise ConfigError(f"{key}: {name} must derive from {kind.__module__}.{kind.__qualname__}")
+    return found

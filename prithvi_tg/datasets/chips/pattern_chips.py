@@ -1,0 +1,100 @@
+"""PatternChips: chips of your own, found by patterns of file names and a list of splits."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ...bands import resolve_band
+from ...errors import ConfigError
+from ...spec import DataSpec, InputSpec
+from .base import Chip, ChipDataset, Sample, pair_by_stem, split_list
+
+
+class PatternChips(ChipDataset):
+    """Chips of your own, whose facts come from a configuration; a subclass gives the target.
+
+    Args:
+        images: Pattern of the images, with one ``*`` that stands for the name of a chip.
+        labels: Pattern of the labels, with one ``*`` that stands for the same name.
+        splits: A CSV file with columns ``chip`` and ``split``.
+        spec: Bands, statistics and target.
+        split: ``train``, ``val`` or ``test``.
+        legacy_nodata: See `ChipDataset`.
+        metadata: See `ChipDataset`; only places are known.
+        transforms: See `ChipDataset`.
+
+    Raises:
+        ConfigError: A pattern has no ``*``.
+        DataError: A chip of the list, or the partner of one, is missing.
+    """
+
+    def __init__(
+        self,
+        images: str,
+        labels: str,
+        splits: str | Path,
+        spec: DataSpec,
+        split: str = "train",
+        legacy_nodata: bool = False,
+        metadata: bool = False,
+        transforms: Callable[[Sample], Sample] | None = None,
+    ) -> None:
+        for key, pattern in (("images", images), ("labels", labels)):
+            if pattern.count("*") != 1:
+                raise ConfigError(
+                    f"{key}: {pattern!r} must contain one *, which stands for the name of a chip"
+                )
+        self.images = images
+        self.labels = labels
+        self.spec = spec
+        self.num_frames = spec.input.num_frames
+        self.scale = spec.input.scale
+        self.nodata = spec.input.nodata
+        super().__init__(
+            Path(images).parent, split, splits, spec.input.bands, spec.input.mean, spec.input.std,
+            legacy_nodata, metadata, transforms=transforms,
+        )  # fmt: skip
+
+    def _spec(self, *_: Any) -> DataSpec:
+        return self.spec
+
+    def find_chips(self) -> list[Chip]:
+        """The chips that the list names for the split."""
+        assert self.splits is not None
+        return pair_by_stem(
+            split_list(self.splits, self.split),
+            image=lambda name: Path(self.images.replace("*", name)),
+            mask=lambda name: Path(self.labels.replace("*", name)),
+        )
+
+
+def describe_input(
+    bands: Sequence[str],
+    mean: Sequence[float],
+    std: Sequence[float],
+    file_bands: Sequence[str] | None = None,
+    num_frames: int = 1,
+    sensor: str | None = None,
+    scale: float = 1.0,
+    nodata: Sequence[float] = (),
+) -> InputSpec:
+    """The input of a model, from the arguments of a data set of your own; see `ChipFolder` for them.
+
+    Raises:
+        ConfigError: A band is unknown or not in the files, or the statistics do not fit the bands.
+    """
+    names = tuple(resolve_band(band, sensor) for band in bands)
+    held = [resolve_band(band, sensor) for band in file_bands] if file_bands else list(names)
+    for name in names:
+        if name not in held:
+            raise ConfigError(f"bands: {name} is not among file_bands, {', '.join(held)}")
+    return InputSpec(
+        bands=names,
+        mean=tuple(mean),
+        std=tuple(std),
+        num_frames=num_frames,
+        scale=scale,
+        nodata=tuple(nodata),
+        file_bands=tuple(1 + f * len(held) + held.index(name) for f in range(num_frames) for name in names),
+        file_count=num_frames * len(held),
+    )

@@ -1,0 +1,123 @@
+"""ValueChipFolder: your own chips with values as labels, such as biomass or height."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from ...readers.labels import read_values
+from ...readers.raster import open_raster
+from ...spec import DataSpec
+from ...targets import ValueTarget
+from .base import Sample
+from .pattern_chips import PatternChips, describe_input
+
+
+class ValueChipFolder(PatternChips):
+    """Chips of your own with values as labels: any bands, any number of dates, one value or several.
+
+    The ``mask`` of a sample is float32 (H, W), or (V, H, W) for several values, in the unit, NaN = not labelled.
+
+    Args:
+        images: Pattern of the images, with one ``*`` that stands for the name of a chip.
+        labels: Pattern of the rasters of values, with one ``*`` that stands for the same name; a band per value.
+        splits: A CSV file with columns ``chip`` and ``split``.
+        values: Name of each value.
+        bands: Bands to use, in the order of the channels, by name.
+        mean: Mean per band after scaling; ``prithvi-tg stats`` computes it.
+        std: Standard deviation per band after scaling.
+        value_mean: Mean of each value in the training data, in its unit; ``prithvi-tg stats`` computes it.
+        value_std: Standard deviation of each value.
+        units: Unit of each value.
+        valid_range: Lowest and highest value that can be.
+        value_scale: Factor from stored values to the unit, for label files without scale tags.
+        split: ``train``, ``val`` or ``test``.
+        file_bands: Bands of one frame as the files hold them, by name; `bands` by default. Frames follow one
+            another.
+        num_frames: Dates in a file.
+        sensor: Naming scheme of the bands, needed where sensors disagree.
+        scale: Factor from stored values to the unit of `mean` and `std`, for files without scale tags.
+        nodata: Stored values of images that mean nodata, besides the file's tag and NaN.
+        legacy_nodata: See `ChipDataset`; of images.
+        metadata: See `ChipDataset`; only places are known.
+        transforms: See `ChipDataset`.
+
+    Raises:
+        ConfigError: Settings contradict each other.
+        DataError: A chip of the list, or the partner of one, is missing.
+    """
+
+    unlabelled = float("nan")
+
+    def __init__(
+        self,
+        images: str,
+        labels: str,
+        splits: str | Path,
+        values: Sequence[str],
+        bands: Sequence[str],
+        mean: Sequence[float],
+        std: Sequence[float],
+        value_mean: Sequence[float] = (),
+        value_std: Sequence[float] = (),
+        units: Sequence[str] = (),
+        valid_range: tuple[float, float] | None = None,
+        value_scale: float = 1.0,
+        split: str = "train",
+        file_bands: Sequence[str] | None = None,
+        num_frames: int = 1,
+        sensor: str | None = None,
+        scale: float = 1.0,
+        nodata: Sequence[float] = (),
+        legacy_nodata: bool = False,
+        metadata: bool = False,
+        transforms: Callable[[Sample], Sample] | None = None,
+    ) -> None:
+        spec = self.data_spec(
+            values, bands, mean, std, value_mean, value_std, units, valid_range, value_scale,
+            file_bands, num_frames, sensor, scale, nodata,
+        )  # fmt: skip
+        assert isinstance(spec.target, ValueTarget)
+        self.target = spec.target
+        self.sensor = sensor
+        super().__init__(images, labels, splits, spec, split, legacy_nodata, metadata, transforms)
+
+    @classmethod
+    def data_spec(  # type: ignore[override]  # everything that a data set knows of itself is given here
+        cls,
+        values: Sequence[str],
+        bands: Sequence[str],
+        mean: Sequence[float],
+        std: Sequence[float],
+        value_mean: Sequence[float] = (),
+        value_std: Sequence[float] = (),
+        units: Sequence[str] = (),
+        valid_range: tuple[float, float] | None = None,
+        value_scale: float = 1.0,
+        file_bands: Sequence[str] | None = None,
+        num_frames: int = 1,
+        sensor: str | None = None,
+        scale: float = 1.0,
+        nodata: Sequence[float] = (),
+    ) -> DataSpec:
+        """Bands, statistics and values, from the arguments of the data set.
+
+        Raises:
+            ConfigError: A band is unknown or not in the files, or the statistics do not fit bands or values.
+        """
+        inputs = describe_input(bands, mean, std, file_bands, num_frames, sensor, scale, nodata)
+        target = ValueTarget(
+            tuple(values), tuple(units), tuple(value_mean), tuple(value_std), valid_range, value_scale
+        )
+        return DataSpec(inputs, target)
+
+    def read_mask(self, path: Path) -> NDArray[Any]:
+        """Values (H, W), or (V, H, W) for several, in the unit; NaN where there is no label.
+
+        Raises:
+            DataError: The raster has another number of bands, or a value lies outside the valid range.
+        """
+        with open_raster(path) as source:
+            values = read_values(source, path, self.target)
+        return values[0] if len(values) == 1 else values

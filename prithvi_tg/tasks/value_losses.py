@@ -1,0 +1,49 @@
+"""Losses of values, over labelled pixels alone."""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..class_paths import find_class
+
+
+class LabelledLoss(nn.Module):
+    """Mean of a loss over labelled pixels; 0 where none is labelled.
+
+    Args:
+        function: Called with predictions and labels (N,) and ``reduction="none"``.
+    """
+
+    def __init__(self, function: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """Standardised outputs and labels (B, V, H, W), NaN = not labelled -> scalar."""
+        known = ~labels.isnan()
+        loss = self.function(outputs.float(), labels.float().where(known, 0), reduction="none")
+        return loss.where(known, 0).sum() / known.sum().clamp(min=1)
+
+
+#: Losses of values by name.
+VALUE_LOSSES: dict[str, Callable[[], nn.Module]] = {
+    "mse": partial(LabelledLoss, F.mse_loss),
+    "mae": partial(LabelledLoss, F.l1_loss),
+    "huber": partial(LabelledLoss, F.smooth_l1_loss),
+}
+
+
+def create_value_loss(name: str) -> nn.Module:
+    """A loss by name.
+
+    Args:
+        name: A key of `VALUE_LOSSES`, or the path of a class, called with outputs and labels (B, V, H, W), both
+            standardised, NaN = not labelled.
+
+    Raises:
+        ConfigError: The name is unknown.
+    """
+    loss: nn.Module = find_class("loss", name, VALUE_LOSSES, nn.Module)()
+    return loss
