@@ -38,6 +38,7 @@ _HOME = {
     "Sen1Floods11": "datasets",
     "ChipDataModule": "datamodules",
     "Sen1Floods11DataModule": "datamodules",
+    "PrithviPixelwiseRegressionTask": "tasks",
     "PrithviSegmentationTask": "tasks",
     "load_task": "tasks",
     "map_scene": "mapping",

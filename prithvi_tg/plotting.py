@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from .spec import DataSpec, InputSpec
-from .targets import IGNORE_INDEX, Target
+from .targets import IGNORE_INDEX, Target, ValueTarget
 
 _UNKNOWN = "#ffffff"
 
@@ -196,4 +196,52 @@ def plot_evaluation(sample: dict[str, Any], spec: DataSpec) -> Figure:
     axes[-1].imshow(wrong, cmap="Reds", vmin=0, vmax=1.3, interpolation="nearest")
     axes[-1].set_title("errors", fontsize=large)
     add_legend(figure, spec.target, large)
+    return figure
+
+
+def draw_values(axes: Axes, values: NDArray[np.floating[Any]], target: ValueTarget, number: int = 0) -> Any:
+    """One value (H, W) in the colormap of the target, within 3 standard deviations; NaN stays white."""
+    mean, std = target.mean[number], target.std[number]
+    return axes.imshow(
+        values, cmap=target.cmap, vmin=mean - 3 * std, vmax=mean + 3 * std, interpolation="nearest"
+    )
+
+
+def plot_values(sample: dict[str, Any], spec: DataSpec) -> Figure:
+    """Every date of a sample in true colour and, for each value, its label, its prediction and the error.
+
+    Args:
+        sample: ``image`` (T, C, H, W) in the unit of the statistics, ``mask`` (H, W) or (V, H, W), ``prediction`` of
+            the same shape or absent, and ``valid`` as the image, or not.
+        spec: Bands and values.
+    """
+    assert isinstance(spec.target, ValueTarget)
+    frames = np.asarray(sample["image"], dtype=np.float64)
+    frames = frames.reshape(spec.input.num_frames, len(spec.input.bands), *frames.shape[-2:])
+    valid = np.ones(frames.shape, bool) if "valid" not in sample else np.asarray(sample["valid"], bool)
+    layers = {
+        key: np.asarray(sample[key], dtype=np.float64).reshape(-1, *frames.shape[-2:])
+        for key in ("mask", "prediction")
+        if key in sample
+    }
+    rows = len(spec.target.names)
+    columns = len(frames) + len(layers) + ("prediction" in layers)
+    figure = Figure(figsize=(4.2 * columns, 4.4 * rows), layout="constrained")
+    for row, (name, unit) in enumerate(zip(spec.target.names, spec.target.units, strict=True)):
+        axes = [figure.add_subplot(rows, columns, row * columns + k + 1) for k in range(columns)]
+        for axis in axes:
+            axis.set_axis_off()
+        for axis, frame, data in zip(axes, frames, valid.reshape(frames.shape), strict=False):
+            axis.imshow(true_color(frame, spec.input, data))
+        label = f"{name} ({unit})" if unit else name
+        for axis, (key, values) in zip(axes[len(frames) :], layers.items(), strict=False):
+            shown = draw_values(axis, values[row], spec.target, row)
+            axis.set_title(f"{'label' if key == 'mask' else key}: {label}")
+            figure.colorbar(shown, ax=axis, shrink=0.7)
+        if "prediction" in layers:
+            spread = 2 * spec.target.std[row]
+            error = layers["prediction"][row] - layers["mask"][row]
+            shown = axes[-1].imshow(error, cmap="RdBu_r", vmin=-spread, vmax=spread, interpolation="nearest")
+            axes[-1].set_title("error: prediction - label")
+            figure.colorbar(shown, ax=axes[-1], shrink=0.7)
     return figure

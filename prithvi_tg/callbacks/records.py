@@ -20,23 +20,18 @@ from rich.console import Console
 
 from ..files import shown
 from ..mapping.planning import weights_hash
-from ..plotting import plot_evaluation
 from ..reporting.chips import (
     PICTURES,
     TABLE,
-    ChipScores,
-    denormalised,
     gather,
-    write_chip_table,
-    write_pictures,
 )
-from ..reporting.confusion import write_confusion
 from ..reporting.pictures import log_picture, rendered, takes_pictures
 from ..reporting.published import distance_table, why_not_comparable
 from ..reporting.record import run_record
+from ..reporting.results import RESULT_KINDS, ChipResults
 from ..reporting.runs import differing_settings, read_settings
-from ..reporting.tables import score_table, write_scores
-from ..tasks import PrithviSegmentationTask
+from ..reporting.tables import write_scores
+from ..tasks import PrithviSegmentationTask, PrithviTask
 from ..tasks.metrics import mmseg_scores
 from ..tasks.monitoring import current_name
 from .checkpointing import LastCheckpoint
@@ -272,8 +267,9 @@ class ScoreReport(Callback):
     def _report(self, trainer: Trainer, pl_module: LightningModule, split: str) -> None:
         scores = getattr(pl_module, "scores", None)
         folder = _run_folder(trainer)
-        if not isinstance(pl_module, PrithviSegmentationTask) or scores is None or not trainer.is_global_zero:
+        if not isinstance(pl_module, PrithviTask) or scores is None or not trainer.is_global_zero:
             return
+        kind = RESULT_KINDS[pl_module.target_kind]
         weights = trainer.ckpt_path or self.checkpoint
         run = run_record(
             str(trainer.precision),
@@ -287,18 +283,17 @@ class ScoreReport(Callback):
         run["training"] = None if training is None else training.record()
         run["warnings"] = list(dict.fromkeys(self.warned))
         run["skipped_chips"] = dict(getattr(_datamodule(trainer), "skipped", {}))
-        names = pl_module.class_names
-        title = f"{split}, per cent"
+        title = f"{split}, {kind.unit}"
         if weights is not None:
             epoch = run["checkpoint_epoch"]
             title += f", {Path(weights).name}" + ("" if epoch is None else f", epoch {epoch}")
-        Console().print(score_table(scores, names, title))
+        Console().print(kind.table(pl_module, title))
         if folder is not None:
             path = Path(folder) / "metrics.json"
             path.parent.mkdir(parents=True, exist_ok=True)
             block = getattr(_datamodule(trainer), "bootstrap_block", 0)
-            write_scores(path, scores, names, pl_module.confusion, split, run, pl_module.run_spec, block)
-            written = write_confusion(path.parent, pl_module.confusion, names)
+            write_scores(path, kind.record(pl_module), split, run, pl_module.run_spec, block)
+            written = kind.write_figures(path.parent, pl_module)
             for one in (path, *written):
                 print(f"Written: {shown(one)}")
 
@@ -315,15 +310,15 @@ class ChipReport(Callback):
 
     def __init__(self, panels: int = 2) -> None:
         self.panels = panels
-        self._scores: ChipScores | None = None
+        self._scores: ChipResults | None = None
         self._seen = 0
         self._panels: list[dict[str, Any]] = []
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin anew."""
         self._scores, self._panels, self._seen = None, [], 0
-        if isinstance(pl_module, PrithviSegmentationTask):
-            self._scores = ChipScores(pl_module.num_classes, pl_module.run_spec)
+        if isinstance(pl_module, PrithviTask):
+            self._scores = RESULT_KINDS[pl_module.target_kind].chips(pl_module)
 
     on_validation_epoch_start = on_test_epoch_start
 
@@ -344,11 +339,10 @@ class ChipReport(Callback):
         self._seen += len(prediction)
         names = batch.get("name", unnamed)
         self._scores.update(names, batch, prediction)
-        if trainer.state.fn == TrainerFn.FITTING and self._scores.spec is not None:
+        if trainer.state.fn == TrainerFn.FITTING:
             for number in range(min(len(names), self.panels - len(self._panels))):
                 sample = {key: batch[key][number] for key in ("image", "valid", "mask") if key in batch}
                 sample = {key: value.cpu() for key, value in sample.items()}
-                sample = denormalised(sample, self._scores.spec)
                 self._panels.append(sample | {"prediction": prediction[number].cpu()})
 
     on_validation_batch_end = on_test_batch_end
@@ -364,10 +358,10 @@ class ChipReport(Callback):
         elif trainer.is_global_zero and not trainer.sanity_checking and self._scores is not None:
             draws = [logger for logger in trainer.loggers if takes_pictures(logger)]
             for number, sample in enumerate(self._panels if draws else [], start=1):
-                assert self._scores.spec is not None
-                picture = rendered(plot_evaluation(sample, self._scores.spec))
-                for logger in draws:
-                    log_picture(logger, f"validation/chip_{number}", picture, trainer.global_step)
+                if (figure := self._scores.plot(sample)) is not None:
+                    picture = rendered(figure)
+                    for logger in draws:
+                        log_picture(logger, f"validation/chip_{number}", picture, trainer.global_step)
 
     def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget it."""
@@ -385,11 +379,10 @@ class ChipReport(Callback):
             pictures.mkdir(parents=True, exist_ok=True)
             for old in pictures.glob("*.png"):  # of weights that this trainer scored before
                 old.unlink()
-            assert isinstance(pl_module, PrithviSegmentationTask)
-            write_chip_table(Path(folder) / TABLE, chips, pl_module.class_names)
+            self._scores.write_table(Path(folder) / TABLE, chips)
             print(f"Written: {shown(Path(folder) / TABLE)}")
         trainer.strategy.barrier()
-        write_pictures(pictures, self._scores, chips)
+        self._scores.write_pictures(pictures, chips)
 
 
 def _datamodule(trainer: Trainer) -> Any:
@@ -426,5 +419,5 @@ def score_best(trainer: Trainer, task: LightningModule, datamodule: Any) -> None
     if training is not None:
         training.receive()
     trainer.loggers = []
-    verbose = not isinstance(task, PrithviSegmentationTask)  # ScoreReport prints a table
+    verbose = not isinstance(task, PrithviTask)  # ScoreReport prints a table
     trainer.validate(task, datamodule=datamodule, ckpt_path=best, weights_only=True, verbose=verbose)

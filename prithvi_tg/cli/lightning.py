@@ -45,7 +45,7 @@ from ..readers.quality import QualityClass
 from ..readers.scene import NodataRule
 from ..reporting.published import check_name
 from ..spec import DataSpec
-from ..tasks import PrithviSegmentationTask, load_task
+from ..tasks import PrithviTask, load_task
 from ..tasks.data_checks import differing_data
 from ..tasks.precision import Float32Precision, check_precision
 from ..tiling import Blending
@@ -145,7 +145,7 @@ class PrithviCLI(LightningCLI):
             default=False,
             help="On CUDA, compute matrix products and convolutions of float32 in TF32: faster, 10 bits of mantissa.",
         )
-        for key in ("num_classes", "num_frames", "bands", "in_channels"):
+        for key in ("num_classes", "num_outputs", "num_frames", "bands", "in_channels"):
             parser.link_arguments(
                 "data",
                 f"model.init_args.{key}",
@@ -208,11 +208,13 @@ class PrithviCLI(LightningCLI):
             )
 
     def _load(self, path: str) -> None:
-        if not isinstance(self.model, PrithviSegmentationTask):
+        if not isinstance(self.model, PrithviTask):
             return  # TorchGeo's own tasks: Lightning loads their checkpoints.
         checkpoint = read_checkpoint(path)
         _refuse_other_model(checkpoint, self.model, self.datamodule)
         print(load_weights(self.model.model, checkpoint))
+        if checkpoint.hyper_parameters.get("data_spec"):
+            self.model.hparams["data_spec"] = checkpoint.hyper_parameters["data_spec"]
 
     def _prepare_predict(self) -> None:
         settings = self._settings
@@ -272,7 +274,7 @@ class PrithviCLI(LightningCLI):
             SplitFigure(),
             PrintCheckpoints(),
         ]
-        if self.model is not None and not isinstance(self.model, PrithviSegmentationTask):
+        if self.model is not None and not isinstance(self.model, PrithviTask):
             callbacks += process_callbacks(given)  # our task brings them
         if config.get("enable_progress_bar") is not False and not any(
             isinstance(one, ProgressBar) for one in given
@@ -296,7 +298,7 @@ class PrithviCLI(LightningCLI):
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         kwargs = super()._prepare_subcommand_kwargs(subcommand)
-        ours = isinstance(self.model, PrithviSegmentationTask)
+        ours = isinstance(self.model, PrithviTask)
         if subcommand != "fit" and ours:
             kwargs["ckpt_path"] = None  # already loaded
         if subcommand in ("validate", "test"):
@@ -374,17 +376,18 @@ def _from_spec(key: str, data: Any) -> Any:
     spec = getattr(data, "spec", None)
     if not isinstance(spec, DataSpec):  # a data module of TorchGeo's, or none
         six = len(PRITHVI_BANDS)
-        unknown = {"num_classes": None, "num_frames": 1, "bands": list(PRITHVI_BANDS), "in_channels": six}
-        return unknown[key]
+        unknown: dict[str, Any] = {"num_classes": None, "num_outputs": 1, "num_frames": 1, "in_channels": six}
+        return {**unknown, "bands": list(PRITHVI_BANDS)}[key]
     return {
-        "num_classes": len(spec.target.names),
+        "num_classes": spec.target.num_outputs,
+        "num_outputs": spec.target.num_outputs,
         "num_frames": spec.input.num_frames,
         "bands": list(spec.input.bands),
         "in_channels": len(spec.input.channel_mean),  # what TorchGeo's tasks call it
     }[key]
 
 
-def _refuse_other_model(checkpoint: Checkpoint, task: PrithviSegmentationTask, data: Any) -> None:
+def _refuse_other_model(checkpoint: Checkpoint, task: PrithviTask, data: Any) -> None:
     """Refuse differences that a state dict does not show: attention heads, band order, statistics."""
     saved_arguments = checkpoint.hyper_parameters
     if not saved_arguments:

@@ -23,7 +23,7 @@ from ..readers.formats import InputOptions, SceneInput, find_inputs, resolve_sce
 from ..readers.quality import QualityClass
 from ..readers.scene import NodataRule, Scene
 from ..spec import DataSpec
-from ..tasks import PrithviSegmentationTask, load_task
+from ..tasks import PrithviTask, load_task
 from ..tasks.precision import described_precision, float32_precision
 from ..tiling import Blending
 from .blending import BlendedRows, Blender, check_logits
@@ -38,7 +38,7 @@ Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 @accepts_old_arguments
 def map_scene(
-    checkpoint: str | Path | PrithviSegmentationTask,
+    checkpoint: str | Path | PrithviTask,
     scene: str | Path,
     output: str | Path,
     *,
@@ -79,7 +79,7 @@ def map_scene(
         ConfigError: A file is in the way, an option does not fit, or the task has no data description.
         DataError: The scene cannot be read or the map cannot be written.
     """
-    task = checkpoint if isinstance(checkpoint, PrithviSegmentationTask) else load_task(checkpoint)
+    task = checkpoint if isinstance(checkpoint, PrithviTask) else load_task(checkpoint)
     loaded = task is not checkpoint
     weights = file_hash(Path(str(checkpoint))) if loaded else weights_hash(task)
     reading, writing = _split_options(options)
@@ -113,7 +113,7 @@ def map_scene(
 
 @accepts_old_arguments
 def map_strips(
-    checkpoint: str | Path | PrithviSegmentationTask,
+    checkpoint: str | Path | PrithviTask,
     scene: str | Path,
     *,
     window: int | None = None,
@@ -139,7 +139,7 @@ def map_strips(
         ConfigError: An option does not fit, or the task has no data description.
         DataError: The scene cannot be read.
     """
-    task = checkpoint if isinstance(checkpoint, PrithviSegmentationTask) else load_task(checkpoint)
+    task = checkpoint if isinstance(checkpoint, PrithviTask) else load_task(checkpoint)
     limit_block_cache(most=64)
     spec = known_spec(task)
     check_task(task, spec)
@@ -234,7 +234,7 @@ def plan_maps(
     resolved, unreadable = _resolve_scenes(found, paths, spec, reading)
     warn_of_pixel_size(resolved, spec)
     side, step = window_and_stride(task, window, stride)
-    patch = task.model.encoder.patch_size if isinstance(task, PrithviSegmentationTask) else 1
+    patch = task.model.encoder.patch_size if isinstance(task, PrithviTask) else 1
     data = SceneDataModule(
         resolved, spec, side, step, blending, patch, batch_size, num_workers, nodata_rule, qa_mask, fold_time
     )
@@ -302,7 +302,7 @@ def _map_paths(found: Sequence[SceneInput], output: Path) -> dict[str, Path]:
     return paths
 
 
-def known_spec(task: PrithviSegmentationTask) -> DataSpec:
+def known_spec(task: PrithviTask) -> DataSpec:
     """What a task knows of its data.
 
     Raises:
@@ -399,7 +399,7 @@ def window_and_stride(task: Any, window: int | None, stride: int | None) -> tupl
 
 
 def _predict(
-    task: PrithviSegmentationTask,
+    task: PrithviTask,
     data: SceneDataModule,
     device: str | torch.device,
     precision: Precision,

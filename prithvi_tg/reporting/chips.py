@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -145,10 +146,18 @@ class ChipScores:
         num_classes: Number of classes.
         spec: Bands and statistics, to draw chips; without them none is drawn.
         num_extremes: How many of the best and of the worst are drawn.
+        class_names: For the table.
     """
 
-    def __init__(self, num_classes: int, spec: DataSpec | None, num_extremes: int = 4) -> None:
+    def __init__(
+        self,
+        num_classes: int,
+        spec: DataSpec | None,
+        num_extremes: int = 4,
+        class_names: Sequence[str] = (),
+    ) -> None:
         self.num_classes = num_classes
+        self.class_names = list(class_names) or [f"class_{index}" for index in range(num_classes)]
         self.spec = spec
         self.num_extremes = num_extremes
         self.counts: dict[str, NDArray[np.int64]] = {}
@@ -193,6 +202,18 @@ class ChipScores:
         if name not in self._kept or self.spec is None:
             return None
         return denormalised(self._kept[name][1], self.spec)
+
+    def write_table(self, path: Path, chips: ChipCounts) -> None:
+        """Write ``chips.csv``, see `write_chip_table`."""
+        write_chip_table(path, chips, self.class_names)
+
+    def write_pictures(self, folder: Path, chips: ChipCounts) -> list[Path]:
+        """Draw the best and worst chips that this process holds, ``worst_1_NAME.png`` and so on."""
+        return write_pictures(folder, self, chips)
+
+    def plot(self, sample: dict[str, Any]) -> Figure | None:
+        """A figure of a sample of a batch, normalised, with its ``prediction``; ``None`` without a description."""
+        return None if self.spec is None else plot_evaluation(denormalised(sample, self.spec), self.spec)
 
     def gathered(self, block: int = 0) -> ChipCounts:
         """The chips of all processes, in the order of their names; `block` as in `ChipCounts`."""

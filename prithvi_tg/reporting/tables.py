@@ -22,6 +22,10 @@ def score_table(scores: dict[str, Tensor], class_names: Sequence[str], title: st
     """
     columns = [name for name, values in scores.items() if values.ndim == 1]
     caption = f"aAcc {_percent(scores['aAcc'])}; Acc of a class is its recall"
+    known = {"aAcc", *(f"m{name}" for name in columns)}
+    for name, value in scores.items():
+        if value.ndim == 0 and name not in known and not name.startswith("mmseg_"):
+            caption += f"; {name} {float(value):.4g}"
     if any(bool(scores[name].isnan().any()) for name in columns):
         caption += "; means leave out the classes shown as -"
     theirs = {
@@ -86,20 +90,23 @@ def _percent(value: Tensor) -> str:
 
 def write_scores(
     path: Path,
-    scores: dict[str, Tensor],
-    class_names: Sequence[str],
-    confusion: Tensor,
+    results: dict[str, Any],
     split: str,
     run: dict[str, Any],
     spec: DataSpec | None,
     block: int = 0,
 ) -> None:
-    """Write scores as JSON: overall, per class, the counts they come from, the run, the data; NaN becomes null.
+    """Write scores as JSON: the results, the run, the data; NaN becomes null.
 
-    `block` is the side of the blocks of ground that intervals resample windows of a scene in, see `ChipCounts`.
+    Args:
+        path: The file, ``metrics.json``.
+        results: What `ResultKind.record` gave: ``overall`` scores, and those of each class or value.
+        split: That was scored.
+        run: Record of the run.
+        spec: Description of the data.
+        block: Side of the blocks of ground that intervals resample windows of a scene in, see `ChipCounts`.
     """
-    record: dict[str, Any] = {"split": split, **plain_scores(scores, confusion, class_names)}
-    record["confusion_matrix"] = {"rows": "label", "columns": "prediction", "counts": confusion.tolist()}
+    record: dict[str, Any] = {"split": split, **results}
     record["bootstrap_block"] = block
     record["run"] = run
     record["data_spec"] = None if spec is None else spec.to_dict()

@@ -1,7 +1,7 @@
 """PrithviTask: what our tasks share, whatever they predict: optimiser, schedule, description of the data, resuming."""
 
 import re
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch import Callback, LightningModule
@@ -18,7 +18,7 @@ from ..errors import ConfigError
 from ..models import PrithviViT, WeightCache
 from ..processes import process_callbacks
 from ..spec import DataSpec
-from .data_checks import check_model_takes, differing_data, other_unit_message
+from .data_checks import check_model_takes, check_target, differing_data, other_unit_message
 from .precision import Float32Precision, check_precision
 from .schedules import create_schedule
 
@@ -29,6 +29,8 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {"adamw": torch.optim.AdamW, "adam": to
 class PrithviTask(LightningModule, metaclass=OldArguments):
     """The part of a task that has a ``model`` with a Prithvi ``encoder``; the other part is one of TorchGeo's tasks."""
 
+    #: Kind of target that the task learns, a key of `prithvi_tg.targets.TARGETS`.
+    target_kind: ClassVar[str]
     model: Any
     weights: Any
     _loader_states: tuple[Any, ...] = ()
@@ -121,11 +123,13 @@ class PrithviTask(LightningModule, metaclass=OldArguments):
         self._units_judged = False
         if self._run_spec is None:
             return
-        check_model_takes(self._run_spec, self.num_classes, self.hparams["bands"], self.hparams["num_frames"])
+        check_target(self._run_spec.target, self.target_kind, type(self).__name__)
+        check_model_takes(self._run_spec, self.num_outputs, self.hparams["bands"], self.hparams["num_frames"])
         if stage == "fit":
             self.hparams["data_spec"] = self._run_spec.to_dict()
         elif self.data_spec is not None:
             self._refuse_other_data(self.data_spec, self._run_spec)
+        self.configure_metrics()  # type: ignore[operator]  # of TorchGeo's part; may depend on the statistics of labels
 
     def _refuse_other_data(self, known: DataSpec, data: DataSpec) -> None:
         difference = differing_data(known, data)
@@ -223,31 +227,12 @@ class PrithviTask(LightningModule, metaclass=OldArguments):
         if message is not None:
             rank_zero_warn(message)
 
-    # What the task knows of its classes and data.
+    # What the task knows of its data.
 
     @property
-    def num_classes(self) -> int:
-        """Number of classes.
-
-        Raises:
-            ConfigError: Nothing tells it.
-        """
-        spec = self.data_spec
-        names = self.hparams["class_names"] or (spec.target.names if spec else None)
-        if names:
-            return len(names)
-        if self.hparams["num_classes"] is None:
-            raise ConfigError(
-                "num_classes: not known from the data module; set class_names, or num_classes in Python"
-            )
-        return int(self.hparams["num_classes"])
-
-    @property
-    def class_names(self) -> list[str]:
-        """Class names: the task's own, those of its data or of the run's, or ``class_0`` and so on."""
-        spec = self.data_spec or self._run_spec
-        names = self.hparams["class_names"] or (spec.target.names if spec else None)
-        return list(names or [f"class_{index}" for index in range(self.num_classes)])
+    def num_outputs(self) -> int:
+        """Number of outputs of the model for each pixel or chip."""
+        raise NotImplementedError
 
     @property
     def run_spec(self) -> DataSpec | None:

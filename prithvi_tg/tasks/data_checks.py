@@ -8,29 +8,41 @@ from torch import Tensor
 
 from ..errors import ConfigError, DataError
 from ..spec import DataSpec
+from ..targets import Target, ValueTarget
 
 
-def check_model_takes(spec: DataSpec, num_classes: int, bands: Sequence[str], num_frames: int) -> None:
+def check_model_takes(spec: DataSpec, num_outputs: int, bands: Sequence[str], num_frames: int) -> None:
     """Make sure that a model of these sizes can be run on the data.
 
     Args:
         spec: Of the data.
-        num_classes: Of the model, as for all that follow.
+        num_outputs: Of the model, as for all that follow.
         bands: Names, in order.
         num_frames: Dates in a sample.
 
     Raises:
         ConfigError: It cannot.
     """
-    if len(spec.target.names) != num_classes:
+    if spec.target.num_outputs != num_outputs:
         names = ", ".join(spec.target.names)
-        raise ConfigError(
-            f"num_classes: the model has {num_classes}, the data {len(spec.target.names)} ({names})"
-        )
+        key = "num_outputs" if isinstance(spec.target, ValueTarget) else "num_classes"
+        raise ConfigError(f"{key}: the model has {num_outputs}, the data {len(spec.target.names)} ({names})")
     if list(spec.input.bands) != list(bands):
         raise ConfigError(f"bands: the model has {' '.join(bands)}, the data {' '.join(spec.input.bands)}")
     if spec.input.num_frames != num_frames:
         raise ConfigError(f"num_frames: the model has {num_frames}, the data {spec.input.num_frames}")
+
+
+def check_target(target: Target, kind: str, task: str) -> None:
+    """Make sure that labels are of the kind that a task learns.
+
+    Raises:
+        ConfigError: They are not.
+    """
+    if target.kind != kind:
+        raise ConfigError(
+            f"data: its labels are {target.kind}, but {task} learns {kind}; use the task of these labels"
+        )
 
 
 def differing_data(known: DataSpec, data: DataSpec) -> tuple[str, Any, Any] | None:

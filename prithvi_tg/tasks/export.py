@@ -8,10 +8,10 @@ from safetensors.torch import save_file
 
 from ..errors import ConfigError
 from ..models.lora import merge_lora
-from .segmentation import PrithviSegmentationTask
+from .base import PrithviTask
 
 
-def export_weights(task: PrithviSegmentationTask, path: str | Path, overwrite: bool = False) -> Path:
+def export_weights(task: PrithviTask, path: str | Path, overwrite: bool = False) -> Path:
     """Write a task's weights under the published parameter names; adapters are merged.
 
     Args:

@@ -9,12 +9,11 @@ from lightning.pytorch.utilities import rank_zero_info
 from ..checkpoints import load_weights, read_checkpoint
 from ..deprecated import current_arguments
 from ..errors import CheckpointError
+from .base import PrithviTask
 from .segmentation import PrithviSegmentationTask
 
 
-def load_task(
-    path: str | Path, task_class: type[PrithviSegmentationTask] | None = None
-) -> PrithviSegmentationTask:
+def load_task(path: str | Path, task_class: type[PrithviTask] | None = None) -> PrithviTask:
     """The task that wrote a checkpoint, with its weights, in evaluation mode.
 
     Args:
@@ -42,7 +41,7 @@ def load_task(
     return task.eval()
 
 
-def _task_class(class_path: Any, path: str | Path) -> type[PrithviSegmentationTask]:
+def _task_class(class_path: Any, path: str | Path) -> type[PrithviTask]:
     if class_path is None:
         return PrithviSegmentationTask
     module, _, name = str(class_path).rpartition(".")
@@ -53,6 +52,6 @@ def _task_class(class_path: Any, path: str | Path) -> type[PrithviSegmentationTa
             f"{path}: was written by {class_path}, which cannot be imported here; put its folder on "
             "PYTHONPATH, or load it in Python with load_task(path, task_class=...)"
         ) from error
-    if not (isinstance(found, type) and issubclass(found, PrithviSegmentationTask)):
-        raise CheckpointError(f"{path}: its task {class_path} is not a PrithviSegmentationTask")
+    if not (isinstance(found, type) and issubclass(found, PrithviTask)):
+        raise CheckpointError(f"{path}: its task {class_path} is not a task of this package")
     return found

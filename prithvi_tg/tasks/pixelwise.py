@@ -70,6 +70,10 @@ class PixelwiseTask(PrithviTask):
         """Outputs (B, K, H, W) of the model as a prediction in the form of labels."""
         raise NotImplementedError
 
+    def update_metrics(self, metrics: MetricCollection, outputs: Tensor, labels: Tensor) -> None:
+        """Count a batch: outputs (B, K, H, W) and labels (B, H, W)."""
+        metrics.update(outputs, labels)
+
     def compute_scores(self, computed: dict[str, Any]) -> dict[str, Tensor]:
         """Scores of a set, from what the metrics of `configure_metrics` gave: scalars, or a value per output."""
         raise NotImplementedError
@@ -109,7 +113,7 @@ class PixelwiseTask(PrithviTask):
         outputs, auxiliary = self.model.forward_both(image, **self.coordinates(batch))
         labels = self.encode(mask)
         loss: Tensor = self.criterion(outputs, labels)
-        self.train_metrics.update(outputs.detach(), mask)
+        self.update_metrics(self.train_metrics, outputs.detach(), mask)
         if auxiliary is not None:
             decode_loss = loss
             auxiliary_loss = self.criterion(auxiliary, labels)
@@ -173,7 +177,7 @@ class PixelwiseTask(PrithviTask):
             self._judge_units(image)
         outputs = self.forward_windows(image, **self.coordinates(batch))
         check_logits(outputs, image, batch.get("name"), place)
-        metrics.update(outputs, mask)
+        self.update_metrics(metrics, outputs, mask)
         # Chip by chip, so that the mean over labelled pixels does not depend on the size of a batch.
         for one, labels in zip(outputs.split(1), self.encode(mask).split(1), strict=True):
             mean_loss.update(self.criterion(one, labels), self.is_labelled(labels).sum())

@@ -80,6 +80,7 @@ class PrithviSegmentationTask(PixelwiseTask, SemanticSegmentationTask):
     """
 
     counts = ("confusion_matrix",)
+    target_kind = "classes"
 
     # Not kept in checkpoints: where the first weights came from, whether a run was compiled, and what only
     # TorchGeo's task takes.
@@ -179,7 +180,7 @@ class PrithviSegmentationTask(PixelwiseTask, SemanticSegmentationTask):
             add_lora(encoder, hparams["lora_rank"])
         neck = self._create_neck(encoder)
         published = isinstance(neck, ConvTransposeNeck | GeospatialNeck)
-        width, classes = hparams["head_channels"], self.num_classes
+        width, classes = hparams["head_channels"], self.num_outputs
         decode_head = FCNHead(neck.out_channels, classes, width, num_convs=1 if published else 0)
         auxiliary_head = None
         if published and hparams["auxiliary_weight"]:
@@ -223,6 +224,35 @@ class PrithviSegmentationTask(PixelwiseTask, SemanticSegmentationTask):
     def compute_scores(self, computed: dict[str, Any]) -> dict[str, Tensor]:
         """See `segmentation_scores`."""
         return segmentation_scores(computed["confusion_matrix"])
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes.
+
+        Raises:
+            ConfigError: Nothing tells it.
+        """
+        spec = self.data_spec
+        names = self.hparams["class_names"] or (spec.target.names if spec else None)
+        if names:
+            return len(names)
+        if self.hparams["num_classes"] is None:
+            raise ConfigError(
+                "num_classes: not known from the data module; set class_names, or num_classes in Python"
+            )
+        return int(self.hparams["num_classes"])
+
+    @property
+    def class_names(self) -> list[str]:
+        """Class names: the task's own, those of its data or of the run's, or ``class_0`` and so on."""
+        spec = self.data_spec or self._run_spec
+        names = self.hparams["class_names"] or (spec.target.names if spec else None)
+        return list(names or [f"class_{index}" for index in range(self.num_classes)])
+
+    @property
+    def num_outputs(self) -> int:
+        """Number of classes."""
+        return self.num_classes
 
     @property
     def output_names(self) -> list[str]:

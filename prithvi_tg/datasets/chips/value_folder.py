@@ -4,8 +4,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from ...plotting import plot_values
 from ...readers.labels import read_values
 from ...readers.raster import open_raster
 from ...spec import DataSpec
@@ -111,6 +113,13 @@ class ValueChipFolder(PatternChips):
             tuple(values), tuple(units), tuple(value_mean), tuple(value_std), valid_range, value_scale
         )
         return DataSpec(inputs, target)
+
+    def plot(self, sample: Sample, show_titles: bool = True, suptitle: str | None = None) -> Figure:
+        """Draw a sample: every date in true colour, the label of each value, and the prediction if there is one."""
+        figure = plot_values(sample, self.spec)
+        if suptitle:
+            figure.suptitle(suptitle)
+        return figure
 
     def read_mask(self, path: Path) -> NDArray[Any]:
         """Values (H, W), or (V, H, W) for several, in the unit; NaN where there is no label.

@@ -1,0 +1,76 @@
+"""How results are reported, by the kind of target: tables, records, figures, and what is kept of single chips."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from rich.table import Table
+
+from .chips import ChipScores
+from .confusion import write_confusion
+from .tables import plain_scores, score_table
+from .value_chips import ValueChipScores
+from .values import plain_value_scores, value_table, write_density
+
+
+class ChipResults(Protocol):
+    """Collects what single chips score, and keeps some of them to draw them."""
+
+    def update(self, names: list[str], batch: dict[str, Any], predictions: Any) -> None:
+        """Count a batch."""
+
+    def gathered(self) -> Any:
+        """The chips of all processes, with an attribute ``names``; all processes must call it."""
+
+    def write_table(self, path: Path, chips: Any) -> None:
+        """Write ``chips.csv``."""
+
+    def write_pictures(self, folder: Path, chips: Any) -> list[Path]:
+        """Draw the best and worst chips that this process holds."""
+
+    def plot(self, sample: dict[str, Any]) -> Any:
+        """A figure of a sample of a batch, normalised, with its ``prediction``; ``None`` if nothing describes it."""
+
+
+@dataclass(frozen=True)
+class ResultKind:
+    """How the results of a task are reported.
+
+    Attributes:
+        unit: Of the scores, for the title of the table.
+        table: Of the scores, from the task and a title.
+        record: What metrics.json holds of them.
+        write_figures: Writes files beside metrics.json, and gives their paths.
+        chips: Collects what single chips score.
+    """
+
+    unit: str
+    table: Callable[[Any, str], Table]
+    record: Callable[[Any], dict[str, Any]]
+    write_figures: Callable[[Path, Any], list[Path]]
+    chips: Callable[[Any], ChipResults]
+
+
+def _confusion_record(task: Any) -> dict[str, Any]:
+    counts = {"rows": "label", "columns": "prediction", "counts": task.confusion.tolist()}
+    return {**plain_scores(task.scores, task.confusion, task.class_names), "confusion_matrix": counts}
+
+
+#: Kind of target -> how its results are reported.
+RESULT_KINDS: dict[str, ResultKind] = {
+    "classes": ResultKind(
+        unit="per cent",
+        table=lambda task, title: score_table(task.scores, task.class_names, title),
+        record=_confusion_record,
+        write_figures=lambda folder, task: write_confusion(folder, task.confusion, task.class_names),
+        chips=lambda task: ChipScores(task.num_classes, task.run_spec, class_names=task.class_names),
+    ),
+    "values": ResultKind(
+        unit="in units of the values",
+        table=lambda task, title: value_table(task.scores, task.target, title),
+        record=lambda task: plain_value_scores(task.scores, task.computed["errors"], task.target),
+        write_figures=lambda folder, task: [write_density(folder, task.computed["density"], task.target)],
+        chips=lambda task: ValueChipScores(task.target, task.run_spec),
+    ),
+}

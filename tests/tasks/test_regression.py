@@ -1,0 +1,241 @@
+"""Values of pixels: losses and scores over labelled pixels, in the unit, from YAML to the record."""
+
+import json
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+
+from prithvi_tg import load_task
+from prithvi_tg.__main__ import main
+from prithvi_tg.augmentations import ChipAugmentation
+from prithvi_tg.datamodules.loading import collate_chips
+from prithvi_tg.datasets import ValueChipFolder
+from prithvi_tg.errors import ConfigError, DataError
+from prithvi_tg.targets import ValueTarget
+from prithvi_tg.tasks import PrithviPixelwiseRegressionTask
+from prithvi_tg.tasks.value_losses import VALUE_LOSSES, create_value_loss
+from prithvi_tg.tasks.value_metrics import ValueErrors, value_scores
+
+TARGET = ValueTarget(("a", "b"), mean=(10.0, 0.0), std=(2.0, 1.0))
+
+
+def write(path, values, dtype="float32", **profile):
+    values = np.asarray(values, dtype)
+    with rasterio.open(
+        path, "w", driver="GTiff", count=len(values), height=values.shape[1], width=values.shape[2], dtype=dtype,
+        crs="EPSG:32615", transform=rasterio.Affine(10, 0, 500000, 0, -10, 4000000), **profile,
+    ) as out:  # fmt: skip
+        out.write(values)
+
+
+@pytest.fixture(scope="session")
+def value_root(tmp_path_factory):
+    """Eighteen chips of two bands whose label is a linear function of them, with unlabelled pixels."""
+    root, rng = tmp_path_factory.mktemp("values"), np.random.default_rng(0)
+    (root / "chips").mkdir()
+    lines = ["chip,split"]
+    for number in range(18):
+        coarse = rng.uniform(0.1, 0.5, (2, 4, 4))
+        image = np.kron(coarse, np.ones((8, 8)))
+        label = 100 * image[1] - 50 * image[0] + 20
+        label[:3, :3] = -1
+        write(root / "chips" / f"c{number:02}_image.tif", image)
+        write(root / "chips" / f"c{number:02}_value.tif", label[None], nodata=-1)
+        lines.append(f"c{number:02},{('train', 'train', 'train', 'train', 'val', 'test')[number % 6]}")
+    (root / "splits.csv").write_text("\n".join(lines))
+    return root
+
+
+CONFIG = """\
+seed_everything: 0
+model:
+  class_path: PrithviPixelwiseRegressionTask
+  init_args:
+    encoder: nano
+    encoder_args: {{width: 32, depth: 2, num_heads: 2}}
+    decoder: conv_transpose
+    head_channels: 16
+    lr: 3.0e-3
+    warmup_steps: 1
+    window: 32
+data:
+  class_path: ValueChipFolderDataModule
+  init_args:
+    images: {root}/chips/*_image.tif
+    labels: {root}/chips/*_value.tif
+    splits: {root}/splits.csv
+    values: [biomass]
+    units: [t/ha]
+    value_mean: [35]
+    value_std: [13]
+    valid_range: [0, 100]
+    bands: [RED, NIR_NARROW]
+    mean: [0.3, 0.3]
+    std: [0.12, 0.12]
+    batch_size: 4
+    crop_size: 32
+trainer:
+  default_root_dir: {runs}
+  max_epochs: {epochs}
+  accelerator: cpu
+  enable_progress_bar: false
+"""
+
+
+@pytest.fixture(scope="session")
+def value_run(value_root, tmp_path_factory):
+    """Folder of a fit of values; read only."""
+    folder = tmp_path_factory.mktemp("value_run")
+    (folder / "config.yaml").write_text(CONFIG.format(root=value_root, runs=folder, epochs=3))
+    assert main(["fit", "--config", str(folder / "config.yaml")]) == 0
+    return folder / "version_0"
+
+
+def test_a_run_of_values_records_scores_in_the_unit(value_run, capsys):
+    record = json.loads((value_run / "metrics.json").read_text())
+    assert set(record["overall"]) == {"RMSE", "MAE", "bias", "R2"}
+    assert record["per_value"]["biomass"]["labelled_pixels"] == 3 * (32 * 32 - 9)
+    assert record["data_spec"]["target"]["units"] == ["t/ha"]
+    assert 0 < record["overall"]["MAE"] <= record["overall"]["RMSE"] < 60
+    assert (value_run / "scatter.png").exists()
+    assert list((value_run / "chips").glob("worst_1_*.png"))
+    assert (
+        (value_run / "chips.csv")
+        .read_text()
+        .startswith("chip,RMSE biomass,MAE biomass,bias biomass,pixels biomass\n")
+    )
+
+
+def test_scores_are_those_of_the_predicted_values(value_run, value_root, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    best, config = value_run / "checkpoints" / "best.ckpt", value_run.parent / "config.yaml"
+    words = [
+        "test",
+        "--config",
+        str(config),
+        "--ckpt_path",
+        str(best),
+        "--trainer.default_root_dir",
+        str(tmp_path),
+    ]
+    assert main(words) == 0
+    assert "RMSE" in capsys.readouterr().out
+    record = json.loads((tmp_path / "version_0" / "metrics.json").read_text())
+    task = load_task(best)
+    data = ValueChipFolder(
+        f"{value_root}/chips/*_image.tif", f"{value_root}/chips/*_value.tif", value_root / "splits.csv", ["biomass"],
+        ["RED", "NIR_NARROW"], [0.3, 0.3], [0.12, 0.12], [35], [13], split="test",
+    )  # fmt: skip
+    errors, labels = [], []
+    for sample in data:
+        image = data.spec.input.normalize(sample["image"])[None]
+        with torch.no_grad():
+            value = task.decode(task.predict_step({"image": image}, 0))[0]
+        known = ~sample["mask"].isnan()
+        errors.append((value - sample["mask"])[known].double())
+        labels.append(sample["mask"][known].double())
+    error, label = torch.cat(errors), torch.cat(labels)
+    expected = {
+        "RMSE": error.square().mean().sqrt(),
+        "MAE": error.abs().mean(),
+        "bias": error.mean(),
+        "R2": 1 - error.square().sum() / (label - label.mean()).square().sum(),
+    }
+    assert record["overall"] == pytest.approx(
+        {name: float(value) for name, value in expected.items()}, rel=1e-4
+    )
+
+
+@pytest.mark.parametrize("name", VALUE_LOSSES)
+def test_losses_look_at_labelled_pixels_alone(name):
+    outputs = torch.randn(2, 1, 4, 4, requires_grad=True)
+    labels = torch.randn(2, 1, 4, 4)
+    labels[:, :, 0] = float("nan")
+    loss = create_value_loss(name)(outputs, labels)
+    loss.backward()
+    assert (outputs.grad[:, :, 0] == 0).all()
+    functions = {"mse": torch.nn.MSELoss, "mae": torch.nn.L1Loss, "huber": torch.nn.SmoothL1Loss}
+    expected = functions[name]()(outputs[:, :, 1:], labels[:, :, 1:])
+    torch.testing.assert_close(loss, expected)
+    assert create_value_loss(name)(outputs, torch.full_like(labels, float("nan"))) == 0
+
+
+def test_scores_of_several_values_are_counted_apart_and_over_batches():
+    metric = ValueErrors(TARGET)
+    label = torch.randn(3, 2, 5, 5).double() * 2 + 10
+    prediction = label + torch.tensor([1.0, -2.0])[:, None, None]
+    label[0, 1] = float("nan")
+    for one, other in zip(prediction, label, strict=True):
+        metric.update(one[None], other[None])
+    scores = value_scores(metric.compute())
+    torch.testing.assert_close(scores["RMSE"], torch.tensor([1.0, 2.0]).double())
+    torch.testing.assert_close(scores["bias"], torch.tensor([1.0, -2.0]).double())
+    variance = label[:, 0].var(unbiased=False)
+    torch.testing.assert_close(scores["R2"][0], 1 - 1 / variance)
+
+
+def test_augmented_labels_are_moved_and_what_is_filled_is_not_labelled():
+    values = torch.arange(64.0).reshape(1, 8, 8)
+    values[0, 0, 0] = float("nan")
+    batch = {
+        "image": values.nan_to_num()[:, None, None],
+        "valid": torch.ones(1, 1, 1, 8, 8, dtype=torch.bool),
+        "mask": values,
+    }
+    augment = ChipAugmentation([0.0], [1.0], crop_size=12, random_flip_rot90=True)
+    out = augment(batch)
+    known = ~out["mask"].isnan()
+    assert int(known.sum()) == 63
+    torch.testing.assert_close(out["mask"][known], out["image"][:, 0, 0][known])
+    assert out["mask"][known].unique().numel() == 63
+
+
+def test_chips_of_unequal_sizes_are_padded_without_labels():
+    samples = [{"image": torch.ones(1, 1, side, side), "mask": torch.ones(side, side)} for side in (3, 5)]
+    batch = collate_chips(samples)
+    assert int(batch["mask"].isnan().sum()) == 25 - 9
+
+
+@pytest.mark.parametrize(
+    ("bands", "values", "message"),
+    [
+        (1, 500, "value 500 lies outside valid_range, 0 to 100"),
+        (2, 50, r"has 2 bands for 1 values \(biomass\)"),
+    ],
+)
+def test_labels_that_cannot_be_are_refused(value_root, tmp_path, bands, values, message):
+    write(tmp_path / "x_value.tif", np.full((bands, 32, 32), values))
+    write(tmp_path / "x_image.tif", np.full((2, 32, 32), 0.2))
+    (tmp_path / "splits.csv").write_text("chip,split\nx,train\n")
+    data = ValueChipFolder(
+        f"{tmp_path}/*_image.tif", f"{tmp_path}/*_value.tif", tmp_path / "splits.csv", ["biomass"],
+        ["RED", "NIR_NARROW"], [0.3, 0.3], [0.12, 0.12], [35], [13], valid_range=(0, 100),
+    )  # fmt: skip
+    with pytest.raises(DataError, match=message):
+        data[0]
+
+
+def test_a_task_of_values_refuses_classes(flood_root, tmp_path, capsys):
+    from conftest import TINY_CONFIG
+
+    config = TINY_CONFIG.format(root=flood_root, runs=tmp_path)
+    (tmp_path / "config.yaml").write_text(
+        config.replace("PrithviSegmentationTask", "PrithviPixelwiseRegressionTask")
+    )
+    assert main(["fit", "--config", str(tmp_path / "config.yaml")]) == 2
+    assert (
+        "data: its labels are classes, but PrithviPixelwiseRegressionTask learns values"
+        in capsys.readouterr().err
+    )
+
+
+def test_unknown_losses_are_named():
+    with pytest.raises(ConfigError, match="loss: 'rmse' is unknown; known are mse, mae, huber"):
+        PrithviPixelwiseRegressionTask(
+            encoder="nano",
+            encoder_args={"width": 32, "depth": 1, "num_heads": 2},
+            decoder="linear",
+            loss="rmse",
+        )
