@@ -28,7 +28,7 @@ from ..reporting.chips import (
 from ..reporting.pictures import log_picture, rendered, takes_pictures
 from ..reporting.published import distance_table, why_not_comparable
 from ..reporting.record import run_record
-from ..reporting.results import RESULT_KINDS, ChipResults
+from ..reporting.results import RESULT_KINDS, ChipResults, result_kind
 from ..reporting.runs import differing_settings, read_settings
 from ..reporting.tables import write_scores
 from ..tasks import PrithviSegmentationTask, PrithviTask
@@ -269,7 +269,7 @@ class ScoreReport(Callback):
         folder = _run_folder(trainer)
         if not isinstance(pl_module, PrithviTask) or scores is None or not trainer.is_global_zero:
             return
-        kind = RESULT_KINDS[pl_module.target_kind]
+        kind = result_kind(pl_module)
         weights = trainer.ckpt_path or self.checkpoint
         run = run_record(
             str(trainer.precision),

@@ -60,6 +60,7 @@ def write_report(path: Path, runs: Sequence[Run], maps: Sequence[TiledMap] = (),
         classes=runs[0].class_names,
         columns=PER_CLASS,
         means=[*_MEANS, *_other_means(runs)],
+        further=_further(runs),
         curves=None if curves is None else data_address(curves, "image/svg+xml"),
         places=_places(maps, runs),
         tile=TILE,
@@ -77,6 +78,12 @@ def _other_means(runs: Sequence[Run]) -> list[str]:
         for name in MMSEG_MEANS
         if any(name in one and not _same(one[name], one[f"mmseg_{name}"]) for one in overall)
     ]
+
+
+def _further(runs: Sequence[Run]) -> list[str]:
+    """Scores that a task has added to its own."""
+    known = {*_MEANS, *(f"mmseg_{name}" for name in MMSEG_MEANS)}
+    return list(dict.fromkeys(name for run in runs for name in run.metrics["overall"] if name not in known))
 
 
 def _same(one: float | None, other: float | None) -> bool:

@@ -57,6 +57,30 @@ def _confusion_record(task: Any) -> dict[str, Any]:
     return {**plain_scores(task.scores, task.confusion, task.class_names), "confusion_matrix": counts}
 
 
+def _number_table(task: Any, title: str) -> Table:
+    table = Table(title=title)
+    table.add_column("score")
+    table.add_column("value", justify="right")
+    for name, value in task.scores.items():
+        table.add_row(name, f"{float(value):.4g}")
+    return table
+
+
+#: Of a task that has replaced all scores of its kind.
+_OWN_SCORES = ResultKind(
+    unit="scores of the task",
+    table=_number_table,
+    record=lambda task: {"overall": {name: float(value) for name, value in task.scores.items()}},
+    write_figures=lambda folder, task: [],
+    chips=lambda task: RESULT_KINDS[task.target_kind].chips(task),
+)
+
+
+def result_kind(task: Any) -> ResultKind:
+    """How the scores of a task that has been validated or tested are reported."""
+    return RESULT_KINDS[task.target_kind] if task.computed.keys() >= set(task.counts) else _OWN_SCORES
+
+
 #: Kind of target -> how its results are reported.
 RESULT_KINDS: dict[str, ResultKind] = {
     "classes": ResultKind(

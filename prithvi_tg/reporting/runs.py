@@ -16,6 +16,7 @@ from ..errors import ConfigError, DataError
 from ..files import file_hash
 from ..spec import DataSpec
 from ..tasks.metrics import segmentation_scores
+from ..tasks.monitoring import OLD_NAMES
 from .chips import PICTURES, TABLE, ChipCounts, extremes, read_chip_table
 from .tables import plain_scores
 
@@ -109,7 +110,14 @@ def _scores(metrics: Mapping[str, Any], path: Path) -> dict[str, Any]:
         raise DataError(
             f"{path}: {len(names)} classes, but a confusion matrix of shape {tuple(confusion.shape)}"
         )
-    return plain_scores(segmentation_scores(confusion), confusion, names)
+    scores = plain_scores(segmentation_scores(confusion), confusion, names)
+    old = {f"m{name}" for name in OLD_NAMES}
+    further = {
+        name: value
+        for name, value in metrics["overall"].items()
+        if name not in scores["overall"] and name not in old
+    }
+    return scores | {"overall": {**scores["overall"], **further}}
 
 
 def _why_no_run(folder: Path) -> str:

@@ -66,7 +66,7 @@ class PrithviPixelwiseRegressionTask(PixelwiseTask, PixelwiseRegressionTask):
 
     counts = ("errors", "density")
     target_kind = "values"
-    ignore = (*PrithviSegmentationTask.ignore, "num_classes")
+    ignore = (*(key for key in PrithviSegmentationTask.ignore if key != "num_outputs"), "num_classes")
 
     def __init__(
         self,

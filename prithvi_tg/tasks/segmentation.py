@@ -92,6 +92,7 @@ class PrithviSegmentationTask(PixelwiseTask, SemanticSegmentationTask):
         "in_channels",
         "task",
         "num_labels",
+        "num_outputs",
         "labels",
         "num_filters",
         "pos_weight",

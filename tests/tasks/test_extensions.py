@@ -1,0 +1,171 @@
+"""What a file outside the package adds to a run by its class path: losses, optimisers, schedules, scores."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+from torchmetrics import Metric
+from torchmetrics.classification import MulticlassCohenKappa
+
+from prithvi_tg.__main__ import main
+from prithvi_tg.errors import ConfigError
+from prithvi_tg.reporting.runs import read_run
+from prithvi_tg.tasks import PrithviSegmentationTask
+from prithvi_tg.tasks.losses import create_loss
+from prithvi_tg.tasks.schedules import SCHEDULES, create_schedule
+
+HERE = __name__
+
+
+class BrierLoss(nn.Module):
+    """Mean squared difference of probabilities and labels, over labelled pixels."""
+
+    def forward(self, logits, mask):
+        known = mask != 255
+        target = nn.functional.one_hot(mask.where(known, 0), logits.shape[1]).movedim(-1, 1)
+        return ((logits.softmax(1) - target) ** 2).sum(1)[known].mean()
+
+
+class MeanConfidence(Metric):
+    """Mean of the highest probability over labelled pixels."""
+
+    def __init__(self):
+        super().__init__()
+        self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")
+        self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, logits, mask):
+        known = mask != 255
+        self.total += logits.softmax(1).amax(1)[known].sum()
+        self.count += known.sum()
+
+    def compute(self):
+        return self.total / self.count
+
+
+class ScoredTask(PrithviSegmentationTask):
+    """With two scores of its own."""
+
+    def add_metrics(self):
+        kappa = MulticlassCohenKappa(self.num_classes, ignore_index=255)
+        return {"kappa": kappa, "confidence": MeanConfidence()}
+
+
+class ReplacedScores(PrithviSegmentationTask):
+    """With other scores in the place of ours, as for TorchGeo's tasks."""
+
+    def configure_metrics(self):
+        from torchmetrics import MetricCollection
+
+        metrics = MetricCollection({"kappa": MulticlassCohenKappa(self.num_classes, ignore_index=255)})
+        self.train_metrics, self.val_metrics, self.test_metrics = (metrics.clone() for _ in range(3))
+
+
+class TwoNumbers(PrithviSegmentationTask):
+    """With a score that is no number."""
+
+    def add_metrics(self):
+        return {"each": MulticlassCohenKappa(2, ignore_index=255), "pair": Pair()}
+
+
+class Pair(MeanConfidence):
+    def compute(self):
+        return torch.tensor([1.0, 2.0])
+
+
+def config(flood_root, runs, **model):
+    from conftest import TINY_CONFIG
+
+    text = TINY_CONFIG.format(root=flood_root, runs=runs)
+    for key, value in model.items():
+        text = text.replace("    window: 32\n", f"    window: 32\n    {key}: {value}\n", 1)
+    return text
+
+
+def fit(tmp_path, text, *words):
+    (tmp_path / "config.yaml").write_text(text)
+    return main(["fit", "--config", str(tmp_path / "config.yaml"), *words])
+
+
+def test_scores_of_a_subclass_reach_logger_record_table_and_report(flood_root, tmp_path, capsys):
+    text = config(flood_root, tmp_path / "runs", monitor="val_kappa")
+    assert fit(tmp_path, text.replace("PrithviSegmentationTask", f"{HERE}.ScoredTask", 1)) == 0
+    out = capsys.readouterr().out
+    folder = tmp_path / "runs" / "version_0"
+    overall = json.loads((folder / "metrics.json").read_text())["overall"]
+    assert {"kappa", "confidence", "mIoU"} <= set(overall)
+    assert "kappa" in out
+    assert 0.5 <= overall["confidence"] <= 1
+    logged = (folder / "metrics.csv").read_text().splitlines()[0]
+    assert "val_kappa" in logged
+    assert "train_confidence" in logged
+    assert read_run(folder).metrics["overall"]["kappa"] == pytest.approx(overall["kappa"])
+
+
+def test_scores_may_be_replaced_as_for_torchgeos_tasks(flood_root, tmp_path):
+    text = config(flood_root, tmp_path / "runs", monitor="val_kappa")
+    assert fit(tmp_path, text.replace("PrithviSegmentationTask", f"{HERE}.ReplacedScores", 1)) == 0
+    overall = json.loads((tmp_path / "runs" / "version_0" / "metrics.json").read_text())["overall"]
+    assert set(overall) == {"kappa"}
+
+
+def test_a_score_that_is_no_number_is_refused(flood_root, tmp_path, capsys):
+    text = config(flood_root, tmp_path / "runs").replace("PrithviSegmentationTask", f"{HERE}.TwoNumbers", 1)
+    assert fit(tmp_path, text) == 2
+    assert r"add_metrics: pair gives (2,), not one number" in capsys.readouterr().err
+
+
+def test_a_loss_an_optimiser_and_a_schedule_come_by_class_path(flood_root, tmp_path):
+    text = config(
+        flood_root, tmp_path / "runs", loss=f"{HERE}.BrierLoss", optimizer="torch.optim.SGD",
+        optimizer_args="{momentum: 0.9}", schedule="torch.optim.lr_scheduler.StepLR",
+        schedule_args="{step_size: 1, gamma: 0.5}",
+    )  # fmt: skip
+    assert fit(tmp_path, text) == 0
+    last = tmp_path / "runs" / "version_0" / "checkpoints" / "last.ckpt"
+    state = torch.load(last, weights_only=True)
+    assert state["optimizer_states"][0]["param_groups"][0]["momentum"] == 0.9
+    assert state["lr_schedulers"][0]["gamma"] == 0.5
+    assert state["hyper_parameters"]["loss"] == f"{HERE}.BrierLoss"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("loss", "brier", "loss: 'brier' is unknown; known are ce, dice"),
+        ("loss", "torch.optim.SGD", "loss: torch.optim.SGD must derive from torch.nn.modules.module.Module"),
+        ("optimizer", "torch.optim.Sgd", "optimizer: torch.optim.Sgd: torch.optim has no Sgd"),
+        ("optimizer_args", "{speed: 1}", "optimizer_args: adamw:"),
+        ("schedule", "nowhere.Schedule", "schedule: nowhere.Schedule: no module nowhere"),
+        ("schedule_args", "{gamma: 1}", "schedule_args: poly:"),
+    ],
+)
+def test_what_is_unknown_is_named(flood_root, tmp_path, capsys, key, value, message):
+    assert fit(tmp_path, config(flood_root, tmp_path / "runs", **{key: value})) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_loss_without_class_weights_refuses_them():
+    with pytest.raises(
+        ConfigError, match="class_weights: not supported by the loss 'dice'; use one of ce, focal"
+    ):
+        create_loss("dice", [1.0, 2.0])
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_schedules_cover_the_run(name):
+    parameter = nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=2.0)
+    schedule = create_schedule(name, optimizer, 10, **({} if name == "constant" else {"warmup_steps": 2}))
+    rates = []
+    for _ in range(10):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert max(rates) <= 2.0
+    if name == "constant":
+        assert rates == [2.0] * 10
+    else:
+        assert rates[0] < rates[2]
+        assert rates[-1] < 0.5
