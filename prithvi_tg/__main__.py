@@ -3,6 +3,7 @@
 import sys
 
 from . import __version__
+from .cli.messages import shown_messages
 from .errors import ConfigError, own_error
 
 USAGE = """\
@@ -44,7 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"prithvi-tg {__version__}")
         return 0
     try:
-        return _run(command, arguments)
+        with shown_messages():
+            return _run(command, arguments)
     except Exception as error:
         ours = own_error(error)
         if (

@@ -7,7 +7,6 @@ from typing import Any
 import kornia.augmentation as K
 import torch
 import torch.nn.functional as F
-from kornia.augmentation.base import _AugmentationBase, _BasicAugmentationBase
 from kornia.constants import DataKey, Resample
 from torch import Tensor, nn
 
@@ -153,7 +152,7 @@ class ChipAugmentation(nn.Module):
         std: Sequence[float] | Tensor,
         crop_size: int | None = None,
         random_flip_rot90: bool = False,
-        extra: Sequence[_AugmentationBase] = (),
+        extra: Sequence[K.AugmentationBase2D] = (),
     ) -> None:
         super().__init__()
         mean, std = torch.as_tensor(mean), torch.as_tensor(std)
@@ -164,7 +163,7 @@ class ChipAugmentation(nn.Module):
         self.crop_size = crop_size
         self.extra = list(extra)
         self.meaningless = torch.zeros((), dtype=torch.int64)
-        steps: list[_AugmentationBase] = []
+        steps: list[K.AugmentationBase2D] = []
         if crop_size is not None:
             steps.append(K.RandomCrop((crop_size, crop_size), resample="nearest"))
         if random_flip_rot90:
@@ -316,7 +315,7 @@ def runs_on_reflectance(step: object) -> bool:
         ConfigError: It cannot be right for chips.
     """
     reason = "is no augmentation of kornia.augmentation"
-    if isinstance(step, _BasicAugmentationBase):
+    if isinstance(step, K.AugmentationBase2D | K.AugmentationBase3D | K.MixAugmentationBaseV2):
         # The nearest class of Kornia decides on a class of your own.
         kornia = [cls.__name__ for cls in type(step).__mro__ if cls.__module__.startswith("kornia.")]
         if kornia[0] in ON_REFLECTANCE:

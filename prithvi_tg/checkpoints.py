@@ -183,7 +183,7 @@ def _read_safetensors(path: Path) -> Checkpoint:
 
 def _numpy_scalars() -> list[Any]:
     """The globals that a pickled numpy scalar refers to, under the names of numpy 1 and 2."""
-    scalar = np._core.multiarray.scalar  # type: ignore[attr-defined]
+    scalar = np.float64(0).__reduce__()[0]  # numpy exports no name for it
     kinds = [
         type(np.dtype(code))
         for code in ("?", "b", "B", "h", "H", "i", "I", "l", "L", "q", "Q", "e", "f", "d")

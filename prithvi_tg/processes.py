@@ -19,6 +19,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.multiprocessing.spawn import ProcessException
 from torch.nn.parallel import DistributedDataParallel
 
+from .compat import ignore_in_ddp, num_averaged
 from .errors import DataError, PrithviTGError
 
 #: Seconds that a process waits to learn whether its error follows from that of another process.
@@ -74,14 +75,12 @@ class TrainedParameters(Callback):
         trained = [
             name for name, one in pl_module.named_parameters() if one.requires_grad and name not in unused
         ]
-        if self._trained is None:
-            same = len(trained) == strategy.model._get_ddp_logging_data()["num_parameter_tensors"]
-        else:
-            same = trained == self._trained
+        first = self._trained is None
+        same = len(trained) == num_averaged(strategy.model) if first else trained == self._trained
         self._trained = trained
         if same or not trained:
             return
-        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(pl_module, unused)
+        ignore_in_ddp(pl_module, unused)
         strategy.model = pl_module
         gc.collect()  # the old wrapper removes its hooks from the parameters when it is deleted
         strategy.configure_ddp()

@@ -42,10 +42,13 @@ class LastCheckpoint(ModelCheckpoint):
             return
         due = time.monotonic() - self._written >= 60 * self.minutes
         if trainer.strategy.broadcast(due):  # the processes' clocks differ
-            self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
+            self.best_model_path = self.format_checkpoint_name({})  # where Lightning writes it, too
+            trainer.save_checkpoint(self.best_model_path)
+            self._written = time.monotonic()
 
-    def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
-        super()._save_checkpoint(trainer, filepath)
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write at the end of every epoch."""
+        super().on_train_epoch_end(trainer, pl_module)
         self._written = time.monotonic()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

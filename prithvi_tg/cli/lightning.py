@@ -1,11 +1,10 @@
 """PrithviCLI: LightningCLI with our task, data modules, checkpoints and error messages."""
 
 import itertools
-import logging
 import signal
 import sys
-import warnings
 from collections.abc import Iterable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -50,8 +49,8 @@ from ..tasks.data_checks import differing_data
 from ..tasks.precision import Float32Precision, check_precision
 from ..tiling import Blending
 from .errors import one_line
+from .messages import ShortWarnings, shown_messages
 
-_WARNED: list[str] = []  # of what the command that runs was warned
 _SKIP = ("--skip-bad", "--skip_bad")
 _MORE = (
     "--skip-bad skips chips that cannot be read, and lists them. To list the options of a class: "
@@ -66,7 +65,17 @@ DESCRIPTIONS = {
 
 
 class PrithviArgumentParser(LightningArgumentParser):
-    """LightningCLI's parser, with errors of one line."""
+    """LightningCLI's parser, with errors of one line.
+
+    Args:
+        *args: Those of `LightningArgumentParser`.
+        command: The command whose arguments it parses, if it is one of Lightning's.
+        **kwargs: Those of `LightningArgumentParser`.
+    """
+
+    def __init__(self, *args: Any, command: str = "", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.command = command
 
     def parse_args(self, args: Any = None, *more: Any, **options: Any) -> Any:
         """Parse; a configuration that is no text is an error like any other."""
@@ -85,12 +94,21 @@ class PrithviArgumentParser(LightningArgumentParser):
 
 
 class QuietLibraries(Callback):
-    """What `run_command` does in the first process, in those that strategy ddp_spawn starts."""
+    """What `run_command` does in the first process, in those that strategy ddp_spawn starts.
+
+    Args:
+        warned: The warnings of the first process; a process that is started appends to its copy.
+    """
+
+    def __init__(self, warned: list[str]) -> None:
+        self.warned = warned
+        self._stack = ExitStack()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Silence advice."""
-        if warnings.formatwarning is not _one_line:
-            _quiet_libraries()
+        """Show messages and short warnings until the process ends."""
+        if not ShortWarnings.are_on():
+            self._stack.enter_context(ShortWarnings(self.warned))
+            self._stack.enter_context(shown_messages())
 
 
 class PrithviCLI(LightningCLI):
@@ -101,23 +119,32 @@ class PrithviCLI(LightningCLI):
     configuration if the checkpoint describes its data.
     """
 
+    def __init__(self, warned: list[str], *args: Any, **kwargs: Any) -> None:
+        self.warned = warned
+        super().__init__(*args, **kwargs)  # runs the command
+
     @classmethod
     def run_command(cls, arguments: list[str]) -> "PrithviCLI":
         """Parse the arguments, without the program's name, and run the command."""
-        _quiet_libraries()
         try:
-            return cls(
-                BaseTask,
-                BaseDataModule,
-                subclass_mode_model=True,
-                subclass_mode_data=True,
-                auto_configure_optimizers=False,
-                seed_everything_default=0,
-                parser_class=PrithviArgumentParser,
-                parser_kwargs={command: {"description": text} for command, text in DESCRIPTIONS.items()},
-                save_config_kwargs={"overwrite": False},
-                args=arguments,
-            )
+            warned: list[str] = []
+            with shown_messages(), ShortWarnings(warned):
+                return cls(
+                    warned,
+                    BaseTask,
+                    BaseDataModule,
+                    subclass_mode_model=True,
+                    subclass_mode_data=True,
+                    auto_configure_optimizers=False,
+                    seed_everything_default=0,
+                    parser_class=PrithviArgumentParser,
+                    parser_kwargs={
+                        command: {"description": text, "command": command}
+                        for command, text in DESCRIPTIONS.items()
+                    },
+                    save_config_kwargs={"overwrite": False},
+                    args=arguments,
+                )
         except SIGTERMException:  # Lightning's; by itself it would end with 0, as if all were done
             sys.exit(128 + signal.SIGTERM)
 
@@ -127,7 +154,7 @@ class PrithviCLI(LightningCLI):
         """Trainer, task and data; the latter two may come from a checkpoint in predict."""
         parser.add_lightning_class_args(Trainer, "trainer")
         parser.set_defaults({"trainer.default_root_dir": "runs", "trainer.log_every_n_steps": 10})
-        required = self._subcommand_in_preparation != "predict"
+        required = not (isinstance(parser, PrithviArgumentParser) and parser.command == "predict")
         parser.add_subclass_arguments(BaseTask, "model", fail_untyped=False, required=required)
         parser.add_subclass_arguments(BaseDataModule, "data", fail_untyped=False, required=required)
 
@@ -153,17 +180,15 @@ class PrithviCLI(LightningCLI):
                 apply_on="instantiate",
             )
 
-    def _prepare_subcommand_parser(
-        self, klass: type, subcommand: str, **kwargs: Any
-    ) -> LightningArgumentParser:
-        self._subcommand_in_preparation = subcommand
-        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
-        if subcommand == "predict":
+        if isinstance(parser, PrithviArgumentParser) and parser.command == "predict":
             _add_predict_arguments(parser)
-        return parser
 
-    def _parse_ckpt_path(self) -> None:
-        """Lightning would read the file here and merge its arguments; we read it ourselves, later."""
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse, and hide ``ckpt_path`` for a while: Lightning would merge the arguments that the file holds."""
+        super().parse_arguments(parser, args)
+        settings = self.config[self.config["subcommand"]]
+        self._ckpt_path = settings.get("ckpt_path")
+        settings["ckpt_path"] = None
 
     # Building.
 
@@ -174,6 +199,7 @@ class PrithviCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Check that what the command needs is there, before anything is built."""
         settings = self._settings
+        settings.ckpt_path = self._ckpt_path
         check_name(settings.published_result)
         check_precision(str(settings.trainer.precision))
         if self.subcommand == "predict":
@@ -206,6 +232,18 @@ class PrithviCLI(LightningCLI):
                 f"{path}: holds no optimiser state, so fit cannot resume from it; give a last.ckpt, or start from "
                 "these weights with --model.weights"
             )
+        self._set_run_arguments(self.config_init[self.subcommand])
+
+    def _set_run_arguments(self, arguments: Any) -> None:
+        """Set what the trainer's method is called with."""
+        ours = isinstance(self.model, PrithviTask)
+        if self.subcommand != "fit" and ours:
+            arguments["ckpt_path"] = None  # already loaded
+        if self.subcommand in ("validate", "test"):
+            arguments["verbose"] = not ours  # ScoreReport prints a table
+        if self.subcommand == "predict":
+            arguments["return_predictions"] = False
+        arguments["weights_only"] = True
 
     def _load(self, path: str) -> None:
         if not isinstance(self.model, PrithviTask):
@@ -255,11 +293,13 @@ class PrithviCLI(LightningCLI):
         writer = MapWriter(run, Path(settings.output), spec.target.names, raises=True)
         self.trainer.callbacks.append(writer)  # type: ignore[attr-defined]
 
-    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Any]) -> Trainer:
-        given = config.get("callbacks") or []
-        callbacks = [
-            *callbacks,
-            QuietLibraries(),
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """The trainer of the configuration, with the callbacks and loggers of the command."""
+        config = {**self.config_init[self.subcommand].trainer, **kwargs}
+        given = config["callbacks"] or []
+        given = list(given) if isinstance(given, Iterable) else [given]
+        callbacks: list[Callback] = [
+            QuietLibraries(self.warned),
             Float32Precision(self._settings.tf32),
             TrainingRecord(),
             ScoreReport(
@@ -267,7 +307,7 @@ class PrithviCLI(LightningCLI):
                 None
                 if self.subcommand == "fit"
                 else self._settings.ckpt_path,  # there it is what one goes on from
-                _WARNED,
+                self.warned,
             ),
             ChipReport(),
             MeaninglessValues(),
@@ -292,21 +332,9 @@ class PrithviCLI(LightningCLI):
         saves = self.subcommand == "fit" and config.get("enable_checkpointing") is not False
         if saves and not any(isinstance(callback, ModelCheckpoint) for callback in given):
             callbacks += [BestCheckpoint(self.model.monitor, self.model.mode), LastCheckpoint()]
-        return super()._instantiate_trainer(config, callbacks)
+        return super().instantiate_trainer(**{**config, "callbacks": [*given, *callbacks]})
 
     # Running.
-
-    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
-        kwargs = super()._prepare_subcommand_kwargs(subcommand)
-        ours = isinstance(self.model, PrithviTask)
-        if subcommand != "fit" and ours:
-            kwargs["ckpt_path"] = None  # already loaded
-        if subcommand in ("validate", "test"):
-            kwargs["verbose"] = not ours  # ScoreReport prints a table
-        if subcommand == "predict":
-            kwargs["return_predictions"] = False
-        kwargs["weights_only"] = True
-        return kwargs
 
     def after_fit(self) -> None:
         """Score the best checkpoint, so that the record's scores are those of the file that it names."""
@@ -407,33 +435,6 @@ def _refuse_other_model(checkpoint: Checkpoint, task: PrithviTask, data: Any) ->
             raise CheckpointError(
                 f"{checkpoint.path}: trained with {key} {before}, but the configuration has {now}"
             )
-
-
-def _quiet_libraries() -> None:
-    """Silence advice that a user of this command cannot act on; other warnings take one line."""
-    _WARNED.clear()
-    warnings.formatwarning = _one_line
-    for message in (
-        ".*args parameter is intended to run from within Python.*",
-        ".*deprecated in v4.*|.*JsonargparseDeprecationWarning.*",
-        ".*does not have many workers.*",
-        ".*isinstance.treespec, LeafSpec.*",
-        ".*sync_dist.*",
-        ".*could not find the monitored key.*",  # BestCheckpoint tells what is wrong, where it is
-        ".*smaller than the logging interval.*",
-        ".*dirpath has changed.*",  # of a run that goes on, which TrainingRecord tells
-        ".*Total length of `list`.*",  # of validation without chips, which BestCheckpoint prints
-        ".*Total length of `WindowStream`.*",  # where no scene could be read, that is said already
-    ):
-        warnings.filterwarnings("ignore", f"(?s)\\s*{message}")
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
-        logging.getLogger(name).addFilter(lambda record: "Tip:" not in record.getMessage())
-
-
-def _one_line(message: Warning | str, *_: Any, **__: Any) -> str:
-    """What is printed of a warning; it is kept for the record, too."""
-    _WARNED.append(str(message))
-    return f"prithvi-tg: warning: {message}\n"
 
 
 def _known_classes() -> list[type]:

@@ -1,13 +1,14 @@
 """Data modules of chip data sets."""
 
 import inspect
+import logging
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from kornia.augmentation.base import _AugmentationBase
+from kornia.augmentation import AugmentationBase2D
 from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import ConcatDataset, DataLoader
 from torchgeo.datamodules import NonGeoDataModule
@@ -29,6 +30,8 @@ from ..samplers import ShuffleSampler, UnrepeatedSampler
 from ..spec import DataSpec
 from .loading import collate_chips, for_scoring, pinned
 from .resuming import ResumableLoader
+
+_log = logging.getLogger(__name__)
 
 
 class ChipDataModule(NonGeoDataModule, metaclass=OldArguments):
@@ -72,7 +75,7 @@ class ChipDataModule(NonGeoDataModule, metaclass=OldArguments):
         num_workers: int = 0,
         crop_size: int | None = 224,
         random_flip_rot90: bool = True,
-        augmentations: Sequence[_AugmentationBase] = (),
+        augmentations: Sequence[AugmentationBase2D] = (),
         crops_per_chip: int = 1,
         test_split: str = "test",
         splits: str | Path | None = None,
@@ -214,7 +217,7 @@ class ChipDataModule(NonGeoDataModule, metaclass=OldArguments):
 
 @rank_zero_only
 def _tell(line: str) -> None:
-    print(line)
+    _log.info(line)
 
 
 class Sen1Floods11DataModule(ChipDataModule):

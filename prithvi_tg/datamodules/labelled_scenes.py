@@ -8,7 +8,7 @@ from typing import Any, Literal
 import pandas as pd
 import shapely
 import torch
-from kornia.augmentation.base import _AugmentationBase
+from kornia.augmentation import AugmentationBase2D
 from torch.utils.data import DataLoader
 from torchgeo.datamodules import GeoDataModule
 from torchgeo.datasets import IntersectionDataset
@@ -116,7 +116,7 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
         all_touched: bool = False,
         class_colors: Sequence[str] = (),
         random_flip_rot90: bool = True,
-        augmentations: Sequence[_AugmentationBase] = (),
+        augmentations: Sequence[AugmentationBase2D] = (),
         metadata: bool = False,
         fold_time: bool = False,
         seed: int = 0,

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ from .products.rasters import Layer, ProbabilityType, Profile, category_names, c
 from .products.stac import stac_item, write_stac_item
 from .strip_store import StripStore, StripWriter
 from .window_stream import RowsRead, StripRange, StripRangeRead, WindowRead
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -175,7 +178,7 @@ class SceneMap:
             if self.is_done:
                 return []
             if self.parts.path.exists() and not self.parts.belongs_to_run:
-                print(f"{self.scene.name}: discarded the strips of an earlier run with other settings")
+                _log.info(f"{self.scene.name}: discarded the strips of an earlier run with other settings")
             self.parts.prepare()
             if self.parts.read("publishing") is not None:
                 self._publish()
@@ -188,7 +191,9 @@ class SceneMap:
                 self.parts.discard(number)
             if len(left) < len(self.plan.strips):
                 done = len(self.plan.strips) - len(left)
-                print(f"{self.scene.name}: resuming; {done} of {len(self.plan.strips)} strips are complete")
+                _log.info(
+                    f"{self.scene.name}: resuming; {done} of {len(self.plan.strips)} strips are complete"
+                )
             if not left:
                 self.assemble()
         return left
@@ -309,7 +314,7 @@ class SceneMap:
             made = self.parts.path / path.name
             if made.exists():
                 made.replace(path)
-                print(f"Written: {shown(path)}", flush=True)
+                _log.info(f"Written: {shown(path)}")
         self.parts.write("done", self.parts.read("publishing"))
         self.parts.clear()
 

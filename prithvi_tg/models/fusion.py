@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
+from ..compat import has_forward_hooks
 from .decoders import ChannelNorm, ConvBNReLU, ConvTransposeNeck, FCNHead
 from .weight_cache import active_cache
 
@@ -109,9 +110,7 @@ class FusedDecoder:
         parts = [part for module in (neck, *heads) for part in module.modules()]
         if any(isinstance(part, nn.BatchNorm2d) and part.momentum is None for part in parts):
             return False
-        return all(
-            type(part) in _KNOWN and not (part._forward_hooks or part._forward_pre_hooks) for part in parts
-        )
+        return all(type(part) in _KNOWN and not has_forward_hooks(part) for part in parts)
 
     def __call__(self, tokens: Tensor, grid: Grid, heads: Sequence[FCNHead]) -> list[Tensor]:
         """Logits of each head.

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from ..compat import is_compiled, version_of
+
 _here = local()
 
 
@@ -37,7 +39,9 @@ class WeightCache:
         with torch.inference_mode(False), torch.no_grad():
             if any(tensor.is_inference() for tensor in tensors):  # these have no version
                 return compute()
-            state = [(tensor.data_ptr(), tensor._version, tensor.dtype, tensor.device) for tensor in tensors]
+            state = [
+                (tensor.data_ptr(), version_of(tensor), tensor.dtype, tensor.device) for tensor in tensors
+            ]
             if self._states.get(key) != state:
                 self._values[key] = compute()
                 self._states[key] = state
@@ -69,12 +73,11 @@ def active_cache() -> WeightCache | None:
 
 def can_run_converted(module: nn.Module, device: str) -> bool:
     """Whether `run_converted` computes what a plain call does: under autocast, in evaluation, without gradients."""
-    compiled = any(part._compiled_call_impl is not None for part in module.modules())
     return (
         torch.is_autocast_enabled(device)
         and not torch.is_grad_enabled()
         and not module.training
-        and not compiled
+        and not is_compiled(module)
     )
 
 

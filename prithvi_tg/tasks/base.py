@@ -4,7 +4,7 @@ import re
 from typing import Any, ClassVar
 
 import torch
-from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.nn import Parameter
@@ -174,6 +174,14 @@ class PrithviTask(LightningModule, metaclass=OldArguments):
             loader.load_state_dict(self._loader_states[0])
         self._loader_states = ()
         self._unfreeze_encoder()  # Lightning calls no hook of the epoch that a run resumes in
+
+    @property
+    def attached_trainer(self) -> Trainer | None:
+        """The trainer, if the task has one; Lightning's own ``trainer`` raises without."""
+        try:
+            return self.trainer
+        except RuntimeError:
+            return None
 
     @property
     def backbone(self) -> PrithviViT:

@@ -161,7 +161,7 @@ class PixelwiseTask(PrithviTask):
         A batch of windows of scenes, see `WindowStream`, is not cut any further, and of its windows only the core
         has outputs.
         """
-        in_run = self._trainer is not None and self.trainer.predicting
+        in_run = self.attached_trainer is not None and self.trainer.predicting
         with cached_weights(self._predict_cache if in_run else None):
             if "events" not in batch:
                 return self.forward_windows(batch["image"], **self.coordinates(batch))
@@ -172,7 +172,7 @@ class PixelwiseTask(PrithviTask):
         self, batch: Any, place: str, metrics: MetricCollection, mean_loss: LabelledMean
     ) -> dict[str, Tensor]:
         image, mask = batch["image"], batch["mask"]
-        fits = self._trainer is None or self.trainer.state.fn == TrainerFn.FITTING
+        fits = self.attached_trainer is None or self.trainer.state.fn == TrainerFn.FITTING
         if not (fits or self._units_judged):
             self._judge_units(image)
         outputs = self.forward_windows(image, **self.coordinates(batch))

@@ -271,7 +271,7 @@ class PrithviSegmentationTask(PixelwiseTask, SemanticSegmentationTask):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say which class can read the checkpoint, and keep what was counted of a training epoch."""
         super().on_save_checkpoint(checkpoint)
-        if self._trainer is not None and (matrix := self._train_confusion) is not None:
+        if self.attached_trainer is not None and (matrix := self._train_confusion) is not None:
             counts = matrix.confmat.clone()
             checkpoint["train_confusion"] = self.trainer.strategy.reduce(counts, reduce_op="sum").cpu()
 

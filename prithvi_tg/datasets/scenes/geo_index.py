@@ -7,6 +7,8 @@ import pandas as pd
 from geopandas import GeoDataFrame
 from torchgeo.datasets import GeoDataset
 
+_PARTS = ("start", "stop", "step")
+
 
 class GeoIndex:
     """The index of a data set as plain arrays, made anew when the data set gets another one.
@@ -19,13 +21,21 @@ class GeoIndex:
 
     def resolve(self, dataset: GeoDataset, query: Any) -> tuple[slice, slice, slice]:
         """The query with nothing left open, as TorchGeo resolves it."""
-        complete = isinstance(query, tuple) and len(query) == 3
-        if complete and all(part.start is not None and part.stop is not None for part in query):
-            x, y, t = query
+        given: tuple[slice, ...] = (query,) if isinstance(query, slice) else query
+        if len(given) == 3 and all(part.start is not None and part.stop is not None for part in given):
+            x, y, t = given
             width, height = dataset.res
             return slice(x.start, x.stop, x.step or width), slice(y.start, y.stop, y.step or height), t
-        resolved: tuple[slice, slice, slice] = dataset._disambiguate_slice(query)
-        return resolved
+        x, y, t = (
+            slice(
+                *(
+                    getattr(part, name) if getattr(part, name) is not None else getattr(whole, name)
+                    for name in _PARTS
+                )
+            )
+            for part, whole in zip((*given, *[slice(None)] * (3 - len(given))), dataset.bounds, strict=True)
+        )
+        return x, y, t
 
     def hits(self, index: GeoDataFrame, x: slice, y: slice, t: slice, one_period: bool = False) -> list[int]:
         """Rows of an index whose bounding box and time a resolved query touches.

@@ -1,0 +1,88 @@
+"""What a command shows of the messages and warnings of the library: plain lines, while it runs and no longer."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any
+
+#: Advice of libraries that a user of the commands cannot act on.
+_ADVICE = (
+    ".*args parameter is intended to run from within Python.*",
+    ".*deprecated in v4.*|.*JsonargparseDeprecationWarning.*",
+    ".*does not have many workers.*",
+    ".*isinstance.treespec, LeafSpec.*",
+    ".*sync_dist.*",
+    ".*could not find the monitored key.*",  # BestCheckpoint prints what is wrong
+    ".*smaller than the logging interval.*",
+    ".*dirpath has changed.*",  # of a resumed run, which TrainingRecord prints
+    ".*Total length of `list`.*",  # of validation without chips, which BestCheckpoint prints
+    ".*Total length of `WindowStream`.*",  # of scenes that cannot be read, which MapWriter prints
+)
+_RANK_ZERO = ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero")
+
+
+class _PlainLines(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        print(record.getMessage(), flush=True)
+
+
+@contextmanager
+def shown_messages() -> Iterator[None]:
+    """Print what the package logs, from level INFO on, to the standard output; once if such blocks are nested."""
+    logger = logging.getLogger("prithvi_tg")
+    if any(isinstance(handler, _PlainLines) for handler in logger.handlers):
+        yield
+        return
+    handler, level = _PlainLines(), logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+class ShortWarnings:
+    """Within a ``with``, warnings take one line, and advice that a user cannot act on is silent.
+
+    Args:
+        given: Every warning is appended to it.
+    """
+
+    def __init__(self, given: list[str]) -> None:
+        self.given = given
+
+    def __enter__(self) -> "ShortWarnings":
+        self._filters = warnings.catch_warnings()
+        self._filters.__enter__()
+        self._format = warnings.formatwarning
+        warnings.formatwarning = self._one_line
+        for message in _ADVICE:
+            warnings.filterwarnings("ignore", f"(?s)\\s*{message}")
+        for name in _RANK_ZERO:
+            logging.getLogger(name).addFilter(_is_no_tip)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for name in _RANK_ZERO:
+            logging.getLogger(name).removeFilter(_is_no_tip)
+        warnings.formatwarning = self._format
+        self._filters.__exit__(kind, error, trace)
+
+    @staticmethod
+    def are_on() -> bool:
+        """Whether a block is active in this process."""
+        return isinstance(getattr(warnings.formatwarning, "__self__", None), ShortWarnings)
+
+    def _one_line(self, message: Warning | str, *_: Any, **__: Any) -> str:
+        self.given.append(str(message))
+        return f"prithvi-tg: warning: {message}\n"
+
+
+def _is_no_tip(record: logging.LogRecord) -> bool:
+    return "Tip:" not in record.getMessage()
