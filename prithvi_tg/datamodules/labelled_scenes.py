@@ -126,12 +126,6 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
         self.images = [images] if isinstance(images, str) else list(images)
         self.labels = [labels] if isinstance(labels, str) else list(labels)
         self.classes = None if classes == "cdl" else dict(classes)
-        if self.classes is not None:
-            check_class_names(self.classes)
-        crops = MultiTemporalCropClassification
-        names = crops.class_names if self.classes is None else tuple(dict.fromkeys(self.classes.values()))
-        if self.classes is None and not class_colors:
-            class_colors = crops.class_colors
         self.ignored_labels = list(ignored_labels)
         self.label_attribute = label_attribute
         self.all_touched = all_touched
@@ -167,11 +161,18 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
             file_count=len(file_bands) * num_frames,
             metadata=metadata,
         )
-        self.spec = DataSpec(inputs, ClassTarget(names, tuple(class_colors)))
+        self.spec = DataSpec(inputs, self._target(class_colors))
         self.mean = torch.tensor(self.spec.input.channel_mean)
         self.std = torch.tensor(self.spec.input.channel_std)
         self.train_aug = ChipAugmentation(self.mean, self.std, None, random_flip_rot90, augmentations)
         self.aug = ChipAugmentation(self.mean, self.std)
+
+    def _target(self, class_colors: Sequence[str]) -> ClassTarget:
+        crops = MultiTemporalCropClassification
+        if self.classes is None:
+            return ClassTarget(crops.class_names, tuple(class_colors or crops.class_colors))
+        check_class_names(self.classes)
+        return ClassTarget(tuple(dict.fromkeys(self.classes.values())), tuple(class_colors))
 
     @property
     def bootstrap_block(self) -> int:
