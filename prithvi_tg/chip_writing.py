@@ -52,7 +52,9 @@ def write_chips(
         DataError: A scene cannot be read or a chip cannot be written.
     """
     data.setup("fit")
-    parts: list[tuple[str, Any]] = [("train", _TrainingWindows(data, epochs)), ("val", data.val_dataset)]
+    parts: list[tuple[str, Any]] = [("train", _TrainingWindows(data, epochs))]
+    if data.validates:
+        parts.append(("val", data.val_dataset))
     if "test" in data.split_regions.splits:
         data.setup("test")
         parts.append(("test", data.test_dataset))

@@ -92,11 +92,60 @@ def test_going_on_without_checkpoints_does_not_name_the_one_it_goes_on_from(
     assert record["run"]["training"]["epochs"] == 2
 
 
-def test_a_training_without_validation_is_not_scored(config, tmp_path, command):
-    code, out, err = command("fit", "--config", config, "--trainer.limit_val_batches", 0)
+@pytest.fixture
+def unvalidated(config, tmp_path, flood_root, command):
+    """Folder of a run whose split list has no validation chips, and the output of its training."""
+    rows = [row for row in (flood_root / "splits.csv").read_text().splitlines() if not row.endswith(",val")]
+    (tmp_path / "splits.csv").write_text("\n".join(rows) + "\n")
+    code, out, err = command("fit", "--config", config, "--data.splits", tmp_path / "splits.csv")
     assert code == 0, err
+    return tmp_path / "runs/version_0", out
+
+
+def test_a_training_without_validation_leaves_a_record_without_scores(unvalidated):
+    run, out = unvalidated
     assert "no validation ran" in out
-    assert not (tmp_path / "runs/version_0/metrics.json").exists()
+    assert "without scores" in out
+    record = read_run(run)
+    assert not record.is_scored
+    assert record.class_names == ("No water", "Water")
+    assert record.metrics["run"]["training"]["epochs"] == 1
+    assert record.metrics["run"]["checkpoint_sha256"] == file_hash(run / "checkpoints/best.ckpt")
+    assert record.metrics["run"]["checkpoint_epoch"] == 0  # as of a run with validation
+
+
+def test_a_report_shows_a_run_without_validation_alone_and_beside_its_test(unvalidated, config, command):
+    run, _ = unvalidated
+    code, _, err = command("report", run)
+    assert code == 0, err
+    page = (run / "report.html").read_text()
+    assert "trained without validation; score it with prithvi-tg test" in page
+    assert 'id="confusion"' not in page
+    code, _, err = command(
+        "test", "--config", config, "--ckpt_path", run / "checkpoints/best.ckpt", "--data.splits",
+        run.parents[1] / "splits.csv",
+    )  # fmt: skip
+    assert code == 0, err
+    tested = run.with_name("version_1")
+    code, _, err = command("report", run, tested, "--names", "training", "test", "--overwrite")
+    assert code == 0, err
+    page = (run / "report.html").read_text()
+    assert "trained without validation" in page
+    score = json.loads((tested / "metrics.json").read_text())["overall"]["mIoU"]
+    assert f"<b>{100 * score:.2f}</b>" in page
+    assert "<h3>test</h3>" in page
+    assert "<h3>training</h3>" not in page
+
+
+def test_a_command_that_fails_before_it_computes_leaves_no_run(unvalidated, config, command):
+    run, _ = unvalidated
+    words = ("--config", config, "--data.splits", run.parents[1] / "splits.csv")
+    code, _, err = command("validate", *words, "--ckpt_path", run / "checkpoints/best.ckpt")
+    assert (code, "'val' is not in" in err) == (2, True)
+    code, _, err = command("fit", *words, "--data.batch_size", 99)
+    assert (code, "batch_size: 99 is larger" in err) == (2, True)
+    assert sorted(path.name for path in run.parent.iterdir()) == ["version_0"]
+    assert (run / "checkpoints/best.ckpt").exists()
 
 
 def test_a_trainer_of_one_s_own_leaves_the_same_record(tiny_task, flood_root, tmp_path):

@@ -1,6 +1,7 @@
 """Lightning callbacks, thin over reporting and mapping."""
 
 from .checkpointing import BestCheckpoint, LastCheckpoint, PrintCheckpoints
+from .empty_runs import RemoveEmptyRun
 from .inputs import MeaninglessValues
 from .maps import MapWriter
 from .records import ChipReport, ScoreReport, SplitFigure, TrainingRecord, score_best
@@ -12,6 +13,7 @@ __all__ = [
     "MapWriter",
     "MeaninglessValues",
     "PrintCheckpoints",
+    "RemoveEmptyRun",
     "ScoreReport",
     "SplitFigure",
     "TrainingRecord",

@@ -128,7 +128,11 @@ class BestCheckpoint(ModelCheckpoint):
         super().on_train_end(trainer, pl_module)
         if not self.best_model_path and self.dirpath is not None:
             path = str(Path(self.dirpath) / "best.ckpt")
+            # The epoch is over, so Lightning counts the next one; validation saves within the epoch.
+            progress = trainer.fit_loop.epoch_progress.current
+            progress.completed -= 1
             trainer.save_checkpoint(path, weights_only=True)
+            progress.completed += 1
             self.best_model_path = path
             if trainer.is_global_zero:
                 print(

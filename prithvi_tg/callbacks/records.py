@@ -271,18 +271,7 @@ class ScoreReport(Callback):
             return
         kind = result_kind(pl_module)
         weights = trainer.ckpt_path or self.checkpoint
-        run = run_record(
-            str(trainer.precision),
-            trainer.world_size,
-            time.perf_counter() - self._began,
-            Path(weights) if weights else None,
-        )
-        run["weights_sha256"] = weights_hash(pl_module)
-        run["task"] = pl_module.class_path
-        training = _training(trainer)
-        run["training"] = None if training is None else training.record()
-        run["warnings"] = list(dict.fromkeys(self.warned))
-        run["skipped_chips"] = dict(getattr(_datamodule(trainer), "skipped", {}))
+        run = self._run(trainer, pl_module, weights)
         title = f"{split}, {kind.unit}"
         if weights is not None:
             epoch = run["checkpoint_epoch"]
@@ -296,6 +285,30 @@ class ScoreReport(Callback):
             written = kind.write_figures(path.parent, pl_module)
             for one in (path, *written):
                 print(f"Written: {shown(one)}")
+
+    def record_unscored(self, trainer: Trainer, pl_module: LightningModule, weights: str | None) -> None:
+        """Write the record of a training that had no validation, without scores."""
+        folder = _run_folder(trainer)
+        if isinstance(pl_module, PrithviTask) and folder is not None and trainer.is_global_zero:
+            path = Path(folder) / "metrics.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            nothing = RESULT_KINDS[pl_module.target_kind].unscored(pl_module)
+            write_scores(path, nothing, None, self._run(trainer, pl_module, weights), pl_module.run_spec)
+            print(f"Written: {shown(path)}, without scores; score the run with prithvi-tg test")
+
+    def _run(self, trainer: Trainer, task: PrithviTask, weights: Any) -> dict[str, Any]:
+        seconds = time.perf_counter() - self._began
+        run = run_record(
+            str(trainer.precision), trainer.world_size, seconds, Path(weights) if weights else None
+        )
+        training = _training(trainer)
+        return run | {
+            "weights_sha256": weights_hash(task),
+            "task": task.class_path,
+            "training": None if training is None else training.record(),
+            "warnings": list(dict.fromkeys(self.warned)),
+            "skipped_chips": dict(getattr(_datamodule(trainer), "skipped", {})),
+        }
 
 
 class ChipReport(Callback):
@@ -404,20 +417,23 @@ def _run_folder(trainer: Trainer) -> str | None:
 def score_best(trainer: Trainer, task: LightningModule, datamodule: Any) -> None:
     """After a training, score its best checkpoint on the validation set, so that the record is of that file.
 
-    Without a checkpoint, the last weights are scored; without validation, or chips for it, nothing is.
+    Without a checkpoint, the last weights are scored; without validation, or chips for it, the record has no scores.
 
     Args:
         trainer: That trained; its loggers are let go, as the curves end with the training.
         task: That was trained; it gets the best weights.
         datamodule: With the validation set.
     """
-    # Not trainer.enable_validation: after ddp_spawn and ddp_fork, this process has seen no data.
-    if trainer.limit_val_batches == 0 or not getattr(datamodule, "validates", True):
-        return
     best = getattr(trainer.checkpoint_callback, "best_model_path", "") or None
     training = _training(trainer)
     if training is not None:
         training.receive()
+    # Not trainer.enable_validation: after ddp_spawn and ddp_fork, this process has seen no data.
+    if trainer.limit_val_batches == 0 or not getattr(datamodule, "validates", True):
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]  # a connector sets it
+            if isinstance(callback, ScoreReport):
+                callback.record_unscored(trainer, task, best)
+        return
     trainer.loggers = []
     verbose = not isinstance(task, PrithviTask)  # ScoreReport prints a table
     trainer.validate(task, datamodule=datamodule, ckpt_path=best, weights_only=True, verbose=verbose)

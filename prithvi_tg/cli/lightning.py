@@ -25,6 +25,7 @@ from ..callbacks import (
     MapWriter,
     MeaninglessValues,
     PrintCheckpoints,
+    RemoveEmptyRun,
     ScoreReport,
     SplitFigure,
     TrainingRecord,
@@ -327,6 +328,7 @@ class PrithviCLI(LightningCLI):
             self.save_config_callback = None
         else:
             config["logger"] = _loggers(config.get("logger"), config["default_root_dir"])
+            callbacks.append(RemoveEmptyRun(config["logger"] or []))
             if self.subcommand == "fit" and config["logger"]:
                 callbacks.append(LearningRateMonitor())
         saves = self.subcommand == "fit" and config.get("enable_checkpointing") is not False

@@ -1,5 +1,6 @@
 """``prithvi-tg stats``: statistics of a training set, as YAML ready to paste."""
 
+import sys
 from typing import Any
 
 import torch
@@ -13,6 +14,11 @@ from ..errors import ConfigError, DataError
 from ..spec import DataSpec
 from ..targets import IGNORE_INDEX
 from .data_parser import data_parser, parse_data
+
+_LIKELY = (
+    (0.005, 2.0),
+    (50.0, 20_000.0),
+)  # largest band means of reflectance, and of reflectance times 10000
 
 
 def run(arguments: list[str]) -> int:
@@ -31,16 +37,27 @@ def run(arguments: list[str]) -> int:
             f"data: {type(data).__name__} is not a data module of this package, which stats needs"
         )
     found = training_statistics(_training_set(data), spec, data.num_workers)
+    frequencies = found.pop("class_frequencies")
     print("# Put mean and std under data.init_args, class_weights under model.init_args.")
     print(yaml.safe_dump(found, sort_keys=False, allow_unicode=True), end="")
+    print("# Class frequencies, for information:")
+    for name, frequency in frequencies.items():
+        print(f"#   {name}: {frequency:g}")
+    highest = max(map(abs, found["mean"]))
+    if not any(low <= highest <= high for low, high in _LIKELY):
+        print(
+            f"prithvi-tg: warning: scale: with {spec.input.scale:g}, the largest band mean is {highest:g}; reflectance "
+            "has means of about 0.01 to 1, or 100 to 10000 if it is stored times 10000. Check scale; a scale that "
+            "converts to 0..1 is 1 for reflectance 0..1 and 1.0e-4 for reflectance times 10000",
+            file=sys.stderr,
+        )
     return 0
 
 
 def _training_set(data: Any) -> Dataset[dict[str, Any]]:
     """Every chip once, or every pixel of the training ground."""
     if isinstance(data, LabelledScenesDataModule):
-        data.setup("validate")
-        return data.scored_windows("train", *data.open_both())
+        return data.scored_windows("train", *data.open_ground("validate"))
     assert isinstance(data, ChipDataModule)  # as its spec is a DataSpec
     return data.open_split("train")
 

@@ -259,6 +259,23 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
         """
         if stage == "predict":
             return
+        both, images = self.open_ground(stage)
+        roi = shapely.union_all(list(both.index.geometry))
+        if stage == "fit":
+            self._draw_windows(both, images, roi)
+        for split, stages in (("val", ("fit", "validate")), ("test", ("test",))):
+            if stage in stages and (stage != "fit" or self.validates):
+                scored = self.scored_windows(split, both, images)
+                setattr(self, f"{split}_dataset", scored)
+                setattr(self, f"{split}_sampler", UnrepeatedSampler(scored))
+
+    def open_ground(self, stage: str) -> tuple[IntersectionDataset, SceneDataset]:
+        """Open images and labels for a stage, and split the ground that they share.
+
+        Raises:
+            ConfigError: The ground cannot be split.
+            DataError: Images or labels cannot be read, or do not overlap.
+        """
         processes = self.trainer.num_devices if self.trainer else 1
         loaders = self.num_workers * (2 if stage == "fit" else 1)  # training and validation have their own
         limit_block_cache(processes * max(1, loaders))
@@ -266,32 +283,35 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
         self.spec = self.spec.with_input(pixel_size=images.grid.pixel_size)
         roi = shapely.union_all(list(both.index.geometry))
         self.split_regions = self.regions(images, roi)
-        if stage == "fit":
-            region = self._region("train")
-            inside = shapely.intersection(region.roi, roi)
-            labels = both.datasets[1]
-            balanced_boxes = index_labels(labels, images.grid, region, self.window) if self.balanced else None
-            periods = self.periods("train", images)
-            grounds = [ground_at(both, period) for period in periods]
-            if not shapely.covers(shapely.union_all(grounds), inside):
-                inside = shapely.intersection(inside, shapely.union_all(grounds))
-            self.train_dataset = both
-            self.train_sampler = RandomWindowGeoSampler(
-                images.grid,
-                inside,
-                self.window,
-                self.windows_per_epoch,
-                periods,
-                balanced_boxes,
-                locality_groups=4 * self.batch_size,
-                seed=self.seed,
-                grounds=None if all(one.equals(grounds[0]) for one in grounds) else grounds,
-            )
-        for split, stages in (("val", ("fit", "validate")), ("test", ("test",))):
-            if stage in stages:
-                scored = self.scored_windows(split, both, images)
-                setattr(self, f"{split}_dataset", scored)
-                setattr(self, f"{split}_sampler", UnrepeatedSampler(scored))
+        return both, images
+
+    @property
+    def validates(self) -> bool:
+        """Whether there is ground, or a period, to validate on."""
+        return "val" in self.split.names
+
+    def _draw_windows(self, both: IntersectionDataset, images: SceneDataset, roi: Any) -> None:
+        """Prepare the random windows of training."""
+        region = self._region("train")
+        inside = shapely.intersection(region.roi, roi)
+        labels = both.datasets[1]
+        balanced_boxes = index_labels(labels, images.grid, region, self.window) if self.balanced else None
+        periods = self.periods("train", images)
+        grounds = [ground_at(both, period) for period in periods]
+        if not shapely.covers(shapely.union_all(grounds), inside):
+            inside = shapely.intersection(inside, shapely.union_all(grounds))
+        self.train_dataset = both
+        self.train_sampler = RandomWindowGeoSampler(
+            images.grid,
+            inside,
+            self.window,
+            self.windows_per_epoch,
+            periods,
+            balanced_boxes,
+            locality_groups=4 * self.batch_size,
+            seed=self.seed,
+            grounds=None if all(one.equals(grounds[0]) for one in grounds) else grounds,
+        )
 
     def scored_windows(self, split: str, both: IntersectionDataset, images: SceneDataset) -> ScoredWindows:
         """Windows that show every labelled pixel of a split, with its label once; after `setup`."""
@@ -301,7 +321,10 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
     def _region(self, split: str) -> Region:
         splits = self.split_regions.splits
         if split not in splits:
-            raise ConfigError(f"split: no region for {split}; it has {', '.join(splits)}")
+            raise ConfigError(
+                f"split: no region for {split}; it has {', '.join(splits)}; give {split} a share in fractions, a "
+                "polygon or a period"
+            )
         return splits[split]
 
     def train_dataloader(self) -> DataLoader[Any]:
@@ -318,8 +341,10 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
         )
         return pinned(loader)
 
-    def val_dataloader(self) -> DataLoader[Any]:
-        """Each labelled pixel once, over all processes."""
+    def val_dataloader(self) -> Any:
+        """Each labelled pixel once, over all processes; an empty list without validation, which Lightning skips."""
+        if not self.validates:
+            return []
         return for_scoring(pinned(super().val_dataloader()))
 
     def test_dataloader(self) -> DataLoader[Any]:

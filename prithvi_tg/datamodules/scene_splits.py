@@ -1,6 +1,7 @@
 """How labelled scenes are split into training, validation and test: by blocks, by polygons, or by time."""
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..datasets.scenes.dataset import SceneDataset
-from ..datasets.scenes.splits import SPLITS
+from ..datasets.scenes.splits import SPLITS, read_split_polygons
 from ..errors import ConfigError
 
 
@@ -18,15 +19,24 @@ class BlockSplit:
 
     Attributes:
         block: Side of a block in pixels.
-        fractions: Shares of training, validation and test.
+        fractions: Shares of training, validation and test; without a share of validation, ``[0.8, 0, 0.2]``, training
+            runs without validation.
         buffer: Pixels between training windows and the blocks of other splits.
         seed: The same seed gives the same blocks.
     """
 
     block: int
-    fractions: tuple[float, float, float] = (0.6, 0.2, 0.2)
+    fractions: Sequence[float] = (0.6, 0.2, 0.2)
     buffer: int = 0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fractions", tuple(self.fractions))
+
+    @property
+    def names(self) -> list[str]:
+        """The splits that have a share."""
+        return [name for name, share in zip(SPLITS, self.fractions, strict=False) if share > 0]
 
 
 @dataclass(frozen=True)
@@ -41,6 +51,12 @@ class PolygonSplit:
     path: str
     attribute: str = "split"
 
+    @property
+    def names(self) -> list[str]:
+        """The splits that have a polygon."""
+        found = set(read_split_polygons(self.path, self.attribute)[self.attribute])
+        return [name for name in SPLITS if name in found]
+
 
 @dataclass(frozen=True)
 class TimeSplit:
@@ -51,7 +67,7 @@ class TimeSplit:
 
     Attributes:
         train: First and last day, ``YYYY-MM-DD``, both included.
-        val: As `train`; the periods must not share a day.
+        val: As `train`; the periods must not share a day. None by default: then training runs without validation.
         test: As `train`; none by default.
 
     Raises:
@@ -59,7 +75,7 @@ class TimeSplit:
     """
 
     train: tuple[str, str]
-    val: tuple[str, str]
+    val: tuple[str, str] | None = None
     test: tuple[str, str] | None = None
 
     def __post_init__(self) -> None:

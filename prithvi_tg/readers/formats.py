@@ -283,9 +283,11 @@ class _Resolver:
         return found
 
     def _index(self, band: int | str, name: str, source: DatasetReader) -> int:
-        if isinstance(band, int) or band.isdigit():
-            return int(band)
         sensor = self.options.sensor
+        if isinstance(band, int) or band.isdigit():
+            if self.options.training:
+                self._compare_description(int(band), name, source)
+            return int(band)
         if means(band, sensor) not in (None, name):
             raise ConfigError(
                 f"bands: {band!r} is {means(band, sensor)}, but {name} is expected in this position; the model "
@@ -295,6 +297,15 @@ class _Resolver:
         if band in descriptions:
             return descriptions.index(band) + 1
         return band_indexes([resolve_band(band, sensor)], descriptions, source.name, sensor)[0]
+
+    def _compare_description(self, index: int, name: str, source: DatasetReader) -> None:
+        text = source.descriptions[index - 1] if index <= source.count else None
+        told = means(re.sub(r"_\d{8}$", "", text or ""), self.options.sensor)
+        if told not in (None, name):
+            raise ConfigError(
+                f"file_bands: band {index} of {source.name} is described as {text} ({told}), but file_bands reads it "
+                f"as {name}; put file_bands in the order of the file, or remove it, as the descriptions name the bands"
+            )
 
 
 def _described_date(text: str | None) -> date | None:

@@ -35,7 +35,8 @@ def curves_svg(runs: Sequence[Run]) -> bytes | None:
             _draw(axes, run.curves, solid, color, "-", width, run.name)
             in_training = next((name for name in dotted if name in run.curves), None)
             if in_training is not None:
-                _draw(axes, run.curves, in_training, color, ":", width, None)
+                label = None if solid in run.curves else run.name  # of a run without validation
+                _draw(axes, run.curves, in_training, color, ":", width, label)
         head = ", decode head" if title == "loss" and decode_loss else ""
         axes.set_title(f"{title} (dotted: training{head})" if dotted else title)
         axes.set_xlabel("step")

@@ -46,6 +46,7 @@ def write_report(path: Path, runs: Sequence[Run], maps: Sequence[TiledMap] = (),
     }
     folder = files(__package__) / "page"
     curves = curves_svg(runs)
+    scored = [run for run in runs if run.is_scored]
     content = page.get_template("report.html").render(
         title=title or ", ".join(run.name for run in runs),
         version=__version__,
@@ -55,8 +56,8 @@ def write_report(path: Path, runs: Sequence[Run], maps: Sequence[TiledMap] = (),
         blocks=any(run.chips is not None and run.chips.block_side is not None for run in runs),
         records=_rows([_record(run) for run in runs]),
         settings=differing_settings([run.settings for run in runs]),
-        compared=_compared(runs) if len(runs) > 1 else [],
-        others=[run.name for run in runs if _labelled(run) != _labelled(runs[0])],
+        compared=_compared(scored) if len(scored) > 1 else [],
+        others=[run.name for run in scored if _labelled(run) != _labelled(scored[0])],
         classes=runs[0].class_names,
         columns=PER_CLASS,
         means=[*_MEANS, *_other_means(runs)],
@@ -147,23 +148,23 @@ def _labelled(run: Run) -> list[int]:
 
 
 def _described(run: Run) -> dict[str, Any]:
-    counts = run.metrics["confusion_matrix"]["counts"]
+    counts = run.metrics["confusion_matrix"]["counts"] if run.is_scored else []
     known = run.chips is not None and run.chips.num_units >= _FEWEST
     intervals = run.chips.intervals() if run.chips is not None and known else None
     return {
         "name": run.name,
         "folder": str(run.folder),
-        "split": run.metrics["split"],
+        "split": run.metrics["split"] or "nothing: trained without validation; score it with prithvi-tg test",
         "overall": run.metrics["overall"],
         "overall_intervals": {} if intervals is None else {key: intervals[key].tolist() for key in _MEANS},
         "scored": "" if run.chips is None else _scored(run.chips),
-        "why_no_intervals": "" if known else _why_no_intervals(run.chips),
+        "why_no_intervals": "" if known or not run.is_scored else _why_no_intervals(run.chips),
         "per_class": [
             {
                 **run.metrics["per_class"][name],
                 "interval": None if intervals is None else intervals["IoU"][:, number].tolist(),
             }
-            for number, name in enumerate(run.class_names)
+            for number, name in enumerate(run.class_names if run.is_scored else ())
         ],
         "confusion": [
             [{"count": count, "share": count / sum(row) if sum(row) else None} for count in row]

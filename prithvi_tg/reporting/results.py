@@ -41,6 +41,7 @@ class ResultKind:
         unit: Of the scores, for the title of the table.
         table: Of the scores, from the task and a title.
         record: What metrics.json holds of them.
+        unscored: The same of a run that scored nothing.
         write_figures: Writes files beside metrics.json, and gives their paths.
         chips: Collects what single chips score.
     """
@@ -48,6 +49,7 @@ class ResultKind:
     unit: str
     table: Callable[[Any, str], Table]
     record: Callable[[Any], dict[str, Any]]
+    unscored: Callable[[Any], dict[str, Any]]
     write_figures: Callable[[Path, Any], list[Path]]
     chips: Callable[[Any], ChipResults]
 
@@ -87,6 +89,11 @@ RESULT_KINDS: dict[str, ResultKind] = {
         unit="per cent",
         table=lambda task, title: score_table(task.scores, task.class_names, title),
         record=_confusion_record,
+        unscored=lambda task: {
+            "overall": {},
+            "per_class": {name: {} for name in task.class_names},
+            "confusion_matrix": None,
+        },
         write_figures=lambda folder, task: write_confusion(folder, task.confusion, task.class_names),
         chips=lambda task: ChipScores(task.num_classes, task.run_spec, class_names=task.class_names),
     ),
@@ -94,6 +101,7 @@ RESULT_KINDS: dict[str, ResultKind] = {
         unit="in units of the values",
         table=lambda task, title: value_table(task.scores, task.target, title),
         record=lambda task: plain_value_scores(task.scores, task.computed["errors"], task.target),
+        unscored=lambda task: {"overall": {}, "per_value": {name: {} for name in task.target.names}},
         write_figures=lambda folder, task: [write_density(folder, task.computed["density"], task.target)],
         chips=lambda task: ValueChipScores(task.target, task.run_spec),
     ),

@@ -31,7 +31,8 @@ class Run:
     Attributes:
         name: Given, or that of its folder as far as it differs from others.
         folder: Its folder.
-        metrics: Content of ``metrics.json``; its scores by today's definitions.
+        metrics: Content of ``metrics.json``; its scores by today's definitions. Without scores for a training
+            without validation.
         chips: Counts of single chips, if it kept them.
         curves: ``metrics.csv``, a row per logged step; empty without one.
         pictures: Of the worst and best chips, by what they show.
@@ -52,6 +53,11 @@ class Run:
         return tuple(self.metrics["per_class"])
 
     @property
+    def is_scored(self) -> bool:
+        """Whether it scored anything; a training without validation does not."""
+        return self.metrics["confusion_matrix"] is not None
+
+    @property
     def spec(self) -> DataSpec | None:
         """Bands, statistics and classes of its data, if it knew them."""
         values = self.metrics.get("data_spec")
@@ -69,7 +75,7 @@ def read_run(folder: Path, name: str | None = None) -> Run:
     """Read what a run left in its folder.
 
     Raises:
-        DataError: It is no folder of a run, or no test or validation was finished in it.
+        DataError: It is no folder of a run, or the run was not finished.
     """
     path = folder / "metrics.json"
     try:
@@ -80,7 +86,8 @@ def read_run(folder: Path, name: str | None = None) -> Run:
         raise DataError(f"{path}: cannot be read ({error})") from error
     if not isinstance(metrics, dict) or not {"overall", "per_class", "confusion_matrix"} <= metrics.keys():
         raise DataError(f"{path}: does not contain the scores of a run")
-    metrics |= _scores(metrics, path)
+    if metrics["confusion_matrix"] is not None:
+        metrics |= _scores(metrics, path)
     table, curves = folder / TABLE, folder / "metrics.csv"
     chips = read_chip_table(table, metrics.get("bootstrap_block") or 0) if table.exists() else None
     if chips is not None and chips.counts.shape[2] != len(metrics["per_class"]):
@@ -123,12 +130,16 @@ def _scores(metrics: Mapping[str, Any], path: Path) -> dict[str, Any]:
 def _why_no_run(folder: Path) -> str:
     if not folder.is_dir():
         return "not a folder" if folder.exists() else "no such folder"
-    if runs := sorted(path.parent.name for path in folder.glob("*/metrics.json")):
-        return f"contains several runs; name one of them: {', '.join(runs)}"
-    if (folder / "checkpoints" / "last.ckpt").exists():
+    files = (path for name in ("metrics.json", "config.yaml") for path in folder.glob(f"*/{name}"))
+    if runs := sorted({path.parent.name for path in files}, key=lambda name: (len(name), name)):
+        held = "runs; name one or several of them" if len(runs) > 1 else "a run; name its folder"
+        return f"contains {held}: {', '.join(str(folder / run) for run in runs)}"
+    checkpoints = folder / "checkpoints"
+    if (checkpoints / "last.ckpt").exists():
+        score = f", or score {checkpoints / 'best.ckpt'} with validate or test"
         return (
-            "unfinished run: no metrics.json; resume it with --ckpt_path checkpoints/last.ckpt, or score "
-            "checkpoints/best.ckpt with validate"
+            f"unfinished run: no metrics.json; resume it with --ckpt_path {checkpoints / 'last.ckpt'}"
+            f"{score if (checkpoints / 'best.ckpt').exists() else ''}"
         )
     if (folder / "config.yaml").exists():
         return "unfinished run: no metrics.json, and no checkpoint to resume from"

@@ -91,7 +91,7 @@ def _percent(value: Tensor) -> str:
 def write_scores(
     path: Path,
     results: dict[str, Any],
-    split: str,
+    split: str | None,
     run: dict[str, Any],
     spec: DataSpec | None,
     block: int = 0,
@@ -100,8 +100,9 @@ def write_scores(
 
     Args:
         path: The file, ``metrics.json``.
-        results: What `ResultKind.record` gave: ``overall`` scores, and those of each class or value.
-        split: That was scored.
+        results: What `ResultKind.record` gave: ``overall`` scores, and those of each class or value; or
+            `ResultKind.unscored`.
+        split: That was scored; ``None`` for a run that scored nothing.
         run: Record of the run.
         spec: Description of the data.
         block: Side of the blocks of ground that intervals resample windows of a scene in, see `ChipCounts`.

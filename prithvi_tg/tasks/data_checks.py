@@ -1,5 +1,6 @@
 """Whether data fit a model: bands, classes and statistics, units, and values that are not finite."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -77,9 +78,13 @@ def other_unit_message(image: Tensor, spec: DataSpec) -> str | None:
     ratio = spec.input.unit_ratio([mean * std + center for mean, std, center in given])
     if not spec.input.is_other_unit(ratio):
         return None
+    factor = 10.0 ** -round(math.log10(abs(ratio) or 1))
+    fitting = "" if factor == 1 or ratio.mistaken_for else f"; scale is {spec.input.scale:g}"
+    if fitting:
+        fitting += f", and {spec.input.scale * factor:g} would fit the statistics"
     return (
         f"image: the values of the first batch {ratio.describe()} (mean "
-        f"{' '.join(f'{value:.3g}' for value in spec.input.mean)}); run prithvi-tg check"
+        f"{' '.join(f'{value:.3g}' for value in spec.input.mean)}){fitting}; run prithvi-tg check"
     )
 
 

@@ -139,6 +139,45 @@ def config(root, tmp_path):
     return path
 
 
+def test_scenes_train_without_validation_ground(config, command, tmp_path):
+    words = ("--config", config, "--data.split.init_args.fractions", "[0.75, 0, 0.25]")
+    code, out, err = command("fit", *words)
+    assert code == 0, err
+    run = tmp_path / "runs/version_0"
+    assert json.loads((run / "metrics.json").read_text())["confusion_matrix"] is None
+    best = run / "checkpoints/best.ckpt"
+    code, _, err = command("test", *words, "--ckpt_path", best)
+    assert code == 0, err
+    code, _, err = command("validate", *words, "--ckpt_path", best)
+    assert code == 2
+    assert "split: no region for val; it has train, test; give val a share in fractions" in err
+    code, out, err = command("check", *words)
+    assert code == 0, out + err
+    code, out, err = command("chips", tmp_path / "chips", *words)
+    assert code == 0, err
+    splits = (tmp_path / "chips/splits.csv").read_text()
+    assert ",train" in splits
+    assert ",val" not in splits
+    code, _, err = command("fit", "--config", config, "--data.split.init_args.fractions", "[0.8, 0.2]")
+    assert code == 2
+    assert "fractions: [0.8, 0.2] must be three shares of train, val, test that add up to 1" in err
+
+
+@pytest.mark.parametrize("name", ["fit", "check"])
+def test_file_bands_that_contradict_the_descriptions_of_a_scene_are_an_error(
+    config, command, monkeypatch, name
+):
+    monkeypatch.setenv("COLUMNS", "300")
+    bands = "[B1, B3, B2, B4, B5, B6, B7, B8, B8A, B9, B10, B11, B12]"
+    code, out, err = command(name, "--config", config, "--data.file_bands", bands)
+    assert code in (1, 2)
+    told = " ".join((out + err).replace("│", " ").split())
+    assert "band 3 of" in told
+    assert "(GREEN), but file_bands reads it as BLUE" in told
+    right = bands.replace("B3, B2", "B2, B3")
+    assert command(name, "--config", config, "--data.file_bands", right)[0] == 0
+
+
 def test_check_tells_the_ground_and_the_classes_of_every_split(config, command, monkeypatch):
     monkeypatch.setenv("COLUMNS", "300")
     code, out, err = command("check", "--config", config)

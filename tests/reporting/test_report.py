@@ -177,14 +177,19 @@ def test_runs_that_cannot_be_read_or_compared_are_told(reported, tmp_path, comma
         read_runs([tmp_path])
     with pytest.raises(DataError, match="no such folder"):
         read_runs([tmp_path / "none"])
-    with pytest.raises(
-        DataError, match="contains several runs; name one of them: version_0, version_1, version_2"
-    ):
-        read_runs([reported / "runs"])
+    unscored = tmp_path / "runs/version_3"
+    shutil.copytree(reported / "runs", unscored.parent)
+    unscored.mkdir()
+    (unscored / "config.yaml").touch()
+    with pytest.raises(DataError, match=r"contains runs; name one .*/version_0, .*/version_2, .*/version_3$"):
+        read_runs([unscored.parent])
     killed = tmp_path / "killed/checkpoints/last.ckpt"
     killed.parent.mkdir(parents=True)
     killed.touch()
-    with pytest.raises(DataError, match="unfinished run"):
+    with pytest.raises(DataError, match=r"unfinished run: .* resume it with --ckpt_path .*last\.ckpt$"):
+        read_runs([tmp_path / "killed"])
+    killed.with_name("best.ckpt").touch()
+    with pytest.raises(DataError, match=r"or score .*killed/checkpoints/best\.ckpt with validate or test"):
         read_runs([tmp_path / "killed"])
     with pytest.raises(ConfigError, match="names: 1 given for 2 runs"):
         read_runs([tmp_path, tmp_path], ["one"])

@@ -211,19 +211,7 @@ def split_by_polygons(
         DataError: The file cannot be read, has no CRS, or its polygons do not tell a split or overlap.
         ConfigError: No training window fits.
     """
-    try:
-        frame = geopandas.read_file(path)
-    except (OSError, RuntimeError) as error:
-        raise DataError(f"{path}: not a readable vector file ({error})") from error
-    if attribute not in frame:
-        raise DataError(
-            f"{path}: has no attribute {attribute!r}; it has {', '.join(map(str, frame.columns))}"
-        )
-    if frame.crs is None:
-        raise DataError(f"{path}: has no CRS")
-    unknown = sorted(set(map(str, frame[attribute])) - set(SPLITS))
-    if unknown:
-        raise DataError(f"{path}: {attribute} is {unknown[0]!r}; known are {', '.join(SPLITS)}")
+    frame = read_split_polygons(path, attribute)
     if grid.crs is None:
         raise DataError(f"{path}: polygons cannot be aligned with images that have no CRS")
     target = CRS.from_user_input(grid.crs)
@@ -245,6 +233,28 @@ def split_by_polygons(
         raise ConfigError(f"{path}: no training window of {window} pixels fits into its polygons")
     boxes = {name: pixel_boxes(grid, roi) for name, roi in rois.items()}
     return Regions(grid, {name: Region(roi, boxes[name]) for name, roi in rois.items()})
+
+
+def read_split_polygons(path: str | Path, attribute: str) -> geopandas.GeoDataFrame:
+    """Polygons with the split of each in a column.
+
+    Raises:
+        DataError: The file cannot be read, has no CRS, or a polygon has no split.
+    """
+    try:
+        frame = geopandas.read_file(path)
+    except (OSError, RuntimeError) as error:
+        raise DataError(f"{path}: not a readable vector file ({error})") from error
+    if attribute not in frame:
+        raise DataError(
+            f"{path}: has no attribute {attribute!r}; it has {', '.join(map(str, frame.columns))}"
+        )
+    if frame.crs is None:
+        raise DataError(f"{path}: has no CRS")
+    unknown = sorted(set(map(str, frame[attribute])) - set(SPLITS))
+    if unknown:
+        raise DataError(f"{path}: {attribute} is {unknown[0]!r}; known are {', '.join(SPLITS)}")
+    return frame
 
 
 def image_ground(grid: Grid, footprints: Sequence[Any]) -> Any:

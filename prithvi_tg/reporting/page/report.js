@@ -1,7 +1,7 @@
 "use strict";
 
 const unit = document.getElementById("confusion-unit");
-unit.addEventListener("click", () => {
+unit?.addEventListener("click", () => {
   const pixels = unit.textContent === "show pixels";
   for (const cell of document.querySelectorAll(".confusion td")) {
     cell.textContent = pixels ? cell.dataset.count : cell.dataset.share;
