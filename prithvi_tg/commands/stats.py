@@ -15,10 +15,8 @@ from ..spec import DataSpec
 from ..targets import IGNORE_INDEX
 from .data_parser import data_parser, parse_data
 
-_LIKELY = (
-    (0.005, 2.0),
-    (50.0, 20_000.0),
-)  # largest band means of reflectance, and of reflectance times 10000
+# Largest band means of reflectance, and of reflectance times 10000.
+_LIKELY = ((0.005, 2.0), (50.0, 20_000.0))
 
 
 def run(arguments: list[str]) -> int:
