@@ -146,7 +146,7 @@ def assert_one_line(err, *words):
         ("data:", "daat:", ("daat", "did you mean data?")),
         ("max_epochs: 1", "max_epochs: many", ("trainer.max_epochs: many is not int",)),
         ("lr: 1.0e-3", "lr: fast", ("lr: fast is not float",)),
-        ("lr: 1.0e-3", "optimizer: sgd", ("optimizer: sgd is not 'adamw', 'adam'",)),
+        ("lr: 1.0e-3", "optimizer: sgd", ("optimizer: 'sgd' is unknown; known are adamw, adam",)),
         (
             "PrithviSegmentationTask",
             "PrithviTask",
