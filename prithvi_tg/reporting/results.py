@@ -73,6 +73,7 @@ _OWN_SCORES = ResultKind(
     unit="scores of the task",
     table=_number_table,
     record=lambda task: {"overall": {name: float(value) for name, value in task.scores.items()}},
+    unscored=lambda task: {"overall": {}},
     write_figures=lambda folder, task: [],
     chips=lambda task: RESULT_KINDS[task.target_kind].chips(task),
 )
