@@ -55,7 +55,7 @@ def _suggestion(word: str, arguments: set[str], sections: set[str]) -> str:
 
 def _closest(word: str, known: set[str]) -> str:
     """The nearest of the known words, or those that are equally near."""
-    likeness = {name: SequenceMatcher(None, word, name).ratio() for name in known}
+    likeness = {name: SequenceMatcher(None, word, name).ratio() for name in known - {word}}
     best = max(likeness.values(), default=0.0)
     nearest = sorted(name for name, ratio in likeness.items() if ratio == best)
     return f"; did you mean {' or '.join(nearest)}?" if best >= 0.6 else ""
