@@ -1,18 +1,20 @@
 """Weights from every published format into our models, read safely and reported in full.
 
 Formats: the mmseg ``.pth`` of fine-tuned models, the pre-trained ``Prithvi_100M.pt`` (flat keys) and
-``Prithvi_EO_*.pt`` (``encoder.*``), Lightning checkpoints of this package, and safetensors.
+``Prithvi_EO_*.pt`` (``encoder.*``), files of timm and TorchGeo, Lightning checkpoints of this package, and safetensors.
 """
 
 import codecs
 import json
 import math
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, TypeVar
+from urllib.parse import urlparse
 
 import numpy as np
 import torch
@@ -21,14 +23,13 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, Offl
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from .bands import PRITHVI_BANDS
 from .deprecated import accepts_old_arguments, nested_spec
 from .errors import CheckpointError
+from .models import Encoder
 from .models.encoders.prithvi import VARIANTS, PrithviViT, position_table
 
 Value = TypeVar("Value")
 
-_PATCH_EMBEDDING = "encoder.patch_embed.proj.weight"
 _ENCODER_ROOTS = ("cls_token", "pos_embed", "patch_embed.", "blocks.", "norm.")
 _WRAPPERS = ("module.", "model.")
 
@@ -52,20 +53,14 @@ class Checkpoint:
 
     @property
     def bands(self) -> tuple[str, ...]:
-        """Names of the bands that its patch embedding takes: those in the file.
-
-        A file that names none was published with Prithvi's six; with another number of channels its bands are
-        unknown, and this is empty.
-        """
+        """Names of the bands that the encoder takes, if the file gives them."""
         data = self.hyper_parameters.get("data_spec")
         inputs = nested_spec(data)["input"] if isinstance(data, Mapping) else {}
         for source in (self.hyper_parameters, inputs):
             names = source.get("bands")
             if isinstance(names, list | tuple) and names and all(isinstance(name, str) for name in names):
                 return tuple(names)
-        embedding = self.state_dict.get(_PATCH_EMBEDDING)
-        is_published = embedding is not None and embedding.shape[1] == len(PRITHVI_BANDS)
-        return PRITHVI_BANDS if is_published else ()
+        return ()
 
 
 @dataclass
@@ -102,17 +97,27 @@ class LoadReport:
         return line
 
 
-def find_weights(source: str | Path) -> Path:
-    """The file of weights that a name stands for, downloaded if need be.
+def find_weights(source: str | Path, encoder: Encoder | None = None) -> Path:
+    """The file of weights that a name stands for, downloaded if it is not in the cache.
 
     Args:
-        source: A path; ``hf://OWNER/REPOSITORY/FILE``; or a published encoder of `VARIANTS`. Downloads go
-            through huggingface_hub, and so heed its cache, ``HF_HUB_OFFLINE`` and ``HF_ENDPOINT``.
+        source: A path; ``pretrained``, what was published with `encoder`; ``hf://OWNER/REPOSITORY/FILE``; an
+            ``https://`` URL; or a published encoder of `VARIANTS`. Downloads from the hub go through huggingface_hub,
+            and use its cache, ``HF_HUB_OFFLINE`` and ``HF_ENDPOINT``; others use the cache of ``torch.hub``.
+        encoder: Whose weights they are.
 
     Raises:
         CheckpointError: The file is not there and cannot be downloaded.
     """
     name = str(source)
+    if name == "pretrained":
+        if encoder is None or encoder.pretrained is None:
+            raise CheckpointError(
+                "weights: none are published with this encoder; give a file, or null to start from random weights"
+            )
+        name = encoder.pretrained
+    if name.startswith("https://"):
+        return _download(name)
     variant = VARIANTS.get(name)
     if variant is not None and variant.repo and variant.file:
         repo, file = variant.repo, variant.file
@@ -131,6 +136,23 @@ def find_weights(source: str | Path) -> Path:
             f"weights: {file} of {repo} is not in the cache and cannot be downloaded; give the path of a local "
             "copy, or null to start from random weights"
         ) from error
+
+
+def _download(url: str) -> Path:
+    """A file in the cache of torch.hub, where TorchGeo's own functions put it too."""
+    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
+    if path.is_file():
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    digest = re.search(r"-([a-f0-9]{8,})\.", path.name)
+    try:
+        torch.hub.download_url_to_file(url, str(path), digest.group(1) if digest else None, progress=False)
+    except (OSError, RuntimeError) as error:
+        raise CheckpointError(
+            f"weights: {url} cannot be downloaded ({_first_line(error)}); give the path of a local copy, or null to "
+            "start from random weights"
+        ) from error
+    return path
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
@@ -248,10 +270,11 @@ def load_weights(
         source: A file, or what `read_checkpoint` gave.
         allow_missing: Accept a file that lacks tensors of the model; they keep their values.
         truncate_depth: Accept a file with more transformer blocks than the model, and take the first ones.
-        bands: The model's bands, by name. The patch embedding is matched to them by the names of the file's
-            bands, see `Checkpoint.bands`; if those are unknown, by position. ``None`` loads it as it is.
-        allow_new_bands: Accept bands that the file was not trained on; their part of the patch embedding
-            keeps the model's values.
+        bands: The model's bands, by name. The input embedding is matched to them by the names of the file's bands:
+            those in the file, else those that the encoder was published with, if their number fits; if they are
+            unknown, by position. ``None`` loads it as it is.
+        allow_new_bands: Accept bands that the file was not trained on; their part of the input embedding keeps the
+            model's values.
 
     Returns:
         What was loaded and what was not.
@@ -261,20 +284,24 @@ def load_weights(
             architecture.
     """
     checkpoint = source if isinstance(source, Checkpoint) else read_checkpoint(source)
-    encoder = model if isinstance(model, PrithviViT) else getattr(model, "encoder", None)
+    part = model if isinstance(model, Encoder) else getattr(model, "encoder", None)
+    encoder = part if isinstance(part, Encoder) else None
+    tensors = checkpoint.state_dict if encoder is None else encoder.rename_weights(checkpoint.state_dict)
+    input_weights = () if encoder is None else [f"encoder.{name}" for name in encoder.input_weights]
     state = model.state_dict()
     # Names of a model of another kind may be such as canonical ones are made from.
     own_names = canonical_keys({"encoder." + key if model is encoder else key: key for key in state})
     wanted = {key: state[name] for key, name in own_names.items()}
     report = LoadReport(checkpoint.path)
     loaded: dict[str, Tensor] = {}
-    for key, tensor in checkpoint.state_dict.items():
-        if key == _PATCH_EMBEDDING and bands is not None and tuple(bands) != checkpoint.bands:
-            if checkpoint.bands:
-                report.bands = _fates(checkpoint.bands, bands)
+    for key, tensor in tensors.items():
+        if key in input_weights and encoder is not None and bands is not None:
+            before = checkpoint.bands or _published_bands(encoder, tensor)
+            if before and before != tuple(bands):
+                report.bands = _fates(before, bands)
                 _refuse_new_bands(report, allow_new_bands)
-                tensor = _match_bands(tensor, checkpoint, bands, wanted[key])
-            else:
+                tensor = _match_bands(tensor, checkpoint.path, before, bands, wanted[key])
+            elif not before:
                 report.bands = dict.fromkeys(bands, "by position")
         if key == "encoder.pos_embed" and isinstance(encoder, PrithviViT):
             _check_position_table(tensor, encoder, checkpoint.path)
@@ -291,7 +318,7 @@ def load_weights(
             report.mismatched[key] = (tuple(tensor.shape), tuple(wanted[key].shape))
     seen = {*loaded, *report.mismatched}
     report.missing = [key for key in wanted if key not in seen]
-    _refuse_misfits(report, allow_missing, truncate_depth)
+    _refuse_misfits(report, wanted, allow_missing, truncate_depth)
     model.load_state_dict({own_names[key]: value for key, value in loaded.items()}, strict=not report.missing)
     return report
 
@@ -314,17 +341,24 @@ def _refuse_new_bands(report: LoadReport, allow_new_bands: bool) -> None:
     if new and not allow_new_bands:
         raise CheckpointError(
             f"{report.source}: not trained on {', '.join(new)}; set allow_new_bands: true to start "
-            "their part of the patch embedding from random weights"
+            "their part of the input embedding from random weights"
         )
 
 
-def _match_bands(tensor: Tensor, checkpoint: Checkpoint, bands: Sequence[str], model: Tensor) -> Tensor:
-    """The patch embedding (D, C, ...) of a file, in the order of the model's bands."""
-    before = checkpoint.bands
+def _published_bands(encoder: Encoder, weight: Tensor) -> tuple[str, ...]:
+    """Names of the bands of an input weight (D, C, ...), if it has as many as the encoder was published with."""
+    names = encoder.pretrained_bands
+    return names if weight.shape[1] == len(names) else ()
+
+
+def _match_bands(
+    tensor: Tensor, path: Path, before: Sequence[str], bands: Sequence[str], model: Tensor
+) -> Tensor:
+    """An input weight (D, C, ...) of a file with bands `before`, in the order of the model's bands."""
     for owner, channels, names in (("the file", tensor, before), ("the model", model, bands)):
         if channels.shape[1] != len(names):
             raise CheckpointError(
-                f"{checkpoint.path}: bands cannot be matched by name: the patch embedding of {owner} has "
+                f"{path}: bands cannot be matched by name: the input embedding of {owner} has "
                 f"{channels.shape[1]} channels for {len(names)} bands ({' '.join(names)})"
             )
     columns = [
@@ -340,7 +374,9 @@ def _squeezed(tensor: Tensor) -> list[int]:
     return [length for length in tensor.shape if length != 1]
 
 
-def _refuse_misfits(report: LoadReport, allow_missing: bool, truncate_depth: bool) -> None:
+def _refuse_misfits(
+    report: LoadReport, wanted: Mapping[str, Tensor], allow_missing: bool, truncate_depth: bool
+) -> None:
     if report.mismatched:
         key, (found, needed) = next(iter(report.mismatched.items()))
         others = len(report.mismatched) - 1
@@ -348,10 +384,10 @@ def _refuse_misfits(report: LoadReport, allow_missing: bool, truncate_depth: boo
         raise CheckpointError(
             f"{report.source}: different architecture: {key} is {found}, the model's is {needed}{more}"
         )
-    surplus = [key for key in report.unexpected if key.startswith("encoder.blocks.")]
+    surplus = _further_blocks(report.unexpected, wanted)
     if surplus and not truncate_depth:
         raise CheckpointError(
-            f"{report.source}: different architecture: it has transformer blocks that the model lacks "
+            f"{report.source}: different architecture: it has blocks that the model lacks "
             f"({_shortened(surplus, 1)}); set truncate_depth: true to load only its first blocks"
         )
     if report.missing and not allow_missing:
@@ -359,6 +395,17 @@ def _refuse_misfits(report: LoadReport, allow_missing: bool, truncate_depth: boo
             f"{report.source}: lacks {len(report.missing)} tensors that the model needs: "
             f"{_shortened(report.missing)}"
         )
+
+
+def _further_blocks(unexpected: Sequence[str], wanted: Mapping[str, Tensor]) -> list[str]:
+    """Tensors of numbered blocks of the encoder that go beyond those of the model."""
+    known = {key[: dot.start()] for key in wanted for dot in re.finditer(r"\.", key)}
+    return [
+        key
+        for key in unexpected
+        for block in re.finditer(r"\.\d+(?=\.)", key)
+        if key.startswith("encoder.") and key[: block.start()] in known and key[: block.end()] not in known
+    ]
 
 
 def _check_position_table(table: Tensor, encoder: PrithviViT, path: Path) -> None:

@@ -67,10 +67,15 @@ NAMES: dict[str, dict[str, str]] = {
     "prithvi_tg.mapping.strip_store": {"PartFolder": "prithvi_tg.mapping.strip_store:StripStore"},
     "prithvi_tg.models": {
         "PrithviSegmenter": "prithvi_tg.models:EncoderDecoder",
+        "PYRAMID_DECODERS": "prithvi_tg.models:DECODERS",
         "TokenMap": "prithvi_tg.models:IdentityNeck",
     },
     "prithvi_tg.models.encoder_decoder": {"PrithviSegmenter": "prithvi_tg.models:EncoderDecoder"},
-    "prithvi_tg.models.pyramid": {"TokenMap": "prithvi_tg.models:IdentityNeck"},
+    "prithvi_tg.models.encoders.prithvi": {"create_encoder": "prithvi_tg.models:create_encoder"},
+    "prithvi_tg.models.pyramid": {
+        "PYRAMID_DECODERS": "prithvi_tg.models:DECODERS",
+        "TokenMap": "prithvi_tg.models:IdentityNeck",
+    },
     "prithvi_tg.datasets.scenes.composites": {"Series": "prithvi_tg.datasets:TemporalComposite"},
     "prithvi_tg.samplers": {"ShareSampler": "prithvi_tg.samplers:UnrepeatedSampler"},
     "prithvi_tg.tiling": {

@@ -3,24 +3,31 @@
 from ..deprecated import old_names
 from .decoders import ConvTransposeNeck, FCNHead, GeospatialNeck
 from .encoder_decoder import EncoderDecoder
-from .encoders import VARIANTS, EncoderVariant, PrithviViT, create_encoder
-from .pyramid import PYRAMID_DECODERS, IdentityNeck, PyramidNeck
+from .encoders import VARIANTS, Encoder, EncoderVariant, PrithviViT, PyramidEncoder, TokenEncoder
+from .pyramid import IdentityNeck, MapNeck, PyramidNeck
+from .registry import DECODERS, ENCODERS, create_decoder, create_encoder
 from .sliding import slide_inference
 from .weight_cache import WeightCache, cached_weights
 
 __all__ = [
-    "PYRAMID_DECODERS",
+    "DECODERS",
+    "ENCODERS",
     "VARIANTS",
     "ConvTransposeNeck",
+    "Encoder",
     "EncoderDecoder",
     "EncoderVariant",
     "FCNHead",
     "GeospatialNeck",
     "IdentityNeck",
+    "MapNeck",
     "PrithviViT",
+    "PyramidEncoder",
     "PyramidNeck",
+    "TokenEncoder",
     "WeightCache",
     "cached_weights",
+    "create_decoder",
     "create_encoder",
     "slide_inference",
 ]

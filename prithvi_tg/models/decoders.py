@@ -4,13 +4,32 @@ A neck turns patch tokens into a feature map at image resolution, a head turns t
 """
 
 import itertools
+from typing import Any
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from ..errors import ConfigError
+from .encoders.base import Encoder, TokenEncoder
+
 #: Side of the square of pixels that a published neck makes of a token.
 PIXELS_PER_TOKEN = 16
+
+
+def token_channels(name: str, encoder: Encoder, num_frames: int) -> int:
+    """Channels of a map of the tokens of all frames.
+
+    Raises:
+        ConfigError: The encoder gives no tokens.
+    """
+    if not isinstance(encoder, TokenEncoder):
+        strides = ", ".join(map(str, encoder.strides))
+        raise ConfigError(
+            f"decoder: {name} needs the tokens of a ViT, the encoder gives maps at strides {strides}; choose unet, "
+            "fpn, upernet, segformer or linear"
+        )
+    return encoder.embed_dim * num_frames
 
 
 class ChannelNorm(nn.Module):
@@ -52,11 +71,14 @@ def upscale(in_channels: int, out_channels: int) -> nn.ConvTranspose2d:
 
 
 class ConvTransposeNeck(nn.Module):
-    """Four transposed convolutions, 16 x upsampling (the seed's ``ConvTransformerTokensToEmbeddingNeck``).
+    """Four transposed convolutions, 16 x upsampling (``ConvTransformerTokensToEmbeddingNeck`` of hls-foundation-os).
 
     Args:
-        channels: Width of the encoder times the number of frames; kept throughout.
+        channels: Width of the encoder times the number of frames; the same in every layer.
     """
+
+    head_convs = 1
+    auxiliary_convs = 2
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -86,6 +108,9 @@ class GeospatialNeck(nn.Module):
         convs_per_block: 3 x 3 convolutions (with batch norm and ReLU) after each transposed one.
         dropout: Dropout rate after each batch norm; 0 leaves the layer out.
     """
+
+    head_convs = 1
+    auxiliary_convs = 2
 
     def __init__(
         self,
@@ -121,6 +146,16 @@ class GeospatialNeck(nn.Module):
         for layer in self.layers:
             features = layer(features)
         return features
+
+
+def conv_transpose_decoder(encoder: Encoder, num_frames: int, channels: int) -> ConvTransposeNeck:
+    """The published neck, see `prithvi_tg.models.create_decoder`."""
+    return ConvTransposeNeck(token_channels("conv_transpose", encoder, num_frames))
+
+
+def geospatial_decoder(encoder: Encoder, num_frames: int, channels: int, **arguments: Any) -> GeospatialNeck:
+    """The neck of the published geospatial models, see `prithvi_tg.models.create_decoder`."""
+    return GeospatialNeck(token_channels("geospatial", encoder, num_frames), **arguments)
 
 
 class ConvBNReLU(nn.Module):

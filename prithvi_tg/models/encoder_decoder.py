@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..deprecated import old_names
 from .decoders import PIXELS_PER_TOKEN, FCNHead, crop_tokens
-from .encoders.prithvi import PrithviViT
+from .encoders.base import Encoder, TokenEncoder
 from .fusion import FusedDecoder
 from .weight_cache import active_cache, can_run_converted, run_converted
 
@@ -18,22 +18,22 @@ Tokens = Tensor | list[Tensor]
 
 
 class EncoderDecoder(nn.Module):
-    """A Prithvi encoder with a decoder for semantic segmentation.
+    """An encoder with a decoder for semantic segmentation.
 
     Args:
-        encoder: Tokens from images.
-        neck: Called as ``neck(tokens, grid)``, gives a feature map (B, C, H', W'). A neck with an attribute
-            ``encoder_layers`` is given the normalised tokens of these blocks, as a list.
+        encoder: Tokens or maps from images.
+        neck: Called as ``neck(features, grid)``, gives a feature map (B, C, H', W'). A neck with an attribute
+            ``encoder_layers`` is given the features of these indices, normalised, as a list.
         decode_head: Logits from the feature map.
         auxiliary_head: A second head on the same features, for training; ``None`` for none.
         freeze_encoder: Train the neck and the heads only; the encoder stays in evaluation mode.
         fuse: Compute the published decoder by the algebra of `prithvi_tg.models.fusion`: the same logits up to
-            rounding, the same parameters. Other decoders are not concerned.
+            rounding, the same parameters. It has no effect on other decoders.
     """
 
     def __init__(
         self,
-        encoder: PrithviViT,
+        encoder: Encoder,
         neck: nn.Module,
         decode_head: nn.Module,
         auxiliary_head: nn.Module | None = None,
@@ -49,6 +49,7 @@ class EncoderDecoder(nn.Module):
         self.fuse = fuse
         if freeze_encoder:
             self.encoder.requires_grad_(False)
+            self.encoder.eval()  # Lightning leaves modules in the mode that it finds them in
 
     def train(self, mode: bool = True) -> "EncoderDecoder":
         """Switch to training mode; a frozen encoder stays in evaluation mode."""
@@ -59,11 +60,11 @@ class EncoderDecoder(nn.Module):
 
     @property
     def encoder_is_frozen(self) -> bool:
-        """Whether no parameter of the encoder is trained; asked of the parameters, as anyone may free some later."""
+        """Whether no parameter of the encoder is trained; a callback may unfreeze some later."""
         return not any(parameter.requires_grad for parameter in self.encoder.parameters())
 
     def forward_tokens(self, image: Tensor, **coordinates: Tensor) -> tuple[Tokens, tuple[int, int, int]]:
-        """What the neck takes: tokens of the encoder, or of several of its blocks, and their grid.
+        """What the neck takes: the last feature of the encoder, or several of them, and the grid of patches.
 
         An image of any size is padded to whole patches, to its right and bottom, with zeros: the band mean,
         after normalisation.
@@ -116,7 +117,7 @@ class EncoderDecoder(nn.Module):
             image: (B, T, C, H, W) or (B, C, H, W), normalised.
             core_window: Top, left, bottom and right of the pixels that are wanted. Neck and head run on their tokens
                 only, and on those around that they depend on, where neck and head know how far that is.
-            **coordinates: ``timestamps`` (B, T, 2) and ``location`` (B, 2), see `PrithviViT.forward`.
+            **coordinates: ``timestamps`` (B, T, 2) and ``location`` (B, 2), see `PrithviViT.forward_features`.
 
         Returns:
             (B, K, H, W), or (B, K, bottom - top, right - left).
@@ -128,7 +129,7 @@ class EncoderDecoder(nn.Module):
         top, left, bottom, right = core_window
         row = column = 0
         halo = self._halo
-        if halo is not None and isinstance(tokens, Tensor):
+        if halo is not None and isinstance(tokens, Tensor) and isinstance(self.encoder, TokenEncoder):
             patch = self.encoder.patch_size
             row, column = max(0, top // patch - halo), max(0, left // patch - halo)
             last_row = min(grid[1], -(-bottom // patch) + halo)

@@ -1,11 +1,14 @@
-"""Decoders of segmentation_models_pytorch on a feature pyramid of intermediate tokens, and a linear probe.
+"""Decoders of segmentation_models_pytorch on the features of any encoder, and a linear probe.
 
-The library's decoders expect maps at 1/4, 1/8, 1/16 and 1/32 of the image. A plain ViT has one scale, so the
-pyramid is made from four layers by transposed convolutions and pooling, as in ViTDet (Li et al. 2022,
-arXiv:2203.16527). DPT takes its four layers at one scale and makes its own pyramid.
+The library's decoders expect maps at 1/4, 1/8, 1/16 and 1/32 of the image, and use one at 1/2 where there is one. A
+pyramid encoder gives them. A plain ViT has one scale, so the pyramid is made from four layers by transposed
+convolutions and pooling, as in ViTDet (Li et al. 2022, arXiv:2203.16527). DPT takes its four layers at one scale and
+makes its own pyramid.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,15 +21,89 @@ from torch import Tensor, nn
 
 from ..deprecated import old_names
 from ..errors import ConfigError
-from .decoders import ChannelNorm, token_map, upscale
+from .decoders import ChannelNorm, token_channels, token_map, upscale
+from .encoders.base import Encoder, PyramidEncoder
 
-#: Names of the library's decoders.
-PYRAMID_DECODERS = ("unet", "fpn", "upernet", "segformer", "dpt")
+#: Strides that every decoder of the library but U-Net needs.
+_STRIDES = (4, 8, 16, 32)
 
 
 def default_layers(depth: int) -> tuple[int, ...]:
     """Four blocks, evenly spread and ending with the last: 2, 5, 8, 11 of 12."""
     return tuple(max(0, -(-depth * quarter // 4) - 1) for quarter in (1, 2, 3, 4))
+
+
+# The library's decoders: channels at strides 1, 2, 4, ... (0 for none) and of the decoder -> module, output channels.
+
+
+def _unet(widths: Sequence[int], channels: int, **options: Any) -> tuple[nn.Module, int]:
+    blocks = tuple(max(16, channels // 2**block) for block in range(len(widths) - 1))
+    return UnetDecoder(widths, blocks, len(blocks), **options), blocks[-1]
+
+
+def _fpn(widths: Sequence[int], channels: int, **options: Any) -> tuple[nn.Module, int]:
+    merged = max(64, channels // 2)
+    decoder = FPNDecoder(list(widths), 5, channels, merged, **options)
+    return decoder, decoder.out_channels
+
+
+def _upernet(widths: Sequence[int], channels: int, **options: Any) -> tuple[nn.Module, int]:
+    return UPerNetDecoder(widths, 5, channels, **options), channels
+
+
+def _segformer(widths: Sequence[int], channels: int, **options: Any) -> tuple[nn.Module, int]:
+    return SegformerDecoder(list(widths), 5, channels, **options), channels
+
+
+_LIBRARY: dict[str, Callable[..., tuple[nn.Module, int]]] = {
+    "unet": _unet,
+    "fpn": _fpn,
+    "upernet": _upernet,
+    "segformer": _segformer,
+}
+
+
+class LibraryNeck(nn.Module):
+    """A decoder of segmentation_models_pytorch as a neck.
+
+    Args:
+        name: A key of the table of the library's decoders.
+        widths: Channels of the maps at strides 1, 2, 4 and so on, 0 where there is none.
+        channels: Channels of the decoder.
+        **options: Further arguments of the library's decoder.
+
+    Raises:
+        ConfigError: The decoder does not take an option.
+    """
+
+    def __init__(self, name: str, widths: Sequence[int], channels: int, **options: Any) -> None:
+        super().__init__()
+        self.name = name
+        try:
+            self.decoder, self.out_channels = _LIBRARY[name](widths, channels, **options)
+        except TypeError as error:
+            raise ConfigError(f"decoder_args: {name}: {error}") from error
+
+    def decode(self, maps: dict[int, Tensor]) -> Tensor:
+        """Maps (B, C_i, H / i, W / i) by stride i -> (B, out_channels, H', W').
+
+        Raises:
+            ConfigError: One sample in training, where UPerNet's pooled batch norm sees one value.
+        """
+        coarsest = max(maps)
+        batch, _, height, width = maps[coarsest].shape
+        if self.name == "upernet" and self.training and batch == 1:
+            raise ConfigError(
+                "batch_size: upernet cannot be trained on batches of 1, its batch norm needs 2 or more"
+            )
+        # The library's decoders also look at the shapes of the image and of a map at half its size.
+        empty = maps[coarsest].new_empty
+        strides = [2**power for power in range(int(math.log2(coarsest)) + 1)]
+        sizes = {stride: (height * coarsest // stride, width * coarsest // stride) for stride in strides}
+        return self.decoder([maps[s] if s in maps else empty(batch, 0, *sizes[s]) for s in strides])
+
+
+# On the tokens of a ViT.
 
 
 class IdentityNeck(nn.Module):
@@ -46,71 +123,79 @@ class IdentityNeck(nn.Module):
         return token_map(tokens, grid)
 
 
-class PyramidNeck(nn.Module):
-    """A decoder of segmentation_models_pytorch as a neck.
+class PyramidNeck(LibraryNeck):
+    """A decoder of the library on a pyramid that is made from four layers of tokens.
 
     Args:
-        name: One of `PYRAMID_DECODERS`.
+        name: ``unet``, ``fpn``, ``upernet`` or ``segformer``.
         in_channels: Width of the encoder times the number of frames.
-        depth: Blocks of the encoder; tells which layers are used, see `default_layers`.
+        depth: Blocks of the encoder; selects the layers, see `default_layers`.
         channels: Channels of the pyramid and the decoder.
+        **options: Further arguments of the library's decoder.
     """
 
-    def __init__(self, name: str, in_channels: int, depth: int, channels: int = 256) -> None:
-        super().__init__()
-        self.name = name
+    def __init__(self, name: str, in_channels: int, depth: int, channels: int = 256, **options: Any) -> None:
+        super().__init__(name, (0, 0, channels, channels, channels, channels), channels, **options)
         self.encoder_layers = default_layers(depth)
-        self.projections = nn.ModuleList(nn.Conv2d(in_channels, channels, 1) for _ in self.encoder_layers)
-        self.scales = nn.ModuleList() if name == "dpt" else _scales(channels)
-        widths = (0, 0, channels, channels, channels, channels)
-        self.out_channels = channels
-        if name == "unet":
-            blocks = tuple(max(16, channels // 2**block) for block in range(5))
-            self.decoder: nn.Module = UnetDecoder(widths, blocks)
-            self.out_channels = blocks[-1]
-        elif name == "fpn":
-            self.decoder = FPNDecoder(list(widths), 5, channels, max(64, channels // 2))
-            self.out_channels = max(64, channels // 2)
-        elif name == "upernet":
-            self.decoder = UPerNetDecoder(widths, 5, channels)
-        elif name == "segformer":
-            self.decoder = SegformerDecoder(list(widths), 5, channels)
-        elif name == "dpt":
-            self.decoder = DPTDecoder(
-                [channels] * 4, [16] * 4, False, "ignore", [channels] * 4, fusion_channels=channels
-            )
-        else:
-            raise ConfigError(f"decoder: {name!r} is unknown; known are {', '.join(PYRAMID_DECODERS)}")
+        self.projections = _projections(in_channels, channels, len(self.encoder_layers))
+        self.scales = _scales(channels)
         self.to(memory_format=torch.channels_last)  # as the tokens are
 
     def forward(self, layers: Sequence[Tensor], grid: tuple[int, int, int]) -> Tensor:
         """Four times (B, 1 + T*h*w, D) -> (B, out_channels, H', W').
 
         Raises:
-            ConfigError: One sample in training, where UPerNet's pooled batch norm sees one value.
+            ConfigError: One sample in training with ``upernet``.
         """
-        _, rows, columns = grid
-        # Halving and doubling again needs even grids.
-        padding = (0, columns % 2, 0, rows % 2)
-        maps = [project(token_map(x, grid)) for project, x in zip(self.projections, layers, strict=True)]
-        if any(padding):
-            maps = [F.pad(x, padding, mode="replicate") for x in maps]
-        features = self._decode(maps)
-        factor = features.shape[-1] // (columns + columns % 2)
-        return features[..., : rows * factor, : columns * factor]
+        maps = _even_maps(self.projections, layers, grid)
+        scaled = [scale(x) for scale, x in zip(self.scales, maps, strict=True)]
+        return _cropped(self.decode(dict(zip(_STRIDES, scaled, strict=True))), grid)
 
-    def _decode(self, maps: list[Tensor]) -> Tensor:
-        if self.name == "dpt":
-            return self.decoder(maps, [None] * len(maps))
-        if self.name == "upernet" and self.training and len(maps[0]) == 1:
-            raise ConfigError(
-                "batch_size: upernet cannot be trained on batches of 1, its batch norm needs 2 or more"
-            )
-        pyramid = [scale(x) for scale, x in zip(self.scales, maps, strict=True)]
-        batch, _, height, width = pyramid[0].shape
-        # The library's decoders also look at the shapes of the image and of a map at half its size.
-        shapes = [pyramid[0].new_empty(batch, 0, height * f, width * f) for f in (4, 2)]
-        return self.decoder([*shapes, *pyramid])
+
+class DPTNeck(nn.Module):
+    """The DPT decoder of the library (Ranftl et al. 2021, arXiv:2103.13413) on four layers of tokens.
+
+    Args:
+        in_channels: Width of the encoder times the number of frames.
+        depth: Blocks of the encoder; selects the layers, see `default_layers`.
+        channels: Channels of the decoder.
+    """
+
+    def __init__(self, in_channels: int, depth: int, channels: int = 256) -> None:
+        super().__init__()
+        self.out_channels = channels
+        self.encoder_layers = default_layers(depth)
+        self.projections = _projections(in_channels, channels, len(self.encoder_layers))
+        self.decoder = DPTDecoder(
+            [channels] * 4, [16] * 4, False, "ignore", [channels] * 4, fusion_channels=channels
+        )
+        self.to(memory_format=torch.channels_last)  # as the tokens are
+
+    def forward(self, layers: Sequence[Tensor], grid: tuple[int, int, int]) -> Tensor:
+        """Four times (B, 1 + T*h*w, D) -> (B, channels, H', W')."""
+        maps = _even_maps(self.projections, layers, grid)
+        return _cropped(self.decoder(maps, [None] * len(maps)), grid)
+
+
+def _projections(in_channels: int, channels: int, layers: int) -> nn.ModuleList:
+    return nn.ModuleList(nn.Conv2d(in_channels, channels, 1) for _ in range(layers))
+
+
+def _even_maps(
+    projections: nn.ModuleList, layers: Sequence[Tensor], grid: tuple[int, int, int]
+) -> list[Tensor]:
+    """Layers of tokens as maps; halving and doubling them again needs even grids."""
+    _, rows, columns = grid
+    padding = (0, columns % 2, 0, rows % 2)
+    maps = [project(token_map(x, grid)) for project, x in zip(projections, layers, strict=True)]
+    return [F.pad(x, padding, mode="replicate") for x in maps] if any(padding) else maps
+
+
+def _cropped(features: Tensor, grid: tuple[int, int, int]) -> Tensor:
+    """Without what was padded to make the grid even."""
+    _, rows, columns = grid
+    factor = features.shape[-1] // (columns + columns % 2)
+    return features[..., : rows * factor, : columns * factor]
 
 
 def _scales(channels: int) -> nn.ModuleList:
@@ -125,6 +210,90 @@ def _scales(channels: int) -> nn.ModuleList:
             nn.MaxPool2d(2),
         )
     )
+
+
+# On the maps of a pyramid encoder.
+
+
+class LastMapNeck(nn.Module):
+    """No neck at all: the last map of a pyramid encoder, for a linear probe.
+
+    Args:
+        channels: Channels of the last map times the number of frames.
+    """
+
+    encoder_layers = (-1,)
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.out_channels = channels
+
+    def forward(self, maps: Sequence[Tensor], grid: tuple[int, int, int]) -> Tensor:
+        """One (B, C*T, h, w) -> itself."""
+        return maps[0]
+
+
+class MapNeck(LibraryNeck):
+    """A decoder of the library on the maps of a pyramid encoder.
+
+    Args:
+        name: ``unet``, ``fpn``, ``upernet`` or ``segformer``.
+        encoder: Whose maps it takes; of several at one stride, the last.
+        num_frames: Dates in a sample.
+        channels: Channels of the decoder.
+        **options: Further arguments of the library's decoder.
+
+    Raises:
+        ConfigError: The encoder lacks maps that the decoder needs.
+    """
+
+    def __init__(
+        self, name: str, encoder: PyramidEncoder, num_frames: int, channels: int = 256, **options: Any
+    ) -> None:
+        layers = {stride: index for index, stride in enumerate(encoder.strides) if stride > 1}
+        powers = [2**power for power in range(1, int(math.log2(max(layers, default=1))) + 1)]
+        missing = (set(_STRIDES) if name != "unet" else set()) - set(layers)
+        if missing or not set(layers) <= set(powers):
+            raise ConfigError(
+                f"decoder: {name} needs maps at strides {', '.join(map(str, _STRIDES))}, the encoder gives "
+                f"{', '.join(map(str, encoder.strides))}; choose unet or linear, or another encoder"
+            )
+        channels_at = {stride: encoder.num_features[index] * num_frames for stride, index in layers.items()}
+        super().__init__(name, [0, *(channels_at.get(stride, 0) for stride in powers)], channels, **options)
+        self.strides = tuple(sorted(layers))
+        self.encoder_layers = tuple(layers[stride] for stride in self.strides)
+
+    def forward(self, maps: Sequence[Tensor], grid: tuple[int, int, int]) -> Tensor:
+        """(B, C_i * T, H / stride_i, W / stride_i) by stride -> (B, out_channels, H', W').
+
+        Raises:
+            ConfigError: One sample in training with ``upernet``.
+        """
+        return self.decode(dict(zip(self.strides, maps, strict=True)))
+
+
+# For the table of decoders, see `prithvi_tg.models.create_decoder`.
+
+
+def linear_decoder(encoder: Encoder, num_frames: int, channels: int) -> IdentityNeck | LastMapNeck:
+    """The last feature of any encoder."""
+    kind = LastMapNeck if isinstance(encoder, PyramidEncoder) else IdentityNeck
+    return kind(encoder.embed_dim * num_frames)
+
+
+def library_decoder(
+    name: str, encoder: Encoder, num_frames: int, channels: int, **options: Any
+) -> PyramidNeck | MapNeck:
+    """A decoder of the library for any encoder; options are those of the library's decoder."""
+    if isinstance(encoder, PyramidEncoder):
+        return MapNeck(name, encoder, num_frames, channels, **options)
+    depth = len(encoder.num_features)
+    return PyramidNeck(name, token_channels(name, encoder, num_frames), depth, channels, **options)
+
+
+def dpt_decoder(encoder: Encoder, num_frames: int, channels: int) -> DPTNeck:
+    """DPT for a ViT."""
+    return DPTNeck(token_channels("dpt", encoder, num_frames), len(encoder.num_features), channels)
 
 
 __getattr__ = old_names(__name__)

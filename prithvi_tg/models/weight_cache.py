@@ -100,7 +100,8 @@ def run_converted(
     weights = {
         f"module.{name}.weight": part.weight
         for name, part in module.named_modules()
-        if isinstance(part, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)
+        # Not subclasses: they may compute their weights, as weight standardisation does in float32.
+        if type(part) in (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
     }
     converted = cache.get(
         (module, dtype),

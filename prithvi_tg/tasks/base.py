@@ -1,6 +1,5 @@
 """PrithviTask: what our tasks share, whatever they predict: optimiser, schedule, description of the data, resuming."""
 
-import re
 from typing import Any, ClassVar
 
 import torch
@@ -15,7 +14,7 @@ from ..class_paths import find_class
 from ..datamodules.resuming import ResumableLoader
 from ..deprecated import OldArguments
 from ..errors import ConfigError
-from ..models import PrithviViT, WeightCache
+from ..models import Encoder, WeightCache
 from ..processes import process_callbacks
 from ..spec import DataSpec
 from .data_checks import check_model_takes, check_target, differing_data, other_unit_message
@@ -52,25 +51,19 @@ class PrithviTask(LightningModule, metaclass=OldArguments):
         return optimizer
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Parameters by learning rate: `layer_decay` lowers it from the encoder's last block to its first.
+        """Parameters by learning rate: `layer_decay` lowers it from the encoder's last layer to its first.
 
         Parameters that are never trained are left out.
         """
         later = self.hparams["unfreeze_epoch"] is not None
         decay = self.hparams["layer_decay"]
+        distances = self.model.encoder.layer_distances() if decay != 1 else {}
         groups: dict[float, list[Parameter]] = {}
         for name, parameter in self.named_parameters():
             if parameter.requires_grad or (later and name.startswith("model.encoder.")):
-                rate = self.hparams["lr"] * decay ** self._distance_from_head(name)
+                rate = self.hparams["lr"] * decay ** distances.get(name.removeprefix("model.encoder."), 0)
                 groups.setdefault(rate, []).append(parameter)
         return [{"params": parameters, "lr": rate} for rate, parameters in groups.items()]
-
-    def _distance_from_head(self, name: str) -> int:
-        depth = len(self.model.encoder.blocks)
-        if not name.startswith("model.encoder.") or name.startswith("model.encoder.norm."):
-            return 0
-        block = re.match(r"model\.encoder\.blocks\.(\d+)\.", name)
-        return depth - int(block.group(1)) if block else depth + 1
 
     def create_schedule(self, optimizer: Optimizer, total_steps: int) -> LRScheduler:
         """The schedule, stepped after each of the run's `total_steps` optimiser steps."""
@@ -114,7 +107,7 @@ class PrithviTask(LightningModule, metaclass=OldArguments):
             self._warn_of_random_encoder()
         encoder = self.hparams["encoder"]
         options = getattr(getattr(self.trainer, "datamodule", None), "kwargs", {})
-        if options.get("metadata") and not self.model.encoder.variant.coordinates:
+        if options.get("metadata") and not self.model.encoder.coordinates:
             raise ConfigError(
                 f"metadata: the encoder {encoder} does not use dates or places; choose a *_tl encoder"
             )
@@ -184,9 +177,9 @@ class PrithviTask(LightningModule, metaclass=OldArguments):
             return None
 
     @property
-    def backbone(self) -> PrithviViT:
+    def backbone(self) -> Encoder:
         """The encoder, under the name that Lightning's BackboneFinetuning asks for."""
-        encoder: PrithviViT = self.model.encoder
+        encoder: Encoder = self.model.encoder
         return encoder
 
     @property
@@ -214,16 +207,12 @@ class PrithviTask(LightningModule, metaclass=OldArguments):
         self._predict_cache = None
 
     def coordinates(self, batch: Any) -> dict[str, Tensor]:
-        """Time and place of a batch, if it tells them and the encoder takes them."""
-        if not self.model.encoder.variant.coordinates:
-            return {}
-        return {key: batch[key] for key in ("timestamps", "location") if key in batch}
+        """Dates and places of a batch, where it has them and the encoder takes them."""
+        return {key: batch[key] for key in self.model.encoder.coordinates if key in batch}
 
     def unused_parameters(self, batch: Any) -> set[str]:
         """Names of parameters that get no gradient from a batch: those that encode dates or places it lacks."""
-        if not self.model.encoder.variant.coordinates:
-            return set()
-        encodings = {"timestamps": "temporal_embed_enc", "location": "location_embed_enc"}
+        encodings = self.model.encoder.coordinates
         missing = [f"model.encoder.{name}." for key, name in encodings.items() if key not in batch]
         return {name for name, _ in self.named_parameters() if name.startswith(tuple(missing))}
 

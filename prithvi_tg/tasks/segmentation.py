@@ -1,7 +1,7 @@
 """PrithviSegmentationTask: fine-tune a Prithvi encoder for semantic segmentation."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
@@ -10,16 +10,7 @@ from ..bands import PRITHVI_BANDS
 from ..checkpoints import find_weights, load_weights
 from ..compat import SemanticSegmentationTask
 from ..errors import ConfigError
-from ..models import (
-    ConvTransposeNeck,
-    EncoderDecoder,
-    FCNHead,
-    GeospatialNeck,
-    IdentityNeck,
-    PrithviViT,
-    PyramidNeck,
-    create_encoder,
-)
+from ..models import Encoder, EncoderDecoder, FCNHead, create_decoder, create_encoder
 from ..models.lora import add_lora
 from ..targets import IGNORE_INDEX
 from .losses import LabelledMean, create_loss
@@ -34,21 +25,25 @@ class PrithviSegmentationTask(PixelwiseTask, SemanticSegmentationTask):
     `configure_metrics`, `add_metrics`, `create_optimizer` or `create_schedule`.
 
     Args:
-        encoder: A name in `prithvi_tg.models.VARIANTS`.
-        encoder_args: Fields of the variant to change, such as ``{depth: 6, num_heads: 8}``.
-        weights: Pre-trained weights for the encoder: a path, ``hf://OWNER/REPOSITORY/FILE``, or the name of a
-            published encoder; ``None`` trains from random ones.
+        encoder: A name in `prithvi_tg.models.ENCODERS`; ``timm/NAME``, a backbone of timm; ``torchgeo/WEIGHTS.MEMBER``,
+            the architecture of weights of TorchGeo; or the path of an `Encoder` class.
+        encoder_args: Further arguments of the encoder; for Prithvi, fields of the variant to change, such as
+            ``{depth: 6, num_heads: 8}``.
+        weights: Pre-trained weights for the encoder: a path; ``pretrained`` for those published with it;
+            ``hf://OWNER/REPOSITORY/FILE``; a URL; or the name of a published encoder. ``None`` trains from random ones.
         truncate_depth: Accept `weights` with more blocks than the encoder, and load the first ones.
         allow_new_bands: Accept bands that `weights` were not trained on; they start from random weights.
         freeze_encoder: Train the decoder only.
         unfreeze_epoch: With `freeze_encoder`, train the encoder too from this epoch on, counted from 0.
         lora_rank: Rank of low-rank adapters on the attention of the encoder, which is otherwise frozen; 0 for
             none. Needs ``pip install prithvi_tg[lora]``.
-        layer_decay: Factor of the learning rate from each block of the encoder to the one before it.
+        layer_decay: Factor of the learning rate from each layer of the encoder to the one before it.
         drop_path: Highest stochastic depth rate of the encoder.
         gradient_checkpointing: Recompute the encoder's blocks in the backward pass: less memory, more time.
-        decoder: The published ``conv_transpose`` or ``geospatial`` neck; ``linear``, a linear probe; or
-            ``unet``, ``fpn``, ``upernet``, ``segformer`` or ``dpt`` of segmentation_models_pytorch.
+        decoder: A name in `prithvi_tg.models.DECODERS`: the published ``conv_transpose`` or ``geospatial`` neck, for
+            ViTs; ``linear``, a linear probe; ``unet``, ``fpn``, ``upernet``, ``segformer`` or ``dpt`` (for ViTs) of
+            segmentation_models_pytorch; or the path of a class, see `prithvi_tg.models.create_decoder`.
+        decoder_args: Further arguments of the decoder.
         head_channels: Channels of the heads' convolutions, or of the library's decoder.
         auxiliary_weight: Weight of the auxiliary head's loss; 0 leaves that head out. Only the published
             necks have one.
@@ -116,9 +111,8 @@ class PrithviSegmentationTask(PixelwiseTask, SemanticSegmentationTask):
         layer_decay: float = 1.0,
         drop_path: float = 0.0,
         gradient_checkpointing: bool = False,
-        decoder: Literal[
-            "conv_transpose", "geospatial", "linear", "unet", "fpn", "upernet", "segformer", "dpt"
-        ] = "conv_transpose",
+        decoder: str = "conv_transpose",
+        decoder_args: dict[str, Any] | None = None,
         head_channels: int = 256,
         auxiliary_weight: float = 1.0,
         fuse: bool = True,
@@ -167,7 +161,7 @@ class PrithviSegmentationTask(PixelwiseTask, SemanticSegmentationTask):
         if self.weights is not None:
             report = load_weights(
                 encoder,
-                find_weights(self.weights),
+                find_weights(self.weights, encoder),
                 truncate_depth=hparams["truncate_depth"],
                 bands=hparams["bands"],
                 allow_new_bands=hparams["allow_new_bands"],
@@ -180,28 +174,22 @@ class PrithviSegmentationTask(PixelwiseTask, SemanticSegmentationTask):
                 )
             add_lora(encoder, hparams["lora_rank"])
         neck = self._create_neck(encoder)
-        published = isinstance(neck, ConvTransposeNeck | GeospatialNeck)
-        width, classes = hparams["head_channels"], self.num_outputs
-        decode_head = FCNHead(neck.out_channels, classes, width, num_convs=1 if published else 0)
+        channels, width, classes = int(neck.out_channels), hparams["head_channels"], self.num_outputs
+        decode_head = FCNHead(channels, classes, width, num_convs=getattr(neck, "head_convs", 0))
         auxiliary_head = None
-        if published and hparams["auxiliary_weight"]:
-            auxiliary_head = FCNHead(neck.out_channels, classes, width, num_convs=2)
+        auxiliary_convs = getattr(neck, "auxiliary_convs", None)
+        if auxiliary_convs is not None and hparams["auxiliary_weight"]:
+            auxiliary_head = FCNHead(channels, classes, width, num_convs=auxiliary_convs)
         self.model = EncoderDecoder(
             encoder, neck, decode_head, auxiliary_head, hparams["freeze_encoder"], hparams["fuse"]
         )
 
-    def _create_neck(
-        self, encoder: PrithviViT
-    ) -> ConvTransposeNeck | GeospatialNeck | IdentityNeck | PyramidNeck:
-        channels = encoder.width * self.hparams["num_frames"]
-        name = self.hparams["decoder"]
-        if name == "conv_transpose":
-            return ConvTransposeNeck(channels)
-        if name == "geospatial":
-            return GeospatialNeck(channels)
-        if name == "linear":
-            return IdentityNeck(channels)
-        return PyramidNeck(name, channels, len(encoder.blocks), self.hparams["head_channels"])
+    def _create_neck(self, encoder: Encoder) -> Any:
+        hparams = self.hparams
+        arguments = hparams["decoder_args"] or {}
+        return create_decoder(
+            hparams["decoder"], encoder, hparams["num_frames"], hparams["head_channels"], **arguments
+        )
 
     def configure_losses(self) -> None:
         """Set `criterion`, called with logits (B, K, H, W) and labels (B, H, W)."""

@@ -1,5 +1,6 @@
 """Encoders: features from images."""
 
-from .prithvi import VARIANTS, EncoderVariant, PrithviViT, create_encoder
+from .base import Encoder, PyramidEncoder, TokenEncoder
+from .prithvi import VARIANTS, EncoderVariant, PrithviViT
 
-__all__ = ["VARIANTS", "EncoderVariant", "PrithviViT", "create_encoder"]
+__all__ = ["VARIANTS", "Encoder", "EncoderVariant", "PrithviViT", "PyramidEncoder", "TokenEncoder"]

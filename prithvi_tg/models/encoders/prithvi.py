@@ -16,7 +16,10 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ...bands import PRITHVI_BANDS
+from ...deprecated import old_names
 from ...errors import ConfigError
+from .base import GroupMatcher, TokenEncoder
 
 
 @dataclass(frozen=True)
@@ -31,8 +34,8 @@ class EncoderVariant:
         num_frames: Frames it was pre-trained on; any number can be given to the model.
         num_bands: Bands of a frame.
         coordinates: Whether time and place of the image are encoded too (the ``TL`` models).
-        first_day: What 1 January is to the time encoding. Public sources disagree on what the published
-            models saw: their README says days 1 to 365, common loaders count from 0.
+        first_day: Number that the time encoding gives to 1 January. Public sources disagree on what the published
+            models were trained with: their README says days 1 to 365, common loaders count from 0.
         repo: Repository of the published weights on the Hugging Face hub.
         file: Their file in that repository.
     """
@@ -102,10 +105,10 @@ def encoder_variant(name: str, **overrides: Any) -> EncoderVariant:
     return variant
 
 
-def create_encoder(
+def prithvi_encoder(
     name: str, drop_path: float = 0.0, gradient_checkpointing: bool = False, **overrides: Any
 ) -> "PrithviViT":
-    """An encoder with random weights, by name.
+    """A Prithvi encoder with random weights, by name.
 
     Args:
         name: A key of `VARIANTS`.
@@ -157,17 +160,20 @@ class CoordinateEncoding(nn.Module):
             return self.scale.float() * encoded * known
 
 
-class PrithviViT(nn.Module):
+class PrithviViT(TokenEncoder):
     """The Prithvi encoder.
 
     Parameter names are those of the published checkpoints. The position table is not learnt: it is computed
     for the frames and the grid of the image at hand.
 
     Args:
-        variant: Widths and depths; see `create_encoder`.
+        variant: Widths and depths; see `VARIANTS`.
         drop_path: Highest stochastic depth rate; rises linearly from 0 over the blocks.
         gradient_checkpointing: Recompute each block in the backward pass instead of storing its activations.
     """
+
+    input_weights = ("patch_embed.proj.weight",)
+    pretrained_bands = PRITHVI_BANDS
 
     def __init__(
         self, variant: EncoderVariant, drop_path: float = 0.0, gradient_checkpointing: bool = False
@@ -177,11 +183,17 @@ class PrithviViT(nn.Module):
         self.variant = variant
         self.patch_size = variant.patch_size
         self.width = variant.width
+        self.num_bands = variant.num_bands
+        self.num_features = (variant.width,) * variant.depth
+        self.strides = (variant.patch_size,) * variant.depth
+        if variant.repo and variant.file:
+            self.pretrained = f"hf://{variant.repo}/{variant.file}"
         self.patch_embed = PatchEmbed(variant.num_bands, variant.width, variant.patch_size)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, variant.width))
         if variant.coordinates:
             self.temporal_embed_enc = CoordinateEncoding(variant.width)
             self.location_embed_enc = CoordinateEncoding(variant.width)
+            self.coordinates = {"timestamps": "temporal_embed_enc", "location": "location_embed_enc"}
         norm_layer: Any = partial(nn.LayerNorm, eps=1e-5)
         rates = [drop_path * block / max(1, variant.depth - 1) for block in range(variant.depth)]
         self.blocks = nn.ModuleList(
@@ -201,29 +213,15 @@ class PrithviViT(nn.Module):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
 
-    def grid(self, image: Tensor) -> tuple[int, int, int]:
-        """Frames, rows and columns of the patch grid of an image.
-
-        Raises:
-            ConfigError: Height or width is not a multiple of the patch.
-        """
-        *_, height, width = image.shape
-        if height % self.patch_size or width % self.patch_size:
-            raise ConfigError(f"image: {height} x {width} is not a multiple of the patch, {self.patch_size}")
-        frames = image.shape[1] if image.ndim == 5 else 1
-        return frames, height // self.patch_size, width // self.patch_size
+    def group_matcher(self) -> GroupMatcher:
+        """The embeddings, then block by block; the final norm belongs to the decoder."""
+        return {"stem": r"cls_token|patch_embed|\w+_embed_enc", "blocks": r"blocks\.(\d+)\."}
 
     def embed(
         self, image: Tensor, timestamps: Tensor | None = None, location: Tensor | None = None
     ) -> Tensor:
-        """Tokens with their positions (B, 1 + T*h*w, D), class token first; arguments as in `forward`."""
-        if image.ndim == 4:
-            image = image.unsqueeze(1)
-        if image.shape[2] != self.variant.num_bands:
-            raise ConfigError(
-                f"image: {image.shape[2]} bands in a batch of shape {tuple(image.shape)} (B, T, C, H, W); "
-                f"the encoder takes {self.variant.num_bands}"
-            )
+        """Tokens with their positions (B, 1 + T*h*w, D), class token first; arguments as in `forward_features`."""
+        image = self.frames(image)
         grid = self.grid(image)
         tokens = self.patch_embed(image)
         table = position_table(self.width, *grid).to(tokens)
@@ -237,13 +235,12 @@ class PrithviViT(nn.Module):
             tokens = tokens + self.location_embed_enc(location)[:, None].to(tokens.dtype)
         return torch.cat((cls_token.to(tokens.dtype), tokens), dim=1)
 
-    def forward(
+    def forward_features(  # type: ignore[override]  # the base class takes any coordinates
         self, image: Tensor, timestamps: Tensor | None = None, location: Tensor | None = None
     ) -> Tensor:
         """Normalised tokens.
 
-        Time and place are used by encoders with ``coordinates`` only; leaving them out, or NaN for what is
-        unknown, adds nothing to the tokens.
+        Time and place are used by encoders with ``coordinates`` only; missing ones, or NaN, are ignored.
 
         Args:
             image: (B, T, C, H, W), or (B, C, H, W) for one frame; H and W multiples of the patch.
@@ -263,7 +260,7 @@ class PrithviViT(nn.Module):
             return checkpoint(block, tokens, use_reentrant=False)
         return block(tokens)
 
-    def forward_intermediates(
+    def forward_intermediates(  # type: ignore[override]
         self,
         image: Tensor,
         indices: Sequence[int],
@@ -274,11 +271,11 @@ class PrithviViT(nn.Module):
         """Tokens after chosen blocks, as timm's method of this name.
 
         Args:
-            image: As in `forward`.
+            image: As in `forward_features`.
             indices: Blocks, counted from 0; negative ones from the end.
             norm: Apply the encoder's final norm to each.
-            timestamps: As in `forward`.
-            location: As in `forward`.
+            timestamps: As in `forward_features`.
+            location: As in `forward_features`.
 
         Returns:
             One (B, 1 + T*h*w, D) per index, in the order given.
@@ -306,7 +303,7 @@ class PrithviViT(nn.Module):
 def position_table(width: int, frames: int, rows: int, columns: int) -> Tensor:
     """The fixed 3-D sine-cosine table of Prithvi.
 
-    Of the width, 6/16 tell the column, 6/16 the row and 4/16 the frame, in this order.
+    Of the width, 6/16 encode the column, 6/16 the row and 4/16 the frame, in this order.
 
     Returns:
         (1 + frames*rows*columns, width) float32; the class token's row is zero, then order t, h, w.
@@ -325,3 +322,6 @@ def _sincos(width: int, length: int) -> Tensor:
     rates = 10000.0 ** -(torch.arange(width // 2, dtype=torch.float64) / (width / 2))
     angles = torch.arange(length, dtype=torch.float64)[:, None] * rates
     return torch.cat((angles.sin(), angles.cos()), dim=1)
+
+
+__getattr__ = old_names(__name__)

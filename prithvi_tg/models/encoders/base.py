@@ -1,0 +1,164 @@
+"""Encoder: what every encoder gives, whatever library its layers come from.
+
+There are two kinds. A `TokenEncoder` (a plain ViT) has one scale and gives tokens; a `PyramidEncoder` (a CNN or a
+hierarchical transformer) gives maps at several strides. To add one, subclass the kind that it is, and name the class
+by its path (``encoder: my_package.MyEncoder``) or add a line to `prithvi_tg.models.registry.ENCODERS`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType, SimpleNamespace
+from typing import Any, TypeVar
+
+from einops import rearrange
+from timm.models import group_parameters
+from torch import Tensor, nn
+
+from ...errors import ConfigError
+
+Value = TypeVar("Value")
+
+#: What timm's ``group_parameters`` takes: regular expressions by group, or a function from name to ordinal.
+GroupMatcher = Mapping[str, Any] | Callable[[str], Any]
+
+
+class Encoder(nn.Module, ABC):
+    """Features from images.
+
+    A constructor takes ``num_bands``, and ``drop_path`` and ``gradient_checkpointing`` if the encoder supports them;
+    further arguments come from ``encoder_args``.
+
+    Attributes:
+        num_bands: Bands of a frame.
+        patch_size: Side in pixels that an image must be a multiple of: the patch of a ViT, the largest stride of a
+            pyramid. Smaller images are padded by `EncoderDecoder`.
+        num_features: Channels of each intermediate feature, per frame.
+        strides: Pixels of the image per pixel of each intermediate feature.
+        coordinates: What the encoder knows of dates and places, ``timestamps`` and ``location``, with the name of the
+            submodule that encodes it; empty for encoders that use neither.
+        input_weights: Names of the parameters whose axis 1 is the bands; pre-trained ones are matched by band name.
+        pretrained: Where published weights are, for ``weights: pretrained``: ``hf://OWNER/REPOSITORY/FILE`` or a URL.
+        pretrained_bands: Names of the bands that the published weights take, in order.
+    """
+
+    num_bands: int
+    patch_size: int
+    num_features: tuple[int, ...]
+    strides: tuple[int, ...]
+    coordinates: Mapping[str, str] = MappingProxyType({})
+    input_weights: tuple[str, ...] = ()
+    pretrained: str | None = None
+    pretrained_bands: tuple[str, ...] = ()
+
+    @property
+    def embed_dim(self) -> int:
+        """Channels of the last feature, per frame."""
+        return self.num_features[-1]
+
+    @abstractmethod
+    def forward_features(self, image: Tensor, **coordinates: Tensor) -> Tensor:
+        """The last feature of images (B, T, C, H, W) or (B, C, H, W); see the two kinds for its shape."""
+
+    @abstractmethod
+    def forward_intermediates(
+        self, image: Tensor, indices: Sequence[int], norm: bool = False, **coordinates: Tensor
+    ) -> list[Tensor]:
+        """Features by index, counted from 0 or, if negative, from the end.
+
+        Args:
+            image: (B, T, C, H, W) or (B, C, H, W), normalised; H and W multiples of `patch_size`.
+            indices: Which features, as indices of `num_features`.
+            norm: Apply the final norm of a ViT to each.
+            **coordinates: ``timestamps`` (B, T, 2) and ``location`` (B, 2), for encoders with `coordinates`.
+
+        Returns:
+            One feature per index, in the order given.
+        """
+
+    def forward(self, image: Tensor, **coordinates: Tensor) -> Tensor:
+        """As `forward_features`."""
+        return self.forward_features(image, **coordinates)
+
+    def group_matcher(self) -> GroupMatcher:
+        """Parameters by layer, from the input on, for layer-wise learning rates, as timm's method of this name."""
+        return {}
+
+    def rename_weights(self, state_dict: Mapping[str, Value]) -> Mapping[str, Value]:
+        """The tensors of a file, whose names start with ``encoder.``, under the names of this encoder."""
+        return state_dict
+
+    def layer_distances(self) -> dict[str, int]:
+        """How many layers lie between each parameter and the decoder; 0 for those that no group matches.
+
+        Raises:
+            ConfigError: The encoder does not group its parameters.
+        """
+        matcher = self.group_matcher()
+        if not matcher:
+            raise ConfigError(
+                f"layer_decay: {type(self).__name__} has no group_matcher; set layer_decay to 1"
+            )
+        # What no group matches lies behind all of them, as the decoder does.
+        names = [*(name for name, _ in self.named_parameters()), "decoder"]
+        module: Any = SimpleNamespace(named_parameters=lambda: [(name, None) for name in names])
+        layers = group_parameters(module, matcher, reverse=True)
+        return {name: layers["decoder"] - layers[name] for name in names[:-1]}
+
+    def frames(self, image: Tensor) -> Tensor:
+        """Images as (B, T, C, H, W).
+
+        Raises:
+            ConfigError: They do not have the bands of the encoder.
+        """
+        image = image.unsqueeze(1) if image.ndim == 4 else image
+        if image.shape[2] != self.num_bands:
+            raise ConfigError(
+                f"image: {image.shape[2]} bands in a batch of shape {tuple(image.shape)} (B, T, C, H, W); "
+                f"the encoder takes {self.num_bands}"
+            )
+        return image
+
+    def grid(self, image: Tensor) -> tuple[int, int, int]:
+        """Frames, rows and columns of patches of an image.
+
+        Raises:
+            ConfigError: Height or width is not a multiple of the patch.
+        """
+        *_, height, width = image.shape
+        if height % self.patch_size or width % self.patch_size:
+            raise ConfigError(f"image: {height} x {width} is not a multiple of the patch, {self.patch_size}")
+        frames = image.shape[1] if image.ndim == 5 else 1
+        return frames, height // self.patch_size, width // self.patch_size
+
+
+class TokenEncoder(Encoder):
+    """A plain ViT. Its features are tokens (B, 1 + T*h*w, D): one of the whole image, then patches in order t, h, w."""
+
+
+class PyramidEncoder(Encoder):
+    """A CNN or hierarchical transformer. Its features are maps (B, C_i * T, H / stride_i, W / stride_i).
+
+    Each frame is encoded for itself; a subclass sets `num_bands`, `num_features` and `strides`, and implements
+    `forward_frames`.
+    """
+
+    @property
+    def patch_size(self) -> int:  # type: ignore[override]
+        """The largest stride."""
+        return max(self.strides)
+
+    @abstractmethod
+    def forward_frames(self, frames: Tensor, indices: Sequence[int]) -> list[Tensor]:
+        """Maps (N, C_i, H / stride_i, W / stride_i) by index, from frames (N, C, H, W)."""
+
+    def forward_features(self, image: Tensor, **coordinates: Tensor) -> Tensor:
+        """The last map (B, C * T, h, w)."""
+        return self.forward_intermediates(image, [-1], False, **coordinates)[0]
+
+    def forward_intermediates(
+        self, image: Tensor, indices: Sequence[int], norm: bool = False, **coordinates: Tensor
+    ) -> list[Tensor]:
+        """Maps (B, C_i * T, h_i, w_i) by index; channel = c*T + t."""
+        image = self.frames(image)
+        maps = self.forward_frames(image.flatten(0, 1), indices)
+        return [rearrange(one, "(b t) c h w -> b (c t) h w", t=image.shape[1]) for one in maps]

@@ -1,0 +1,175 @@
+"""Any backbone of timm as an encoder: CNNs and hierarchical transformers as pyramids, plain ViTs as tokens.
+
+Each date is encoded for itself. Parameters keep timm's names, under ``backbone``.
+"""
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+import timm
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from ...errors import ConfigError
+from .base import Encoder, GroupMatcher, PyramidEncoder, TokenEncoder, Value
+
+_BACKBONE = "backbone."
+
+#: How the families of timm's models are made to take images of any size.
+_ANY_SIZE: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
+
+
+class TimmEncoder(Encoder):
+    """What both kinds share.
+
+    Args:
+        name: timm's name of the model.
+        backbone: The model, without its head.
+        num_bands: Bands of a frame.
+    """
+
+    def __init__(self, name: str, backbone: Any, num_bands: int) -> None:
+        super().__init__()
+        self.name = name
+        self.num_bands = num_bands
+        self.num_features = tuple(info["num_chs"] for info in backbone.feature_info)
+        self.strides = tuple(info["reduction"] for info in backbone.feature_info)
+        self.backbone = backbone
+        config = backbone.pretrained_cfg
+        first = config.get("first_conv") or ()
+        layers = (first,) if isinstance(first, str) else tuple(first)
+        self.input_weights = tuple(f"{_BACKBONE}{layer}.weight" for layer in layers)
+        if config.get("hf_hub_id"):
+            file = config.get("hf_hub_filename") or "model.safetensors"
+            self.pretrained = f"hf://{config['hf_hub_id']}/{file}"
+            self.pretrained_bands = ("RED", "GREEN", "BLUE")
+
+    def forward_frames(self, frames: Tensor, indices: Sequence[int], norm: bool = False) -> list[Tensor]:
+        """Maps (N, C_i, h_i, w_i) by index, from frames (N, C, H, W).
+
+        Raises:
+            ConfigError: The model takes images of one size only, and these are of another.
+        """
+        wanted = [index % len(self.strides) for index in indices]
+        try:
+            maps = self.backbone.forward_intermediates(
+                frames, indices=sorted(set(wanted)), norm=norm, output_fmt="NCHW", intermediates_only=True
+            )
+        except AssertionError as error:
+            height, width = frames.shape[-2:]
+            raise ConfigError(
+                f"encoder: timm/{self.name} does not take images of {height} x {width} ({error}); set "
+                "encoder_args.img_size, crop_size and window to one size, or choose another encoder"
+            ) from error
+        found = dict(zip(sorted(set(wanted)), maps, strict=True))
+        return [found[index] for index in wanted]
+
+    def group_matcher(self) -> GroupMatcher:
+        """That of the model, for names that start with ``backbone.``."""
+        matcher = self.backbone.group_matcher()
+        if callable(matcher):
+            return lambda name: (
+                matcher(name.removeprefix(_BACKBONE)) if name.startswith(_BACKBONE) else torch.inf
+            )
+        return {group: _prefixed(patterns) for group, patterns in matcher.items() if patterns is not None}
+
+    def rename_weights(self, state_dict: Mapping[str, Value]) -> Mapping[str, Value]:
+        """Names of timm under ``encoder.backbone.``; those of our own checkpoints are there already."""
+        own = f"encoder.{_BACKBONE}"
+        if any(key.startswith(own) for key in state_dict):
+            return state_dict
+        return {own + key.removeprefix("encoder."): value for key, value in state_dict.items()}
+
+
+class TimmPyramid(TimmEncoder, PyramidEncoder):
+    """A CNN or hierarchical transformer of timm."""
+
+
+class TimmViT(TimmEncoder, TokenEncoder):
+    """A plain ViT of timm, or another model of one scale. The token of the whole image is the mean of its patches'."""
+
+    def __init__(self, name: str, backbone: Any, num_bands: int) -> None:
+        super().__init__(name, backbone, num_bands)
+        self.patch_size = self.strides[-1]
+
+    def forward_features(self, image: Tensor, **coordinates: Tensor) -> Tensor:
+        """Normalised tokens (B, 1 + T*h*w, D)."""
+        return self.forward_intermediates(image, [-1], norm=True)[0]
+
+    def forward_intermediates(
+        self, image: Tensor, indices: Sequence[int], norm: bool = False, **coordinates: Tensor
+    ) -> list[Tensor]:
+        """Tokens (B, 1 + T*h*w, D) after chosen blocks; see `Encoder.forward_intermediates`."""
+        image = self.frames(image)
+        maps = self.forward_frames(image.flatten(0, 1), indices, norm)
+        patches = [rearrange(one, "(b t) d h w -> b (t h w) d", t=image.shape[1]) for one in maps]
+        return [torch.cat([one.mean(dim=1, keepdim=True), one], dim=1) for one in patches]
+
+
+def timm_encoder(
+    name: str,
+    num_bands: int = 6,
+    drop_path: float = 0.0,
+    gradient_checkpointing: bool = False,
+    **arguments: Any,
+) -> TimmEncoder:
+    """A backbone of timm with random weights.
+
+    Args:
+        name: timm's name (``resnet50``, ``convnext_tiny.fb_in22k``).
+        num_bands: Bands of a frame.
+        drop_path: Highest stochastic depth rate.
+        gradient_checkpointing: Recompute layers in the backward pass instead of storing their activations.
+        **arguments: Further arguments of ``timm.create_model``.
+
+    Raises:
+        ConfigError: There is no such model, it does not take an argument, or it gives no intermediate features.
+    """
+    backbone = _create_backbone(
+        name, num_bands, {"drop_path_rate": drop_path} if drop_path else {}, arguments
+    )
+    if not hasattr(backbone, "forward_intermediates") or not hasattr(backbone, "prune_intermediate_layers"):
+        raise ConfigError(f"encoder: timm/{name} gives no intermediate features; choose another backbone")
+    if gradient_checkpointing:
+        try:
+            backbone.set_grad_checkpointing(True)
+        except AssertionError as error:
+            raise ConfigError(f"gradient_checkpointing: timm/{name} does not support it") from error
+    strides = {info["reduction"] for info in backbone.feature_info}
+    is_pyramid = len(strides) > 1
+    # Layers that no feature passes would get no gradient, which DistributedDataParallel refuses.
+    indices = list(range(len(backbone.feature_info)))
+    backbone.prune_intermediate_layers(indices, prune_norm=is_pyramid, prune_head=True)
+    return (TimmPyramid if is_pyramid else TimmViT)(name, backbone, num_bands)
+
+
+def _create_backbone(name: str, num_bands: int, rates: dict[str, Any], arguments: dict[str, Any]) -> Any:
+    architecture = name.partition(".")[0]
+    if not timm.is_model(architecture):
+        close = get_close_matches(architecture, timm.list_models(), n=3)
+        hint = f"; did you mean {' or '.join(close)}?" if close else "; see timm.list_models()"
+        raise ConfigError(f"encoder: timm has no model {name!r}{hint}")
+    message = ""
+    for options in _ANY_SIZE:
+        known: dict[str, Any] = {"in_chans": num_bands, "num_classes": 0, "global_pool": ""}
+        try:
+            backbone: nn.Module = timm.create_model(
+                name, pretrained=False, **(known | options | rates | arguments)
+            )
+        except TypeError as error:
+            message = str(error)
+        except RuntimeError as error:  # an unknown tag after the dot
+            raise ConfigError(f"encoder: timm/{name}: {error}") from error
+        else:
+            return backbone
+    given = ", ".join(["encoder_args", *(["drop_path"] if rates else [])])
+    raise ConfigError(f"{given}: timm/{name} does not take them: {message}")
+
+
+def _prefixed(patterns: Any) -> Any:
+    """A pattern of a group matcher, or a list of pairs of pattern and suffix, for names under ``backbone.``."""
+    if isinstance(patterns, str):
+        return rf"^backbone\.(?:{patterns.replace('^', '')})"
+    return [(_prefixed(pattern), suffix) for pattern, suffix in patterns]

@@ -1,0 +1,104 @@
+"""Encoders and decoders by name, by family, or by the path of a class."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from ..class_paths import find_class
+from ..errors import ConfigError
+from .decoders import conv_transpose_decoder, geospatial_decoder
+from .encoders.base import Encoder
+from .encoders.prithvi import VARIANTS, prithvi_encoder
+from .encoders.timm import timm_encoder
+from .encoders.torchgeo import torchgeo_encoder
+from .pyramid import dpt_decoder, library_decoder, linear_decoder
+
+#: Name -> ``factory(num_bands=, drop_path=, gradient_checkpointing=, **encoder_args)``.
+ENCODERS: dict[str, Callable[..., Encoder]] = {name: partial(prithvi_encoder, name) for name in VARIANTS}
+
+#: First part of ``FAMILY/NAME`` -> ``factory(NAME, num_bands=, drop_path=, gradient_checkpointing=, **encoder_args)``.
+ENCODER_FAMILIES: dict[str, Callable[..., Encoder]] = {"timm": timm_encoder, "torchgeo": torchgeo_encoder}
+
+#: Name -> ``factory(encoder, num_frames, channels, **decoder_args)``; see `create_decoder`.
+DECODERS: dict[str, Callable[..., nn.Module]] = {
+    "conv_transpose": conv_transpose_decoder,
+    "geospatial": geospatial_decoder,
+    "linear": linear_decoder,
+    "unet": partial(library_decoder, "unet"),
+    "fpn": partial(library_decoder, "fpn"),
+    "upernet": partial(library_decoder, "upernet"),
+    "segformer": partial(library_decoder, "segformer"),
+    "dpt": dpt_decoder,
+}
+
+
+def create_encoder(
+    name: str, drop_path: float = 0.0, gradient_checkpointing: bool = False, **arguments: Any
+) -> Encoder:
+    """An encoder with random weights.
+
+    Args:
+        name: A key of `ENCODERS`; ``timm/NAME``; ``torchgeo/WEIGHTS.MEMBER``; or the path of an `Encoder` class,
+            ``package.module.Class``.
+        drop_path: Highest stochastic depth rate.
+        gradient_checkpointing: Recompute blocks in the backward pass instead of storing their activations.
+        **arguments: ``num_bands``, and what else the encoder takes; for Prithvi, fields of `EncoderVariant` that
+            differ (``depth=6, num_heads=8``).
+
+    Raises:
+        ConfigError: The name or an argument is unknown.
+    """
+    family, _, member = name.partition("/")
+    factory: Callable[..., Encoder]
+    if member and family in ENCODER_FAMILIES:
+        factory = partial(ENCODER_FAMILIES[family], member)
+    else:
+        families = {f"{family}/NAME": factory for family, factory in ENCODER_FAMILIES.items()}
+        factory = find_class("encoder", name, ENCODERS | families, Encoder)
+    if drop_path:
+        arguments["drop_path"] = drop_path
+    if gradient_checkpointing:
+        arguments["gradient_checkpointing"] = True
+    _check_arguments("encoder_args", name, factory, arguments)
+    return factory(**arguments)
+
+
+def create_decoder(
+    name: str, encoder: Encoder, num_frames: int = 1, channels: int = 256, **arguments: Any
+) -> nn.Module:
+    """A decoder for an encoder: a neck, called with its features and their grid (T, h, w), that gives a map.
+
+    Args:
+        name: A key of `DECODERS`, or the path of a class, ``package.module.Class``, that takes the arguments below.
+        encoder: Whose features it takes. A decoder with an attribute ``encoder_layers`` is given the features of
+            these indices as a list, see `Encoder.forward_intermediates`; without it, the last feature.
+        num_frames: Dates in a sample.
+        channels: Channels of the decoder, where it has a choice.
+        **arguments: What else it takes.
+
+    Returns:
+        A module with an attribute ``out_channels``; ``head_convs`` and ``auxiliary_convs`` say how many 3 x 3
+        convolutions the heads have, by default none and no auxiliary head.
+
+    Raises:
+        ConfigError: The name or an argument is unknown, or the decoder does not fit the encoder.
+    """
+    factory = find_class("decoder", name, DECODERS, nn.Module)
+    given = {"encoder": encoder, "num_frames": num_frames, "channels": channels, **arguments}
+    _check_arguments("decoder_args", name, factory, given)
+    decoder = factory(**given)
+    if not isinstance(getattr(decoder, "out_channels", None), int):
+        raise ConfigError(
+            f"decoder: {name} has no attribute out_channels, the channels of the map that it gives"
+        )
+    return decoder
+
+
+def _check_arguments(key: str, name: str, factory: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
+    try:
+        inspect.signature(factory).bind(**arguments)
+    except TypeError as error:
+        raise ConfigError(f"{key}: {name}: {error}") from error
