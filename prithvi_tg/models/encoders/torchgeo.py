@@ -4,6 +4,7 @@ The name of the weights selects the architecture and the names of their bands, s
 of them. They are loaded only where ``weights: pretrained`` asks for them.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import partial
@@ -102,9 +103,7 @@ class TorchvisionSwin(PyramidEncoder):
 
     def rename_weights(self, state_dict: Mapping[str, Value]) -> Mapping[str, Value]:
         """Names of torchvision, ``features.*``, under ``encoder.backbone.``."""
-        return {
-            key.replace("encoder.features.", "encoder.backbone."): value for key, value in state_dict.items()
-        }
+        return {re.sub(r"^features\.", "encoder.backbone.", key): value for key, value in state_dict.items()}
 
 
 #: torchvision's architectures of TorchGeo; all others are timm's.
