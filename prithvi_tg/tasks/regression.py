@@ -42,6 +42,7 @@ class PrithviPixelwiseRegressionTask(PixelwiseTask, PixelwiseRegressionTask):
         drop_path: See `PrithviSegmentationTask`.
         gradient_checkpointing: See `PrithviSegmentationTask`.
         decoder: See `PrithviSegmentationTask`.
+        decoder_args: See `PrithviSegmentationTask`.
         head_channels: See `PrithviSegmentationTask`.
         auxiliary_weight: See `PrithviSegmentationTask`.
         fuse: See `PrithviSegmentationTask`.
@@ -82,6 +83,7 @@ class PrithviPixelwiseRegressionTask(PixelwiseTask, PixelwiseRegressionTask):
         drop_path: float = 0.0,
         gradient_checkpointing: bool = False,
         decoder: str = "conv_transpose",
+        decoder_args: dict[str, Any] | None = None,
         head_channels: int = 256,
         auxiliary_weight: float = 0.0,
         fuse: bool = True,
