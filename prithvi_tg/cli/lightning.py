@@ -40,7 +40,7 @@ from ..mapping.planning import plan_maps
 from ..mapping.products.rasters import ProbabilityType, Profile
 from ..mapping.scene_map import OutputOptions
 from ..processes import process_callbacks
-from ..readers.formats import InputOptions
+from ..readers.formats import SCENE_FORMATS, InputOptions
 from ..readers.quality import QualityClass
 from ..readers.scene import NodataRule
 from ..reporting.published import check_name
@@ -266,7 +266,7 @@ class PrithviCLI(LightningCLI):
             )
         reading = InputOptions(
             tuple(settings.bands), settings.sensor, settings.scale, settings.offset, tuple(settings.nodata),
-            tuple(settings.quality), tuple(settings.dates),
+            tuple(settings.quality), tuple(settings.dates), format=settings.format,
         )  # fmt: skip
         writing = OutputOptions(
             settings.profile, settings.probabilities, settings.confidence, tuple(settings.vector),
@@ -370,6 +370,9 @@ def _add_predict_arguments(parser: LightningArgumentParser) -> None:
     add("--bands", type=str, nargs="+", default=[],
         help="The band of the files for each band of the model, in the model's order: index from 1, or name.")
     add("--sensor", type=str | None, default=None, help=f"Naming scheme of the bands: {', '.join(SENSORS)}.")
+    add("--format", type=str | None, default=None,
+        help=f"Format of the scenes, {', '.join(SCENE_FORMATS)} or the class path of a SceneFormat; by default the "
+        "first that matches.")
     add("--scale", type=float | None, default=None,
         help="Factor from stored values to the unit of the statistics; by default the file's scale tag, or the "
         "factor of the training data.")

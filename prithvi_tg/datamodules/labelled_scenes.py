@@ -80,6 +80,7 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
         random_flip_rot90: Flip and turn training windows at random.
         augmentations: Further Kornia augmentations for training, see `ChipAugmentation`.
         metadata: Pass dates and places to encoders that use them.
+        format: Format of the images, see `InputOptions`.
         fold_time: Return images as (B, T*C, H, W), for TorchGeo's own tasks.
         seed: The same seed draws the same windows.
 
@@ -118,6 +119,7 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
         random_flip_rot90: bool = True,
         augmentations: Sequence[AugmentationBase2D] = (),
         metadata: bool = False,
+        format: str | None = None,
         fold_time: bool = False,
         seed: int = 0,
     ) -> None:
@@ -148,7 +150,7 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
         wanted = tuple(resolve_band(band, sensor) for band in bands)
         places = _places(wanted, [resolve_band(band, sensor) for band in file_bands], num_frames)
         self.reading = InputOptions(
-            places if composite is None else places[: len(wanted)], sensor, training=True
+            places if composite is None else places[: len(wanted)], sensor, training=True, format=format
         )
         inputs = InputSpec(
             bands=wanted,

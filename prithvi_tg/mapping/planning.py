@@ -144,7 +144,7 @@ def map_strips(
     spec = known_spec(task)
     check_task(task, spec)
     reading, _ = _split_options(options)
-    found = find_inputs([scene], spec.input.num_frames)
+    found = find_inputs([scene], spec.input.num_frames, reading.format)
     if len(found) != 1:
         raise ConfigError(f"scene: {scene} contains {len(found)} scenes; name one of them")
     resolved = resolve_scene(found[0], spec.input, replace(reading, legacy=nodata_rule == "legacy"))
@@ -227,7 +227,7 @@ def plan_maps(
     if nodata_rule is None:
         nodata_rule = "legacy" if writing.profile == "legacy" else "all"
     reading = replace(reading, legacy=nodata_rule == "legacy")
-    found = find_inputs(scenes, spec.input.num_frames)
+    found = find_inputs(scenes, spec.input.num_frames, reading.format)
     paths = _map_paths(found, output)
     existing = [paths[one.name] for one in found if writing.skip_existing and paths[one.name].exists()]
     found = [one for one in found if paths[one.name] not in existing]

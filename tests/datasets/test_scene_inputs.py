@@ -324,7 +324,7 @@ def test_fmask_masks_what_the_user_chooses(tmp_path, burn_spec):
 def test_masking_without_a_quality_layer_is_an_error(tmp_path, burn_spec):
     scene = resolve(write_scene(tmp_path / "scene.tif", planted(6)), burn_spec)
     with pytest.raises(
-        DataError, match=r"scene\.tif: has no quality layer \(Fmask, SCL\), which mask cloud needs"
+        DataError, match=r"scene\.tif: has no quality layer \(Fmask, SCL\), which qa_mask cloud needs"
     ):
         whole(scene, burn_spec, qa_mask=("cloud",))
 

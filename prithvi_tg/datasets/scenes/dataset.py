@@ -135,7 +135,7 @@ class SceneDataset(RasterDataset):
             ConfigError: The options do not fit the model.
         """
         words = [paths] if isinstance(paths, str | Path) else paths
-        inputs = find_inputs(words, 1 if composite else spec.num_frames)
+        inputs = find_inputs(words, 1 if composite else spec.num_frames, options.format if options else None)
         if composite is not None:
             return cls(compose_frames(inputs, spec, composite, options, qa_mask), spec, nodata_rule, qa_mask)
         return cls([resolve_scene(found, spec, options) for found in inputs], spec, nodata_rule, qa_mask)

@@ -1,0 +1,177 @@
+"""The scene format of rasters: one file that GDAL reads, with the bands of one date or of all dates."""
+
+import re
+from collections.abc import Sequence
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+from rasterio.io import DatasetReader
+
+from ..bands import band_indexes, band_occurrences, means, names_no_band, resolve_band
+from ..errors import ConfigError, DataError
+from .frames import FrameRequest, SceneFormat, SceneFrame
+from .grid import Grid
+from .quality import quality_kind
+from .raster import alpha_band, data_bands, open_raster
+from .scaling import band_scaling
+from .scene import BandFile, QualityFile
+from .words import is_remote, is_subdataset
+
+_SUFFIXES = (".tif", ".tiff", ".vrt", ".jp2")
+_OUTPUT = re.compile(r"_(pred|probabilities|confidence)\.tif$|^index_.*\.vrt$")
+
+
+class GDALRasters(SceneFormat):
+    """A raster, an address or ``/vsi`` path of one, or a part of a file in GDAL's own form."""
+
+    description = ", ".join(_SUFFIXES)
+
+    def matches(self, path: str) -> bool:
+        """Whether a path is a file, or a name that GDAL alone can open."""
+        return is_remote(path) or is_subdataset(path) or Path(path).is_file()
+
+    def group(self, paths: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Files with the suffix of a raster; maps that this package wrote are passed over."""
+        frames = [
+            path
+            for path in paths
+            if Path(path).suffix.lower() in _SUFFIXES and not _OUTPUT.search(Path(path).name)
+        ]
+        return frames, [path for path in paths if path not in frames]
+
+    def open(self, path: str, request: FrameRequest) -> SceneFrame:
+        """Bands as given, as described, or as the training data had them."""
+        return _Raster(path, request).frame()
+
+
+class _Raster:
+    """A raster that is asked for the frames of a request."""
+
+    def __init__(self, path: str, request: FrameRequest) -> None:
+        self.path = path
+        self.request = request
+        self.spec = request.spec
+        self.options = request.options
+
+    def frame(self) -> SceneFrame:
+        path, num_frames, bands = self.path, self.request.num_frames, self.request.bands
+        with open_raster(path) as source:
+            grid = Grid.of(source)
+            indexes, dates, how = self._indexes(source, num_frames, bands)
+            channels = tuple(self._channel(source, path, index) for index in indexes)
+            kinds = [quality_kind(text) for text in source.descriptions]
+        layers = [QualityFile(path, index, kind) for index, kind in enumerate(kinds, start=1) if kind]
+        quality = layers[0] if num_frames == 1 and len(layers) == 1 else None
+        names = self.spec.bands * num_frames
+        told = " ".join(f"{name}={index}" for name, index in zip(names, indexes, strict=True))
+        values = channels[0].nodata
+        beside = (
+            f"; no data: {' '.join(f'{value:g}' for value in values)}, besides tag and NaN" if values else ""
+        )
+        return SceneFrame(grid, channels, dates, f"{told} ({how}{beside})", quality)
+
+    def _channel(self, source: DatasetReader, path: str, index: int) -> BandFile:
+        if index < 1 or index > source.count:
+            raise DataError(f"{path}: has {source.count} bands; band {index} (counted from 1) is requested")
+        options = self.options
+        scale, offset = band_scaling(source, index, self.spec, options.legacy, strict=options.training)
+        if options.scale is not None:
+            scale, offset = options.scale, options.offset
+        elif (scale, offset) == (self.spec.scale, 0.0):
+            offset = options.offset
+        else:
+            self.request.refuse_offset_alone(path)
+        # What meant "no data" in the training files need not mean so elsewhere: 0 is a dark pixel in most.
+        alpha = alpha_band(source, self.spec.file_count)
+        trained = self.spec.nodata if data_bands(source, self.spec.file_count) == self.spec.file_count else ()
+        return BandFile(path, index, scale, offset, tuple(sorted({*trained, *options.nodata})), alpha)
+
+    def _indexes(
+        self, source: DatasetReader, num_frames: int, bands: Sequence[int | str]
+    ) -> tuple[list[int], tuple[date | None, ...], str]:
+        """Bands of a raster, time-major; the dates that their descriptions tell; and how they were found."""
+        spec = self.spec
+        wanted = len(spec.bands) * num_frames
+        count = data_bands(source, spec.file_count)
+        unknown = (None,) * num_frames
+        if bands:
+            pairs = zip(bands, spec.bands * num_frames, strict=True)
+            return [self._index(band, name, source) for band, name in pairs], unknown, "as given"
+        days = _described_dates(source)
+        described = not names_no_band(source.descriptions)
+        if num_frames == 1 and described:
+            found = band_indexes(spec.bands, source.descriptions, source.name, self.options.sensor)
+            return found, (days[0] if len(days) == 1 else None,), "by the file's descriptions"
+        if num_frames > 1 and days:
+            return self._by_date(source, days, num_frames), tuple(days), "by the file's descriptions"
+        if described and (in_turn := self._in_turn(source, num_frames)):
+            return in_turn, unknown, "by the file's descriptions, dates in the order of the file"
+        if spec.num_frames == num_frames and spec.file_bands and count == spec.file_count:
+            return list(spec.file_bands), unknown, "no descriptions: same positions as in the training data"
+        if count == wanted:
+            return list(range(1, wanted + 1)), unknown, "no descriptions: in the order of the file"
+        dates = f"{num_frames} dates of " if num_frames > 1 else ""
+        raise DataError(
+            f"{source.name}: has {count} bands, the model takes {wanted} "
+            f"({dates}{' '.join(spec.bands)}); choose them with --bands, by index (from 1) or by name"
+        )
+
+    def _in_turn(self, source: DatasetReader, num_frames: int) -> list[int]:
+        """Bands whose descriptions name each band once per date, without dates; none if they do not."""
+        bands, sensor = self.spec.bands, self.options.sensor
+        try:
+            found = band_occurrences(bands, source.descriptions, source.name, sensor)
+        except DataError:  # the names of other bands than these
+            return []
+        if any(len(places) != num_frames for places in found):
+            return []
+        return [places[frame] for frame in range(num_frames) for places in found]
+
+    def _by_date(self, source: DatasetReader, days: Sequence[date], num_frames: int) -> list[int]:
+        if len(days) != num_frames:
+            raise DataError(
+                f"{source.name}: its band descriptions contain {len(days)} dates, but the model takes {num_frames}"
+            )
+        found: list[int] = []
+        for day in days:
+            own = [text if _described_date(text) == day else None for text in source.descriptions]
+            found += band_indexes(self.spec.bands, own, source.name, self.options.sensor)
+        return found
+
+    def _index(self, band: int | str, name: str, source: DatasetReader) -> int:
+        sensor = self.options.sensor
+        if isinstance(band, int) or band.isdigit():
+            if self.options.training:
+                self._compare_description(int(band), name, source)
+            return int(band)
+        if means(band, sensor) not in (None, name):
+            raise ConfigError(
+                f"bands: {band!r} is {means(band, sensor)}, but {name} is expected in this position; the model "
+                f"takes {' '.join(self.spec.bands)}, in this order"
+            )
+        descriptions = list(source.descriptions)
+        if band in descriptions:
+            return descriptions.index(band) + 1
+        return band_indexes([resolve_band(band, sensor)], descriptions, source.name, sensor)[0]
+
+    def _compare_description(self, index: int, name: str, source: DatasetReader) -> None:
+        text = source.descriptions[index - 1] if index <= source.count else None
+        told = means(re.sub(r"_\d{8}$", "", text or ""), self.options.sensor)
+        if told not in (None, name):
+            raise ConfigError(
+                f"file_bands: band {index} of {source.name} is described as {text} ({told}), but file_bands reads it "
+                f"as {name}; put file_bands in the order of the file, or remove it, as the descriptions name the bands"
+            )
+
+
+def _described_date(text: str | None) -> date | None:
+    digits = re.search(r"_(\d{8})$", text or "")
+    try:
+        return datetime.strptime(digits.group(1), "%Y%m%d").date() if digits else None
+    except ValueError:  # a number that is no date
+        return None
+
+
+def _described_dates(source: Any) -> list[date]:
+    return sorted({day for day in map(_described_date, source.descriptions) if day is not None})

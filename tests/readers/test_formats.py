@@ -1,0 +1,135 @@
+"""A scene format of one's own: named by its class path or registered, it is mapped and trained on like any other."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import yaml
+
+from prithvi_tg.datasets import SceneDataset, Sen1Floods11
+from prithvi_tg.errors import ConfigError, DataError
+from prithvi_tg.readers import SCENE_FORMATS, InputOptions, SceneFormat, SceneFrame, find_inputs
+from prithvi_tg.readers.formats import scene_formats
+from prithvi_tg.readers.grid import Grid
+from prithvi_tg.readers.raster import open_raster
+from prithvi_tg.readers.scene import BandFile
+
+SPEC = Sen1Floods11.data_spec()
+HERE = f"{__name__}.BandFolders"
+
+
+class BandFolders(SceneFormat):
+    """A folder ``DATE.scene`` that holds ``BAND=NAME.tif`` for each band."""
+
+    description = "*.scene folders"
+
+    def matches(self, path):
+        return path.rstrip("/").endswith(".scene") and Path(path).is_dir()
+
+    def open(self, path, request):
+        files = {file.stem.removeprefix("BAND="): str(file) for file in Path(path).glob("BAND=*.tif")}
+        missing = [band for band in request.spec.bands if band not in files]
+        if missing:
+            raise DataError(f"{path}: lacks BAND={missing[0]}.tif")
+        channels = tuple(BandFile(files[band], 1, request.spec.scale) for band in request.spec.bands)
+        with open_raster(channels[0].path) as source:
+            grid = Grid.of(source)
+        return SceneFrame(grid, channels, (None,), "a folder of bands")
+
+
+@pytest.fixture
+def folder(flood_root, tmp_path):
+    """The scene of the synthetic data in the format of `BandFolders`."""
+    scene = tmp_path / "archive" / "lake.scene"
+    scene.mkdir(parents=True)
+    with rasterio.open(flood_root / "scene.tif") as source:
+        for band, index in zip(SPEC.input.bands, SPEC.input.file_bands, strict=True):
+            with rasterio.open(scene / f"BAND={band}.tif", "w", **{**source.profile, "count": 1}) as out:
+                out.write(source.read(index), 1)
+    return scene
+
+
+def image(dataset):
+    return dataset[dataset.bounds]["image"].numpy()
+
+
+def test_a_scene_of_the_format_is_read_as_the_raster_with_the_same_values(folder, flood_root):
+    expected = image(SceneDataset.open(flood_root / "scene.tif", SPEC.input))
+    named = SceneDataset.open(folder, SPEC.input, InputOptions(format=HERE))
+    np.testing.assert_array_equal(image(named), expected)
+    assert named.scenes[0].name == "lake"
+
+
+def test_a_folder_of_them_is_searched_and_dates_are_joined_by_commas(folder, flood_root):
+    assert [found.name for found in find_inputs(folder.parent, format=HERE)] == ["lake"]
+    with pytest.raises(DataError, match=r"contains no scene \(\*\.scene folders\)"):
+        find_inputs(flood_root, format=HERE)
+    two = replace(SPEC.input, num_frames=2, mean=SPEC.input.mean * 2, std=SPEC.input.std * 2, file_bands=())
+    series = SceneDataset.open(f"{folder},{folder}", two, InputOptions(format=HERE))
+    assert image(series).shape[0] == 2
+
+
+def test_a_registered_format_needs_no_name(folder, monkeypatch):
+    monkeypatch.setitem(SCENE_FORMATS, "folders", BandFolders())
+    assert [found.name for found in find_inputs(folder.parent)] == ["lake"]
+    assert SceneDataset.open(folder, SPEC.input).scenes[0].origin == "a folder of bands"
+
+
+def test_predict_maps_it(command, trained, folder, flood_root, tmp_path):
+    code, _, err = command(
+        "predict", "--ckpt_path", trained, folder.parent, "--format", HERE, "--output", tmp_path
+    )
+    assert code == 0, err
+    code, _, err = command("predict", "--ckpt_path", trained, flood_root / "scene.tif", "--output", tmp_path)
+    assert code == 0, err
+    with (
+        rasterio.open(tmp_path / "lake_pred.tif") as one,
+        rasterio.open(tmp_path / "scene_pred.tif") as other,
+    ):
+        np.testing.assert_array_equal(one.read(), other.read())
+    assert json.loads((tmp_path / "lake_pred.json").read_text())
+
+
+def test_labelled_scenes_are_read_from_a_configuration(command, folder, flood_root, tmp_path):
+    spec = SPEC.input
+    data = {
+        "class_path": "LabelledScenesDataModule",
+        "init_args": {
+            "images": str(folder), "format": HERE, "labels": str(flood_root / "scene_label.tif"),
+            "classes": {0: "Land", 1: "Water"}, "mean": [0.0] * len(spec.bands), "std": [1.0] * len(spec.bands),
+            "bands": list(spec.bands), "window": 32, "windows_per_epoch": 4, "scale": spec.scale,
+            "split": {
+                "class_path": "prithvi_tg.datamodules.labelled_scenes.BlockSplit",
+                "init_args": {"block": 32, "fractions": [0.6, 0.4, 0.0]},
+            },
+        },
+    }  # fmt: skip
+    path = tmp_path / "data.yaml"
+    path.write_text(yaml.safe_dump({"data": data}))
+    code, out, err = command("stats", "--config", path)
+    assert code == 0, err
+    assert len(yaml.safe_load(out)["mean"]) == len(spec.bands)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("netcdf", "format: 'netcdf' is unknown; known are raster, safe, hls, and class paths"),
+        ("no_such_module.Format", "format: no module named 'no_such_module'"),
+        (f"{__name__}.Nothing", "has no class 'Nothing'"),
+        ("pathlib.Path", "format: pathlib.Path is not a SceneFormat"),
+    ],
+)
+def test_an_unknown_format_is_one_line(name, words):
+    with pytest.raises(ConfigError) as error:
+        scene_formats(name)
+    assert words in str(error.value)
+
+
+def test_one_format_of_the_table_can_be_asked_for(flood_root):
+    assert [found.name for found in find_inputs(flood_root / "scene.tif", format="raster")] == ["scene"]
+    with pytest.raises(DataError, match=r"\.SAFE folder"):
+        SceneDataset.open(flood_root / "scene.tif", SPEC.input, InputOptions(format="safe"))
