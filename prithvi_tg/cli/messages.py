@@ -15,6 +15,7 @@ _ADVICE = (
     ".*isinstance.treespec, LeafSpec.*",
     ".*sync_dist.*",
     ".*could not find the monitored key.*",  # BestCheckpoint prints what is wrong
+    ".*in eval mode at the start of training.*",  # the layers of a frozen encoder
     ".*smaller than the logging interval.*",
     ".*dirpath has changed.*",  # of a resumed run, which TrainingRecord prints
     ".*Total length of `list`.*",  # of validation without chips, which BestCheckpoint prints

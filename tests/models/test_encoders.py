@@ -20,7 +20,14 @@ from prithvi_tg import (
 from prithvi_tg.checkpoints import find_weights
 from prithvi_tg.errors import CheckpointError, ConfigError
 from prithvi_tg.mapping import map_strips
-from prithvi_tg.models import DECODERS, PyramidEncoder, TokenEncoder, create_decoder
+from prithvi_tg.models import (
+    DECODERS,
+    EncoderDecoder,
+    PyramidEncoder,
+    TokenEncoder,
+    cached_weights,
+    create_decoder,
+)
 from prithvi_tg.tasks.export import export_weights
 
 BANDS = ["BLUE", "GREEN", "RED", "NIR_NARROW", "SWIR_1", "SWIR_2"]
@@ -346,6 +353,25 @@ def test_gradient_checkpointing_gives_the_same_gradients(encoder, arguments):
         model(image).square().sum().backward()
         gradients.append([parameter.grad for parameter in model.parameters()])
     torch.testing.assert_close(gradients[0], gradients[1])
+
+
+class Halved(nn.Conv2d):
+    """A convolution that computes its weights, as weight standardisation does."""
+
+    def forward(self, x):
+        return nn.functional.conv2d(x, self.weight.double().mul(1 / 3).float(), self.bias)
+
+
+def test_cached_weights_of_low_precision_leave_subclasses_of_layers_alone():
+    encoder = own_task().model.encoder
+    encoder.second = Halved(encoder.second.in_channels, encoder.second.out_channels, 1)
+    model = EncoderDecoder(encoder, nn.Identity(), nn.Identity()).eval()
+    image = torch.randn(1, 6, 8, 8)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        plain = model.encoder(image)
+        with cached_weights():
+            cached = model.forward_tokens(image)[0]
+    assert torch.equal(cached, plain)
 
 
 def test_drop_path_reaches_the_blocks_of_timm():
