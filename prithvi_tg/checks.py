@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import numpy as np
 import shapely
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -20,7 +19,7 @@ from .datasets import ChipDataset
 from .errors import ConfigError, PrithviTGError
 from .readers.raster import open_raster
 from .spec import OTHER_UNIT, DataSpec, UnitRatio
-from .targets import IGNORE_INDEX
+from .targets import Target
 
 Severity = Literal["ok", "advice", "error"]
 _MOST_TOLD = 10  # of chips with one fault
@@ -157,7 +156,7 @@ def check_scenes(data: LabelledScenesDataModule) -> Iterator[Finding]:
         try:
             windows = data.scored_windows(split, both, images)
             found = surveys[split] = Survey()
-            _read(found, (windows[number] for number in range(len(windows))), len(data.spec.target.names))
+            _read(found, (windows[number] for number in range(len(windows))), data.spec.target)
         except PrithviTGError as error:
             advice = "add it to classes or to ignored_labels" if "is not in classes" in str(error) else ""
             yield Finding("error", split, str(error), advice)
@@ -189,13 +188,13 @@ def survey(dataset: ChipDataset) -> Survey:
                 found.duplicates.append((found.hashes[digest], chip.name))
             else:
                 found.hashes[digest] = chip.name
-            if not (sample["mask"] != IGNORE_INDEX).any():
+            if not dataset.spec.target.is_labelled(sample):
                 found.unlabelled.append(chip.name)
             side = min(image.shape[-2:])
             found.smallest = side if found.smallest is None else min(found.smallest, side)
             yield sample
 
-    _read(found, samples(), len(dataset.class_names))
+    _read(found, samples(), dataset.spec.target)
     if len(found.wrong_unit) > len(found.names) / 2:
         found.wrong_unit = []  # which the means of all tell
     return found
@@ -223,17 +222,16 @@ def _compare_places(image: Path, mask: Path, name: str, found: Survey) -> None:
             found.misaligned.append(name)
 
 
-def _read(found: Survey, samples: Iterator[dict[str, Any]], num_classes: int) -> None:
+def _read(found: Survey, samples: Iterator[dict[str, Any]], target: Target) -> None:
     """Add up classes, data and band statistics of samples."""
-    classes = np.zeros(num_classes, np.int64)
+    classes = np.zeros(target.num_outputs, np.int64)
     total: Any = 0.0
     squares: Any = 0.0
     count: Any = 0.0
     lows: Any = np.inf
     pixels = 0
     for sample in samples:
-        mask = sample["mask"]
-        classes += torch.bincount(mask[mask != IGNORE_INDEX], minlength=num_classes).numpy()
+        classes += target.count(sample).numpy()
         image, valid = sample["image"].double(), sample["valid"]
         observed = image * valid
         total = total + observed.sum(dim=(0, 2, 3)).numpy()
@@ -257,7 +255,7 @@ def _low_percentiles(image: NDArray[np.float64], valid: NDArray[np.bool_]) -> ND
 
 
 def _of_survey(split: str, found: Survey, spec: DataSpec, takes_scale: bool) -> Iterator[Finding]:
-    yield Finding("ok", split, f"{_chips(found.names)}, each with its mask")
+    yield Finding("ok", split, f"{_chips(found.names)}, each with its {spec.target.label_key}")
     advice = "repair the file, or skip it with --skip-bad"
     yield from (Finding("error", split, reason, advice) for reason in found.unreadable[:_MOST_TOLD])
     if more := found.unreadable[_MOST_TOLD:]:

@@ -227,6 +227,35 @@ class ShuffleSampler(DistributedSampler[int]):
         return itertools.islice(super().__iter__(), self.skip, None)
 
 
+class WeightedShuffleSampler(ShuffleSampler):
+    """As many samples as a data set has, drawn with replacement; the same for the same seed and epoch.
+
+    Args:
+        dataset: What is drawn from.
+        weights: Weight of each sample (N,), not negative; it is drawn as often, on average, as its share of them.
+        seed: See `ShuffleSampler`, as for all that follow.
+        rank: This process's number.
+        world_size: Number of processes.
+    """
+
+    def __init__(
+        self,
+        dataset: Sized,
+        weights: Sequence[float],
+        seed: int | None = None,
+        rank: int | None = None,
+        world_size: int | None = None,
+    ) -> None:
+        super().__init__(dataset, seed, rank, world_size)
+        self.weights = torch.tensor(weights, dtype=torch.float64)
+
+    def __iter__(self) -> Iterator[int]:
+        """Numbers of this process's samples."""
+        generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        drawn = torch.multinomial(self.weights, self.total_size, replacement=True, generator=generator)
+        return iter(drawn[self.rank :: self.num_replicas].tolist()[self.skip :])
+
+
 class UnrepeatedSampler(DistributedSampler[int]):
     """Every sample of a data set in one process of several, and in one only: for scores that count each once.
 

@@ -5,6 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
+import torch
+from torch import Tensor
+
 from .errors import ConfigError
 
 #: Label of pixels and chips without a label, everywhere after the dataset boundary.
@@ -43,6 +46,8 @@ class Target(ABC):
     """
 
     kind: ClassVar[str]
+    #: Where a sample holds its label.
+    label_key: ClassVar[str] = "mask"
     names: tuple[str, ...]
     colors: tuple[str, ...] = ()
 
@@ -55,6 +60,15 @@ class Target(ABC):
     @abstractmethod
     def num_outputs(self) -> int:
         """Number of values that a model gives for each pixel or chip."""
+
+    def is_labelled(self, sample: Mapping[str, Any]) -> bool:
+        """Whether anything in a sample has a label."""
+        return bool((sample[self.label_key] != IGNORE_INDEX).any())
+
+    def count(self, sample: Mapping[str, Any]) -> Tensor:
+        """How many pixels of a sample are of each class, int64 (K,)."""
+        mask: Tensor = sample[self.label_key]
+        return torch.bincount(mask[mask != IGNORE_INDEX], minlength=self.num_outputs)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and numbers, with the kind, fit for YAML and for a checkpoint that is read safely."""
@@ -157,6 +171,7 @@ class ChipClassTarget(Target):
     """
 
     kind: ClassVar[str] = "chip_classes"
+    label_key: ClassVar[str] = "label"
     names: tuple[str, ...] = ()
     colors: tuple[str, ...] = ()
     multilabel: bool = False
@@ -168,6 +183,13 @@ class ChipClassTarget(Target):
     def num_outputs(self) -> int:
         """Number of classes."""
         return len(self.names)
+
+    def count(self, sample: Mapping[str, Any]) -> Tensor:
+        """1 for each class of a chip, 0 for the others, int64 (K,)."""
+        label: Tensor = sample[self.label_key]
+        if self.multilabel:
+            return label.where(label != IGNORE_INDEX, 0)
+        return torch.bincount(label[label != IGNORE_INDEX].flatten(), minlength=self.num_outputs)
 
 
 def _freeze(target: Target) -> None:

@@ -12,11 +12,12 @@ from ..bands import PRITHVI_BANDS
 from ..datamodules import ChipDataModule, LabelledScenesDataModule
 from ..errors import ConfigError, DataError
 from ..spec import DataSpec
-from ..targets import IGNORE_INDEX
 from .data_parser import data_parser, parse_data
 
 # Largest band means of reflectance, and of reflectance times 10000.
 _LIKELY = ((0.005, 2.0), (50.0, 20_000.0))
+#: Data modules of data of one's own, which have no published statistics.
+_NEED_STATISTICS = ("ChipFolderDataModule", "ClassifiedChipsDataModule", "LabelledScenesDataModule")
 
 
 def run(arguments: list[str]) -> int:
@@ -63,7 +64,7 @@ def _training_set(data: Any) -> Dataset[dict[str, Any]]:
 def allow_missing_statistics(data: Any) -> bool:
     """Data of one's own need statistics, which are what this command is to find out; whether any were missing."""
     init_args = data.get("init_args", {})
-    if not data.get("class_path", "").endswith(("ChipFolderDataModule", "LabelledScenesDataModule")):
+    if not data.get("class_path", "").endswith(_NEED_STATISTICS):
         return False
     missing = [key for key in ("mean", "std") if not init_args.get(key)]
     for key in missing:
@@ -96,8 +97,7 @@ def training_statistics(
                 count[band], mean[band], squares[band] = _merged(
                     count[band], mean[band], squares[band], values
                 )
-        mask = sample["mask"]
-        labels += torch.bincount(mask[mask != IGNORE_INDEX], minlength=classes)
+        labels += spec.target.count(sample)
     if (count == 0).any():
         empty = [band for band, n in zip(spec.input.bands, count, strict=True) if n == 0]
         raise DataError(f"{', '.join(empty)}: no valid pixel in the training set")

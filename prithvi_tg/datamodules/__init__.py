@@ -9,11 +9,13 @@ from .chips import (
     Sen1Floods11DataModule,
     ValueChipFolderDataModule,
 )
+from .classified_chips import ClassifiedChipsDataModule
 from .labelled_scenes import LabelledScenesDataModule
 
 __all__ = [
     "ChipDataModule",
     "ChipFolderDataModule",
+    "ClassifiedChipsDataModule",
     "HLSBurnScarsDataModule",
     "LabelledScenesDataModule",
     "MultiTemporalCropDataModule",

@@ -161,13 +161,17 @@ class ChipDataModule(NonGeoDataModule, metaclass=OldArguments):
         loader = ResumableLoader(
             self.train_dataset,
             batch_size=self.batch_size,
-            sampler=ShuffleSampler(self.train_dataset),
+            sampler=self.create_train_sampler(self.train_dataset),
             num_workers=self.num_workers,
             collate_fn=collate_chips,
             drop_last=True,
             persistent_workers=self.num_workers > 0,
         )
         return pinned(loader)
+
+    def create_train_sampler(self, chips: ConcatDataset[Any]) -> ShuffleSampler:
+        """Which chips an epoch draws, and in which order: each once, shuffled."""
+        return ShuffleSampler(chips)
 
     @property
     def validates(self) -> bool:

@@ -3,6 +3,7 @@
 from ..deprecated import old_names
 from .chips.base import Chip, ChipDataset
 from .chips.chip_folder import ChipFolder
+from .chips.classified_chips import ClassifiedChips
 from .chips.hls_burn_scars import HLSBurnScars
 from .chips.multi_temporal_crop import MultiTemporalCropClassification
 from .chips.sen1floods11 import Sen1Floods11
@@ -18,6 +19,7 @@ __all__ = [
     "Chip",
     "ChipDataset",
     "ChipFolder",
+    "ClassifiedChips",
     "HLSBurnScars",
     "LabelPolygons",
     "LabelRaster",

@@ -298,9 +298,68 @@ def write_sen1floods11(
     return root
 
 
+#: Classes of `write_classified_chips`, and the shares of their covers.
+_CHIP_CLASSES = {
+    "Water": {"clear water": 0.8, "turbid water": 0.2},
+    "Forest": {"forest": 0.85, "grass": 0.15},
+    "Bare": {"soil": 0.7, "built-up": 0.3},
+}
+
+
+def covered_chip(rng: np.random.Generator, height: int, width: int, name: str) -> NDArray[np.int16]:
+    """Ground that is mostly of one kind of cover.
+
+    Args:
+        rng: Source of all randomness.
+        height: Pixels.
+        width: Pixels.
+        name: A class of `_CHIP_CLASSES`.
+
+    Returns:
+        Bands (6, H, W), reflectance x 1e4.
+    """
+    covers, shares = list(_CHIP_CLASSES[name]), list(_CHIP_CLASSES[name].values())
+    field = random_field(rng, height, width, roughness=0.6)
+    kinds = np.digitize(field, np.quantile(field, np.cumsum(shares)[:-1]))
+    spectra = np.array([_SIGNATURES[cover] for cover in covers])[:, _SIX]
+    image = _texture(rng, np.moveaxis(spectra[kinds], -1, 0)) * rng.uniform(0.9, 1.1)
+    return np.clip(np.round(image * 1e4), 1, 20000).astype(np.int16)
+
+
+def write_classified_chips(root: str | Path, chips: int = 24, size: int = 64, seed: int = 0) -> Path:
+    """Write synthetic chips with a class each, for `ClassifiedChips`, and a larger scene.
+
+    ``chips/NAME.tif`` (6 bands of HLS, reflectance x 1e4) and ``labels.csv``: of each class half of the chips to train
+    on, a quarter each for validation and test. ``scene.tif`` is a patchwork of squares of a chip's size,
+    ``scene_label.tif`` the number of the class in each. Arguments and errors are those of `write_sen1floods11`.
+    """
+    root = _empty_folder(root, chips)
+    rng = np.random.default_rng(seed)
+    (root / "chips").mkdir(parents=True)
+    names = list(_CHIP_CLASSES)
+    splits = ("train", "val", "train", "test")
+    with (root / "labels.csv").open("w", newline="") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(("chip", "class", "split"))
+        for number in range(chips):
+            kind = names[number % len(names)]
+            chip = f"chip_{number:04d}"
+            rows.writerow((chip, kind, splits[number // len(names) % len(splits)]))
+            bands = covered_chip(rng, size, size, kind)
+            corner = (500000.0 + 30 * size * number, 4200000.0)
+            _write(root / "chips" / f"{chip}.tif", bands, corner, None, 30, "EPSG:32615")
+    numbers = rng.integers(0, len(names), (3, 4))
+    patches = [[covered_chip(rng, size, size, names[kind]) for kind in row] for row in numbers]
+    labels = np.kron(numbers, np.ones((size, size))).astype(np.int16)
+    _write(root / "scene.tif", np.block(patches), (500000.0, 4300000.0), None, 30, "EPSG:32615")
+    _write(root / "scene_label.tif", labels, (500000.0, 4300000.0), None, 30, "EPSG:32615")
+    return root
+
+
 #: What ``prithvi-tg synthetic --layout`` knows.
 LAYOUTS: dict[str, Callable[..., Path]] = {
     "sen1floods11": write_sen1floods11,
     "hls_burn_scars": write_hls_burn_scars,
     "multi_temporal_crop": write_multi_temporal_crop,
+    "classified_chips": write_classified_chips,
 }

@@ -1,0 +1,121 @@
+"""Data module of chips with a class each."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch.utils.data import ConcatDataset
+
+from ..bands import PRITHVI_BANDS
+from ..datasets import ClassifiedChips
+from ..errors import ConfigError
+from ..samplers import ShuffleSampler, WeightedShuffleSampler
+from .chips import ChipDataModule
+from .loading import collate_chips
+
+
+class ClassifiedChipsDataModule(ChipDataModule):
+    """Batches of `ClassifiedChips`: whole chips with a class each, from a table or from folders of classes.
+
+    Batches hold ``image`` (B, T, C, H, W), normalised, and ``label`` (B,) or, with `multilabel`, (B, K). Chips of
+    unequal sizes need `batch_size` 1, or `crop_size` and ``eval_batch_size: 1``.
+
+    Args:
+        images: Pattern of the images: with one ``*``, the name of a chip; without `labels` with two, the class and
+            the chip, as in ``data/chips/*/*.tif``.
+        classes: Names of the classes, in the order of the model's outputs.
+        labels: A CSV or Parquet table with columns ``chip``, ``class`` and, optionally, ``split``.
+        splits: A CSV file with columns ``chip`` and ``split``; by default the table's own column, or fractions.
+        split_fractions: Shares of training, validation and test where nothing names the splits, by a hash of the
+            chips' names.
+        multilabel: Whether several classes, separated by ``;`` in the table, can apply to a chip.
+        bands: Bands to use, in the order of the channels, by name.
+        mean: Mean per band after scaling; ``prithvi-tg stats`` computes it.
+        std: Standard deviation per band after scaling.
+        file_bands: Bands of one frame as the files hold them; `bands` by default.
+        num_frames: Dates in a file.
+        sensor: Naming scheme of the bands, needed where sensors disagree.
+        scale: Factor from stored values to the unit of `mean` and `std`, for files without scale tags. Tags that
+            contradict it are an error.
+        nodata: Stored values that mean nodata, besides the file's tag and NaN.
+        ignored_labels: Classes to leave out: chips of such a class, or with `multilabel` the class alone.
+        class_colors: ``#rrggbb`` of each class.
+        crop_size: Side of the random crop for training, in pixels; by default whole chips, as a part of a chip may
+            be of another class.
+        balance_classes: Draw training chips so that each class comes equally often. Not for `multilabel`.
+        eval_batch_size: Chips in a batch of validation and test; `batch_size` by default.
+        **kwargs: As `ChipDataModule`.
+
+    Raises:
+        ConfigError: There are no statistics, or settings contradict each other.
+    """
+
+    def __init__(
+        self,
+        images: str,
+        classes: Sequence[str],
+        labels: str | Path | None = None,
+        splits: str | Path | None = None,
+        split_fractions: Sequence[float] = (0.6, 0.2, 0.2),
+        multilabel: bool = False,
+        bands: Sequence[str] = PRITHVI_BANDS,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        file_bands: Sequence[str] | None = None,
+        num_frames: int = 1,
+        sensor: str | None = None,
+        scale: float = 1.0,
+        nodata: Sequence[float] = (),
+        ignored_labels: Sequence[str] = (),
+        class_colors: Sequence[str] = (),
+        crop_size: int | None = None,
+        balance_classes: bool = False,
+        eval_batch_size: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if mean is None or std is None:
+            raise ConfigError("mean, std: not given; prithvi-tg stats computes them")
+        if balance_classes and multilabel:
+            raise ConfigError("balance_classes: true does not work with multilabel; remove one of them")
+        super().__init__(
+            ClassifiedChips,
+            None,
+            splits=splits,
+            bands=bands,
+            mean=mean,
+            std=std,
+            images=images,
+            classes=classes,
+            labels=labels,
+            split_fractions=split_fractions,
+            multilabel=multilabel,
+            file_bands=file_bands,
+            num_frames=num_frames,
+            sensor=sensor,
+            scale=scale,
+            nodata=nodata,
+            ignored_labels=ignored_labels,
+            class_colors=class_colors,
+            crop_size=crop_size,
+            **kwargs,
+        )
+        self.balance_classes = balance_classes
+        self.val_batch_size = self.test_batch_size = eval_batch_size or self.batch_size
+        self.collate_fn = collate_chips
+
+    def has_split(self, split: str) -> bool:
+        """Whether chips are in a split."""
+        keys = ("images", "labels", "splits", "split_fractions", "multilabel")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of chips in two splits, which `open_split` gives
+            return split in ClassifiedChips.labels_by_split(**{key: self.kwargs[key] for key in keys})
+
+    def create_train_sampler(self, chips: ConcatDataset[Any]) -> ShuffleSampler:
+        """Each chip once, shuffled; or, balanced, with replacement, each class equally often."""
+        if not self.balance_classes:
+            return super().create_train_sampler(chips)
+        dataset: Any = chips.datasets[0]
+        shares = 1 / dataset.class_counts.double()
+        weights = [float(shares[dataset.label_of[chip.name]]) for chip in dataset.chips]
+        return WeightedShuffleSampler(chips, weights * self.crops_per_chip)

@@ -1,0 +1,181 @@
+"""Classes of whole chips: from a table or from folders of classes, and how chips are split."""
+
+import hashlib
+import math
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from ...errors import ConfigError, DataError
+from .split_lists import read_splits
+
+SPLITS = ("train", "val", "test")
+#: Between the classes of a chip that has several.
+SEPARATOR = ";"
+
+
+class ChipLabel(NamedTuple):
+    """The classes of a chip.
+
+    Attributes:
+        name: The chip.
+        image: Its image.
+        classes: Names, as stored; exactly one unless chips can have several classes.
+        split: Its split, if the table has that column.
+    """
+
+    name: str
+    image: Path
+    classes: tuple[str, ...]
+    split: str | None = None
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    # "None" and "NA" may be classes; spreadsheets write a byte-order mark.
+    return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True)
+
+
+#: Suffix of a table -> its reader.
+TABLE_READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
+    ".csv": _read_csv,
+    ".parquet": pd.read_parquet,
+}
+
+
+def read_label_table(path: str | Path, images: str, multilabel: bool = False) -> list[ChipLabel]:
+    """Labels from a CSV or Parquet table with a row per chip and the columns ``chip`` and ``class``.
+
+    A column ``split`` is optional. With `multilabel`, a cell holds any number of classes, separated by ``;`` (or a
+    list, in Parquet).
+
+    Args:
+        path: The table.
+        images: Pattern of the images, with one ``*`` that stands for the name of a chip.
+        multilabel: Whether a chip can have several classes.
+
+    Raises:
+        ConfigError: The pattern has not one ``*``.
+        DataError: The table is missing, lacks a column or a cell, or has two rows for a chip.
+    """
+    path = Path(path)
+    if images.count("*") != 1:
+        raise ConfigError(f"images: {images!r} must contain one *, which stands for the name of a chip")
+    if path.suffix.lower() not in TABLE_READERS:
+        raise ConfigError(f"labels: {path} must be a table of one of these kinds: {', '.join(TABLE_READERS)}")
+    try:
+        table = TABLE_READERS[path.suffix.lower()](path)
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{path}: not a readable table of labels ({str(error).strip().splitlines()[0]})"
+        ) from error
+    missing = [column for column in ("chip", "class") if column not in table.columns]
+    if missing:
+        raise DataError(
+            f"{path}: lacks the column {' and '.join(missing)}; it has {', '.join(map(str, table.columns))}"
+        )
+    splits = table["split"] if "split" in table.columns else [None] * len(table)
+    labels: dict[str, ChipLabel] = {}
+    for chip, cell, split in zip(table["chip"], table["class"], splits, strict=True):
+        name, classes = _text(chip), _classes(cell, multilabel)
+        if not name or not (classes or multilabel):
+            raise DataError(f"{path}: row {name!r}, {cell!r} must name a chip and its class")
+        if name in labels:
+            raise DataError(f"{path}: chip {name} has two rows; give each chip one")
+        labels[name] = ChipLabel(name, Path(images.replace("*", name)), classes, _text(split) or None)
+    if not labels:
+        raise DataError(f"{path}: has no row; give one per chip")
+    return list(labels.values())
+
+
+def _text(cell: Any) -> str:
+    return "" if cell is None or pd.isna(cell) else str(cell).strip()
+
+
+def _classes(cell: Any, multilabel: bool) -> tuple[str, ...]:
+    if isinstance(cell, list | tuple | np.ndarray):
+        names = [str(name) for name in cell]
+    else:
+        names = _text(cell).split(SEPARATOR) if multilabel else [_text(cell)]
+    return tuple(name.strip() for name in names if name.strip())
+
+
+def labels_of_folders(images: str) -> list[ChipLabel]:
+    """Labels from folders of classes: each folder bears the name of a class; a chip is called ``CLASS/STEM``.
+
+    Args:
+        images: Pattern of the images, with two ``*``: the first stands for the class, the second for the chip, as in
+            ``data/chips/*/*.tif``.
+
+    Raises:
+        ConfigError: The pattern is another one.
+        DataError: No file matches.
+    """
+    before, _, after = images.partition("/*/")
+    if not after or images.count("*") != 2:
+        raise ConfigError(
+            f"images: {images!r} must be ROOT/*/*.tif, one * for the class and one for the chip; or give labels, a "
+            "table of the classes"
+        )
+    # macOS puts files that begin with ._ beside others.
+    paths = sorted(path for path in Path(before).glob(f"*/{after}") if not path.name.startswith("._"))
+    if not paths:
+        raise DataError(f"{images}: no file matches; images must be in a folder per class")
+    depth = len(Path(before).parts)
+    classes = [path.parts[depth] for path in paths]
+    return [
+        ChipLabel(f"{name}/{path.stem}", path, (name,)) for name, path in zip(classes, paths, strict=True)
+    ]
+
+
+def split_labels(
+    labels: Iterable[ChipLabel],
+    splits: str | Path | None = None,
+    fractions: Sequence[float] = (0.6, 0.2, 0.2),
+) -> dict[str, list[ChipLabel]]:
+    """Labels by split: after a list of splits, else the table's own column, else in fractions.
+
+    Fractions follow from a hash of each chip's name, so that a chip stays in its split when others come or go.
+
+    Args:
+        labels: Of all chips.
+        splits: A CSV file with columns ``chip`` and ``split``. Chips that it does not name are left out.
+        fractions: Shares of training, validation and test.
+
+    Raises:
+        ConfigError: Fractions do not add up to 1.
+        DataError: The list names a chip without a label, or only some rows of a table have a split.
+    """
+    labels = list(labels)
+    if splits is not None:
+        known = {label.name: label for label in labels}
+        found: dict[str, list[ChipLabel]] = {}
+        for split, names in read_splits(splits).items():
+            for name in names:
+                if name not in known:
+                    raise DataError(f"{splits}: chip {name} of {split} has no label")
+            found[split] = [known[name] for name in names]
+        return found
+    without = [label.name for label in labels if label.split is None]
+    if without and len(without) < len(labels):
+        raise DataError(f"labels: chip {without[0]} has no split, but others have; name the split of each")
+    if (
+        len(fractions) != len(SPLITS)
+        or min(fractions) < 0
+        or not math.isclose(sum(fractions), 1, abs_tol=1e-6)
+    ):
+        raise ConfigError(
+            f"split_fractions: {list(fractions)} must be three shares of {', '.join(SPLITS)} that add up to 1"
+        )
+    found = {}
+    for label in labels:
+        found.setdefault(label.split or _split_of(label.name, fractions), []).append(label)
+    return found
+
+
+def _split_of(name: str, fractions: Sequence[float]) -> str:
+    place = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) / 2**64
+    number = int(np.searchsorted(np.cumsum(fractions)[:-1], place, side="right"))
+    return SPLITS[number]

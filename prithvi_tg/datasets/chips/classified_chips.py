@@ -1,0 +1,248 @@
+"""ClassifiedChips: chips with a class each, from a table or from folders of classes."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ...errors import ConfigError, DataError
+from ...plotting import plot_sample
+from ...spec import DataSpec
+from ...targets import IGNORE_INDEX, ChipClassTarget
+from .base import Chip, ChipDataset, Sample
+from .chip_folder import ChipFolder
+from .chip_labels import ChipLabel, labels_of_folders, read_label_table, split_labels
+
+
+class ClassifiedChips(ChipDataset):
+    """Chips of your own with a class of the whole chip, or, with `multilabel`, any number of classes.
+
+    A sample is that of `ChipDataset` with, in the place of ``mask``,
+
+    * ``label``: int64 (), the class; or, with `multilabel`, int64 (K,), 1 for each class that applies. 255 where the
+      chip holds no data at all.
+
+    Labels come from a table, ``labels: labels.csv`` with ``images: chips/*.tif``, or from folders of classes,
+    ``images: chips/*/*.tif``, where a chip is called ``CLASS/STEM``.
+
+    Args:
+        images: Pattern of the images: with one ``*``, the name of a chip; without `labels` with two, the class and
+            the chip.
+        classes: Names of the classes, in the order of the model's outputs.
+        bands: Bands to use, in the order of the channels, by name.
+        mean: Mean per band after scaling; ``prithvi-tg stats`` computes it.
+        std: Standard deviation per band after scaling.
+        labels: A CSV or Parquet table with columns ``chip``, ``class`` and, optionally, ``split``.
+        splits: A CSV file with columns ``chip`` and ``split``; by default the table's own column, or fractions.
+        split_fractions: Shares of training, validation and test, where nothing names the splits. They follow from a
+            hash of the chip's name. Chips of one scene should not be split so: give a list.
+        multilabel: Whether several classes, separated by ``;`` in the table, can apply to a chip.
+        split: ``train``, ``val`` or ``test``.
+        file_bands: Bands of one frame as the files hold them, by name; `bands` by default. Frame follows upon
+            frame.
+        num_frames: Dates in a file.
+        sensor: Naming scheme of the bands, needed where sensors disagree.
+        scale: Factor from stored values to the unit of `mean` and `std`, for files without scale tags. Tags that
+            contradict it are an error.
+        nodata: Stored values that mean nodata, besides the file's tag and NaN.
+        ignored_labels: Classes of the table or folders to leave out: chips of such a class, or with `multilabel`
+            the class alone.
+        class_colors: ``#rrggbb`` of each class.
+        legacy_nodata: See `ChipDataset`.
+        metadata: See `ChipDataset`; only places are known.
+        transforms: See `ChipDataset`.
+
+    Raises:
+        ConfigError: Settings contradict each other.
+        DataError: A chip is missing, its class is unknown, or the table lacks a column.
+    """
+
+    def __init__(
+        self,
+        images: str,
+        classes: Sequence[str],
+        bands: Sequence[str],
+        mean: Sequence[float],
+        std: Sequence[float],
+        labels: str | Path | None = None,
+        splits: str | Path | None = None,
+        split_fractions: Sequence[float] = (0.6, 0.2, 0.2),
+        multilabel: bool = False,
+        split: str = "train",
+        file_bands: Sequence[str] | None = None,
+        num_frames: int = 1,
+        sensor: str | None = None,
+        scale: float = 1.0,
+        nodata: Sequence[float] = (),
+        ignored_labels: Sequence[str] = (),
+        class_colors: Sequence[str] = (),
+        legacy_nodata: bool = False,
+        metadata: bool = False,
+        transforms: Callable[[Sample], Sample] | None = None,
+    ) -> None:
+        self.images = images
+        self.labels = labels
+        self.split_fractions = tuple(split_fractions)
+        self.multilabel = multilabel
+        self.sensor = sensor
+        self.ignored_labels = list(ignored_labels)
+        self.spec = self.data_spec(
+            classes, bands, mean, std, file_bands, num_frames, sensor, scale, nodata, class_colors, multilabel
+        )
+        self.num_frames = num_frames
+        self.scale = scale
+        self.nodata = tuple(nodata)
+        self.class_names = self.spec.target.names
+        root = Path(images.partition("*")[0])
+        super().__init__(
+            root, split, splits, bands, mean, std, legacy_nodata, metadata, transforms=transforms
+        )
+
+    def _spec(self, *_: Any) -> DataSpec:
+        return self.spec
+
+    @classmethod
+    def data_spec(  # type: ignore[override]  # everything that a data set knows of itself is given here
+        cls,
+        classes: Sequence[str],
+        bands: Sequence[str],
+        mean: Sequence[float],
+        std: Sequence[float],
+        file_bands: Sequence[str] | None = None,
+        num_frames: int = 1,
+        sensor: str | None = None,
+        scale: float = 1.0,
+        nodata: Sequence[float] = (),
+        class_colors: Sequence[str] = (),
+        multilabel: bool = False,
+    ) -> DataSpec:
+        """Bands, statistics and classes, from the arguments of the data set.
+
+        Raises:
+            ConfigError: A class is given twice, a band is unknown or not in the files, or the statistics do not fit
+                the bands.
+        """
+        for name in classes:
+            if list(classes).count(name) > 1:
+                raise ConfigError(f"classes: {name!r} is given twice")
+        spec = ChipFolder.data_spec(
+            dict(enumerate(classes)), bands, mean, std, file_bands, num_frames, sensor, scale, nodata
+        )
+        return replace(spec, target=ChipClassTarget(spec.target.names, tuple(class_colors), multilabel))
+
+    @staticmethod
+    def labels_by_split(
+        images: str,
+        labels: str | Path | None = None,
+        splits: str | Path | None = None,
+        split_fractions: Sequence[float] = (0.6, 0.2, 0.2),
+        multilabel: bool = False,
+    ) -> dict[str, list[ChipLabel]]:
+        """Chips of each split with their classes; arguments and errors are those of the data set."""
+        if labels is not None:
+            found = read_label_table(labels, images, multilabel)
+        elif multilabel:
+            raise ConfigError("labels: not given; multilabel needs a table, as a folder bears one class only")
+        else:
+            found = labels_of_folders(images)
+        return split_labels(found, splits, split_fractions)
+
+    def find_chips(self) -> list[Chip]:
+        """The chips of the split; a chip without a mask has its image in that place.
+
+        Raises:
+            ConfigError: There is no such split.
+            DataError: A class is unknown, or an image is missing.
+        """
+        by_split = self.labels_by_split(
+            self.images, self.labels, self.splits, self.split_fractions, self.multilabel
+        )
+        if self.split not in by_split:
+            raise ConfigError(f"split: {self.split!r} has no chips; there are chips in {', '.join(by_split)}")
+        self.label_of: dict[str, Tensor] = {}
+        chips = []
+        for label in by_split[self.split]:
+            classes = [name for name in label.classes if name not in self.ignored_labels]
+            if label.classes and not classes and not self.multilabel:
+                continue
+            self.label_of[label.name] = self._encode(label.name, classes)
+            chips.append(Chip(label.name, label.image, label.image))
+        missing = [chip for chip in chips if not chip.image.is_file()]
+        if missing:
+            more = f" ({len(missing) - 1} more images are missing)" if len(missing) > 1 else ""
+            raise DataError(
+                f"{missing[0].image}: no such file; the image of chip {missing[0].name} is missing{more}"
+            )
+        return chips
+
+    def _encode(self, chip: str, classes: Sequence[str]) -> Tensor:
+        """Label of a chip: int64 () or, with several classes, (K,)."""
+        for name in classes:
+            if name not in self.class_names:
+                raise DataError(
+                    f"{self.labels or self.images}: chip {chip} has the class {name!r}, which is not one of the "
+                    f"{len(self.class_names)} classes ({', '.join(self.class_names)}); add it to classes or to "
+                    "ignored_labels"
+                )
+        numbers = [self.class_names.index(name) for name in classes]
+        if not self.multilabel:
+            return torch.tensor(numbers[0])
+        label = torch.zeros(len(self.class_names), dtype=torch.int64)
+        label[numbers] = 1
+        return label
+
+    @property
+    def class_counts(self) -> Tensor:
+        """Chips of each class, int64 (K,)."""
+        labels = torch.stack(list(self.label_of.values()))
+        if self.multilabel:
+            return labels.sum(dim=0)
+        return torch.bincount(labels, minlength=len(self.class_names))
+
+    def read_chip(self, chip: Chip) -> Sample:
+        """The sample of a chip, before transforms.
+
+        Raises:
+            DataError: The image cannot be read, or is not what the data set's are.
+        """
+        image, valid, meaningless = self._read_image(chip.image)
+        label = self.label_of[chip.name]
+        sample: Sample = {
+            "image": torch.from_numpy(image),
+            "valid": torch.from_numpy(valid),
+            "label": label.clone() if valid.any() else torch.full_like(label, IGNORE_INDEX),
+            "name": chip.name,
+            "meaningless": torch.tensor([meaningless]),
+        }
+        if self.metadata:
+            sample |= self.read_metadata(chip)
+        return sample
+
+    def plot(self, sample: Sample, show_titles: bool = True, suptitle: str | None = None) -> Figure:
+        """Draw a sample: every date in true colour, titled with its classes.
+
+        Args:
+            sample: A sample of this data set, perhaps with ``prediction``, encoded as ``label``.
+            show_titles: Say which date each panel is, and which classes the chip has.
+            suptitle: Title of the figure; by default the classes.
+        """
+        told = [
+            f"{key}: {', '.join(self._names(sample[key])) or 'none'}"
+            for key in ("label", "prediction")
+            if key in sample
+        ]
+        pixels: Sample = {key: sample[key] for key in ("image", "valid") if key in sample}
+        return plot_sample(
+            pixels, self.spec, show_titles, suptitle or ("; ".join(told) if show_titles else None)
+        )
+
+    def _names(self, label: Tensor) -> list[str]:
+        numbers = label.eq(1).nonzero().flatten() if self.multilabel else label.reshape(1)
+        return [
+            "not labelled" if number == IGNORE_INDEX else self.class_names[number]
+            for number in numbers.tolist()
+        ]
