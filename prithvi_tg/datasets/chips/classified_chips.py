@@ -1,7 +1,6 @@
 """ClassifiedChips: chips with a class each, from a table or from folders of classes."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,10 @@ from torch import Tensor
 from ...errors import ConfigError, DataError
 from ...plotting import plot_sample
 from ...spec import DataSpec
-from ...targets import IGNORE_INDEX, ChipClassTarget
+from ...targets import IGNORE_INDEX, ChipClassTarget, check_class_names
 from .base import Chip, ChipDataset, Sample
-from .chip_folder import ChipFolder
 from .chip_labels import ChipLabel, labels_of_folders, read_label_table, split_labels
+from .pattern_chips import describe_input
 
 
 class ClassifiedChips(ChipDataset):
@@ -129,10 +128,9 @@ class ClassifiedChips(ChipDataset):
         for name in classes:
             if list(classes).count(name) > 1:
                 raise ConfigError(f"classes: {name!r} is given twice")
-        spec = ChipFolder.data_spec(
-            dict(enumerate(classes)), bands, mean, std, file_bands, num_frames, sensor, scale, nodata
-        )
-        return replace(spec, target=ChipClassTarget(spec.target.names, tuple(class_colors), multilabel))
+        check_class_names(classes)
+        inputs = describe_input(bands, mean, std, file_bands, num_frames, sensor, scale, nodata)
+        return DataSpec(inputs, ChipClassTarget(tuple(classes), tuple(class_colors), multilabel))
 
     @staticmethod
     def labels_by_split(
