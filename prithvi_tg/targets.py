@@ -25,7 +25,7 @@ def check_class_names(names: Mapping[Any, str] | Sequence[str]) -> None:
     Raises:
         ConfigError: A class has no name, or there are fewer than 2 or more than 255 classes.
     """
-    named = names.items() if isinstance(names, Mapping) else enumerate(names)
+    named = (names if isinstance(names, Mapping) else dict(enumerate(names))).items()
     for value, name in named:
         if not isinstance(name, str) or not name.strip():
             raise ConfigError(f"classes: {value!r} has no name ({name!r}); give one")
