@@ -149,8 +149,8 @@ def assert_one_line(err, *words):
         ("lr: 1.0e-3", "optimizer: sgd", ("optimizer: 'sgd' is unknown; known are adamw, adam",)),
         (
             "PrithviSegmentationTask",
-            "PrithviTask",
-            ("model: unknown class 'PrithviTask'", "PrithviSegmentationTask"),
+            "PrithviSegmentation",
+            ("model: unknown class 'PrithviSegmentation'", "PrithviSegmentationTask"),
         ),
         ("encoder: nano", "encoder: pico", ("encoder: 'pico' is unknown; known are nano",)),
         ("batch_size: 2", "bands: [BLUE, B99]", ("bands: 'B99' is unknown", "known are")),
