@@ -1,82 +1,18 @@
 """PixelwiseTask: what tasks share that predict something for each pixel."""
 
-from typing import Any, ClassVar
+from typing import Any
 
-import torch
-from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
-from torchmetrics import Metric, MetricCollection
 
-from ..errors import ConfigError
 from ..models import EncoderDecoder, cached_weights, slide_inference
-from .base import PrithviTask
-from .data_checks import check_logits, check_loss
-from .losses import LabelledMean
-from .metrics import score_log
-from .monitoring import log_scores
+from .data_checks import check_loss
+from .scored import ScoredTask
 
 
-class PixelwiseTask(PrithviTask):
-    """Windows, losses and scores of a model that gives outputs (B, K, H, W) for labels (B, H, W).
+class PixelwiseTask(ScoredTask):
+    """Windows, losses and scores of a model that gives outputs (B, K, H, W) for labels (B, H, W)."""
 
-    To add scores of your own, override `add_metrics`; to replace all, set `train_metrics`, `val_metrics` and
-    `test_metrics` in `configure_metrics`, as for TorchGeo's tasks.
-    """
-
-    #: Names of the metrics that `compute_scores` takes; all others give one number each.
-    counts: ClassVar[tuple[str, ...]] = ()
     model: EncoderDecoder
-    train_metrics: MetricCollection
-    val_metrics: MetricCollection
-    test_metrics: MetricCollection
-    val_loss: LabelledMean
-    test_loss: LabelledMean
-    criterion: Any
-    computed: dict[str, Any]
-    scores: dict[str, Tensor]
-
-    @property
-    def output_names(self) -> list[str]:
-        """Name of each output of the model."""
-        raise NotImplementedError
-
-    # What a subclass may change.
-
-    def add_metrics(self) -> dict[str, Metric]:
-        """Further scores, by name: torchmetrics' or your own, updated with outputs (B, K, H, W) and labels (B, H, W).
-
-        Labels of pixels without a label are 255 for classes and NaN for values. Each gives one number, which is logged
-        as ``val_NAME`` and so on, may be monitored, and stands in the progress bar, tables, metrics.json and the
-        report.
-        """
-        return {}
-
-    def set_metrics(self, metrics: dict[str, Metric]) -> None:
-        """Set `train_metrics`, `val_metrics` and `test_metrics` from metrics by name, and those of `add_metrics`."""
-        collection = MetricCollection({**metrics, **self.add_metrics()}, compute_groups=False)
-        self.train_metrics = collection.clone()
-        self.val_metrics = collection.clone()
-        self.test_metrics = collection.clone()
-
-    def is_labelled(self, labels: Tensor) -> Tensor:
-        """Which of the labels (..., H, W) are labels."""
-        raise NotImplementedError
-
-    def encode(self, labels: Tensor) -> Tensor:
-        """Labels as the loss takes them."""
-        return labels
-
-    def decode(self, outputs: Tensor) -> Tensor:
-        """Outputs (B, K, H, W) of the model as a prediction in the form of labels."""
-        raise NotImplementedError
-
-    def update_metrics(self, metrics: MetricCollection, outputs: Tensor, labels: Tensor) -> None:
-        """Count a batch: outputs (B, K, H, W) and labels (B, H, W)."""
-        metrics.update(outputs, labels)
-
-    def compute_scores(self, computed: dict[str, Any]) -> dict[str, Tensor]:
-        """Scores of a set, from what the metrics of `configure_metrics` gave: scalars, or a value per output."""
-        raise NotImplementedError
 
     # What Lightning calls.
 
@@ -124,36 +60,9 @@ class PixelwiseTask(PrithviTask):
         check_loss(loss, image, batch.get("name"), self.global_step)
         return loss
 
-    def on_train_epoch_end(self) -> None:
-        """Log every score of the epoch's training crops."""
-        self._finish(self.train_metrics, "train")
-
-    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
-        """Count the pixels of a batch and its loss.
-
-        Returns:
-            ``logits`` (B, K, H, W), the outputs of the model, and ``prediction``, in the form of labels.
-
-        Raises:
-            DataError: Outputs are not finite.
-        """
-        return self._evaluate(batch, f"validation, batch {batch_idx}", self.val_metrics, self.val_loss)
-
-    def on_validation_epoch_end(self) -> None:
-        """Log loss and every score of the whole validation set."""
-        self._finish(self.val_metrics, "val", self.val_loss)
-
-    def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
-        """As `validation_step`.
-
-        Raises:
-            DataError: Outputs are not finite.
-        """
-        return self._evaluate(batch, f"test, batch {batch_idx}", self.test_metrics, self.test_loss)
-
-    def on_test_epoch_end(self) -> None:
-        """Log loss and every score of the whole test set."""
-        self._finish(self.test_metrics, "test", self.test_loss)
+    def forward_evaluation(self, image: Tensor, **coordinates: Tensor) -> Tensor:
+        """As `forward_windows`."""
+        return self.forward_windows(image, **coordinates)
 
     def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         """Outputs (B, K, H, W) for a batch of normalised images of any size.
@@ -167,49 +76,3 @@ class PixelwiseTask(PrithviTask):
                 return self.forward_windows(batch["image"], **self.coordinates(batch))
             core_window = {"core_window": batch["core_window"]} if "core_window" in batch else {}
             return self(batch["image"], **core_window, **self.coordinates(batch))
-
-    def _evaluate(
-        self, batch: Any, place: str, metrics: MetricCollection, mean_loss: LabelledMean
-    ) -> dict[str, Tensor]:
-        image, mask = batch["image"], batch["mask"]
-        fits = self.attached_trainer is None or self.trainer.state.fn == TrainerFn.FITTING
-        if not (fits or self._units_judged):
-            self._judge_units(image)
-        outputs = self.forward_windows(image, **self.coordinates(batch))
-        check_logits(outputs, image, batch.get("name"), place)
-        self.update_metrics(metrics, outputs, mask)
-        # Chip by chip, so that the mean over labelled pixels does not depend on the size of a batch.
-        for one, labels in zip(outputs.split(1), self.encode(mask).split(1), strict=True):
-            mean_loss.update(self.criterion(one, labels), self.is_labelled(labels).sum())
-        return {"logits": outputs, "prediction": self.decode(outputs)}
-
-    def _finish(self, metrics: MetricCollection, prefix: str, mean_loss: LabelledMean | None = None) -> None:
-        computed = {name: metric.compute() for name, metric in metrics.items()}
-        own = {name: value for name, value in computed.items() if name in self.counts}
-        further = {name: _number(name, value) for name, value in computed.items() if name not in self.counts}
-        scores = (self.compute_scores(own) if own else {}) | further
-        shown = {f"{prefix}_{name}": float(value) for name, value in further.items()}
-        log_scores(self, score_log(scores, self.output_names, prefix), shown if prefix != "train" else {})
-        if mean_loss is not None:
-            self.log(f"{prefix}_loss", mean_loss.compute())  # over all processes
-        # A trainer's test runs in inference mode, whose tensors a later fit could not count in.
-        with torch.inference_mode(False):
-            metrics.reset()
-            if mean_loss is not None:
-                mean_loss.reset()
-        if prefix != "train" and not self.trainer.sanity_checking:
-            self.computed, self.scores = own, scores  # of the last validation or test, for reports
-
-
-def _number(name: str, value: Any) -> Tensor:
-    """What a metric of `add_metrics` gave, float64.
-
-    Raises:
-        ConfigError: It is not one number.
-    """
-    if not isinstance(value, Tensor) or value.numel() != 1:
-        shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-        raise ConfigError(
-            f"add_metrics: {name} gives {shape}, not one number; average it, or add one metric for each"
-        )
-    return value.detach().cpu().double().reshape(())
