@@ -38,9 +38,11 @@ _HOME = {
     "Sen1Floods11": "datasets",
     "ChipDataModule": "datamodules",
     "Sen1Floods11DataModule": "datamodules",
+    "PrithviClassificationTask": "tasks",
     "PrithviPixelwiseRegressionTask": "tasks",
     "PrithviSegmentationTask": "tasks",
     "load_task": "tasks",
+    "classify_scenes": "mapping",
     "map_scene": "mapping",
     "map_strips": "mapping",
 }

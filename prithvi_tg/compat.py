@@ -14,11 +14,13 @@ if TYPE_CHECKING:
     from rasterio._err import CPLE_BaseError as GDALError
     from torchgeo.datasets import GeoDataset
     from torchgeo.tasks import BaseTask
+    from torchgeo.tasks import Classification as ClassificationTask
     from torchgeo.tasks import PixelwiseRegression as PixelwiseRegressionTask
     from torchgeo.tasks import SemanticSegmentation as SemanticSegmentationTask
 
 __all__ = [
     "BaseTask",
+    "ClassificationTask",
     "GDALError",
     "PixelwiseRegressionTask",
     "SemanticSegmentationTask",
@@ -36,6 +38,10 @@ _HOMES = {
     "GDALError": (("rasterio._err", "CPLE_BaseError"),),
     # TorchGeo 0.10 moved the tasks and dropped the suffix.
     "BaseTask": (("torchgeo.tasks", "BaseTask"), ("torchgeo.trainers", "BaseTask")),
+    "ClassificationTask": (
+        ("torchgeo.tasks", "Classification"),
+        ("torchgeo.trainers", "ClassificationTask"),
+    ),
     "PixelwiseRegressionTask": (
         ("torchgeo.tasks", "PixelwiseRegression"),
         ("torchgeo.trainers", "PixelwiseRegressionTask"),

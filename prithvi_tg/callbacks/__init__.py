@@ -1,6 +1,7 @@
 """Lightning callbacks, thin over reporting and mapping."""
 
 from .checkpointing import BestCheckpoint, LastCheckpoint, PrintCheckpoints
+from .chip_classes import ChipClassWriter
 from .empty_runs import RemoveEmptyRun
 from .inputs import MeaninglessValues
 from .maps import MapWriter
@@ -8,6 +9,7 @@ from .records import ChipReport, ScoreReport, SplitFigure, TrainingRecord, score
 
 __all__ = [
     "BestCheckpoint",
+    "ChipClassWriter",
     "ChipReport",
     "LastCheckpoint",
     "MapWriter",

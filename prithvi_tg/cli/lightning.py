@@ -45,10 +45,12 @@ from ..readers.quality import QualityClass
 from ..readers.scene import NodataRule
 from ..reporting.published import check_name
 from ..spec import DataSpec
+from ..targets import ChipClassTarget
 from ..tasks import PrithviTask, load_task
 from ..tasks.data_checks import differing_data
 from ..tasks.precision import Float32Precision, check_precision
 from ..tiling import Blending
+from .chip_classes import chip_class_prediction
 from .errors import one_line
 from .messages import ShortWarnings, shown_messages
 
@@ -268,6 +270,10 @@ class PrithviCLI(LightningCLI):
             tuple(settings.bands), settings.sensor, settings.scale, settings.offset, tuple(settings.nodata),
             tuple(settings.quality), tuple(settings.dates), format=settings.format,
         )  # fmt: skip
+        if isinstance(spec.target, ChipClassTarget):
+            self.datamodule, classes = chip_class_prediction(settings, spec, reading)
+            self.trainer.callbacks.append(classes)  # type: ignore[attr-defined]
+            return
         writing = OutputOptions(
             settings.profile, settings.probabilities, settings.confidence, tuple(settings.vector),
             settings.quicklook, settings.overwrite, settings.skip_existing,

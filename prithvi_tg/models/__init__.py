@@ -1,6 +1,7 @@
 """Models: pure torch; they know no file, no dataset, no Lightning."""
 
 from ..deprecated import old_names
+from .classifier import POOLINGS, ChipClassifier
 from .decoders import ConvTransposeNeck, FCNHead, GeospatialNeck
 from .encoder_decoder import EncoderDecoder
 from .encoders import VARIANTS, Encoder, EncoderVariant, PrithviViT, PyramidEncoder, TokenEncoder
@@ -12,7 +13,9 @@ from .weight_cache import WeightCache, cached_weights
 __all__ = [
     "DECODERS",
     "ENCODERS",
+    "POOLINGS",
     "VARIANTS",
+    "ChipClassifier",
     "ConvTransposeNeck",
     "Encoder",
     "EncoderDecoder",

@@ -13,13 +13,16 @@ from ..files import finished_file
 _SIDE = 0.45  # inches of a cell
 
 
-def write_confusion(folder: Path, confusion: Tensor, class_names: Sequence[str]) -> list[Path]:
+def write_confusion(
+    folder: Path, confusion: Tensor, class_names: Sequence[str], unit: str = "pixels"
+) -> list[Path]:
     """Write ``confusion.csv``, counts with a row per label and a column per prediction, and ``confusion.png``.
 
     Args:
         folder: Of the run; it exists.
         confusion: Counts (K, K), rows are labels.
         class_names: One per class.
+        unit: What is counted.
 
     Returns:
         What was written.
@@ -30,11 +33,11 @@ def write_confusion(folder: Path, confusion: Tensor, class_names: Sequence[str])
         writer.writerow(["label / prediction", *class_names])
         writer.writerows([name, *row] for name, row in zip(class_names, confusion.tolist(), strict=True))
     with finished_file(picture) as partial:
-        confusion_figure(confusion, class_names).savefig(partial, format="png", dpi=110)
+        confusion_figure(confusion, class_names, unit).savefig(partial, format="png", dpi=110)
     return [table, picture]
 
 
-def confusion_figure(confusion: Tensor, class_names: Sequence[str]) -> Figure:
+def confusion_figure(confusion: Tensor, class_names: Sequence[str], unit: str = "pixels") -> Figure:
     """Counts, and shares of each label, side by side; both are coloured by share."""
     counts = confusion.cpu().double().numpy()
     labelled = counts.sum(axis=1, keepdims=True)
@@ -44,7 +47,7 @@ def confusion_figure(confusion: Tensor, class_names: Sequence[str]) -> Figure:
     figure = Figure(figsize=(2 * (side + margin), side + margin + 0.4), layout="constrained")
     for axes, title, texts in zip(
         figure.subplots(1, 2),
-        ("pixels", "per cent of the label"),
+        (unit, "per cent of the label"),
         (_short(counts), [[f"{100 * share:.0f}" for share in row] for row in shares]),
         strict=True,
     ):

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from rich.table import Table
 
+from .chip_classes import ClassifiedChipScores, chip_record, chip_score_table, write_chip_confusion
 from .chips import ChipScores
 from .confusion import write_confusion
 from .tables import plain_scores, score_table
@@ -105,5 +106,12 @@ RESULT_KINDS: dict[str, ResultKind] = {
         unscored=lambda task: {"overall": {}, "per_value": {name: {} for name in task.target.names}},
         write_figures=lambda folder, task: [write_density(folder, task.computed["density"], task.target)],
         chips=lambda task: ValueChipScores(task.target, task.run_spec),
+    ),
+    "chip_classes": ResultKind(
+        unit="per cent",
+        table=lambda task, title: chip_score_table(task.scores, task.class_names, title),
+        record=chip_record,
+        write_figures=write_chip_confusion,
+        chips=lambda task: ClassifiedChipScores(task.class_names, task.run_spec),
     ),
 }

@@ -171,12 +171,17 @@ def create_loss(name: str, class_weights: Sequence[float] | None = None) -> nn.M
             key for key, loss in LOSSES.items() if "class_weights" in signature(loss).parameters
         )
         raise ConfigError(f"class_weights: not supported by the loss {name!r}; use one of {takers}")
-    _check_class_weights(class_weights)
+    check_class_weights(class_weights)
     loss = kind(class_weights=class_weights)
     return loss
 
 
-def _check_class_weights(weights: Sequence[float]) -> None:
+def check_class_weights(weights: Sequence[float]) -> None:
+    """Refuse class weights that cannot be.
+
+    Raises:
+        ConfigError: One is negative or not finite, or all are 0.
+    """
     for index, weight in enumerate(weights):
         if not (math.isfinite(weight) and weight >= 0):
             raise ConfigError(

@@ -1,0 +1,40 @@
+"""Classes of chips, written when Lightning has predicted."""
+
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from ..files import shown
+from ..mapping.chip_classes import ChipClassRun
+from ..reporting.chips import gather
+
+
+class ChipClassWriter(Callback):
+    """Write the table of chips, or the maps of scenes, that `Trainer.predict` runs on.
+
+    Args:
+        run: What is predicted.
+    """
+
+    def __init__(self, run: ChipClassRun) -> None:
+        self.run = run
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Take in the probabilities of a batch."""
+        self.run.update(batch, outputs)
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Gather the processes' windows, and write."""
+        for part in gather(self.run.probabilities):
+            self.run.probabilities |= part
+        if trainer.is_global_zero:
+            for path in self.run.write():
+                print(f"Written: {shown(path)}")

@@ -1,0 +1,130 @@
+"""ChipClassifier: encoder, pooling and a linear head, for a class of the whole image."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from timm.layers.attention_pool import AttentionPoolLatent
+from torch import Tensor, nn
+
+from ..class_paths import find_class
+from .encoders.base import Encoder, PyramidEncoder
+
+
+class ClassToken(nn.Module):
+    """The class token."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Tokens (B, 1 + N, D), class token first -> (B, D)."""
+        return tokens[:, 0]
+
+
+class MeanPooling(nn.Module):
+    """The mean of all patches of all frames."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Tokens (B, 1 + N, D), class token first -> (B, D)."""
+        return tokens[:, 1:].mean(dim=1)
+
+
+class AttentionPooling(nn.Module):
+    """Attention of one learnt query to all tokens (Zhai et al. 2022, arXiv:2106.04560), by timm."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        heads = width // 64 if width % 64 == 0 else 1
+        self.attention = AttentionPoolLatent(width, num_heads=heads)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Tokens (B, 1 + N, D), class token first -> (B, D)."""
+        return self.attention(tokens)
+
+
+#: Pooling by name; a module made with the length of a token, called with tokens (B, 1 + N, D), gives (B, D).
+POOLINGS: dict[str, Callable[[int], nn.Module]] = {
+    "cls": ClassToken,
+    "mean": MeanPooling,
+    "attention": AttentionPooling,
+}
+
+
+class ChipClassifier(nn.Module):
+    """An encoder with a pooling of its tokens and a linear layer.
+
+    Args:
+        encoder: Tokens (B, 1 + T*h*w, D) of images, class token first; or, as a CNN gives them, maps
+            (B, D*T, h, w), whose mean stands in the place of the class token.
+        width: Length D of a token.
+        num_outputs: Number of classes.
+        pooling: A name in `POOLINGS`, or the path of a class.
+        freeze_encoder: Train pooling and head only; the encoder stays in evaluation mode.
+
+    Raises:
+        ConfigError: The pooling is unknown.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        width: int,
+        num_outputs: int,
+        pooling: str = "mean",
+        freeze_encoder: bool = False,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.pooling = find_class("pooling", pooling, POOLINGS, nn.Module)(width)
+        self.head = nn.Linear(width, num_outputs)
+        nn.init.trunc_normal_(self.head.weight, std=0.02)
+        nn.init.zeros_(self.head.bias)
+        self.freeze_encoder = freeze_encoder
+        if freeze_encoder:
+            self.encoder.requires_grad_(False)
+            self.encoder.eval()
+
+    def train(self, mode: bool = True) -> "ChipClassifier":
+        """Switch to training mode; a frozen encoder stays in evaluation mode."""
+        super().train(mode)
+        if self.encoder_is_frozen:
+            self.encoder.eval()
+        return self
+
+    @property
+    def encoder_is_frozen(self) -> bool:
+        """Whether no parameter of the encoder is trained; a callback may unfreeze some later."""
+        return not any(parameter.requires_grad for parameter in self.encoder.parameters())
+
+    def forward_features(self, image: Tensor, **coordinates: Tensor) -> Tensor:
+        """Pooled features (B, D); arguments as in `forward`."""
+        patch = self.encoder.patch_size
+        height, width = image.shape[-2:]
+        # To whole patches, with zeros: the band mean, after normalisation.
+        image = F.pad(image, (0, -width % patch, 0, -height % patch))
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.encoder_is_frozen):
+            features: Tensor = self.encoder(image, **coordinates)
+        if isinstance(self.encoder, PyramidEncoder):
+            frames = image.shape[1] if image.ndim == 5 else 1
+            features = rearrange(features, "b (c t) h w -> b (t h w) c", t=frames)
+            features = torch.cat((features.mean(dim=1, keepdim=True), features), dim=1)
+        pooled: Tensor = self.pooling(features)
+        return pooled
+
+    def forward(self, image: Tensor, **coordinates: Tensor) -> Tensor:
+        """Logits of whole images.
+
+        Args:
+            image: (B, T, C, H, W) or (B, C, H, W), normalised, of any size.
+            **coordinates: ``timestamps`` (B, T, 2) and ``location`` (B, 2), for encoders that take them.
+
+        Returns:
+            (B, K).
+        """
+        logits: Tensor = self.head(self.forward_features(image, **coordinates))
+        return logits

@@ -1,0 +1,163 @@
+"""Results of tasks that give a class of whole chips: tables, records, pictures."""
+
+import csv
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from rich.table import Table
+from torch import Tensor
+
+from ..files import finished_file
+from ..plotting import plot_sample
+from ..spec import DataSpec
+from ..targets import IGNORE_INDEX
+from .chips import denormalised, gather
+from .confusion import write_confusion
+
+_MEANS = {
+    "OA": "overall accuracy",
+    "BA": "balanced accuracy",
+    "mF1": "mean F1",
+    "mAP": "mean average precision",
+}
+_MOST_DRAWN = 8
+
+
+def chip_score_table(scores: dict[str, Tensor], class_names: Sequence[str], title: str) -> Table:
+    """A row per class, in per cent; overall scores below.
+
+    Args:
+        scores: What `prithvi_tg.tasks.chip_metrics.chip_scores` gave, and scores of one's own.
+        class_names: One per class.
+        title: Title of the table.
+    """
+    told = [f"{_MEANS[name]} ({name}) {_percent(scores[name])}" for name in _MEANS]
+    told += [f"{k} {float(v):.4g}" for k, v in scores.items() if v.ndim == 0 and k not in _MEANS]
+    table = Table(title=title, caption="; ".join(told))
+    table.add_column("class")
+    columns = [name for name, values in scores.items() if values.ndim == 1]
+    for name in columns:
+        table.add_column(name, justify="right")
+    for number, class_name in enumerate(class_names):
+        table.add_row(class_name, *(_percent(scores[name][number]) for name in columns))
+    return table
+
+
+def _percent(value: Tensor) -> str:
+    number = float(value)
+    return "-" if number != number else f"{100 * number:.2f}"
+
+
+def chip_record(task: Any) -> dict[str, Any]:
+    """What metrics.json holds: ``overall`` and ``per_class`` scores, and the counts that they come from."""
+    scores, confusion = task.scores, task.confusion
+    overall = {name: _plain(values) for name, values in scores.items() if values.ndim == 0}
+    several = confusion.ndim == 3
+    labelled = confusion[:, 1].sum(dim=1) if several else confusion.sum(dim=1)
+    per_class = {
+        class_name: {
+            **{name: _plain(values[number]) for name, values in scores.items() if values.ndim == 1},
+            "labelled_chips": int(labelled[number]),
+        }
+        for number, class_name in enumerate(task.class_names)
+    }
+    rows, columns = ("no, yes", "no, yes") if several else ("label", "prediction")
+    counts = {"rows": rows, "columns": columns, "counts": confusion.tolist()}
+    return {"overall": overall, "per_class": per_class, "confusion_matrix": counts}
+
+
+def _plain(value: Tensor) -> float | None:
+    number = float(value)
+    return None if number != number else number
+
+
+def write_chip_confusion(folder: Path, task: Any) -> list[Path]:
+    """Write ``confusion.csv`` and ``confusion.png``; nothing where chips can have several classes."""
+    if task.confusion.ndim == 3:
+        return []
+    return write_confusion(folder, task.confusion, task.class_names, unit="chips")
+
+
+@dataclass(frozen=True)
+class ClassifiedChipResults:
+    """Label and prediction of chips, as numbers or, of several classes, lists of 0 and 1."""
+
+    names: tuple[str, ...]
+    labels: tuple[Any, ...]
+    predictions: tuple[Any, ...]
+
+
+class ClassifiedChipScores:
+    """Collects labels and predictions of chips, and keeps some that are wrong to draw them.
+
+    Args:
+        class_names: One per class.
+        spec: Bands and statistics, to draw chips; without them none is drawn.
+    """
+
+    def __init__(self, class_names: Sequence[str], spec: DataSpec | None) -> None:
+        self.class_names = list(class_names)
+        self.spec = spec
+        self.rows: dict[str, tuple[Any, Any]] = {}
+        self._wrong: dict[str, dict[str, Any]] = {}
+
+    def update(self, names: Sequence[str], batch: dict[str, Any], predictions: Tensor) -> None:
+        """Count a batch with ``label``; predictions in the form of the labels."""
+        for number, name in enumerate(names):
+            label, prediction = batch["label"][number].cpu(), predictions[number].cpu()
+            if (label == IGNORE_INDEX).all():
+                continue
+            self.rows[name] = (label.tolist(), prediction.tolist())
+            if self.spec is not None and len(self._wrong) < _MOST_DRAWN and (label != prediction).any():
+                sample = {key: batch[key][number].cpu() for key in ("image", "valid") if key in batch}
+                self._wrong[name] = sample | {"label": label, "prediction": prediction}
+
+    def gathered(self) -> ClassifiedChipResults:
+        """The chips of all processes, in the order of their names."""
+        rows = dict(sorted((name, row) for part in gather(self.rows) for name, row in part.items()))
+        labels, predictions = zip(*rows.values(), strict=True) if rows else ((), ())
+        return ClassifiedChipResults(tuple(rows), tuple(labels), tuple(predictions))
+
+    def write_table(self, path: Path, chips: ClassifiedChipResults) -> None:
+        """Write ``chips.csv``: a row per chip with its label, its prediction, and whether they agree."""
+        with finished_file(path) as partial, partial.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["chip", "label", "prediction", "right"])
+            for name, label, prediction in zip(chips.names, chips.labels, chips.predictions, strict=True):
+                told = class_cell(label, self.class_names), class_cell(prediction, self.class_names)
+                writer.writerow([name, *told, int(label == prediction)])
+
+    def write_pictures(self, folder: Path, chips: ClassifiedChipResults) -> list[Path]:
+        """Draw chips that this process holds whose class is wrong, ``wrong_NAME.png``."""
+        written = []
+        for name, sample in self._wrong.items():
+            figure = self.plot(sample)
+            if figure is not None:
+                path = folder / f"wrong_{re.sub(r'[^0-9A-Za-z_.-]+', '_', name)}.png"
+                with finished_file(path) as partial:
+                    figure.savefig(partial, format="png", dpi=70)
+                written.append(path)
+        return written
+
+    def plot(self, sample: dict[str, Any]) -> Figure | None:
+        """A figure of a sample of a batch, normalised, titled with its label and prediction."""
+        if self.spec is None:
+            return None
+        told = [
+            f"{key}: {class_cell(sample[key].tolist(), self.class_names) or 'none'}"
+            for key in ("label", "prediction")
+            if key in sample
+        ]
+        pixels = {key: value for key, value in sample.items() if key in ("image", "valid")}
+        return plot_sample(denormalised(pixels, self.spec), self.spec, suptitle="; ".join(told))
+
+
+def class_cell(label: Any, class_names: Sequence[str]) -> str:
+    """A label as a cell of a table: the name of the class, or of several, separated by ``;``."""
+    if isinstance(label, list):
+        return ";".join(name for name, applies in zip(class_names, label, strict=True) if applies == 1)
+    return class_names[label]

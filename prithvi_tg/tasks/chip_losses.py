@@ -1,0 +1,67 @@
+"""Losses of chips with a class each, or with several."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..class_paths import find_class
+from ..errors import ConfigError
+from ..targets import IGNORE_INDEX
+from .losses import PixelCrossEntropy, check_class_weights
+
+
+class LabelCrossEntropy(nn.Module):
+    """Binary cross entropy of each class by itself, mean over labelled chips and classes.
+
+    Args:
+        class_weights: One factor per class.
+    """
+
+    def __init__(self, class_weights: Sequence[float] | None = None) -> None:
+        super().__init__()
+        weight = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
+        self.register_buffer("weight", weight, persistent=False)
+        self.weight: Tensor | None
+
+    def forward(self, logits: Tensor, label: Tensor) -> Tensor:
+        """Logits (B, K) and labels (B, K) of 0 and 1, 255 = not labelled -> scalar."""
+        known = label != IGNORE_INDEX
+        loss = F.binary_cross_entropy_with_logits(
+            logits.float(), label.where(known, 0).float(), weight=self.weight, reduction="none"
+        )
+        return loss.where(known, 0).sum() / known.sum().clamp(min=1)
+
+
+#: Losses by name, and whether they are of chips with several classes. Called with logits (B, K) and labels.
+CHIP_LOSSES: dict[str, Callable[..., nn.Module]] = {"ce": PixelCrossEntropy, "bce": LabelCrossEntropy}
+#: The loss of chips with one class, and of chips with several.
+DEFAULT_LOSS = {False: "ce", True: "bce"}
+
+
+def create_chip_loss(
+    name: str | None, multilabel: bool, class_weights: Sequence[float] | None = None
+) -> nn.Module:
+    """A loss by name.
+
+    Args:
+        name: A key of `CHIP_LOSSES`, or the path of a class, called with logits (B, K) and labels, (B,) or, with
+            several classes, (B, K); 255 = not labelled. ``None`` for that of the labels.
+        multilabel: Whether chips can have several classes.
+        class_weights: One factor per class.
+
+    Raises:
+        ConfigError: The name is unknown, the loss is of other labels, or a weight cannot be.
+    """
+    name = name or DEFAULT_LOSS[multilabel]
+    if name == DEFAULT_LOSS[not multilabel]:
+        kind = "several classes a chip" if multilabel else "one class a chip"
+        raise ConfigError(f"loss: {name} is not for {kind}; use {DEFAULT_LOSS[multilabel]}")
+    kind_of_loss = find_class("loss", name, CHIP_LOSSES, nn.Module)
+    if class_weights is None:
+        loss: nn.Module = kind_of_loss()
+        return loss
+    check_class_weights(class_weights)
+    loss = kind_of_loss(class_weights=class_weights)
+    return loss

@@ -1,0 +1,88 @@
+"""Scores of chips with a class each, or with several."""
+
+import warnings
+from typing import Any
+
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.classification import (
+    MulticlassAveragePrecision,
+    MultilabelAveragePrecision,
+    MultilabelConfusionMatrix,
+)
+
+from ..targets import IGNORE_INDEX
+from .metrics import ConfusionMatrix, class_scores
+
+
+class ClassAveragePrecision(MulticlassAveragePrecision):
+    """Of probabilities (B, K) and classes (B,); 255 is not counted. Does not warn of classes that no chip has."""
+
+    def compute(self) -> Tensor:
+        """Average precision of each class (K,); of no meaning for a class that no chip has."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return super().compute()
+
+
+class LabelAveragePrecision(MultilabelAveragePrecision):
+    """The same of probabilities (B, K) and labels (B, K) of 0 and 1."""
+
+    def compute(self) -> Tensor:
+        """Average precision of each class (K,); of no meaning for a class that no chip has."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return super().compute()
+
+
+def chip_metrics(num_classes: int, multilabel: bool) -> dict[str, Metric]:
+    """What `chip_scores` follow from: ``confusion_matrix`` and ``average_precision``, updated with probabilities."""
+    options: dict[str, Any] = {"ignore_index": IGNORE_INDEX, "validate_args": False}
+    if multilabel:
+        return {
+            "confusion_matrix": MultilabelConfusionMatrix(num_classes, **options),
+            "average_precision": LabelAveragePrecision(num_classes, average=None, **options),
+        }
+    return {
+        "confusion_matrix": ConfusionMatrix(num_classes),
+        "average_precision": ClassAveragePrecision(num_classes, average=None, **options),
+    }
+
+
+def chip_scores(confusion: Tensor, average_precision: Tensor) -> dict[str, Tensor]:
+    """Every score of a set of chips.
+
+    Scores of a class that no chip has are NaN, and left out of means.
+
+    Args:
+        confusion: Counts (K, K), rows are labels, columns are predictions; or (K, 2, 2) where chips can have several
+            classes: ``[[true negatives, false positives], [false negatives, true positives]]``.
+        average_precision: (K,), area under the curve of precision over recall.
+
+    Returns:
+        ``OA``, overall accuracy: the share of chips whose class is right (of several classes, the share of all
+        decisions); ``BA``, balanced accuracy: the mean recall (of several classes, the mean over classes of
+        sensitivity and specificity); ``mF1`` and ``mAP``, means over classes; ``Recall Precision F1 AP`` (K,). All
+        float64.
+    """
+    counts = confusion.cpu().double()
+    if counts.ndim == 3:
+        hits, labelled, predicted = counts[:, 1, 1], counts[:, 1].sum(dim=1), counts[:, :, 1].sum(dim=1)
+    else:
+        hits, labelled, predicted = counts.diagonal(), counts.sum(dim=1), counts.sum(dim=0)
+    found = class_scores(hits, labelled, predicted)
+    average_precision = average_precision.cpu().double().masked_fill(labelled == 0, float("nan"))
+    overall, balanced = found["aAcc"], found["mAcc"]
+    if counts.ndim == 3:
+        overall = (counts[:, 0, 0] + hits).sum() / counts.sum()
+        balanced = (found["Acc"] / 2 + counts[:, 0, 0] / counts[:, 0].sum(dim=1) / 2).nanmean()
+    return {
+        "OA": overall,
+        "BA": balanced,
+        "mF1": found["mFscore"],
+        "mAP": average_precision.nanmean(),
+        "Recall": found["Acc"],
+        "Precision": found["Precision"],
+        "F1": found["Fscore"],
+        "AP": average_precision,
+    }

@@ -1,0 +1,249 @@
+"""PrithviClassificationTask: fine-tune an encoder for a class of whole chips."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+from torchmetrics import MetricCollection
+
+from ..bands import PRITHVI_BANDS
+from ..checkpoints import find_weights, load_weights
+from ..compat import ClassificationTask
+from ..errors import ConfigError
+from ..models import ChipClassifier, cached_weights, create_encoder
+from ..models.lora import add_lora
+from ..targets import IGNORE_INDEX, ChipClassTarget
+from .chip_losses import create_chip_loss
+from .chip_metrics import chip_metrics, chip_scores
+from .data_checks import check_loss
+from .losses import LabelledMean
+from .scored import ScoredTask
+from .segmentation import PrithviSegmentationTask
+
+
+class PrithviClassificationTask(ScoredTask, ClassificationTask):
+    """TorchGeo's classification task with a foundation encoder: a class of each chip, or several (multi-label).
+
+    Labels are int64 (B,), 255 = not labelled; or, for several classes, (B, K) of 0 and 1. The model gives logits
+    (B, K). Whether chips have one class or several is known from the data.
+
+    Logged scores: ``val_OA``, overall accuracy; ``val_BA``, balanced accuracy, the mean recall; ``val_mF1`` and
+    ``val_mAP``, means over classes of F1 and average precision; and of each class ``val_Recall_NAME``,
+    ``val_Precision_NAME``, ``val_F1_NAME`` and ``val_AP_NAME``; see `prithvi_tg.tasks.chip_metrics.chip_scores`.
+
+    To change one thing, subclass and override one method, as of `PrithviSegmentationTask`.
+
+    Args:
+        encoder: See `PrithviSegmentationTask`, as for all that is not described here.
+        encoder_args: See `PrithviSegmentationTask`.
+        weights: See `PrithviSegmentationTask`.
+        truncate_depth: See `PrithviSegmentationTask`.
+        allow_new_bands: See `PrithviSegmentationTask`.
+        freeze_encoder: Train pooling and head only.
+        unfreeze_epoch: See `PrithviSegmentationTask`.
+        lora_rank: See `PrithviSegmentationTask`.
+        layer_decay: See `PrithviSegmentationTask`.
+        drop_path: See `PrithviSegmentationTask`.
+        gradient_checkpointing: See `PrithviSegmentationTask`.
+        pooling: A name in `prithvi_tg.models.POOLINGS`: ``mean`` of all patches and dates, ``cls``, the class token,
+            or ``attention`` of a learnt query; or the path of a class.
+        compile: See `PrithviSegmentationTask`.
+        bands: See `PrithviSegmentationTask`.
+        num_frames: See `PrithviSegmentationTask`.
+        num_classes: See `PrithviSegmentationTask`.
+        class_names: See `PrithviSegmentationTask`.
+        multilabel: Whether chips can have several classes, if the data module does not tell it.
+        loss: A name in `prithvi_tg.tasks.chip_losses.CHIP_LOSSES`, or the path of a class; by default ``ce`` for one
+            class a chip and ``bce`` for several.
+        class_weights: Factor per class.
+        optimizer: See `PrithviSegmentationTask`.
+        optimizer_args: See `PrithviSegmentationTask`.
+        schedule: See `PrithviSegmentationTask`.
+        schedule_args: See `PrithviSegmentationTask`.
+        lr: Highest learning rate.
+        weight_decay: Weight decay.
+        warmup_steps: See `PrithviSegmentationTask`.
+        monitor: Logged metric that names the best checkpoint; losses are minimised, all else maximised.
+        data_spec: Bands, statistics and classes of the training data, as `DataSpec.to_dict` gives them.
+    """
+
+    counts = ("confusion_matrix", "average_precision")
+    target_kind = "chip_classes"
+    label_key = "label"
+    ignore = PrithviSegmentationTask.ignore
+    model: ChipClassifier
+
+    def __init__(
+        self,
+        encoder: str = "prithvi_eo_v1_100m",
+        encoder_args: dict[str, Any] | None = None,
+        weights: str | None = None,
+        truncate_depth: bool = False,
+        allow_new_bands: bool = False,
+        freeze_encoder: bool = False,
+        unfreeze_epoch: int | None = None,
+        lora_rank: int = 0,
+        layer_decay: float = 1.0,
+        drop_path: float = 0.0,
+        gradient_checkpointing: bool = False,
+        pooling: str = "mean",
+        compile: bool = False,
+        bands: Sequence[str] = PRITHVI_BANDS,
+        num_frames: int = 1,
+        num_classes: int | None = None,
+        class_names: Sequence[str] | None = None,
+        multilabel: bool = False,
+        loss: str | None = None,
+        class_weights: Sequence[float] | None = None,
+        optimizer: str = "adamw",
+        optimizer_args: dict[str, Any] | None = None,
+        schedule: str = "poly",
+        schedule_args: dict[str, Any] | None = None,
+        lr: float = 1e-4,
+        weight_decay: float = 0.05,
+        warmup_steps: int = 500,
+        monitor: str = "val_mF1",
+        data_spec: dict[str, Any] | None = None,
+    ) -> None:
+        self.monitor = monitor
+        self.mode = "min" if "loss" in monitor else "max"
+        super().__init__(weights=weights)
+        self.val_loss, self.test_loss = LabelledMean(), LabelledMean()
+        if compile:
+            self.model.encoder.compile()
+
+    @property
+    def multilabel(self) -> bool:
+        """Whether chips can have several classes."""
+        spec = self._run_spec or self.data_spec
+        if spec is not None and isinstance(spec.target, ChipClassTarget):
+            return spec.target.multilabel
+        return bool(self.hparams["multilabel"])
+
+    num_classes = PrithviSegmentationTask.num_classes
+    class_names = PrithviSegmentationTask.class_names
+
+    @property
+    def num_outputs(self) -> int:
+        """Number of classes."""
+        return self.num_classes
+
+    @property
+    def output_names(self) -> list[str]:
+        """Class names."""
+        return self.class_names
+
+    @property
+    def confusion(self) -> Tensor:
+        """Counts (K, K), rows are labels, or (K, 2, 2) of several classes, of the last validation or test."""
+        confusion: Tensor = self.computed["confusion_matrix"]
+        return confusion
+
+    # What a subclass may change.
+
+    def configure_models(self) -> None:
+        """Build `model`: encoder, pooling and head; load the pre-trained weights.
+
+        Raises:
+            ConfigError: Settings contradict each other.
+            CheckpointError: The weights do not fit the encoder.
+        """
+        hparams = self.hparams
+        encoder = create_encoder(
+            hparams["encoder"],
+            hparams["drop_path"],
+            hparams["gradient_checkpointing"],
+            **{"num_bands": len(hparams["bands"]), **(hparams["encoder_args"] or {})},
+        )
+        if self.weights is not None:
+            report = load_weights(
+                encoder,
+                find_weights(self.weights, encoder),
+                truncate_depth=hparams["truncate_depth"],
+                bands=hparams["bands"],
+                allow_new_bands=hparams["allow_new_bands"],
+            )
+            rank_zero_info(f"weights: {report}")
+        if hparams["lora_rank"]:
+            if hparams["freeze_encoder"]:
+                raise ConfigError(
+                    "lora_rank: adapters cannot train in a frozen encoder; remove freeze_encoder"
+                )
+            add_lora(encoder, hparams["lora_rank"])
+        self.model = ChipClassifier(
+            encoder, encoder.embed_dim, self.num_classes, hparams["pooling"], hparams["freeze_encoder"]
+        )
+
+    def configure_losses(self) -> None:
+        """Set `criterion`, called with logits (B, K) and labels (B,) or (B, K)."""
+        weights = self.hparams["class_weights"]
+        if weights is not None and len(weights) != self.num_classes:
+            raise ConfigError(f"class_weights: {len(weights)} weights for {self.num_classes} classes")
+        self.criterion = create_chip_loss(self.hparams["loss"], self.multilabel, weights)
+
+    def configure_metrics(self) -> None:
+        """Set the metrics of training, validation and test, updated with probabilities (B, K) and labels."""
+        self.set_metrics(chip_metrics(self.num_classes, self.multilabel))
+
+    def is_labelled(self, labels: Tensor) -> Tensor:
+        """Which labels are labels."""
+        return labels != IGNORE_INDEX
+
+    def probabilities(self, outputs: Tensor) -> Tensor:
+        """Probabilities (B, K) of logits: of the classes, adding up to 1, or of each class by itself."""
+        return outputs.float().sigmoid() if self.multilabel else outputs.float().softmax(dim=1)
+
+    def decode(self, outputs: Tensor) -> Tensor:
+        """Classes (B,) of logits (B, K); or, of several classes, 1 where the probability is above 0.5, (B, K)."""
+        return (outputs > 0).long() if self.multilabel else outputs.argmax(dim=1)
+
+    def update_metrics(self, metrics: MetricCollection, outputs: Tensor, labels: Tensor) -> None:
+        """Count a batch: logits (B, K) and labels."""
+        metrics.update(self.probabilities(outputs), labels)
+
+    def compute_scores(self, computed: dict[str, Any]) -> dict[str, Tensor]:
+        """See `chip_scores`."""
+        return chip_scores(computed["confusion_matrix"], computed["average_precision"])
+
+    # What Lightning calls.
+
+    def setup(self, stage: str) -> None:
+        """Compare the data module's description of the data with the model; its labels choose the loss.
+
+        Raises:
+            ConfigError: Model and data do not fit together.
+        """
+        super().setup(stage)
+        self.configure_losses()
+
+    def forward(self, image: Tensor, **coordinates: Tensor) -> Tensor:
+        """Logits (B, K) for normalised images (B, T, C, H, W) or (B, C, H, W) of any size."""
+        logits: Tensor = self.model(image, **coordinates)
+        return logits
+
+    def forward_evaluation(self, image: Tensor, **coordinates: Tensor) -> Tensor:
+        """As `forward`."""
+        return self(image, **coordinates)
+
+    def training_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
+        """Loss of a batch.
+
+        Raises:
+            DataError: The loss is not finite.
+        """
+        image, label = batch["image"], batch["label"]
+        if not self._units_judged:
+            self._judge_units(image)
+        logits = self(image, **self.coordinates(batch))
+        loss: Tensor = self.criterion(logits, label)
+        self.update_metrics(self.train_metrics, logits.detach(), label)
+        self.log("train_loss", loss, batch_size=len(image), prog_bar=True)
+        check_loss(loss, image, batch.get("name"), self.global_step)
+        return loss
+
+    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
+        """Probabilities (B, K) of a batch of normalised images, as TorchGeo's task gives them."""
+        in_run = self.attached_trainer is not None and self.trainer.predicting
+        with cached_weights(self._predict_cache if in_run else None):
+            return self.probabilities(self(batch["image"], **self.coordinates(batch)))
