@@ -18,7 +18,7 @@ from .metrics import ConfusionMatrix, class_scores
 class ClassAveragePrecision(MulticlassAveragePrecision):
     """Of probabilities (B, K) and classes (B,); 255 is not counted. Does not warn of classes that no chip has."""
 
-    def compute(self) -> Tensor:
+    def compute(self) -> Tensor:  # type: ignore[override]  # as torchmetrics' own class
         """Average precision of each class (K,); of no meaning for a class that no chip has."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -28,7 +28,7 @@ class ClassAveragePrecision(MulticlassAveragePrecision):
 class LabelAveragePrecision(MultilabelAveragePrecision):
     """The same of probabilities (B, K) and labels (B, K) of 0 and 1."""
 
-    def compute(self) -> Tensor:
+    def compute(self) -> Tensor:  # type: ignore[override]  # as torchmetrics' own class
         """Average precision of each class (K,); of no meaning for a class that no chip has."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
