@@ -237,7 +237,7 @@ class ChipClassRun:
             descriptions, nodata = ("class",), IGNORE_INDEX
         with rasterio.open(
             path, "w", driver="GTiff", dtype=layers.dtype, count=len(layers), height=layers.shape[1],
-            width=layers.shape[2], crs=scene.grid.crs, transform=scene.grid.transform * rasterio.Affine.scale(side),
+            width=layers.shape[2], crs=scene.grid.crs, transform=scene.grid.transform @ rasterio.Affine.scale(side),
             nodata=nodata, compress="deflate",
         ) as out:  # fmt: skip
             out.write(layers)

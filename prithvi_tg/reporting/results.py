@@ -113,5 +113,6 @@ RESULT_KINDS: dict[str, ResultKind] = {
         record=chip_record,
         write_figures=write_chip_confusion,
         chips=lambda task: ClassifiedChipScores(task.class_names, task.run_spec),
+        unscored=lambda task: {"overall": {}, "per_class": {name: {} for name in task.class_names}},
     ),
 }

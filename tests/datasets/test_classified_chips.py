@@ -232,5 +232,5 @@ def test_statistics_are_those_of_the_training_chips(settings, root, tmp_path, co
     found = yaml.safe_load(out)
     images = torch.stack([sample["image"] for sample in ClassifiedChips(**settings, split="train")])
     assert found["mean"] == pytest.approx(images.double().mean(dim=(0, 1, 3, 4)).tolist(), rel=1e-5)
-    assert found["class_frequencies"] == pytest.approx(dict.fromkeys(CLASSES, 1 / 3), rel=1e-5)
+    assert "#   Water: 0.333333" in out
     assert found["class_weights"] == pytest.approx([1, 1, 1])
