@@ -22,9 +22,8 @@ from ..augmentations import Normalization
 from ..datasets.scenes.dataset import SceneDataset
 from ..errors import ConfigError, DataError
 from ..files import finished_file, writing
-from ..readers.formats import InputOptions, resolve_scene
+from ..readers.formats import InputOptions, find_inputs, resolve_scene
 from ..readers.scene import Scene, SceneReader
-from ..readers.scene_paths import find_inputs
 from ..spec import DataSpec, InputSpec
 from ..targets import IGNORE_INDEX, ChipClassTarget
 from ..tasks import PrithviClassificationTask, load_task
@@ -237,7 +236,7 @@ class ChipClassRun:
             descriptions, nodata = ("class",), IGNORE_INDEX
         with rasterio.open(
             path, "w", driver="GTiff", dtype=layers.dtype, count=len(layers), height=layers.shape[1],
-            width=layers.shape[2], crs=scene.grid.crs, transform=scene.grid.transform @ rasterio.Affine.scale(side),
+            width=layers.shape[2], crs=scene.grid.crs, transform=scene.grid.transform * rasterio.Affine.scale(side),
             nodata=nodata, compress="deflate",
         ) as out:  # fmt: skip
             out.write(layers)

@@ -255,7 +255,7 @@ def test_a_scene_becomes_a_map_with_one_pixel_a_window(root, best, tmp_path, com
         expected, transform = source.read(1)[16::32, 16::32], source.transform
     with rasterio.open(tmp_path / "scene_pred.tif") as source:
         classes = source.read(1)
-        assert source.transform == transform @ rasterio.Affine.scale(32)
+        assert source.transform == transform * rasterio.Affine.scale(32)
         assert source.nodata == 255
     assert classes.shape == (3, 4)
     assert (classes == expected).mean() > 0.9
