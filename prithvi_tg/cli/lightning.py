@@ -31,7 +31,7 @@ from ..callbacks import (
     TrainingRecord,
     score_best,
 )
-from ..checkpoints import Checkpoint, load_weights, read_checkpoint
+from ..checkpoints import load_weights, read_checkpoint
 from ..compat import BaseTask
 from ..deprecated import current_words
 from ..errors import CheckpointError, ConfigError
@@ -47,9 +47,9 @@ from ..reporting.published import check_name
 from ..spec import DataSpec
 from ..targets import ChipClassTarget
 from ..tasks import PrithviTask, load_task
-from ..tasks.data_checks import differing_data
 from ..tasks.precision import Float32Precision, check_precision
 from ..tiling import Blending
+from .checkpoint_checks import refuse_other_model
 from .chip_classes import chip_class_prediction
 from .errors import one_line
 from .messages import ShortWarnings, shown_messages
@@ -252,7 +252,7 @@ class PrithviCLI(LightningCLI):
         if not isinstance(self.model, PrithviTask):
             return  # TorchGeo's own tasks: Lightning loads their checkpoints.
         checkpoint = read_checkpoint(path)
-        _refuse_other_model(checkpoint, self.model, self.datamodule)
+        refuse_other_model(checkpoint, self.model, self.datamodule)
         print(load_weights(self.model.model, checkpoint))
         if checkpoint.hyper_parameters.get("data_spec"):
             self.model.hparams["data_spec"] = checkpoint.hyper_parameters["data_spec"]
@@ -424,28 +424,6 @@ def _from_spec(key: str, data: Any) -> Any:
         "bands": list(spec.input.bands),
         "in_channels": len(spec.input.channel_mean),  # what TorchGeo's tasks call it
     }[key]
-
-
-def _refuse_other_model(checkpoint: Checkpoint, task: PrithviTask, data: Any) -> None:
-    """Refuse differences that a state dict does not show: attention heads, band order, statistics."""
-    saved_arguments = checkpoint.hyper_parameters
-    if not saved_arguments:
-        return
-    saved = (saved_arguments.get("encoder"), saved_arguments.get("encoder_args") or {})
-    given = (task.hparams["encoder"], task.hparams["encoder_args"] or {})
-    if saved != given:
-        raise CheckpointError(
-            f"{checkpoint.path}: different architecture: its encoder is {saved[0]} {saved[1] or ''}, "
-            f"the configuration has {given[0]} {given[1] or ''}"
-        )
-    spec = getattr(data, "spec", None)
-    if saved_arguments.get("data_spec") and isinstance(spec, DataSpec):
-        difference = differing_data(DataSpec.from_dict(saved_arguments["data_spec"]), spec)
-        if difference is not None:
-            key, before, now = difference
-            raise CheckpointError(
-                f"{checkpoint.path}: trained with {key} {before}, but the configuration has {now}"
-            )
 
 
 def _known_classes() -> list[type]:
