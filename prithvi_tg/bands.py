@@ -90,8 +90,9 @@ def resolve_band(name: str, sensor: str | None = None) -> str:
     meanings = {key: table[code] for key, table in tables.items() if code in table}
     if not meanings:
         known = (*BANDS, *sorted({code for table in tables.values() for code in table}))
-        close = get_close_matches(upper, known, n=1)
-        hint = f"did you mean {close[0]}? " if close else ""
+        parts = [band for band in BANDS if upper.rstrip("0123456789_") in re.split(r"_", band)]
+        close = parts or get_close_matches(upper, known, n=1)
+        hint = f"did you mean {' or '.join(close)}? " if close else ""
         raise ConfigError(f"bands: {name!r} is unknown; {hint}known are {', '.join(known)}")
     if len(set(meanings.values())) > 1:
         said = ", ".join(f"{band} on {key}" for key, band in meanings.items())

@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from inspect import signature
@@ -16,7 +17,8 @@ from torch import Tensor
 from .bands import resolve_band
 from .datamodules import ChipDataModule, LabelledScenesDataModule
 from .datasets import ChipDataset
-from .errors import ConfigError, PrithviTGError
+from .errors import ConfigError, PrithviTGError, UnknownLabelError
+from .readers.labels import label_counts
 from .readers.raster import open_raster
 from .spec import OTHER_UNIT, DataSpec, UnitRatio
 from .targets import Target
@@ -52,6 +54,8 @@ class Survey:
     hashes: dict[str, str] = field(default_factory=dict)  # of content, to the chip that has it
     duplicates: list[tuple[str, str]] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
+    mislabelled: list[str] = field(default_factory=list)  # with stored labels that are no class
+    unknown_labels: Counter[int] = field(default_factory=Counter)  # pixels of each
     wrong_unit: list[str] = field(default_factory=list)  # in another unit
     misaligned: list[str] = field(default_factory=list)
     unplaced: int = 0
@@ -75,7 +79,7 @@ def check_chips(data: ChipDataModule) -> Iterator[Finding]:
     for split in ("train", "val", data.test_split):
         if split == "val" and not data.has_split(split):
             yield Finding(
-                "advice", split, "has no chips", "without validation, nothing chooses a best checkpoint"
+                "ok", split, "no chips: training runs without validation, best.ckpt holds the last weights"
             )
             continue
         try:
@@ -146,7 +150,12 @@ def check_scenes(data: LabelledScenesDataModule) -> Iterator[Finding]:
     except PrithviTGError as error:
         yield Finding("error", "scenes", str(error))
         return
-    yield Finding("ok", "scenes", f"{len(images.scenes)} scenes that overlap the labels")
+    count = len(images.scenes)
+    yield Finding(
+        "ok",
+        "scenes",
+        f"{count} scene{'' if count == 1 else 's'} that overlap{'s' * (count == 1)} the labels",
+    )
     shared = shapely.union_all(list(both.index.geometry))
     for split, region in data.split_regions.splits.items():
         share = shapely.area(shapely.intersection(region.roi, shared)) / shapely.area(shared)
@@ -175,6 +184,10 @@ def survey(dataset: ChipDataset) -> Survey:
             try:
                 sample = dataset.read_chip(chip)
                 _compare_places(chip.image, chip.mask, chip.name, found)
+            except UnknownLabelError as error:
+                found.mislabelled.append(chip.name)
+                found.unknown_labels.update(error.counts)
+                continue
             except PrithviTGError as error:
                 found.unreadable.append(str(error))
                 continue
@@ -260,6 +273,13 @@ def _of_survey(split: str, found: Survey, spec: DataSpec, takes_scale: bool) -> 
     yield from (Finding("error", split, reason, advice) for reason in found.unreadable[:_MOST_TOLD])
     if more := found.unreadable[_MOST_TOLD:]:
         yield Finding("error", split, f"{_chips(more)} more cannot be used", advice)
+    if found.mislabelled:
+        yield Finding(
+            "error", split, f"{_chips(found.mislabelled)} with labels that are not in classes: "
+            f"{label_counts(found.unknown_labels)}, such as {found.mislabelled[0]}; known classes are "
+            f"{', '.join(spec.target.names)}",
+            "add them to classes, or to ignored_labels if they mean not labelled; or repair the files",
+        )  # fmt: skip
     if found.wrong_unit:
         yield Finding(
             "error", split,
@@ -421,19 +441,3 @@ def _shared(surveys: dict[str, Survey], on_purpose: set[frozenset[str]]) -> Iter
                 f"{_chips(copies)} with the same pixels under another name, such as {' and '.join(copies[0])}",
                 "keep them in one split",
             )  # fmt: skip
-
-
-def check_room(folder: Path, parameters: int, free: int) -> Finding:
-    """Whether checkpoints fit on the disk.
-
-    Args:
-        folder: Where runs go.
-        parameters: Of the model.
-        free: Bytes that are free there.
-    """
-    # last.ckpt holds weights and two moments of the optimiser, best.ckpt weights; a new one is written beside the old.
-    needed = 2 * 4 * parameters * (3 + 1)
-    told = f"{free / 1e9:.1f} GB are free at {folder}; checkpoints need up to {needed / 1e9:.1f} GB"
-    if free < needed:
-        return Finding("error", "disk", told, "free space, or set trainer.default_root_dir to another disk")
-    return Finding("ok", "disk", told)

@@ -16,6 +16,19 @@ class DataError(PrithviTGError, ValueError):
     """A file, band or label that is missing, unreadable or not what it should be."""
 
 
+class UnknownLabelError(DataError):
+    """Stored labels that no class names.
+
+    Args:
+        message: The message.
+        counts: Pixels of each stored label.
+    """
+
+    def __init__(self, message: str, counts: dict[int, int] | None = None) -> None:
+        super().__init__(message)
+        self.counts = counts or {}
+
+
 class CheckpointError(PrithviTGError, RuntimeError):
     """Weights that are unreadable, unsafe or do not fit the model."""
 
@@ -29,7 +42,7 @@ def own_error(error: BaseException | None) -> PrithviTGError | None:
         last = (
             str(error).strip().rsplit("\n", 1)[-1] if type(error).__name__ == "ProcessRaisedException" else ""
         )
-        for kind in (ConfigError, DataError, CheckpointError):
+        for kind in (ConfigError, DataError, UnknownLabelError, CheckpointError):
             name = f"{kind.__module__}.{kind.__name__}: "
             if last.startswith(name):
                 return kind(last.removeprefix(name))

@@ -7,6 +7,8 @@ from collections import namedtuple
 import numpy as np
 import pytest
 import rasterio
+import yaml
+from conftest import TINY
 
 from prithvi_tg import Sen1Floods11
 from prithvi_tg.commands import check as check_command
@@ -135,7 +137,7 @@ FAULTS = {
     no_mask: ("error", "the mask of chip"),
     truncated: ("error", "not a readable raster"),
     other_shape: ("error", "61 x 64 pixels"),
-    unknown_label: ("error", "label 5 is not one of the 2 classes"),
+    unknown_label: ("error", "1 chip with labels that are not in classes: 5 (4096 pixels)"),
     band_missing: ("error", "has 12 bands, 13 are expected"),
     other_unit: ("error", "times the statistics; the statistics are"),
     one_value: ("error", "BLUE: the same value in all pixels"),
@@ -192,6 +194,51 @@ def test_without_statistics_all_else_is_looked_at(flood_root, command, tmp_path)
     assert "prithvi-tg stats computes them" in " ".join(out.replace("│", " ").split())
     assert "3 chips, each with its mask" in out
     assert "band means" not in out
+
+
+def test_labels_that_no_class_names_are_one_finding_and_say_what_to_do(flood_root, command, tmp_path):
+    hand = f"{flood_root}/v1.1/data/flood_events/HandLabeled"
+    chips = {
+        "images": f"{hand}/S2Hand/*_S2Hand.tif", "labels": f"{hand}/LabelHand/*_LabelHand.tif", "mean": [0.1],
+        "splits": f"{flood_root}/splits.csv", "classes": {7: "Land", 8: "Water"}, "bands": ["BLUE"], "crop_size": 32,
+        "file_bands": ["B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B10", "B11", "B12"],
+        "sensor": "sentinel2", "scale": 1e-4, "batch_size": 2, "std": [0.1],
+    }  # fmt: skip
+    model = {"encoder": "nano", "encoder_args": TINY, "warmup_steps": 1}
+
+    def write(**changes):
+        path = tmp_path / "config.yaml"
+        data = {"class_path": "ChipFolderDataModule", "init_args": chips | changes}
+        path.write_text(
+            yaml.safe_dump(
+                {"model": {"class_path": "PrithviSegmentationTask", "init_args": model}, "data": data}
+            )
+        )
+        return path
+
+    code, out, _ = command("check", "--config", write())
+    assert code == 1
+    (line,) = [line for line in out.splitlines() if "with labels" in line and "train" in line]
+    assert "3 chips with labels that are not in classes" in line
+    assert "ignored_labels if they mean not labelled" in line
+    assert "random weights" in out
+    code, _, err = command("fit", "--config", write(), "--trainer.default_root_dir", tmp_path)
+    assert code == 1
+    assert "not in classes; known are 7, 8; add them to classes, or to ignored_labels" in err
+    assert "--skip-bad" not in err
+    code, _, err = command("fit", "--config", write(classes=["Dry land", "Open water"]))
+    assert (code, "map each stored value to a name, {0: Dry land, 1: Open water}" in err) == (2, True)
+    code, _, err = command("fit", "--config", write(splits=str(tmp_path / "none.csv")))
+    assert (code, "none.csv: no such file; splits is a CSV file with the header chip,split" in err) == (
+        1,
+        True,
+    )
+    _, out, _ = command("check", "--config", write(labels=f"{hand}/*.tif"))
+    assert "no such file; none of the 3 masks exists: check folder, pattern, and the names of chips" in out
+    path = write()
+    path.write_text(path.read_text().replace("    splits:", "    #"))
+    code, _, err = command("fit", "--config", path)
+    assert (code, "splits: not given; it is a key of ChipFolderDataModule: A CSV file" in err) == (2, True)
 
 
 def test_a_full_disk_is_found(config, command, monkeypatch):

@@ -142,6 +142,14 @@ def assert_one_line(err, *words):
     ("old", "new", "words"),
     [
         ("lr:", "lrr:", ("lrr: unknown key", "did you mean lr?")),
+        ("lr:", "learning_rate:", ("learning_rate: unknown key; did you mean lr? It is a key of Prithvi",)),
+        ("lr:", "zzz:", ("zzz: unknown key; prithvi-tg fit --model.help CLASS and --data.help CLASS list",)),
+        (
+            "batch_size: 2",
+            "class_frequencies: {Dry land: 1}",
+            ('"Dry land": unknown key; keys have no spaces',),
+        ),
+        ("batch_size: 2", "bands: [NIR]", ("did you mean NIR_BROAD or NIR_NARROW?",)),
         ("max_epochs:", "max_epocs:", ("trainer.max_epocs: unknown key", "did you mean max_epochs?")),
         ("data:", "daat:", ("daat", "did you mean data?")),
         ("max_epochs: 1", "max_epochs: many", ("trainer.max_epochs: many is not int",)),
@@ -168,8 +176,12 @@ def test_a_wrong_configuration_is_one_line_and_exit_code_2(config, command, old,
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("fit",), ("required", "model", "data")),
-        (("fit", "--config", "gone.yaml"), ("gone.yaml",)),
+        (("fit",), ("error: data, model: not given; give a configuration, --config FILE",)),
+        (("fit", "--config", "gone.yaml"), ("config: ", "gone.yaml: no such file")),
+        (
+            ("fit", "--data.help", "TemporalComposite"),
+            ("unknown class 'TemporalComposite'", "known are Chip"),
+        ),
         (("predict",), ("scenes: none given; name one or more",)),
         (("predict", "scene.tif"), ("ckpt_path: not given; predict needs trained weights",)),
         (("synthetic",), ()),
@@ -181,6 +193,23 @@ def test_a_wrong_command_line_is_exit_code_2(command, arguments, words):
     assert code == 2
     assert all(word in err for word in words)
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("name", ["fit", "validate", "test", "predict"])
+def test_help_shows_no_code_and_what_ckpt_path_means_here(command, name):
+    code, out, _ = command(name, "--help")
+    assert code == 0
+    assert "functools" not in out
+    assert "__main__.py" not in out
+    assert "previous trainer" not in out
+    assert ("The last.ckpt of a run to resume" if name == "fit" else "in any published format") in out
+
+
+def test_help_of_check_and_synthetic_states_what_they_do(command):
+    _, out, _ = command("check", "--help")
+    assert "--skip-bad leaves out chips" in " ".join(out.split())
+    assert "not used" not in out
+    assert "at least 6" in command("synthetic", "--help")[1]
 
 
 def damage_mask(folder):
@@ -216,7 +245,7 @@ def damage_all(folder):
         (damage_mask, ("Synthetic_0003_LabelHand.tif: no such file", "the mask of chip")),
         (damage_bands, ("Synthetic_0003_S2Hand.tif: has 3 bands, 13 are expected",)),
         (damage_file, ("Synthetic_0003_S2Hand.tif: not a readable raster",)),
-        (damage_label, ("Synthetic_0003_LabelHand.tif: label 5 is not one of the 2 classes",)),
+        (damage_label, ("Synthetic_0003_LabelHand.tif: label 5 (4096 pixels) is not one of the 2 classes",)),
         (damage_all, ("S2Hand: contains no chips",)),
     ],
 )

@@ -2,9 +2,28 @@
 
 import inspect
 import re
+from ast import literal_eval
 from collections.abc import Iterable
 from difflib import SequenceMatcher
 from typing import Any
+
+#: Names of other libraries -> ours.
+_SYNONYMS = {
+    "learning_rate": "lr",
+    "epochs": "max_epochs",
+    "num_epochs": "max_epochs",
+    "backbone": "encoder",
+    "head": "decoder",
+    "checkpoint": "weights",
+    "image_size": "window",
+    "patch_size": "window",
+    "means": "mean",
+    "stds": "std",
+    "class_names": "classes",
+    "ignore_index": "ignored_labels",
+    "data_root": "root",
+    "transforms": "augmentations",
+}
 
 
 def one_line(message: str, classes: Iterable[type[Any]]) -> str:
@@ -15,6 +34,8 @@ def one_line(message: str, classes: Iterable[type[Any]]) -> str:
         classes: Classes whose names and arguments are suggested for misspelt ones.
     """
     classes = list(classes)
+    if rewritten := _rewritten(message, classes):
+        return rewritten
     keys = re.findall(r'Parser key "([^"]+)"', message)
     key = keys[-1] if keys else "configuration"
     unknown = re.search(r"(?:Option '([^']+)' is not accepted|does not accept option '([^']+)')", message)
@@ -26,13 +47,19 @@ def one_line(message: str, classes: Iterable[type[Any]]) -> str:
         if last in arguments and (not parents or parents[0] in sections):
             owners = [owner.__name__ for owner in classes if last in inspect.signature(owner).parameters]
             return f"{option}: not accepted here; it is a key of {', '.join(owners)}"
-        return f"{option}: unknown key{_suggestion(option, arguments, sections)}"
+        if close := _suggestion(option, arguments, sections):
+            meant = re.findall(r"(\w+)\?$", close)
+            owners = [
+                owner.__name__ for owner in classes if {*meant} & {*inspect.signature(owner).parameters}
+            ]
+            return f"{option}: unknown key{close}" + (f" It is a key of {owners[0]}" if owners else "")
+        return f"{option}: unknown key; prithvi-tg fit --model.help CLASS and --data.help CLASS list the keys"
     missing = re.search(r"Expected a dot import path string: (\S+)|has no attribute '(\w+)'", message)
     if missing:
         name = missing.group(1) or missing.group(2)
-        return (
-            f"{key}: unknown class {name!r}{_suggestion(name, {owner.__name__ for owner in classes}, set())}"
-        )
+        names = {owner.__name__ for owner in classes}
+        close = _suggestion(name, names, set()) or f"; known are {', '.join(sorted(names))}"
+        return f"{key}: unknown class {name!r}{close}"
     absent = re.search(r"No module named '([\w.]+)'", message)
     if absent:
         return f"{key}: no module named {absent.group(1)!r}; put its folder on PYTHONPATH, or install it"
@@ -46,8 +73,46 @@ def one_line(message: str, classes: Iterable[type[Any]]) -> str:
     return " ".join(line for line in lines if line and not line.startswith(noise))[:400]
 
 
+def _rewritten(message: str, classes: list[type[Any]]) -> str | None:
+    """Messages of a known form, in the words of a configuration."""
+    if absent := re.search(r"File does not exist: '([^']+)'", message):
+        return f"config: {absent.group(1)}: no such file"
+    if spaces := re.search(r"Spaces not allowed in keys: (.+)\.$", message):
+        return (
+            f"{spaces.group(1)}: unknown key; keys have no spaces. Of the output of stats, only mean, std and "
+            "class_weights are keys"
+        )
+    if lacking := re.search(r"arguments are required: (.+)", message):
+        names = [name.strip().rpartition(".")[2] for name in lacking.group(1).split(",")]
+        if {"model", "data"} & {*names}:
+            return f"{', '.join(sorted(names))}: not given; give a configuration, --config FILE"
+        return "; ".join(f"{name}: not given{_described(name, classes)}" for name in names)
+    if count := re.search(
+        r'key "([^"]+)":\s+Expected a tuple with (\d+) elements\. Got value: (.*)', message
+    ):
+        return f"{count.group(1)}: {count.group(3)} must have {count.group(2)} values"
+    listed = re.search(r"key \"([^\"]+)\":\s+Expected a <class 'dict'>\. Got value: (\[.*\])", message)
+    if listed:
+        named = ", ".join(f"{number}: {name}" for number, name in enumerate(literal_eval(listed.group(2))))
+        return f"{listed.group(1)}: {listed.group(2)} is a list; map each stored value to a name, {{{named}}}"
+    return None
+
+
+def _described(key: str, classes: list[type[Any]]) -> str:
+    """What an argument is, from the docstring of the first class that requires it."""
+    for owner in classes:
+        parameter = inspect.signature(owner).parameters.get(key)
+        text = re.search(rf"^ *{key}: ([^\n]*?)[.;,]?$", inspect.getdoc(owner) or "", re.MULTILINE)
+        if text and parameter is not None and parameter.default is parameter.empty:
+            return f"; it is a key of {owner.__name__}: {text.group(1)}"
+    return ""
+
+
 def _suggestion(word: str, arguments: set[str], sections: set[str]) -> str:
     *parents, last = word.split(".")
+    last = _SYNONYMS.get(last, last)
+    if last != word and last in arguments and not parents:
+        return f"; did you mean {last}?"
     if parents and sections and parents[0] not in sections:
         return _closest(parents[0], sections) or f"; known are {', '.join(sorted(sections))}"
     return _closest(last, arguments)

@@ -56,8 +56,8 @@ from .messages import ShortWarnings, shown_messages
 
 _SKIP = ("--skip-bad", "--skip_bad")
 _MORE = (
-    "--skip-bad skips chips that cannot be read, and lists them. To list the options of a class: "
-    "--model.help PrithviSegmentationTask, --data.help Sen1Floods11DataModule."
+    "--skip-bad skips chips whose files cannot be read, and lists them; a missing file is an error. To list the "
+    "options of a class: --model.help PrithviSegmentationTask, --data.help Sen1Floods11DataModule."
 )
 DESCRIPTIONS = {
     "fit": f"Train a model and write last.ckpt and best.ckpt. {_MORE}",
@@ -65,6 +65,8 @@ DESCRIPTIONS = {
     "test": f"Score a checkpoint on the test set. {_MORE}",
     "predict": "Map scenes: write NAME_pred.tif for each scene. A checkpoint of this package needs no --config.",
 }
+
+_CKPT_PATH = {"fit": "The last.ckpt of a run to resume."}
 
 
 class PrithviArgumentParser(LightningArgumentParser):
@@ -79,6 +81,14 @@ class PrithviArgumentParser(LightningArgumentParser):
     def __init__(self, *args: Any, command: str = "", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.command = command
+
+    def add_method_arguments(self, *args: Any, **kwargs: Any) -> list[str]:
+        """Add the arguments of a method of the trainer; `ckpt_path` has a meaning of its own here."""
+        added = super().add_method_arguments(*args, **kwargs)
+        for action in self._actions:
+            if action.dest == "ckpt_path":
+                action.help = _CKPT_PATH.get(self.command, "The weights, in any published format.")
+        return added
 
     def parse_args(self, args: Any = None, *more: Any, **options: Any) -> Any:
         """Parse; a configuration that is no text is an error like any other."""
@@ -141,7 +151,8 @@ class PrithviCLI(LightningCLI):
                     auto_configure_optimizers=False,
                     seed_everything_default=0,
                     parser_class=PrithviArgumentParser,
-                    parser_kwargs={
+                    parser_kwargs={"prog": "prithvi-tg"}
+                    | {
                         command: {"description": text, "command": command}
                         for command, text in DESCRIPTIONS.items()
                     },
@@ -176,11 +187,10 @@ class PrithviCLI(LightningCLI):
             help="On CUDA, compute matrix products and convolutions of float32 in TF32: faster, 10 bits of mantissa.",
         )
         for key in ("num_classes", "num_outputs", "num_frames", "bands", "in_channels"):
+            compute = partial(_from_spec, key)  # strategy ddp_spawn pickles the parser
+            vars(compute)["__name__"] = key  # for the help text
             parser.link_arguments(
-                "data",
-                f"model.init_args.{key}",
-                compute_fn=partial(_from_spec, key),  # strategy ddp_spawn pickles the parser
-                apply_on="instantiate",
+                "data", f"model.init_args.{key}", compute_fn=compute, apply_on="instantiate"
             )
 
         if isinstance(parser, PrithviArgumentParser) and parser.command == "predict":

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ..checks import Finding, check_chips, check_room, check_scenes
+from ..checks import Finding, check_chips, check_scenes
 from ..cli.lightning import PrithviCLI
 from ..datamodules import ChipDataModule, LabelledScenesDataModule
 from ..errors import own_error
@@ -34,7 +34,10 @@ class _Built(PrithviCLI):
 def run(arguments: list[str]) -> int:
     """Check a configuration, print a table, and return 1 if anything is wrong."""
     parser = data_parser(
-        "check", "Check every chip or window, the weights and the configuration of a run before training."
+        "check",
+        "Check every chip or window, the weights and the configuration of a run before training. --skip-bad leaves "
+        "out chips that cannot be read, as fit does; a missing file is still an error.",
+        unused="Checked as fit would build it.",
     )
     config = parse_data(parser, arguments)
     findings: list[Finding] = []
@@ -81,10 +84,11 @@ def _of_run(arguments: list[str]) -> Iterator[Finding]:
         yield Finding("error", "configuration", str(ours))
         return
     parameters = sum(parameter.numel() for parameter in built.model.parameters())
-    yield Finding("ok", "model", f"{parameters / 1e6:.1f} million parameters; the weights match")
+    weights = "random weights" if getattr(built.model, "weights", None) is None else "the weights match"
+    yield Finding("ok", "model", f"{parameters / 1e6:.1f} million parameters; {weights}")
     folder = Path(built.trainer.default_root_dir)
     found = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
-    yield check_room(folder, parameters, shutil.disk_usage(found).free)
+    yield _check_room(folder, parameters, shutil.disk_usage(found).free)
     device = built.trainer.strategy.root_device
     if device.type == "cpu" and torch.cuda.is_available():
         yield Finding("advice", "device", "cpu, although a GPU is available", "set trainer.accelerator: gpu")
@@ -95,3 +99,19 @@ def _of_run(arguments: list[str]) -> Iterator[Finding]:
         )  # fmt: skip
     else:
         yield Finding("ok", "device", str(device))
+
+
+def _check_room(folder: Path, parameters: int, free: int) -> Finding:
+    """Whether checkpoints fit on the disk.
+
+    Args:
+        folder: Where runs go.
+        parameters: Of the model.
+        free: Bytes that are free there.
+    """
+    # last.ckpt holds weights and two moments of the optimiser, best.ckpt weights; a new one is written beside the old.
+    needed = 2 * 4 * parameters * (3 + 1)
+    told = f"{free / 1e9:.1f} GB are free at {folder}; checkpoints need up to {needed / 1e9:.2g} GB"
+    if free < needed:
+        return Finding("error", "disk", told, "free space, or set trainer.default_root_dir to another disk")
+    return Finding("ok", "disk", told)

@@ -8,13 +8,21 @@ from ..cli.lightning import PrithviArgumentParser
 from ..errors import ConfigError
 
 
-def data_parser(command: str, description: str) -> PrithviArgumentParser:
-    """A parser that builds the data module of a configuration and ignores its other sections."""
+def data_parser(
+    command: str, description: str, unused: str = "Accepted in the configuration, but not used."
+) -> PrithviArgumentParser:
+    """A parser that builds the data module of a configuration and leaves its other sections as they are.
+
+    Args:
+        command: Name of the command.
+        description: Of the command.
+        unused: Help text of the other sections.
+    """
     parser = PrithviArgumentParser(prog=f"prithvi-tg {command}", description=description)
     parser.add_argument("-c", "--config", action="config", help="A configuration file with a data: section.")
     parser.add_subclass_arguments(BaseDataModule, "data", fail_untyped=False)
     for section in ("model", "trainer", "seed_everything", "published_result"):
-        parser.add_argument(f"--{section}", type=Any, help="Accepted in the configuration, but not used.")
+        parser.add_argument(f"--{section}", type=Any, help=unused)
     return parser
 
 

@@ -18,7 +18,9 @@ def run(arguments: list[str]) -> int:
         default="sen1floods11",
         help="layout of the data set (default: %(default)s)",
     )
-    parser.add_argument("--chips", type=int, default=24, help="number of chips (default: %(default)s)")
+    parser.add_argument(
+        "--chips", type=int, default=24, help="number of chips, at least 6 (default: %(default)s)"
+    )
     parser.add_argument(
         "--size", type=int, default=256, help="side of a chip in pixels (default: %(default)s)"
     )

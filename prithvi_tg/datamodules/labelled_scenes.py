@@ -58,16 +58,18 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
         window: Side of the windows in pixels.
         stride: Pixels from one window to the next in validation and test; by default the window size.
         windows_per_epoch: Training windows in an epoch, over all processes.
-        balanced: Draw half of the windows to a class chosen with equal chance, so that rare ones appear.
+        balanced: Centre half of the windows on a class that is drawn with equal probability, so that rare classes
+            appear more often.
         batch_size: Windows in a batch.
         num_workers: Processes that read, for each process that trains. All together keep decoded blocks in up to a
             fifth of the memory of the machine or container; ``GDAL_CACHEMAX`` in the environment overrides this.
         bands: Bands to use, by name.
         num_frames: Dates of one image.
-        composite: How to build `num_frames` frames from many dates; see `TemporalComposite`.
+        composite: How to build `num_frames` frames from many dates: ``{dates: [...], tolerance: 15}`` takes the
+            nearest dates, ``{periods: [[first, last], ...]}`` the median of clear pixels; see `TemporalComposite`.
         qa_mask: Quality classes that count as nodata.
-        file_bands: Bands of one frame as the files hold them, by name, for files without descriptions; frame
-            follows upon frame.
+        file_bands: Bands of one frame as the files hold them, by name, for files without descriptions: all
+            bands of the first date, then of the second.
         sensor: Naming scheme of the files' bands, needed where sensors disagree.
         scale: Factor from stored values to the unit of the statistics, for files without scale tags. Tags that
             contradict it are an error.

@@ -1,6 +1,6 @@
 """Reading rasters of labels: which stored value each pixel has, and which pixels are labelled."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +37,13 @@ def check_label_raster(
             f"classes: value {tag:g} ({name}) is the nodata tag of {path}, which means not labelled; remove the tag "
             "from the files (gdal_edit.py -unsetnodata) or the value from the classes"
         )
+
+
+def label_counts(counts: Mapping[int, int]) -> str:
+    """The most frequent of some stored labels, in a line."""
+    most = sorted(counts, key=lambda label: -counts[label])
+    told = ", ".join(f"{label} ({counts[label]} pixels)" for label in most[:5])
+    return told + (f", {len(most) - 5} more" if len(most) > 5 else "")
 
 
 def read_labels(

@@ -71,7 +71,7 @@ class PrithviSegmentationTask(PixelwiseTask, SemanticSegmentationTask):
         window: Side of the sliding window in validation, test and maps, in pixels.
         stride: Pixels from one window to the next; by default half a window.
         data_spec: Bands, statistics and classes of the training data, as `DataSpec.to_dict` gives them. A fit
-            takes them from its data module; they are kept in checkpoints, which so can map scenes on their own.
+            takes them from its data module; checkpoints record them, so that a checkpoint alone can map scenes.
     """
 
     counts = ("confusion_matrix",)

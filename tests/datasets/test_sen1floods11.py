@@ -197,7 +197,8 @@ def test_too_few_bands_are_named(root):
 def test_a_label_outside_the_classes_is_named(root):
     rewrite(files(root, "Synthetic_0001")[1], lambda values: np.full_like(values, 7))
     with pytest.raises(
-        DataError, match=r"LabelHand\.tif: label 7 is not one of the 2 classes \(No water, Water\)"
+        DataError,
+        match=r"LabelHand\.tif: label 7 \(4096 pixels\) is not one of the 2 classes \(No water, Water\)",
     ):
         open_split(root)[0]
 
@@ -221,7 +222,7 @@ def test_an_empty_folder_says_what_it_should_hold(tmp_path):
     [
         ("a,b\n1,2\n", "must be CSV with the columns chip and split"),
         ("", "must be CSV"),
-        (None, "not a readable list"),
+        (None, "no such file; splits is a CSV file"),
     ],
 )
 def test_a_wrong_list_of_splits_is_named(tmp_path, content, message):

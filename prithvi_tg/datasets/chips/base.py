@@ -14,10 +14,10 @@ from torch import Tensor
 from torchgeo.datasets import NonGeoDataset
 
 from ...bands import PRITHVI_BANDS, resolve_band
-from ...errors import ConfigError, DataError
+from ...errors import ConfigError, DataError, UnknownLabelError
 from ...plotting import plot_sample
 from ...readers.grid import Grid
-from ...readers.labels import check_label_raster, read_labels
+from ...readers.labels import check_label_raster, label_counts, read_labels
 from ...readers.raster import alpha_band, center, data_bands, legacy_values, open_raster, read_bands
 from ...readers.scaling import apply_scaling, band_scaling
 from ...spec import DataSpec, InputSpec
@@ -51,6 +51,8 @@ class Chip(NamedTuple):
 def _advice_for_bad_chips() -> Iterator[None]:
     try:
         yield
+    except UnknownLabelError:
+        raise  # its message says what to do
     except DataError as error:
         raise DataError(f"{error}; prithvi-tg check lists such chips, --skip-bad skips them") from error
 
@@ -87,7 +89,7 @@ class ChipDataset(NonGeoDataset):
         DataError: A chip of the split, or the partner of one, is missing.
     """
 
-    #: Bands of one frame as files hold them, by name; frame follows upon frame.
+    #: Bands of one frame as files hold them, by name: all bands of the first date, then of the second.
     file_bands: tuple[str, ...] = ()
     #: Whose band names a user may use for `bands`.
     sensor: str | None = None
@@ -304,11 +306,17 @@ class ChipDataset(NonGeoDataset):
         mask = np.where(labelled, self.to_classes(stored), IGNORE_INDEX)
         outside = (mask != IGNORE_INDEX) & ((mask < 0) | (mask >= len(self.class_names)))
         if outside.any():
-            raise DataError(
-                f"{path}: label {stored[outside][0]} is not one of the {len(self.class_names)} classes "
-                f"({', '.join(self.class_names)})"
-            )
+            values, counts = np.unique(stored[outside], return_counts=True)
+            unknown = dict(zip(values.tolist(), counts.tolist(), strict=True))
+            raise UnknownLabelError(f"{path}: {self.unknown_labels(unknown)}", unknown)
         return mask
+
+    def unknown_labels(self, counts: dict[int, int]) -> str:
+        """What is wrong with stored labels that are no class, by their numbers of pixels."""
+        return (
+            f"label {label_counts(counts)} is not one of the {len(self.class_names)} classes "
+            f"({', '.join(self.class_names)})"
+        )
 
     def _class_of(self, value: int) -> str | None:
         """Name of the class of a stored label, if it is one."""
@@ -409,7 +417,13 @@ def pair_by_stem(
     ]
     if lacking:
         chip, kind, path = lacking[0]
-        more = f" ({len(lacking) - 1} more files are missing)" if len(lacking) > 1 else ""
+        if len([one for _, other, one in lacking if other == kind]) == len(chips) > 1:
+            raise DataError(
+                f"{path}: no such file; none of the {len(chips)} {kind}s exists: check folder, pattern, and the names "
+                f"of chips in the list of splits, such as {chip.name}"
+            )
+        others = len(lacking) - 1
+        more = f" ({others} other file{'s are' if others > 1 else ' is'} missing too)" if others else ""
         raise DataError(f"{path}: no such file; the {kind} of chip {chip.name} is missing{more}")
     return chips
 

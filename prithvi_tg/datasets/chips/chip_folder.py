@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ...readers.labels import label_counts
 from ...spec import DataSpec
 from ...targets import IGNORE_INDEX, ClassTarget, check_class_names
 from .base import Sample
@@ -95,6 +96,14 @@ class ChipFolder(PatternChips):
         check_class_names(classes)
         inputs = describe_input(bands, mean, std, file_bands, num_frames, sensor, scale, nodata)
         return DataSpec(inputs, ClassTarget(tuple(dict.fromkeys(classes.values())), tuple(class_colors)))
+
+    def unknown_labels(self, counts: dict[int, int]) -> str:
+        """What is wrong with stored labels that are no class, by their numbers of pixels."""
+        known = ", ".join(map(str, self.classes))
+        return (
+            f"holds {label_counts(counts)}, not in classes; known are {known}; add them to classes, or to "
+            "ignored_labels if they mean not labelled"
+        )
 
     def to_classes(self, stored: NDArray[np.int64]) -> NDArray[np.int64]:
         """Stored labels to classes; unknown ones become -1."""

@@ -40,6 +40,10 @@ def read_splits(path: str | Path) -> dict[str, list[str]]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets write a byte-order mark
             rows = [[cell.strip() for cell in row] for row in csv.reader(file)]
+    except FileNotFoundError as error:
+        raise DataError(
+            f"{path}: no such file; splits is a CSV file with the header chip,split and a row per chip"
+        ) from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: not a readable list of splits ({error})") from error
     header, *rows = [row for row in rows if any(row)] or [[]]
