@@ -52,21 +52,10 @@ from ..tiling import Blending
 from .checkpoint_checks import refuse_other_model
 from .chip_classes import chip_class_prediction
 from .errors import one_line
+from .help_texts import CKPT_PATH, SUBPARSERS
 from .messages import ShortWarnings, shown_messages
 
 _SKIP = ("--skip-bad", "--skip_bad")
-_MORE = (
-    "--skip-bad skips chips whose files cannot be read, and lists them; a missing file is an error. To list the "
-    "options of a class: --model.help PrithviSegmentationTask, --data.help Sen1Floods11DataModule."
-)
-DESCRIPTIONS = {
-    "fit": f"Train a model and write last.ckpt and best.ckpt. {_MORE}",
-    "validate": f"Score a checkpoint on the validation set. {_MORE}",
-    "test": f"Score a checkpoint on the test set. {_MORE}",
-    "predict": "Map scenes: write NAME_pred.tif for each scene. A checkpoint of this package needs no --config.",
-}
-
-_CKPT_PATH = {"fit": "The last.ckpt of a run to resume."}
 
 
 class PrithviArgumentParser(LightningArgumentParser):
@@ -87,7 +76,7 @@ class PrithviArgumentParser(LightningArgumentParser):
         added = super().add_method_arguments(*args, **kwargs)
         for action in self._actions:
             if action.dest == "ckpt_path":
-                action.help = _CKPT_PATH.get(self.command, "The weights, in any published format.")
+                action.help = CKPT_PATH[self.command]
         return added
 
     def parse_args(self, args: Any = None, *more: Any, **options: Any) -> Any:
@@ -151,11 +140,7 @@ class PrithviCLI(LightningCLI):
                     auto_configure_optimizers=False,
                     seed_everything_default=0,
                     parser_class=PrithviArgumentParser,
-                    parser_kwargs={"prog": "prithvi-tg"}
-                    | {
-                        command: {"description": text, "command": command}
-                        for command, text in DESCRIPTIONS.items()
-                    },
+                    parser_kwargs={"prog": "prithvi-tg", **SUBPARSERS},
                     save_config_kwargs={"overwrite": False},
                     args=arguments,
                 )
@@ -188,7 +173,7 @@ class PrithviCLI(LightningCLI):
         )
         for key in ("num_classes", "num_outputs", "num_frames", "bands", "in_channels"):
             compute = partial(_from_spec, key)  # strategy ddp_spawn pickles the parser
-            vars(compute)["__name__"] = key  # for the help text
+            vars(compute)["__name__"] = key  # for help
             parser.link_arguments(
                 "data", f"model.init_args.{key}", compute_fn=compute, apply_on="instantiate"
             )

@@ -40,7 +40,7 @@ def rewrite(path, change=lambda values: values, **profile):
 def test_published_lists_have_the_published_lengths():
     from importlib.resources import files as package_files
 
-    lists = read_splits(str(package_files("prithvi_tg.datasets") / "splits" / "sen1floods11.csv"))
+    lists = read_splits(str(package_files("prithvi_tg.datasets.chips") / "splits" / "sen1floods11.csv"))
     assert {split: len(names) for split, names in lists.items()} == {
         "train": 252,
         "val": 89,
