@@ -94,7 +94,7 @@ class EncoderDecoder(nn.Module):
         return [self._resize(part, size) for part in logits]
 
     def _call(self, method: str, module: nn.Module, x: Tokens, *args: Any, **kwargs: Any) -> Any:
-        """``module.method(x, ...)``; where autocast would convert all weights again, with cached ones."""
+        """``module.method(x, ...)``, under autocast with converted weights from the cache."""
         device = (x if isinstance(x, Tensor) else x[0]).device.type
         cache = active_cache()
         if cache is None or not can_run_converted(module, device):
@@ -115,8 +115,8 @@ class EncoderDecoder(nn.Module):
 
         Args:
             image: (B, T, C, H, W) or (B, C, H, W), normalised.
-            core_window: Top, left, bottom and right of the pixels that are wanted. Neck and head run on their tokens
-                only, and on those around that they depend on, where neck and head know how far that is.
+            core_window: Top, left, bottom and right of the pixels to compute. If the receptive field of neck and head
+                is known, they run only on the tokens inside it.
             **coordinates: ``timestamps`` (B, T, 2) and ``location`` (B, 2), see `PrithviViT.forward_features`.
 
         Returns:

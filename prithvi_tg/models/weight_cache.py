@@ -17,9 +17,9 @@ _here = local()
 class WeightCache:
     """What was computed from parameters, for a run in which they do not change.
 
-    A cache is used by the calls within `cached_weights`. A change by an ordinary operation is noticed all the
-    same, by the storage and version of a tensor. Some writes go round torch's version counters
-    (``parameter.data.mul_``, fused optimisers), so that outside of `cached_weights` nothing is cached.
+    Calls within `cached_weights` use it. A change by an ordinary operation is detected by the storage and version of
+    a tensor. Some writes bypass torch's version counters (``parameter.data.mul_``, fused optimisers), so nothing is
+    cached outside of `cached_weights`.
     """
 
     def __init__(self) -> None:
@@ -55,8 +55,7 @@ def cached_weights(cache: WeightCache | None = None) -> Iterator[WeightCache]:
     """Cache derived weights in the calls of this thread within a ``with``, in which no weight may change.
 
     Args:
-        cache: Of a run of several such blocks. By default that of the block around this one; without one, a
-            new cache that ends with the block.
+        cache: One that several such blocks share; by default that of the enclosing block, or a new one for this block.
     """
     around = active_cache()
     _here.cache = cache or around or WeightCache()

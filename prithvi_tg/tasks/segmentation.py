@@ -1,4 +1,4 @@
-"""PrithviSegmentationTask: fine-tune a Prithvi encoder for semantic segmentation."""
+"""PrithviSegmentationTask: fine-tune an encoder, Prithvi by default, for semantic segmentation."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +19,7 @@ from .pixelwise import PixelwiseTask
 
 
 class PrithviSegmentationTask(PixelwiseTask, SemanticSegmentationTask):
-    """TorchGeo's semantic segmentation task with a Prithvi encoder, and the recipe of hls-foundation-os.
+    """TorchGeo's semantic segmentation task with a Prithvi or other encoder, and the recipe of hls-foundation-os.
 
     To change one thing, subclass and override one method: `configure_models`, `configure_losses`,
     `configure_metrics`, `add_metrics`, `create_optimizer` or `create_schedule`.
