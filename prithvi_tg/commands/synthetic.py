@@ -2,7 +2,11 @@
 
 import argparse
 
-from ..datasets.synthetic import LAYOUTS
+from ..datasets.synthetic import LAYOUTS as PUBLISHED_LAYOUTS
+from ..datasets.synthetic_values import write_biomass
+
+#: What ``--layout`` knows.
+LAYOUTS = {**PUBLISHED_LAYOUTS, "biomass": write_biomass}
 
 
 def run(arguments: list[str]) -> int:

@@ -6,7 +6,7 @@ with texture, sensor noise, a swath edge without data, and a geo-reference.
 """
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ Array = NDArray[np.float64]
 SceneMaker = Callable[[np.random.Generator, int, int], tuple[NDArray[Any], NDArray[np.int16]]]
 
 #: Reflectance in the 13 bands of Sentinel-2, B1 to B12 with B8A after B8.
-_SIGNATURES = {
+SIGNATURES = {
     "clear water": (0.12, 0.10, 0.08, 0.05, 0.045, 0.04, 0.04, 0.035, 0.03, 0.012, 0.002, 0.012, 0.008),
     "turbid water": (0.14, 0.13, 0.14, 0.15, 0.15, 0.12, 0.12, 0.10, 0.09, 0.03, 0.002, 0.04, 0.03),
     "forest": (0.12, 0.09, 0.08, 0.05, 0.09, 0.22, 0.27, 0.29, 0.31, 0.09, 0.003, 0.15, 0.07),
@@ -72,9 +72,9 @@ def flood_scene(
     cover = random_field(rng, *fine, roughness=0.6) + 0.4 * elevation
     land = np.digitize(cover, np.quantile(cover, (0.35, 0.7, 0.93)))
     turbid = _sigmoid(2 * random_field(rng, *fine, roughness=0.4) + rng.normal())
-    spectra = np.array([_SIGNATURES[name] for name in _LAND])
+    spectra = np.array([SIGNATURES[name] for name in _LAND])
     surface = np.moveaxis(spectra[land], -1, 0)
-    clear, muddy = (np.array(_SIGNATURES[f"{kind} water"])[:, None, None] for kind in ("clear", "turbid"))
+    clear, muddy = (np.array(SIGNATURES[f"{kind} water"])[:, None, None] for kind in ("clear", "turbid"))
     surface = np.where(water, (1 - turbid) * clear + turbid * muddy, surface)
     emergent = water & (random_field(rng, *fine, roughness=0.7) > 1.3)  # plants that stand in the water
     surface = np.where(emergent, 0.65 * surface + 0.35 * spectra[1][:, None, None], surface)
@@ -122,7 +122,7 @@ def burn_scene(
     """
     cover = random_field(rng, height, width, roughness=0.6)
     land = np.digitize(cover, np.quantile(cover, (0.5, 0.8, 0.97)))
-    spectra = np.array([_SIGNATURES[name] for name in _LAND])[:, _SIX]
+    spectra = np.array([SIGNATURES[name] for name in _LAND])[:, _SIX]
     fire = random_field(rng, height, width, roughness=0.4) - 0.5 * cover
     severity = _sigmoid(8 * (fire - np.quantile(fire, rng.uniform(0.7, 0.95))))
     burnt = severity * rng.uniform(0.7, 1.0)
@@ -153,7 +153,7 @@ def crop_scene(
     seasons = np.random.default_rng(13)  # what each kind looks like is the same in every scene
     green = seasons.uniform(0, 1, (13, 3))
     base = seasons.uniform(0.7, 1.3, (13, 6))
-    grass, soil = (np.array(_SIGNATURES[name])[list(_SIX)] for name in ("grass", "soil"))
+    grass, soil = (np.array(SIGNATURES[name])[list(_SIX)] for name in ("grass", "soil"))
     frames = []
     for frame in range(3):
         cover = np.clip(green[kinds, frame] + 0.1 * rng.standard_normal((height, width)), 0, 1)[..., None]
@@ -168,14 +168,26 @@ def _swath_edge(height: int, width: int) -> NDArray[np.bool_]:
     return np.arange(width)[None, :] - 0.2 * np.arange(height)[:, None] > 0.92 * width
 
 
-def _write(
+def write_raster(
     path: Path,
     values: NDArray[np.int16] | NDArray[np.float32],
     corner: tuple[float, float],
-    nodata: int | None,
+    nodata: float | None,
     pixel: float = _DEGREES_PER_PIXEL,
     crs: str = "EPSG:4326",
+    names: Sequence[str] = (),
 ) -> None:
+    """Write a compressed GeoTIFF.
+
+    Args:
+        path: The file.
+        values: (H, W) or (C, H, W).
+        corner: Coordinates of the upper left corner.
+        nodata: Its nodata tag.
+        pixel: Side of a pixel in units of the CRS.
+        crs: CRS of the coordinates.
+        names: Band descriptions; those of Sentinel-2 for 13 bands by default.
+    """
     transform = Affine(pixel, 0, corner[0], 0, -pixel, corner[1])
     layers = values if values.ndim == 3 else values[None]
     with rasterio.open(
@@ -192,11 +204,17 @@ def _write(
         compress="deflate",
     ) as out:
         out.write(layers)
-        if len(layers) == 13:
-            out.descriptions = tuple(f"B{name}" for name in (1, 2, 3, 4, 5, 6, 7, 8, "8A", 9, 10, 11, 12))
+        if names or len(layers) == 13:
+            sentinel = tuple(f"B{name}" for name in (1, 2, 3, 4, 5, 6, 7, 8, "8A", 9, 10, 11, 12))
+            out.descriptions = tuple(names) or sentinel
 
 
-def _empty_folder(root: str | Path, chips: int) -> Path:
+def empty_folder(root: str | Path, chips: int) -> Path:
+    """The folder to write chips to.
+
+    Raises:
+        ConfigError: It holds something, or there are too few chips for three splits.
+    """
     root = Path(root)
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise ConfigError(f"{root}: exists and is not empty; name another folder, or remove it")
@@ -221,25 +239,25 @@ def _write_folders(
         folder.mkdir(parents=True, exist_ok=True)
         bands, labels = scene(rng, size, size)
         corner = (500000.0 + 30 * size * number, 4200000.0)
-        _write(folder / f"{name}_merged.tif", bands, corner, nodata, 30, "EPSG:32615")
-        _write(folder / f"{name}.mask.tif", labels, corner, None, 30, "EPSG:32615")
+        write_raster(folder / f"{name}_merged.tif", bands, corner, nodata, 30, "EPSG:32615")
+        write_raster(folder / f"{name}.mask.tif", labels, corner, None, 30, "EPSG:32615")
     bands, labels = scene(rng, 2 * size + 20, 3 * size)
-    _write(root / "scene.tif", bands, (500000.0, 4300000.0), nodata, 30, "EPSG:32615")
-    _write(root / "scene_label.tif", labels, (500000.0, 4300000.0), None, 30, "EPSG:32615")
+    write_raster(root / "scene.tif", bands, (500000.0, 4300000.0), nodata, 30, "EPSG:32615")
+    write_raster(root / "scene_label.tif", labels, (500000.0, 4300000.0), None, 30, "EPSG:32615")
     return root
 
 
 def write_hls_burn_scars(root: str | Path, chips: int = 24, size: int = 256, seed: int = 0) -> Path:
     """Write synthetic chips in the layout of `HLSBurnScars`, and a larger scene; see `write_sen1floods11`."""
     names = [f"subsetted_512x512_HLS.S30.T10SDH.{2020100 + n}.v1.4" for n in range(chips)]
-    root = _empty_folder(root, chips)
+    root = empty_folder(root, chips)
     return _write_folders(root, HLSBurnScars.folders, names, burn_scene, size, seed, -9999)
 
 
 def write_multi_temporal_crop(root: str | Path, chips: int = 24, size: int = 224, seed: int = 0) -> Path:
     """Write synthetic chips in the layout of `MultiTemporalCropClassification`, their dates, and a scene."""
     names = [f"chip_{n:03d}_{n:03d}" for n in range(chips)]
-    root = _empty_folder(root, chips)
+    root = empty_folder(root, chips)
     folders = MultiTemporalCropClassification.folders
     _write_folders(root, folders, names, crop_scene, size, seed, -9999)
     with (root / "chips_df.csv").open("w", newline="") as file:
@@ -274,7 +292,7 @@ def write_sen1floods11(
     Raises:
         ConfigError: The folder holds something, or there are too few chips for four splits.
     """
-    root = _empty_folder(root, chips)
+    root = empty_folder(root, chips)
     rng = np.random.default_rng(seed)
     folder = root / Sen1Floods11.folder
     for kind in ("S2Hand", "LabelHand"):
@@ -290,11 +308,11 @@ def write_sen1floods11(
             rows.writerow((name, split))
             bands, labels = flood_scene(rng, size, size)
             corner = (10 + 0.05 * (number % 10), 45 - 0.05 * (number // 10))
-            _write(folder / "S2Hand" / f"{name}_S2Hand.tif", bands, corner, nodata=0)
-            _write(folder / "LabelHand" / f"{name}_LabelHand.tif", labels, corner, nodata=None)
+            write_raster(folder / "S2Hand" / f"{name}_S2Hand.tif", bands, corner, nodata=0)
+            write_raster(folder / "LabelHand" / f"{name}_LabelHand.tif", labels, corner, nodata=None)
     bands, labels = flood_scene(rng, *scene_size)
-    _write(root / "scene.tif", bands, (11.0, 45.0), nodata=0)
-    _write(root / "scene_label.tif", labels, (11.0, 45.0), nodata=-1)
+    write_raster(root / "scene.tif", bands, (11.0, 45.0), nodata=0)
+    write_raster(root / "scene_label.tif", labels, (11.0, 45.0), nodata=-1)
     return root
 
 

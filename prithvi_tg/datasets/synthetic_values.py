@@ -1,0 +1,89 @@
+"""Synthetic chips with values as labels: vegetation of known biomass, seen in six bands."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..bands import PRITHVI_BANDS
+from .synthetic import SIGNATURES, empty_folder, random_field, write_raster
+
+#: Where the six bands of `PRITHVI_BANDS` are among the 13 of Sentinel-2.
+_PLACES = (1, 2, 3, 8, 11, 12)
+_MOST_BIOMASS = 300.0  # t/ha, of a dense forest
+_UNKNOWN = -1.0
+
+
+def biomass_scene(
+    rng: np.random.Generator, height: int, width: int
+) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
+    """Vegetation of a biomass that varies smoothly, over soil.
+
+    Reflectance saturates with biomass, as in reality, so that a linear model of single pixels has an error of its own.
+
+    Args:
+        rng: Source of all randomness.
+        height: Pixels.
+        width: Pixels.
+
+    Returns:
+        Bands (6, H, W), reflectance x 1e4, -9999 outside the swath, and biomass (1, H, W) in t/ha, -1 where it is not
+        known.
+    """
+    density = 1 / (1 + np.exp(-1.6 * random_field(rng, height, width, roughness=0.0)))
+    cover = 1 - np.exp(-3 * density)
+    soil, forest = (np.array([SIGNATURES[name][place] for place in _PLACES]) for name in ("soil", "forest"))
+    spectra = soil[:, None, None] * (1 - cover) + forest[:, None, None] * cover
+    light = 1 + 0.04 * random_field(rng, height, width, roughness=0.6)
+    image = spectra * light + rng.normal(0, 0.006, (len(_PLACES), height, width))
+    bands = np.clip(np.rint(1e4 * image), 1, 15000).astype(np.int16)
+    biomass = (_MOST_BIOMASS * density).astype(np.float32)
+    side = max(2, height // 8)
+    top, left = rng.integers(0, height - side), rng.integers(0, width - side)
+    biomass[top : top + side, left : left + side] = _UNKNOWN  # no field work there
+    edge = int(rng.integers(0, max(1, width // 10)))
+    bands[:, :, :edge] = -9999
+    return bands, biomass[None]
+
+
+def write_biomass(root: str | Path, chips: int = 24, size: int = 128, seed: int = 0) -> Path:
+    """Write synthetic chips with biomass as label: ``chips/NAME_image.tif`` and ``chips/NAME_biomass.tif``.
+
+    Beside them stand ``splits.csv`` (two thirds of the chips to train on, a sixth each for val and test), a larger
+    ``scene.tif`` and its labels ``scene_label.tif``.
+
+    Args:
+        root: Folder to write to; must be empty or absent.
+        chips: Number of chips.
+        size: Side of a chip in pixels.
+        seed: The same seed gives the same data.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ConfigError: The folder holds something, or there are too few chips for three splits.
+    """
+    root = empty_folder(root, chips)
+    rng = np.random.default_rng(seed)
+    (root / "chips").mkdir(parents=True)
+    place: dict[str, Any] = {"pixel": 30.0, "crs": "EPSG:32615"}
+    with (root / "splits.csv").open("w", newline="") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(("chip", "split"))
+        for number in range(chips):
+            name = f"biomass_{number:04d}"
+            rows.writerow((name, ("val", "test", "train", "train", "train", "train")[number % 6]))
+            bands, biomass = biomass_scene(rng, size, size)
+            corner = (500000.0 + 30 * size * number, 4200000.0)
+            write_raster(
+                root / "chips" / f"{name}_image.tif", bands, corner, -9999, names=PRITHVI_BANDS, **place
+            )
+            write_raster(root / "chips" / f"{name}_biomass.tif", biomass, corner, _UNKNOWN, **place)
+    bands, biomass = biomass_scene(rng, 2 * size + 20, 3 * size)
+    corner = (500000.0, 4300000.0)
+    write_raster(root / "scene.tif", bands, corner, -9999, names=PRITHVI_BANDS, **place)
+    write_raster(root / "scene_label.tif", biomass, corner, _UNKNOWN, **place)
+    return root
