@@ -2,12 +2,10 @@
 
 import hashlib
 import itertools
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from inspect import signature
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import shapely
@@ -18,55 +16,14 @@ from .bands import resolve_band
 from .datamodules import ChipDataModule, LabelledScenesDataModule
 from .datasets import ChipDataset
 from .errors import ConfigError, PrithviTGError, UnknownLabelError
+from .label_checks import LABEL_CHECKS, Finding, Survey
 from .readers.labels import label_counts
 from .readers.raster import open_raster
 from .spec import OTHER_UNIT, DataSpec, UnitRatio
 from .targets import Target
 
-Severity = Literal["ok", "advice", "error"]
 _MOST_TOLD = 10  # of chips with one fault
-_RARE = 0.001  # of the labelled pixels
 _MIXED_UP = 1.0  # standard deviations that band means are off, on average
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the table.
-
-    Attributes:
-        severity: ``error`` for what makes results wrong, ``advice`` for what may.
-        subject: What was looked at.
-        message: What was found.
-        advice: What to do.
-    """
-
-    severity: Severity
-    subject: str
-    message: str
-    advice: str = ""
-
-
-@dataclass
-class Survey:
-    """What one pass over a split found."""
-
-    names: list[str] = field(default_factory=list)
-    hashes: dict[str, str] = field(default_factory=dict)  # of content, to the chip that has it
-    duplicates: list[tuple[str, str]] = field(default_factory=list)
-    unreadable: list[str] = field(default_factory=list)
-    mislabelled: list[str] = field(default_factory=list)  # with stored labels that are no class
-    unknown_labels: Counter[int] = field(default_factory=Counter)  # pixels of each
-    wrong_unit: list[str] = field(default_factory=list)  # in another unit
-    misaligned: list[str] = field(default_factory=list)
-    unplaced: int = 0
-    empty: list[str] = field(default_factory=list)
-    unlabelled: list[str] = field(default_factory=list)
-    nodata: float = 0.0
-    smallest: int | None = None
-    classes: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
-    means: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
-    deviations: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
-    lows: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))  # lowest 1st percentile of a chip
 
 
 def check_chips(data: ChipDataModule) -> Iterator[Finding]:
@@ -90,7 +47,7 @@ def check_chips(data: ChipDataModule) -> Iterator[Finding]:
         yield from _described_bands(split, dataset)
         surveys[split] = survey(dataset)
         yield from _of_survey(split, surveys[split], data.spec, "scale" in signature(type(data)).parameters)
-    yield from _classes(surveys, data.spec)
+    yield from LABEL_CHECKS[data.spec.target.kind](surveys, data.spec)
     train = surveys.get("train")
     if train is not None:
         epoch = len(train.names) * data.crops_per_chip
@@ -171,7 +128,7 @@ def check_scenes(data: LabelledScenesDataModule) -> Iterator[Finding]:
             yield Finding("error", split, str(error), advice)
             continue
         yield from _values(split, found, data.spec, takes_scale=True)
-    yield from _classes(surveys, data.spec)
+    yield from LABEL_CHECKS[data.spec.target.kind](surveys, data.spec)
 
 
 def survey(dataset: ChipDataset) -> Survey:
@@ -236,15 +193,15 @@ def _compare_places(image: Path, mask: Path, name: str, found: Survey) -> None:
 
 
 def _read(found: Survey, samples: Iterator[dict[str, Any]], target: Target) -> None:
-    """Add up classes, data and band statistics of samples."""
-    classes = np.zeros(target.num_outputs, np.int64)
+    """Add up labels, data and band statistics of samples."""
+    labels = np.zeros(target.num_outputs, np.int64)
     total: Any = 0.0
     squares: Any = 0.0
     count: Any = 0.0
     lows: Any = np.inf
     pixels = 0
     for sample in samples:
-        classes += target.count(sample).numpy()
+        labels += target.count(sample).numpy()
         image, valid = sample["image"].double(), sample["valid"]
         observed = image * valid
         total = total + observed.sum(dim=(0, 2, 3)).numpy()
@@ -252,7 +209,7 @@ def _read(found: Survey, samples: Iterator[dict[str, Any]], target: Target) -> N
         count = count + valid.sum(dim=(0, 2, 3)).numpy()
         pixels += valid[:, 0].numel()
         lows = np.minimum(lows, _low_percentiles(image.numpy(), valid.numpy()))
-    found.classes = classes
+    found.labels = labels
     if pixels:
         found.lows = lows
         found.nodata = 1 - float(np.min(count)) / pixels
@@ -382,41 +339,6 @@ def _band_order(
             "advice", split, f"band means are {as_given:.1f} standard deviations off the statistics",
             "compute the statistics of these data with prithvi-tg stats",
         )  # fmt: skip
-
-
-def _classes(surveys: dict[str, Survey], spec: DataSpec) -> Iterator[Finding]:
-    """Class balance, and classes that are scored but never learnt."""
-    train = surveys.get("train")
-    if train is None or not train.classes.sum():
-        if train is not None:
-            yield Finding("error", "train", "no pixel is labelled", "check classes and ignored_labels")
-        return
-    for split, found in surveys.items():
-        counted = found.classes / max(1, found.classes.sum())
-        told = ", ".join(
-            f"{name} {100 * share:.2g} %" for name, share in zip(spec.target.names, counted, strict=True)
-        )
-        yield Finding("ok", f"classes of {split}", told)
-        absent = [name for name, share in zip(spec.target.names, counted, strict=True) if share < _RARE]
-        if split != "train" and absent:
-            yield Finding(
-                "advice", f"classes of {split}", f"{', '.join(absent)}: almost no pixels, so the score is unreliable",
-                "choose another split; for blocks, smaller blocks or another seed",
-            )  # fmt: skip
-    shares = train.classes / train.classes.sum()
-    for number, name in enumerate(spec.target.names):
-        if train.classes[number] == 0:
-            scored = [split for split, found in surveys.items() if split != "train" and found.classes[number]]
-            yield Finding(
-                "error" if scored else "advice", "classes of train",
-                f"{name} has no pixel" + (f", but is in {' and '.join(scored)}" if scored else ""),
-                "choose another split, or remove the class",
-            )  # fmt: skip
-        elif shares[number] < _RARE:
-            yield Finding(
-                "advice", "classes of train", f"{name} has {100 * shares[number]:.2g} % of the pixels",
-                "use class_weights of prithvi-tg stats",
-            )  # fmt: skip
 
 
 def _shared(surveys: dict[str, Survey], on_purpose: set[frozenset[str]]) -> Iterator[Finding]:

@@ -159,6 +159,15 @@ class ValueTarget(Target):
         """Number of values."""
         return len(self.names)
 
+    def is_labelled(self, sample: Mapping[str, Any]) -> bool:
+        """Whether any pixel of a sample has a value."""
+        return bool(self.count(sample).any())
+
+    def count(self, sample: Mapping[str, Any]) -> Tensor:
+        """How many pixels of a sample have each value, int64 (V,)."""
+        mask: Tensor = sample[self.label_key]
+        return (~mask.isnan()).reshape(len(self.names), -1).sum(dim=1)
+
 
 @dataclass(frozen=True)
 class ChipClassTarget(Target):

@@ -8,7 +8,7 @@ import yaml
 from conftest import TINY
 
 from prithvi_tg import PrithviSegmentationTask
-from prithvi_tg.datasets.synthetic import LAYOUTS
+from prithvi_tg.commands.synthetic import LAYOUTS
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 OVERLAYS = {"sen1floods11_bolivia.yaml": "sen1floods11.yaml"} | {
@@ -20,6 +20,7 @@ LAYOUT_OF = {
     "HLSBurnScarsDataModule": "hls_burn_scars",
     "MultiTemporalCropDataModule": "multi_temporal_crop",
     "LabelledScenesDataModule": "sen1floods11",
+    "ValueChipFolderDataModule": "biomass",
 }
 
 
@@ -57,10 +58,10 @@ def small(settings, root, tmp_path):
         options += ["--data.split.init_args.buffer=0"]
         return options + small_model(settings, tmp_path)
     options.append("--data.crop_size=32")
-    if settings["data"]["class_path"] == "ChipFolderDataModule":
+    if settings["data"]["class_path"].endswith("ChipFolderDataModule"):
+        home = "demo/biomass" if "values" in init_args else "data/my_chips"
         options += [
-            f"--data.{k}={init_args[k].replace('data/my_chips', str(root))}"
-            for k in ("images", "labels", "splits")
+            f"--data.{k}={init_args[k].replace(home, str(root))}" for k in ("images", "labels", "splits")
         ]
     else:
         options.append(f"--data.root={root}")
@@ -121,4 +122,4 @@ def test_configurations_are_short_and_speak_of_placeholders_only(path):
     assert len(text.splitlines()) <= 40
     for word in text.split():
         if "/" in word and not word.startswith(("configs/", "--", "data/", "runs/", "demo/", "timm/")):
-            assert word in ("data/sen1floods11", "0..1"), word
+            assert word in ("data/sen1floods11", "0..1", "[t/ha]"), word

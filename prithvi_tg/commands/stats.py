@@ -1,6 +1,7 @@
 """``prithvi-tg stats``: statistics of a training set, as YAML ready to paste."""
 
 import sys
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -36,10 +37,13 @@ def run(arguments: list[str]) -> int:
             f"data: {type(data).__name__} is not a data module of this package, which stats needs"
         )
     found = training_statistics(_training_set(data), spec, data.num_workers)
-    frequencies = found.pop("class_frequencies")
-    print("# Put mean and std under data.init_args, class_weights under model.init_args.")
+    frequencies = found.pop("class_frequencies", {})
+    weights = ", class_weights under model.init_args" if "class_weights" in found else ""
+    keys = ", ".join(key for key in found if key != "class_weights")
+    print(f"# Put {keys} under data.init_args{weights}.")
     print(yaml.safe_dump(found, sort_keys=False, allow_unicode=True), end="")
-    print("# Class frequencies, for information:")
+    if frequencies:
+        print("# Class frequencies, for information:")
     for name, frequency in frequencies.items():
         print(f"#   {name}: {frequency:g}")
     highest = max(map(abs, found["mean"]))
@@ -66,64 +70,129 @@ def allow_missing_statistics(data: Any) -> bool:
     init_args = data.get("init_args", {})
     if not data.get("class_path", "").endswith(_NEED_STATISTICS):
         return False
-    missing = [key for key in ("mean", "std") if not init_args.get(key)]
+    lengths = dict.fromkeys(("mean", "std"), len(init_args.get("bands") or PRITHVI_BANDS))
+    if "values" in init_args:
+        lengths |= dict.fromkeys(("value_mean", "value_std"), len(init_args["values"]))
+    missing = [key for key in lengths if not init_args.get(key)]
     for key in missing:
-        init_args[key] = [0.0 if key == "mean" else 1.0] * len(init_args.get("bands") or PRITHVI_BANDS)
+        init_args[key] = [0.0 if key.endswith("mean") else 1.0] * lengths[key]
     return bool(missing)
 
 
 def training_statistics(
     dataset: Dataset[dict[str, Any]], spec: DataSpec, num_workers: int = 0
 ) -> dict[str, Any]:
-    """Mean and deviation per band over valid pixels, and frequencies over labelled pixels.
+    """Mean and deviation per band over valid pixels, and what labels give, over labelled pixels.
 
     Reads one chip at a time, in double precision; all dates of a band count together.
 
     Returns:
-        ``mean``, ``std`` (in the order of the bands), ``class_frequencies`` by name, and ``class_weights``
-        inverse to the frequencies, 1 on average over labelled pixels.
+        ``mean``, ``std`` (in the order of the bands); for classes ``class_frequencies`` by name, and
+        ``class_weights`` inverse to the frequencies, 1 on average over labelled pixels; for values ``value_mean``
+        and ``value_std``.
 
     Raises:
         DataError: No pixel of a band is valid, or no pixel is labelled.
     """
-    bands, classes = len(spec.input.bands), len(spec.target.names)
-    count = torch.zeros(bands, dtype=torch.float64)
-    mean, squares = count.clone(), count.clone()
-    labels = torch.zeros(classes, dtype=torch.int64)
+    bands = [Moments() for _ in spec.input.bands]
+    labels = LABEL_STATISTICS[spec.target.kind](spec)
     for sample in DataLoader(dataset, batch_size=None, num_workers=num_workers):
-        for band in range(bands):
-            values = sample["image"][:, band][sample["valid"][:, band]].double()
-            if len(values):
-                count[band], mean[band], squares[band] = _merged(
-                    count[band], mean[band], squares[band], values
-                )
-        labels += spec.target.count(sample)
-    if (count == 0).any():
-        empty = [band for band, n in zip(spec.input.bands, count, strict=True) if n == 0]
+        for band, moments in enumerate(bands):
+            moments.add(sample["image"][:, band][sample["valid"][:, band]])
+        labels.add(sample)
+    empty = [name for name, moments in zip(spec.input.bands, bands, strict=True) if moments.count == 0]
+    if empty:
         raise DataError(f"{', '.join(empty)}: no valid pixel in the training set")
-    if not labels.any():
-        raise DataError(
-            "labels: no pixel of the training set is labelled, so classes have no frequencies or weights"
-        )
-    present = (labels > 0).sum()
-    weights = labels.sum() / (present * labels.clamp(min=1)) * (labels > 0)
     return {
-        "mean": [_rounded(value) for value in mean],
-        "std": [_rounded(value) for value in (squares / count).sqrt()],
-        "class_frequencies": dict(
-            zip(spec.target.names, [_rounded(value) for value in labels / labels.sum()], strict=True)
-        ),
-        "class_weights": [_rounded(value) for value in weights],
+        "mean": [_rounded(moments.mean) for moments in bands],
+        "std": [_rounded(moments.std) for moments in bands],
+        **labels.result(),
     }
 
 
-def _merged(count: Tensor, mean: Tensor, squares: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Count, mean and sum of squared deviations after more values (Chan, Golub, LeVeque 1979)."""
-    total = count + len(values)
-    difference = values.mean() - mean
-    own = ((values - values.mean()) ** 2).sum()
-    merged = squares + own + difference**2 * count * len(values) / total
-    return total, mean + difference * len(values) / total, merged
+class Moments:
+    """Count, mean and deviation of numbers that come in parts (Chan, Golub, LeVeque 1979)."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.mean = torch.zeros((), dtype=torch.float64)
+        self.squares = self.mean.clone()
+
+    def add(self, values: Tensor) -> None:
+        """Add numbers of any shape."""
+        values = values.double().flatten()
+        if not len(values):
+            return
+        total = self.count + len(values)
+        difference = values.mean() - self.mean
+        own = ((values - values.mean()) ** 2).sum()
+        self.squares = self.squares + own + difference**2 * self.count * len(values) / total
+        self.mean = self.mean + difference * len(values) / total
+        self.count = total
+
+    @property
+    def std(self) -> Tensor:
+        """Standard deviation."""
+        return (self.squares / self.count).sqrt()
+
+
+class ClassStatistics:
+    """Frequencies of classes."""
+
+    def __init__(self, spec: DataSpec) -> None:
+        self.target = spec.target
+        self.names = spec.target.names
+        self.labels = torch.zeros(len(self.names), dtype=torch.int64)
+
+    def add(self, sample: Mapping[str, Any]) -> None:
+        """Count the labels of a sample."""
+        self.labels += self.target.count(sample)
+
+    def result(self) -> dict[str, Any]:
+        """``class_frequencies`` and ``class_weights``."""
+        if not self.labels.any():
+            raise DataError(
+                "labels: no pixel of the training set is labelled, so classes have no frequencies or weights"
+            )
+        present = (self.labels > 0).sum()
+        weights = self.labels.sum() / (present * self.labels.clamp(min=1)) * (self.labels > 0)
+        shares = self.labels / self.labels.sum()
+        return {
+            "class_frequencies": dict(zip(self.names, [_rounded(share) for share in shares], strict=True)),
+            "class_weights": [_rounded(weight) for weight in weights],
+        }
+
+
+class ValueStatistics:
+    """Mean and deviation of values."""
+
+    def __init__(self, spec: DataSpec) -> None:
+        self.names = spec.target.names
+        self.moments = [Moments() for _ in self.names]
+
+    def add(self, sample: Mapping[str, Any]) -> None:
+        """Count the labels of a sample, (H, W) or (V, H, W)."""
+        mask = sample["mask"]
+        for values, moments in zip(mask.reshape(len(self.names), -1), self.moments, strict=True):
+            moments.add(values[~values.isnan()])
+
+    def result(self) -> dict[str, Any]:
+        """``value_mean`` and ``value_std``."""
+        empty = [name for name, one in zip(self.names, self.moments, strict=True) if one.count == 0]
+        if empty:
+            raise DataError(f"labels: no pixel of the training set has a value of {', '.join(empty)}")
+        return {
+            "value_mean": [_rounded(one.mean) for one in self.moments],
+            "value_std": [_rounded(one.std) for one in self.moments],
+        }
+
+
+#: Kind of target -> what its labels give.
+LABEL_STATISTICS: dict[str, Callable[[DataSpec], ClassStatistics | ValueStatistics]] = {
+    "classes": ClassStatistics,
+    "chip_classes": ClassStatistics,
+    "values": ValueStatistics,
+}
 
 
 def _rounded(value: Tensor) -> float:

@@ -339,7 +339,7 @@ def covered_chip(rng: np.random.Generator, height: int, width: int, name: str) -
     covers, shares = list(_CHIP_CLASSES[name]), list(_CHIP_CLASSES[name].values())
     field = random_field(rng, height, width, roughness=0.6)
     kinds = np.digitize(field, np.quantile(field, np.cumsum(shares)[:-1]))
-    spectra = np.array([_SIGNATURES[cover] for cover in covers])[:, _SIX]
+    spectra = np.array([SIGNATURES[cover] for cover in covers])[:, _SIX]
     image = _texture(rng, np.moveaxis(spectra[kinds], -1, 0)) * rng.uniform(0.9, 1.1)
     return np.clip(np.round(image * 1e4), 1, 20000).astype(np.int16)
 
@@ -351,7 +351,7 @@ def write_classified_chips(root: str | Path, chips: int = 24, size: int = 64, se
     on, a quarter each for validation and test. ``scene.tif`` is a patchwork of squares of a chip's size,
     ``scene_label.tif`` the number of the class in each. Arguments and errors are those of `write_sen1floods11`.
     """
-    root = _empty_folder(root, chips)
+    root = empty_folder(root, chips)
     rng = np.random.default_rng(seed)
     (root / "chips").mkdir(parents=True)
     names = list(_CHIP_CLASSES)
@@ -365,12 +365,12 @@ def write_classified_chips(root: str | Path, chips: int = 24, size: int = 64, se
             rows.writerow((chip, kind, splits[number // len(names) % len(splits)]))
             bands = covered_chip(rng, size, size, kind)
             corner = (500000.0 + 30 * size * number, 4200000.0)
-            _write(root / "chips" / f"{chip}.tif", bands, corner, None, 30, "EPSG:32615")
+            write_raster(root / "chips" / f"{chip}.tif", bands, corner, None, 30, "EPSG:32615")
     numbers = rng.integers(0, len(names), (3, 4))
     patches = [[covered_chip(rng, size, size, names[kind]) for kind in row] for row in numbers]
     labels = np.kron(numbers, np.ones((size, size))).astype(np.int16)
-    _write(root / "scene.tif", np.block(patches), (500000.0, 4300000.0), None, 30, "EPSG:32615")
-    _write(root / "scene_label.tif", labels, (500000.0, 4300000.0), None, 30, "EPSG:32615")
+    write_raster(root / "scene.tif", np.block(patches), (500000.0, 4300000.0), None, 30, "EPSG:32615")
+    write_raster(root / "scene_label.tif", labels, (500000.0, 4300000.0), None, 30, "EPSG:32615")
     return root
 
 

@@ -239,3 +239,26 @@ def test_unknown_losses_are_named():
             decoder="linear",
             loss="rmse",
         )
+
+
+def test_statistics_and_checks_know_values(value_root, tmp_path, capsys):
+    text = CONFIG.format(root=value_root, runs=tmp_path, epochs=1)
+    lines = [line for line in text.splitlines() if not line.strip().startswith(("value_mean", "value_std"))]
+    (tmp_path / "config.yaml").write_text("\n".join(lines))
+    assert main(["stats", "--config", str(tmp_path / "config.yaml")]) == 0
+    printed = capsys.readouterr().out
+    assert "# Put mean, std, value_mean, value_std under data.init_args." in printed
+    with rasterio.open(value_root / "chips" / "c00_value.tif") as source:
+        assert source.nodata == -1
+    labels = []
+    for number in range(18):
+        if number % 6 < 4:
+            with rasterio.open(value_root / "chips" / f"c{number:02}_value.tif") as source:
+                values = source.read(1)
+            labels.append(values[values != -1])
+    assert float(printed.split("value_mean:\n- ")[1].split()[0]) == pytest.approx(
+        np.concatenate(labels).mean(), rel=1e-4
+    )
+    (tmp_path / "config.yaml").write_text(text)
+    assert main(["check", "--config", str(tmp_path / "config.yaml")]) == 0
+    assert "biomass: 12,180" in " ".join(capsys.readouterr().out.split())
