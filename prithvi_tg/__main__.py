@@ -3,6 +3,7 @@
 import sys
 
 from . import __version__
+from .cli.errors import unwrapped
 from .cli.messages import shown_messages
 from .errors import ConfigError, own_error
 
@@ -54,7 +55,9 @@ def main(arguments: list[str] | None = None) -> int:
         ):  # Lightning's, of its options
             ours = ConfigError(str(error).replace("\n", " "))
         if ours is None:
-            raise
+            if (theirs := unwrapped(error)) is error:
+                raise
+            raise theirs from None
         # An error of a loader process arrives with its traceback around it; the last line is the message.
         name = f"{type(ours).__module__}.{type(ours).__name__}: "
         line = str(ours).strip().split("\n")[-1].removeprefix(name)

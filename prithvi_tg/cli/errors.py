@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import traceback
 from ast import literal_eval
 from collections.abc import Iterable
 from difflib import SequenceMatcher
@@ -24,6 +25,21 @@ _SYNONYMS = {
     "data_root": "root",
     "transforms": "augmentations",
 }
+
+
+def unwrapped(error: BaseException) -> BaseException:
+    """The error that a class raised which jsonargparse built, with the frames and lines of that class."""
+    while error.__cause__ is not None and _raised_in(error).startswith("jsonargparse"):
+        error = error.__cause__
+    return error
+
+
+def _raised_in(error: BaseException) -> str:
+    """The module whose line raised an error."""
+    name = ""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        name = frame.f_globals.get("__name__", "")
+    return name
 
 
 def one_line(message: str, classes: Iterable[type[Any]]) -> str:

@@ -1,6 +1,7 @@
 """Tasks from checkpoints that describe themselves."""
 
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,10 @@ def load_task(path: str | Path, task_class: type[PrithviTask] | None = None) -> 
     task_class = task_class or _task_class(class_path, path)
     arguments = {key: value for key, value in arguments.items() if not key.startswith("_")}
     try:
-        task = task_class(**arguments)
+        signature(task_class).bind(**arguments)
     except TypeError as error:
         raise CheckpointError(f"{path}: not written by {task_class.__name__} ({error})") from error
+    task = task_class(**arguments)
     rank_zero_info(str(load_weights(task.model, checkpoint)))
     return task.eval()
 
