@@ -22,7 +22,7 @@ from prithvi_tg import PrithviSegmentationTask, Sen1Floods11DataModule
 from prithvi_tg.callbacks import LastCheckpoint, MapWriter
 from prithvi_tg.errors import DataError, own_error
 from prithvi_tg.mapping.planning import plan_maps, weights_hash
-from prithvi_tg.mapping.scene_map import OutputOptions
+from prithvi_tg.mapping.products import OutputOptions
 from prithvi_tg.readers.formats import InputOptions
 
 
@@ -188,7 +188,7 @@ def shares(root, folder):
     strategy = DDPStrategy(start_method="fork", timeout=timedelta(seconds=3))
     trainer = Trainer(
         accelerator="cpu", devices=2, strategy=strategy, logger=False, enable_progress_bar=False,
-        callbacks=[MapWriter(run, folder / "maps", data.spec.target.names)],
+        callbacks=[MapWriter(run, folder / "maps")],
     )  # fmt: skip
     trainer.predict(task, scenes, return_predictions=False)
 

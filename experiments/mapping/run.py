@@ -28,7 +28,7 @@ from prithvi_tg import PrithviSegmentationTask
 from prithvi_tg.bands import PRITHVI_BANDS
 from prithvi_tg.callbacks import MapWriter
 from prithvi_tg.mapping.planning import plan_maps, weights_hash
-from prithvi_tg.mapping.scene_map import OutputOptions
+from prithvi_tg.mapping.products import OutputOptions
 from prithvi_tg.mapping.scene_windows import SceneDataModule
 from prithvi_tg.readers.formats import InputOptions, find_inputs, resolve_scene
 from prithvi_tg.spec import DataSpec, InputSpec
@@ -116,7 +116,7 @@ def where_the_time_goes(scene: Path, decoder: str, blending: str, stride: int) -
         model, SPEC, [scene], output, weights_hash(model), InputOptions(), OutputOptions(overwrite=True),
         blending=blending, stride=stride,
     )  # fmt: skip
-    timer, writer = ModelTimer(), MapWriter(run, output, SPEC.target.names)
+    timer, writer = ModelTimer(), MapWriter(run, output)
     trainer = Trainer(
         logger=False, enable_progress_bar=False, enable_model_summary=False, accelerator="cpu",
         callbacks=[timer, writer],

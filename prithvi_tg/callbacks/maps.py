@@ -1,7 +1,6 @@
 """Maps of scenes, written while Lightning predicts."""
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +25,15 @@ class MapWriter(Callback):
     Args:
         run: The maps.
         folder: Where an index of all maps goes.
-        class_names: One per class.
         raises: Raise an error at the end if a scene failed.
 
     Attributes:
         results: What became of each scene; with ``ddp_spawn`` and ``ddp_fork``, only in the processes that map.
     """
 
-    def __init__(self, run: MapRun, folder: Path, class_names: Sequence[str], raises: bool = False) -> None:
+    def __init__(self, run: MapRun, folder: Path, raises: bool = False) -> None:
         self.run = run
         self.folder = folder
-        self.class_names = class_names
         self.raises = raises
         self.results: list[SceneResult] = []
         self._group: Any = None
@@ -96,7 +93,7 @@ class MapWriter(Callback):
         if trainer.is_global_zero:
             for path in self.run.write_indexes(self.folder):
                 print(f"Written: {shown(path)}")
-            Console().print(map_table(self.results, self.class_names))
+            Console().print(map_table(self.results))
             self.run.clear()
             failed = [result for result in self.results if result.error is not None]
             if failed and self.raises:

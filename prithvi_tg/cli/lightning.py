@@ -37,8 +37,7 @@ from ..deprecated import current_words
 from ..errors import CheckpointError, ConfigError
 from ..files import file_hash
 from ..mapping.planning import plan_maps
-from ..mapping.products.rasters import ProbabilityType, Profile
-from ..mapping.scene_map import OutputOptions
+from ..mapping.products.base import OutputOptions, ProbabilityType, Profile
 from ..processes import process_callbacks
 from ..readers.formats import SCENE_FORMATS, InputOptions
 from ..readers.quality import QualityClass
@@ -272,6 +271,7 @@ class PrithviCLI(LightningCLI):
         writing = OutputOptions(
             settings.profile, settings.probabilities, settings.confidence, tuple(settings.vector),
             settings.quicklook, settings.overwrite, settings.skip_existing,
+            tuple(settings.products),
         )  # fmt: skip
         self.datamodule, run = plan_maps(
             self.model,
@@ -292,7 +292,7 @@ class PrithviCLI(LightningCLI):
             tf32=settings.tf32,
             fold_time=getattr(fitted_on, "fold_time", False),
         )
-        writer = MapWriter(run, Path(settings.output), spec.target.names, raises=True)
+        writer = MapWriter(run, Path(settings.output), raises=True)
         self.trainer.callbacks.append(writer)  # type: ignore[attr-defined]
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -403,6 +403,8 @@ def _add_predict_arguments(parser: LightningArgumentParser) -> None:
     add("--overwrite", action="store_true", help="Replace maps that exist.")
     add("--skip_existing", action="store_true", help="Skip scenes whose map exists.")
     add("--quicklook", action="store_true", help="Also write NAME_pred.png.")
+    add("--products", type=str, nargs="+", default=[],
+        help="Also make these products: names, or class paths such as my_module.MyProduct.")
     # fmt: on
 
 

@@ -63,7 +63,7 @@ class MapRun:
             core_window: Top, left, bottom and right of the windows' pixels that have logits.
 
         Raises:
-            ConfigError: The logits are not one per class.
+            ConfigError: The logits are not one per class or value.
         """
         if logits is not None and log.events:
             check_outputs(logits, self.maps[log.events[0].strip_range.scene.name].spec)
@@ -101,7 +101,7 @@ class MapRun:
 
     def write_indexes(self, folder: Path) -> list[Path]:
         """A VRT per CRS that shows all maps of the run as one."""
-        done = [one for one in self.maps.values() if one.is_done and one.options.profile == "cog"]
+        done = [one for one in self.maps.values() if one.is_done and one.products[0].is_indexed]
         paths = self.existing + [one.path for one in done]
         replace = bool(self.existing) or any(one.options.overwrite for one in done)
         return write_index(paths, folder, replace) if done else []

@@ -1,5 +1,6 @@
-"""Which models a map of classes can be made with: those with one logit for each of two classes or more."""
+"""Which models a map can be made with: those with an output for each class or value of the target."""
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
@@ -12,15 +13,30 @@ _ONE = "the model has one output, so the highest logit is always that of class 0
 
 
 def check_task(task: Any, spec: DataSpec) -> None:
-    """Refuse, before any work, a task that is known to give no logit per class.
+    """Refuse, before any work, a task that is known to give other outputs than the target has.
 
     Args:
         task: Ours or TorchGeo's.
-        spec: Its classes.
+        spec: What its outputs mean.
 
     Raises:
-        ConfigError: It has one output, or labels that do not exclude each other.
+        ConfigError: It does.
     """
+    if spec.target.kind in TASK_CHECKS:
+        TASK_CHECKS[spec.target.kind](task, spec)
+
+
+def check_outputs(outputs: Tensor, spec: DataSpec) -> None:
+    """Refuse what a model gave if it is not an output for each class or value of the target, (B, K, h, w).
+
+    Raises:
+        ConfigError: It is not.
+    """
+    number = outputs.shape[1] if outputs.ndim == 4 else 1
+    OUTPUT_CHECKS.get(spec.target.kind, _check_values)(number, spec)
+
+
+def _check_class_task(task: Any, spec: DataSpec) -> None:
     hparams = dict(getattr(task, "hparams", {}))
     kind = hparams.get("task", "multiclass")  # of TorchGeo's tasks
     if kind == "multilabel":
@@ -38,13 +54,7 @@ def check_task(task: Any, spec: DataSpec) -> None:
         raise ConfigError(f"num_classes: {_ONE}")
 
 
-def check_outputs(logits: Tensor, spec: DataSpec) -> None:
-    """Refuse what a model gave if it is not a logit per class, (B, K, h, w).
-
-    Raises:
-        ConfigError: It has one output, or not as many as there are classes.
-    """
-    outputs = logits.shape[1] if logits.ndim == 4 else 1
+def _check_classes(outputs: int, spec: DataSpec) -> None:
     if outputs == 1:
         raise ConfigError(f"num_classes: {_ONE}")
     if outputs != len(spec.target.names):
@@ -52,3 +62,21 @@ def check_outputs(logits: Tensor, spec: DataSpec) -> None:
             f"num_classes: the model has {outputs} outputs for {len(spec.target.names)} classes "
             f"({', '.join(spec.target.names)})"
         )
+
+
+def _check_values(outputs: int, spec: DataSpec) -> None:
+    target = spec.target
+    if outputs != target.num_outputs:
+        raise ConfigError(
+            f"target: the model has {outputs} outputs for {target.num_outputs} {target.kind} "
+            f"({', '.join(target.names[:5])})"
+        )
+
+
+#: Kind of target -> check of a task before any work; of other kinds, outputs alone are checked.
+TASK_CHECKS: dict[str, Callable[[Any, DataSpec], None]] = {"classes": _check_class_task}
+#: Kind of target -> check of the number of outputs that a model gave.
+OUTPUT_CHECKS: dict[str, Callable[[int, DataSpec], None]] = {
+    "classes": _check_classes,
+    "values": _check_values,
+}

@@ -29,7 +29,8 @@ from ..tiling import Blending
 from .blending import BlendedRows, Blender, check_logits
 from .map_run import MapRun
 from .model_checks import check_outputs, check_task
-from .scene_map import OutputOptions, SceneMap, SceneResult
+from .products import OutputOptions, select_products
+from .scene_map import SceneMap, SceneResult
 from .scene_windows import SceneDataModule
 from .window_stream import ReadEvents, ReadingFailed, WindowRead
 
@@ -216,14 +217,12 @@ def plan_maps(
         The scenes' windows, and their maps. A scene that cannot be read is among the results already.
 
     Raises:
-        ConfigError: Maps would collide or exist, an option does not fit, or the task gives no logit per class.
+        ConfigError: Maps would collide or exist, or an option or the task's outputs do not fit.
         DataError: There is no scene.
     """
     limit_block_cache(most=64)
+    select_products(spec, writing)
     check_task(task, spec)
-    for name in writing.vector:
-        if name not in spec.target.names:
-            raise ConfigError(f"vector: {name!r} is not a class; classes are {', '.join(spec.target.names)}")
     if nodata_rule is None:
         nodata_rule = "legacy" if writing.profile == "legacy" else "all"
     reading = replace(reading, legacy=nodata_rule == "legacy")

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any, get_args
+from typing import Any
 
 from torch import Tensor
 
@@ -15,59 +15,37 @@ from ..errors import ConfigError
 from ..files import shown, writing
 from ..readers.fingerprint import fingerprint
 from ..readers.scene import Scene
-from ..readers.scene_paths import relative_words
 from ..spec import DataSpec
-from ..targets import IGNORE_INDEX
 from ..tiling import Strip, WindowGrid
 from .blending import BlendedRows, Blender
+from .products import PRODUCTS, FinishedMap, MapContext, OutputOptions, Product, select_products
+from .products.base import named_files
 from .products.mapped_area import row_areas
-from .products.polygons import write_polygons
-from .products.quicklook import write_quicklook
-from .products.rasters import Layer, ProbabilityType, Profile, category_names, create_layers, write_raster
-from .products.stac import stac_item, write_stac_item
 from .strip_store import StripStore, StripWriter
 from .window_stream import RowsRead, StripRange, StripRangeRead, WindowRead
 
 _log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class OutputOptions:
-    """What is written for a scene.
-
-    Attributes:
-        profile: ``cog``, or ``legacy``: what hls-foundation-os wrote, and nothing beside it.
-        probabilities: Also write ``NAME_probabilities.tif``, a band per class, in this type.
-        confidence: Also write ``NAME_confidence.tif``, the highest probability.
-        vector: Also write ``NAME_pred.gpkg``, polygons of these classes; takes memory as it has content.
-        quicklook: Also write ``NAME_pred.png``, a picture of scene and map.
-        overwrite: Replace files that exist; what else an earlier map of the scene had goes with it.
-        skip_existing: Leave scenes alone whose map exists, as in an archive that grows.
-
-    Raises:
-        ConfigError: A choice is unknown.
-    """
-
-    profile: Profile = "cog"
-    probabilities: ProbabilityType | None = None
-    confidence: bool = False
-    vector: tuple[str, ...] = ()
-    quicklook: bool = False
-    overwrite: bool = False
-    skip_existing: bool = False
-
-    def __post_init__(self) -> None:
-        for key, kind in (("profile", Profile), ("probabilities", ProbabilityType)):
-            chosen = getattr(self, key)
-            if chosen is not None and chosen not in get_args(kind):
-                raise ConfigError(f"{key}: {chosen!r} is unknown; known are {', '.join(get_args(kind))}")
-        if isinstance(self.vector, str):
-            object.__setattr__(self, "vector", (self.vector,))
+#: What is added up over the strips of a map.
+_SUMS = ("windows", "skipped", "seconds", "nodata")
 
 
 @dataclass
 class SceneResult:
-    """What became of a scene, for the table at the end."""
+    """What became of a scene, for the table at the end.
+
+    Attributes:
+        name: The scene.
+        path: Its map.
+        height: Of the map, in pixels.
+        width: As `height`.
+        windows: Windows that the model ran on.
+        skipped: Windows without data.
+        seconds: Time that it took.
+        summary: What the products say about the map, in lines.
+        nodata: Share of the pixels without data.
+        error: Why there is no map.
+    """
 
     name: str
     path: Path
@@ -76,7 +54,7 @@ class SceneResult:
     windows: int = 0
     skipped: int = 0
     seconds: float = 0.0
-    shares: tuple[float, ...] = ()
+    summary: tuple[str, ...] = ()
     nodata: float = 0.0
     error: str | None = None
 
@@ -87,11 +65,14 @@ class SceneMap:
     Args:
         scene: The scene.
         plan: Its windows.
-        path: The map of classes; what else is written is named after it.
-        spec: Class names and colours.
+        path: The map; what else is written is named after it.
+        spec: What the model's outputs mean.
         options: What to write.
         identity: Everything beside the scene that the pixels depend on.
         tags: Tags of the map.
+
+    Raises:
+        ConfigError: A product does not fit the target, or two would write one file.
     """
 
     def __init__(
@@ -109,41 +90,21 @@ class SceneMap:
         self.path = path
         self.spec = spec
         self.options = options
-        self.tags = tags
-        self.layers = create_layers(spec, options.profile, options.probabilities, options.confidence)
         self.error: str | None = None
-        self.areas = row_areas(scene.grid)
+        self.products = select_products(spec, options)
+        context = MapContext(scene, path, spec, options, tags, row_areas(scene.grid))
+        for product in self.products:
+            product.begin(context)
+        self.outputs = _outputs(self.products)
+        layers = [product.layer for product in self.products if product.layer is not None]
         parts = path.with_name(f".{path.stem}.parts")
-        self.parts = StripStore(parts, _key(scene, plan, self.layers, identity), self.layers)
+        self.parts = StripStore(parts, _key(scene, plan, self.products, identity), layers)
         self._blender: Blender | None = None
         self._writer: StripWriter | None = None
         self._run: dict[int, int] = {}
         self._mark = 0.0
 
     # What is written.
-
-    @property
-    def outputs(self) -> dict[str, Path]:
-        """Every file of the finished map, by what it is."""
-        stem = self.path.stem.removesuffix("_pred")
-        paths = {}
-        for layer in self.layers:
-            if not layer.is_classes:
-                paths[layer.name] = self.path.with_name(f"{stem}_{layer.name}.tif")
-        if self.options.vector:
-            paths["polygons"] = self.path.with_suffix(".gpkg")
-        if self.options.quicklook:
-            paths["quicklook"] = self.path.with_suffix(".png")
-        if self.options.profile == "cog":
-            paths["names"] = self.path.with_name(f"{self.path.name}.aux.xml")
-            paths["item"] = self.path.with_suffix(".json")
-        return {**paths, "pred": self.path}
-
-    def _every_output(self) -> set[Path]:
-        stem = self.path.stem.removesuffix("_pred")
-        others = {self.path.with_name(f"{stem}_{name}.tif") for name in ("probabilities", "confidence")}
-        beside = {self.path.with_suffix(suffix) for suffix in (".gpkg", ".png", ".json")}
-        return others | beside | {self.path.with_name(f"{self.path.name}.aux.xml")}
 
     @property
     def is_done(self) -> bool:
@@ -225,7 +186,7 @@ class SceneMap:
                 for part in self._by_strip(rows):
                     strip = self._strip_at(part.top)
                     if self._writer is None:
-                        self._writer = StripWriter(self.parts, strip, self.scene.grid, self.areas)
+                        self._writer = StripWriter(self.parts, strip, self.scene.grid, self.products)
                     self._writer.add(part)
                     if part.bottom == strip.bottom:
                         self._finish_strip()
@@ -267,48 +228,24 @@ class SceneMap:
 
     def assemble(self) -> None:
         """Put the strips together, make what belongs to the map, and give all of it its final names."""
-        grid, options, folder = self.scene.grid, self.options, self.parts.path
-        made = {what: folder / path.name for what, path in self.outputs.items()}
-        for layer in self.layers:
-            pieces = self.parts.pieces(self.plan.strips, layer)
-            write_raster(made[layer.name], pieces, layer, grid, self.spec, options.profile, self.tags)
-        if "names" in made:
-            made["names"].write_text(category_names(self.spec))
-        if "polygons" in made:
-            classes = [self.spec.target.names.index(name) for name in options.vector]
-            write_polygons(made["pred"], made["polygons"], classes, self.spec)
-        if "quicklook" in made:
-            write_quicklook(made["pred"], made["quicklook"], self.scene, self.spec)
+        made = {key: self.parts.path / path.name for key, path in self.outputs.items()}
         records = [self.parts.strip_record(strip.number) for strip in self.plan.strips]
-        count = len(self.spec.target.names)
-        pixels = [sum(record["pixels"][k] for record in records) for k in range(count)]
-        areas = None
-        if self.areas is not None:
-            areas = [sum(record["square_metres"][k] for record in records) for k in range(count)]
-        if "item" in made:
-            home = self.outputs["pred"].parent
-            tags = {f"prithvi_tg:{key}": value for key, value in self.tags.items()}
-            assets = {what: path for what, path in made.items() if what not in ("names", "item")}
-            item = stac_item(
-                made["pred"],
-                grid,
-                self.spec,
-                pixels,
-                areas,
-                assets,
-                self.scene.dates,
-                relative_words(self.scene.files, home),
-                tags | {"prithvi_tg:scene": relative_words(self.scene.frames, home)},
-            )
-            write_stac_item(item, made["item"])
-        summary = {key: sum(record[key] for record in records) for key in ("windows", "skipped", "seconds")}
-        nodata = sum(record["pixels"][IGNORE_INDEX] for record in records)
-        self.parts.write("publishing", {**summary, "pixels": pixels, "nodata": nodata})
+        finished = FinishedMap(made, self.products, records, self.parts, self.plan.strips)
+        for product in self.products:
+            product.finish(finished)
+        done = {key: sum(record[key] for record in records) for key in _SUMS}
+        summary = [line for product in self.products for line in product.summary(finished)]
+        self.parts.write("publishing", {**done, "summary": summary})
         self._publish()
 
     def _publish(self) -> None:
         if self.options.overwrite:
-            for path in self._every_output() - set(self.outputs.values()):
+            possible = {
+                path
+                for product in PRODUCTS.values()
+                for path in named_files(product.files, self.path).values()
+            }
+            for path in possible - set(self.outputs.values()):
                 path.unlink(missing_ok=True)
         for path in self.outputs.values():  # the map itself comes last
             made = self.parts.path / path.name
@@ -326,15 +263,28 @@ class SceneMap:
         if done is None:
             result.error = result.error or "not finished"
             return result
-        mapped = max(1, sum(done["pixels"]))
         result.windows, result.skipped, result.seconds = done["windows"], done["skipped"], done["seconds"]
         result.nodata = done["nodata"] / max(1, result.height * result.width)
-        result.shares = tuple(count / mapped for count in done["pixels"])
+        result.summary = tuple(done["summary"])
         return result
 
 
-def _key(scene: Scene, plan: WindowGrid, layers: Sequence[Layer], identity: Mapping[str, Any]) -> str:
+def _outputs(products: Sequence[Product]) -> dict[str, Path]:
+    """Every file of the finished map by its key, the map itself last."""
+    paths: dict[str, Path] = {}
+    for product in products:
+        for key, path in product.outputs().items():
+            if key in paths or path in paths.values():
+                raise ConfigError(
+                    f"{product.name}: another product of the map writes {path.name} ({key}) too"
+                )
+            paths[key] = path
+    return {**{key: path for key, path in paths.items() if key != "pred"}, "pred": paths["pred"]}
+
+
+def _key(scene: Scene, plan: WindowGrid, products: Sequence[Product], identity: Mapping[str, Any]) -> str:
     """A hash of everything that the pixels of a map depend on."""
     files = {path: fingerprint(path) for path in scene.files}
-    known = [files, repr(scene), repr(plan), repr(layers), dict(identity)]
+    layers = [(type(product).__qualname__, repr(product.layer)) for product in products if product.layer]
+    known = [files, repr(scene), repr(plan), layers, dict(identity)]
     return hashlib.sha256(json.dumps(known, default=repr).encode()).hexdigest()

@@ -8,7 +8,6 @@ from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from rasterio.errors import RasterioError
@@ -21,7 +20,7 @@ from ..readers.grid import Grid
 from ..readers.raster import open_raster
 from ..tiling import Strip
 from .blending import BlendedRows
-from .products.rasters import Layer
+from .products.base import Layer, Product
 
 
 class StripStore:
@@ -138,22 +137,20 @@ class StripWriter:
         parts: The folder.
         strip: The strip.
         grid: Where the map lies.
-        areas: Square metres of a pixel in each row of the map (H,), if known.
+        products: The products of the map.
     """
 
-    def __init__(
-        self, parts: StripStore, strip: Strip, grid: Grid, areas: NDArray[np.float64] | None
-    ) -> None:
+    def __init__(self, parts: StripStore, strip: Strip, grid: Grid, products: Sequence[Product]) -> None:
         self.parts = parts
         self.strip = strip
-        self.areas = areas
+        self.products = products
         self._partial = {
             layer: parts.strip_path(strip.number, layer).with_suffix(f".{os.getpid()}")
             for layer in parts.layers
         }
         self._outputs: dict[Layer, Any] = {}
-        self.pixels = np.zeros(256, np.int64)
-        self.square_metres = np.zeros(256)
+        self._counts: dict[str, NDArray[Any]] = {}
+        self._nodata = 0
         a, b, c, d, e, f = tuple(grid.transform)[:6]
         with ExitStack() as stack:
             for layer, path in self._partial.items():
@@ -168,16 +165,18 @@ class StripWriter:
 
     def add(self, rows: BlendedRows) -> None:
         """Write finished rows of the strip."""
-        for layer, output in self._outputs.items():
-            values = layer.encode(rows)
-            output.write(
-                values, window=Window(0, rows.top - self.strip.top, values.shape[2], values.shape[1])
-            )
-        for number, row in enumerate(rows.classes, start=rows.top):
-            counts = np.bincount(row, minlength=256)
-            self.pixels += counts
-            if self.areas is not None:
-                self.square_metres += counts * self.areas[number]
+        self._nodata += int(rows.masked.sum())
+        for product in self.products:
+            product.write(rows, self)
+
+    def write(self, layer: Layer, top: int, values: NDArray[Any]) -> None:
+        """Write stored values (bands, h, W) of a layer from a row of the map on."""
+        window = Window(0, top - self.strip.top, values.shape[2], values.shape[1])
+        self._outputs[layer].write(values, window=window)
+
+    def count(self, key: str, values: NDArray[Any]) -> None:
+        """Add numbers to those that the strip's record holds under a key, see `FinishedMap.total`."""
+        self._counts[key] = self._counts[key] + values if key in self._counts else values
 
     def finish(self, windows: int, skipped: int, seconds: float) -> None:
         """Close the strip's files and give them their names; then write its record.
@@ -197,8 +196,8 @@ class StripWriter:
             "windows": windows,
             "skipped": skipped,
             "seconds": seconds,
-            "pixels": self.pixels.tolist(),
-            "square_metres": self.square_metres.tolist() if self.areas is not None else None,
+            "nodata": self._nodata,
+            **{key: values.tolist() for key, values in self._counts.items()},
         }
         self.parts.write(f"strip_{self.strip.number:05d}", record)
 

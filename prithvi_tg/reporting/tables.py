@@ -51,35 +51,29 @@ def score_table(scores: dict[str, Tensor], class_names: Sequence[str], title: st
     return table
 
 
-def map_table(results: Sequence[Any], class_names: Sequence[str]) -> Table:
+def map_table(results: Sequence[Any]) -> Table:
     """A row per scene that was mapped, or could not be.
 
     Args:
         results: What `prithvi_tg.mapping.map_run.MapRun.results` gave.
-        class_names: One per class.
     """
     table = Table(
         title="maps",
-        caption="windows: computed / skipped because they hold no data; shares: of the mapped pixels",
+        caption="windows: computed / skipped because they hold no data; content: of the mapped pixels",
     )
     table.add_column("scene", overflow="fold")
     for column in ("size", "windows", "seconds", "Mpx/s", "nodata"):
         table.add_column(column, justify="right")
-    table.add_column("shares", no_wrap=True)
+    table.add_column("content", no_wrap=True)
     for result in results:
         size = f"{result.width} x {result.height}" if result.width else "-"
         if result.error is not None:
             table.add_row(result.name, size, "-", "-", "-", "-", "[red]failed[/red]")
             continue
         speed = result.width * result.height / 1e6 / max(result.seconds, 1e-9)
-        shares = "\n".join(
-            f"{name} {100 * share:.1f} %"
-            for name, share in zip(class_names, result.shares, strict=False)
-            if share > 0
-        )
         counts = f"{result.windows} / {result.skipped}"
         rates = (f"{result.seconds:.1f}", f"{speed:.2f}", f"{100 * result.nodata:.1f} %")
-        table.add_row(result.name, size, counts, *rates, shares or "no data")
+        table.add_row(result.name, size, counts, *rates, "\n".join(result.summary) or "no data")
     return table
 
 

@@ -1,5 +1,7 @@
 """Images that are not north-up: flipped, turned by any angle, or placed by ground control points alone."""
 
+from types import SimpleNamespace
+
 import geopandas
 import numpy as np
 import pytest
@@ -13,9 +15,9 @@ from rasterio.transform import Affine
 from prithvi_tg.datasets.scenes.dataset import SceneDataset
 from prithvi_tg.datasets.scenes.labels import LabelRaster
 from prithvi_tg.errors import DataError
+from prithvi_tg.mapping.products import PRODUCTS, FinishedMap, MapContext, OutputOptions
 from prithvi_tg.mapping.products.index import write_index
 from prithvi_tg.mapping.products.polygons import write_polygons
-from prithvi_tg.mapping.products.rasters import create_layers, write_raster
 from prithvi_tg.mapping.products.stac import _footprint
 from prithvi_tg.readers.grid import Grid
 from prithvi_tg.readers.scene import BandFile, Scene, SceneReader
@@ -155,12 +157,13 @@ def test_a_map_of_control_points_keeps_them_and_its_polygons_are_placed_by_them(
     scene = scene_of(write(tmp_path / "image.tif", NUMBERS, gcps=control(transform)))
     with SceneReader(scene, SPEC) as reader:
         assert (reader.read(0, HEIGHT).values[0] == NUMBERS).all()  # read as it is stored
-    (layer,) = create_layers(SPEC)
     values = np.zeros((1, HEIGHT, WIDTH), np.uint8)
     values[0, 2:5, 3:9] = 1
-    for profile in ("cog", "legacy"):
-        path = tmp_path / f"{profile}_pred.tif"
-        write_raster(path, [(0, values)], layer, scene.grid, SPEC, profile, {})
+    store = SimpleNamespace(pieces=lambda strips, layer: [(0, values)])
+    for name in ("classes", "legacy_classes"):
+        path, product = tmp_path / f"{name}_pred.tif", PRODUCTS[name]()
+        product.begin(MapContext(scene, path, SPEC, OutputOptions(), {}, None))
+        product.finish(FinishedMap(product.outputs(), [product], [], store, []))
         with rasterio.open(path) as source:
             assert Grid.of(source) == scene.grid
             assert (source.read() == values).all()
@@ -175,7 +178,7 @@ def test_a_map_of_control_points_keeps_them_and_its_polygons_are_placed_by_them(
     geometry, bbox = _footprint(scene.grid)
     assert geometry["type"] == "Polygon"
     assert -123.01 < bbox[0] < bbox[2] < -122.98
-    assert write_index([tmp_path / "cog_pred.tif"], tmp_path) == []
+    assert write_index([tmp_path / "classes_pred.tif"], tmp_path) == []
 
 
 def test_points_in_one_line_place_nothing(tmp_path):

@@ -9,6 +9,7 @@ from rasterio import Affine
 from rasterio.crs import CRS
 
 from prithvi_tg.errors import DataError
+from prithvi_tg.mapping.products.classes import class_fields
 from prithvi_tg.mapping.products.stac import stac_item, write_stac_item
 from prithvi_tg.readers.grid import Grid
 from prithvi_tg.spec import DataSpec, InputSpec
@@ -25,7 +26,8 @@ ALBERS = "+proj=aea +lat_1=29.5 +lat_2=45.5 +lat_0=23 +lon_0=-96 +ellps=GRS80"  
 def item_of(folder, grid=GRID, dates=(date(2023, 7, 1),), areas=None, **properties):
     assets = {name: folder / f"scene_{name}" for name in ("probabilities.tif", "water.gpkg", "quicklook.png")}
     path = folder / "scene_pred.tif"
-    return stac_item(path, grid, SPEC, [15000, 5000], areas, assets, dates, ["scene.tif"], properties)
+    fields = class_fields(SPEC, [15000, 5000], areas)
+    return stac_item(path, grid, fields, assets, dates, ["scene.tif"], properties)
 
 
 def footprint_of(folder, crs, transform, height=100, width=100):
@@ -80,7 +82,7 @@ def test_assets_are_named_from_the_item_and_say_what_they_are(tmp_path):
 
 def test_a_map_among_the_assets_keeps_its_key(tmp_path):
     path = tmp_path / "scene_pred.tif"
-    item = stac_item(path, GRID, SPEC, [1, 2], None, {"pred": path}, [], [], {})
+    item = stac_item(path, GRID, class_fields(SPEC, [1, 2], None), {"pred": path}, [], [], {})
     assert list(item.assets) == ["pred"]
     assert "classification:classes" in item.assets["pred"].extra_fields
 

@@ -11,12 +11,46 @@ from geopandas import GeoDataFrame
 from numpy.typing import NDArray
 from rasterio.features import shapes
 
-from ...errors import DataError
+from ...errors import ConfigError, DataError
 from ...readers.grid import Grid
 from ...readers.raster import open_raster
 from ...spec import DataSpec
+from ...targets import ClassTarget
 from ..crs import to_pyproj
+from .base import FinishedMap, OutputOptions, Product
 from .mapped_area import place, row_areas
+
+
+class Polygons(Product):
+    """``NAME_pred.gpkg``: polygons of the classes in `OutputOptions.vector`, or of all of them."""
+
+    name = "polygons"
+    files = {"polygons": "{map}.gpkg"}
+    targets = (ClassTarget,)
+
+    @classmethod
+    def is_asked_for(cls, options: OutputOptions) -> bool:
+        """By ``vector``."""
+        return bool(options.vector)
+
+    @classmethod
+    def check(cls, spec: DataSpec, options: OutputOptions) -> None:
+        """Refuse classes that the map does not have.
+
+        Raises:
+            ConfigError: There is one.
+        """
+        for name in options.vector:
+            if name not in spec.target.names:
+                raise ConfigError(
+                    f"vector: {name!r} is not a class; classes are {', '.join(spec.target.names)}"
+                )
+
+    def finish(self, finished: FinishedMap) -> None:
+        """Outline the classes of the map."""
+        spec = self.context.spec
+        classes = [spec.target.names.index(name) for name in self.context.options.vector or spec.target.names]
+        write_polygons(finished.files["pred"], finished.files["polygons"], classes, spec)
 
 
 def write_polygons(map_path: Path, path: Path, classes: Sequence[int], spec: DataSpec) -> int:

@@ -1,33 +1,81 @@
 """Quicklooks: a scene and its map as one small picture."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from matplotlib.figure import Figure
 from rasterio.enums import Resampling
 
-from ...plotting import plot_sample
+from ...plotting import panels, plot_sample, true_color
 from ...readers.raster import open_raster
-from ...readers.scene import Scene, SceneReader
+from ...readers.scene import Pixels, SceneReader
 from ...spec import DataSpec
+from ...targets import ClassTarget, Target, ValueTarget
+from .base import FinishedMap, OutputOptions, Product
 
 _SIDE = 1024
 
 
-def write_quicklook(map_path: Path, path: Path, scene: Scene, spec: DataSpec) -> None:
-    """Draw a scene and its map, at most 1024 pixels wide or high each.
+class Quicklook(Product):
+    """``NAME_pred.png``: the scene and its map, at most 1024 pixels wide or high each."""
 
-    Raises:
-        DataError: One of them cannot be read.
-        OSError: The picture cannot be written.
-    """
-    with SceneReader(scene, spec.input) as reader:
-        pixels = reader.overview(_SIDE)
+    name = "quicklook"
+    files = {"quicklook": "{map}.png"}
+    targets = (ClassTarget, ValueTarget)
+
+    @classmethod
+    def is_asked_for(cls, options: OutputOptions) -> bool:
+        """By ``quicklook``."""
+        return options.quicklook
+
+    def finish(self, finished: FinishedMap) -> None:
+        """Draw the scene and the map."""
+        spec = self.context.spec
+        with SceneReader(self.context.scene, spec.input) as reader:
+            pixels = reader.overview(_SIDE)
+        figure = DRAWINGS[type(spec.target)](finished.files["pred"], pixels, spec)
+        figure.savefig(finished.files["quicklook"], dpi=110, format="png")
+
+
+def draw_classes(map_path: Path, pixels: Pixels, spec: DataSpec) -> Figure:
+    """A scene and its classes in their colours."""
     with open_raster(map_path) as source:
         classes = source.read(1, out_shape=pixels.masked.shape, resampling=Resampling.nearest)
+    sample = {**_frames(pixels, spec), "prediction": classes}
+    return plot_sample({key: torch.as_tensor(value) for key, value in sample.items()}, spec)
+
+
+def draw_values(map_path: Path, pixels: Pixels, spec: DataSpec) -> Figure:
+    """A scene and each of its values in the target's colormap, with a scale; white without data."""
+    target: Any = spec.target
+    with open_raster(map_path) as source:
+        shape = (source.count, *pixels.masked.shape)
+        values = source.read(out_shape=shape, resampling=Resampling.average, masked=True)
+    frames = _frames(pixels, spec)
+    figure, axes = panels(len(frames["image"]) + len(values))
+    for axis, image, valid in zip(axes, frames["image"], frames["valid"], strict=False):
+        axis.imshow(true_color(image, spec.input, valid))
+    bands = zip(axes[len(frames["image"]) :], values, target.names, target.units, strict=True)
+    for axis, band, name, unit in bands:
+        drawn = axis.imshow(band, cmap=target.cmap, interpolation="nearest")
+        axis.set_title(name)
+        figure.colorbar(drawn, ax=axis, label=unit or name, shrink=0.7)
+    return figure
+
+
+#: Target -> how its map is drawn beside the scene.
+DRAWINGS: dict[type[Target], Callable[[Path, Pixels, DataSpec], Figure]] = {
+    ClassTarget: draw_classes,
+    ValueTarget: draw_values,
+}
+
+
+def _frames(pixels: Pixels, spec: DataSpec) -> dict[str, Any]:
     shape = (spec.input.num_frames, len(spec.input.bands), *pixels.masked.shape)
-    sample = {
-        "image": torch.from_numpy(pixels.values.reshape(shape)),
-        "valid": torch.from_numpy(pixels.valid.reshape(shape)),
-        "prediction": classes,
+    return {
+        "image": np.asarray(pixels.values).reshape(shape),
+        "valid": np.asarray(pixels.valid).reshape(shape),
     }
-    plot_sample(sample, spec).savefig(path, dpi=110, format="png")

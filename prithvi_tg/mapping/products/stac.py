@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, time
 from pathlib import Path
@@ -12,20 +11,15 @@ import numpy as np
 import pyproj
 import pystac
 import shapely
-from matplotlib.colors import to_hex
 
 from ...files import relative_path, write_json, writing
-from ...plotting import class_colors
 from ...readers.grid import Grid
-from ...spec import DataSpec
-from ...targets import IGNORE_INDEX
+from ...readers.scene_paths import relative_words
 from ..crs import epsg_code, to_pyproj, wkt2
+from .base import FinishedMap, ItemFields, Product
 from .mapped_area import place
 
-_EXTENSIONS = [
-    "https://stac-extensions.github.io/projection/v2.0.0/schema.json",
-    "https://stac-extensions.github.io/classification/v2.0.0/schema.json",
-]
+_PROJECTION = "https://stac-extensions.github.io/projection/v2.0.0/schema.json"
 _MEDIA_TYPES = {
     ".tif": pystac.MediaType.COG,
     ".gpkg": pystac.MediaType.GEOPACKAGE,
@@ -33,15 +27,48 @@ _MEDIA_TYPES = {
     ".json": pystac.MediaType.JSON,
     ".csv": "text/csv",
 }
+#: Files that belong to others and are no assets.
+_SIDECARS = (".xml", ".qml")
 _POINTS_PER_SIDE = 32
+
+
+class StacItem(Product):
+    """``NAME_pred.json``: a STAC item of the map, whose assets are the files of all products."""
+
+    name = "item"
+    files = {"item": "{map}.json"}
+
+    def finish(self, finished: FinishedMap) -> None:
+        """Describe the map and the files beside it."""
+        scene, home = self.context.scene, self.context.path.parent
+        fields = [product.item_fields(finished) for product in finished.products]
+        merged = ItemFields(
+            {key: value for one in fields for key, value in one.properties.items()},
+            {key: value for one in fields for key, value in one.assets.items()},
+            tuple(dict.fromkeys(url for one in fields for url in one.extensions)),
+        )
+        assets = {
+            key: path
+            for key, path in finished.files.items()
+            if key not in self.files and path.suffix not in _SIDECARS
+        }
+        tags = {f"prithvi_tg:{key}": value for key, value in self.context.tags.items()}
+        item = stac_item(
+            finished.files["pred"],
+            scene.grid,
+            merged,
+            assets,
+            scene.dates,
+            relative_words(scene.files, home),
+            tags | {"prithvi_tg:scene": relative_words(scene.frames, home)},
+        )
+        write_stac_item(item, finished.files["item"])
 
 
 def stac_item(
     map_path: Path,
     grid: Grid,
-    spec: DataSpec,
-    class_pixels: Sequence[int],
-    class_areas: Sequence[float] | None,
+    fields: ItemFields,
     assets: Mapping[str, Path],
     dates: Sequence[date | None],
     sources: Sequence[str],
@@ -49,14 +76,12 @@ def stac_item(
 ) -> pystac.Item:
     """Describe a map as a STAC item that is to stand in the map's folder.
 
-    Fields of STAC 1.1 with its extensions projection 2.0.0 and classification 2.0.0; dates are midnight UTC.
+    Fields of STAC 1.1 with its extension projection 2.0.0, and those of the products; dates are midnight UTC.
 
     Args:
         map_path: The map; its stem becomes the id.
         grid: Where its pixels lie; the item has no geometry without a CRS, or if the edge is off the Earth.
-        spec: Class names and colours.
-        class_pixels: Pixels of each class.
-        class_areas: Square metres of each class, if known.
+        fields: What the products add.
         assets: Files by key; pictures are overviews, all else is data. The map is ``map`` if it is not there.
         dates: Of the scene's frames; without any, the item bears the moment of processing, and says so.
         sources: What was mapped; files as seen from the folder of the map.
@@ -64,19 +89,13 @@ def stac_item(
     """
     now = datetime.now(UTC)
     geometry, bbox = _footprint(grid)
-    areas = [None] * len(class_pixels) if class_areas is None else [float(area) for area in class_areas]
     ours: dict[str, Any] = {
         "created": pystac.utils.datetime_to_str(now),
         "proj:code": None,
         "proj:shape": [grid.height, grid.width],
         "proj:transform": None if grid.control else list(grid.transform)[:6],
         "prithvi_tg:sources": list(sources),
-        "prithvi_tg:classes": [
-            {"value": value, "name": name, "pixels": int(pixels), "square_metres": area}
-            for value, (name, pixels, area) in enumerate(
-                zip(spec.target.names, class_pixels, areas, strict=True)
-            )
-        ],
+        **fields.properties,
     }
     if grid.crs is not None:
         code = epsg_code(grid.crs)
@@ -92,12 +111,12 @@ def stac_item(
         start_datetime=days[0] if len(days) > 1 else None,
         end_datetime=days[-1] if len(days) > 1 else None,
         properties={**ours, **properties},
-        stac_extensions=list(_EXTENSIONS),
+        stac_extensions=[_PROJECTION, *fields.extensions],
     )
     every = dict(assets) if map_path in assets.values() else {"map": map_path, **assets}
     for key, path in every.items():
         item.add_asset(
-            key, _asset(path, map_path.parent, _classification(spec) if path == map_path else None)
+            key, _asset(path, map_path.parent, fields.assets.get("pred" if path == map_path else key, {}))
         )
     return item
 
@@ -113,28 +132,13 @@ def write_stac_item(item: pystac.Item, path: Path) -> None:
         write_json(path, item.to_dict(include_self_link=False, transform_hrefs=False))
 
 
-def _classification(spec: DataSpec) -> dict[str, Any]:
-    classes = [
-        # The extension allows a name only letters, digits, "-" and "_".
-        {
-            "value": value,
-            "name": re.sub(r"[^0-9A-Za-z_-]+", "_", name),
-            "title": name,
-            "color_hint": to_hex(color)[1:].upper(),
-        }
-        for value, (name, color) in enumerate(zip(spec.target.names, class_colors(spec.target), strict=True))
-    ]
-    nodata = {"value": IGNORE_INDEX, "name": "nodata", "title": "No data", "nodata": True}
-    return {"data_type": "uint8", "nodata": IGNORE_INDEX, "classification:classes": [*classes, nodata]}
-
-
-def _asset(path: Path, folder: Path, fields: dict[str, Any] | None = None) -> pystac.Asset:
+def _asset(path: Path, folder: Path, fields: Mapping[str, Any]) -> pystac.Asset:
     kind = path.suffix.lower()
     return pystac.Asset(
         href=relative_path(path, folder),
         media_type=_MEDIA_TYPES.get(kind),
         roles=["overview"] if kind == ".png" else ["data"],
-        extra_fields=fields or {},
+        extra_fields=dict(fields),
     )
 
 

@@ -1,0 +1,154 @@
+"""Classes: the map of a model that gives a logit per class."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import rasterio
+from matplotlib.colors import to_hex, to_rgb
+from numpy.typing import NDArray
+
+from ...plotting import class_colors
+from ...spec import DataSpec
+from ...targets import IGNORE_INDEX, ClassTarget
+from ..blending import BlendedRows
+from .base import FinishedMap, ItemFields, Layer, MapContext
+from .rasters import RasterProduct, raster_profile, write_pieces
+
+_LEGACY_NODATA = -1
+_CLASSIFICATION = "https://stac-extensions.github.io/classification/v2.0.0/schema.json"
+
+
+class ClassMap(RasterProduct):
+    """``NAME_pred.tif``: the most likely class of each pixel, uint8 with nodata 255, with colours and names."""
+
+    name = "classes"
+    files = {"names": "{file}.aux.xml", "pred": "{file}"}
+    targets = (ClassTarget,)
+    resampling = "MODE"
+    is_indexed = True
+
+    def create_layer(self, context: MapContext) -> Layer:
+        """One band of class numbers."""
+        return Layer("pred", ("class",))
+
+    def encode(self, rows: BlendedRows) -> NDArray[Any]:
+        """Class numbers (1, h, W)."""
+        values = rows.classes.astype(self.layer.dtype)
+        values[rows.masked] = self.layer.nodata
+        return values[None]
+
+    def write(self, rows: BlendedRows, strip: Any) -> None:
+        """Write classes, and count pixels and square metres of each."""
+        super().write(rows, strip)
+        areas = self.context.areas
+        for number, row in enumerate(rows.classes, start=rows.top):
+            counts = np.bincount(row, minlength=256)
+            strip.count("pixels", counts)
+            if areas is not None:
+                strip.count("square_metres", counts * areas[number])
+
+    def decorate(self, raster: Any) -> None:
+        """Add the colour table, and class names as tags."""
+        spec = self.context.spec
+        raster.write_colormap(1, colormap(spec))
+        raster.update_tags(1, **{f"CLASS_{index}": name for index, name in enumerate(spec.target.names)})
+
+    def finish(self, finished: FinishedMap) -> None:
+        """Write the raster, and class names beside it."""
+        super().finish(finished)
+        finished.files["names"].write_text(category_names(self.context.spec))
+
+    def item_fields(self, finished: FinishedMap) -> ItemFields:
+        """Classes with their pixels and areas."""
+        areas = finished.total("square_metres")
+        return class_fields(self.context.spec, self._pixels(finished), areas)
+
+    def summary(self, finished: FinishedMap) -> list[str]:
+        """Share of each class that occurs, of the mapped pixels."""
+        pixels = self._pixels(finished)
+        shares = pixels / max(1, pixels.sum())
+        return [
+            f"{name} {100 * share:.1f} %"
+            for name, share in zip(self.context.spec.target.names, shares, strict=True)
+            if share > 0
+        ]
+
+    def _pixels(self, finished: FinishedMap) -> NDArray[np.int64]:
+        pixels = finished.total("pixels")
+        assert pixels is not None
+        return pixels[: len(self.context.spec.target.names)]
+
+
+class LegacyClassMap(ClassMap):
+    """``NAME_pred.tif`` as hls-foundation-os wrote it: int16 with nodata -1, LZW, no further tags."""
+
+    name = "legacy_classes"
+    files = {"pred": "{file}"}
+    is_indexed = False
+
+    def create_layer(self, context: MapContext) -> Layer:
+        """One band of class numbers."""
+        return Layer("pred", ("class",), "int16", _LEGACY_NODATA)
+
+    def finish(self, finished: FinishedMap) -> None:
+        """Write the raster alone."""
+        grid = self.context.scene.grid
+        profile = raster_profile(self.layer, grid)
+        with rasterio.open(finished.files["pred"], "w", driver="GTiff", compress="lzw", **profile) as out:
+            write_pieces(out, self.pieces(finished), grid)
+
+
+def class_fields(spec: DataSpec, pixels: Sequence[int], areas: Sequence[float] | None) -> ItemFields:
+    """What a STAC item says about a map of classes, with the extension classification 2.0.0.
+
+    Args:
+        spec: Class names and colours.
+        pixels: Pixels of each class.
+        areas: Square metres of each class, if known.
+    """
+    metres = [None] * len(pixels) if areas is None else [float(area) for area in areas]
+    names = spec.target.names
+    counted = [
+        {"value": value, "name": name, "pixels": int(count), "square_metres": area}
+        for value, (name, count, area) in enumerate(zip(names, pixels, metres, strict=False))
+    ]
+    classes = [
+        # The extension allows a name only letters, digits, "-" and "_".
+        {
+            "value": value,
+            "name": re.sub(r"[^0-9A-Za-z_-]+", "_", name),
+            "title": name,
+            "color_hint": to_hex(color)[1:].upper(),
+        }
+        for value, (name, color) in enumerate(zip(names, class_colors(spec.target), strict=True))
+    ]
+    nodata = {"value": IGNORE_INDEX, "name": "nodata", "title": "No data", "nodata": True}
+    raster = {
+        "data_type": "uint8",
+        "nodata": IGNORE_INDEX,
+        "classification:classes": [*classes, nodata],
+    }
+    return ItemFields({"prithvi_tg:classes": counted}, {"pred": raster}, (_CLASSIFICATION,))
+
+
+def colormap(spec: DataSpec) -> dict[int, tuple[int, int, int, int]]:
+    """Colour table of a map: class -> RGBA in 0..255; nodata is transparent."""
+    table = {
+        index: (*(round(channel * 255) for channel in to_rgb(color)), 255)
+        for index, color in enumerate(class_colors(spec.target))
+    }
+    return {**table, IGNORE_INDEX: (0, 0, 0, 0)}  # type: ignore[dict-item]
+
+
+def category_names(spec: DataSpec) -> str:
+    """Class names as GDAL's sidecar file ``.aux.xml`` holds them, which a GeoTIFF itself cannot."""
+    root = ElementTree.Element("PAMDataset")
+    band = ElementTree.SubElement(root, "PAMRasterBand", band="1")
+    names = ElementTree.SubElement(band, "CategoryNames")
+    for name in spec.target.names:
+        ElementTree.SubElement(names, "Category").text = name
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="unicode") + "\n"

@@ -1,0 +1,70 @@
+"""Probabilities: the softmax of the blended logits."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...targets import ClassTarget
+from ..blending import BlendedRows
+from .base import Layer, MapContext, OutputOptions
+from .rasters import RasterProduct, filled
+
+_STEPS = 250
+
+
+class Probabilities(RasterProduct):
+    """``NAME_probabilities.tif``: a band per class, in the type that `OutputOptions.probabilities` names."""
+
+    name = "probabilities"
+    files = {"probabilities": "{stem}_probabilities.tif"}
+    targets = (ClassTarget,)
+
+    @classmethod
+    def is_asked_for(cls, options: OutputOptions) -> bool:
+        """By ``probabilities``."""
+        return options.probabilities is not None
+
+    def create_layer(self, context: MapContext) -> Layer:
+        """A band per class."""
+        return _layer(self.name, tuple(context.spec.target.names), context.options)
+
+    def encode(self, rows: BlendedRows) -> NDArray[Any]:
+        """Probabilities (K, h, W) as they are stored."""
+        return _stored(rows.probabilities, rows, self.layer)
+
+
+class Confidence(RasterProduct):
+    """``NAME_confidence.tif``: the highest probability, stored as probabilities are."""
+
+    name = "confidence"
+    files = {"confidence": "{stem}_confidence.tif"}
+    targets = (ClassTarget,)
+
+    @classmethod
+    def is_asked_for(cls, options: OutputOptions) -> bool:
+        """By ``confidence``."""
+        return options.confidence
+
+    def create_layer(self, context: MapContext) -> Layer:
+        """One band."""
+        return _layer(self.name, ("highest probability",), context.options)
+
+    def encode(self, rows: BlendedRows) -> NDArray[Any]:
+        """The highest probability (1, h, W) as it is stored."""
+        probabilities = rows.probabilities
+        highest = None if probabilities is None else probabilities.max(axis=0, keepdims=True)
+        return _stored(highest, rows, self.layer)
+
+
+def _layer(name: str, band_names: tuple[str, ...], options: OutputOptions) -> Layer:
+    if options.probabilities in ("float32", "float16"):
+        bits = 16 if options.probabilities == "float16" else None
+        return Layer(name, band_names, "float32", float("nan"), bits)
+    return Layer(name, band_names, scale=1 / _STEPS)
+
+
+def _stored(probabilities: NDArray[Any] | None, rows: BlendedRows, layer: Layer) -> NDArray[Any]:
+    if probabilities is not None and layer.dtype == "uint8":
+        probabilities = np.where(np.isnan(probabilities), layer.nodata, np.rint(probabilities * _STEPS))
+    return filled(probabilities, rows, layer)

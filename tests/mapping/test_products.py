@@ -1,0 +1,148 @@
+"""Products of a map: one of your own needs no change of the package, and cannot harm the others."""
+
+import json
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+from conftest import TINY
+
+from prithvi_tg import PrithviSegmentationTask, map_scene, map_strips
+from prithvi_tg.datasets import Sen1Floods11
+from prithvi_tg.errors import ConfigError
+from prithvi_tg.mapping.products import PRODUCTS, Layer, Product, RasterProduct
+
+
+class Margin(RasterProduct):
+    """``NAME_margin.tif``: how far the highest logit is above the second, float32."""
+
+    name = "margin"
+    files = {"margin": "{stem}_margin.tif"}
+
+    def create_layer(self, context):
+        return Layer("margin", ("margin",), "float32", float("nan"))
+
+    def encode(self, rows):
+        if rows.logits is None:
+            return np.full((1, *rows.masked.shape), np.nan, np.float32)
+        first, second = rows.logits.topk(2, dim=0).values.numpy()
+        return np.where(rows.masked, np.float32(np.nan), first - second)[None]
+
+
+class Lowest(Product):
+    """``NAME_lowest.json``: the lowest margin of each strip, from the raster of another product."""
+
+    name = "lowest"
+    files = {"lowest": "{stem}_lowest.json"}
+
+    def write(self, rows, strip):
+        strip.count("rows", np.array([len(rows.masked)]))
+
+    def finish(self, finished):
+        with rasterio.open(finished.files["margin"]) as file:
+            lowest = float(np.nanmin(file.read(1)))
+        content = {"lowest": lowest, "rows": finished.total("rows").tolist()}
+        finished.files["lowest"].write_text(json.dumps(content))
+
+    def summary(self, finished):
+        return ["lowest margin known"]
+
+
+class Clash(Margin):
+    """Writes the file of another product."""
+
+    name = "clash"
+    files = {"margin": "{stem}_confidence.tif"}
+
+
+@pytest.fixture
+def task():
+    torch.manual_seed(0)
+    spec = Sen1Floods11.data_spec().to_dict()
+    return PrithviSegmentationTask(
+        encoder="nano", encoder_args=TINY, head_channels=8, num_classes=2, window=32, data_spec=spec
+    )
+
+
+def test_a_product_of_a_class_path_is_made_beside_the_map(task, flood_root, tmp_path):
+    scene, here = flood_root / "scene.tif", __name__
+    path = map_scene(
+        task, scene, tmp_path / "s_pred.tif", products=[f"{here}.Margin", f"{here}.Lowest", "confidence"]
+    )
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == [
+        "s_confidence.tif", "s_lowest.json", "s_margin.tif", "s_pred.json", "s_pred.tif", "s_pred.tif.aux.xml",
+    ]  # fmt: skip
+    rows = list(map_strips(task, scene))
+    logits = torch.cat([part.logits for part in rows], dim=1)
+    masked = np.concatenate([part.masked for part in rows])
+    expected = (logits[0] - logits[1]).abs().numpy()
+    with rasterio.open(tmp_path / "s_margin.tif") as file:
+        margin = file.read(1)
+        assert (file.descriptions, file.tags(ns="IMAGE_STRUCTURE")["LAYOUT"]) == (("margin",), "COG")
+        assert len(file.tags()["checkpoint_sha256"]) == 64
+    np.testing.assert_array_equal(np.isnan(margin), masked)
+    np.testing.assert_array_equal(margin[~masked], expected[~masked])
+    found = json.loads((tmp_path / "s_lowest.json").read_text())
+    assert found == {"lowest": float(expected[~masked].min()), "rows": [margin.shape[0]]}
+    assets = json.loads(path.with_suffix(".json").read_text())["assets"]
+    assert {"confidence", "margin", "lowest", "pred"} == set(assets)
+
+
+def test_the_command_takes_products_by_name(trained, flood_root, tmp_path, command):
+    code, _, err = command(
+        "predict", "--ckpt_path", trained, flood_root / "scene.tif", "--output", tmp_path,
+        "--products", f"{__name__}.Margin", "probabilities", "--trainer.accelerator", "cpu",
+    )  # fmt: skip
+    assert code == 0, err
+    assert (tmp_path / "scene_margin.tif").exists()
+    with rasterio.open(tmp_path / "scene_probabilities.tif") as file:
+        assert (file.count, file.dtypes[0]) == (2, "uint8")
+
+
+@pytest.mark.parametrize(
+    ("products", "reason"),
+    [
+        ("margin", "products: 'margin' is unknown; known are classes, legacy_classes, values, probabilities"),
+        ("no_such_module.Margin", "products: 'no_such_module.Margin' is unknown"),
+        (f"{__name__}.TINY", r"TINY is not a subclass of prithvi_tg.mapping.products.Product"),
+        (("confidence", Clash), r"clash: another product of the map writes s_confidence.tif"),
+        ("values", "values: cannot be made of classes"),
+    ],
+)
+def test_products_that_cannot_be_made_are_refused_before_any_work(
+    task, flood_root, tmp_path, products, reason
+):
+    with pytest.raises(ConfigError, match=reason):
+        map_scene(task, flood_root / "scene.tif", tmp_path / "s_pred.tif", products=products)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_option_and_its_product_are_the_same(task, flood_root, tmp_path):
+    for name, options in (("a", {"confidence": True}), ("b", {"products": PRODUCTS["confidence"]})):
+        map_scene(task, flood_root / "scene.tif", tmp_path / f"{name}_pred.tif", **options)
+    with (
+        rasterio.open(tmp_path / "a_confidence.tif") as one,
+        rasterio.open(tmp_path / "b_confidence.tif") as other,
+    ):
+        np.testing.assert_array_equal(one.read(), other.read())
+        assert one.profile == other.profile
+
+
+def test_products_of_an_unfinished_map_are_kept_with_its_strips(task, tmp_path, flood_root):
+    """Another set of products has other strips."""
+    scene = flood_root / "scene.tif"
+    output = tmp_path / "s_pred.tif"
+
+    class Fails(Margin):
+        name = "fails"
+
+        def finish(self, finished):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        map_scene(task, scene, output, products=Fails)
+    assert not output.exists()
+    map_scene(task, scene, output, products=Margin)
+    assert (tmp_path / "s_margin.tif").exists()
+    assert output.exists()

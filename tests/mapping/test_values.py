@@ -1,0 +1,168 @@
+"""Maps of values: in their unit, with what a GIS needs to show them."""
+
+import json
+import warnings
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+from conftest import TINY
+from rio_cogeo import cog_validate
+from torch import nn
+
+from prithvi_tg import PrithviSegmentationTask, map_scene, map_strips
+from prithvi_tg.datasets import Sen1Floods11
+from prithvi_tg.errors import ConfigError
+from prithvi_tg.spec import DataSpec
+from prithvi_tg.targets import ChipClassTarget, ValueTarget
+
+BIOMASS = ValueTarget(("biomass",), ("t/ha",), (120.0,), (45.0,), cmap="YlGn")
+TWO = ValueTarget(("biomass", "height"), ("t/ha", "m"), (120.0, 11.0), (45.0, 4.0))
+
+
+class Values(PrithviSegmentationTask):
+    """Standardised values (B, V, h, w), as a task of regression gives them."""
+
+    def configure_models(self):
+        super().configure_models()
+        head = self.model.decode_head
+        head.conv_seg = nn.Conv2d(head.conv_seg.in_channels, self.outputs, 1)
+
+    @property
+    def outputs(self):
+        return len(self.hparams["data_spec"]["target"]["names"])
+
+    @property
+    def num_classes(self):
+        return max(2, self.outputs)
+
+
+class OneTooMany(Values):
+    @property
+    def outputs(self):
+        return super().outputs + 1
+
+
+def task_of(target, kind=Values):
+    torch.manual_seed(0)
+    spec = DataSpec(Sen1Floods11.data_spec().input, target).to_dict()
+    return kind(encoder="nano", encoder_args=TINY, head_channels=8, window=32, data_spec=spec).eval()
+
+
+def expected_values(task, scene, target):
+    rows = list(map_strips(task, scene))
+    outputs = torch.cat([part.logits for part in rows], dim=1).numpy()
+    mean, std = (np.array(part, np.float32)[:, None, None] for part in (target.mean, target.std))
+    values = outputs * std + mean
+    values[:, np.concatenate([part.masked for part in rows])] = np.nan
+    return values
+
+
+@pytest.mark.parametrize("target", [BIOMASS, TWO], ids=["one", "two"])
+def test_a_map_of_values_is_in_their_unit(target, flood_root, tmp_path):
+    task, scene = task_of(target), flood_root / "scene.tif"
+    path = map_scene(task, scene, tmp_path / "s_pred.tif")
+    expected = expected_values(task, scene, target)
+    assert cog_validate(path) == (True, [], [])
+    with rasterio.open(path) as file, rasterio.open(scene) as source:
+        values = file.read()
+        assert (file.crs, file.transform, file.shape) == (source.crs, source.transform, source.shape)
+        assert set(file.dtypes) == {"float32"}
+        assert np.isnan(file.nodata)
+        assert (file.descriptions, file.units) == (target.names, target.units)
+        tags = [file.tags(band) for band in file.indexes]
+    np.testing.assert_array_equal(values, expected)
+    assert 0 < np.isnan(values).mean() < 1
+    for band, found in zip(expected.astype(np.float64), tags, strict=True):
+        numbers = (np.nanmin(band), np.nanmax(band), np.nanmean(band), np.nanstd(band))
+        for key, number in zip(("MINIMUM", "MAXIMUM", "MEAN", "STDDEV"), numbers, strict=True):
+            assert float(found[f"STATISTICS_{key}"]) == pytest.approx(number, rel=1e-6)
+
+
+def test_a_map_of_values_has_a_style_and_an_item(flood_root, tmp_path):
+    path = map_scene(task_of(TWO), flood_root / "scene.tif", tmp_path / "s_pred.tif", quicklook=True)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == [
+        "s_pred.json", "s_pred.png", "s_pred.qml", "s_pred.tif",
+    ]  # fmt: skip
+    with rasterio.open(path) as file:
+        low, high = (float(file.tags(1)[f"STATISTICS_{key}"]) for key in ("MINIMUM", "MAXIMUM"))
+    items = ElementTree.parse(tmp_path / "s_pred.qml").getroot().findall(".//colorrampshader/item")
+    assert float(items[0].get("value")) == pytest.approx(low)
+    assert float(items[-1].get("value")) == pytest.approx(high)
+    assert (items[0].get("color"), items[-1].get("color")) == ("#440154", "#fde725")  # viridis
+    item = json.loads((tmp_path / "s_pred.json").read_text())
+    assert set(item["assets"]) == {"quicklook", "pred"}
+    bands = item["assets"]["pred"]["bands"]
+    assert [(band["name"], band["unit"], band["data_type"]) for band in bands] == [
+        ("biomass", "t/ha", "float32"),
+        ("height", "m", "float32"),
+    ]
+    assert bands[0]["statistics"]["minimum"] == pytest.approx(low)
+    text = json.dumps(item)
+    assert "classification" not in text
+    assert "prithvi_tg:classes" not in text
+
+
+def test_a_scene_without_data_gives_a_map_without_values(flood_root, tmp_path):
+    scene = tmp_path / "empty.tif"
+    with rasterio.open(flood_root / "scene.tif") as source:
+        profile = source.profile | {"nodata": 0}
+        with rasterio.open(scene, "w", **profile) as out:
+            out.write(np.zeros((source.count, *source.shape), source.dtypes[0]))
+    path = map_scene(task_of(BIOMASS), scene, tmp_path / "s_pred.tif", quicklook=True)
+    with rasterio.open(path) as file:
+        assert np.isnan(file.read()).all()
+        assert not [key for key in file.tags(1) if key.startswith("STATISTICS")]
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"probabilities": "uint8"}, r"probabilities: cannot be made of values, .* \(biomass\)"),
+        ({"confidence": True}, "confidence: cannot be made of values"),
+        ({"vector": "Water"}, "polygons: cannot be made of values"),
+        ({"profile": "legacy"}, "profile: 'legacy' has no map of values; use cog"),
+    ],
+)
+def test_options_of_classes_are_refused(options, reason, flood_root, tmp_path):
+    with pytest.raises(ConfigError, match=reason):
+        map_scene(task_of(BIOMASS), flood_root / "scene.tif", tmp_path / "s_pred.tif", **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_outputs_must_be_as_many_as_the_values(flood_root, tmp_path):
+    with pytest.raises(ConfigError, match=r"the model has 3 outputs for 2 values \(biomass, height\)"):
+        map_scene(task_of(TWO, OneTooMany), flood_root / "scene.tif", tmp_path / "s_pred.tif")
+
+
+def test_no_map_is_made_of_classes_of_chips(flood_root, tmp_path):
+    with pytest.raises(ConfigError, match="target: no map can be made of chip_classes"):
+        map_scene(task_of(ChipClassTarget(("a", "b"))), flood_root / "scene.tif", tmp_path / "s_pred.tif")
+
+
+def test_the_command_maps_values_and_sums_them_up(flood_root, tmp_path, command, monkeypatch):
+    from prithvi_tg.callbacks import maps
+
+    shown = []
+    monkeypatch.setattr(maps, "map_table", lambda results: shown.extend(results) or "")
+    from lightning.pytorch import Trainer
+
+    task = task_of(BIOMASS)
+    trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False)
+    trainer.strategy.connect(task)
+    trainer.save_checkpoint(tmp_path / "v.ckpt", weights_only=True)
+    with warnings.catch_warnings():
+        code, _, err = command(
+            "predict", "--ckpt_path", tmp_path / "v.ckpt", flood_root / "scene.tif", "--output", tmp_path / "m",
+            "--trainer.accelerator", "cpu",
+        )  # fmt: skip
+    assert code == 0, err
+    (result,) = shown
+    with rasterio.open(tmp_path / "m" / "scene_pred.tif") as file:
+        mean = np.nanmean(file.read(1).astype(np.float64))
+    assert len(result.summary) == 1
+    assert result.summary[0].startswith(f"biomass {mean:.4g} ± ")
+    assert result.summary[0].endswith(" t/ha")
+    assert not list((tmp_path / "m").glob("index*"))
