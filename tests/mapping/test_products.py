@@ -104,8 +104,8 @@ def test_the_command_takes_products_by_name(trained, flood_root, tmp_path, comma
     ("products", "reason"),
     [
         ("margin", "products: 'margin' is unknown; known are classes, legacy_classes, values, probabilities"),
-        ("no_such_module.Margin", "products: 'no_such_module.Margin' is unknown"),
-        (f"{__name__}.TINY", r"TINY is not a subclass of prithvi_tg.mapping.products.Product"),
+        ("no_such_module.Margin", "products: no_such_module.Margin: no module no_such_module"),
+        (f"{__name__}.TINY", r"TINY must derive from prithvi_tg.mapping.products.base.Product"),
         (("confidence", Clash), r"clash: another product of the map writes s_confidence.tif"),
         ("values", "values: cannot be made of classes"),
     ],

@@ -1,8 +1,8 @@
 """What a map consists of: the table of products, and what each kind of target has by default."""
 
 import copy
-from importlib import import_module
 
+from ...class_paths import find_class
 from ...errors import ConfigError
 from ...spec import DataSpec
 from .base import FinishedMap, ItemFields, Layer, MapContext, OutputOptions, Product
@@ -67,14 +67,10 @@ def select_products(spec: DataSpec, options: OutputOptions) -> list[Product]:
         raise ConfigError(f"target: no map can be made of {kind}; a model of pixels is needed")
     main, *others = DEFAULTS[kind, options.profile]
     asked_for = [product for product in PRODUCTS.values() if product.is_asked_for(options)]
-    wanted = [PRODUCTS[main], *asked_for, *map(find_product, options.products)]
+    wanted = [PRODUCTS[main], *asked_for, *(_find(product) for product in options.products)]
     chosen: dict[str, Product] = {}
     for one in [*wanted, *(PRODUCTS[name] for name in others)]:
         product = one() if isinstance(one, type) else copy.copy(one)
-        if not isinstance(spec.target, product.targets):
-            raise ConfigError(
-                f"{product.name}: cannot be made of {kind}, which the model gives ({', '.join(spec.target.names[:3])})"
-            )
         product.check(spec, options)
         chosen.setdefault(product.name, product)
     # Asked for by name or not, what describes the others comes last.
@@ -84,24 +80,5 @@ def select_products(spec: DataSpec, options: OutputOptions) -> list[Product]:
     ]
 
 
-def find_product(product: str | type[Product] | Product) -> type[Product] | Product:
-    """A product by its name in the table, by a class path, or as it is.
-
-    Raises:
-        ConfigError: There is none of that name.
-    """
-    if not isinstance(product, str):
-        return product
-    if product in PRODUCTS:
-        return PRODUCTS[product]
-    module, _, name = product.rpartition(".")
-    try:
-        found = getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(
-            f"products: {product!r} is unknown; known are {', '.join(PRODUCTS)}, and class paths such as "
-            "my_module.MyProduct"
-        ) from error
-    if not (isinstance(found, type) and issubclass(found, Product)):
-        raise ConfigError(f"products: {product} is not a subclass of prithvi_tg.mapping.products.Product")
-    return found
+def _find(product: str | type[Product] | Product) -> type[Product] | Product:
+    return find_class("products", product, PRODUCTS, Product) if isinstance(product, str) else product

@@ -179,11 +179,16 @@ class Product(ABC):
 
     @classmethod
     def check(cls, spec: DataSpec, options: OutputOptions) -> None:
-        """Refuse, before any work, options that do not fit the target.
+        """Refuse, before any work, targets and options that it cannot be made for.
 
         Raises:
-            ConfigError: They do not.
+            ConfigError: It cannot.
         """
+        if not isinstance(spec.target, cls.targets):
+            names = ", ".join(spec.target.names[:3])
+            raise ConfigError(
+                f"{cls.name}: cannot be made of {spec.target.kind}, which the model gives ({names})"
+            )
 
     def begin(self, context: MapContext) -> None:
         """Start the product of one scene."""

@@ -64,7 +64,8 @@ class ClassMap(RasterProduct):
     def item_fields(self, finished: FinishedMap) -> ItemFields:
         """Classes with their pixels and areas."""
         areas = finished.total("square_metres")
-        return class_fields(self.context.spec, self._pixels(finished), areas)
+        metres = None if areas is None else areas.tolist()
+        return class_fields(self.context.spec, self._pixels(finished).tolist(), metres)
 
     def summary(self, finished: FinishedMap) -> list[str]:
         """Share of each class that occurs, of the mapped pixels."""

@@ -40,6 +40,7 @@ class Polygons(Product):
         Raises:
             ConfigError: There is one.
         """
+        super().check(spec, options)
         for name in options.vector:
             if name not in spec.target.names:
                 raise ConfigError(
