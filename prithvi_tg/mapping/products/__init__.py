@@ -7,6 +7,7 @@ from ...errors import ConfigError
 from ...spec import DataSpec
 from .base import FinishedMap, ItemFields, Layer, MapContext, OutputOptions, Product
 from .classes import ClassMap, LegacyClassMap
+from .embeddings import Embeddings, PrincipalComponents
 from .polygons import Polygons
 from .probabilities import Confidence, Probabilities
 from .quicklook import Quicklook
@@ -34,10 +35,12 @@ PRODUCTS: dict[str, type[Product]] = {
         ClassMap,
         LegacyClassMap,
         ValueMap,
+        Embeddings,
         Probabilities,
         Confidence,
         Polygons,
         Quicklook,
+        PrincipalComponents,
         StacItem,
     )
 }
@@ -48,6 +51,7 @@ DEFAULTS: dict[tuple[str, str], tuple[str, ...]] = {
     ("classes", "cog"): ("classes", "item"),
     ("classes", "legacy"): ("legacy_classes",),
     ("values", "cog"): ("values", "item"),
+    ("tokens", "cog"): ("embeddings", "item"),
 }
 
 
@@ -69,10 +73,10 @@ def select_products(spec: DataSpec, options: OutputOptions) -> list[Product]:
     asked_for = [product for product in PRODUCTS.values() if product.is_asked_for(options)]
     wanted = [PRODUCTS[main], *asked_for, *(_find(product) for product in options.products)]
     chosen: dict[str, Product] = {}
-    for one in [*wanted, *(PRODUCTS[name] for name in others)]:
-        product = one() if isinstance(one, type) else copy.copy(one)
+    for one in [*(PRODUCTS[name] for name in others), *wanted]:
+        product = one() if isinstance(one, type) else copy.copy(one)  # each map has its own
         product.check(spec, options)
-        chosen.setdefault(product.name, product)
+        chosen[product.name] = product  # one that is given takes the place of a default
     # Asked for by name or not, what describes the others comes last.
     return [
         *(product for name, product in chosen.items() if name not in others),

@@ -23,9 +23,11 @@ class RasterProduct(Product):
 
     Attributes:
         resampling: How GDAL makes overviews.
+        block: Side of a tile in pixels.
     """
 
     resampling: ClassVar[str] = "AVERAGE"
+    block: ClassVar[int] = 512
     layer: Layer
 
     @abstractmethod
@@ -59,7 +61,7 @@ class RasterProduct(Product):
         context, path = self.context, finished.files[self.layer.name]
         pieces = self.pieces(finished)
         grid = context.scene.grid
-        write_cog(path, pieces, self.layer, grid, context.tags, self.decorate, self.resampling)
+        write_cog(path, pieces, self.layer, grid, context.tags, self.decorate, self.resampling, self.block)
 
 
 def write_cog(
@@ -70,8 +72,9 @@ def write_cog(
     tags: Mapping[str, str],
     decorate: Callable[[Any], None],
     resampling: str,
+    block: int = 512,
 ) -> None:
-    """Write a cloud-optimised GeoTIFF from top to bottom: DEFLATE, blocks of 512, overviews.
+    """Write a cloud-optimised GeoTIFF from top to bottom: DEFLATE, tiles, overviews.
 
     Args:
         path: The file; an intermediate file stands beside it while it is written.
@@ -81,12 +84,13 @@ def write_cog(
         tags: Tags of the file.
         decorate: Called with the open raster when its pixels are written.
         resampling: How GDAL makes overviews.
+        block: Side of a tile in pixels.
 
     Raises:
         RasterioError, OSError: The file cannot be written.
     """
     plain = path.with_name(f"{path.stem}.plain.tif")
-    options = {"tiled": True, "blockxsize": 512, "blockysize": 512, "compress": "deflate", "zlevel": 1}
+    options = {"tiled": True, "blockxsize": block, "blockysize": block, "compress": "deflate", "zlevel": 1}
     bits = {} if layer.bits is None else {"nbits": layer.bits}
     try:
         with rasterio.open(
@@ -98,7 +102,7 @@ def write_cog(
         # GDAL's sidecar file would hold nothing that is not in the file; class names are written apart.
         with rasterio.Env(GDAL_PAM_ENABLED="NO"):
             copy_raster(
-                plain, path, driver="COG", compress="DEFLATE", blocksize=512, overview_resampling=resampling,
+                plain, path, driver="COG", compress="DEFLATE", blocksize=block, overview_resampling=resampling,
                 bigtiff="IF_SAFER", **bits,
             )  # fmt: skip
     finally:
