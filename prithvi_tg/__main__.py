@@ -17,6 +17,7 @@ commands:
   validate    score a checkpoint on the validation set
   test        score a checkpoint on the test set:  prithvi-tg test --config X.yaml --ckpt_path best.ckpt
   predict     map scenes:  prithvi-tg predict --ckpt_path best.ckpt SCENE.tif [...]
+  embed       write features of an encoder:  prithvi-tg embed SCENE.tif --output emb.tif --ckpt_path best.ckpt
   check       check data, weights and configuration before training:  prithvi-tg check --config X.yaml
   report      write an HTML page that compares runs:  prithvi-tg report runs/version_0 --maps maps/SCENE_pred.tif
   stats       compute band statistics and class weights of the training set:  prithvi-tg stats --config X.yaml
@@ -75,6 +76,10 @@ def _run(command: str, arguments: list[str]) -> int:
         from .commands.check import run as run_check
 
         return run_check(arguments[1:])
+    if command == "embed":
+        from .commands.embed import run as run_embed
+
+        return run_embed(arguments[1:])
     if command == "report":
         from .commands.report import run as run_report
 

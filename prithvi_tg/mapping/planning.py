@@ -83,7 +83,7 @@ def map_scene(
     task = checkpoint if isinstance(checkpoint, PrithviTask) else load_task(checkpoint)
     loaded = task is not checkpoint
     weights = file_hash(Path(str(checkpoint))) if loaded else weights_hash(task)
-    reading, writing = _split_options(options)
+    reading, writing = split_options(options)
     data, run = plan_maps(
         task,
         known_spec(task),
@@ -103,7 +103,7 @@ def map_scene(
         tf32=tf32,
     )
     data.pending = run.prepare()
-    for log, logits, core_window in _predict(task, data, device, precision, tf32):
+    for log, logits, core_window in predict_windows(task, data, device, precision, tf32):
         run.update(log, logits, core_window)
     for result in run.results():
         if result.error is not None:
@@ -144,7 +144,7 @@ def map_strips(
     limit_block_cache(most=64)
     spec = known_spec(task)
     check_task(task, spec)
-    reading, _ = _split_options(options)
+    reading, _ = split_options(options)
     found = find_inputs([scene], spec.input.num_frames, reading.format)
     if len(found) != 1:
         raise ConfigError(f"scene: {scene} contains {len(found)} scenes; name one of them")
@@ -156,7 +156,7 @@ def map_strips(
         [resolved], spec, side, step, blending, patch, batch_size, num_workers, nodata_rule, qa_mask
     )
     blender = Blender(data.plans[resolved.name])
-    for log, logits, core_window in _predict(task, data, device, precision, tf32):
+    for log, logits, core_window in predict_windows(task, data, device, precision, tf32):
         position = 0
         if logits is not None:
             check_outputs(logits, spec)
@@ -371,7 +371,12 @@ def autocast(precision: Precision, device: str | torch.device) -> torch.autocast
     return torch.autocast(torch.device(device).type, dtype, enabled=precision != "32-true")
 
 
-def _split_options(options: Mapping[str, Any]) -> tuple[InputOptions, OutputOptions]:
+def split_options(options: Mapping[str, Any]) -> tuple[InputOptions, OutputOptions]:
+    """What is read and what is written, from options by name.
+
+    Raises:
+        ConfigError: One is unknown.
+    """
     reading = {field.name for field in fields(InputOptions)}
     writing = {field.name for field in fields(OutputOptions)}
     for name in options:
@@ -397,14 +402,22 @@ def window_and_stride(task: Any, window: int | None, stride: int | None) -> tupl
     return side, stride
 
 
-def _predict(
-    task: PrithviTask,
+def predict_windows(
+    task: Any,
     data: SceneDataModule,
     device: str | torch.device,
     precision: Precision,
     tf32: bool,
 ) -> Iterator[tuple[ReadEvents, Tensor | None, tuple[int, int, int, int] | None]]:
-    """What `Trainer.predict` does, without one."""
+    """What `Trainer.predict` does, without one: events, outputs (B, K, h, w), and which part of the windows they are.
+
+    Args:
+        task: A module with a `predict_step`.
+        data: The windows.
+        device: Where to compute.
+        precision: As of Lightning.
+        tf32: Use TF32 on CUDA.
+    """
     task = task.eval().to(device)
     normalize = Normalization(data.mean, data.std).to(device)
     stream, cache = data.stream(), WeightCache()

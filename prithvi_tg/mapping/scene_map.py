@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import ConfigError
-from ..files import shown, writing
+from ..files import finished_file, shown, writing
 from ..readers.fingerprint import fingerprint
 from ..readers.scene import Scene
 from ..spec import DataSpec
@@ -250,7 +251,10 @@ class SceneMap:
         for path in self.outputs.values():  # the map itself comes last
             made = self.parts.path / path.name
             if made.exists():
-                made.replace(path)
+                if path.parent == self.path.parent:
+                    made.replace(path)
+                else:
+                    _move(made, path)
                 _log.info(f"Written: {shown(path)}")
         self.parts.write("done", self.parts.read("publishing"))
         self.parts.clear()
@@ -269,12 +273,20 @@ class SceneMap:
         return result
 
 
+def _move(made: Path, path: Path) -> None:
+    """Give a file its final name in a folder that may be on another disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with finished_file(path) as partial:
+        shutil.copyfile(made, partial)
+    made.unlink()
+
+
 def _outputs(products: Sequence[Product]) -> dict[str, Path]:
     """Every file of the finished map by its key, the map itself last."""
     paths: dict[str, Path] = {}
     for product in products:
         for key, path in product.outputs().items():
-            if key in paths or path in paths.values():
+            if key in paths or path.name in {other.name for other in paths.values()}:
                 raise ConfigError(
                     f"{product.name}: another product of the map writes {path.name} ({key}) too"
                 )

@@ -26,6 +26,7 @@ _MEDIA_TYPES = {
     ".png": pystac.MediaType.PNG,
     ".json": pystac.MediaType.JSON,
     ".csv": "text/csv",
+    ".parquet": pystac.MediaType.PARQUET,
 }
 #: Files that belong to others and are no assets.
 _SIDECARS = (".xml", ".qml")

@@ -1,0 +1,399 @@
+"""Embeddings of scenes: tokens of an encoder on the grid of its patches, through the loop that makes maps."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from einops import rearrange
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ..bands import PRETRAINING_STATISTICS, PRITHVI_BANDS
+from ..checkpoints import find_weights, load_weights
+from ..errors import ConfigError, DataError
+from ..files import file_hash
+from ..models import create_encoder
+from ..readers.block_cache import limit_block_cache
+from ..readers.formats import InputOptions, find_inputs, resolve_scene
+from ..readers.grid import Grid
+from ..readers.quality import QualityClass
+from ..readers.scene import NodataRule, Pixels, Scene, SceneReader
+from ..spec import DataSpec, InputSpec
+from ..tasks import PrithviTask, load_task
+from ..tasks.precision import described_precision
+from ..tiling import AxisTiling, Blending, WindowGrid
+from .map_run import MapRun
+from .planning import (
+    Precision,
+    describe,
+    known_spec,
+    predict_windows,
+    split_options,
+    warn_of_pixel_size,
+    weights_hash,
+    window_and_stride,
+)
+from .products.embeddings import Embeddings, EmbeddingType, PrincipalComponents, TokenPoints, TokenTarget
+from .scene_map import SceneMap
+from .scene_windows import SceneDataModule
+from .window_stream import Event, ReadEvents, RowsRead, StripRange
+
+
+class TokenModel(nn.Module):
+    """Tokens of a block as a map (B, D, h, w), a pixel for each patch, of normalised images (B, T, C, H, W).
+
+    Args:
+        encoder: Gives tokens (B, 1 + T*h*w, D), the first of the whole image.
+        block: After which block, counted from 0; negative from the end. The encoder's final norm is applied.
+        frame: Of which frame alone, counted from 0; by default features of all frames, one frame after the other.
+        num_frames: Frames of an image.
+
+    Raises:
+        ConfigError: There is no such frame.
+    """
+
+    def __init__(self, encoder: nn.Module, block: int, frame: int | None, num_frames: int) -> None:
+        super().__init__()
+        if frame is not None and not -num_frames <= frame < num_frames:
+            raise ConfigError(f"frame: {frame} must lie between 0 and {num_frames - 1}")
+        self.encoder = encoder
+        self.block = block
+        self.frames = slice(None) if frame is None else slice(frame % num_frames, frame % num_frames + 1)
+
+    def forward(self, image: Tensor, **coordinates: Tensor) -> Tensor:
+        """Features (B, D, h, w)."""
+        encoder: Any = self.encoder
+        (tokens,) = encoder.forward_intermediates(image, [self.block], norm=True, **coordinates)
+        if tokens.ndim != 3:
+            raise ConfigError(
+                f"encoder: {type(encoder).__name__} gives feature maps; embeddings need an encoder of tokens"
+            )
+        frames, rows, columns = encoder.grid(image)
+        features = rearrange(tokens[:, 1:], "b (t h w) d -> b t d h w", t=frames, h=rows, w=columns)
+        return features[:, self.frames].flatten(1, 2)
+
+    def predict_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
+        """Features of a batch of windows."""
+        coordinates = {key: batch[key] for key in ("timestamps", "location") if key in batch}
+        return self(batch["image"], **coordinates)
+
+
+class Source(NamedTuple):
+    """An encoder, with what it was trained on.
+
+    Attributes:
+        encoder: The encoder.
+        spec: Bands and statistics that it expects.
+        weights: Hash of its weights.
+        window: Side of a window, and distance of windows, that it was trained with.
+        described: What it is, for tags.
+    """
+
+    encoder: nn.Module
+    spec: InputSpec
+    weights: str
+    window: tuple[int, int]
+    described: str
+
+
+def task_encoder(
+    checkpoint: str | Path | PrithviTask, window: int | None = None, stride: int | None = None
+) -> Source:
+    """The encoder of a task, or of a checkpoint that describes itself.
+
+    Raises:
+        ConfigError: The task has no data description.
+        CheckpointError: The checkpoint cannot be read.
+    """
+    task = checkpoint if isinstance(checkpoint, PrithviTask) else load_task(checkpoint)
+    weights = weights_hash(task) if task is checkpoint else file_hash(Path(str(checkpoint)))
+    encoder = task.model.encoder
+    sides = _window_and_stride(task, encoder, window, stride)
+    name = f"encoder {task.hparams['encoder']} of {task.class_path}"
+    return Source(encoder, known_spec(task).input, weights, sides, name)
+
+
+def published_encoder(
+    name: str,
+    weights: str | Path | None,
+    num_frames: int = 1,
+    window: int | None = None,
+    stride: int | None = None,
+) -> Source:
+    """A published encoder with its weights; it expects the bands and statistics of its pre-training.
+
+    Args:
+        name: Such as ``prithvi_eo_v2_300m``.
+        weights: A path, or what else `find_weights` takes; by default those published under the name.
+        num_frames: Dates of a scene.
+        window: Side of a window in pixels.
+        stride: Distance of windows in pixels.
+
+    Raises:
+        ConfigError: The name is unknown, or nothing is known of its pre-training.
+        CheckpointError: The weights cannot be read, or belong to another encoder.
+    """
+    encoder: Any = create_encoder(name, num_bands=len(PRITHVI_BANDS))
+    generation = next((key for key in PRETRAINING_STATISTICS if name.startswith(key)), None)
+    if generation is None:
+        raise ConfigError(
+            f"encoder: the statistics that {name!r} was trained with are not known; give a checkpoint that has them"
+        )
+    path = find_weights(name if weights is None else weights)
+    load_weights(encoder, path)
+    mean, std = PRETRAINING_STATISTICS[generation]
+    spec = InputSpec(PRITHVI_BANDS, mean, std, num_frames, metadata=encoder.variant.coordinates)
+    return Source(
+        encoder, spec, file_hash(path), _window_and_stride(None, encoder, window, stride), f"encoder {name}"
+    )
+
+
+def embed_scene(
+    source: Source | str | Path | PrithviTask,
+    scene: str | Path,
+    output: str | Path,
+    *,
+    block: int = -1,
+    frame: int | None = None,
+    dtype: EmbeddingType = "float16",
+    points: str | Path | None = None,
+    quicklook: bool = False,
+    window: int | None = None,
+    stride: int | None = None,
+    blending: Blending = "average",
+    nodata_rule: NodataRule = "all",
+    qa_mask: Sequence[QualityClass] = (),
+    batch_size: int = 4,
+    num_workers: int = 1,
+    precision: Precision = "32-true",
+    tf32: bool = False,
+    device: str | torch.device = "cpu",
+    **options: Any,
+) -> Path:
+    """Write the tokens of a scene as a raster with a band per feature, whose pixels are patches of the encoder.
+
+    Tokens of overlapping windows are averaged. A patch is nodata where all of its pixels are. Like `map_scene`, a call
+    that was killed resumes when it is repeated.
+
+    Args:
+        source: A checkpoint or a task, or what `published_encoder` gives.
+        scene: See `map_scene`.
+        output: The raster, ``.tif``.
+        block: After which block, counted from 0; negative from the end. The encoder's final norm is applied.
+        frame: Of which date alone, counted from 0; by default features of all dates, one date after the other.
+        dtype: How features are stored: ``float16``, ``float32``, or ``int8`` with a scale per band.
+        points: Also write this GeoParquet file: a point in the middle of each patch, with its features.
+        quicklook: Also write a ``.png`` beside the raster, the first three principal components in colour.
+        window: Side of a window in pixels, a multiple of the patch; `published_encoder` has its own.
+        stride: Distance of windows in pixels, a multiple of the patch; as `window`.
+        blending: See `map_scene`, as for all that follow.
+        nodata_rule: When a pixel is nodata.
+        qa_mask: Quality classes that count as nodata.
+        batch_size: Windows in a batch.
+        num_workers: Threads that read ahead.
+        precision: Precision of the encoder.
+        tf32: Use TF32 on CUDA.
+        device: Where to compute.
+        **options: Fields of `InputOptions` and `OutputOptions`, such as ``bands`` or ``overwrite``.
+
+    Returns:
+        The path of the raster.
+
+    Raises:
+        ConfigError: A file is in the way, or an option does not fit.
+        DataError: The scene cannot be read or a file cannot be written.
+    """
+    limit_block_cache(most=64)
+    reading, writing = split_options(options)
+    path = Path(output)
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        raise ConfigError(f"output: {path} must be a .tif")
+    found = source if isinstance(source, Source) else task_encoder(source, window, stride)
+    encoder: Any = found.encoder
+    patch: int = encoder.patch_size
+    model = TokenModel(found.encoder, block, frame, found.spec.num_frames).eval()
+    products: list[Any] = [Embeddings(dtype), *writing.products]
+    if quicklook:
+        products.append(PrincipalComponents)
+    if points is not None:
+        products.append(TokenPoints(Path(points)))
+    writing = replace(writing, products=tuple(products))
+    resolved = _resolve(scene, found.spec, replace(reading, legacy=nodata_rule == "legacy"))
+    data = PatchDataModule(
+        [resolved], DataSpec(found.spec, TokenTarget()), *found.window, blending, patch,
+        batch_size, num_workers, nodata_rule, qa_mask,
+    )  # fmt: skip
+    warn_of_pixel_size(data.scenes, data.spec)
+    patches = PatchEvents(resolved, data.plans[resolved.name], patch)
+    names = _feature_names(model, found.spec, frame)
+    identity, tags = describe(model, data, found.weights, described_precision(precision, tf32))
+    identity |= {"block": block, "frame": frame, "encoder": found.described}
+    tags |= {"model": f"{found.described}, block {block}" + ("" if frame is None else f", frame {frame}")}
+    spec = DataSpec(found.spec, TokenTarget(names))
+    one = SceneMap(patches.scene, patches.plan, path, spec, writing, identity, tags)
+    one.check_free()
+    run = MapRun([one], data.failed, legacy=nodata_rule == "legacy")
+    data.pending = run.prepare()
+    for events, tokens, _ in predict_windows(model, data, device, precision, tf32):
+        run.update(patches.of(events), tokens)
+    for result in run.results():
+        if result.error is not None:
+            raise DataError(result.error)
+    run.clear()
+    return path
+
+
+def _resolve(scene: str | Path, spec: InputSpec, reading: InputOptions) -> Scene:
+    found = find_inputs([scene], spec.num_frames)
+    if len(found) != 1:
+        raise ConfigError(f"scene: {scene} contains {len(found)} scenes; name one of them")
+    return resolve_scene(found[0], spec, reading)
+
+
+def _window_and_stride(
+    task: PrithviTask | None, encoder: Any, window: int | None, stride: int | None
+) -> tuple[int, int]:
+    """As of maps, in whole patches."""
+    patch = encoder.patch_size
+    side, step = window_and_stride(task, window, stride)
+    if stride is None:
+        step = max(patch, step // patch * patch)
+    for key, value in (("window", side), ("stride", step)):
+        if value % patch:
+            raise ConfigError(f"{key}: {value} must be a multiple of the patch, {patch}")
+    return side, step
+
+
+@torch.inference_mode()
+def _feature_names(model: TokenModel, spec: InputSpec, frame: int | None) -> tuple[str, ...]:
+    encoder: Any = model.encoder
+    device = next(encoder.parameters()).device
+    image = torch.zeros(
+        1, spec.num_frames, len(spec.bands), encoder.patch_size, encoder.patch_size, device=device
+    )
+    count = model(image).shape[1]
+    if frame is not None or spec.num_frames == 1:
+        return tuple(f"feature_{k}" for k in range(count))
+    per_frame = count // spec.num_frames
+    return tuple(f"frame_{k // per_frame}_feature_{k % per_frame}" for k in range(count))
+
+
+# Pixels and patches: windows are read by pixels, and blended by patches.
+
+
+class PatchDataModule(SceneDataModule):
+    """Windows of scenes that are continued without data to whole patches, so that windows start on patches."""
+
+    def __init__(
+        self,
+        scenes: Sequence[Scene],
+        spec: DataSpec,
+        window: int,
+        stride: int,
+        blending: Blending,
+        patch: int,
+        *args: Any,
+    ) -> None:
+        super().__init__(scenes, spec, window, stride, blending, patch, *args)
+        self.plans = {
+            scene.name: _whole_patches(scene.grid, window, stride, blending, patch) for scene in scenes
+        }
+        self.pending = {name: range(len(plan.strips)) for name, plan in self.plans.items()}
+        self.patch = patch
+
+    def open_scene(self, scene: Scene) -> SceneReader:
+        """A reader of one scene."""
+        return PaddedReader(scene, self.spec.input, self.nodata_rule, self.qa_mask, patch=self.patch)
+
+
+def _whole_patches(grid: Grid, window: int, stride: int, blending: Blending, patch: int) -> WindowGrid:
+    """Windows, in pixels, of a grid that is continued to whole patches; its strips are whole patches high."""
+    rows, columns = (
+        AxisTiling(-(-length // patch) * patch, window, stride, blending, patch)
+        for length in (grid.height, grid.width)
+    )
+    return WindowGrid(rows, columns, max(1, 512 // patch) * patch)
+
+
+class PaddedReader(SceneReader):
+    """Reads a scene, and beyond its right and bottom edge band means that are nodata, up to whole patches."""
+
+    def __init__(self, *args: Any, patch: int) -> None:
+        super().__init__(*args)
+        self.patch = patch
+
+    def read(self, top: int, bottom: int, left: int = 0, right: int | None = None, factor: int = 1) -> Pixels:
+        """Rows ``top`` to ``bottom``, of the full width; other columns and factors as of `SceneReader`."""
+        if right is not None or left or factor != 1:
+            return super().read(top, bottom, left, right, factor)
+        height, width = self.scene.grid.height, self.scene.grid.width
+        size = (bottom - top, -(-width // self.patch) * self.patch)
+        mean = np.asarray(self.spec.channel_mean, np.float32)[:, None, None]
+        values = np.broadcast_to(mean, (len(mean), *size)).copy()
+        valid, masked, meaningless = np.zeros((len(mean), *size), bool), np.ones(size, bool), 0
+        if top < height:
+            pixels = super().read(top, min(bottom, height))
+            inside = np.s_[..., : pixels.masked.shape[0], : pixels.masked.shape[1]]
+            values[inside], valid[inside], masked[inside] = pixels.values, pixels.valid, pixels.masked
+            meaningless = pixels.meaningless
+        return Pixels(values, valid, masked, meaningless)
+
+
+class PatchEvents:
+    """Turns what was read of a scene into what was read of its patches.
+
+    Args:
+        scene: The scene.
+        plan: Its windows, in pixels; whole patches.
+        patch: Side of a patch in pixels.
+
+    Attributes:
+        scene: The scene with a grid of patches.
+        plan: The windows in patches.
+    """
+
+    def __init__(self, scene: Scene, plan: WindowGrid, patch: int) -> None:
+        self.patch = patch
+        rows, columns = (
+            AxisTiling(axis.length // patch, axis.window // patch, axis.stride // patch, axis.blending)
+            for axis in (plan.rows, plan.columns)
+        )
+        self.plan = WindowGrid(rows, columns, plan.strip_rows // patch)
+        grid = scene.grid
+        transform = grid.transform @ type(grid.transform).scale(patch)
+        control = grid.control
+        if control is not None:
+            points = tuple((row / patch, column / patch, *rest) for row, column, *rest in control.points)
+            control = replace(control, points=points)  # type: ignore[arg-type]
+        patches = Grid(grid.crs, transform, self.plan.rows.length, self.plan.columns.length, control)
+        self.scene = replace(scene, grid=patches)
+        self._held: list[NDArray[np.bool_]] = []  # rows of pixels that are less than a patch
+        self._top = 0
+
+    def of(self, events: ReadEvents) -> ReadEvents:
+        """The same in patches; rows when all pixels of their patches have been read."""
+        return ReadEvents([one for event in events.events for one in self._of(event)])
+
+    def _of(self, event: Event) -> Iterator[Event]:
+        strip_range = self._strip_range(event.strip_range)
+        if not isinstance(event, RowsRead):
+            yield replace(event, strip_range=strip_range)
+            return
+        if event.top == event.strip_range.top:
+            self._held, self._top = [], event.top // self.patch
+        pixels = np.concatenate([*self._held, event.masked])
+        whole = len(pixels) // self.patch
+        self._held = [pixels[whole * self.patch :]]
+        if whole:
+            blocks = rearrange(
+                pixels[: whole * self.patch], "(h p) (w q) -> h w (p q)", p=self.patch, q=self.patch
+            )
+            yield RowsRead(strip_range, self._top, np.asarray(blocks.all(axis=-1)))
+            self._top += whole
+
+    def _strip_range(self, pixels: StripRange) -> StripRange:
+        strips = tuple(self.plan.strips[strip.number] for strip in pixels.strips)
+        return StripRange(self.scene, self.plan, strips)

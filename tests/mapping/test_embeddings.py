@@ -1,0 +1,241 @@
+"""Embeddings: tokens of an encoder on the grid of its patches."""
+
+import geopandas
+import numpy as np
+import pytest
+import rasterio
+import torch
+from conftest import TINY
+from lightning.pytorch import Trainer
+from rasterio.enums import Resampling
+from rio_cogeo import cog_validate
+
+from prithvi_tg import PrithviSegmentationTask
+from prithvi_tg.bands import PRITHVI_BANDS
+from prithvi_tg.errors import ConfigError
+from prithvi_tg.mapping import embed_scene, embedding, published_encoder
+from prithvi_tg.mapping.strip_store import StripWriter
+from prithvi_tg.models import create_encoder
+from prithvi_tg.spec import DataSpec, InputSpec
+from prithvi_tg.targets import ClassTarget
+
+PATCH, WINDOW = 16, 32
+TRANSFORM = rasterio.Affine(30, 0, 600000, 0, -30, 4200000)
+
+
+def spec_of(frames=1):
+    inputs = InputSpec(PRITHVI_BANDS, (0.1,) * 6, (0.05,) * 6, frames)
+    return DataSpec(inputs, ClassTarget(("Land", "Water")))
+
+
+def task_of(frames=1):
+    torch.manual_seed(0)
+    return PrithviSegmentationTask(
+        encoder="nano", encoder_args=TINY, head_channels=8, num_classes=2, num_frames=frames, window=WINDOW,
+        data_spec=spec_of(frames).to_dict(),
+    ).eval()  # fmt: skip
+
+
+def write_scene(path, height=70, width=53, seed=0):
+    """Nodata in the first two rows and three columns of patches, and in single pixels elsewhere."""
+    values = np.random.default_rng(seed).normal(0.1, 0.05, (6, height, width)).astype("float32")
+    values[:, : 2 * PATCH, : 3 * PATCH] = -9999
+    values[:, 40:44, 20:24] = -9999
+    with rasterio.open(
+        path, "w", driver="GTiff", dtype="float32", count=6, height=height, width=width, nodata=-9999,
+        crs="EPSG:32615", transform=TRANSFORM,
+    ) as out:  # fmt: skip
+        out.write(values)
+    return path
+
+
+def padded(path):
+    """Normalised pixels (C, H, W), the band mean where there is none, up to whole patches."""
+    with rasterio.open(path) as file:
+        values = file.read()
+    normal = np.where(values == -9999, 0, (values - np.float32(0.1)) / np.float32(0.05))
+    return np.pad(normal, ((0, 0), *((0, -length % PATCH) for length in values.shape[1:])))
+
+
+def tokens_by_hand(encoder, image, row, column, block=-1):
+    """Mean of the tokens of a patch over all windows, a patch apart, that it lies in; image (T, C, H, W)."""
+    side, found = WINDOW // PATCH, []
+    rows, columns = (length // PATCH for length in image.shape[-2:])
+    for top in range(max(0, row - side + 1), min(row, rows - side) + 1):
+        for left in range(max(0, column - side + 1), min(column, columns - side) + 1):
+            window = image[..., top * PATCH : top * PATCH + WINDOW, left * PATCH : left * PATCH + WINDOW]
+            with torch.no_grad():
+                (tokens,) = encoder.forward_intermediates(
+                    torch.from_numpy(window[None]).float(), [block], norm=True
+                )
+            grid = tokens[0, 1:].reshape(len(image), side, side, -1)
+            found.append(grid[:, row - top, column - left].flatten())
+    return torch.stack(found).mean(dim=0).numpy()
+
+
+def test_a_pixel_is_the_mean_of_the_tokens_of_its_patch(tmp_path):
+    task, scene = task_of(), write_scene(tmp_path / "scene.tif")
+    path = embed_scene(task, scene, tmp_path / "e" / "emb.tif", dtype="float32", quicklook=True)
+    assert cog_validate(path)[0]
+    with rasterio.open(path) as file:
+        values = file.read()
+        assert (file.count, file.shape, file.descriptions[31]) == (32, (5, 4), "feature_31")
+        assert (file.crs.to_epsg(), file.transform) == (32615, TRANSFORM * rasterio.Affine.scale(PATCH))
+        assert file.tags()["model"].startswith("encoder nano of ")
+    empty = np.zeros((5, 4), bool)
+    empty[:2, :3] = True
+    np.testing.assert_array_equal(np.isnan(values), np.broadcast_to(empty, values.shape))
+    image = padded(scene)[None]
+    for row, column in ((0, 3), (2, 1), (4, 3)):
+        expected = tokens_by_hand(task.model.encoder, image, row, column)
+        np.testing.assert_allclose(values[:, row, column], expected, rtol=0, atol=1e-5)
+    assert sorted(entry.name for entry in path.parent.iterdir()) == ["emb.json", "emb.png", "emb.tif"]
+
+
+def test_a_block_is_chosen_and_16_bits_are_stored(tmp_path):
+    task, scene = task_of(), write_scene(tmp_path / "scene.tif")
+    with rasterio.open(embed_scene(task, scene, tmp_path / "emb.tif", block=0)) as file:
+        found = file.read()[:, 3, 2]
+    expected = tokens_by_hand(task.model.encoder, padded(scene)[None], 3, 2, block=0)
+    np.testing.assert_array_equal(found, found.astype("float16"))
+    np.testing.assert_allclose(found, expected, atol=2e-3)
+
+
+def test_8_bits_have_a_scale_per_band(tmp_path):
+    task, scene = task_of(), write_scene(tmp_path / "scene.tif")
+    with rasterio.open(embed_scene(task, scene, tmp_path / "full.tif", dtype="float32")) as file:
+        full = file.read()
+    with rasterio.open(embed_scene(task, scene, tmp_path / "small.tif", dtype="int8")) as file:
+        stored, scales = file.read(), np.array(file.scales)
+        assert (set(file.dtypes), file.nodata) == ({"int8"}, -128)
+    np.testing.assert_array_equal(stored == -128, np.isnan(full))
+    np.testing.assert_allclose(scales, np.nanmax(np.abs(full), axis=(1, 2)) / 127, rtol=1e-6)
+    error = np.abs(stored * scales[:, None, None] - full)
+    assert np.nanmax(error / scales[:, None, None]) <= 0.5 + 1e-4
+
+
+def test_points_lie_in_the_middle_of_patches_that_hold_data(tmp_path):
+    points = tmp_path / "elsewhere" / "points.parquet"
+    path = embed_scene(
+        task_of(), write_scene(tmp_path / "scene.tif"), tmp_path / "emb.tif", dtype="float32", points=points
+    )
+    frame = geopandas.read_parquet(points)
+    assert frame.crs.to_epsg() == 32615
+    with rasterio.open(path) as file:
+        values = file.read()
+        assert len(frame) == (~np.isnan(values[0])).sum()
+        for one in (frame.iloc[0], frame.iloc[-1]):
+            assert (one.geometry.x, one.geometry.y) == file.xy(one["row"], one["column"])
+            np.testing.assert_array_equal(one["embedding"], values[:, one["row"], one["column"]])
+
+
+def test_features_of_several_dates_stand_one_after_the_other(tmp_path):
+    task = task_of(frames=2)
+    dates = [write_scene(tmp_path / f"{seed}.tif", seed=seed) for seed in (0, 1)]
+    scene = ",".join(map(str, dates))
+    with rasterio.open(embed_scene(task, scene, tmp_path / "both.tif", dtype="float32")) as file:
+        both = file.read()
+        assert (file.count, file.descriptions[32]) == (64, "frame_1_feature_0")
+    with rasterio.open(embed_scene(task, scene, tmp_path / "one.tif", dtype="float32", frame=1)) as file:
+        np.testing.assert_array_equal(file.read(), both[32:])
+    image = np.stack([padded(path) for path in dates])
+    expected = tokens_by_hand(task.model.encoder, image, 3, 1)
+    np.testing.assert_allclose(both[:, 3, 1], expected, rtol=0, atol=1e-5)
+    with pytest.raises(ConfigError, match="frame: 2 must lie between 0 and 1"):
+        embed_scene(task, scene, tmp_path / "none.tif", frame=2)
+
+
+@pytest.mark.parametrize("rows_per_block", [1, 7, 64])
+def test_blocks_of_the_file_make_no_difference(tmp_path, rows_per_block):
+    task, scene = task_of(), write_scene(tmp_path / "scene.tif")
+    expected = embed_scene(task, scene, tmp_path / "a.tif", dtype="float32")
+    copy = tmp_path / "copy.tif"
+    with (
+        rasterio.open(scene) as source,
+        rasterio.open(copy, "w", **source.profile | {"blockysize": rows_per_block}) as out,
+    ):
+        out.write(source.read())
+    again = embed_scene(task, copy, tmp_path / "b.tif", dtype="float32", batch_size=3)
+    with rasterio.open(expected) as one, rasterio.open(again) as other:
+        np.testing.assert_allclose(one.read(), other.read(), rtol=0, atol=1e-5)
+
+
+def test_an_interrupted_embedding_resumes(tmp_path, monkeypatch):
+    task, scene = task_of(), write_scene(tmp_path / "scene.tif", 1100, 40)
+    with rasterio.open(embed_scene(task, scene, tmp_path / "whole.tif", dtype="float32")) as file:
+        expected = file.read()
+    finish, strips = StripWriter.finish, []
+
+    def stop(self, *arguments):
+        finish(self, *arguments)
+        strips.append(self.strip.number)
+        if len(strips) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(StripWriter, "finish", stop)
+    with pytest.raises(KeyboardInterrupt):
+        embed_scene(task, scene, tmp_path / "emb.tif", dtype="float32")
+    assert not (tmp_path / "emb.tif").exists()
+    embed_scene(task, scene, tmp_path / "emb.tif", dtype="float32")
+    assert strips == [0, 1, 2]
+    with rasterio.open(tmp_path / "emb.tif") as file:
+        np.testing.assert_array_equal(file.read(), expected)
+        assert file.overviews(1)
+        assert file.read(1, out_shape=(9, 1), resampling=Resampling.average).shape == (9, 1)
+
+
+def test_a_published_encoder_is_used_by_its_name(tmp_path, monkeypatch):
+    torch.manual_seed(3)
+    tiny = create_encoder("nano", num_bands=6, **TINY).eval()
+    torch.save(tiny.state_dict(), tmp_path / "weights.pt")
+    monkeypatch.setattr(embedding, "create_encoder", lambda name, **_: create_encoder("nano", **TINY))
+    source = published_encoder("prithvi_eo_v2_300m", tmp_path / "weights.pt", window=WINDOW)
+    scene = write_scene(tmp_path / "scene.tif")
+    path = embed_scene(source, scene, tmp_path / "emb.tif", dtype="float32", scale=10_000, nodata=[-9999])
+    with rasterio.open(scene) as file:
+        values = file.read()
+    mean, std = (np.array(part, np.float32)[:, None, None] for part in (source.spec.mean, source.spec.std))
+    assert (mean[0, 0, 0], std[5, 0, 0]) == (1087, 1049)
+    normal = np.where(values == -9999, 0, (values * 10_000 - mean) / std)
+    image = np.pad(normal, ((0, 0), *((0, -length % PATCH) for length in values.shape[1:])))[None]
+    with rasterio.open(path) as file:
+        np.testing.assert_allclose(file.read()[:, 4, 2], tokens_by_hand(tiny, image, 4, 2), rtol=0, atol=1e-4)
+    with pytest.raises(
+        ConfigError, match="encoder: the statistics that 'nano' was trained with are not known"
+    ):
+        published_encoder("nano", tmp_path / "weights.pt")
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"stride": 20}, "stride: 20 must be a multiple of the patch, 16"),
+        ({"window": 40}, "window: 40 must be a multiple of the patch, 16"),
+        ({"dtype": "int16"}, "dtype: 'int16' is unknown; known are float16, float32, int8"),
+        ({"block": 7}, "out of range for an encoder of 2 blocks"),
+        ({"confidence": True}, "confidence: cannot be made of tokens"),
+        ({"profile": "legacy"}, "profile: 'legacy' has no map of tokens; use cog"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(tmp_path, options, reason):
+    with pytest.raises(ConfigError, match=reason):
+        embed_scene(task_of(), write_scene(tmp_path / "scene.tif"), tmp_path / "e" / "emb.tif", **options)
+    assert not (tmp_path / "e").exists()
+
+
+def test_the_command_embeds_a_scene(tmp_path, command):
+    task, scene = task_of(), write_scene(tmp_path / "scene.tif")
+    trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False)
+    trainer.strategy.connect(task)
+    trainer.save_checkpoint(tmp_path / "tiny.ckpt", weights_only=True)
+    words = ("embed", scene, "--output", tmp_path / "emb.tif", "--device", "cpu")
+    code, out, err = command(*words, "--ckpt_path", tmp_path / "tiny.ckpt", "--dtype", "float32")
+    assert code == 0, err
+    assert "emb.tif" in out
+    expected = embed_scene(task, scene, tmp_path / "python.tif", dtype="float32")
+    with rasterio.open(tmp_path / "emb.tif") as one, rasterio.open(expected) as other:
+        np.testing.assert_allclose(one.read(), other.read(), rtol=0, atol=1e-6)
+    code, _, err = command(*words)
+    assert (code, "ckpt_path, encoder: give one of them" in err) == (2, True)
+    code, _, err = command(*words, "--ckpt_path", tmp_path / "tiny.ckpt")
+    assert (code, "exists; add --overwrite" in err) == (2, True)
