@@ -103,7 +103,7 @@ def test_the_command_takes_products_by_name(trained, flood_root, tmp_path, comma
 @pytest.mark.parametrize(
     ("products", "reason"),
     [
-        ("margin", "products: 'margin' is unknown; known are classes, legacy_classes, values, probabilities"),
+        ("margin", "products: 'margin' is unknown; known are classes, legacy_classes, values, embeddings"),
         ("no_such_module.Margin", "products: no_such_module.Margin: no module no_such_module"),
         (f"{__name__}.TINY", r"TINY must derive from prithvi_tg.mapping.products.base.Product"),
         (("confidence", Clash), r"clash: another product of the map writes s_confidence.tif"),
