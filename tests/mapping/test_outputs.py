@@ -40,7 +40,7 @@ class Third(PrithviSegmentationTask):
 @pytest.mark.parametrize("kind", ["class_names", Sigmoid, Hidden])
 def test_a_model_with_one_output_makes_no_map(kind, flood_root, tmp_path):
     if kind == "class_names":
-        spec = {**SPEC.to_dict(), "class_names": ["Water"], "class_colors": []}
+        spec = {**SPEC.to_dict(), "target": {"kind": "classes", "names": ["Water"]}}
         task = PrithviSegmentationTask(
             encoder="nano", encoder_args=TINY, head_channels=8, window=32, data_spec=spec
         )
