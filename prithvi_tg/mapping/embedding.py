@@ -136,16 +136,16 @@ def published_encoder(
         ConfigError: The name is unknown, or nothing is known of its pre-training.
         CheckpointError: The weights cannot be read, or belong to another encoder.
     """
-    encoder: Any = create_encoder(name, num_bands=len(PRITHVI_BANDS))
     generation = next((key for key in PRETRAINING_STATISTICS if name.startswith(key)), None)
     if generation is None:
         raise ConfigError(
             f"encoder: the statistics that {name!r} was trained with are not known; give a checkpoint that has them"
         )
+    encoder: Any = create_encoder(name, num_bands=len(PRITHVI_BANDS))
     path = find_weights(name if weights is None else weights)
     load_weights(encoder, path)
     mean, std = PRETRAINING_STATISTICS[generation]
-    spec = InputSpec(PRITHVI_BANDS, mean, std, num_frames, metadata=encoder.variant.coordinates)
+    spec = InputSpec(PRITHVI_BANDS, mean, std, num_frames, metadata=bool(encoder.coordinates))
     return Source(
         encoder, spec, file_hash(path), _window_and_stride(None, encoder, window, stride), f"encoder {name}"
     )
