@@ -74,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--blending", choices=get_args(Blending), default="average", help="how overlapping windows are combined")
     add("--bands", nargs="+", default=[], help="the band of the file for each band of the encoder: index or name")
     add("--sensor", choices=sorted(SENSORS), help="naming scheme of the bands")
+    add("--format", help="format of the scene, or the class path of a SceneFormat; by default the first that matches")
     add("--scale", type=float, help="factor from stored values to the unit of the statistics")
     add("--offset", type=float, default=0.0, help="added after scaling")
     add("--nodata", type=float, nargs="+", default=[], help="stored values that mean nodata")

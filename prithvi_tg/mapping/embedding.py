@@ -247,7 +247,7 @@ def embed_scene(
 
 
 def _resolve(scene: str | Path, spec: InputSpec, reading: InputOptions) -> Scene:
-    found = find_inputs([scene], spec.num_frames)
+    found = find_inputs([scene], spec.num_frames, reading.format)
     if len(found) != 1:
         raise ConfigError(f"scene: {scene} contains {len(found)} scenes; name one of them")
     return resolve_scene(found[0], spec, reading)
