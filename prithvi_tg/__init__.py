@@ -43,6 +43,7 @@ _HOME = {
     "PrithviSegmentationTask": "tasks",
     "load_task": "tasks",
     "classify_scenes": "mapping",
+    "embed_scene": "mapping",
     "map_scene": "mapping",
     "map_strips": "mapping",
 }

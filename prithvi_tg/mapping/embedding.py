@@ -36,6 +36,7 @@ from .planning import (
     weights_hash,
     window_and_stride,
 )
+from .products import OutputOptions
 from .products.embeddings import Embeddings, EmbeddingType, PrincipalComponents, TokenPoints, TokenTarget
 from .scene_map import SceneMap
 from .scene_windows import SceneDataModule
@@ -61,6 +62,7 @@ class TokenModel(nn.Module):
             raise ConfigError(f"frame: {frame} must lie between 0 and {num_frames - 1}")
         self.encoder = encoder
         self.block = block
+        self.frame = frame
         self.frames = slice(None) if frame is None else slice(frame % num_frames, frame % num_frames + 1)
 
     def forward(self, image: Tensor, **coordinates: Tensor) -> Tensor:
@@ -226,15 +228,8 @@ def embed_scene(
         [resolved], DataSpec(found.spec, TokenTarget()), *found.window, blending, patch,
         batch_size, num_workers, nodata_rule, qa_mask,
     )  # fmt: skip
-    warn_of_pixel_size(data.scenes, data.spec)
     patches = PatchEvents(resolved, data.plans[resolved.name], patch)
-    names = _feature_names(model, found.spec, frame)
-    identity, tags = describe(model, data, found.weights, described_precision(precision, tf32))
-    identity |= {"block": block, "frame": frame, "encoder": found.described}
-    tags |= {"model": f"{found.described}, block {block}" + ("" if frame is None else f", frame {frame}")}
-    spec = DataSpec(found.spec, TokenTarget(names))
-    one = SceneMap(patches.scene, patches.plan, path, spec, writing, identity, tags)
-    one.check_free()
+    one = _scene_map(found, model, data, patches, path, writing, described_precision(precision, tf32))
     run = MapRun([one], data.failed, legacy=nodata_rule == "legacy")
     data.pending = run.prepare()
     for events, tokens, _ in predict_windows(model, data, device, precision, tf32):
@@ -244,6 +239,35 @@ def embed_scene(
             raise DataError(result.error)
     run.clear()
     return path
+
+
+def _scene_map(
+    source: Source,
+    model: TokenModel,
+    data: SceneDataModule,
+    patches: "PatchEvents",
+    path: Path,
+    writing: OutputOptions,
+    precision: Mapping[str, str],
+) -> SceneMap:
+    """The map of features of one scene, when nothing is in its way."""
+    warn_of_pixel_size(data.scenes, data.spec)
+    identity, tags = describe(model, data, source.weights, precision)
+    chosen = f"{source.described}, block {model.block}"
+    if model.frame is not None:
+        chosen += f", frame {model.frame}"
+    spec = DataSpec(source.spec, TokenTarget(_feature_names(model, source.spec)))
+    one = SceneMap(
+        patches.scene,
+        patches.plan,
+        path,
+        spec,
+        writing,
+        identity | {"features": chosen},
+        tags | {"model": chosen},
+    )
+    one.check_free()
+    return one
 
 
 def _resolve(scene: str | Path, spec: InputSpec, reading: InputOptions) -> Scene:
@@ -268,14 +292,14 @@ def _window_and_stride(
 
 
 @torch.inference_mode()
-def _feature_names(model: TokenModel, spec: InputSpec, frame: int | None) -> tuple[str, ...]:
+def _feature_names(model: TokenModel, spec: InputSpec) -> tuple[str, ...]:
     encoder: Any = model.encoder
     device = next(encoder.parameters()).device
     image = torch.zeros(
         1, spec.num_frames, len(spec.bands), encoder.patch_size, encoder.patch_size, device=device
     )
     count = model(image).shape[1]
-    if frame is not None or spec.num_frames == 1:
+    if model.frame is not None or spec.num_frames == 1:
         return tuple(f"feature_{k}" for k in range(count))
     per_frame = count // spec.num_frames
     return tuple(f"frame_{k // per_frame}_feature_{k % per_frame}" for k in range(count))
