@@ -100,6 +100,12 @@ class Source(NamedTuple):
     window: tuple[int, int]
     described: str
 
+    @property
+    def patch(self) -> int:
+        """Side of a patch in pixels."""
+        encoder: Any = self.encoder
+        return int(encoder.patch_size)
+
 
 def task_encoder(
     checkpoint: str | Path | PrithviTask, window: int | None = None, stride: int | None = None
@@ -210,26 +216,18 @@ def embed_scene(
     """
     limit_block_cache(most=64)
     reading, writing = split_options(options)
-    path = Path(output)
-    if path.suffix.lower() not in (".tif", ".tiff"):
-        raise ConfigError(f"output: {path} must be a .tif")
     found = source if isinstance(source, Source) else task_encoder(source, window, stride)
-    encoder: Any = found.encoder
-    patch: int = encoder.patch_size
     model = TokenModel(found.encoder, block, frame, found.spec.num_frames).eval()
-    products: list[Any] = [Embeddings(dtype), *writing.products]
-    if quicklook:
-        products.append(PrincipalComponents)
-    if points is not None:
-        products.append(TokenPoints(Path(points)))
-    writing = replace(writing, products=tuple(products))
+    pictures = (PrincipalComponents,) if quicklook else ()
+    tables = () if points is None else (TokenPoints(Path(points)),)
+    writing = replace(writing, products=(Embeddings(dtype), *writing.products, *pictures, *tables))
     resolved = _resolve(scene, found.spec, replace(reading, legacy=nodata_rule == "legacy"))
     data = PatchDataModule(
-        [resolved], DataSpec(found.spec, TokenTarget()), *found.window, blending, patch,
+        [resolved], DataSpec(found.spec, TokenTarget()), *found.window, blending, found.patch,
         batch_size, num_workers, nodata_rule, qa_mask,
     )  # fmt: skip
-    patches = PatchEvents(resolved, data.plans[resolved.name], patch)
-    one = _scene_map(found, model, data, patches, path, writing, described_precision(precision, tf32))
+    patches = PatchEvents(resolved, data.plans[resolved.name], found.patch)
+    one = _scene_map(found, model, data, patches, Path(output), writing, described_precision(precision, tf32))
     run = MapRun([one], data.failed, legacy=nodata_rule == "legacy")
     data.pending = run.prepare()
     for events, tokens, _ in predict_windows(model, data, device, precision, tf32):
@@ -238,7 +236,7 @@ def embed_scene(
         if result.error is not None:
             raise DataError(result.error)
     run.clear()
-    return path
+    return one.path
 
 
 def _scene_map(
@@ -251,6 +249,8 @@ def _scene_map(
     precision: Mapping[str, str],
 ) -> SceneMap:
     """The map of features of one scene, when nothing is in its way."""
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        raise ConfigError(f"output: {path} must be a .tif")
     warn_of_pixel_size(data.scenes, data.spec)
     identity, tags = describe(model, data, source.weights, precision)
     chosen = f"{source.described}, block {model.block}"
