@@ -102,9 +102,15 @@ def test_configurations_written_before_run(name, flood_root, tmp_path, monkeypat
 def test_a_run_started_before_is_resumed(flood_root, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").symlink_to(flood_root)
-    words = ["fit", "--config", str(BEFORE / "scenes.yaml"), "--ckpt_path", str(BEFORE / "scenes_last.ckpt")]
+    before = tmp_path / "runs_scenes" / "version_0" / "checkpoints"
+    before.mkdir(parents=True)
+    shutil.copy(BEFORE / "scenes.ckpt", before / "best.ckpt")
+    shutil.copy(BEFORE / "scenes_last.ckpt", before / "last.ckpt")
+    words = ["fit", "--config", str(BEFORE / "scenes.yaml"), "--ckpt_path", str(before / "last.ckpt")]
     assert main([*words, "--trainer.max_epochs", "2"]) == 0
-    assert next((tmp_path / "runs_scenes").rglob("best.ckpt"))
+    last = torch.load(tmp_path / "runs_scenes" / "version_1" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert last["epoch"] == 1
+    assert last["hyper_parameters"]["data_spec"]["target"]["kind"] == "classes"
 
 
 @pytest.mark.parametrize(
