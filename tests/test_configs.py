@@ -21,6 +21,7 @@ LAYOUT_OF = {
     "MultiTemporalCropDataModule": "multi_temporal_crop",
     "LabelledScenesDataModule": "sen1floods11",
     "ValueChipFolderDataModule": "biomass",
+    "ClassifiedChipsDataModule": "classified_chips",
 }
 
 
@@ -28,9 +29,9 @@ LAYOUT_OF = {
 def synthetic(tmp_path_factory):
     """A folder of synthetic data per layout."""
     top = tmp_path_factory.mktemp("synthetic")
-    sizes = {"sen1floods11": {"scene_size": (160, 160)}}
+    sizes = {"sen1floods11": {"scene_size": (160, 160)}, "classified_chips": {"chips": 12}}
     return {
-        layout: write(top / layout, chips=6, size=64, **sizes.get(layout, {}))
+        layout: write(top / layout, **{"chips": 6, "size": 64, **sizes.get(layout, {})})
         for layout, write in LAYOUTS.items()
     }
 
@@ -50,6 +51,11 @@ def small(settings, root, tmp_path):
         "--data.batch_size=2",
         "--data.num_workers=0",
     ]
+    if settings["data"]["class_path"] == "ClassifiedChipsDataModule":
+        options += [
+            f"--data.{k}={init_args[k].replace('data/classified', str(root))}" for k in ("images", "labels")
+        ]
+        return [*options, f"--model.encoder_args={TINY}", "--model.warmup_steps=1"]
     if settings["data"]["class_path"] == "LabelledScenesDataModule":
         options += [
             f"--data.{k}={init_args[k].replace('demo/data', str(root))}" for k in ("images", "labels")

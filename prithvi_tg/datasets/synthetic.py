@@ -349,9 +349,17 @@ def write_classified_chips(root: str | Path, chips: int = 24, size: int = 64, se
 
     ``chips/NAME.tif`` (6 bands of HLS, reflectance x 1e4) and ``labels.csv``: of each class half of the chips to train
     on, a quarter each for validation and test. ``scene.tif`` is a patchwork of squares of a chip's size,
-    ``scene_label.tif`` the number of the class in each. Arguments and errors are those of `write_sen1floods11`.
+    ``scene_label.tif`` the number of the class in each. Arguments are those of `write_sen1floods11`.
+
+    Raises:
+        ConfigError: The folder holds something, or there are too few chips for each class to be in each split.
     """
     root = empty_folder(root, chips)
+    if chips < 4 * len(_CHIP_CLASSES):
+        raise ConfigError(
+            f"chips: {chips} are too few for {len(_CHIP_CLASSES)} classes in three splits; give "
+            f"{4 * len(_CHIP_CLASSES)} or more"
+        )
     rng = np.random.default_rng(seed)
     (root / "chips").mkdir(parents=True)
     names = list(_CHIP_CLASSES)

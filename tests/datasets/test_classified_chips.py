@@ -234,3 +234,11 @@ def test_statistics_are_those_of_the_training_chips(settings, root, tmp_path, co
     assert found["mean"] == pytest.approx(images.double().mean(dim=(0, 1, 3, 4)).tolist(), rel=1e-5)
     assert "#   Water: 0.333333" in out
     assert found["class_weights"] == pytest.approx([1, 1, 1])
+
+
+def test_synthetic_chips_have_every_class_in_every_split(root, tmp_path):
+    counts = pd.read_csv(root / "labels.csv").groupby(["split", "class"]).size().unstack()
+    assert counts.loc["train"].tolist() == [2, 2, 2]
+    assert counts.loc[["val", "test"]].to_numpy().tolist() == [[1, 1, 1]] * 2
+    with pytest.raises(ConfigError, match="chips: 9 are too few for 3 classes in three splits; give 12"):
+        write_classified_chips(tmp_path / "few", chips=9)

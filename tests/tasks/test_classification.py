@@ -98,6 +98,15 @@ def test_mean_and_class_token_are_those_of_the_encoder():
         torch.testing.assert_close(model.forward_features(image), expected)
 
 
+def test_maps_of_a_pyramid_are_pooled_over_places_and_dates():
+    encoder = create_encoder("timm/test_resnet", num_bands=6).eval()
+    image = images(2, frames=2, size=64)
+    maps = encoder(image)
+    model = ChipClassifier(encoder, encoder.embed_dim, 3, "mean").eval()
+    expected = maps.unflatten(1, (encoder.embed_dim, 2)).mean(dim=(2, 3, 4))
+    torch.testing.assert_close(model.forward_features(image), expected)
+
+
 def test_an_unknown_pooling_is_named():
     with pytest.raises(ConfigError, match="pooling: 'max' is unknown; known are cls, mean, attention"):
         ChipClassifier(create_encoder("nano", **TINY), 32, 3, "max")
