@@ -12,23 +12,25 @@ from .runs import Run
 
 #: Title of a panel, and the columns of ``metrics.csv`` that it shows: solid, and dotted. Where a model has an
 #: auxiliary head, its training loss holds that one's too, and is not what validation measures.
-_PANELS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
-    ("loss", "val_loss", ("train_loss_decode", "train_loss")),
-    ("mIoU", "val_mIoU", ("train_mIoU",)),
-    ("learning rate", "lr-", ()),
-)
+Panel = tuple[str, str, tuple[str, ...]]
+_LOSS: Panel = ("loss", "val_loss", ("train_loss_decode", "train_loss"))
+_RATE: Panel = ("learning rate", "lr-", ())
+#: Kind of target -> the score that is drawn.
+_SCORES: dict[str, str] = {"classes": "mIoU", "values": "R2", "chip_classes": "mF1"}
 _FEW = 30  # points, that are marked
 
 
 def curves_svg(runs: Sequence[Run]) -> bytes | None:
-    """Losses, mIoU and learning rate over optimiser steps, a colour per run, as SVG; ``None`` without curves."""
+    """Losses, a score (mIoU, R2 or mF1) and learning rate over optimiser steps, a colour per run, as SVG; ``None`` without curves."""
     trained = [run for run in runs if "step" in run.curves and len(run.curves) > 1]
     if not trained:
         return None
     columns = min(len(runs), 4)
+    score = _SCORES[runs[0].kind]
+    panels: tuple[Panel, ...] = (_LOSS, (score, f"val_{score}", (f"train_{score}",)), _RATE)
     figure = Figure(figsize=(12, 3.4 + 0.25 * -(-len(runs) // columns)), layout="constrained")
     decode_loss = any("train_loss_decode" in run.curves for run in trained)
-    for axes, (title, solid, dotted) in zip(figure.subplots(1, len(_PANELS)), _PANELS, strict=True):
+    for axes, (title, solid, dotted) in zip(figure.subplots(1, len(panels)), panels, strict=True):
         for number, run in enumerate(trained):
             # Later ones are thinner, so that one on top of another does not hide it.
             color, width = f"C{number % 10}", 1.2 + 3.6 * (len(trained) - 1 - number) / len(trained)

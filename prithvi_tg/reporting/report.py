@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from .. import __version__
+from ..errors import ConfigError
 from ..files import finished_file
 from ..tasks.metrics import MMSEG_MEANS, PER_CLASS
 from .chips import ChipCounts
@@ -19,6 +20,7 @@ from .runs import Run, differing_settings
 from .tiles import TILE, TiledMap, data_address
 
 _FEWEST = 5  # chips or blocks needed for an interval
+_FIGURES = ("scatter.png", "confusion.png")
 _MEANS = ("mIoU", "aAcc", *(f"m{name}" for name in PER_CLASS if name != "IoU"))
 
 
@@ -30,6 +32,9 @@ def write_report(path: Path, runs: Sequence[Run], maps: Sequence[TiledMap] = (),
         runs: With the same classes; others are compared with the first.
         maps: Of scenes; those of one place move together.
         title: Of the page.
+
+    Raises:
+        ConfigError: Runs have labels of different kinds, or maps are given for other labels than classes of pixels.
     """
     page = Environment(
         loader=PackageLoader(__package__, "page"),
@@ -44,18 +49,36 @@ def write_report(path: Path, runs: Sequence[Run], maps: Sequence[TiledMap] = (),
         "setting": _setting,
         "path": _path,
     }
+    kinds = list(dict.fromkeys(run.kind for run in runs))
+    if len(kinds) > 1:
+        raise ConfigError(
+            f"runs: labels of different kinds cannot be compared ({', '.join(kinds)}); report them apart"
+        )
     folder = files(__package__) / "page"
+    common = {
+        "title": title or ", ".join(run.name for run in runs),
+        "version": __version__,
+        "style": Markup((folder / "report.css").read_text()),
+        "script": Markup((folder / "report.js").read_text()),
+        "records": _rows([_record(run) for run in runs]),
+        "settings": differing_settings([run.settings for run in runs]),
+        "tile": TILE,
+    }
+    content = _PAGES.get(kinds[0], _other_page)(page, common, runs, maps)
+    with finished_file(path) as partial:
+        partial.write_text(content, encoding="utf-8")
+
+
+def _class_page(
+    page: Environment, common: dict[str, Any], runs: Sequence[Run], maps: Sequence[TiledMap]
+) -> str:
+    """The page of runs that learn a class of each pixel."""
     curves = curves_svg(runs)
     scored = [run for run in runs if run.is_scored]
-    content = page.get_template("report.html").render(
-        title=title or ", ".join(run.name for run in runs),
-        version=__version__,
-        style=Markup((folder / "report.css").read_text()),
-        script=Markup((folder / "report.js").read_text()),
+    return page.get_template("report.html").render(
+        **common,
         runs=[_described(run) for run in runs],
         blocks=any(run.chips is not None and run.chips.block_side is not None for run in runs),
-        records=_rows([_record(run) for run in runs]),
-        settings=differing_settings([run.settings for run in runs]),
         compared=_compared(scored) if len(scored) > 1 else [],
         others=[run.name for run in scored if _labelled(run) != _labelled(scored[0])],
         classes=runs[0].class_names,
@@ -64,11 +87,49 @@ def write_report(path: Path, runs: Sequence[Run], maps: Sequence[TiledMap] = (),
         further=_further(runs),
         curves=None if curves is None else data_address(curves, "image/svg+xml"),
         places=_places(maps, runs),
-        tile=TILE,
         tiles=[asdict(one) for one in maps],
     )
-    with finished_file(path) as partial:
-        partial.write_text(content, encoding="utf-8")
+
+
+def _other_page(
+    page: Environment, common: dict[str, Any], runs: Sequence[Run], maps: Sequence[TiledMap]
+) -> str:
+    """The page of runs of any other kind: scores, curves, figures, chips."""
+    if maps:
+        raise ConfigError("maps: the report shows maps of classes of pixels only; omit --maps")
+    curves = curves_svg(runs)
+    return page.get_template("other.html").render(
+        **common,
+        runs=[_other_described(run) for run in runs],
+        overall=list(dict.fromkeys(name for run in runs for name in run.metrics["overall"])),
+        curves=None if curves is None else data_address(curves, "image/svg+xml"),
+    )
+
+
+def _other_described(run: Run) -> dict[str, Any]:
+    each = run.metrics.get("per_value") or run.metrics.get("per_class") or {}
+    shown = {
+        "figures": {path.stem: path for name in _FIGURES if (path := run.folder / name).exists()},
+        "pictures": run.pictures,
+    }
+    return {
+        "name": run.name,
+        "split": run.metrics["split"],
+        "overall": run.metrics["overall"],
+        "each": each,
+        "columns": list(dict.fromkeys(key for scores in each.values() for key in scores)),
+        **{
+            key: [
+                {"name": name, "address": data_address(path.read_bytes(), "image/png")}
+                for name, path in found.items()
+            ]
+            for key, found in shown.items()
+        },
+    }
+
+
+#: Kind of target -> its page; others have a plain one.
+_PAGES = {"classes": _class_page}
 
 
 def _other_means(runs: Sequence[Run]) -> list[str]:

@@ -48,6 +48,11 @@ class Run:
     settings: dict[str, Any]
 
     @property
+    def kind(self) -> str:
+        """Kind of its target, a key of `prithvi_tg.targets.TARGETS`."""
+        return _kind(self.metrics)
+
+    @property
     def class_names(self) -> tuple[str, ...]:
         """Its classes."""
         return tuple(self.metrics["per_class"])
@@ -84,8 +89,12 @@ def read_run(folder: Path, name: str | None = None) -> Run:
         raise DataError(f"{folder}: {_why_no_run(folder)}") from error
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error})") from error
-    if not isinstance(metrics, dict) or not {"overall", "per_class", "confusion_matrix"} <= metrics.keys():
+    if not isinstance(metrics, dict) or "overall" not in metrics:
         raise DataError(f"{path}: does not contain the scores of a run")
+    if _kind(metrics) != "classes":
+        return _read_other(folder, name or folder.name, metrics)
+    if not {"per_class", "confusion_matrix"} <= metrics.keys():
+        raise DataError(f"{path}: has scores of its own and no confusion matrix, which the report needs")
     if metrics["confusion_matrix"] is not None:
         metrics |= _scores(metrics, path)
     table, curves = folder / TABLE, folder / "metrics.csv"
@@ -102,6 +111,26 @@ def read_run(folder: Path, name: str | None = None) -> Run:
         chips=chips,
         curves=_curves(curves) if curves.exists() else pd.DataFrame(),
         pictures={} if chips is None else _pictures(folder / PICTURES, chips),
+        settings=read_settings(folder),
+    )
+
+
+def _kind(metrics: Mapping[str, Any]) -> str:
+    """Kind of target of a run, a key of `prithvi_tg.targets.TARGETS`."""
+    values = metrics.get("data_spec")
+    return DataSpec.from_dict(values).target.kind if values else "classes"
+
+
+def _read_other(folder: Path, name: str, metrics: dict[str, Any]) -> Run:
+    """A run whose labels are no classes of pixels."""
+    curves = folder / "metrics.csv"
+    return Run(
+        name=name,
+        folder=folder,
+        metrics=metrics,
+        chips=None,
+        curves=_curves(curves) if curves.exists() else pd.DataFrame(),
+        pictures={path.stem: path for path in sorted((folder / PICTURES).glob("*.png"))},
         settings=read_settings(folder),
     )
 

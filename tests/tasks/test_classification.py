@@ -325,3 +325,13 @@ def test_a_large_scene_is_no_chip(root, best, tmp_path, monkeypatch):
     monkeypatch.setattr("prithvi_tg.mapping.chip_classes.LARGEST_CHIP", 64)
     with pytest.raises(ConfigError, match="window: not given, but scene has 128 x 96 pixels"):
         classify_scenes(best, root / "scene.tif", tmp_path)
+
+
+def test_the_report_shows_a_run_of_chips(run, tmp_path):
+    from prithvi_tg.__main__ import main
+
+    page = tmp_path / "report.html"
+    assert main(["report", str(run), "--output", str(page)]) == 0
+    text = page.read_text()
+    assert all(f"<th>{name}</th>" in text for name in CLASSES)
+    assert 'alt="confusion"' in text

@@ -262,3 +262,14 @@ def test_statistics_and_checks_know_values(value_root, tmp_path, capsys):
     (tmp_path / "config.yaml").write_text(text)
     assert main(["check", "--config", str(tmp_path / "config.yaml")]) == 0
     assert "biomass: 12,180" in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_report_shows_scores_density_and_chips(value_run, tmp_path, capsys):
+    page = tmp_path / "report.html"
+    assert main(["report", str(value_run), "--output", str(page)]) == 0
+    text = page.read_text()
+    record = json.loads((value_run / "metrics.json").read_text())
+    assert f"<b>{record['overall']['RMSE']:.6g}</b>" in text
+    assert "<th>biomass</th>" in text
+    assert 'alt="scatter"' in text
+    assert "worst_1_" in text
