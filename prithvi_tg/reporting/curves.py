@@ -21,7 +21,7 @@ _FEW = 30  # points, that are marked
 
 
 def curves_svg(runs: Sequence[Run]) -> bytes | None:
-    """Losses, a score (mIoU, R2 or mF1) and learning rate over optimiser steps, a colour per run, as SVG; ``None`` without curves."""
+    """Losses, a score (mIoU, R2 or mF1) and learning rate over optimiser steps, as SVG; ``None`` without curves."""
     trained = [run for run in runs if "step" in run.curves and len(run.curves) > 1]
     if not trained:
         return None
