@@ -3,6 +3,7 @@
 TorchGeo and rasterio are imported when a name of theirs is first used, so that models need neither.
 """
 
+from argparse import ArgumentParser
 from collections.abc import Collection
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ __all__ = [
     "is_compiled",
     "num_averaged",
     "place_of",
+    "set_help",
     "version_of",
 ]
 
@@ -108,3 +110,10 @@ def ignore_in_ddp(module: nn.Module, names: Collection[str]) -> None:
     PyTorch's documentation names this static method as the way, in spite of its underscore.
     """
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(module, names)
+
+
+def set_help(parser: ArgumentParser, name: str, text: str) -> None:
+    """Change the help text of an argument that a library has added; argparse has no public way to find one."""
+    for action in parser._actions:
+        if action.dest == name:
+            action.help = text

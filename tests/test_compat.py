@@ -3,6 +3,7 @@
 import ast
 import inspect
 import pkgutil
+from argparse import ArgumentParser
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -180,3 +181,11 @@ def test_what_a_wrapper_of_processes_averages_can_be_asked_and_limited(tmp_path)
         assert compat.num_averaged(DistributedDataParallel(module)) == 2
     finally:
         torch.distributed.destroy_process_group()
+
+
+def test_the_help_of_an_argument_can_be_changed():
+    parser = ArgumentParser()
+    parser.add_argument("--name", help="before")
+    compat.set_help(parser, "name", "after")
+    assert "after" in parser.format_help()
+    assert "before" not in parser.format_help()

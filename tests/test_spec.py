@@ -25,7 +25,8 @@ def test_a_description_survives_a_checkpoint(target):
 
 
 def test_every_kind_of_target_is_tried():
-    assert {target.kind for target in KINDS} == set(TARGETS)
+    known = {kind for kind, target in TARGETS.items() if target.__module__ == "prithvi_tg.targets"}
+    assert {target.kind for target in KINDS} == known
 
 
 def test_the_flat_description_of_earlier_checkpoints_is_read():

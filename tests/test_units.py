@@ -13,7 +13,7 @@ SPECS = {
     "v2": DataSpec(InputSpec(PRITHVI_BANDS, *PRETRAINING_STATISTICS["prithvi_eo_v2"]), ClassTarget()),
     "floods": Sen1Floods11.data_spec(),
     "burn scars": HLSBurnScars.data_spec(),
-    "crops": MultiTemporalCropClassification.data_spec().frame(0),
+    "crops": DataSpec(MultiTemporalCropClassification.data_spec().input.frame(0), ClassTarget()),
 }
 specs = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 

@@ -32,7 +32,7 @@ from ..callbacks import (
     score_best,
 )
 from ..checkpoints import load_weights, read_checkpoint
-from ..compat import BaseTask
+from ..compat import BaseTask, set_help
 from ..deprecated import current_words
 from ..errors import CheckpointError, ConfigError
 from ..files import file_hash
@@ -73,9 +73,7 @@ class PrithviArgumentParser(LightningArgumentParser):
     def add_method_arguments(self, *args: Any, **kwargs: Any) -> list[str]:
         """Add the arguments of a method of the trainer; `ckpt_path` has a meaning of its own here."""
         added = super().add_method_arguments(*args, **kwargs)
-        for action in self._actions:
-            if action.dest == "ckpt_path":
-                action.help = CKPT_PATH[self.command]
+        set_help(self, "ckpt_path", CKPT_PATH[self.command])
         return added
 
     def parse_args(self, args: Any = None, *more: Any, **options: Any) -> Any:

@@ -54,7 +54,7 @@ def test_no_training_window_comes_near_a_pixel_of_another_split(
             assert (owner[top:bottom, left:right] == -1).all()
             owner[top:bottom, left:right] = number
     assert (owner >= 0).all()
-    sampler = RandomWindowGeoSampler(grid, regions.splits["train"].ground, window, 50, seed=seed)
+    sampler = RandomWindowGeoSampler(grid, regions.splits["train"].roi, window, 50, seed=seed)
     for query in sampler:
         row, column = pixels(grid, query, window)
         assert min(row, column) >= 0
@@ -68,7 +68,7 @@ def test_no_training_window_comes_near_a_pixel_of_another_split(
 
 def test_epochs_draw_others_seeds_the_same_and_processes_their_own():
     grid = grid_of(200, 200)
-    ground = whole_region(grid, shapely.box(*grid.bounds)).ground
+    ground = whole_region(grid, shapely.box(*grid.bounds)).roi
 
     def drawn(epoch=0, seed=0, rank=0, size=1):
         sampler = RandomWindowGeoSampler(grid, ground, 32, 41, seed=seed, rank=rank, world_size=size)
@@ -89,8 +89,8 @@ def test_the_buffer_s_cost_is_told():
     without, with_ = (split_by_blocks(grid, 100, 32, buffer=buffer) for buffer in (0, 16))
     assert without.lost == 0
     assert 0.05 < with_.lost < 0.6
-    area = {name: region.ground.area for name, region in without.splits.items()}
-    assert with_.splits["train"].ground.area == pytest.approx(area["train"] * (1 - with_.lost))
+    area = {name: region.roi.area for name, region in without.splits.items()}
+    assert with_.splits["train"].roi.area == pytest.approx(area["train"] * (1 - with_.lost))
     assert with_.plot().axes[0].get_title().startswith("splits; the buffer costs")
 
 
@@ -126,7 +126,7 @@ def test_windows_lie_inside_the_user_s_polygons(tmp_path):
     corner = shapely.box(right - 400, bottom, right, bottom + 400)
     path = polygons(tmp_path, [("train", triangle), ("val", corner)])
     regions = split_by_polygons(grid, path, window=32)
-    for query in RandomWindowGeoSampler(grid, regions.splits["train"].ground, 32, 40):
+    for query in RandomWindowGeoSampler(grid, regions.splits["train"].roi, 32, 40):
         x, y, _ = query
         assert triangle.buffer(1e-3).covers(shapely.box(x.start, y.start, x.stop, y.stop))
     assert regions.splits["val"].boxes == ((160, 160, 200, 200),)

@@ -58,7 +58,7 @@ def test_every_pixel_of_an_image_is_in_one_block_and_no_block_is_without_image(s
     assert shapely.union_all(outlines).area == pytest.approx(shapely.area(outlines).sum())
     for region in regions.splits.values():
         area = sum((bottom - top) * (right - left) for top, left, bottom, right in region.boxes)
-        assert region.ground.area == pytest.approx(area * PIXEL**2)
+        assert region.roi.area == pytest.approx(area * PIXEL**2)
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -74,7 +74,7 @@ def test_with_fifty_blocks_every_split_has_its_share_of_blocks_and_of_pixels(see
         assert count >= 50
         for region, fraction in zip(regions.splits.values(), FRACTIONS, strict=True):
             assert abs(len(region.boxes) / count - fraction) < 0.03
-            assert abs(shapely.intersection(region.ground, images).area / images.area - fraction) < 0.03
+            assert abs(shapely.intersection(region.roi, images).area / images.area - fraction) < 0.03
 
 
 def test_blocks_of_one_scene_are_those_of_earlier_versions():
