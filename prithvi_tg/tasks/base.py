@@ -4,17 +4,19 @@ from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from ..checkpoints import find_weights, load_weights
 from ..class_paths import find_class
 from ..datamodules.resuming import ResumableLoader
 from ..deprecated import OldArguments
 from ..errors import ConfigError
-from ..models import Encoder, WeightCache
+from ..models import Encoder, WeightCache, create_encoder
+from ..models.lora import add_lora
 from ..processes import process_callbacks
 from ..spec import DataSpec
 from .data_checks import check_model_takes, check_target, differing_data, other_unit_message
@@ -38,6 +40,37 @@ class PrithviTask(LightningModule, metaclass=OldArguments):
     _predict_cache: WeightCache | None = None
 
     # What a subclass may change.
+
+    def create_encoder(self) -> Encoder:
+        """The encoder, with its pre-trained weights and adapters.
+
+        Raises:
+            ConfigError: Settings contradict each other.
+            CheckpointError: The weights do not fit the encoder.
+        """
+        hparams = self.hparams
+        encoder = create_encoder(
+            hparams["encoder"],
+            hparams["drop_path"],
+            hparams["gradient_checkpointing"],
+            **{"num_bands": len(hparams["bands"]), **(hparams["encoder_args"] or {})},
+        )
+        if self.weights is not None:
+            report = load_weights(
+                encoder,
+                find_weights(self.weights, encoder),
+                truncate_depth=hparams["truncate_depth"],
+                bands=hparams["bands"],
+                allow_new_bands=hparams["allow_new_bands"],
+            )
+            rank_zero_info(f"weights: {report}")
+        if hparams["lora_rank"]:
+            if hparams["freeze_encoder"]:
+                raise ConfigError(
+                    "lora_rank: adapters cannot train in a frozen encoder; remove freeze_encoder"
+                )
+            add_lora(encoder, hparams["lora_rank"])
+        return encoder
 
     def create_optimizer(self) -> Optimizer:
         """The optimiser over all parameters that are trained."""

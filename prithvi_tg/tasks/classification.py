@@ -3,16 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torchmetrics import MetricCollection
 
 from ..bands import PRITHVI_BANDS
-from ..checkpoints import find_weights, load_weights
 from ..compat import ClassificationTask
 from ..errors import ConfigError
-from ..models import ChipClassifier, cached_weights, create_encoder
-from ..models.lora import add_lora
+from ..models import ChipClassifier, cached_weights
 from ..targets import IGNORE_INDEX, ChipClassTarget
 from .chip_losses import create_chip_loss
 from .chip_metrics import chip_metrics, chip_scores
@@ -149,28 +146,7 @@ class PrithviClassificationTask(ScoredTask, ClassificationTask):
             ConfigError: Settings contradict each other.
             CheckpointError: The weights do not fit the encoder.
         """
-        hparams = self.hparams
-        encoder = create_encoder(
-            hparams["encoder"],
-            hparams["drop_path"],
-            hparams["gradient_checkpointing"],
-            **{"num_bands": len(hparams["bands"]), **(hparams["encoder_args"] or {})},
-        )
-        if self.weights is not None:
-            report = load_weights(
-                encoder,
-                find_weights(self.weights, encoder),
-                truncate_depth=hparams["truncate_depth"],
-                bands=hparams["bands"],
-                allow_new_bands=hparams["allow_new_bands"],
-            )
-            rank_zero_info(f"weights: {report}")
-        if hparams["lora_rank"]:
-            if hparams["freeze_encoder"]:
-                raise ConfigError(
-                    "lora_rank: adapters cannot train in a frozen encoder; remove freeze_encoder"
-                )
-            add_lora(encoder, hparams["lora_rank"])
+        encoder, hparams = self.create_encoder(), self.hparams
         self.model = ChipClassifier(
             encoder, encoder.embed_dim, self.num_classes, hparams["pooling"], hparams["freeze_encoder"]
         )

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..models import EncoderDecoder, cached_weights, slide_inference
+from ..models import Encoder, EncoderDecoder, FCNHead, cached_weights, create_decoder, slide_inference
 from .data_checks import check_loss
 from .scored import ScoredTask
 
@@ -13,6 +13,32 @@ class PixelwiseTask(ScoredTask):
     """Windows, losses and scores of a model that gives outputs (B, K, H, W) for labels (B, H, W)."""
 
     model: EncoderDecoder
+
+    def configure_models(self) -> None:
+        """Build `model`: encoder, neck and heads; load the pre-trained weights.
+
+        Raises:
+            ConfigError: Settings contradict each other.
+            CheckpointError: The weights do not fit the encoder.
+        """
+        encoder, hparams = self.create_encoder(), self.hparams
+        neck = self._create_neck(encoder)
+        channels, width, classes = int(neck.out_channels), hparams["head_channels"], self.num_outputs
+        decode_head = FCNHead(channels, classes, width, num_convs=getattr(neck, "head_convs", 0))
+        auxiliary_head = None
+        auxiliary_convs = getattr(neck, "auxiliary_convs", None)
+        if auxiliary_convs is not None and hparams["auxiliary_weight"]:
+            auxiliary_head = FCNHead(channels, classes, width, num_convs=auxiliary_convs)
+        self.model = EncoderDecoder(
+            encoder, neck, decode_head, auxiliary_head, hparams["freeze_encoder"], hparams["fuse"]
+        )
+
+    def _create_neck(self, encoder: Encoder) -> Any:
+        hparams = self.hparams
+        arguments = hparams["decoder_args"] or {}
+        return create_decoder(
+            hparams["decoder"], encoder, hparams["num_frames"], hparams["head_channels"], **arguments
+        )
 
     # What Lightning calls.
 

@@ -140,9 +140,6 @@ class PrithviPixelwiseRegressionTask(PixelwiseTask, PixelwiseRegressionTask):
 
     # What a subclass may change.
 
-    configure_models = PrithviSegmentationTask.configure_models
-    _create_neck = PrithviSegmentationTask._create_neck
-
     def configure_losses(self) -> None:
         """Set `criterion`, called with standardised outputs and labels (B, V, H, W)."""
         self.criterion = create_value_loss(self.hparams["loss"])

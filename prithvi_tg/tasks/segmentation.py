@@ -3,15 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from ..bands import PRITHVI_BANDS
-from ..checkpoints import find_weights, load_weights
 from ..compat import SemanticSegmentationTask
 from ..errors import ConfigError
-from ..models import Encoder, EncoderDecoder, FCNHead, create_decoder, create_encoder
-from ..models.lora import add_lora
+from ..models import EncoderDecoder
 from ..targets import IGNORE_INDEX
 from .losses import LabelledMean, create_loss
 from .metrics import ConfusionMatrix, segmentation_scores
@@ -143,53 +140,6 @@ class PrithviSegmentationTask(PixelwiseTask, SemanticSegmentationTask):
             self.model.encoder.compile()
 
     # What a subclass may change.
-
-    def configure_models(self) -> None:
-        """Build `model`: encoder, neck and heads; load the pre-trained weights.
-
-        Raises:
-            ConfigError: Settings contradict each other.
-            CheckpointError: The weights do not fit the encoder.
-        """
-        hparams = self.hparams
-        encoder = create_encoder(
-            hparams["encoder"],
-            hparams["drop_path"],
-            hparams["gradient_checkpointing"],
-            **{"num_bands": len(hparams["bands"]), **(hparams["encoder_args"] or {})},
-        )
-        if self.weights is not None:
-            report = load_weights(
-                encoder,
-                find_weights(self.weights, encoder),
-                truncate_depth=hparams["truncate_depth"],
-                bands=hparams["bands"],
-                allow_new_bands=hparams["allow_new_bands"],
-            )
-            rank_zero_info(f"weights: {report}")
-        if hparams["lora_rank"]:
-            if hparams["freeze_encoder"]:
-                raise ConfigError(
-                    "lora_rank: adapters cannot train in a frozen encoder; remove freeze_encoder"
-                )
-            add_lora(encoder, hparams["lora_rank"])
-        neck = self._create_neck(encoder)
-        channels, width, classes = int(neck.out_channels), hparams["head_channels"], self.num_outputs
-        decode_head = FCNHead(channels, classes, width, num_convs=getattr(neck, "head_convs", 0))
-        auxiliary_head = None
-        auxiliary_convs = getattr(neck, "auxiliary_convs", None)
-        if auxiliary_convs is not None and hparams["auxiliary_weight"]:
-            auxiliary_head = FCNHead(channels, classes, width, num_convs=auxiliary_convs)
-        self.model = EncoderDecoder(
-            encoder, neck, decode_head, auxiliary_head, hparams["freeze_encoder"], hparams["fuse"]
-        )
-
-    def _create_neck(self, encoder: Encoder) -> Any:
-        hparams = self.hparams
-        arguments = hparams["decoder_args"] or {}
-        return create_decoder(
-            hparams["decoder"], encoder, hparams["num_frames"], hparams["head_channels"], **arguments
-        )
 
     def configure_losses(self) -> None:
         """Set `criterion`, called with logits (B, K, H, W) and labels (B, H, W)."""
