@@ -29,7 +29,7 @@ def find_class(key: str, name: str, table: Mapping[str, Row], kind: type = objec
     try:
         found = getattr(import_module(module), attribute)
     except ModuleNotFoundError as error:
-        if not module.startswith(str(error.name)):  # the user's module lacks something itself
+        if not f"{module}.".startswith(f"{error.name}."):  # the user's module lacks something itself
             raise
         raise ConfigError(f"{key}: {name}: no module {module}; put its folder on PYTHONPATH") from error
     except AttributeError as error:

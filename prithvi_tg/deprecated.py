@@ -259,6 +259,17 @@ def flat_attribute(spec: Any, name: str) -> Any:
     return getattr(getattr(spec, part), current)
 
 
+# Records of runs.
+
+
+def current_record(metrics: dict[str, Any]) -> dict[str, Any]:
+    """What a ``metrics.json`` of an earlier release holds, under today's keys."""
+    training = (metrics.get("run") or {}).get("training") or {}
+    if "goes_on" in training:
+        training["resumed_from"] = training.pop("goes_on")
+    return metrics
+
+
 # Keys of configurations, and options.
 
 

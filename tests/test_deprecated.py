@@ -14,7 +14,7 @@ import prithvi_tg
 from prithvi_tg import load_task, map_scene
 from prithvi_tg.__main__ import main
 from prithvi_tg.augmentations import ChipAugmentation
-from prithvi_tg.deprecated import KEYS, MODULES, NAMES, current_words
+from prithvi_tg.deprecated import KEYS, MODULES, NAMES, current_record, current_words
 from prithvi_tg.tasks import PrithviSegmentationTask
 
 BEFORE = Path(__file__).parent / "compatibility"
@@ -132,3 +132,9 @@ def test_old_options_become_new_ones(words, expected):
 
 def test_every_old_key_has_a_new_one_that_differs():
     assert not set(KEYS) & set(KEYS.values())
+
+
+def test_records_written_before_are_read_under_the_new_keys():
+    record = {"run": {"training": {"epochs": 2, "goes_on": [{"folder": "version_0", "epoch": 1}]}}}
+    training = current_record(record)["run"]["training"]
+    assert training == {"epochs": 2, "resumed_from": [{"folder": "version_0", "epoch": 1}]}

@@ -4,10 +4,10 @@ import re
 import warnings
 from collections.abc import Sequence
 from datetime import date
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from ..class_paths import find_class
 from ..errors import ConfigError, DataError
 from ..spec import InputSpec
 from .frames import FrameRequest, InputOptions, SceneFormat, SceneFrame
@@ -50,29 +50,8 @@ def scene_formats(name: str | None = None) -> tuple[SceneFormat, ...]:
     """
     if name is None:
         return tuple(reversed(SCENE_FORMATS.values()))
-    if name in SCENE_FORMATS:
-        return (SCENE_FORMATS[name],)
-    module, _, attribute = name.rpartition(".")
-    if not module:
-        known = ", ".join(SCENE_FORMATS)
-        raise ConfigError(
-            f"format: {name!r} is unknown; known are {known}, and class paths such as module.Class"
-        )
-    try:
-        found = getattr(import_module(module), attribute)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-            raise  # a module that the format's own module lacks
-        raise ConfigError(
-            f"format: no module named {error.name!r}; put its folder on PYTHONPATH, or install it"
-        ) from error
-    except AttributeError as error:
-        raise ConfigError(f"format: {module} has no class {attribute!r}") from error
-    if not (isinstance(found, type) and issubclass(found, SceneFormat)):
-        raise ConfigError(
-            f"format: {name} is not a SceneFormat; derive it from prithvi_tg.readers.SceneFormat"
-        )
-    return (found(),)
+    found = find_class("format", name, SCENE_FORMATS, SceneFormat)
+    return (found() if isinstance(found, type) else found,)
 
 
 def find_inputs(

@@ -1,5 +1,6 @@
 """Reading rasters of labels: which stored value each pixel has, and which pixels are labelled."""
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from rasterio.windows import Window
 from ..errors import ConfigError, DataError
 from ..targets import ValueTarget
 from .raster import alpha_band, data_bands, read_stored
+from .scaling import Scaling, apply_scaling, tagged_scaling
 
 
 def check_label_raster(
@@ -100,6 +102,7 @@ def read_values(
 
     Raises:
         DataError: The raster has another number of bands, or a value lies outside the valid range.
+        ConfigError: Its scale tags contradict the scale of the target.
     """
     bands = data_bands(source, len(target.names))
     if bands != len(target.names):
@@ -108,9 +111,18 @@ def read_values(
         )
     stored, valid, _ = read_stored(source, range(1, bands + 1), (), window, size, alpha_band(source, bands))
     values = np.where(valid, stored, np.nan).astype(np.float32)
-    for channel, scale, offset in zip(values, source.scales, source.offsets, strict=False):
-        channel *= np.float32(target.scale if (scale, offset) == (1.0, 0.0) else scale)
-        channel += np.float32(offset)
+    scalings = [tagged_scaling(source, index) for index in range(1, bands + 1)]
+    for tags in scalings:
+        if (
+            tags is not None
+            and target.scale != 1
+            and not math.isclose(tags.scale, target.scale, rel_tol=1e-4)
+        ):
+            raise ConfigError(
+                f"value_scale: {target.scale:g} is configured, but {path} has the tags scale {tags.scale:g} and offset "
+                f"{tags.offset:g}; remove value_scale, or the tags (gdal_edit.py -unsetscale -unsetoffset)"
+            )
+    apply_scaling(values, [tags or Scaling(target.scale) for tags in scalings])
     if target.valid_range is not None:
         low, high = target.valid_range
         outside = (values < low) | (values > high)

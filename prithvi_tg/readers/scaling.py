@@ -19,6 +19,12 @@ class Scaling(NamedTuple):
     offset: float = 0.0
 
 
+def tagged_scaling(source: DatasetReader, index: int) -> Scaling | None:
+    """Scale and offset tags of a band, counted from 1; ``None`` for a band without them."""
+    tags = Scaling(source.scales[index - 1], source.offsets[index - 1])
+    return None if tags == Scaling(1.0) else tags
+
+
 def band_scaling(
     source: DatasetReader, index: int, spec: InputSpec, legacy: bool = False, strict: bool = False
 ) -> Scaling:
@@ -38,9 +44,10 @@ def band_scaling(
     Raises:
         ConfigError: Tags contradict the configured scale.
     """
-    scale, offset = source.scales[index - 1], source.offsets[index - 1]
-    if legacy or (scale, offset) == (1.0, 0.0):
+    tags = None if legacy else tagged_scaling(source, index)
+    if tags is None:
         return Scaling(spec.scale)
+    scale, offset = tags
     unit = spec.reflectance_unit
     if strict and spec.scale != 1 and not math.isclose(scale * unit, spec.scale, rel_tol=1e-4):
         raise ConfigError(

@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 import yaml
 
+from ..deprecated import current_record
 from ..errors import ConfigError, DataError
 from ..files import file_hash
 from ..spec import DataSpec
@@ -91,6 +92,7 @@ def read_run(folder: Path, name: str | None = None) -> Run:
         raise DataError(f"{path}: cannot be read ({error})") from error
     if not isinstance(metrics, dict) or "overall" not in metrics:
         raise DataError(f"{path}: does not contain the scores of a run")
+    metrics = current_record(metrics)
     if _kind(metrics) != "classes":
         return _read_other(folder, name or folder.name, metrics)
     if not {"per_class", "confusion_matrix"} <= metrics.keys():

@@ -63,6 +63,12 @@ def differing_data(known: DataSpec, data: DataSpec) -> tuple[str, Any, Any] | No
         return "mean", list(one.mean), list(other.mean)
     if one.channel_std != other.channel_std:
         return "std", list(one.std), list(other.std)
+    if isinstance(known.target, ValueTarget) and isinstance(data.target, ValueTarget):
+        for key in ("names", "units"):
+            mine, theirs = getattr(known.target, key), getattr(data.target, key)
+            if mine != theirs:
+                return ("values" if key == "names" else key), list(mine), list(theirs)
+        return None
     names, others = known.target.names, data.target.names
     if names != others and sorted(names) == sorted(others):
         return "class_names", list(names), list(others)

@@ -117,10 +117,13 @@ def test_labelled_scenes_are_read_from_a_configuration(command, folder, flood_ro
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("netcdf", "format: 'netcdf' is unknown; known are raster, safe, hls, and class paths"),
-        ("no_such_module.Format", "format: no module named 'no_such_module'"),
-        (f"{__name__}.Nothing", "has no class 'Nothing'"),
-        ("pathlib.Path", "format: pathlib.Path is not a SceneFormat"),
+        ("netcdf", "format: 'netcdf' is unknown; known are raster, safe, hls, or the path of a class"),
+        (
+            "no_such_module.Format",
+            "format: no_such_module.Format: no module no_such_module; put its folder on PYTHONPATH",
+        ),
+        (f"{__name__}.Nothing", "has no Nothing"),
+        ("pathlib.Path", "format: pathlib.Path must derive from prithvi_tg.readers.frames.SceneFormat"),
     ],
 )
 def test_an_unknown_format_is_one_line(name, words):

@@ -13,8 +13,11 @@ from prithvi_tg.augmentations import ChipAugmentation
 from prithvi_tg.datamodules.loading import collate_chips
 from prithvi_tg.datasets import ValueChipFolder
 from prithvi_tg.errors import ConfigError, DataError
+from prithvi_tg.readers.labels import read_values
+from prithvi_tg.spec import DataSpec, InputSpec
 from prithvi_tg.targets import ValueTarget
 from prithvi_tg.tasks import PrithviPixelwiseRegressionTask
+from prithvi_tg.tasks.data_checks import differing_data
 from prithvi_tg.tasks.value_losses import VALUE_LOSSES, create_value_loss
 from prithvi_tg.tasks.value_metrics import ValueErrors, value_scores
 
@@ -273,3 +276,22 @@ def test_the_report_shows_scores_density_and_chips(value_run, tmp_path, capsys):
     assert "<th>biomass</th>" in text
     assert 'alt="scatter"' in text
     assert "worst_1_" in text
+
+
+def test_scale_tags_of_labels_count_and_must_agree_with_the_configuration(tmp_path):
+    write(tmp_path / "x.tif", np.full((1, 4, 4), 50), "int16")
+    with rasterio.open(tmp_path / "x.tif", "r+") as out:
+        out.scales, out.offsets = (0.5,), (1.0,)
+    with rasterio.open(tmp_path / "x.tif") as source:
+        assert (read_values(source, "x.tif", ValueTarget()) == 26).all()
+        with pytest.raises(
+            ConfigError, match=r"value_scale: 2 is configured, but x\.tif has the tags scale 0\.5"
+        ):
+            read_values(source, "x.tif", ValueTarget(scale=2.0))
+
+
+def test_values_in_another_unit_are_not_scored():
+    inputs = InputSpec(("RED",), (0.1,), (0.1,))
+    tons, kilos = (DataSpec(inputs, ValueTarget(("biomass",), (unit,))) for unit in ("t/ha", "kg/ha"))
+    assert differing_data(tons, kilos) == ("units", ["t/ha"], ["kg/ha"])
+    assert differing_data(tons, tons) is None
