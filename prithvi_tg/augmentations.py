@@ -139,7 +139,8 @@ class ChipAugmentation(nn.Module):
         extra: Further Kornia augmentations, applied last, in their order.
 
     Attributes:
-        meaningless: Number of values that were not finite or too large, int64 on the device of the batches.
+        meaningless: Number of values since `reset_meaningless` that were not finite or too large, int64 on the
+            device of the batches.
 
     Raises:
         ConfigError: An augmentation cannot be right for chips, or needs reflectance and the channels hold none.
@@ -187,6 +188,10 @@ class ChipAugmentation(nn.Module):
     def augment(self) -> nn.Module | None:
         """Kornia's first pipeline, with the crops, flips and turns; ``None`` without augmentation."""
         return self.stages[0] if self.stages else None
+
+    def reset_meaningless(self) -> None:
+        """Start a new count."""
+        self.meaningless = torch.zeros_like(self.meaningless)
 
     def forward(self, batch: Batch) -> Batch:
         """Normalise and augment.

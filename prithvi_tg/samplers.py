@@ -68,7 +68,25 @@ class ExactCoverGeoSampler(GeoSampler):
         return self._length
 
 
-class RandomWindowGeoSampler(GeoSampler, DistributedSampler[Any]):
+class ResumableSampler:
+    """A sampler that can begin in the middle of an epoch.
+
+    Attributes:
+        skip: Number of samples of this process that every pass leaves out at its start.
+    """
+
+    skip = 0
+
+    def skip_first(self, samples: int) -> None:
+        """Leave out the first samples of this process from now on.
+
+        Args:
+            samples: Their number; 0 for whole epochs.
+        """
+        self.skip = samples
+
+
+class RandomWindowGeoSampler(ResumableSampler, GeoSampler, DistributedSampler[Any]):
     """Random windows that lie wholly inside some ground, on the data set's pixels.
 
     As TorchGeo's random sampler, but windows are where pixels are, so that nothing is resampled; each epoch
@@ -121,7 +139,6 @@ class RandomWindowGeoSampler(GeoSampler, DistributedSampler[Any]):
         self.grounds = None if grounds is None else np.array(grounds, object)
         self.balanced_boxes = balanced_boxes
         self.locality_groups = locality_groups * self.num_replicas  # a process has walks of its own
-        self.skip = 0  # windows that are left out at the start, where a run goes on; see `ResumableLoader`
         self._safe = places_in(roi, grid, size)
         if not len(self._safe):
             raise ConfigError(f"size: no window of {size} pixels fits inside the region of this split")
@@ -204,7 +221,7 @@ class RandomWindowGeoSampler(GeoSampler, DistributedSampler[Any]):
         return self.length // self.num_replicas
 
 
-class ShuffleSampler(DistributedSampler[int]):
+class ShuffleSampler(ResumableSampler, DistributedSampler[int]):
     """Samples in another order in each epoch, the same for the same seed; each process has its own.
 
     Args:
@@ -220,7 +237,6 @@ class ShuffleSampler(DistributedSampler[int]):
         seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
         drawn: Any = dataset
         super().__init__(drawn, world_size or _world_size(), _rank(rank), seed=seed, drop_last=True)
-        self.skip = 0  # samples that are left out at the start, where a run goes on; see `ResumableLoader`
 
     def __iter__(self) -> Iterator[int]:
         """Numbers of this process's samples."""

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import logging
 import os
 import queue
 import subprocess
@@ -17,6 +18,8 @@ import torch
 
 from .errors import ConfigError, DataError
 from .files import write_json
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -179,7 +182,7 @@ def _run(job: Job, folder: Path, slot: int, processes: int) -> str | None:
             return f"{folder / 'fit'}: no validation ran, so nothing was scored"
     if not command("test", "--ckpt_path", trained["run"]["checkpoint"]):
         return f"see {folder / 'log.txt'}"
-    print(f"Done: {job.name}", flush=True)
+    _log.info(f"Done: {job.name}")
     return None
 
 

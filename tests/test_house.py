@@ -94,3 +94,97 @@ def test_files_and_functions_are_short(path):
         if isinstance(node, ast.FunctionDef)
     }
     assert {name: length for name, length in lengths.items() if length > 80} == {}
+
+
+#: Rooms that talk to a terminal.
+COMMANDS = ("cli", "commands", "__main__.py")
+LIBRARY = [path for path in FILES if path.relative_to(PACKAGE).parts[0] not in COMMANDS]
+WRITES = frozenset({"clear", "pop", "popitem", "setdefault", "update", "__setitem__"})
+#: Functions of the process that others rely on, too.
+GLOBAL_HOOKS = frozenset({
+    "warnings.formatwarning", "warnings.showwarning", "sys.excepthook", "sys.stderr", "sys.stdout",
+})  # fmt: skip
+GLOBAL_CALLS = frozenset({"signal.signal", "warnings.filterwarnings", "warnings.simplefilter"})
+
+
+def targets(node: ast.AST) -> list[ast.expr]:
+    """What a statement assigns to or deletes."""
+    if isinstance(node, ast.Assign | ast.Delete):
+        return list(node.targets)
+    return [node.target] if isinstance(node, ast.AugAssign | ast.AnnAssign) else []
+
+
+def environment_writes(tree: ast.AST) -> list[int]:
+    """Lines that change the environment of the process."""
+    lines = []
+    for node in ast.walk(tree):
+        items = [one for one in targets(node) if isinstance(one, ast.Subscript)]
+        lines += [node.lineno for one in items if ast.unparse(one.value).endswith("environ")]
+        if isinstance(node, ast.Call):
+            function = ast.unparse(node.func)
+            owner, _, method = function.rpartition(".")
+            if function in ("os.putenv", "os.unsetenv") or (owner.endswith("environ") and method in WRITES):
+                lines.append(node.lineno)
+    return lines
+
+
+def is_restored(node: ast.AST) -> bool:
+    """Whether a block restores what it changes: a context manager, or warnings that are caught."""
+    if isinstance(node, ast.With):
+        return any("catch_warnings" in ast.unparse(item.context_expr) for item in node.items)
+    if not isinstance(node, ast.FunctionDef):
+        return False
+    names = {ast.unparse(one).rpartition(".")[2] for one in node.decorator_list}
+    return node.name in ("__enter__", "__exit__") or "contextmanager" in names
+
+
+def hooks_left_behind(tree: ast.AST) -> list[str]:
+    """Hooks of the process that are replaced outside of a context manager."""
+    restored = {id(inner) for node in ast.walk(tree) if is_restored(node) for inner in ast.walk(node)}
+    found = []
+    for node in ast.walk(tree):
+        if id(node) not in restored:
+            found += [ast.unparse(one) for one in targets(node) if ast.unparse(one) in GLOBAL_HOOKS]
+            if isinstance(node, ast.Call) and (name := ast.unparse(node.func)) in GLOBAL_CALLS:
+                found.append(name)
+    return found
+
+
+@pytest.mark.version_independent
+@pytest.mark.parametrize("path", LIBRARY, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_the_library_logs_and_only_commands_print(path):
+    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    assert [node.lineno for node in calls if ast.unparse(node.func) in ("print", "sys.stdout.write")] == []
+
+
+@pytest.mark.version_independent
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_nothing_of_the_process_is_changed_for_good(path):
+    tree = ast.parse(path.read_text())
+    assert hooks_left_behind(tree) == []
+    if path in LIBRARY:
+        assert environment_writes(tree) == []
+
+
+@pytest.mark.version_independent
+@pytest.mark.parametrize(
+    "line",
+    [
+        "os.environ['A'] = '1'",
+        "del os.environ['A']",
+        "os.environ.setdefault('A', '1')",
+        "os.putenv('A', '1')",
+    ],
+)
+def test_writes_to_the_environment_are_found(line):
+    assert environment_writes(ast.parse(line)) == [1]
+    assert environment_writes(ast.parse("found = {**os.environ}; found['A'] = os.environ.get('A')")) == []
+
+
+@pytest.mark.version_independent
+def test_hooks_that_are_left_behind_are_found():
+    line = "warnings.formatwarning = short"
+    assert hooks_left_behind(ast.parse("warnings.simplefilter('ignore')")) == ["warnings.simplefilter"]
+    assert hooks_left_behind(ast.parse(line)) == ["warnings.formatwarning"]
+    assert hooks_left_behind(ast.parse("signal.signal(signal.SIGTERM, stop)")) == ["signal.signal"]
+    assert hooks_left_behind(ast.parse(f"@contextmanager\ndef short():\n    {line}\n    yield")) == []

@@ -18,6 +18,7 @@ import torch
 from matplotlib.figure import Figure
 
 from prithvi_tg import PrithviSegmentationTask
+from prithvi_tg.cli.messages import shown_messages
 from prithvi_tg.commands.data_parser import data_parser, parse_data
 from prithvi_tg.datasets.synthetic import write_sen1floods11
 from prithvi_tg.studies import Job, markdown, run_jobs, study_parser, summary
@@ -62,7 +63,8 @@ def main() -> None:
         labels = {"method": method, "fraction": str(fraction), "seed": str(seed)}
         name = f"{method.replace(' ', '_')}/fraction_{fraction}/seed_{seed}"
         jobs.append(Job(name, labels, tuple(words), str(HERE)))
-    table = run_jobs(jobs, options.output / "runs", options.processes)
+    with shown_messages():
+        table = run_jobs(jobs, options.output / "runs", options.processes)
     table.to_csv(options.output / "results.csv", index=False)
     means = summary(table, ("method", "fraction"), METRICS)
     (options.output / "results.md").write_text(markdown(means))

@@ -15,6 +15,7 @@ import yaml
 from matplotlib.figure import Figure
 
 from prithvi_tg import PrithviSegmentationTask
+from prithvi_tg.cli.messages import shown_messages
 from prithvi_tg.datasets.synthetic import LAYOUTS
 from prithvi_tg.reporting.published import PUBLISHED
 from prithvi_tg.studies import Job, markdown, run_jobs, study_parser, summary
@@ -48,7 +49,8 @@ def main() -> None:
         )
         labels = {"result": result, "seed": str(seed)}
         jobs.append(Job(f"{result}/seed_{seed}", labels, (*words, *options.rest)))
-    table = run_jobs(jobs, options.output / "runs", options.processes)
+    with shown_messages():
+        table = run_jobs(jobs, options.output / "runs", options.processes)
     table.to_csv(options.output / "results.csv", index=False)
     distances = distance(table)
     (options.output / "results.md").write_text(markdown(distances))

@@ -1,5 +1,6 @@
 """Which checkpoints a training run keeps."""
 
+import logging
 import shutil
 import time
 from pathlib import Path
@@ -14,6 +15,8 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from ..files import finished_file, shown
+
+_log = logging.getLogger(__name__)
 
 
 class LastCheckpoint(ModelCheckpoint):
@@ -135,7 +138,7 @@ class BestCheckpoint(ModelCheckpoint):
             progress.completed += 1
             self.best_model_path = path
             if trainer.is_global_zero:
-                print(
+                _log.info(
                     f"Nothing chose a best checkpoint, since {self._reason}: best.ckpt holds the last weights."
                 )
 
@@ -152,4 +155,4 @@ class PrintCheckpoints(Callback):
                     if path.parent == Path(
                         callback.dirpath or ""
                     ):  # not of the run that this one goes on from
-                        print(f"Written: {shown(path)}")
+                        _log.info(f"Written: {shown(path)}")

@@ -1,5 +1,6 @@
 """Classes of chips, written when Lightning has predicted."""
 
+import logging
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -7,6 +8,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from ..files import shown
 from ..mapping.chip_classes import ChipClassRun
 from ..reporting.chips import gather
+
+_log = logging.getLogger(__name__)
 
 
 class ChipClassWriter(Callback):
@@ -37,4 +40,4 @@ class ChipClassWriter(Callback):
             self.run.probabilities |= part
         if trainer.is_global_zero:
             for path in self.run.write():
-                print(f"Written: {shown(path)}")
+                _log.info(f"Written: {shown(path)}")

@@ -1,11 +1,13 @@
 """What is wrong with the pixels that a run reads."""
 
+import logging
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from ..augmentations import ChipAugmentation
+
+_log = logging.getLogger(__name__)
 
 
 class MeaninglessValues(Callback):
@@ -36,7 +38,7 @@ class MeaninglessValues(Callback):
             return
         # A process without batches has its counter elsewhere.
         counted = trainer.strategy.reduce(augmentation.meaningless.to(pl_module.device), reduce_op="sum")
-        augmentation.meaningless = torch.zeros_like(augmentation.meaningless)
+        augmentation.reset_meaningless()
         if (count := int(counted)) and split not in self._printed and trainer.is_global_zero:
             self._printed.add(split)
-            print(f"{split}: {count} values are not finite or beyond 1e30; they count as nodata")
+            _log.info(f"{split}: {count} values are not finite or beyond 1e30; they count as nodata")

@@ -1,12 +1,11 @@
 """Maps of scenes, written while Lightning predicts."""
 
-import sys
+import logging
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from rich.console import Console
 
 from ..errors import DataError
 from ..files import shown
@@ -14,7 +13,9 @@ from ..mapping.map_run import MapRun
 from ..mapping.scene_map import SceneResult
 from ..mapping.window_stream import ReadEvents
 from ..processes import patient_group
-from ..reporting.tables import map_table
+from ..reporting.tables import as_text, map_table
+
+_log = logging.getLogger(__name__)
 
 
 class MapWriter(Callback):
@@ -53,9 +54,9 @@ class MapWriter(Callback):
         scenes.pending = pending
         if trainer.is_global_zero:
             for one in self.run.maps.values():
-                print(f"{one.scene.name}: {one.scene.origin}")
+                _log.info(f"{one.scene.name}: {one.scene.origin}")
             for result in self.run.unreadable:
-                print(f"Failed: {result.error}", file=sys.stderr)
+                _log.error(f"Failed: {result.error}")
 
     def on_predict_batch_end(
         self,
@@ -92,8 +93,8 @@ class MapWriter(Callback):
         self.results = self.run.results()
         if trainer.is_global_zero:
             for path in self.run.write_indexes(self.folder):
-                print(f"Written: {shown(path)}")
-            Console().print(map_table(self.results))
+                _log.info(f"Written: {shown(path)}")
+            _log.info(as_text(map_table(self.results)))
             self.run.clear()
             failed = [result for result in self.results if result.error is not None]
             if failed and self.raises:
@@ -103,4 +104,4 @@ class MapWriter(Callback):
         told = set(self.run.failed)
         self.run.update(log, logits, core_window)
         for name in self.run.failed - told:
-            print(f"Failed: {self.run.maps[name].error}", file=sys.stderr, flush=True)
+            _log.error(f"Failed: {self.run.maps[name].error}")

@@ -2,8 +2,8 @@
 
 import csv
 import json
+import logging
 import os
-import sys
 import tempfile
 import time
 import uuid
@@ -16,7 +16,6 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from rich.console import Console
 
 from ..files import shown
 from ..mapping.planning import weights_hash
@@ -30,12 +29,13 @@ from ..reporting.published import distance_table, why_not_comparable
 from ..reporting.record import run_record
 from ..reporting.results import RESULT_KINDS, ChipResults, result_kind
 from ..reporting.runs import differing_settings, read_settings
-from ..reporting.tables import write_scores
+from ..reporting.tables import as_text, write_scores
 from ..tasks import PrithviSegmentationTask, PrithviTask
 from ..tasks.metrics import mmseg_scores
 from ..tasks.monitoring import current_name
 from .checkpointing import LastCheckpoint
 
+_log = logging.getLogger(__name__)
 _CURVES = "metrics.csv"  # of Lightning's CSVLogger
 _HANDED_OVER = ("folder", "_seconds", "_parts", "_parameters", "_length")  # of a `TrainingRecord`
 
@@ -75,7 +75,7 @@ class TrainingRecord(Callback):
     def _tell(self, trainer: Trainer, pl_module: LightningModule) -> None:
         sizes = [(parameter.numel(), parameter.requires_grad) for parameter in pl_module.parameters()]
         self._parameters = sum(size for size, _ in sizes), sum(size for size, trained in sizes if trained)
-        print("{:,} parameters, {:,} of them trainable".format(*self._parameters))
+        _log.info("{:,} parameters, {:,} of them trainable".format(*self._parameters))
         if trainer.ckpt_path is None and self._before is None:
             return
         before = self._folder_before(trainer)
@@ -84,7 +84,7 @@ class TrainingRecord(Callback):
         changed = {key: now for key, (_, now) in differing_settings(before_and_now).items()}
         self._parts.append({"folder": str(shown(before)), "epoch": epoch, "step": step, "changed": changed})
         place = "" if self.folder is None else f" in {shown(Path(self.folder))}"
-        print(f"Resuming{place} from epoch {epoch}, step {step} of {shown(before)}")
+        _log.info(f"Resuming{place} from epoch {epoch}, step {step} of {shown(before)}")
         if changed:
             others = ", ".join(f"{key} {value}" for key, value in changed.items())
             warnings.warn(
@@ -135,9 +135,7 @@ class TrainingRecord(Callback):
                 Path(callback.dirpath or "") / "last.ckpt" if isinstance(callback, LastCheckpoint) else None
             )
             if last is not None and last.exists():
-                print(
-                    f"Stopped. To resume, repeat the command with --ckpt_path {shown(last)}", file=sys.stderr
-                )
+                _log.warning(f"Stopped. To resume, repeat the command with --ckpt_path {shown(last)}")
 
     def state_dict(self) -> dict[str, Any]:
         """What the next part takes along."""
@@ -170,7 +168,7 @@ class TrainingRecord(Callback):
 def _copy_curves(path: Path, logger: CSVLogger, step: int) -> None:
     """Log the rows of another run's table that are from before a step."""
     if not path.is_file():
-        print(f"{shown(path)}: not found; the curves of this run start here")
+        _log.info(f"{shown(path)}: not found; the curves of this run start here")
         return
     with path.open(newline="") as file:
         for row in csv.DictReader(file):
@@ -205,7 +203,7 @@ class SplitFigure(Callback):
             path = Path(folder) / "splits.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             regions.plot().savefig(path, dpi=110)
-            print(f"Written: {shown(path)}")
+            _log.info(f"Written: {shown(path)}")
 
 
 class ScoreReport(Callback):
@@ -255,9 +253,10 @@ class ScoreReport(Callback):
         if not trainer.is_global_zero:
             return
         if reason is None:
-            Console().print(distance_table(name, mmseg_scores(pl_module.confusion), pl_module.class_names))
+            table = distance_table(name, mmseg_scores(pl_module.confusion), pl_module.class_names)
+            _log.info(as_text(table))
         else:
-            print(reason)
+            _log.info(reason)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Report the validation set, but not each time while training."""
@@ -276,7 +275,7 @@ class ScoreReport(Callback):
         if weights is not None:
             epoch = run["checkpoint_epoch"]
             title += f", {Path(weights).name}" + ("" if epoch is None else f", epoch {epoch}")
-        Console().print(kind.table(pl_module, title))
+        _log.info(as_text(kind.table(pl_module, title)))
         if folder is not None:
             path = Path(folder) / "metrics.json"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -284,7 +283,7 @@ class ScoreReport(Callback):
             write_scores(path, kind.record(pl_module), split, run, pl_module.run_spec, block)
             written = kind.write_figures(path.parent, pl_module)
             for one in (path, *written):
-                print(f"Written: {shown(one)}")
+                _log.info(f"Written: {shown(one)}")
 
     def record_unscored(self, trainer: Trainer, pl_module: LightningModule, weights: str | None) -> None:
         """Write the record of a training that had no validation, without scores."""
@@ -294,7 +293,7 @@ class ScoreReport(Callback):
             path.parent.mkdir(parents=True, exist_ok=True)
             nothing = RESULT_KINDS[pl_module.target_kind].unscored(pl_module)
             write_scores(path, nothing, None, self._run(trainer, pl_module, weights), pl_module.run_spec)
-            print(f"Written: {shown(path)}, without scores; score the run with prithvi-tg test")
+            _log.info(f"Written: {shown(path)}, without scores; score the run with prithvi-tg test")
 
     def _run(self, trainer: Trainer, task: PrithviTask, weights: Any) -> dict[str, Any]:
         seconds = time.perf_counter() - self._began
@@ -393,7 +392,7 @@ class ChipReport(Callback):
             for old in pictures.glob("*.png"):  # of weights that this trainer scored before
                 old.unlink()
             self._scores.write_table(Path(folder) / TABLE, chips)
-            print(f"Written: {shown(Path(folder) / TABLE)}")
+            _log.info(f"Written: {shown(Path(folder) / TABLE)}")
         trainer.strategy.barrier()
         self._scores.write_pictures(pictures, chips)
 

@@ -1,6 +1,7 @@
 """What a command shows of the messages and warnings of the library: plain lines, while it runs and no longer."""
 
 import logging
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,12 +27,16 @@ _RANK_ZERO = ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utiliti
 
 class _PlainLines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        print(record.getMessage(), flush=True)
+        stream = sys.stderr if record.levelno >= logging.WARNING else sys.stdout
+        print(record.getMessage(), file=stream, flush=True)
 
 
 @contextmanager
 def shown_messages() -> Iterator[None]:
-    """Print what the package logs, from level INFO on, to the standard output; once if such blocks are nested."""
+    """Print what the package logs: level INFO to the standard output, warnings and errors to the standard error.
+
+    Nested blocks print every message once.
+    """
     logger = logging.getLogger("prithvi_tg")
     if any(isinstance(handler, _PlainLines) for handler in logger.handlers):
         yield

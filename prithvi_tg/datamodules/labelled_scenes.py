@@ -1,7 +1,8 @@
 """Data module of labelled scenes: random windows to train on, every pixel once to score."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,7 +34,7 @@ from ..readers.scene import NodataRule
 from ..samplers import RandomWindowGeoSampler, UnrepeatedSampler
 from ..spec import DataSpec, InputSpec
 from ..targets import IGNORE_INDEX, ClassTarget, check_class_names
-from .loading import collate, collate_training, for_scoring, pinned
+from .loading import collate, collate_training, for_scoring, init_reading_worker, pinned
 from .resuming import ResumableLoader
 from .scene_splits import BlockSplit, PolygonSplit, TimeSplit, warn_of_images_in_no_split
 
@@ -143,6 +144,7 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
         self.nodata_rule: NodataRule = nodata_rule
         self.fold_time = fold_time
         self.seed = seed
+        self._cache_megabytes: int | None = None
         if mean is None or std is None:
             raise ConfigError("mean, std: not given; prithvi-tg stats computes them")
         if composite is not None and composite.num_frames != num_frames:
@@ -282,7 +284,7 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
         """
         processes = self.trainer.num_devices if self.trainer else 1
         loaders = self.num_workers * (2 if stage == "fit" else 1)  # training and validation have their own
-        limit_block_cache(processes * max(1, loaders))
+        self._cache_megabytes = limit_block_cache(processes * max(1, loaders))
         both, images = self.open_both()
         self.spec = self.spec.with_input(pixel_size=images.grid.pixel_size)
         roi = shapely.union_all(list(both.index.geometry))
@@ -342,6 +344,7 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
             collate_fn=collate_training,
             drop_last=True,
             persistent_workers=self.num_workers > 0,
+            worker_init_fn=self._worker_init,
         )
         return pinned(loader)
 
@@ -349,11 +352,20 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
         """Each labelled pixel once, over all processes; an empty list without validation, which Lightning skips."""
         if not self.validates:
             return []
-        return for_scoring(pinned(super().val_dataloader()))
+        return self._scoring_loader(super().val_dataloader())
 
     def test_dataloader(self) -> DataLoader[Any]:
         """Each labelled pixel once, over all processes."""
-        return for_scoring(pinned(super().test_dataloader()))
+        return self._scoring_loader(super().test_dataloader())
+
+    def _scoring_loader(self, loader: DataLoader[Any]) -> DataLoader[Any]:
+        loader.worker_init_fn = self._worker_init
+        return for_scoring(pinned(loader))
+
+    @property
+    def _worker_init(self) -> Callable[[int], None]:
+        rank = self.trainer.global_rank if self.trainer else 0
+        return partial(init_reading_worker, megabytes=self._cache_megabytes, rank=rank)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Move what a model takes; places stay behind."""

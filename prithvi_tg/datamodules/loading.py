@@ -1,15 +1,18 @@
 """How samples become batches and travel to the device."""
 
+import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from lightning.fabric.utilities.seed import pl_worker_init_function
 from torch import Tensor
 from torch.utils.data import DataLoader, default_collate
 
 from ..errors import ConfigError
+from ..readers.block_cache import set_block_cache
 from ..samplers import UnrepeatedSampler
 from ..targets import IGNORE_INDEX
 
@@ -64,6 +67,23 @@ def _padding(key: str, value: Tensor) -> float:
 
 collate_training = partial(collate, without=("valid",))
 """The same without the masks that only pictures need; labels say already what is learnt from."""
+
+
+def init_reading_worker(worker_id: int, megabytes: int | None, rank: int) -> None:
+    """A ``worker_init_fn`` for loaders that read scenes.
+
+    Limits GDAL's block cache, and seeds the random generators after ``seed_everything(workers=True)``: Lightning adds
+    its own ``worker_init_fn`` only to loaders without one.
+
+    Args:
+        worker_id: Number of the worker.
+        megabytes: Limit of the block cache, see `limit_block_cache`; ``None`` keeps that of the user.
+        rank: Rank of the training process.
+    """
+    if megabytes is not None:
+        set_block_cache(megabytes)
+    if int(os.environ.get("PL_SEED_WORKERS", "0")):
+        pl_worker_init_function(worker_id, rank)
 
 
 def pinned(loader: DataLoader[Any]) -> DataLoader[Any]:

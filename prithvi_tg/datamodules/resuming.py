@@ -10,15 +10,15 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader
 
 from ..errors import ConfigError
+from ..samplers import ResumableSampler
 
 
 class ResumableLoader(DataLoader[Any]):
-    """A loader whose place in an epoch Lightning keeps in checkpoints, with the state of all random generators.
+    """A loader that resumes within an epoch, from a position and random states that Lightning saves in checkpoints.
 
-    It needs a sampler whose order follows from its seed and epoch alone, and which leaves out its first `skip`
-    samples. Nothing that was trained on is read again. With several processes that train, the state of each is
-    kept, and taken up if there are as many. What processes that load draw at random is not taken up; the data
-    sets of this package draw nothing there.
+    The order of its sampler, a `ResumableSampler`, depends on seed and epoch alone. Samples that were used before are
+    not read again. With several training processes, the random states of all are saved, and restored if the number of
+    processes is the same. Random states of loader processes are not saved; the data sets of this package use none.
 
     Raises:
         ConfigError: An epoch has no batch.
@@ -42,10 +42,11 @@ class ResumableLoader(DataLoader[Any]):
         # A generator: nothing begins before the first batch is asked for, when Lightning has told the epoch.
         state, self._state = self._state, None
         sampler: Any = self.sampler
-        within = state is not None and state["epoch"] == self._epoch and hasattr(sampler, "skip")
+        resumable = isinstance(sampler, ResumableSampler)
+        within = state is not None and state["epoch"] == self._epoch and resumable
         self._taken = state["batches"] if state is not None and within else 0
-        if hasattr(sampler, "skip"):
-            sampler.skip = self._taken * (self.batch_size or 1)
+        if resumable:
+            sampler.skip_first(self._taken * (self.batch_size or 1))
         # Seeds of processes that load: not from the generator that training draws from, as some epochs need none.
         seed = getattr(sampler, "seed", 0) * 1_000_003 + self._epoch
         seed += getattr(sampler, "rank", 0) * 1_000_000_007  # each process has its own

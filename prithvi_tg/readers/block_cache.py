@@ -3,17 +3,15 @@
 import os
 from pathlib import Path
 
-from rasterio.env import set_gdal_config
+from rasterio.env import getenv, hasenv, set_gdal_config
 
 _KEY = "GDAL_CACHEMAX"
-#: Our last value, so that it is not taken for one of the user; processes that we start inherit both.
-_OURS = "PRITHVI_TG_GDAL_CACHEMAX"
 _MEGABYTE = 2**20
 #: GDAL reads larger numbers as bytes.
 _MOST_MEGABYTES = 99_999
 #: Less holds no row of blocks of a scene.
 _LEAST_MEGABYTES = 16
-#: What all readers of a machine use together, as a part of the memory.
+#: All readers of a machine together use at most a fifth of its memory.
 _SHARE = 5
 
 
@@ -62,21 +60,32 @@ def block_cache_megabytes(readers: int, memory: int) -> int:
     return min(max(share, _LEAST_MEGABYTES), _MOST_MEGABYTES)
 
 
-def limit_block_cache(readers: int = 1, most: int = _MOST_MEGABYTES) -> None:
-    """Limit GDAL's block cache in this process and in those that it starts; by itself, GDAL takes a twentieth.
+def limit_block_cache(readers: int = 1, most: int = _MOST_MEGABYTES) -> int | None:
+    """Limit GDAL's block cache in this process; GDAL's own default is a twentieth of the machine's memory.
 
-    A share of the memory would not do: GDAL reads that of the machine, whatever the limit of a container. A
-    ``GDAL_CACHEMAX`` of the user's is left alone.
+    GDAL has one cache for all threads of a process, so the limit holds until the process ends. Processes that are not
+    forked from this one need `set_block_cache`. A ``GDAL_CACHEMAX`` of the user, in the environment or in an active
+    `rasterio.Env`, is not changed.
 
     Args:
         readers: Number of processes of this machine that read: training processes times their loaders.
         most: Megabytes that are enough.
+
+    Returns:
+        The limit in megabytes, ``None`` if the user has set one.
     """
-    given = os.environ.get(_KEY)
-    if given is not None and given != os.environ.get(_OURS):
-        return
+    if _KEY in os.environ or (hasenv() and _KEY in getenv()):
+        return None
     megabytes = min(block_cache_megabytes(readers, memory_bytes()), most)
-    # Not rasterio.Env: it restores the old limit at its end, and does not reach the processes that load.
-    os.environ[_KEY] = os.environ[_OURS] = str(megabytes)
-    # GDAL reads the environment before its first block only, and this process may have read blocks.
+    set_block_cache(megabytes)
+    return megabytes
+
+
+def set_block_cache(megabytes: int) -> None:
+    """Set the limit of GDAL's block cache of this process.
+
+    Args:
+        megabytes: The limit; blocks beyond it are discarded.
+    """
+    # Not rasterio.Env: it belongs to one thread, but would change the cache of all threads when it begins and ends.
     set_gdal_config(_KEY, megabytes * _MEGABYTE)

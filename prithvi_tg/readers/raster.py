@@ -124,9 +124,17 @@ def read_stored(
     return Bands(stored, valid, meaningless)
 
 
-def read_bands(source: DatasetReader, indexes: Sequence[int], *args: Any, **kwargs: Any) -> Bands:
+def read_bands(
+    source: DatasetReader,
+    indexes: Sequence[int],
+    nodata: Sequence[float] = (),
+    window: Window | None = None,
+    size: tuple[int, int] | None = None,
+    alpha: int | None = None,
+    legacy: bool = False,
+) -> Bands:
     """Read bands of an image as float32; arguments and errors are those of `read_stored`."""
-    bands = read_stored(source, indexes, *args, **kwargs)
+    bands = read_stored(source, indexes, nodata, window, size, alpha, legacy)
     with np.errstate(over="ignore"):  # values that float32 cannot hold are not valid anyway
         return bands._replace(values=bands.values.astype(np.float32, copy=False))
 

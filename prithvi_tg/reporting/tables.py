@@ -5,11 +5,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
 from ..files import write_json
 from ..spec import DataSpec
+
+
+def as_text(table: Table) -> str:
+    """A table as lines of text, in the width and colours of the terminal."""
+    console = Console()
+    with console.capture() as capture:
+        console.print(table)
+    return capture.get().rstrip("\n")
 
 
 def score_table(scores: dict[str, Tensor], class_names: Sequence[str], title: str) -> Table:

@@ -13,6 +13,7 @@ import shapely
 import torch
 import yaml
 from conftest import TINY
+from rasterio.env import get_gdal_config, set_gdal_config
 
 from prithvi_tg.datamodules import LabelledScenesDataModule
 from prithvi_tg.datamodules.labelled_scenes import BlockSplit, TimeSplit
@@ -351,3 +352,17 @@ def test_scenes_that_lie_apart_and_are_of_other_days_are_sampled_where_they_are(
 )
 def test_intervals_resample_blocks_of_the_split_that_hold_several_windows(root, split, side):
     assert module(root, split=split, window=32).bootstrap_block == side
+
+
+def test_every_loader_limits_the_block_cache_of_its_processes(root):
+    data = module(root, num_workers=1)
+    before = get_gdal_config("GDAL_CACHEMAX")
+    try:
+        data.setup("fit")
+        limit = get_gdal_config("GDAL_CACHEMAX")
+        for loader in (data.train_dataloader(), data.val_dataloader()):
+            set_gdal_config("GDAL_CACHEMAX", before + 2**20)
+            loader.worker_init_fn(0)
+            assert get_gdal_config("GDAL_CACHEMAX") == limit
+    finally:
+        set_gdal_config("GDAL_CACHEMAX", before)

@@ -207,9 +207,9 @@ def test_balanced_classes_come_equally_often(settings, tmp_path):
     drawn = list(sampler)
     assert sum(number % 12 == 0 for number in drawn) / len(drawn) == pytest.approx(0.5, abs=0.05)
     assert list(sampler) == drawn
-    sampler.skip = 5
+    sampler.skip_first(5)
     assert list(sampler) == drawn[5:]
-    sampler.skip = 0
+    sampler.skip_first(0)
     sampler.set_epoch(1)
     assert list(sampler) != drawn
 

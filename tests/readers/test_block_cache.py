@@ -1,12 +1,17 @@
 """GDAL's block cache fits the memory that all readers of a machine or container have."""
 
 import os
-import subprocess
-import sys
+from functools import partial
 
+import numpy as np
 import pytest
-from rasterio.env import get_gdal_config
+import rasterio
+import torch
+from lightning.fabric.utilities.seed import pl_worker_init_function
+from rasterio.env import get_gdal_config, set_gdal_config
+from torch.utils.data import DataLoader, Dataset
 
+from prithvi_tg.datamodules.loading import init_reading_worker
 from prithvi_tg.readers import block_cache
 from prithvi_tg.readers.block_cache import block_cache_megabytes, limit_block_cache, memory_bytes
 
@@ -18,11 +23,19 @@ NO_LIMIT = "9223372036854771712"
 @pytest.fixture
 def no_limit_of_the_user(monkeypatch):
     before = get_gdal_config("GDAL_CACHEMAX")
-    for key in ("GDAL_CACHEMAX", block_cache._OURS):
-        monkeypatch.setenv(key, "")  # so that it is restored
-        monkeypatch.delenv(key)
+    monkeypatch.delenv("GDAL_CACHEMAX", raising=False)
     yield
-    block_cache.set_gdal_config("GDAL_CACHEMAX", before)
+    set_gdal_config("GDAL_CACHEMAX", before)
+
+
+class CacheAndNumber(Dataset):
+    """The block cache of the process that loads, in megabytes, and a random number."""
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return get_gdal_config("GDAL_CACHEMAX") // 2**20, int(np.random.randint(2**31))
 
 
 @pytest.mark.parametrize(
@@ -58,19 +71,37 @@ def test_all_readers_together_use_a_fifth_of_the_memory():
     assert block_cache_megabytes(1, 4096 * GIGABYTE) < 100_000  # from here on GDAL reads bytes
 
 
-def test_the_limit_holds_here_and_in_processes_that_start_later(no_limit_of_the_user, monkeypatch):
+def test_the_limit_holds_in_this_process_and_no_environment_is_written(no_limit_of_the_user, monkeypatch):
     monkeypatch.setattr(block_cache, "memory_bytes", lambda: 10 * GIGABYTE)
+    environment = dict(os.environ)
     for readers, most, megabytes in ((8, 10_000, 256), (4, 10_000, 512), (4, 64, 64)):
-        limit_block_cache(readers, most)
+        assert limit_block_cache(readers, most) == megabytes
         assert get_gdal_config("GDAL_CACHEMAX") == megabytes * 2**20
-    code = "from rasterio.env import get_gdal_config; print(get_gdal_config('GDAL_CACHEMAX') // 2**20)"
-    started = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert started.stdout.strip() == "64"
+    assert dict(os.environ) == environment
 
 
-def test_the_users_limit_is_left_alone(no_limit_of_the_user, monkeypatch):
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_the_limit_holds_in_workers_which_are_seeded_as_lightning_does(
+    start, no_limit_of_the_user, monkeypatch
+):
+    monkeypatch.setenv("PL_SEED_WORKERS", "1")
+    init = partial(init_reading_worker, megabytes=64, rank=3)
+    loader = DataLoader(CacheAndNumber(), num_workers=1, worker_init_fn=init, multiprocessing_context=start,
+                        generator=torch.Generator().manual_seed(0), batch_size=None)  # fmt: skip
+    caches, numbers = zip(*loader, strict=True)
+    assert caches == (64, 64)
+    lightnings = partial(pl_worker_init_function, rank=3)
+    loader = DataLoader(CacheAndNumber(), num_workers=1, worker_init_fn=lightnings, batch_size=None,
+                        generator=torch.Generator().manual_seed(0))  # fmt: skip
+    assert tuple(number for _, number in loader) == numbers
+
+
+def test_the_users_limit_is_not_changed(no_limit_of_the_user, monkeypatch):
     before = get_gdal_config("GDAL_CACHEMAX")
     monkeypatch.setenv("GDAL_CACHEMAX", "7%")
-    limit_block_cache(8)
-    assert os.environ["GDAL_CACHEMAX"] == "7%"
+    assert limit_block_cache(8) is None
     assert get_gdal_config("GDAL_CACHEMAX") == before
+    monkeypatch.delenv("GDAL_CACHEMAX")
+    with rasterio.Env(GDAL_CACHEMAX=77 * 2**20):
+        assert limit_block_cache(8) is None
+        assert get_gdal_config("GDAL_CACHEMAX") == 77 * 2**20
