@@ -14,7 +14,7 @@ from .deprecated import accepts_old_arguments
 from .errors import ConfigError
 from .readers.raster import LARGEST_VALUE
 from .spec import reflectance_unit
-from .targets import IGNORE_INDEX
+from .targets import IGNORE_INDEX, ignore_value
 
 Batch = dict[str, Any]
 
@@ -333,9 +333,7 @@ def runs_on_reflectance(step: object) -> bool:
 
 def _unlabel(mask: Tensor, where: Tensor) -> Tensor:
     """A mask without the labels of some pixels (B, H, W)."""
-    if mask.is_floating_point():
-        return mask.masked_fill(where if mask.ndim == 3 else where[:, None], float("nan"))
-    return mask.masked_fill(where, IGNORE_INDEX)
+    return mask.masked_fill(where if mask.ndim == 3 else where[:, None], ignore_value(mask))
 
 
 def encode_mask(mask: Tensor | None, like: Tensor) -> Tensor:

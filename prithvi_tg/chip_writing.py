@@ -23,7 +23,7 @@ from torchgeo.datasets import GeoDataset
 from .datamodules.labelled_scenes import LabelledScenesDataModule
 from .errors import ConfigError, DataError
 from .files import writing
-from .targets import IGNORE_INDEX
+from .targets import IGNORE_INDEX, ClassTarget
 
 _IMAGES, _LABELS = "images/*_image.tif", "labels/*_label.tif"
 
@@ -48,9 +48,11 @@ def write_chips(
         The number of chips written, and of those that were there.
 
     Raises:
-        ConfigError: The folder holds something else.
+        ConfigError: The folder holds something else, or the labels are no classes.
         DataError: A scene cannot be read or a chip cannot be written.
     """
+    if not isinstance(data.spec.target, ClassTarget):
+        raise ConfigError(f"data: its labels are {data.spec.target.kind}; only classes can be cut into chips")
     data.setup("fit")
     parts: list[tuple[str, Any]] = [("train", _TrainingWindows(data, epochs))]
     if data.validates:

@@ -16,6 +16,11 @@ IGNORE_INDEX = 255
 MOST_CLASSES = 255
 
 
+def ignore_value(mask: Tensor) -> float:
+    """What means "not labelled" in a mask: NaN where labels are values, `IGNORE_INDEX` where they are classes."""
+    return float("nan") if mask.is_floating_point() else IGNORE_INDEX
+
+
 def check_class_names(names: Mapping[Any, str] | Sequence[str]) -> None:
     """Refuse classes that cannot be segmented.
 

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
@@ -16,13 +15,12 @@ from torchgeo.datasets import IntersectionDataset
 
 from ..augmentations import ChipAugmentation
 from ..bands import PRITHVI_BANDS, resolve_band
-from ..datasets.chips.multi_temporal_crop import MultiTemporalCropClassification
-from ..datasets.scenes.cdl import CDLLabels
 from ..datasets.scenes.composites import TemporalComposite
 from ..datasets.scenes.dataset import SceneDataset
 from ..datasets.scenes.footprints import Roi
+from ..datasets.scenes.label_dataset import LabelDataset
 from ..datasets.scenes.label_index import index_labels
-from ..datasets.scenes.labels import LabelPolygons, LabelRaster
+from ..datasets.scenes.label_layers import create_label_layer
 from ..datasets.scenes.scored_windows import ScoredWindows, ground_at
 from ..datasets.scenes.splits import Region, Regions, split_by_blocks, split_by_polygons, whole_region
 from ..deprecated import OldArguments
@@ -33,12 +31,10 @@ from ..readers.quality import QualityClass
 from ..readers.scene import NodataRule
 from ..samplers import RandomWindowGeoSampler, UnrepeatedSampler
 from ..spec import DataSpec, InputSpec
-from ..targets import IGNORE_INDEX, ClassTarget, check_class_names
+from ..targets import ValueTarget, ignore_value
 from .loading import collate, collate_training, for_scoring, init_reading_worker, pinned
 from .resuming import ResumableLoader
 from .scene_splits import BlockSplit, PolygonSplit, TimeSplit, warn_of_images_in_no_split
-
-_VECTOR = (".gpkg", ".geojson", ".shp")
 
 
 class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
@@ -49,10 +45,11 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
 
     Args:
         images: Rasters, granules, ``.SAFE`` folders or folders of them, see `find_inputs`.
-        labels: Rasters or polygons of labels, see `LabelRaster` and `LabelPolygons`.
+        labels: Rasters or polygons of labels, see `LabelRaster` and `LabelPolygons`; or rasters of values, see
+            `ValueRaster`.
         classes: Name of the class of each stored label, or of each value of `label_attribute`; classes are
             numbered in the order of their names' first appearance. ``cdl``: the labels are the Cropland Data
-            Layer, in the 13 classes of the crop chips, see `CDLLabels`.
+            Layer, in the 13 classes of the crop chips, see `CDLLabels`. None if the labels are `values`.
         split: By blocks, by polygons, or by time.
         mean: Mean per band in the unit of the model, after scaling; ``prithvi-tg stats`` computes it.
         std: Standard deviation per band.
@@ -80,6 +77,12 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
         label_attribute: Column of the polygons that holds the class.
         all_touched: Label every pixel that a polygon touches, not only those whose centre it covers.
         class_colors: ``#rrggbb`` of each class.
+        values: Names of the values, such as ``biomass``, in place of `classes`; `labels` holds a band per value.
+        value_mean: Mean of each value in the training data, in its unit; ``prithvi-tg stats`` computes it.
+        value_std: Standard deviation of each value.
+        units: Unit of each value.
+        valid_range: Lowest and highest value that can be; labels outside are an error.
+        value_scale: Factor from stored values to the unit, for label files without scale tags.
         random_flip_rot90: Flip and turn training windows at random.
         augmentations: Further Kornia augmentations for training, see `ChipAugmentation`.
         metadata: Pass dates and places to encoders that use them.
@@ -96,8 +99,8 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
         self,
         images: str | Sequence[str],
         labels: str | Sequence[str],
-        classes: Mapping[int | str, str] | Literal["cdl"],
-        split: BlockSplit | PolygonSplit | TimeSplit,
+        classes: Mapping[int | str, str] | Literal["cdl"] | None = None,
+        split: BlockSplit | PolygonSplit | TimeSplit | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         window: int = 224,
@@ -119,6 +122,12 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
         label_attribute: str | None = None,
         all_touched: bool = False,
         class_colors: Sequence[str] = (),
+        values: Sequence[str] = (),
+        value_mean: Sequence[float] | None = None,
+        value_std: Sequence[float] | None = None,
+        units: Sequence[str] = (),
+        valid_range: tuple[float, float] | None = None,
+        value_scale: float = 1.0,
         random_flip_rot90: bool = True,
         augmentations: Sequence[AugmentationBase2D] = (),
         metadata: bool = False,
@@ -130,13 +139,16 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
         self.collate_fn = collate
         self.images = [images] if isinstance(images, str) else list(images)
         self.labels = [labels] if isinstance(labels, str) else list(labels)
-        self.classes = None if classes == "cdl" else dict(classes)
-        self.ignored_labels = list(ignored_labels)
-        self.label_attribute = label_attribute
-        self.all_touched = all_touched
+        if split is None:
+            raise ConfigError("split: not given; split by blocks, by polygons or by time")
+        self.classes = classes
+        self.layer = create_label_layer(
+            classes, _value_target(values, units, value_mean, value_std, valid_range, value_scale), balanced,
+            class_colors=class_colors, ignored_labels=ignored_labels, label_attribute=label_attribute,
+            all_touched=all_touched,
+        )  # fmt: skip
         self.split = split
-        self.window = window
-        self.stride = stride or window
+        self.window, self.stride = window, stride or window
         self.windows_per_epoch = windows_per_epoch
         self.balanced = balanced
         self.composite = composite
@@ -151,34 +163,19 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
             raise ConfigError(
                 f"composite: gives {composite.num_frames} frames, but num_frames is {num_frames}"
             )
-        wanted = tuple(resolve_band(band, sensor) for band in bands)
-        places = _places(wanted, [resolve_band(band, sensor) for band in file_bands], num_frames)
+        wanted, held = (tuple(resolve_band(band, sensor) for band in names) for names in (bands, file_bands))
+        places = _places(wanted, held, num_frames)
         self.reading = InputOptions(
             places if composite is None else places[: len(wanted)], sensor, training=True, format=format
         )
         inputs = InputSpec(
-            bands=wanted,
-            mean=tuple(mean),
-            std=tuple(std),
-            num_frames=num_frames,
-            scale=scale,
-            nodata=tuple(nodata),
-            file_bands=places,
-            file_count=len(file_bands) * num_frames,
-            metadata=metadata,
-        )
-        self.spec = DataSpec(inputs, self._target(class_colors))
-        self.mean = torch.tensor(self.spec.input.channel_mean)
-        self.std = torch.tensor(self.spec.input.channel_std)
+            wanted, tuple(mean), tuple(std), num_frames, scale, tuple(nodata),
+            file_bands=places, file_count=len(file_bands) * num_frames, metadata=metadata,
+        )  # fmt: skip
+        self.spec = DataSpec(inputs, self.layer.target)
+        self.mean, self.std = torch.tensor(inputs.channel_mean), torch.tensor(inputs.channel_std)
         self.train_aug = ChipAugmentation(self.mean, self.std, None, random_flip_rot90, augmentations)
         self.aug = ChipAugmentation(self.mean, self.std)
-
-    def _target(self, class_colors: Sequence[str]) -> ClassTarget:
-        crops = MultiTemporalCropClassification
-        if self.classes is None:
-            return ClassTarget(crops.class_names, tuple(class_colors or crops.class_colors))
-        check_class_names(self.classes)
-        return ClassTarget(tuple(dict.fromkeys(self.classes.values())), tuple(class_colors))
 
     @property
     def bootstrap_block(self) -> int:
@@ -198,19 +195,9 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
             self.images, self.spec.input, self.reading, self.composite, self.nodata_rule, self.qa_mask
         )
 
-    def open_labels(self) -> LabelRaster | LabelPolygons:
+    def open_labels(self) -> LabelDataset:
         """The labels alone."""
-        if self.classes is None:
-            return CDLLabels(self.labels)
-        numbers = {value: self.spec.target.names.index(name) for value, name in self.classes.items()}
-        known: dict[Any, int | None] = {**numbers, **dict.fromkeys(self.ignored_labels)}
-        if all(Path(path).suffix.lower() in _VECTOR for path in self.labels):
-            if self.label_attribute is None:
-                raise ConfigError(
-                    "label_attribute: not given; name the column of the polygons that holds the class"
-                )
-            return LabelPolygons(self.labels, self.label_attribute, known, self.all_touched)
-        return LabelRaster(self.labels, {_number(value): number for value, number in known.items()})
+        return self.layer.open(self.labels)
 
     def open_both(self) -> tuple[IntersectionDataset, SceneDataset]:
         """Images and labels as one data set, and the images.
@@ -394,11 +381,21 @@ def _places(wanted: Sequence[str], held: Sequence[str], num_frames: int) -> tupl
 def _unlabel_nodata(sample: dict[str, Any]) -> dict[str, Any]:
     """Where there is nothing to see there is nothing to learn."""
     masked = sample.pop("masked")
-    return {**sample, "mask": sample["mask"].masked_fill(masked, IGNORE_INDEX)}
+    mask = sample["mask"]
+    return {**sample, "mask": mask.masked_fill(masked, ignore_value(mask))}
 
 
-def _number(value: int | str) -> int:
-    try:
-        return int(value)
-    except ValueError as error:
-        raise ConfigError(f"classes: {value!r} is not a raster value; give numbers as stored") from error
+def _value_target(
+    values: Sequence[str],
+    units: Sequence[str],
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    valid_range: tuple[float, float] | None,
+    scale: float,
+) -> ValueTarget | None:
+    """What labels are that hold values; ``None`` where they hold classes."""
+    if not values:
+        return None
+    if mean is None or std is None:
+        raise ConfigError("value_mean, value_std: not given; prithvi-tg stats computes them")
+    return ValueTarget(tuple(values), tuple(units), tuple(mean), tuple(std), valid_range, scale)

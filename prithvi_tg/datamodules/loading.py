@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, default_collate
 from ..errors import ConfigError
 from ..readers.block_cache import set_block_cache
 from ..samplers import UnrepeatedSampler
-from ..targets import IGNORE_INDEX
+from ..targets import ignore_value
 
 
 def collate(samples: Iterable[Mapping[Any, Any]], without: Collection[str] = ()) -> dict[Any, Any]:
@@ -60,9 +60,7 @@ def collate_chips(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _padding(key: str, value: Tensor) -> float:
-    if key != "mask":
-        return 0
-    return float("nan") if value.is_floating_point() else IGNORE_INDEX
+    return ignore_value(value) if key == "mask" else 0
 
 
 collate_training = partial(collate, without=("valid",))

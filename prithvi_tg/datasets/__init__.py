@@ -13,6 +13,7 @@ from .scenes.cdl import CDLLabels
 from .scenes.composites import TemporalComposite
 from .scenes.dataset import SceneDataset
 from .scenes.labels import LabelPolygons, LabelRaster
+from .scenes.value_labels import ValueRaster
 
 __all__ = [
     "CDLLabels",
@@ -28,6 +29,7 @@ __all__ = [
     "Sen1Floods11",
     "TemporalComposite",
     "ValueChipFolder",
+    "ValueRaster",
     "read_splits",
 ]
 

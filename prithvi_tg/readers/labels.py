@@ -14,6 +14,8 @@ from ..targets import ValueTarget
 from .raster import alpha_band, data_bands, read_stored
 from .scaling import Scaling, apply_scaling, tagged_scaling
 
+_PIXELS_AT_ONCE = 2**22  # of a raster whose pixels are averaged
+
 
 def check_label_raster(
     source: DatasetReader, path: str | Path, class_of: Callable[[int], str | None]
@@ -81,12 +83,38 @@ def read_labels(
     return values.astype(np.int64), labelled
 
 
+def check_value_raster(source: DatasetReader, path: str | Path, target: ValueTarget) -> list[Scaling]:
+    """Scale and offset of each value of a raster: its tags, or the scale of the target for a raster without them.
+
+    Args:
+        source: An open raster.
+        path: Its name for messages.
+        target: Names and scale of the values.
+
+    Raises:
+        DataError: The raster has not a band per value.
+        ConfigError: Its scale tags contradict the scale of the target.
+    """
+    count = len(target.names)
+    bands = data_bands(source, count)
+    if bands != count:
+        raise DataError(f"{path}: has {bands} bands for {count} values ({', '.join(target.names)})")
+    scalings = [tagged_scaling(source, index) for index in range(1, count + 1)]
+    for tags in scalings:
+        if (
+            tags is not None
+            and target.scale != 1
+            and not math.isclose(tags.scale, target.scale, rel_tol=1e-4)
+        ):
+            raise ConfigError(
+                f"value_scale: {target.scale:g} is configured, but {path} has the tags scale {tags.scale:g} and offset "
+                f"{tags.offset:g}; remove value_scale, or the tags (gdal_edit.py -unsetscale -unsetoffset)"
+            )
+    return [tags or Scaling(target.scale) for tags in scalings]
+
+
 def read_values(
-    source: DatasetReader,
-    path: str | Path,
-    target: ValueTarget,
-    window: Window | None = None,
-    size: tuple[int, int] | None = None,
+    source: DatasetReader, path: str | Path, target: ValueTarget, window: Window | None = None
 ) -> NDArray[np.float32]:
     """Values of a raster of labels (V, H, W) in the unit of the target, NaN where a pixel is not labelled.
 
@@ -98,31 +126,18 @@ def read_values(
         path: Its name for messages.
         target: Scale and valid range.
         window: Part of the raster; all of it by default.
-        size: Height and width of the result; those of the window by default.
 
     Raises:
         DataError: The raster has another number of bands, or a value lies outside the valid range.
         ConfigError: Its scale tags contradict the scale of the target.
     """
-    bands = data_bands(source, len(target.names))
-    if bands != len(target.names):
-        raise DataError(
-            f"{path}: has {bands} bands for {len(target.names)} values ({', '.join(target.names)})"
-        )
-    stored, valid, _ = read_stored(source, range(1, bands + 1), (), window, size, alpha_band(source, bands))
+    scalings = check_value_raster(source, path, target)
+    bands = len(scalings)
+    stored, valid, _ = read_stored(
+        source, range(1, bands + 1), window=window, alpha=alpha_band(source, bands)
+    )
     values = np.where(valid, stored, np.nan).astype(np.float32)
-    scalings = [tagged_scaling(source, index) for index in range(1, bands + 1)]
-    for tags in scalings:
-        if (
-            tags is not None
-            and target.scale != 1
-            and not math.isclose(tags.scale, target.scale, rel_tol=1e-4)
-        ):
-            raise ConfigError(
-                f"value_scale: {target.scale:g} is configured, but {path} has the tags scale {tags.scale:g} and offset "
-                f"{tags.offset:g}; remove value_scale, or the tags (gdal_edit.py -unsetscale -unsetoffset)"
-            )
-    apply_scaling(values, [tags or Scaling(target.scale) for tags in scalings])
+    apply_scaling(values, scalings)
     if target.valid_range is not None:
         low, high = target.valid_range
         outside = (values < low) | (values > high)
@@ -132,3 +147,40 @@ def read_values(
                 "range, or mark such pixels as nodata"
             )
     return values
+
+
+def read_mean_values(
+    source: DatasetReader, path: str | Path, target: ValueTarget, window: Window, size: tuple[int, int]
+) -> NDArray[np.float32]:
+    """As `read_values`, at a height and width (h, w) that are those of the window or smaller: means of its pixels.
+
+    A mean is of the labelled pixels alone, and there is one where the pixel in the middle is labelled.
+
+    Raises:
+        DataError: See `read_values`.
+        ConfigError: See `read_values`.
+    """
+    top, left, height, width = (
+        round(side) for side in (window.row_off, window.col_off, window.height, window.width)
+    )
+    if (height, width) == size:
+        return read_values(source, path, target, window)
+    rows, columns = (
+        np.rint(np.linspace(0, length, count + 1)).astype(int)
+        for length, count in zip((height, width), size, strict=True)
+    )
+    means = np.empty((len(target.names), *size), np.float32)
+    at_once = max(1, _PIXELS_AT_ONCE // (width * math.ceil(height / size[0])))
+    for first in range(0, size[0], at_once):
+        edges = rows[first : first + at_once + 1]
+        strip = Window(left, top + edges[0], width, edges[-1] - edges[0])
+        values = read_values(source, path, target, strip)
+        labelled = ~np.isnan(values)
+        total, count = (
+            np.add.reduceat(np.add.reduceat(part, edges[:-1] - edges[0], axis=1), columns[:-1], axis=2)
+            for part in (np.where(labelled, values, 0).astype(np.float64), labelled.astype(np.int64))
+        )
+        middle = np.ix_((edges[:-1] + edges[1:]) // 2 - edges[0], (columns[:-1] + columns[1:]) // 2)
+        with np.errstate(invalid="ignore"):
+            means[:, first : first + len(edges) - 1] = np.where(labelled[:, *middle], total / count, np.nan)
+    return means

@@ -56,6 +56,8 @@ class GridReader:
         channels: Channels that `read` gives.
         dtype: Type of the values, float32 or float64.
         resampling: How values are resampled; those of a raster that control points place, by nearest neighbour.
+        reducing: How they are resampled where a pixel of the grid covers more than one of the raster; by default as
+            elsewhere.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class GridReader:
         channels: int,
         dtype: str = "float32",
         resampling: Resampling = Resampling.bilinear,
+        reducing: Resampling | None = None,
     ) -> None:
         self.own = own
         self.grid = grid
@@ -73,6 +76,10 @@ class GridReader:
         self.channels = channels
         self.dtype = dtype
         self.resampling = resampling
+        self.reducing = resampling if reducing is None else reducing
+        self._read_per_pixel = (
+            1 if reducing is None else 4
+        )  # a mean of few pixels would be off by parts of a pixel
         self._aligned = own.has_pixels_of(grid)
         self._tiles: OrderedDict[tuple[int, int], Warped] = OrderedDict()
 
@@ -154,8 +161,9 @@ class GridReader:
                     shape = result.values.shape[1:]
                     resampled = self._resampled(source, transform, shape, Resampling.nearest, ratio)
                     known = ~np.isnan(resampled)
-                    if self.resampling != Resampling.nearest:
-                        resampled = self._resampled(source, transform, shape, self.resampling, ratio)
+                    resampling = self.reducing if ratio > 1 else self.resampling
+                    if resampling != Resampling.nearest:
+                        resampled = self._resampled(source, transform, shape, resampling, ratio)
                         known &= ~np.isnan(resampled)
             np.copyto(result.values, resampled, where=known)
             result.valid[...] |= known
@@ -285,6 +293,6 @@ class GridReader:
         if first >= last or start >= stop:
             return
         # Much finer pixels are read thinned out, as a whole scene for a picture would not fit into memory.
-        factor = math.floor(ratio) if ratio >= 8 else 1
+        factor = math.floor(ratio / self._read_per_pixel) if ratio >= 8 else 1
         size = (max(1, (last - first) // factor), max(1, (stop - start) // factor))
         yield Window(start, first, stop - start, last - first), size, max(1.0, ratio / factor)

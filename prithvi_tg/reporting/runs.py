@@ -59,6 +59,11 @@ class Run:
         return tuple(self.metrics["per_class"])
 
     @property
+    def output_names(self) -> tuple[str, ...]:
+        """Its classes or its values."""
+        return tuple(self.metrics.get("per_class") or self.metrics.get("per_value") or ())
+
+    @property
     def is_scored(self) -> bool:
         """Whether it scored anything; a training without validation does not."""
         return self.metrics["confusion_matrix"] is not None
@@ -185,7 +190,7 @@ def read_runs(folders: Sequence[Path], names: Sequence[str] = ()) -> list[Run]:
         names: What they are called; by default what tells their folders apart.
 
     Raises:
-        ConfigError: Their classes differ, or there are not as many names.
+        ConfigError: Their classes or values differ, or there are not as many names.
         DataError: One cannot be read.
     """
     if names and len(names) != len(folders):
@@ -195,10 +200,10 @@ def read_runs(folders: Sequence[Path], names: Sequence[str] = ()) -> list[Run]:
     names = names or distinct_names([folder.resolve() for folder in folders])
     runs = [read_run(folder, name) for folder, name in zip(folders, names, strict=True)]
     for run in runs[1:]:
-        if run.class_names != runs[0].class_names:
+        if run.kind == runs[0].kind and run.output_names != runs[0].output_names:
             raise ConfigError(
-                f"runs: {run.folder} has the classes {', '.join(run.class_names)}, {runs[0].folder} has "
-                f"{', '.join(runs[0].class_names)}; they cannot be compared"
+                f"runs: {run.folder} has the {run.kind} {', '.join(run.output_names)}, {runs[0].folder} has "
+                f"{', '.join(runs[0].output_names)}; they cannot be compared"
             )
     return runs
 

@@ -272,7 +272,7 @@ def count_opening(opened, original, path, *args, **kwargs):
 
 
 def test_only_so_many_files_stay_open(tmp_path, monkeypatch):
-    monkeypatch.setattr("prithvi_tg.datasets.scenes.labels._OPEN_FILES", 2)
+    monkeypatch.setattr("prithvi_tg.datasets.scenes.label_dataset._OPEN_FILES", 2)
     for number in range(4):
         write(tmp_path / f"{number}.tif", np.full((1, 1), number, np.uint8), LEFT + 30 * number)
     labels = LabelRaster(tmp_path, SAME)

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 
 from ..chips.multi_temporal_crop import MultiTemporalCropClassification
-from .labels import LabelRaster, Paths, Transform
+from .label_dataset import Paths, Transform
+from .labels import LabelRaster
 
 #: Name of each value of the Cropland Data Layer, as the USDA gives them.
 CDL_NAMES: dict[int, str] = {

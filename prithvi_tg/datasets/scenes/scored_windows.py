@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from torchgeo.datasets import GeoDataset, IntersectionDataset
 
 from ...readers.grid import Grid
-from ...targets import IGNORE_INDEX
+from ...targets import ignore_value
 from ...tiling import AxisTiling
 from .dataset import SceneDataset
 from .splits import Region, window_boxes
@@ -24,7 +24,7 @@ class ScoredWindows(Dataset[dict[str, Any]]):
     """Windows that cover a region; a pixel that several of them show has its label in one of them only.
 
     Windows where the data set has nothing at a time, as between scenes that lie apart, are left out. Labels beyond
-    the region's ground are 255 too. Samples have a ``name``, as chips do.
+    the region's ground are left out too. Samples have a ``name``, as chips do.
 
     Args:
         dataset: Images and labels, by geo-slice.
@@ -89,8 +89,7 @@ class ScoredWindows(Dataset[dict[str, Any]]):
         scored = np.zeros((self.size, self.size), bool)
         scored[core] = True
         scored &= self._on_ground(row, column)
-        mask = sample["mask"].clone()
-        mask[~torch.from_numpy(scored)] = IGNORE_INDEX
+        mask = sample["mask"].masked_fill(torch.from_numpy(~scored), ignore_value(sample["mask"]))
         return {**sample, "mask": mask, "name": self.name(index)}
 
     def name(self, index: int) -> str:

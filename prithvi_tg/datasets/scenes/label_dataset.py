@@ -1,0 +1,229 @@
+"""What label layers of scenes share: files, their dates and grids, the labels of a geo-slice."""
+
+import abc
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import rasterio.crs
+import torch
+from geopandas import GeoDataFrame
+from numpy.typing import NDArray
+from pyproj import CRS
+from rasterio.enums import Resampling
+from rasterio.io import DatasetReader
+from rasterio.transform import Affine
+from rasterio.windows import Window
+from torchgeo.datasets import GeoDataset, RasterDataset
+from torchgeo.datasets.utils import disambiguate_timestamp
+
+from ...compat import place_of
+from ...errors import ConfigError, DataError
+from ...readers.grid import Grid
+from ...readers.raster import open_raster, reading
+from ...readers.warp import GridReader, ReadWindow
+from .footprints import Roi, move_to, outline
+from .geo_index import GeoIndex
+
+Paths = str | Path | Iterable[str | Path]
+Transform = Callable[[dict[str, Any]], dict[str, Any]]
+
+_OPEN_FILES = 128
+
+
+class LabelDataset(GeoDataset):
+    """What rasters and polygons share: files and their dates, the window of a geo-slice, the sample."""
+
+    suffixes: tuple[str, ...]  # of the files that are looked for in a folder
+    filename_regex: str
+    date_format: str
+    transforms: Transform | None
+    _roi: Roi | None = None
+
+    def clip_to(self, images: GeoDataset) -> None:
+        """Keep what lies under some images, and follow edges to a fraction of their pixels.
+
+        Call it before labels are joined to images in another CRS. Without it, labels are kept in the area of use
+        of that CRS.
+        """
+        if images.crs is not None:
+            self._roi = Roi.of(images)
+
+    def _find(self, paths: Paths) -> list[str]:
+        """Files in the order given, those of a folder sorted by name."""
+        found: list[str] = []
+        for path in [paths] if isinstance(paths, str | Path) else paths:
+            if not Path(path).is_dir():
+                found.append(str(path))
+                continue
+            inside = sorted(str(file) for file in Path(path).rglob(self.filename_glob) if self._is_ours(file))
+            if not inside:
+                raise DataError(f"{path}: contains no label files ({', '.join(self.suffixes)})")
+            found += inside
+        if not found:
+            raise DataError("paths: empty; give label files or folders of them")
+        return list(dict.fromkeys(found))
+
+    def _is_ours(self, file: Path) -> bool:
+        named = re.match(self.filename_regex, file.name, re.VERBOSE)
+        return file.suffix.lower() in self.suffixes and named is not None
+
+    def _period(self, path: str) -> tuple[Any, Any]:
+        """From when to when the labels of a file hold."""
+        match = re.match(self.filename_regex, Path(path).name, re.VERBOSE)
+        groups = match.groupdict() if match else {}
+        start, stop = (groups.get(key) or groups.get("date") for key in ("start", "stop"))
+        try:
+            if match is None:
+                raise ValueError("does not match " + "".join(self.filename_regex.split()))
+            if not start or not stop:
+                return pd.Timestamp.min, pd.Timestamp.max
+            first, last = (disambiguate_timestamp(day, self.date_format) for day in (start, stop))
+        except ValueError as error:
+            raise DataError(f"{path}: its name does not contain the date of the labels ({error})") from error
+        return first[0], last[1]
+
+    @abc.abstractmethod
+    def _lay_out(self, crs: CRS) -> Sequence[Any]:
+        """Move the labels to a CRS; return the outline of those of each file, empty where no image is near."""
+
+    @abc.abstractmethod
+    def _labels(self, grid: Grid, files: Sequence[int]) -> NDArray[Any]:
+        """Labels of a window (H, W), or (V, H, W) for several values, from some of the files."""
+
+    def _build_index(self, crs: Any) -> None:
+        crs = CRS.from_user_input(crs)
+        periods = [self._period(path) for path in self.files]
+        outlines = list(self._lay_out(crs))
+        if self._roi is None:
+            for path, outline in zip(self.files, outlines, strict=True):
+                if outline.is_empty:
+                    raise DataError(f"{path}: lies outside the area where {crs.name} is defined")
+        self.index = GeoDataFrame(
+            {"filepath": self.files},
+            index=pd.IntervalIndex.from_tuples(periods, closed="both", name="datetime"),
+            geometry=outlines,
+            crs=crs,
+        )
+        self._crs = self.index.crs  # GeoPandas takes long to tell it
+        self._raster_crs = rasterio.crs.CRS.from_user_input(crs)
+        self._geo_index = GeoIndex()
+
+    @property
+    def files(self) -> list[str]:
+        """Every file, in the order in which they are used."""
+        return list(self.paths)  # type: ignore[arg-type]
+
+    @property
+    def crs(self) -> CRS:
+        """CRS of queries; TorchGeo sets it to that of the images."""
+        return self._crs
+
+    @crs.setter
+    def crs(self, new_crs: CRS | None) -> None:
+        if new_crs is None:
+            raise DataError(f"{self.files[0]}: labels cannot be aligned with images that have no CRS")
+        if new_crs != self.crs:
+            self._build_index(new_crs)
+
+    def __getitem__(self, query: Any) -> dict[str, Any]:
+        """The labels of a geo-slice, on exactly its pixels.
+
+        Raises:
+            IndexError: No file has labels of that place and time.
+            DataError: A file cannot be read, or holds a value that no class names.
+        """
+        x, y, t = self._geo_index.resolve(self, query)
+        if not (x.step and y.step):
+            raise ConfigError(f"res: {self.files[0]} has no pixel size; set res, or combine it with images")
+        # Bounding boxes, since samplers draw windows from those: not every window meets the outline itself.
+        hits = self._geo_index.hits(self.index, x, y, t)
+        if not hits:
+            raise IndexError(f"query: {query} lies outside {self.files[0]} with bounds {self.bounds}")
+        grid = Grid(
+            self._raster_crs,
+            Affine(x.step, 0, x.start, 0, -y.step, y.stop),
+            round((y.stop - y.start) / y.step),
+            round((x.stop - x.start) / x.step),
+        )
+        sample = {"mask": torch.from_numpy(self._labels(grid, hits)), **place_of(self, (x, y, t))}
+        return sample if self.transforms is None else self.transforms(sample)
+
+
+class RasterLabels(LabelDataset, RasterDataset):
+    """What rasters of classes and of values share: open files, and their labels on the grid of a window."""
+
+    is_image = False
+    suffixes = (".tif", ".tiff", ".vrt", ".img")
+
+    def _find_rasters(self, paths: Paths) -> None:
+        """Find and check the files, and build the index."""
+        self.paths = self._find(paths)
+        self._sources: dict[int, dict[str, DatasetReader]] = {}
+        self._grids: list[Grid] = []
+        for path in self.files:
+            with open_raster(path) as source:
+                grid = Grid.of(source)
+                if not grid.is_placed:
+                    raise DataError(f"{path}: has no CRS; give it one (gdal_edit -a_srs)")
+                self._check(source, path)
+                self._grids.append(grid)
+        self._build_index(self._grids[0].ground_crs)
+        first = self._grids[0].north_up().transform
+        self._res = (first.a, -first.e)
+
+    @abc.abstractmethod
+    def _check(self, source: DatasetReader, path: str) -> None:
+        """Refuse a raster that cannot hold these labels."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_sources": {}}
+
+    def _lay_out(self, crs: CRS) -> Sequence[Any]:
+        return [
+            move_to([outline(grid)], CRS.from_user_input(grid.ground_crs), crs, self._roi, path)[0]
+            for path, grid in zip(self.files, self._grids, strict=True)
+        ]
+
+    @staticmethod
+    def _on_grid(
+        source: DatasetReader,
+        grid: Grid,
+        read: ReadWindow,
+        channels: int,
+        dtype: str,
+        resampling: Resampling,
+        reducing: Resampling | None = None,
+    ) -> NDArray[Any]:
+        """What `read` gives of a raster on a grid (C, H, W), NaN where there is no label; see `GridReader`."""
+        found = np.full((channels, grid.height, grid.width), np.nan, dtype)
+        for turned in _turned(Grid.of(source)):
+            reader = GridReader(turned, grid, read, channels, dtype, resampling, reducing)
+            values, labelled, _ = reader.read(Window(0, 0, grid.width, grid.height), found.shape[1:])
+            np.copyto(found, values, where=labelled & np.isnan(found))
+        return found
+
+    def _source(self, path: str) -> DatasetReader:
+        # By process: a file opened before a fork is the parent's.
+        mine = self._sources.setdefault(os.getpid(), {})
+        if path not in mine:
+            while len(mine) >= _OPEN_FILES:
+                mine.pop(next(iter(mine))).close()
+            with reading(path):
+                mine[path] = rasterio.open(path)
+        return mine[path]
+
+
+def _turned(own: Grid) -> list[Grid]:
+    """A raster's grid, and those a turn around the globe away where it counts beyond 180 degrees."""
+    turns = [0.0]
+    if own.crs is not None and own.crs.is_geographic:
+        left, _, right, _ = own.bounds
+        turns += [-360.0] * (right > 180) + [360.0] * (left < -180)
+    t = own.transform
+    return [replace(own, transform=Affine(t.a, t.b, t.c + turn, t.d, t.e, t.f)) for turn in turns]

@@ -1,0 +1,149 @@
+"""Label layers: what the labels of scenes are, and how their files are opened."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ...errors import ConfigError
+from ...targets import ClassTarget, Target, ValueTarget, check_class_names
+from ..chips.multi_temporal_crop import MultiTemporalCropClassification
+from .cdl import CDLLabels
+from .label_dataset import LabelDataset
+from .labels import LabelPolygons, LabelRaster
+from .value_labels import ValueRaster
+
+_VECTOR = (".gpkg", ".geojson", ".shp")
+
+
+class LabelLayer(ABC):
+    """What labels of scenes are: their target, and the data set of their files."""
+
+    target: Target
+
+    @abstractmethod
+    def open(self, paths: Sequence[str]) -> LabelDataset:
+        """The labels of some files.
+
+        Raises:
+            ConfigError: The files do not fit the layer.
+            DataError: A file cannot be read.
+        """
+
+
+class ClassLayer(LabelLayer):
+    """Rasters or polygons of classes; classes are numbered in the order of their names' first appearance.
+
+    Args:
+        classes: Name of the class of each stored label, or of each value of `label_attribute`.
+        class_colors: ``#rrggbb`` of each class.
+        ignored_labels: Stored labels that mean "not labelled".
+        label_attribute: Column of the polygons that holds the class.
+        all_touched: Label every pixel that a polygon touches, not only those whose centre it covers.
+
+    Raises:
+        ConfigError: There are fewer than two classes, or one has no name.
+    """
+
+    def __init__(
+        self,
+        classes: Mapping[int | str, str],
+        class_colors: Sequence[str] = (),
+        ignored_labels: Sequence[int | str] = (),
+        label_attribute: str | None = None,
+        all_touched: bool = False,
+    ) -> None:
+        check_class_names(classes)
+        self.target = ClassTarget(tuple(dict.fromkeys(classes.values())), tuple(class_colors))
+        numbers = {value: self.target.names.index(name) for value, name in classes.items()}
+        self.numbers: dict[Any, int | None] = {**numbers, **dict.fromkeys(ignored_labels)}
+        self.label_attribute = label_attribute
+        self.all_touched = all_touched
+
+    def open(self, paths: Sequence[str]) -> LabelRaster | LabelPolygons:
+        """Polygons if all files hold polygons, else rasters."""
+        if all(Path(path).suffix.lower() in _VECTOR for path in paths):
+            if self.label_attribute is None:
+                raise ConfigError(
+                    "label_attribute: not given; name the column of the polygons that holds the class"
+                )
+            return LabelPolygons(paths, self.label_attribute, self.numbers, self.all_touched)
+        return LabelRaster(paths, {_number(value): number for value, number in self.numbers.items()})
+
+
+class CDLLayer(LabelLayer):
+    """The Cropland Data Layer in the 13 classes of the crop chips, see `CDLLabels`.
+
+    Args:
+        class_colors: ``#rrggbb`` of each class; by default those of the crop chips.
+    """
+
+    def __init__(self, class_colors: Sequence[str] = ()) -> None:
+        crops = MultiTemporalCropClassification
+        self.target = ClassTarget(crops.class_names, tuple(class_colors or crops.class_colors))
+
+    def open(self, paths: Sequence[str]) -> CDLLabels:
+        """Rasters of the layer, whose names hold their year."""
+        return CDLLabels(paths)
+
+
+class ValueLayer(LabelLayer):
+    """Rasters of values, see `ValueRaster`.
+
+    Args:
+        target: Names, units, statistics and scale of the values.
+    """
+
+    def __init__(self, target: ValueTarget) -> None:
+        self.target: ValueTarget = target
+
+    def open(self, paths: Sequence[str]) -> ValueRaster:
+        """Rasters with a band per value."""
+        for path in paths:
+            if Path(path).suffix.lower() in _VECTOR:
+                raise ConfigError(
+                    f"labels: {path} holds polygons, but values are read from rasters; burn the attribute into one "
+                    "(gdal_rasterize -a)"
+                )
+        return ValueRaster(paths, self.target)
+
+
+#: Published label layers, by the name that stands in the place of classes.
+LABEL_LAYERS: dict[str, type[CDLLayer]] = {"cdl": CDLLayer}
+
+
+def create_label_layer(
+    classes: Mapping[int | str, str] | str | None,
+    values: ValueTarget | None,
+    balanced: bool = False,
+    **options: Any,
+) -> LabelLayer:
+    """The label layer of a configuration.
+
+    Args:
+        classes: Name of the class of each stored label, or a name in `LABEL_LAYERS`.
+        values: What the labels are where they are values.
+        balanced: Whether windows are to be balanced by their classes.
+        **options: See `ClassLayer`; of a published layer, its colours count.
+
+    Raises:
+        ConfigError: Both or none are given, or an option of classes is given for values.
+    """
+    if (classes is None) == (values is None):
+        raise ConfigError("classes, values: give one of them, whichever the labels hold")
+    if values is not None:
+        for key, value in {"balanced": balanced, **options}.items():
+            if value:
+                raise ConfigError(f"{key}: {value!r} is for classes, but the labels are values; remove it")
+        return ValueLayer(values)
+    if isinstance(classes, str):
+        return LABEL_LAYERS[classes](options["class_colors"])
+    assert classes is not None
+    return ClassLayer(classes, **options)
+
+
+def _number(value: int | str) -> int:
+    try:
+        return int(value)
+    except ValueError as error:
+        raise ConfigError(f"classes: {value!r} is not a raster value; give numbers as stored") from error
