@@ -149,8 +149,7 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
         )  # fmt: skip
         self.split = split
         self.window, self.stride = window, stride or window
-        self.windows_per_epoch = windows_per_epoch
-        self.balanced = balanced
+        self.windows_per_epoch, self.balanced = windows_per_epoch, balanced
         self.composite = composite
         self.qa_mask = tuple(qa_mask)
         self.nodata_rule: NodataRule = nodata_rule
