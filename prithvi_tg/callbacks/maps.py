@@ -38,6 +38,7 @@ class MapWriter(Callback):
         self.raises = raises
         self.results: list[SceneResult] = []
         self._group: Any = None
+        self._reported: set[str] = set()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Take up what an earlier start left; one process looks, so that all know the same."""
@@ -50,8 +51,9 @@ class MapWriter(Callback):
         for name, error in failed.items():
             if error is not None:
                 self.run.maps[name].error = error
+        self._reported = self.run.failed
         scenes: Any = getattr(trainer, "datamodule", None)
-        scenes.pending = pending
+        scenes.select_strips(pending)
         if trainer.is_global_zero:
             for one in self.run.maps.values():
                 _log.info(f"{one.scene.name}: {one.scene.origin}")
@@ -68,12 +70,18 @@ class MapWriter(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Blend a batch of windows, and write what it finishes."""
-        self._update(batch["events"], outputs, batch.get("core_window"))
+        self._update(trainer, batch["events"], outputs, batch.get("core_window"))
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take in what was read without any window."""
+        """Take in what was read without any window, and wait until all is written."""
         stream: Any = trainer.predict_dataloaders
-        self._update(stream.trailing_events, None, None)
+        self._update(trainer, stream.trailing_events, None, None)
+        self.run.wait()
+        self._report_failures(trainer)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """End the threads that write."""
+        self.run.close()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Take in what other processes know; write the index of all maps; print what became of each scene.
@@ -100,8 +108,14 @@ class MapWriter(Callback):
             if failed and self.raises:
                 raise DataError(f"{len(failed)} of {len(self.results)} scenes failed: {failed[0].error}")
 
-    def _update(self, log: ReadEvents, logits: Any, core_window: Any) -> None:
-        told = set(self.run.failed)
-        self.run.update(log, logits, core_window)
-        for name in self.run.failed - told:
+    def _update(self, trainer: Trainer, read: ReadEvents, logits: Any, core_window: Any) -> None:
+        self.run.update(read, logits, core_window)
+        self._report_failures(trainer)
+
+    def _report_failures(self, trainer: Trainer) -> None:
+        """Print what has failed since the last time, and read no more of it."""
+        stream: Any = trainer.predict_dataloaders
+        for name in self.run.failed - self._reported:
+            stream.discard(name)
             _log.error(f"Failed: {self.run.maps[name].error}")
+        self._reported |= self.run.failed

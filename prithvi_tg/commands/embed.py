@@ -9,7 +9,7 @@ from ..bands import SENSORS
 from ..errors import ConfigError
 from ..mapping import embed_scene, published_encoder
 from ..mapping.embedding import Source, task_encoder
-from ..mapping.planning import Precision
+from ..mapping.loop import Precision
 from ..mapping.products.embeddings import EmbeddingType
 from ..readers.quality import QualityClass
 from ..readers.scene import NodataRule

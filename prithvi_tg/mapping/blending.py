@@ -1,6 +1,6 @@
 """Blending: logits of overlapping windows become finished rows of a map."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -9,41 +9,109 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..errors import DataError
+from ..datamodules.loading import pinned_tensor
 from ..targets import IGNORE_INDEX
 from ..tiling import WindowGrid
+from .host_copy import CPU, HostCopy
 from .window_stream import RowsRead, StripRangeRead, WindowRead
 
 
-def check_logits(event: WindowRead, logits: Tensor) -> None:
-    """Refuse logits (K, h, w) of a window that holds valid input, if they are not finite.
+class FiniteCheck:
+    """Finds windows of valid input whose logits are not finite, without waiting for the device.
 
-    Raises:
-        DataError: They are not.
+    Args:
+        windows: The windows of a batch.
+        logits: Their logits (B, K, h, w).
     """
-    # The sum is finite only if all terms are, and costs a tenth; finite terms may overflow it.
-    if not torch.isfinite(logits.sum()) and not torch.isfinite(logits).all():
-        plan = event.strip_range.plan
-        row, column = plan.rows.starts[event.row], plan.columns.starts[event.column]
-        raise DataError(
-            f"{event.strip_range.scene.files[0]}: the model gives logits that are not finite for the window at row "
-            f"{row}, column {column}, whose input is finite; check the weights, or use --trainer.precision 32-true"
-        )
+
+    def __init__(self, windows: Sequence[WindowRead], logits: Tensor) -> None:
+        self._windows = windows
+        least, most = torch.aminmax(logits.flatten(1), dim=1)  # NaN passes through both
+        self._finite = HostCopy(least.isfinite() & most.isfinite())
+
+    def failures(self) -> dict[str, str]:
+        """The first such window of each scene, by the name of the scene, in words."""
+        found: dict[str, str] = {}
+        for window, is_finite in zip(self._windows, self._finite.numpy(), strict=True):
+            scene, plan = window.strip_range.scene, window.strip_range.plan
+            if not is_finite and scene.name not in found:
+                row, column = plan.rows.starts[window.row], plan.columns.starts[window.column]
+                found[scene.name] = (
+                    f"{scene.files[0]}: the model gives logits that are not finite for the window at row {row}, column "
+                    f"{column}, whose input is finite; check the weights, or use --trainer.precision 32-true"
+                )
+        return found
 
 
 @dataclass(frozen=True)
 class BlendedRows:
-    """Finished rows of a map.
+    """Finished rows of a map, on the device of the model.
+
+    Attributes:
+        top: The first of them.
+        logits: (K, h, W) float32, blended; of no meaning where masked. ``None`` if no window reached in.
+        nodata: (h, W) in main memory, where the map is nodata.
+        device: Where the tensors are.
+    """
+
+    top: int
+    logits: Tensor | None
+    nodata: NDArray[np.bool_]
+    device: torch.device = CPU
+
+    @property
+    def bottom(self) -> int:
+        """The row after the last."""
+        return self.top + len(self.nodata)
+
+    @cached_property
+    def masked(self) -> Tensor:
+        """`nodata` on the device."""
+        return pinned_tensor(torch.from_numpy(self.nodata.copy())).to(self.device, non_blocking=True)
+
+    @cached_property
+    def classes(self) -> Tensor:
+        """The most likely class (h, W) uint8, 255 where `masked`."""
+        if self.logits is None:
+            return torch.full(self.nodata.shape, IGNORE_INDEX, dtype=torch.uint8, device=self.device)
+        # Class by class: on a CPU this is many times faster than argmax over the first axis, and the first of equal
+        # logits wins on every device.
+        best = self.logits[0].clone()
+        classes = torch.zeros(best.shape, dtype=torch.uint8, device=self.device)
+        for number, logits in enumerate(self.logits[1:], start=1):
+            classes.masked_fill_(logits > best, number)
+            torch.maximum(best, logits, out=best)
+        return classes.masked_fill_(self.masked, IGNORE_INDEX) if self.nodata.any() else classes
+
+    @cached_property
+    def probabilities(self) -> Tensor | None:
+        """Softmax of the blended logits (K, h, W), NaN where `masked`; ``None`` if no window reached in."""
+        if self.logits is None:
+            return None
+        return self.logits.softmax(dim=0).masked_fill_(self.masked, float("nan"))
+
+
+@dataclass(frozen=True)
+class MapRows:
+    """Finished rows of a map in main memory.
 
     Attributes:
         top: The first of them.
         logits: (K, h, W) float32, blended; of no meaning where `masked`. ``None`` if no window reached in.
         masked: (h, W), where the map is nodata.
+        classes: (h, W) uint8, the most likely class, 255 where `masked`.
     """
 
     top: int
     logits: Tensor | None
     masked: NDArray[np.bool_]
+    classes: NDArray[np.uint8]
+
+    @classmethod
+    def of(cls, rows: BlendedRows) -> "MapRows":
+        """Copy rows from the device."""
+        logits = None if rows.logits is None else rows.logits.cpu()
+        return cls(rows.top, logits, rows.nodata, rows.classes.cpu().numpy())
 
     @property
     def bottom(self) -> int:
@@ -51,50 +119,42 @@ class BlendedRows:
         return self.top + len(self.masked)
 
     @cached_property
-    def classes(self) -> NDArray[np.uint8]:
-        """The most likely class (h, W), 255 where `masked`."""
-        if self.logits is None:
-            return np.full(self.masked.shape, IGNORE_INDEX, np.uint8)
-        # Class by class: over the first axis this is many times faster than argmax.
-        best = self.logits[0].clone()
-        classes = torch.zeros(best.shape, dtype=torch.uint8)
-        for number, logits in enumerate(self.logits[1:], start=1):
-            classes[logits > best] = number
-            torch.maximum(best, logits, out=best)
-        classes[torch.from_numpy(self.masked)] = IGNORE_INDEX
-        return classes.numpy()
-
-    @cached_property
     def probabilities(self) -> NDArray[np.float32] | None:
         """Softmax of the blended logits (K, h, W), NaN where `masked`; ``None`` if no window reached in."""
-        if self.logits is None:
-            return None
-        probabilities: NDArray[np.float32] = self.logits.softmax(dim=0).numpy()
-        probabilities[:, self.masked] = np.nan
-        return probabilities
+        probabilities = BlendedRows(self.top, self.logits, self.masked).probabilities
+        return None if probabilities is None else probabilities.numpy()
 
 
 class Blender:
-    """Adds up the logits of windows, which come in reading order, and gives away rows that are finished.
+    """Adds up the logits of windows on the device, in reading order, and hands out the rows that are finished.
 
-    It holds as many rows as a window has, whatever the height of the image.
+    It holds as many rows as a window has, whatever the height of the image: ``4 * K * W * window`` bytes.
 
     Args:
         plan: The windows.
         top: First row of the map that is wanted.
         bottom: The row after the last.
+        device: Where the logits are.
     """
 
-    def __init__(self, plan: WindowGrid, top: int = 0, bottom: int | None = None) -> None:
+    def __init__(
+        self,
+        plan: WindowGrid,
+        top: int = 0,
+        bottom: int | None = None,
+        device: torch.device = CPU,
+    ) -> None:
         self.plan = plan
+        self.device = device
         self.top = top  # of the rows that are held
         self.bottom = plan.rows.length if bottom is None else bottom
         self._row = -1  # of windows, that is being added
         self._total: Tensor | None = None
         self._masked: list[NDArray[np.bool_]] = []
-        self._window_weight = torch.from_numpy(np.outer(plan.rows.weights, plan.columns.weights))
+        weights = np.outer(plan.rows.weights, plan.columns.weights)
+        self._window_weight = torch.from_numpy(weights).to(device)
         self._row_weight, self._column_weight = (
-            torch.from_numpy(cover.total_weight) for cover in (plan.rows, plan.columns)
+            torch.from_numpy(axis.total_weight).to(device) for axis in (plan.rows, plan.columns)
         )
 
     def update(
@@ -134,7 +194,7 @@ class Blender:
         if first >= last:
             return
         if self._total is None:
-            self._total = torch.zeros(len(logits), rows.window, columns.length)
+            self._total = torch.zeros(len(logits), rows.window, columns.length, device=self.device)
         start, edge = rows.starts[row], columns.starts[column]
         inside = (slice(first - start, last - start), slice(left - edge, right - edge))
         part = logits[
@@ -156,13 +216,13 @@ class Blender:
             count = min(end - self.top, self._total.shape[1])
             weight = self._row_weight[self.top : self.top + count, None] * self._column_weight
             masked = np.concatenate(self._next_masks(count))
-            yield BlendedRows(self.top, self._total[:, :count] / weight, masked)
+            yield BlendedRows(self.top, self._total[:, :count] / weight, masked, self.device)
             held = self._total[:, count:].clone()
             self._total[:, : held.shape[1]] = held
             self._total[:, held.shape[1] :] = 0
             self.top += count
         for part in self._next_masks(end - self.top):
-            yield BlendedRows(self.top, None, part)
+            yield BlendedRows(self.top, None, part, self.device)
             self.top += len(part)
 
     def _next_masks(self, count: int) -> list[NDArray[np.bool_]]:

@@ -13,24 +13,23 @@ from torch import Tensor, nn
 
 from ..bands import PRETRAINING_STATISTICS, PRITHVI_BANDS
 from ..checkpoints import find_weights, load_weights
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError
 from ..files import file_hash
 from ..models import create_encoder
 from ..readers.block_cache import limit_block_cache
 from ..readers.formats import InputOptions, find_inputs, resolve_scene
 from ..readers.grid import Grid
 from ..readers.quality import QualityClass
-from ..readers.scene import NodataRule, Pixels, Scene, SceneReader
+from ..readers.scene import NodataRule, Scene, SceneReader, StoredPixels
 from ..spec import DataSpec, InputSpec
 from ..tasks import PrithviTask, load_task
 from ..tasks.precision import described_precision
 from ..tiling import AxisTiling, Blending, WindowGrid
+from .loop import Precision, map_scenes
 from .map_run import MapRun
 from .planning import (
-    Precision,
     describe,
     known_spec,
-    predict_windows,
     split_options,
     warn_of_pixel_size,
     weights_hash,
@@ -38,9 +37,11 @@ from .planning import (
 )
 from .products import OutputOptions
 from .products.embeddings import Embeddings, EmbeddingType, PrincipalComponents, TokenPoints, TokenTarget
+from .resources import Auto
+from .row_reader import StripRange
 from .scene_map import SceneMap
 from .scene_windows import SceneDataModule
-from .window_stream import Event, ReadEvents, RowsRead, StripRange
+from .window_stream import Event, ReadEvents, RowsRead
 
 
 class TokenModel(nn.Module):
@@ -174,8 +175,8 @@ def embed_scene(
     blending: Blending = "average",
     nodata_rule: NodataRule = "all",
     qa_mask: Sequence[QualityClass] = (),
-    batch_size: int = 4,
-    num_workers: int = 1,
+    batch_size: int | Auto = "auto",
+    num_workers: int | Auto = "auto",
     precision: Precision = "32-true",
     tf32: bool = False,
     device: str | torch.device = "cpu",
@@ -228,14 +229,8 @@ def embed_scene(
     )  # fmt: skip
     patches = PatchEvents(resolved, data.plans[resolved.name], found.patch)
     one = _scene_map(found, model, data, patches, Path(output), writing, described_precision(precision, tf32))
-    run = MapRun([one], data.failed, legacy=nodata_rule == "legacy")
-    data.pending = run.prepare()
-    for events, tokens, _ in predict_windows(model, data, device, precision, tf32):
-        run.update(patches.of(events), tokens)
-    for result in run.results():
-        if result.error is not None:
-            raise DataError(result.error)
-    run.clear()
+    run = MapRun([one], legacy=nodata_rule == "legacy")
+    map_scenes(model, data, run, device, precision, tf32, patches.of)
     return one.path
 
 
@@ -325,7 +320,6 @@ class PatchDataModule(SceneDataModule):
         self.plans = {
             scene.name: _whole_patches(scene.grid, window, stride, blending, patch) for scene in scenes
         }
-        self.pending = {name: range(len(plan.strips)) for name, plan in self.plans.items()}
         self.patch = patch
 
     def open_scene(self, scene: Scene) -> SceneReader:
@@ -349,21 +343,22 @@ class PaddedReader(SceneReader):
         super().__init__(*args)
         self.patch = patch
 
-    def read(self, top: int, bottom: int, left: int = 0, right: int | None = None, factor: int = 1) -> Pixels:
-        """Rows ``top`` to ``bottom``, of the full width; other columns and factors as of `SceneReader`."""
-        if right is not None or left or factor != 1:
-            return super().read(top, bottom, left, right, factor)
+    def read_stored(self, top: int, bottom: int) -> StoredPixels:
+        """Rows ``top`` to ``bottom``."""
         height, width = self.scene.grid.height, self.scene.grid.width
-        size = (bottom - top, -(-width // self.patch) * self.patch)
-        mean = np.asarray(self.spec.channel_mean, np.float32)[:, None, None]
-        values = np.broadcast_to(mean, (len(mean), *size)).copy()
-        valid, masked, meaningless = np.zeros((len(mean), *size), bool), np.ones(size, bool), 0
-        if top < height:
-            pixels = super().read(top, min(bottom, height))
-            inside = np.s_[..., : pixels.masked.shape[0], : pixels.masked.shape[1]]
-            values[inside], valid[inside], masked[inside] = pixels.values, pixels.valid, pixels.masked
-            meaningless = pixels.meaningless
-        return Pixels(values, valid, masked, meaningless)
+        stored = super().read_stored(min(top, height - 1), max(min(bottom, height), min(top, height - 1) + 1))
+        inside = max(0, min(bottom, height) - top)
+        size = stored.values[:, :inside].shape
+        below, right = bottom - top - inside, -(-width // self.patch) * self.patch - width
+        valid = np.ones(size, bool) if stored.valid is None else stored.valid[:, :inside]
+        masked = np.zeros(size[1:], bool) if stored.masked is None else stored.masked[:inside]
+        padding = ((0, below), (0, right))
+        return replace(
+            stored,
+            values=np.pad(stored.values[:, :inside], ((0, 0), *padding)),
+            valid=np.pad(valid, ((0, 0), *padding)),
+            masked=np.pad(masked, padding, constant_values=True),
+        )
 
 
 class PatchEvents:
@@ -396,18 +391,23 @@ class PatchEvents:
         self.scene = replace(scene, grid=patches)
         self._held: list[NDArray[np.bool_]] = []  # rows of pixels that are less than a patch
         self._top = 0
+        self._pixels: StripRange | None = None
+        self._patches: StripRange | None = None
 
     def of(self, events: ReadEvents) -> ReadEvents:
         """The same in patches; rows when all pixels of their patches have been read."""
         return ReadEvents([one for event in events.events for one in self._of(event)])
 
     def _of(self, event: Event) -> Iterator[Event]:
-        strip_range = self._strip_range(event.strip_range)
+        if event.strip_range is not self._pixels:
+            self._pixels = event.strip_range
+            strips = tuple(self.plan.strips[strip.number] for strip in self._pixels.strips)
+            self._patches = StripRange(self.scene, self.plan, strips)
+            self._held, self._top = [], self._patches.top
+        assert self._patches is not None
         if not isinstance(event, RowsRead):
-            yield replace(event, strip_range=strip_range)
+            yield replace(event, strip_range=self._patches)
             return
-        if event.top == event.strip_range.top:
-            self._held, self._top = [], event.top // self.patch
         pixels = np.concatenate([*self._held, event.masked])
         whole = len(pixels) // self.patch
         self._held = [pixels[whole * self.patch :]]
@@ -415,9 +415,6 @@ class PatchEvents:
             blocks = rearrange(
                 pixels[: whole * self.patch], "(h p) (w q) -> h w (p q)", p=self.patch, q=self.patch
             )
-            yield RowsRead(strip_range, self._top, np.asarray(blocks.all(axis=-1)))
+            rows = replace(event.rows, top=self._top, masked=np.asarray(blocks.all(axis=-1)), values=None)
+            yield RowsRead(self._patches, rows, needed_from=self._top)
             self._top += whole
-
-    def _strip_range(self, pixels: StripRange) -> StripRange:
-        strips = tuple(self.plan.strips[strip.number] for strip in pixels.strips)
-        return StripRange(self.scene, self.plan, strips)

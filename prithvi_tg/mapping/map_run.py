@@ -1,25 +1,34 @@
 """A mapping run: several scenes, of which one that fails leaves the others alone."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 
+import torch
 from torch import Tensor
 
 from ..errors import DataError
-from .blending import check_logits
+from .background import BackgroundThread
+from .blending import FiniteCheck
 from .model_checks import check_outputs
 from .products.index import write_index
+from .row_reader import StripRange
 from .scene_map import SceneMap, SceneResult
-from .window_stream import ReadEvents, ReadingFailed, RowsRead, StripRangeRead, WindowRead
+from .window_stream import ReadEvents, ReadingFailed, StripRangeRead, WindowRead
+
+#: Pieces of a map, of a row of windows each, that may wait to be written.
+_WAITING_PIECES = 3
 
 
 class MapRun:
     """The maps of several scenes.
 
+    Three threads share the work: the one that calls `update` blends on the device of the model, the second writes
+    finished rows, and the third puts together the maps of scenes that are complete.
+
     Args:
         maps: The map of each scene.
-        failed: Shared with the data module: names of scenes that are not to be read any further.
         unreadable: Scenes that could not be read at all.
         existing: Maps that exist and are left alone; the index shows them too.
         legacy: NaN counts as data, as in hls-foundation-os, so logits may be NaN too.
@@ -28,7 +37,6 @@ class MapRun:
     def __init__(
         self,
         maps: Sequence[SceneMap],
-        failed: set[str],
         unreadable: Sequence[SceneResult] = (),
         existing: Sequence[Path] = (),
         legacy: bool = False,
@@ -36,9 +44,16 @@ class MapRun:
         self.unreadable = unreadable
         self.existing = list(existing)
         self.maps = {one.scene.name: one for one in maps}
-        self.failed = failed
         self.legacy = legacy
+        self._current: StripRange | None = None
         self._mark = perf_counter()
+        self._rows: BackgroundThread | None = None
+        self._finished_maps: BackgroundThread | None = None
+
+    @property
+    def failed(self) -> set[str]:
+        """Names of the scenes that have failed so far."""
+        return {name for name, one in self.maps.items() if one.error is not None}
 
     def prepare(self) -> dict[str, list[int]]:
         """Take up what an earlier start left; the strips of each scene that are still to be mapped."""
@@ -47,53 +62,80 @@ class MapRun:
             try:
                 pending[name] = scene_map.prepare()
             except DataError as error:
-                self._fail(scene_map, error)
+                scene_map.fail(str(error))
                 pending[name] = []
         self._mark = perf_counter()
         return pending
 
+    @torch.inference_mode()
     def update(
-        self, log: ReadEvents, logits: Tensor | None, core_window: tuple[int, int, int, int] | None = None
+        self, read: ReadEvents, logits: Tensor | None, core_window: tuple[int, int, int, int] | None = None
     ) -> None:
-        """Take in a batch.
+        """Take in a batch; the device may still be computing it.
 
         Args:
-            log: What was read, see `WindowStream`.
+            read: What was read, see `WindowStream`.
             logits: (B, K, h, w), of the batch's windows or of what `core_window` says of them.
             core_window: Top, left, bottom and right of the windows' pixels that have logits.
 
         Raises:
             ConfigError: The logits are not one per class or value.
         """
-        if logits is not None and log.events:
-            check_outputs(logits, self.maps[log.events[0].strip_range.scene.name].spec)
-        values = None if logits is None else logits.detach().float().cpu()
+        if self._rows is None or self._finished_maps is None:
+            self._rows, self._finished_maps = (
+                BackgroundThread(_WAITING_PIECES),
+                BackgroundThread(len(self.maps)),
+            )
+        device = torch.device("cpu")
+        if logits is not None:
+            check_outputs(logits, self.maps[read.events[0].strip_range.scene.name].spec)
+            logits, device = logits.detach().float(), logits.device
+            if not self.legacy:
+                self._rows.submit(partial(self._check, FiniteCheck(read.windows, logits)))
         corner = (0, 0) if core_window is None else core_window[:2]
         position = 0
-        for event in log.events:
+        for event in read.events:
             scene_map = self.maps[event.strip_range.scene.name]
             window = None
             if isinstance(event, WindowRead):
-                assert values is not None
-                window, position = values[position], position + 1
-            if scene_map.error is not None:
+                assert logits is not None
+                window, position = logits[position], position + 1
+            if isinstance(event, ReadingFailed):
+                scene_map.fail(str(event.error))
+                self._rows.submit(scene_map.abandon)
+            if isinstance(event, ReadingFailed) or scene_map.error is not None:
                 continue
-            try:
-                if isinstance(event, ReadingFailed):
-                    raise event.error
-                if isinstance(event, WindowRead) and window is not None and not self.legacy:
-                    check_logits(event, window)
-                if isinstance(event, RowsRead) and event.top == event.strip_range.top:
-                    scene_map.begin(event.strip_range, self._mark)
-                scene_map.add(event, window, corner)
-                if isinstance(event, StripRangeRead):
-                    self._mark = perf_counter()
-            except DataError as error:
-                self._fail(scene_map, error)
+            if event.strip_range is not self._current:
+                self._current = event.strip_range
+                scene_map.begin(event.strip_range, self._mark, device)
+            for job in scene_map.add(event, window, corner):
+                self._rows.submit(job)
+            if isinstance(event, StripRangeRead):
+                self._mark = perf_counter()
+                self._rows.submit(partial(self._finish, scene_map, self._finished_maps))
 
-    def _fail(self, scene_map: SceneMap, error: DataError) -> None:
-        scene_map.fail(str(error))
-        self.failed.add(scene_map.scene.name)
+    def _check(self, check: FiniteCheck) -> None:
+        for name, reason in check.failures().items():
+            self.maps[name].fail(reason)
+            self.maps[name].abandon()
+
+    def _finish(self, scene_map: SceneMap, finished_maps: BackgroundThread) -> None:
+        if scene_map.error is None and scene_map.is_assembled_here:
+            finished_maps.submit(partial(scene_map.run, scene_map.assemble))
+
+    def wait(self) -> None:
+        """Wait until all that came in is written."""
+        for thread in (self._rows, self._finished_maps):
+            if thread is not None:
+                thread.wait()
+        self.close()
+
+    def close(self) -> None:
+        """End the threads; what they have not begun is not written."""
+        for thread in (self._rows, self._finished_maps):
+            if thread is not None:
+                thread.close()
+        self._rows = self._finished_maps = None
 
     def results(self) -> list[SceneResult]:
         """What became of each scene."""

@@ -7,34 +7,30 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from .. import __version__
-from ..augmentations import Normalization
 from ..deprecated import accepts_old_arguments
 from ..errors import ConfigError, DataError
 from ..files import file_hash
-from ..models import WeightCache, cached_weights
 from ..readers.block_cache import limit_block_cache
 from ..readers.formats import InputOptions, SceneInput, find_inputs, resolve_scene
 from ..readers.quality import QualityClass
 from ..readers.scene import NodataRule, Scene
 from ..spec import DataSpec
 from ..tasks import PrithviTask, load_task
-from ..tasks.precision import described_precision, float32_precision
+from ..tasks.precision import described_precision
 from ..tiling import Blending
-from .blending import BlendedRows, Blender, check_logits
+from .blending import MapRows
+from .loop import Precision, blended_rows, map_scenes
 from .map_run import MapRun
-from .model_checks import check_outputs, check_task
+from .model_checks import check_task
 from .products import OutputOptions, select_products
+from .resources import Auto
 from .scene_map import SceneMap, SceneResult
 from .scene_windows import SceneDataModule
-from .window_stream import ReadEvents, ReadingFailed, WindowRead
-
-Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
 @accepts_old_arguments
@@ -48,8 +44,8 @@ def map_scene(
     blending: Blending = "average",
     nodata_rule: NodataRule | None = None,
     qa_mask: Sequence[QualityClass] = (),
-    batch_size: int = 4,
-    num_workers: int = 1,
+    batch_size: int | Auto = "auto",
+    num_workers: int | Auto = "auto",
     precision: Precision = "32-true",
     tf32: bool = False,
     device: str | torch.device = "cpu",
@@ -66,8 +62,8 @@ def map_scene(
         blending: How overlapping windows become one map.
         nodata_rule: When a pixel of the map is nodata; ``all``, or ``legacy`` with that profile, by default.
         qa_mask: Quality classes that count as nodata.
-        batch_size: Windows in a batch.
-        num_workers: Threads that read ahead.
+        batch_size: Windows in a batch; ``auto`` suits the device.
+        num_workers: Threads that read ahead; ``auto`` suits the device, cores and free memory.
         precision: ``bf16-mixed`` and ``16-mixed`` compute convolutions and matrix products in bfloat16 or float16.
         tf32: Compute what is in float32 with TF32 on CUDA: faster, with 10 bits of mantissa.
         device: Where to compute.
@@ -102,13 +98,7 @@ def map_scene(
         precision=precision,
         tf32=tf32,
     )
-    data.pending = run.prepare()
-    for log, logits, core_window in predict_windows(task, data, device, precision, tf32):
-        run.update(log, logits, core_window)
-    for result in run.results():
-        if result.error is not None:
-            raise DataError(result.error)
-    run.clear()
+    map_scenes(task, data, run, device, precision, tf32)
     return Path(output)
 
 
@@ -122,13 +112,13 @@ def map_strips(
     blending: Blending = "average",
     nodata_rule: NodataRule = "all",
     qa_mask: Sequence[QualityClass] = (),
-    batch_size: int = 4,
-    num_workers: int = 1,
+    batch_size: int | Auto = "auto",
+    num_workers: int | Auto = "auto",
     precision: Precision = "32-true",
     tf32: bool = False,
     device: str | torch.device = "cpu",
     **options: Any,
-) -> Iterator[BlendedRows]:
+) -> Iterator[MapRows]:
     """Finished rows of a map, from top to bottom, for your own output.
 
     The arguments are those of `map_scene`; options are fields of `InputOptions`.
@@ -155,21 +145,7 @@ def map_strips(
     data = SceneDataModule(
         [resolved], spec, side, step, blending, patch, batch_size, num_workers, nodata_rule, qa_mask
     )
-    blender = Blender(data.plans[resolved.name])
-    for log, logits, core_window in predict_windows(task, data, device, precision, tf32):
-        position = 0
-        if logits is not None:
-            check_outputs(logits, spec)
-        for event in log.events:
-            if isinstance(event, ReadingFailed):
-                raise event.error
-            one = None
-            if isinstance(event, WindowRead):
-                assert logits is not None
-                one, position = logits[position].float().cpu(), position + 1
-                if nodata_rule != "legacy":
-                    check_logits(event, one)
-            yield from blender.update(event, one, (0, 0) if core_window is None else core_window[:2])
+    yield from blended_rows(task, data, device, precision, tf32)
 
 
 def plan_maps(
@@ -186,8 +162,8 @@ def plan_maps(
     blending: Blending = "average",
     nodata_rule: NodataRule | None = None,
     qa_mask: Sequence[QualityClass] = (),
-    batch_size: int = 4,
-    num_workers: int = 1,
+    batch_size: int | Auto = "auto",
+    num_workers: int | Auto = "auto",
     precision: str = "32-true",
     tf32: bool = False,
     fold_time: bool = False,
@@ -244,7 +220,7 @@ def plan_maps(
     ]
     for one_map in maps:
         one_map.check_free()
-    return data, MapRun(maps, data.failed, unreadable, existing, nodata_rule == "legacy")
+    return data, MapRun(maps, unreadable, existing, nodata_rule == "legacy")
 
 
 def _resolve_scenes(
@@ -359,18 +335,6 @@ def weights_hash(task: torch.nn.Module) -> str:
     return total.hexdigest()
 
 
-def autocast(precision: Precision, device: str | torch.device) -> torch.autocast:
-    """What Lightning's precision of this name does around a step.
-
-    Raises:
-        ConfigError: It is none of `Precision`.
-    """
-    if precision not in get_args(Precision):
-        raise ConfigError(f"precision: {precision!r} must be one of {', '.join(get_args(Precision))}")
-    dtype = torch.float16 if precision == "16-mixed" else torch.bfloat16
-    return torch.autocast(torch.device(device).type, dtype, enabled=precision != "32-true")
-
-
 def split_options(options: Mapping[str, Any]) -> tuple[InputOptions, OutputOptions]:
     """What is read and what is written, from options by name.
 
@@ -400,37 +364,3 @@ def window_and_stride(task: Any, window: int | None, stride: int | None) -> tupl
         same = side == trained.get("window")
         stride = (trained.get("stride") if same else None) or max(1, side // 2)
     return side, stride
-
-
-def predict_windows(
-    task: Any,
-    data: SceneDataModule,
-    device: str | torch.device,
-    precision: Precision,
-    tf32: bool,
-) -> Iterator[tuple[ReadEvents, Tensor | None, tuple[int, int, int, int] | None]]:
-    """What `Trainer.predict` does, without one: events, outputs (B, K, h, w), and which part of the windows they are.
-
-    Args:
-        task: A module with a `predict_step`.
-        data: The windows.
-        device: Where to compute.
-        precision: As of Lightning.
-        tf32: Use TF32 on CUDA.
-    """
-    task = task.eval().to(device)
-    normalize = Normalization(data.mean, data.std).to(device)
-    stream, cache = data.stream(), WeightCache()
-    for number, batch in enumerate(stream):
-        moved = {
-            key: value.to(device) if isinstance(value, Tensor) else value for key, value in batch.items()
-        }
-        with (
-            torch.inference_mode(),
-            float32_precision(tf32),
-            autocast(precision, device),
-            cached_weights(cache),
-        ):
-            logits = task.predict_step(normalize(moved), number)
-        yield batch["events"], logits, batch.get("core_window")
-    yield stream.trailing_events, None, None

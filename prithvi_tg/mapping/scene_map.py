@@ -4,15 +4,17 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from ..errors import ConfigError
+from ..errors import ConfigError, DataError
 from ..files import finished_file, shown, writing
 from ..readers.fingerprint import fingerprint
 from ..readers.scene import Scene
@@ -22,8 +24,9 @@ from .blending import BlendedRows, Blender
 from .products import PRODUCTS, FinishedMap, MapContext, OutputOptions, Product, select_products
 from .products.base import named_files
 from .products.mapped_area import row_areas
-from .strip_store import StripStore, StripWriter
-from .window_stream import RowsRead, StripRange, StripRangeRead, WindowRead
+from .row_reader import StripRange
+from .strip_store import EncodedRows, StripStore, StripWriter
+from .window_stream import RowsRead, StripRangeRead, WindowRead
 
 _log = logging.getLogger(__name__)
 
@@ -162,68 +165,80 @@ class SceneMap:
 
     # Windows come in.
 
-    def begin(self, strip_range: StripRange, since: float) -> None:
-        """Start a range of strips; its time counts from a moment of `perf_counter`."""
+    def begin(self, strip_range: StripRange, since: float, device: torch.device) -> None:
+        """Start a range of strips, whose logits come on a device; its time counts from a moment of `perf_counter`."""
         self._mark = since
-        self._blender = Blender(self.plan, strip_range.top, strip_range.bottom)
+        self._blender = Blender(strip_range.plan, strip_range.top, strip_range.bottom, device)
         self._run = {}
 
     def add(
         self, event: RowsRead | WindowRead | StripRangeRead, logits: Tensor | None, corner: tuple[int, int]
-    ) -> None:
-        """Take in what was read, and write the rows that it finishes.
-
-        Raises:
-            DataError: They cannot be written.
-        """
+    ) -> Iterator[Callable[[], None]]:
+        """Take in what was read; jobs that write the rows that it finishes, to be run in order, one at a time."""
         assert self._blender is not None
         if isinstance(event, WindowRead):
             self._run[event.row] = self._run.get(event.row, 0) + 1
-        self._write(self._blender.update(event, logits, corner))
+        for rows in self._blender.update(event, logits, corner):
+            for strip, part in self._by_strip(rows):
+                encoded = EncodedRows(part, self.products)
+                counts = self._counts(strip) if part.bottom == strip.bottom else None
+                yield partial(self.run, partial(self._write, strip, encoded, counts))
 
-    def _write(self, finished: Iterator[BlendedRows]) -> None:
-        with writing(self.path):
-            for rows in finished:
-                for part in self._by_strip(rows):
-                    strip = self._strip_at(part.top)
-                    if self._writer is None:
-                        self._writer = StripWriter(self.parts, strip, self.scene.grid, self.products)
-                    self._writer.add(part)
-                    if part.bottom == strip.bottom:
-                        self._finish_strip()
-
-    def _finish_strip(self) -> None:
-        assert self._writer is not None
-        strip = self._writer.strip
+    def _counts(self, strip: Strip) -> tuple[int, int, float]:
+        """Windows of a strip that were run and that were skipped, and its seconds."""
         core = self.plan.rows.core
         own = [row for row in range(strip.first, strip.last + 1) if core[row][0] >= strip.top]
         run = sum(self._run.get(row, 0) for row in own)
-        seconds = perf_counter() - self._mark
-        self._writer.finish(run, len(own) * len(self.plan.columns.starts) - run, seconds)
-        self._writer = None
-        self._mark = perf_counter()
-        if all(self.parts.strip_record(other.number) for other in self.plan.strips) and self.parts.claim():
-            self.assemble()
+        now = perf_counter()
+        seconds, self._mark = now - self._mark, now
+        return run, len(own) * len(self.plan.columns.starts) - run, seconds
 
-    def _strip_at(self, row: int) -> Strip:
-        return next(strip for strip in self.plan.strips if strip.top <= row < strip.bottom)
-
-    def _by_strip(self, rows: BlendedRows) -> Iterator[BlendedRows]:
+    def _by_strip(self, rows: BlendedRows) -> Iterator[tuple[Strip, BlendedRows]]:
         top = rows.top
         while top < rows.bottom:
-            bottom = min(rows.bottom, self._strip_at(top).bottom)
+            strip = next(strip for strip in self.plan.strips if strip.top <= top < strip.bottom)
+            bottom = min(rows.bottom, strip.bottom)
             span = slice(top - rows.top, bottom - rows.top)
             logits = None if rows.logits is None else rows.logits[:, span]
-            yield BlendedRows(top, logits, rows.masked[span])
+            yield strip, BlendedRows(top, logits, rows.nodata[span], rows.device)
             top = bottom
+
+    # In the thread that writes.
+
+    def run(self, job: Callable[[], None]) -> None:
+        """Run a job, unless the scene has failed; the scene fails if the job cannot write."""
+        if self.error is not None:
+            self.abandon()
+            return
+        try:
+            with writing(self.path):
+                job()
+        except DataError as error:
+            self.fail(str(error))
+            self.abandon()
+
+    def _write(self, strip: Strip, rows: EncodedRows, counts: tuple[int, int, float] | None) -> None:
+        if self._writer is None:
+            self._writer = StripWriter(self.parts, strip, self.scene.grid, self.products)
+        self._writer.add(rows)
+        if counts is not None:
+            self._writer.finish(*counts)
+            self._writer = None
+
+    @property
+    def is_assembled_here(self) -> bool:
+        """Whether all strips are complete and this process, of all that might, is the first to ask."""
+        return all(self.parts.strip_record(strip.number) for strip in self.plan.strips) and self.parts.claim()
 
     def fail(self, reason: str) -> None:
         """Give up; strips that are complete stay for another start."""
-        self.error = reason
+        self.error = self.error or reason
+
+    def abandon(self) -> None:
+        """Remove what was written of a strip that is not complete."""
         if self._writer is not None:
             self._writer.abandon()
             self._writer = None
-        self._blender = None
 
     # The finished map.
 

@@ -1,19 +1,22 @@
 """Data module of scenes to be mapped."""
 
 from collections.abc import Mapping, Sequence
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from torchgeo.datamodules import BaseDataModule
 
-from ..augmentations import Normalization
 from ..datasets.scenes.dataset import SceneDataset
 from ..errors import ConfigError
 from ..readers.quality import QualityClass
 from ..readers.scene import NodataRule, Scene, SceneReader
 from ..spec import DataSpec
 from ..tiling import Blending, WindowGrid
-from .window_stream import StripRange, WindowStream
+from .device_windows import DeviceWindows
+from .host_copy import CPU
+from .resources import Auto, choose_batch_size, choose_num_workers
+from .row_reader import StripRange
+from .window_stream import ReadEvents, WindowStream
 
 
 class SceneDataModule(BaseDataModule):
@@ -26,8 +29,8 @@ class SceneDataModule(BaseDataModule):
         stride: Distance of windows in pixels.
         blending: How overlapping windows become one map.
         align: The encoder's patch, see `AxisTiling`.
-        batch_size: Windows in a batch.
-        num_workers: Threads that read ahead.
+        batch_size: Windows in a batch; ``auto`` suits the device.
+        num_workers: Threads that read ahead; ``auto`` suits the device, cores and free memory.
         nodata_rule: When a pixel of the map is nodata.
         qa_mask: Quality classes that count as nodata.
         fold_time: Hand out images as (B, T*C, window, window), for TorchGeo's own tasks.
@@ -37,8 +40,6 @@ class SceneDataModule(BaseDataModule):
 
     Attributes:
         plans: The windows of each scene, by its name.
-        pending: The strips of each scene that are to be mapped; all of them unless set.
-        failed: Names of scenes that are not to be read any further; may grow while they are read.
     """
 
     def __init__(
@@ -49,8 +50,8 @@ class SceneDataModule(BaseDataModule):
         stride: int,
         blending: Blending = "average",
         align: int = 1,
-        batch_size: int = 8,
-        num_workers: int = 1,
+        batch_size: int | Auto = "auto",
+        num_workers: int | Auto = "auto",
         nodata_rule: NodataRule = "all",
         qa_mask: Sequence[QualityClass] = (),
         fold_time: bool = False,
@@ -60,12 +61,14 @@ class SceneDataModule(BaseDataModule):
             ("batch_size", batch_size, 1),
             ("num_workers", num_workers, 0),
         ):
-            if value < least:
+            if value != "auto" and value < least:
                 raise ConfigError(f"{key}: {value} must be {least} or more")
         for key, chosen, kind in (("blending", blending, Blending), ("nodata_rule", nodata_rule, NodataRule)):
             if chosen not in get_args(kind):
                 raise ConfigError(f"{key}: {chosen!r} is unknown; known are {', '.join(get_args(kind))}")
-        super().__init__(SceneDataset, batch_size, num_workers)
+        super().__init__(SceneDataset)
+        self._batch_size = batch_size
+        self._num_workers = num_workers
         # Where there are more processes than strips, some have none.
         self.allow_zero_length_dataloader_with_multiple_devices = True
         self.scenes = scenes
@@ -73,41 +76,44 @@ class SceneDataModule(BaseDataModule):
         self.nodata_rule = nodata_rule
         self.qa_mask = qa_mask
         self.fold_time = fold_time
-        self.mean = torch.tensor(spec.input.channel_mean)
-        self.std = torch.tensor(spec.input.channel_std)
-        self.aug = Normalization(self.mean, self.std)
         self.plans = {
             scene.name: WindowGrid.of((scene.grid.height, scene.grid.width), window, stride, blending, align)
             for scene in scenes
         }
-        self.pending: Mapping[str, Sequence[int]] = {
-            name: range(len(plan.strips)) for name, plan in self.plans.items()
-        }
-        self.failed: set[str] = set()
+        self._pending: Mapping[str, Sequence[int]] | None = None
+        self._windows: DeviceWindows | None = None
 
     def open_scene(self, scene: Scene) -> SceneReader:
         """A reader of one scene."""
         return SceneReader(scene, self.spec.input, self.nodata_rule, self.qa_mask)
 
-    def stream(self, rank: int = 0, world_size: int = 1) -> WindowStream:
+    def select_strips(self, pending: Mapping[str, Sequence[int]]) -> None:
+        """Stream these strips alone, by the scene's name; all of them by default."""
+        self._pending = pending
+
+    def stream(self, rank: int = 0, world_size: int = 1, device: torch.device = CPU) -> WindowStream:
         """The windows of one process of several; each gets strips that stand together, and a fair share."""
+        plans, channels = list(self.plans.values()), len(self.spec.input.channel_mean)
+        window = plans[0].rows.window if plans else 1
+        batch_size, num_workers = self._batch_size, self._num_workers
         return WindowStream(
             self._share(rank, world_size),
             self.spec.input,
             self.open_scene,
-            self.batch_size or 1,
-            self.num_workers,
-            self.spec.input.metadata,
-            self.fold_time,
-            self.failed,
+            choose_batch_size(device, window) if batch_size == "auto" else batch_size,
+            choose_num_workers(device, plans, channels, world_size) if num_workers == "auto" else num_workers,
         )
+
+    def windows_on(self, device: torch.device) -> DeviceWindows:
+        """What makes batches of a stream on a device."""
+        return DeviceWindows(self.spec.input, device, self.fold_time)
 
     def _share(self, rank: int, world_size: int) -> list[StripRange]:
         items = [
             (scene, plan, plan.strips[number])
             for scene in self.scenes
             for plan in (self.plans[scene.name],)
-            for number in self.pending.get(scene.name, ())
+            for number in self._strips_of(scene)
         ]
         costs = [plan.windows_in(strip) for _, plan, strip in items]
         total, done = sum(costs), 0
@@ -123,8 +129,26 @@ class SceneDataModule(BaseDataModule):
             StripRange(scene, plan, tuple(plan.strips[n] for n in numbers)) for scene, plan, numbers in mine
         ]
 
+    def _strips_of(self, scene: Scene) -> Sequence[int]:
+        if self._pending is None:
+            return range(len(self.plans[scene.name].strips))
+        return self._pending.get(scene.name, ())
+
     def predict_dataloader(self) -> WindowStream:
         """The windows of this process."""
-        return (
-            self.stream(self.trainer.global_rank, self.trainer.world_size) if self.trainer else self.stream()
-        )
+        if self.trainer is None:
+            return self.stream()
+        device = self.trainer.strategy.root_device
+        return self.stream(self.trainer.global_rank, self.trainer.world_size, device)
+
+    def transfer_batch_to_device(
+        self, batch: ReadEvents, device: torch.device, dataloader_idx: int
+    ) -> dict[str, Any]:
+        """Upload what was read, and cut the windows of the batch from it."""
+        if self._windows is None or self._windows.device != device:
+            self._windows = self.windows_on(device)
+        return self._windows.load(batch)
+
+    def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
+        """The batch as it is: its windows are normalised."""
+        return batch

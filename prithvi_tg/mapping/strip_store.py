@@ -8,11 +8,13 @@ from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 from rasterio.transform import Affine
 from rasterio.windows import Window
+from torch import Tensor
 
 from ..deprecated import old_names
 from ..files import file_hash, write_json
@@ -20,6 +22,7 @@ from ..readers.grid import Grid
 from ..readers.raster import open_raster
 from ..tiling import Strip
 from .blending import BlendedRows
+from .host_copy import HostCopy
 from .products.base import Layer, Product
 
 
@@ -130,6 +133,25 @@ class StripStore:
         return True
 
 
+class EncodedRows:
+    """Rows of a map as its products store them, on their way from the device to main memory.
+
+    Args:
+        rows: The rows.
+        products: The products of the map.
+    """
+
+    def __init__(self, rows: BlendedRows, products: Sequence[Product]) -> None:
+        self.top = rows.top
+        self.nodata = int(np.count_nonzero(rows.nodata))
+        encoded = [product.encode(rows) for product in products]
+        self._values = [HostCopy(values) if isinstance(values, Tensor) else values for values in encoded]
+
+    def values(self) -> list[NDArray[Any] | None]:
+        """What each product encoded, once it has arrived."""
+        return [values.numpy() if isinstance(values, HostCopy) else values for values in self._values]
+
+
 class StripWriter:
     """Writes one strip of a map into its part folder.
 
@@ -163,11 +185,12 @@ class StripWriter:
                 self._outputs[layer] = stack.enter_context(closing(output))
             self._stack = stack.pop_all()
 
-    def add(self, rows: BlendedRows) -> None:
+    def add(self, rows: "EncodedRows") -> None:
         """Write finished rows of the strip."""
-        self._nodata += int(rows.masked.sum())
-        for product in self.products:
-            product.write(rows, self)
+        self._nodata += rows.nodata
+        for product, values in zip(self.products, rows.values(), strict=True):
+            if values is not None:
+                product.write(rows.top, values, self)
 
     def write(self, layer: Layer, top: int, values: NDArray[Any]) -> None:
         """Write stored values (bands, h, W) of a layer from a row of the map on."""

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from rasterio.io import DatasetReader
+from torch import Tensor
 
 from ..errors import ConfigError
 from ..spec import InputSpec
@@ -58,10 +59,10 @@ def band_scaling(
     return Scaling(scale * unit, offset * unit)
 
 
-def apply_scaling(values: NDArray[np.float32], scalings: Sequence[Scaling]) -> None:
-    """Bring stored values (C, H, W) to the unit of the statistics, in place."""
+def apply_scaling(values: NDArray[np.float32] | Tensor, scalings: Sequence[Scaling]) -> None:
+    """Bring stored values (C, H, W), float32 in memory or on a device, to the unit of the statistics, in place."""
     for channel, (scale, offset) in zip(values, scalings, strict=True):
         if scale != 1:
-            channel *= np.float32(scale)
+            channel *= scale
         if offset:
-            channel += np.float32(offset)
+            channel += offset

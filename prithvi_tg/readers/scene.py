@@ -20,12 +20,15 @@ from ..errors import DataError
 from ..spec import InputSpec
 from .grid import Grid
 from .quality import QualityClass, QualityKind, flagged
-from .raster import Bands, legacy_values, open_raster, read_bands, reading, tag_mask
+from .raster import Bands, as_floats, legacy_values, open_raster, read_stored, reading, tag_mask
 from .scaling import Scaling, apply_scaling
 from .warp import GridReader, ReadWindow, Warped
 
 Array = NDArray[np.float32]
 Mask = NDArray[np.bool_]
+
+#: Stored values of more bytes, such as float64, are handed on as float32.
+_STORED_BYTES = 4
 
 #: When a pixel of the map is nodata: all of the model's bands lack data there, any of them does, or, as in
 #: hls-foundation-os, any band of the file, used or not, equals the file's tag.
@@ -115,6 +118,39 @@ class Pixels:
     valid: Mask
     masked: Mask
     meaningless: int = 0
+
+
+@dataclass(frozen=True)
+class StoredPixels:
+    """A part of a scene as its files store it.
+
+    Attributes:
+        values: (T*C, h, w) in their stored type; float32 where they were resampled.
+        valid: (T*C, h, w), where there is data; ``None`` where all pixels hold data.
+        masked: (h, w), where the map is nodata; ``None`` where no pixel is.
+        scalings: What the values of each channel mean, see `apply_scaling`.
+        fill: Whether pixels without data take the band's mean; not with ``nodata_rule: legacy``.
+        meaningless: See `Pixels`.
+    """
+
+    values: NDArray[Any]
+    valid: Mask | None
+    masked: Mask | None
+    scalings: tuple[Scaling, ...]
+    fill: bool = True
+    meaningless: int = 0
+
+    def in_unit(self, mean: Sequence[float]) -> Pixels:
+        """The same in the unit of the statistics; `mean` (T*C,) stands where there is no data."""
+        values = self.values.astype(np.float32, copy=False)
+        apply_scaling(values, self.scalings)
+        valid = np.ones(values.shape, bool) if self.valid is None else self.valid
+        if self.fill and self.valid is not None:
+            for band, holds_data, middle in zip(values, self.valid, mean, strict=True):
+                if not holds_data.all():
+                    np.copyto(band, np.float32(middle), where=~holds_data)
+        masked = np.zeros(values.shape[1:], bool) if self.masked is None else self.masked
+        return Pixels(values, valid, masked, self.meaningless)
 
 
 class SceneReader:
@@ -214,7 +250,19 @@ class SceneReader:
         shape = (math.ceil((bottom - top) / factor), math.ceil((right - left) / factor))
         return self._read(Window(left, top, right - left, bottom - top), shape)
 
+    def read_stored(self, top: int, bottom: int) -> StoredPixels:
+        """Rows ``top`` to ``bottom`` of the scene's grid, as they are stored.
+
+        Raises:
+            DataError: A block cannot be read.
+        """
+        width = self.scene.grid.width
+        return self._read_stored(Window(0, top, width, bottom - top), (bottom - top, width))
+
     def _read(self, window: Window, size: tuple[int, int]) -> Pixels:
+        return self._read_stored(window, size).in_unit(self.spec.channel_mean)
+
+    def _read_stored(self, window: Window, size: tuple[int, int]) -> StoredPixels:
         if self._members:
             return self._median(window, size)
         channels = self.scene.channels
@@ -224,32 +272,32 @@ class SceneReader:
         ]
         values, valid = parts[0].values, parts[0].valid
         if len(parts) > 1:
-            values, valid = (
-                np.empty((len(channels), *size), np.float32),
-                np.empty((len(channels), *size), bool),
-            )
+            stored = np.result_type(*(part.values for part in parts))
+            values, valid = (np.empty((len(channels), *size), kind) for kind in (stored, bool))
             for part, held in zip(parts, self._groups.values(), strict=True):
                 values[held], valid[held] = part.values, part.valid
+        if values.dtype.itemsize > _STORED_BYTES:
+            with np.errstate(over="ignore"):  # values that float32 cannot hold are not valid anyway
+                values = values.astype(np.float32)
         frames = np.split(valid, self.spec.num_frames)
         for frame, layer in zip(frames, self._quality(window, size), strict=False):
             frame &= ~layer
-        if self.nodata_rule == "legacy":
-            values = legacy_values(values, self.spec)
+        legacy = self.nodata_rule == "legacy"
+        if legacy:
+            values = legacy_values(values.astype(np.float32, copy=False), self.spec)
             masked = self._tagged(window, size)
         else:
-            masked = self._masked(valid)
-        apply_scaling(values, self._scalings)
-        for k in range(len(channels)):
-            if self.nodata_rule != "legacy" and not valid[k].all():
-                np.copyto(values[k], np.float32(self.spec.channel_mean[k]), where=~valid[k])
-        return Pixels(values, valid, masked, sum(part.meaningless for part in parts))
+            masked = None if valid.all() else self._masked(valid)
+        meaningless = sum(part.meaningless for part in parts)
+        holes = valid if legacy or masked is not None else None
+        return StoredPixels(values, holes, masked, tuple(self._scalings), not legacy, meaningless)
 
     def _masked(self, valid: Mask) -> Mask:
         needed = np.logical_and if self.nodata_rule == "any" else np.logical_or
         masked: Mask = ~needed.reduce(valid, axis=0)
         return masked
 
-    def _median(self, window: Window, size: tuple[int, int]) -> Pixels:
+    def _median(self, window: Window, size: tuple[int, int]) -> StoredPixels:
         frames = []
         for members in self._members:
             parts = [member._read(window, size) for member in members]
@@ -259,8 +307,10 @@ class SceneReader:
                 frames.append(np.nanmedian(clear, axis=0))
         values = np.concatenate(frames)
         valid = np.isfinite(values)
-        mean = np.asarray(self.spec.channel_mean, np.float32)[:, None, None]
-        return Pixels(np.where(valid, values, mean), valid, self._masked(valid))
+        scalings = (Scaling(1.0),) * len(values)
+        if valid.all():
+            return StoredPixels(values, None, None, scalings)
+        return StoredPixels(values, valid, self._masked(valid), scalings)
 
     def _quality(self, window: Window, size: tuple[int, int]) -> list[Mask]:
         if not self.qa_mask:
@@ -295,11 +345,18 @@ class SceneReader:
         source = self._sources[file.path]
 
         def read(window: Window, size: tuple[int, int]) -> Bands:
-            return read_bands(
+            return read_stored(
                 source, indexes, file.nodata, window, size, file.alpha, self.nodata_rule == "legacy"
             )
 
-        return self._on_grid((file, indexes), source, read, len(indexes), Resampling.bilinear, window, size)
+        def read_floats(window: Window, size: tuple[int, int]) -> Bands:
+            return as_floats(read(window, size))
+
+        if self._own_grid(source)[1]:
+            return read(window, size)
+        return self._on_grid(
+            (file, indexes), source, read_floats, len(indexes), Resampling.bilinear, window, size
+        )
 
     def _quality_layer(self, part: QualityFile, window: Window, size: tuple[int, int]) -> NDArray[np.uint8]:
         """Classes of a quality layer (h, w), 255 beyond it."""
@@ -324,6 +381,19 @@ class SceneReader:
         size: tuple[int, int],
     ) -> Any:
         """What `read` gives for a window of the scene's grid; `key` names it."""
+        own, same = self._own_grid(source)
+        if same:
+            return read(window, size)
+        if own.is_turned(
+            self.scene.grid
+        ):  # pixels keep their values, so that labels drawn on them stay on them
+            resampling = Resampling.nearest
+        if key not in self._warps:
+            self._warps[key] = GridReader(own, self.scene.grid, read, channels, resampling=resampling)
+        return self._warps[key].read(window, size)
+
+    def _own_grid(self, source: DatasetReader) -> tuple[Grid, bool]:
+        """The grid of a file, and whether it is that of the scene."""
         grid = self.scene.grid
         if source.name not in self._own_grids:
             own = Grid.of(source)
@@ -332,11 +402,4 @@ class SceneReader:
                 own.crs is grid.crs is None or (own.has_pixels_of(grid) and own.bounds == grid.bounds)
             )
             self._own_grids[source.name] = own, same
-        own, same = self._own_grids[source.name]
-        if same:
-            return read(window, size)
-        if own.is_turned(grid):  # pixels keep their values, so that labels drawn on them stay on them
-            resampling = Resampling.nearest
-        if key not in self._warps:
-            self._warps[key] = GridReader(own, grid, read, channels, resampling=resampling)
-        return self._warps[key].read(window, size)
+        return self._own_grids[source.name]

@@ -38,7 +38,7 @@ def mapped(path, ranks=1, logits_of=None, **options):
     data = SceneDataModule([scene], SPEC, **options)
     rows, run = [], 0
     for rank in range(ranks):
-        stream = data.stream(rank, ranks)
+        stream, windows = data.stream(rank, ranks), data.windows_on(torch.device("cpu"))
         blender = None
 
         def update(log, logits, core_window):
@@ -53,21 +53,22 @@ def mapped(path, ranks=1, logits_of=None, **options):
                     one, position = logits[position], position + 1
                 rows.extend(blender.update(event, one, core_window[:2]))
 
-        for batch in stream:
+        for read in stream:
+            batch = windows.load(read)
             core_window = batch.get("core_window", (0, 0, *batch["image"].shape[-2:]))
             image = batch["image"][:, 0]
             logits = image if logits_of is None else logits_of(image)
             run += len(image)
             update(
-                batch["events"],
+                read,
                 logits[..., core_window[0] : core_window[2], core_window[1] : core_window[3]],
                 core_window,
             )
         update(stream.trailing_events, None, (0, 0))
     assert [part.top for part in rows[1:]] == [part.bottom for part in rows[:-1]]
     assert (rows[0].top, rows[-1].bottom) == (0, scene.grid.height)
-    masked = np.concatenate([part.masked for part in rows])
-    empty = [torch.zeros(3, *part.masked.shape) if part.logits is None else part.logits for part in rows]
+    masked = np.concatenate([part.nodata for part in rows])
+    empty = [torch.zeros(3, *part.nodata.shape) if part.logits is None else part.logits for part in rows]
     return torch.cat(empty, dim=1).numpy(), masked, run
 
 

@@ -25,9 +25,9 @@ class Margin(RasterProduct):
 
     def encode(self, rows):
         if rows.logits is None:
-            return np.full((1, *rows.masked.shape), np.nan, np.float32)
-        first, second = rows.logits.topk(2, dim=0).values.numpy()
-        return np.where(rows.masked, np.float32(np.nan), first - second)[None]
+            return torch.full((1, *rows.masked.shape), torch.nan)
+        first, second = rows.logits.topk(2, dim=0).values
+        return (first - second).masked_fill(rows.masked, torch.nan)[None]
 
 
 class Lowest(Product):
@@ -36,8 +36,11 @@ class Lowest(Product):
     name = "lowest"
     files = {"lowest": "{stem}_lowest.json"}
 
-    def write(self, rows, strip):
-        strip.count("rows", np.array([len(rows.masked)]))
+    def encode(self, rows):
+        return rows.masked[None]
+
+    def write(self, top, values, strip):
+        strip.count("rows", np.array([values.shape[1]]))
 
     def finish(self, finished):
         with rasterio.open(finished.files["margin"]) as file:

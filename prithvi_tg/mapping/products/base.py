@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ...errors import ConfigError
 from ...readers.scene import Scene
@@ -152,9 +153,10 @@ class ItemFields:
 class Product(ABC):
     """What is made of a map: a raster, polygons, a picture, an item of a catalogue.
 
-    For each scene: `begin`, then `write` with the rows of the map as they are finished, strip by strip and perhaps in
-    several processes, then `finish` in one of them. A run that was killed begins again and writes only the strips that
-    are missing, so what `write` finds out must be in the strips: in their rasters, or counted.
+    For each scene: `begin`, then `encode` and `write` with the rows of the map as they are finished, strip by strip
+    and perhaps in several processes, then `finish` in one of them. `encode` runs on the device of the model; `write`
+    runs in a thread, while the model computes the next batch. A run that was killed begins again and writes only the
+    strips that are missing, so what `write` finds out must be in the strips: in their rasters, or counted.
 
     Attributes:
         name: Its name in the table of products.
@@ -198,8 +200,11 @@ class Product(ABC):
         """Final name of each file, by its key."""
         return named_files(self.files, self.context.path)
 
-    def write(self, rows: BlendedRows, strip: "StripWriter") -> None:  # noqa: B027
-        """Store what is to be kept of finished rows in their strip: `StripWriter.write` and `StripWriter.count`."""
+    def encode(self, rows: BlendedRows) -> Tensor | NDArray[Any] | None:  # noqa: B027
+        """What `write` needs of finished rows (bands, h, W); a tensor may be on any device."""
+
+    def write(self, top: int, values: NDArray[Any], strip: "StripWriter") -> None:  # noqa: B027
+        """Store what `encode` gave for the rows from `top` on: `StripWriter.write` and `StripWriter.count`."""
 
     @abstractmethod
     def finish(self, finished: FinishedMap) -> None:

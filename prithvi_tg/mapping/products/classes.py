@@ -9,13 +9,14 @@ import numpy as np
 import rasterio
 from matplotlib.colors import to_hex, to_rgb
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ...plotting import class_colors
 from ...spec import DataSpec
 from ...targets import IGNORE_INDEX, ClassTarget
 from ..blending import BlendedRows
 from .base import FinishedMap, ItemFields, Layer, MapContext
-from .rasters import RasterProduct, raster_profile, write_pieces
+from .rasters import RasterProduct, filled, raster_profile, write_pieces
 
 _LEGACY_NODATA = -1
 _CLASSIFICATION = "https://stac-extensions.github.io/classification/v2.0.0/schema.json"
@@ -34,18 +35,16 @@ class ClassMap(RasterProduct):
         """One band of class numbers."""
         return Layer("pred", ("class",))
 
-    def encode(self, rows: BlendedRows) -> NDArray[Any]:
+    def encode(self, rows: BlendedRows) -> Tensor:
         """Class numbers (1, h, W)."""
-        values = rows.classes.astype(self.layer.dtype)
-        values[rows.masked] = self.layer.nodata
-        return values[None]
+        return filled(rows.classes[None], rows, self.layer)
 
-    def write(self, rows: BlendedRows, strip: Any) -> None:
+    def write(self, top: int, values: NDArray[Any], strip: Any) -> None:
         """Write classes, and count pixels and square metres of each."""
-        super().write(rows, strip)
+        super().write(top, values, strip)
         areas = self.context.areas
-        for number, row in enumerate(rows.classes, start=rows.top):
-            counts = np.bincount(row, minlength=256)
+        for number, row in enumerate(values[0], start=top):
+            counts = np.bincount(row[row != self.layer.nodata], minlength=IGNORE_INDEX + 1)
             strip.count("pixels", counts)
             if areas is not None:
                 strip.count("square_metres", counts * areas[number])

@@ -12,6 +12,7 @@ import shapely
 from matplotlib.image import imsave
 from numpy.typing import NDArray
 from pyarrow import parquet
+from torch import Tensor
 
 from ...errors import ConfigError
 from ...targets import Target
@@ -73,9 +74,9 @@ class Embeddings(RasterProduct):
         bits = 16 if self.dtype == "float16" else None
         return Layer("pred", tuple(context.spec.target.names), "float32", float("nan"), bits)
 
-    def encode(self, rows: BlendedRows) -> NDArray[Any]:
+    def encode(self, rows: BlendedRows) -> Tensor:
         """Features (D, h, w)."""
-        return filled(None if rows.logits is None else rows.logits.numpy(), rows, self.layer)
+        return filled(rows.logits, rows, self.layer)
 
     def decorate(self, raster: Any) -> None:
         """Add names and scales of the features."""

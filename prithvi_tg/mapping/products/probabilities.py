@@ -1,9 +1,7 @@
 """Probabilities: the softmax of the blended logits."""
 
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+import torch
+from torch import Tensor
 
 from ...targets import ClassTarget
 from ..blending import BlendedRows
@@ -29,7 +27,7 @@ class Probabilities(RasterProduct):
         """A band per class."""
         return _layer(self.name, tuple(context.spec.target.names), context.options)
 
-    def encode(self, rows: BlendedRows) -> NDArray[Any]:
+    def encode(self, rows: BlendedRows) -> Tensor:
         """Probabilities (K, h, W) as they are stored."""
         return _stored(rows.probabilities, rows, self.layer)
 
@@ -50,10 +48,10 @@ class Confidence(RasterProduct):
         """One band."""
         return _layer(self.name, ("highest probability",), context.options)
 
-    def encode(self, rows: BlendedRows) -> NDArray[Any]:
+    def encode(self, rows: BlendedRows) -> Tensor:
         """The highest probability (1, h, W) as it is stored."""
         probabilities = rows.probabilities
-        highest = None if probabilities is None else probabilities.max(axis=0, keepdims=True)
+        highest = None if probabilities is None else probabilities.amax(dim=0, keepdim=True)
         return _stored(highest, rows, self.layer)
 
 
@@ -64,7 +62,7 @@ def _layer(name: str, band_names: tuple[str, ...], options: OutputOptions) -> La
     return Layer(name, band_names, scale=1 / _STEPS)
 
 
-def _stored(probabilities: NDArray[Any] | None, rows: BlendedRows, layer: Layer) -> NDArray[Any]:
+def _stored(probabilities: Tensor | None, rows: BlendedRows, layer: Layer) -> Tensor:
     if probabilities is not None and layer.dtype == "uint8":
-        probabilities = np.where(np.isnan(probabilities), layer.nodata, np.rint(probabilities * _STEPS))
+        probabilities = torch.round(torch.nan_to_num(probabilities) * _STEPS)
     return filled(probabilities, rows, layer)

@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import rasterio
+import torch
 from numpy.typing import NDArray
 from rasterio.shutil import copy as copy_raster
 from rasterio.windows import Window
+from torch import Tensor
 
 from ...readers.grid import Grid
 from ..blending import BlendedRows
@@ -35,7 +36,7 @@ class RasterProduct(Product):
         """Name, bands and type of the raster."""
 
     @abstractmethod
-    def encode(self, rows: BlendedRows) -> NDArray[Any]:
+    def encode(self, rows: BlendedRows) -> Tensor | NDArray[Any]:
         """Stored values (bands, h, W) of finished rows; the layer's nodata where ``rows.masked``."""
 
     def begin(self, context: MapContext) -> None:
@@ -43,9 +44,9 @@ class RasterProduct(Product):
         super().begin(context)
         self.layer = self.create_layer(context)
 
-    def write(self, rows: BlendedRows, strip: Any) -> None:
+    def write(self, top: int, values: NDArray[Any], strip: Any) -> None:
         """Write the rows into the raster of their strip."""
-        strip.write(self.layer, rows.top, self.encode(rows))
+        strip.write(self.layer, top, values)
 
     def pieces(self, finished: FinishedMap) -> Pieces:
         """First row and stored values (bands, h, W), from top to bottom."""
@@ -130,10 +131,16 @@ def write_pieces(out: Any, pieces: Pieces, grid: Grid) -> None:
         out.write(values, window=Window(0, top, values.shape[2], values.shape[1]))
 
 
-def filled(values: NDArray[Any] | None, rows: BlendedRows, layer: Layer) -> NDArray[Any]:
+def filled(values: Tensor | None, rows: BlendedRows, layer: Layer) -> Tensor:
     """Stored values (bands, h, W) with nodata where `rows` are masked; nodata throughout where no window reached."""
+    dtype = torch_dtype(layer)
     if values is None:
-        return np.full((len(layer.band_names), *rows.masked.shape), layer.nodata, layer.dtype)
-    stored = values.astype(layer.dtype)
-    stored[:, rows.masked] = layer.nodata
-    return stored
+        shape = (len(layer.band_names), *rows.nodata.shape)
+        return torch.full(shape, layer.nodata, dtype=dtype, device=rows.device)
+    return values.to(dtype).masked_fill(rows.masked, layer.nodata)
+
+
+def torch_dtype(layer: Layer) -> torch.dtype:
+    """The type of stored values as torch names it."""
+    dtype: torch.dtype = getattr(torch, layer.dtype)
+    return dtype

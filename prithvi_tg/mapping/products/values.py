@@ -6,9 +6,11 @@ from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
+import torch
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ...targets import ValueTarget
 from ..blending import BlendedRows
@@ -35,13 +37,15 @@ class ValueMap(RasterProduct):
         """A band per value."""
         return Layer("pred", tuple(context.spec.target.names), "float32", float("nan"))
 
-    def encode(self, rows: BlendedRows) -> NDArray[Any]:
+    def encode(self, rows: BlendedRows) -> Tensor:
         """Values (V, h, W) in their units, NaN where masked: the model's outputs are standardised."""
         if rows.logits is None:
             return filled(None, rows, self.layer)
         target = self._target
-        mean, std = (np.array(part, np.float32)[:, None, None] for part in (target.mean, target.std))
-        return filled(rows.logits.numpy() * std + mean, rows, self.layer)
+        mean, std = (
+            torch.tensor(part, device=rows.device)[:, None, None] for part in (target.mean, target.std)
+        )
+        return filled(rows.logits * std + mean, rows, self.layer)
 
     def pieces(self, finished: FinishedMap) -> Pieces:
         """Values, from top to bottom; their statistics are known at the end."""

@@ -1,0 +1,172 @@
+"""Windows on the device: rows are uploaded as they are stored, normalised once, and cut there."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..readers.scaling import apply_scaling
+from ..spec import InputSpec
+from .row_reader import Rows, StripRange
+from .window_stream import ReadEvents, RowsRead, WindowRead
+
+
+class RowBuffer:
+    """Normalised rows of a scene (T*C, rows, W) on the device, a few at a time.
+
+    It holds the rows of one window, and the rows that are read at a time: ``4 * T * C * W * (window + rows)`` bytes.
+
+    Args:
+        width: Columns of the scene.
+        mean: Mean of each channel (T*C,), on the device.
+        std: Standard deviation of each channel.
+    """
+
+    def __init__(self, width: int, mean: Tensor, std: Tensor) -> None:
+        self._mean = mean
+        self._std = std
+        self._values = torch.empty(len(mean), 0, width, device=mean.device)
+        self._top = 0  # row of the scene of the first row that is held
+        self._count = 0
+
+    @property
+    def capacity(self) -> int:
+        """Rows that there is memory for."""
+        return self._values.shape[1]
+
+    def append(self, rows: Rows, needed_from: int) -> None:
+        """Upload the rows that follow; those above `needed_from` may be dropped."""
+        height, width = rows.masked.shape
+        if not self._count or needed_from >= self._top + self._count:
+            self._top, self._count = rows.top, 0
+        self._make_room(height, min(max(0, needed_from - self._top), self._count))
+        added = self._values[:, self._count : self._count + height]
+        self._count += height
+        if rows.values is None:
+            added.zero_()  # the normalised mean
+            return
+        added.copy_(rows.values.to(added.device, non_blocking=True))
+        apply_scaling(added, rows.scalings)
+        if rows.valid is not None:
+            invalid = ~_unpacked(rows.valid.to(added.device, non_blocking=True), width)
+            for band, without_data, mean in zip(added, invalid, self._mean, strict=True):
+                torch.where(without_data, mean, band, out=band)
+        added.sub_(self._mean[:, None, None]).div_(self._std[:, None, None])
+
+    def _make_room(self, height: int, unneeded: int) -> None:
+        """Move what is held to the front if `height` more rows do not fit behind it."""
+        if self._count + height <= self._values.shape[1]:
+            return
+        held = self._values[:, unneeded : self._count]
+        needed = held.shape[1] + height
+        if needed > self._values.shape[1]:
+            old, self._values = held, self._values.new_empty(len(held), needed, held.shape[2])
+        else:
+            old = held if unneeded >= held.shape[1] else held.clone()  # the two may overlap
+        self._values[:, : held.shape[1]] = old
+        self._top, self._count = self._top + unneeded, held.shape[1]
+
+    def window(self, top: int, bottom: int, left: int, right: int) -> Tensor:
+        """A view (T*C, bottom - top, right - left) of rows that are held."""
+        return self._values[:, top - self._top : bottom - self._top, left:right]
+
+
+def _unpacked(bits: Tensor, width: int) -> Tensor:
+    """Booleans (..., width) of bits (..., ceil(width / 8)), see `Rows.valid`."""
+    if bits.device.type == "cpu":
+        return torch.from_numpy(np.unpackbits(bits.numpy(), axis=-1, count=width)).bool()
+    shifts = torch.arange(7, -1, -1, dtype=torch.uint8, device=bits.device)
+    return (bits[..., None] >> shifts & 1).flatten(-2)[..., :width].bool()
+
+
+class DeviceWindows:
+    """Makes batches of normalised windows of what a `WindowStream` has read.
+
+    A batch holds ``image`` (B, T, C, window, window), with pixels without data at the mean of their band; ``events``,
+    the `ReadEvents`; with `metadata` ``timestamps`` and ``location``, NaN where unknown; and, with blending ``crop``,
+    ``core_window``: the first and last row and column of the windows' pixels that count anywhere in the batch.
+
+    Args:
+        spec: Bands and statistics that the model expects.
+        device: Where the windows go.
+        fold_time: Hand out images as (B, T*C, window, window), for TorchGeo's own tasks.
+    """
+
+    def __init__(self, spec: InputSpec, device: torch.device, fold_time: bool = False) -> None:
+        self.spec = spec
+        self.device = device
+        self.fold_time = fold_time
+        self._mean = torch.tensor(spec.channel_mean, device=device)
+        self._std = torch.tensor(spec.channel_std, device=device)
+        self._buffer: RowBuffer | None = None
+        self._strip_range: StripRange | None = None
+
+    def load(self, read: ReadEvents) -> dict[str, Any]:
+        """The windows of a batch; batches must come in the order of the stream, and none may be left out."""
+        windows = read.windows
+        plan = windows[0].strip_range.plan
+        size = (plan.rows.window, plan.columns.window)
+        image = torch.empty(len(windows), len(self._mean), *size, device=self.device)
+        number = 0
+        for event in read.events:
+            if isinstance(event, RowsRead):
+                self.append(event)
+            elif isinstance(event, WindowRead):
+                self._cut(event, image[number])
+                number += 1
+        if not self.fold_time:
+            image = image.unflatten(1, (self.spec.num_frames, len(self.spec.bands)))
+        batch: dict[str, Any] = {"image": image, "events": read}
+        if plan.rows.blending == "crop" and not self.fold_time:
+            boxes = np.array([_core_box(event) for event in windows])
+            batch["core_window"] = (*boxes[:, :2].min(axis=0).tolist(), *boxes[:, 2:].max(axis=0).tolist())
+        return batch | (self._coordinates(windows) if self.spec.metadata else {})
+
+    @property
+    def rows_held(self) -> int:
+        """Rows of a scene that the device has memory for."""
+        return 0 if self._buffer is None else self._buffer.capacity
+
+    def append(self, read: RowsRead) -> None:
+        """Take over rows."""
+        if self._buffer is None or read.strip_range is not self._strip_range:
+            self._strip_range = read.strip_range
+            self._buffer = RowBuffer(read.rows.masked.shape[1], self._mean, self._std)
+        self._buffer.append(read.rows, read.needed_from)
+
+    def _cut(self, event: WindowRead, image: Tensor) -> None:
+        rows, columns = event.strip_range.plan.rows, event.strip_range.plan.columns
+        top, left = rows.starts[event.row], columns.starts[event.column]
+        bottom, right = min(top + rows.window, rows.length), min(left + columns.window, columns.length)
+        assert self._buffer is not None
+        pixels = self._buffer.window(top, bottom, left, right)
+        if pixels.shape != image.shape:
+            image.zero_()  # the normalised mean
+        image[:, : bottom - top, : right - left] = pixels
+
+    def _coordinates(self, windows: list[WindowRead]) -> dict[str, Tensor]:
+        times, places = [], []
+        for event in windows:
+            scene, plan = event.strip_range.scene, event.strip_range.plan
+            known = scene.timestamps
+            times.append(np.full((self.spec.num_frames, 2), np.nan, np.float32) if known is None else known)
+            middle = [
+                axis.starts[index] + min(axis.window, axis.length) / 2
+                for axis, index in ((plan.rows, event.row), (plan.columns, event.column))
+            ]
+            places.append(scene.grid.latitudes_and_longitudes(middle[:1], middle[1:])[0])
+        arrays: Mapping[str, Any] = {"timestamps": times, "location": places}
+        return {
+            key: torch.from_numpy(np.stack(values)).to(self.device, non_blocking=True)
+            for key, values in arrays.items()
+        }
+
+
+def _core_box(event: WindowRead) -> tuple[int, int, int, int]:
+    """Top, left, bottom, right of the pixels that a window decides, from its own corner."""
+    plan = event.strip_range.plan
+    (top, bottom), (left, right) = plan.rows.core[event.row], plan.columns.core[event.column]
+    row, column = plan.rows.starts[event.row], plan.columns.starts[event.column]
+    return top - row, left - column, bottom - row, right - column

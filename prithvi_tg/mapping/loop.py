@@ -1,0 +1,124 @@
+"""The mapping loop without a trainer: windows are read, computed on a device, and become maps or rows."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from ..errors import ConfigError, DataError
+from ..models import WeightCache, cached_weights
+from ..tasks.precision import float32_precision
+from .blending import Blender, FiniteCheck, MapRows
+from .map_run import MapRun
+from .model_checks import check_outputs
+from .scene_windows import SceneDataModule
+from .window_stream import ReadEvents, ReadingFailed, WindowRead, WindowStream
+
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+
+
+def map_scenes(
+    task: Any,
+    data: SceneDataModule,
+    run: MapRun,
+    device: str | torch.device,
+    precision: Precision,
+    tf32: bool,
+    translate: Callable[[ReadEvents], ReadEvents] | None = None,
+) -> None:
+    """Map all scenes of a run, as `Trainer.predict` does with `MapWriter`.
+
+    Args:
+        task: A module with a `predict_step`.
+        data: The windows.
+        run: The maps.
+        device: Where to compute.
+        precision: As of Lightning.
+        tf32: Use TF32 on CUDA.
+        translate: What was read in terms of the map, if its pixels are not those of the scene.
+
+    Raises:
+        ConfigError: The precision is unknown, or the outputs are not those of the target.
+        DataError: A scene failed.
+    """
+    data.select_strips(run.prepare())
+    stream = data.stream(device=torch.device(device))
+    try:
+        for read, logits, core_window in _predict(task, data, stream, device, precision, tf32):
+            run.update(read if translate is None else translate(read), logits, core_window)
+            for name in run.failed:
+                stream.discard(name)
+        run.wait()
+    finally:
+        run.close()
+    for result in run.results():
+        if result.error is not None:
+            raise DataError(result.error)
+    run.clear()
+
+
+def blended_rows(
+    task: Any, data: SceneDataModule, device: str | torch.device, precision: Precision, tf32: bool
+) -> Iterator[MapRows]:
+    """The rows of the map of one scene; arguments and errors are those of `map_scenes`.
+
+    Yields:
+        Rows from top to bottom, without a gap.
+    """
+    (plan,) = data.plans.values()
+    blender = Blender(plan, device=torch.device(device))
+    legacy = data.nodata_rule == "legacy"
+    stream = data.stream(device=torch.device(device))
+    for read, logits, core_window in _predict(task, data, stream, device, precision, tf32):
+        if logits is not None:
+            check_outputs(logits, data.spec)
+            logits = logits.float()
+            for reason in {} if legacy else FiniteCheck(read.windows, logits).failures().values():
+                raise DataError(reason)
+        position = 0
+        for event in read.events:
+            if isinstance(event, ReadingFailed):
+                raise event.error
+            window = None
+            if isinstance(event, WindowRead):
+                assert logits is not None
+                window, position = logits[position], position + 1
+            corner = (0, 0) if core_window is None else core_window[:2]
+            yield from map(MapRows.of, blender.update(event, window, corner))
+
+
+def _predict(
+    task: Any,
+    data: SceneDataModule,
+    stream: WindowStream,
+    device: str | torch.device,
+    precision: Precision,
+    tf32: bool,
+) -> Iterator[tuple[ReadEvents, Tensor | None, tuple[int, int, int, int] | None]]:
+    """What was read, outputs (B, K, h, w) on the device, and which part of the windows they are."""
+    task = task.eval().to(device)
+    windows, cache = data.windows_on(torch.device(device)), WeightCache()
+    for number, read in enumerate(stream):
+        with (
+            torch.inference_mode(),
+            float32_precision(tf32),
+            _autocast(precision, device),
+            cached_weights(cache),
+        ):
+            batch = windows.load(read)
+            logits = task.predict_step(batch, number)
+        yield read, logits, batch.get("core_window")
+    yield stream.trailing_events, None, None
+
+
+def _autocast(precision: Precision, device: str | torch.device) -> torch.autocast:
+    """What Lightning's precision of this name does around a step.
+
+    Raises:
+        ConfigError: It is none of `Precision`.
+    """
+    if precision not in get_args(Precision):
+        raise ConfigError(f"precision: {precision!r} must be one of {', '.join(get_args(Precision))}")
+    dtype = torch.float16 if precision == "16-mixed" else torch.bfloat16
+    return torch.autocast(torch.device(device).type, dtype, enabled=precision != "32-true")

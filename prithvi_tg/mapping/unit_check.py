@@ -1,0 +1,71 @@
+"""Are the values of a scene in the unit that the model was trained on?"""
+
+import warnings
+
+import numpy as np
+
+from ..readers.scene import Scene
+from ..spec import InputSpec, UnitRatio
+from .row_reader import Rows
+
+#: Pixels per band by which the unit of a scene is judged.
+_UNIT_PIXELS = 50_000
+
+
+class UnitCheck:
+    """Warns where most values of a scene are far from what the model was trained on, such as 1e4 times too small.
+
+    Args:
+        scene: The scene.
+        spec: Unit and statistics that the model expects.
+    """
+
+    def __init__(self, scene: Scene, spec: InputSpec) -> None:
+        self.scene = scene
+        self.spec = spec
+        self._samples: list[tuple[np.ndarray, ...]] = []
+        self._count = 0
+        self._judged = False
+
+    def add(self, rows: Rows) -> None:
+        """Keep some of the pixels that hold data, and judge once there are enough."""
+        if self._judged:
+            return
+        self._samples.append(rows.sample)
+        self._count += max(len(band) for band in rows.sample)
+        if self._count >= _UNIT_PIXELS:
+            self.judge()
+
+    def judge(self) -> None:
+        """Warn, once, of values that cannot be in the unit of the statistics."""
+        if self._judged:
+            return
+        self._judged = True
+        bands = [np.concatenate(parts) for parts in zip(*self._samples, strict=True)]
+        self._samples = []
+        medians, lows = (
+            [float(np.percentile(band, share)) if len(band) else float("nan") for band in bands]
+            for share in (50, 1)
+        )
+        scale = self.scene.channels[0].scale if self.scene.channels else None
+        ratio = self.spec.unit_ratio(medians, lows, scale)
+        if self.spec.is_other_unit(ratio):
+            found = " ".join(f"{median:.3g}" for median in medians[: len(self.spec.bands)])
+            known = " ".join(f"{mean:.3g}" for mean in self.spec.mean[: len(self.spec.bands)])
+            warnings.warn(
+                f"{self.scene.files[0]}: its values (median of each band {found}) {ratio.describe()}; the model was "
+                f"trained on means of {known}{self._suggested(ratio)}",
+                stacklevel=2,
+            )
+
+    def _suggested(self, ratio: UnitRatio) -> str:
+        if not self.scene.channels or ratio <= 0:
+            return ""
+        if ratio.mistaken_for is not None:
+            unit = self.spec.reflectance_unit
+            return f"; give --scale {ratio.mistaken_for.scale * unit:g} --offset {ratio.mistaken_for.offset * unit:g}"
+        power = 10.0 ** round(np.log10(ratio))
+        if power in (1, 10):
+            return "; check its unit, and give --scale if it differs"
+        scale = self.scene.channels[0].scale / power
+        return f"; if their unit differs, give --scale, perhaps {scale:g}"
