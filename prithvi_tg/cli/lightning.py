@@ -38,6 +38,7 @@ from ..errors import CheckpointError, ConfigError
 from ..files import file_hash
 from ..mapping.planning import plan_maps
 from ..mapping.products.base import OutputOptions, ProbabilityType, Profile
+from ..mapping.resources import Auto
 from ..processes import process_callbacks
 from ..readers.formats import SCENE_FORMATS, InputOptions
 from ..readers.quality import QualityClass
@@ -391,8 +392,9 @@ def _add_predict_arguments(parser: LightningArgumentParser) -> None:
     add("--blending", type=Blending, default="average",
         help="How overlapping windows are combined: mean of logits (average), mean weighted by a Hann window (hann), "
         "or only the centre of each window (crop).")
-    add("--batch_size", type=int, default=4, help="Windows in a batch.")
-    add("--num_workers", type=int, default=1, help="Threads that read ahead.")
+    add("--batch_size", type=int | Auto, default="auto", help="Windows in a batch; auto suits the device.")
+    add("--num_workers", type=int | Auto, default="auto",
+        help="Threads that read ahead; auto suits the device, the cores and the memory.")
     add("--profile", type=Profile, default="cog", help="cog; or legacy, the files of hls-foundation-os.")
     add("--probabilities", type=ProbabilityType | None, default=None,
         help="Also write NAME_probabilities.tif, a band per class: 0 to 250 (uint8), or floats of 32 or 16 bits.")

@@ -11,6 +11,7 @@ from ..mapping import embed_scene, published_encoder
 from ..mapping.embedding import Source, task_encoder
 from ..mapping.loop import Precision
 from ..mapping.products.embeddings import EmbeddingType
+from ..mapping.resources import Auto
 from ..readers.quality import QualityClass
 from ..readers.scene import NodataRule
 from ..tiling import Blending
@@ -83,11 +84,16 @@ def _parser() -> argparse.ArgumentParser:
         help="quality classes that count as nodata")
     add("--quality", nargs="+", default=[], help="SCL or Fmask file of the scene, one for each date")
     add("--dates", nargs="+", default=[], help="YYYY-MM-DD for each date")
-    add("--batch_size", type=int, default=4, help="windows in a batch")
-    add("--num_workers", type=int, default=1, help="threads that read ahead")
+    add("--batch_size", type=_number_or_auto, default="auto", help="windows in a batch; auto suits the device")
+    add("--num_workers", type=_number_or_auto, default="auto",
+        help="threads that read ahead; auto suits the device, the cores and the memory")
     add("--precision", choices=get_args(Precision), default="32-true", help="precision of the encoder")
     add("--tf32", action="store_true", help="use TF32 on CUDA")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="where to compute")
     add("--overwrite", action="store_true", help="replace files that exist")
     # fmt: on
     return parser
+
+
+def _number_or_auto(word: str) -> int | Auto:
+    return "auto" if word == "auto" else int(word)

@@ -28,6 +28,7 @@ from ..spec import DataSpec, InputSpec
 from ..targets import IGNORE_INDEX, ChipClassTarget
 from ..tasks import PrithviClassificationTask, load_task
 from .planning import known_spec, warn_of_pixel_size
+from .resources import Auto
 
 TABLE = "chip_classes"  # .csv and .parquet
 #: Side in pixels; a ViT computes attention between all patches of a chip.
@@ -258,8 +259,8 @@ def plan_chip_classes(
     reading: InputOptions,
     *,
     window: int | None = None,
-    batch_size: int = 4,
-    num_workers: int = 0,
+    batch_size: int | Auto = "auto",
+    num_workers: int | Auto = "auto",
     overwrite: bool = False,
 ) -> tuple[ChipBatchesDataModule, ChipClassRun]:
     """Find chips or scenes, before any work.
@@ -309,8 +310,9 @@ def plan_chip_classes(
     existing = [path for path in run.paths if path.exists()]
     if existing and not overwrite:
         raise ConfigError(f"output: {existing[0]} exists; give --overwrite, or another folder")
-    batches = ChipBatches(resolved, windows, spec.input, batch_size)
-    return ChipBatchesDataModule(batches, spec, batch_size, num_workers), run
+    size = 4 if batch_size == "auto" else batch_size
+    batches = ChipBatches(resolved, windows, spec.input, size)
+    return ChipBatchesDataModule(batches, spec, size, 0 if num_workers == "auto" else num_workers), run
 
 
 def classify_scenes(

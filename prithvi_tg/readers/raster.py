@@ -134,15 +134,11 @@ def read_bands(
     legacy: bool = False,
 ) -> Bands:
     """Read bands of an image as float32; arguments and errors are those of `read_stored`."""
-<<<<<<< HEAD
-    bands = read_stored(source, indexes, nodata, window, size, alpha, legacy)
-=======
-    return as_floats(read_stored(source, indexes, *args, **kwargs))
+    return as_floats(read_stored(source, indexes, nodata, window, size, alpha, legacy))
 
 
 def as_floats(bands: Bands) -> Bands:
     """The same with values in float32."""
->>>>>>> c3d4b73 (Rows of scenes are uploaded as stored, and cut, normalised, blended and decided on the device; threads write and assemble maps)
     with np.errstate(over="ignore"):  # values that float32 cannot hold are not valid anyway
         return bands._replace(values=bands.values.astype(np.float32, copy=False))
 

@@ -283,6 +283,7 @@ class SceneReader:
         for frame, layer in zip(frames, self._quality(window, size), strict=False):
             frame &= ~layer
         legacy = self.nodata_rule == "legacy"
+        masked: Mask | None
         if legacy:
             values = legacy_values(values.astype(np.float32, copy=False), self.spec)
             masked = self._tagged(window, size)

@@ -1,11 +1,13 @@
 """PixelwiseTask: what tasks share that predict something for each pixel."""
 
+from functools import partial
 from typing import Any
 
 from torch import Tensor
 
 from ..models import Encoder, EncoderDecoder, FCNHead, cached_weights, create_decoder, slide_inference
 from .data_checks import check_loss
+from .memory import BatchSplitter
 from .scored import ScoredTask
 
 
@@ -21,6 +23,7 @@ class PixelwiseTask(ScoredTask):
             ConfigError: Settings contradict each other.
             CheckpointError: The weights do not fit the encoder.
         """
+        self._batch_splitter = BatchSplitter()
         encoder, hparams = self.create_encoder(), self.hparams
         neck = self._create_neck(encoder)
         channels, width, classes = int(neck.out_channels), hparams["head_channels"], self.num_outputs
@@ -100,5 +103,5 @@ class PixelwiseTask(ScoredTask):
         with cached_weights(self._predict_cache if in_run else None):
             if "events" not in batch:
                 return self.forward_windows(batch["image"], **self.coordinates(batch))
-            core_window = {"core_window": batch["core_window"]} if "core_window" in batch else {}
-            return self(batch["image"], **core_window, **self.coordinates(batch))
+            model = partial(self, core_window=batch["core_window"]) if "core_window" in batch else self
+            return self._batch_splitter(model, batch["image"], self.coordinates(batch))

@@ -104,7 +104,7 @@ def write_cog(
         with rasterio.Env(GDAL_PAM_ENABLED="NO"):
             copy_raster(
                 plain, path, driver="COG", compress="DEFLATE", blocksize=block, overview_resampling=resampling,
-                bigtiff="IF_SAFER", **bits,
+                bigtiff="IF_SAFER", num_threads="ALL_CPUS", **bits,
             )  # fmt: skip
     finally:
         plain.unlink(missing_ok=True)
