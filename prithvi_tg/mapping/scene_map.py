@@ -22,7 +22,6 @@ from ..spec import DataSpec
 from ..tiling import Strip, WindowGrid
 from .blending import BlendedRows, Blender
 from .products import PRODUCTS, FinishedMap, MapContext, OutputOptions, Product, select_products
-from .products.base import named_files
 from .products.mapped_area import row_areas
 from .row_reader import StripRange
 from .strip_store import EncodedRows, StripStore, StripWriter
@@ -256,11 +255,7 @@ class SceneMap:
 
     def _publish(self) -> None:
         if self.options.overwrite:
-            possible = {
-                path
-                for product in PRODUCTS.values()
-                for path in named_files(product.files, self.path).values()
-            }
+            possible = {path for product in PRODUCTS.values() for path in product.earlier_outputs(self.path)}
             for path in possible - set(self.outputs.values()):
                 path.unlink(missing_ok=True)
         for path in self.outputs.values():  # the map itself comes last

@@ -105,6 +105,42 @@ def test_rounding_of_coordinates_shifts_no_map(tmp_path):
         np.testing.assert_array_equal(file.read(1), np.tile(values, 7))
 
 
+def write_values(path, values, west=600000, names=("biomass", "height"), units=("t/ha", "m")):
+    values = np.asarray(values, np.float32)
+    with rasterio.open(
+        path, "w", driver="GTiff", dtype="float32", count=len(values), height=values.shape[1], width=values.shape[2],
+        nodata=float("nan"), crs="EPSG:32615", transform=Affine(30, 0, west, 0, -30, 4200000),
+    ) as file:  # fmt: skip
+        file.write(values)
+        file.descriptions, file.units = names, units
+    return path
+
+
+def test_an_index_of_values_has_all_bands_with_names_and_units(tmp_path):
+    nan = float("nan")
+    left = write_values(tmp_path / "a.tif", [[[1.5, 2, 3]], [[10, 20, 30]]])
+    right = write_values(tmp_path / "b.tif", [[[nan, 4]], [[nan, 40]]], west=600000 + 60)
+    (index,) = write_index([left, right], tmp_path)
+    with rasterio.open(index) as file:
+        assert (file.descriptions, file.units) == (("biomass", "height"), ("t/ha", "m"))
+        assert (set(file.dtypes), bool(np.isnan(file.nodata))) == ({"float32"}, True)
+        np.testing.assert_array_equal(file.read(), [[[1.5, 2, 3, 4]], [[10, 20, 30, 40]]])
+        np.testing.assert_array_equal(file.read(masked=True).mask, False)
+
+
+def test_maps_of_other_bands_do_not_share_an_index(tmp_path):
+    first = write_values(tmp_path / "a.tif", [[[1]], [[2]]])
+    for other in (
+        write_values(tmp_path / "b.tif", [[[1]], [[2]]], units=("Mg/ha", "m")),
+        write_map(tmp_path / "c.tif", [[1]]),
+    ):
+        with pytest.raises(
+            DataError, match=r"has float32 bands biomass t/ha, height m; map them into different"
+        ):
+            write_index([first, other], tmp_path)
+    assert not list(tmp_path.glob("*.vrt"))
+
+
 def test_every_crs_has_its_own_index(tmp_path):
     maps = [
         write_map(tmp_path / f"{k}.tif", [[k]], crs)

@@ -82,14 +82,21 @@ def test_a_map_of_values_is_in_their_unit(target, scene, tmp_path):
 def test_a_map_of_values_has_a_style_and_an_item(flood_root, tmp_path):
     path = map_scene(task_of(TWO), flood_root / "scene.tif", tmp_path / "s_pred.tif", quicklook=True)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == [
-        "s_pred.json", "s_pred.png", "s_pred.qml", "s_pred.tif",
+        "s_pred.json", "s_pred.png", "s_pred.qml", "s_pred.tif", "s_pred_height.qml",
     ]  # fmt: skip
     with rasterio.open(path) as file:
-        low, high = (float(file.tags(1)[f"STATISTICS_{key}"]) for key in ("MINIMUM", "MAXIMUM"))
-    items = ElementTree.parse(tmp_path / "s_pred.qml").getroot().findall(".//colorrampshader/item")
-    assert float(items[0].get("value")) == pytest.approx(low)
-    assert float(items[-1].get("value")) == pytest.approx(high)
-    assert (items[0].get("color"), items[-1].get("color")) == ("#440154", "#fde725")  # viridis
+        tags = [file.tags(band) for band in file.indexes]
+    for number, name in ((2, "s_pred_height.qml"), (1, "s_pred.qml")):
+        root = ElementTree.parse(tmp_path / name).getroot()
+        assert root.find(".//rasterrenderer").get("band") == str(number)
+        low, high = (float(tags[number - 1][f"STATISTICS_{key}"]) for key in ("MINIMUM", "MAXIMUM"))
+        items = root.findall(".//colorrampshader/item")
+        assert float(items[0].get("value")) == pytest.approx(low)
+        assert float(items[-1].get("value")) == pytest.approx(high)
+        assert (items[0].get("color"), items[-1].get("color")) == ("#440154", "#fde725")  # viridis
+        legend = root.find(".//rampLegendSettings")
+        told = (legend.get("prefix"), legend.get("suffix"))
+        assert told == (("biomass ", " t/ha") if number == 1 else ("height ", " m"))
     item = json.loads((tmp_path / "s_pred.json").read_text())
     assert set(item["assets"]) == {"quicklook", "pred"}
     bands = item["assets"]["pred"]["bands"]
@@ -101,6 +108,38 @@ def test_a_map_of_values_has_a_style_and_an_item(flood_root, tmp_path):
     text = json.dumps(item)
     assert "classification" not in text
     assert "prithvi_tg:classes" not in text
+
+
+def test_styles_of_values_that_are_no_more_are_removed(flood_root, tmp_path):
+    map_scene(task_of(TWO), flood_root / "scene.tif", tmp_path / "s_pred.tif")
+    map_scene(task_of(BIOMASS), flood_root / "scene.tif", tmp_path / "s_pred.tif", overwrite=True)
+    assert sorted(entry.name for entry in tmp_path.glob("*.qml")) == ["s_pred.qml"]
+
+
+def test_several_scenes_of_values_have_an_index(flood_root, tmp_path, command):
+    from lightning.pytorch import Trainer
+
+    trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False)
+    trainer.strategy.connect(task_of(TWO))
+    trainer.save_checkpoint(tmp_path / "v.ckpt", weights_only=True)
+    east = tmp_path / "east.tif"
+    with rasterio.open(flood_root / "scene.tif") as source:
+        moved = source.transform @ rasterio.Affine.translation(source.width, 0)
+        with rasterio.open(east, "w", **source.profile | {"transform": moved}) as out:
+            out.write(source.read())
+    code, _, err = command(
+        "predict", flood_root / "scene.tif", east, "--ckpt_path", tmp_path / "v.ckpt", "--output", tmp_path / "m",
+        "--trainer.accelerator", "cpu",
+    )  # fmt: skip
+    assert code == 0, err
+    with rasterio.open(tmp_path / "m" / "index_EPSG_4326.vrt") as file:
+        assert (file.descriptions, file.units) == (TWO.names, TWO.units)
+        both = file.read()
+    maps = []
+    for name in ("scene", "east"):
+        with rasterio.open(tmp_path / "m" / f"{name}_pred.tif") as file:
+            maps.append(file.read())
+    np.testing.assert_array_equal(both, np.concatenate(maps, axis=2))
 
 
 def test_a_scene_without_data_gives_a_map_without_values(flood_root, tmp_path):
@@ -164,4 +203,4 @@ def test_the_command_maps_values_and_sums_them_up(flood_root, tmp_path, command,
     assert len(result.summary) == 1
     assert result.summary[0].startswith(f"biomass {mean:.4g} ± ")
     assert result.summary[0].endswith(" t/ha")
-    assert not list((tmp_path / "m").glob("index*"))
+    assert (tmp_path / "m" / "index_EPSG_4326.vrt").exists()

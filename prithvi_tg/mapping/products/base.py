@@ -200,6 +200,11 @@ class Product(ABC):
         """Final name of each file, by its key."""
         return named_files(self.files, self.context.path)
 
+    @classmethod
+    def earlier_outputs(cls, path: Path) -> set[Path]:
+        """Files that an earlier map of this name may have beside it; one that replaces it removes them."""
+        return {*named_files(cls.files, path).values()}
+
     def encode(self, rows: BlendedRows) -> Tensor | NDArray[Any] | None:  # noqa: B027
         """What `write` needs of finished rows (bands, h, W); a tensor may be on any device."""
 

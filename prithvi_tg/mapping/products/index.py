@@ -21,18 +21,20 @@ from ..crs import epsg_code, wkt2
 log = logging.getLogger(__name__)
 
 _ALIGNED = 1e-3  # pixels
+#: Type of a map -> GDAL's name of it, and its nodata.
+_TYPES = {"uint8": ("Byte", str(IGNORE_INDEX)), "float32": ("Float32", "nan")}
 
 
 def write_index(maps: Sequence[Path], folder: Path, replace: bool = False) -> list[Path]:
     """Show maps as one raster: a GDAL VRT ``index_EPSG_32615.vrt`` per CRS.
 
     Its extent is the union of the maps, its pixels are as fine as the finest; a later map lies over an earlier
-    one; colours and class names are the first map's. Paths are relative, so that the folder may move. A VRT that
-    is there already stays: the new one is named ``..._2.vrt``. Maps without a CRS, or not north-up, are left
-    out.
+    one; colours, class names, names and units of bands are the first map's. Paths are relative, so that the folder
+    may move. A VRT that is there already stays: the new one is named ``..._2.vrt``. Maps without a CRS, or not
+    north-up, are left out.
 
     Args:
-        maps: Class maps: one band, uint8, nodata 255.
+        maps: Maps of classes (uint8, nodata 255) or of values (float32, nodata NaN), with the same bands.
         folder: Where the indexes go.
         replace: Replace an index that is there.
 
@@ -40,7 +42,8 @@ def write_index(maps: Sequence[Path], folder: Path, replace: bool = False) -> li
         The files that were written.
 
     Raises:
-        DataError: A map cannot be read or is not uint8, or a file cannot be written.
+        DataError: A map cannot be read, is neither of classes nor of values, or has other bands than the first, or a
+            file cannot be written.
     """
     groups: dict[str, list[_Tile]] = {}
     for path in maps:
@@ -51,7 +54,9 @@ def write_index(maps: Sequence[Path], folder: Path, replace: bool = False) -> li
             continue
         code = epsg_code(tile.grid.crs)
         name = f"EPSG_{code}" if code else hashlib.sha256(wkt2(tile.grid.crs).encode()).hexdigest()[:8]
-        groups.setdefault(name, []).append(tile)
+        tiles = groups.setdefault(name, [])
+        tiles.append(tile)
+        tile.check_like(tiles[0])
     written = []
     for name, tiles in groups.items():
         names = itertools.chain([name], (f"{name}_{k}" for k in itertools.count(2)))
@@ -75,19 +80,42 @@ class _Tile:
     block: tuple[int, int]
     colors: Mapping[int, tuple[int, ...]]
     tags: Mapping[str, str]
+    dtype: str
+    bands: tuple[tuple[str, str], ...]  # name and unit
 
     @classmethod
     def of(cls, path: Path) -> "_Tile":
         with open_raster(path) as source:
-            if source.dtypes[0] != "uint8":
+            dtype = source.dtypes[0]
+            if dtype not in _TYPES:
                 raise DataError(
-                    f"{path}: data type {source.dtypes[0]}; an index takes maps of uint8 with nodata 255"
+                    f"{path}: data type {dtype}; an index takes uint8 with nodata 255 or float32 with nodata NaN"
                 )
             try:
                 colors = source.colormap(1)
             except ValueError:  # it has none
                 colors = {}
-            return cls(path, Grid.of(source), source.block_shapes[0], colors, source.tags(1))
+            bands = tuple(
+                (name or "", unit or "") for name, unit in zip(source.descriptions, source.units, strict=True)
+            )
+            return cls(path, Grid.of(source), source.block_shapes[0], colors, source.tags(1), dtype, bands)
+
+    def check_like(self, first: "_Tile") -> None:
+        """Refuse a map that cannot stand in one index with another.
+
+        Raises:
+            DataError: Its type or bands are others.
+        """
+        if (self.dtype, self.bands) != (first.dtype, first.bands):
+            raise DataError(
+                f"{self.path}: has {self.described}, but {first.path} has {first.described}; map them into different "
+                "folders"
+            )
+
+    @property
+    def described(self) -> str:
+        """Type and bands in words."""
+        return f"{self.dtype} bands {', '.join(f'{name} {unit}'.strip() for name, unit in self.bands)}"
 
     @property
     def class_tags(self) -> dict[str, str]:
@@ -108,12 +136,25 @@ def _vrt(tiles: Sequence[_Tile], folder: Path) -> ElementTree.Element:
     root = ElementTree.Element("VRTDataset", rasterXSize=str(width), rasterYSize=str(height))
     _add(root, "SRS", wkt2(crs))
     _add(root, "GeoTransform", ", ".join(map(repr, (left, x_size, 0.0, top, 0.0, -y_size))))
-    band = _add(root, "VRTRasterBand", dataType="Byte", band="1")
-    # Class names twice: as the maps have them, and as GIS programs show them.
+    kind, nodata = _TYPES[first.dtype]
+    for number, (name, unit) in enumerate(first.bands, start=1):
+        band = _add(root, "VRTRasterBand", dataType=kind, band=str(number))
+        if name:
+            _add(band, "Description", name)
+        if first.class_tags:
+            _add_classes(band, first)
+        _add(band, "NoDataValue", nodata)
+        if unit:
+            _add(band, "UnitType", unit)
+        _add_sources(band, tiles, folder, (left, top, x_size, y_size))
+    return root
+
+
+def _add_classes(band: ElementTree.Element, first: _Tile) -> None:
+    """Colours, and class names twice: as the maps have them, and as GIS programs show them."""
     metadata = _add(band, "Metadata")
     for key, name in first.class_tags.items():
         _add(metadata, "MDI", name, key=key)
-    _add(band, "NoDataValue", str(IGNORE_INDEX))
     if first.colors:
         _add(band, "ColorInterp", "Palette")
         table = _add(band, "ColorTable")
@@ -123,21 +164,28 @@ def _vrt(tiles: Sequence[_Tile], folder: Path) -> ElementTree.Element:
     names = _add(band, "CategoryNames")
     for name in first.class_tags.values():
         _add(names, "Category", name)
+
+
+def _add_sources(
+    band: ElementTree.Element, tiles: Sequence[_Tile], folder: Path, origin: tuple[float, float, float, float]
+) -> None:
+    """The band of this number of each map; `origin` is left, top and size of the pixels of the index."""
+    left, top, x_size, y_size = origin
     for tile in tiles:
+        kind, nodata = _TYPES[tile.dtype]
         grid, t = tile.grid, tile.grid.transform
         rows, columns = str(grid.height), str(grid.width)
         blocks = {"BlockXSize": str(tile.block[1]), "BlockYSize": str(tile.block[0])}
         source = _add(band, "ComplexSource")
         _add(source, "SourceFilename", relative_path(tile.path, folder), relativeToVRT="1")
-        _add(source, "SourceBand", "1")
+        _add(source, "SourceBand", band.attrib["band"])
         # With these, GDAL opens a map only when its pixels are wanted.
-        _add(source, "SourceProperties", RasterXSize=columns, RasterYSize=rows, DataType="Byte", **blocks)
+        _add(source, "SourceProperties", RasterXSize=columns, RasterYSize=rows, DataType=kind, **blocks)
         _add(source, "SrcRect", xOff="0", yOff="0", xSize=columns, ySize=rows)
         offset = {"xOff": (t.c - left) / x_size, "yOff": (top - t.f) / y_size}
         size = {"xSize": grid.width * t.a / x_size, "ySize": -grid.height * t.e / y_size}
         _add(source, "DstRect", **{key: _pixels(value) for key, value in (offset | size).items()})
-        _add(source, "NODATA", str(IGNORE_INDEX))
-    return root
+        _add(source, "NODATA", nodata)
 
 
 def _pixels(value: float) -> str:
