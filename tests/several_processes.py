@@ -21,8 +21,9 @@ from torch.multiprocessing.spawn import ProcessException
 from prithvi_tg import PrithviSegmentationTask, Sen1Floods11DataModule
 from prithvi_tg.callbacks import LastCheckpoint, MapWriter
 from prithvi_tg.errors import DataError, own_error
-from prithvi_tg.mapping.planning import plan_maps, weights_hash
+from prithvi_tg.mapping.planning import plan_maps
 from prithvi_tg.mapping.products import OutputOptions
+from prithvi_tg.mapping.provenance import weights_hash
 from prithvi_tg.readers.formats import InputOptions
 
 

@@ -27,8 +27,9 @@ from rasterio.windows import Window
 from prithvi_tg import PrithviSegmentationTask
 from prithvi_tg.bands import PRITHVI_BANDS
 from prithvi_tg.callbacks import MapWriter
-from prithvi_tg.mapping.planning import plan_maps, weights_hash
+from prithvi_tg.mapping.planning import plan_maps
 from prithvi_tg.mapping.products import OutputOptions
+from prithvi_tg.mapping.provenance import weights_hash
 from prithvi_tg.mapping.scene_windows import SceneDataModule
 from prithvi_tg.readers.formats import InputOptions, find_inputs, resolve_scene
 from prithvi_tg.spec import DataSpec, InputSpec

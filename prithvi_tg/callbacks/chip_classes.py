@@ -34,10 +34,12 @@ class ChipClassWriter(Callback):
         """Take in the probabilities of a batch."""
         self.run.update(batch, outputs)
 
-    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Gather the processes' windows, and write."""
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Gather the processes' windows, also from those that had none, and write."""
         for part in gather(self.run.probabilities):
             self.run.probabilities |= part
         if trainer.is_global_zero:
+            for path in self.run.existing:
+                print(f"Skipped, as it exists: {shown(path)}")
             for path in self.run.write():
                 _log.info(f"Written: {shown(path)}")

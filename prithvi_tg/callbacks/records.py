@@ -18,7 +18,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from ..files import shown
-from ..mapping.planning import weights_hash
+from ..mapping.provenance import weights_hash
 from ..reporting.chips import (
     PICTURES,
     TABLE,

@@ -3,7 +3,7 @@
 import itertools
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from .. import datamodules, tasks
 from ..bands import PRITHVI_BANDS, SENSORS
 from ..callbacks import (
     BestCheckpoint,
+    ChipClassWriter,
     ChipReport,
     LastCheckpoint,
     MapWriter,
@@ -36,6 +37,7 @@ from ..compat import BaseTask, set_help
 from ..deprecated import current_words
 from ..errors import CheckpointError, ConfigError
 from ..files import file_hash
+from ..mapping.chip_classes import plan_chip_classes
 from ..mapping.planning import plan_maps
 from ..mapping.products.base import OutputOptions, ProbabilityType, Profile
 from ..mapping.resources import Auto
@@ -45,17 +47,22 @@ from ..readers.quality import QualityClass
 from ..readers.scene import NodataRule
 from ..reporting.published import check_name
 from ..spec import DataSpec
-from ..targets import ChipClassTarget
 from ..tasks import PrithviTask, load_task
 from ..tasks.precision import Float32Precision, check_precision
 from ..tiling import Blending
 from .checkpoint_checks import refuse_other_model
-from .chip_classes import chip_class_prediction
 from .errors import one_line
 from .help_texts import CKPT_PATH, SUBPARSERS
 from .messages import ShortWarnings, shown_messages
 
 _SKIP = ("--skip-bad", "--skip_bad")
+
+#: Kind of target, or ``pixels`` for all others -> what plans its files for ``predict``, and the callback that writes
+#: them to a folder.
+PREDICTIONS: dict[str, tuple[Callable[..., tuple[BaseDataModule, Any]], Callable[[Any, Path], Callback]]] = {
+    "pixels": (plan_maps, partial(MapWriter, raises=True)),
+    "chip_classes": (plan_chip_classes, lambda run, folder: ChipClassWriter(run)),
+}
 
 
 class PrithviArgumentParser(LightningArgumentParser):
@@ -263,16 +270,13 @@ class PrithviCLI(LightningCLI):
             tuple(settings.bands), settings.sensor, settings.scale, settings.offset, tuple(settings.nodata),
             tuple(settings.quality), tuple(settings.dates), format=settings.format,
         )  # fmt: skip
-        if isinstance(spec.target, ChipClassTarget):
-            self.datamodule, classes = chip_class_prediction(settings, spec, reading)
-            self.trainer.callbacks.append(classes)  # type: ignore[attr-defined]
-            return
         writing = OutputOptions(
             settings.profile, settings.probabilities, settings.confidence, tuple(settings.vector),
             settings.quicklook, settings.overwrite, settings.skip_existing,
             tuple(settings.products),
         )  # fmt: skip
-        self.datamodule, run = plan_maps(
+        plan, writer = PREDICTIONS.get(spec.target.kind, PREDICTIONS["pixels"])
+        self.datamodule, run = plan(
             self.model,
             spec,
             settings.scenes,
@@ -291,8 +295,7 @@ class PrithviCLI(LightningCLI):
             tf32=settings.tf32,
             fold_time=getattr(fitted_on, "fold_time", False),
         )
-        writer = MapWriter(run, Path(settings.output), raises=True)
-        self.trainer.callbacks.append(writer)  # type: ignore[attr-defined]
+        self.trainer.callbacks.append(writer(run, Path(settings.output)))  # type: ignore[attr-defined]
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer of the configuration, with the callbacks and loggers of the command."""

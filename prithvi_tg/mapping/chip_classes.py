@@ -1,138 +1,46 @@
 """Classes of whole chips, as a table, and of the windows of scenes, as maps with one pixel a window."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import geopandas
 import numpy as np
 import pandas as pd
-import rasterio
 import shapely
 import torch
 from numpy.typing import NDArray
+from pyarrow import parquet
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
-from torchgeo.datamodules import BaseDataModule
 
-from ..augmentations import Normalization
-from ..datasets.scenes.dataset import SceneDataset
-from ..errors import ConfigError, DataError
-from ..files import finished_file, writing
+from ..errors import ConfigError
+from ..files import file_hash, finished_file, writing
 from ..readers.formats import InputOptions, find_inputs, resolve_scene
-from ..readers.scene import Scene, SceneReader
-from ..spec import DataSpec, InputSpec
+from ..readers.grid import Grid
+from ..readers.quality import QualityClass
+from ..readers.scene import NodataRule, Scene
+from ..spec import DataSpec
 from ..targets import IGNORE_INDEX, ChipClassTarget
-from ..tasks import PrithviClassificationTask, load_task
-from .planning import known_spec, warn_of_pixel_size
+from ..tasks import PrithviTask, load_task
+from ..tasks.precision import described_precision
+from ..tiling import Blending
+from .chip_windows import ChipBatches, ChipBatchesDataModule, ChipWindow
+from .model_checks import check_outputs
+from .planning import known_spec, map_paths, split_options, warn_of_pixel_size
+from .products import Layer, OutputOptions
+from .products.classes import category_names, colormap
+from .products.index import write_index
+from .products.rasters import write_cog
+from .provenance import describe, weights_hash
 from .resources import Auto
 
 TABLE = "chip_classes"  # .csv and .parquet
 #: Side in pixels; a ViT computes attention between all patches of a chip.
 LARGEST_CHIP = 1024
-
-
-@dataclass(frozen=True)
-class ChipWindow:
-    """A part of a scene that gets one class.
-
-    Attributes:
-        scene: Number of the scene.
-        top: First row.
-        left: First column.
-        height: Rows; they may reach over the edge of the scene, as do columns.
-        width: Columns.
-    """
-
-    scene: int
-    top: int
-    left: int
-    height: int
-    width: int
-
-
-class ChipBatches(Dataset[dict[str, Any]]):
-    """Batches of windows of equal size.
-
-    A batch holds ``image`` (B, T, C, H, W) in the unit of the statistics, ``index`` (B,), the windows' numbers, and,
-    for models that were trained with them, ``timestamps`` (B, T, 2) and ``location`` (B, 2).
-
-    Args:
-        scenes: The scenes.
-        windows: Their windows.
-        spec: Bands, units and statistics that the model expects.
-        batch_size: Windows in a batch.
-    """
-
-    def __init__(
-        self, scenes: Sequence[Scene], windows: Sequence[ChipWindow], spec: InputSpec, batch_size: int
-    ) -> None:
-        self.scenes = scenes
-        self.windows = windows
-        self.spec = spec
-        self.batches: list[list[int]] = []
-        for _, group in groupby(range(len(windows)), lambda k: (windows[k].height, windows[k].width)):
-            numbers = list(group)
-            self.batches += [numbers[k : k + batch_size] for k in range(0, len(numbers), batch_size)]
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        numbers = self.batches[index]
-        images, has_data = [], []
-        for scene, group in groupby(numbers, lambda k: self.windows[k].scene):
-            with SceneReader(self.scenes[scene], self.spec) as reader:
-                for number in group:
-                    image, found = self._read(reader, self.windows[number])
-                    images.append(torch.from_numpy(image))
-                    has_data.append(found)
-        batch = {"image": torch.stack(images), "index": torch.tensor(numbers), "data": torch.tensor(has_data)}
-        return batch | (self._coordinates(numbers) if self.spec.metadata else {})
-
-    def _read(self, reader: SceneReader, window: ChipWindow) -> tuple[NDArray[np.float32], bool]:
-        """Image (T, C, H, W), the band's mean beyond the edge, and whether it holds any data."""
-        grid, spec = reader.scene.grid, self.spec
-        bottom = min(window.top + window.height, grid.height)
-        right = min(window.left + window.width, grid.width)
-        pixels = reader.read(window.top, bottom, window.left, right)
-        image = np.empty((len(spec.channel_mean), window.height, window.width), np.float32)
-        image[:] = np.array(spec.channel_mean, np.float32)[:, None, None]
-        image[:, : bottom - window.top, : right - window.left] = pixels.values
-        shape = (spec.num_frames, len(spec.bands), window.height, window.width)
-        return image.reshape(shape), bool(pixels.valid.any())
-
-    def _coordinates(self, numbers: Sequence[int]) -> dict[str, Tensor]:
-        unknown = np.full((self.spec.num_frames, 2), np.nan, np.float32)
-        days, places = [], []
-        for window in (self.windows[number] for number in numbers):
-            scene = self.scenes[window.scene]
-            days.append(unknown if scene.timestamps is None else scene.timestamps)
-            middle = window.top + window.height / 2, window.left + window.width / 2
-            places.append(scene.grid.latitudes_and_longitudes([middle[0]], [middle[1]])[0])
-        return {
-            "timestamps": torch.from_numpy(np.stack(days)),
-            "location": torch.from_numpy(np.stack(places)),
-        }
-
-
-class ChipBatchesDataModule(BaseDataModule):
-    """Batches of `ChipBatches`, normalised on the device, for `Trainer.predict`."""
-
-    def __init__(self, batches: ChipBatches, spec: DataSpec, batch_size: int, num_workers: int) -> None:
-        super().__init__(SceneDataset, batch_size, num_workers)
-        self.batches = batches
-        self.spec = spec
-        self.mean = torch.tensor(spec.input.channel_mean)
-        self.std = torch.tensor(spec.input.channel_std)
-        self.normalize = self.aug = Normalization(self.mean, self.std)
-
-    def predict_dataloader(self) -> DataLoader[Any]:
-        """One batch after another."""
-        return DataLoader(self.batches, batch_size=None, num_workers=self.num_workers)
+#: Options of `OutputOptions` that belong to maps with a class or values of each pixel.
+_OF_PIXELS = ("profile", "probabilities", "confidence", "vector", "quicklook", "products")
 
 
 @dataclass
@@ -142,39 +50,61 @@ class ChipClassRun:
     Attributes:
         scenes: The scenes.
         windows: Their windows.
-        target: The classes.
-        output: Folder.
-        is_map: Whether each scene becomes a map; otherwise all become one table.
+        spec: Bands, statistics and classes of the model.
+        maps: The map of each scene; empty where all scenes are chips of one table.
+        folder: Folder of the table, or of the index of the maps.
+        tags: Software, weights and settings, as tags of the files.
+        existing: Maps that exist and are left alone; the index shows them too.
+        overwrite: Whether files that exist are replaced.
         probabilities: Of each window (K,), by its number; ``None`` where the window holds no data.
     """
 
     scenes: Sequence[Scene]
     windows: Sequence[ChipWindow]
-    target: ChipClassTarget
-    output: Path
-    is_map: bool
+    spec: DataSpec
+    maps: Sequence[Path]
+    folder: Path
+    tags: Mapping[str, str]
+    existing: Sequence[Path] = ()
+    overwrite: bool = False
     probabilities: dict[int, list[float] | None] = field(default_factory=dict)
 
     @property
+    def target(self) -> ChipClassTarget:
+        """The classes."""
+        assert isinstance(self.spec.target, ChipClassTarget)
+        return self.spec.target
+
+    @property
     def paths(self) -> list[Path]:
-        """What `write` may write."""
-        if self.is_map:
-            return [self.output / f"{scene.name}_pred.tif" for scene in self.scenes]
-        return [self.output / f"{TABLE}{suffix}" for suffix in (".csv", ".parquet")]
+        """What `write` may write, beside an index of maps."""
+        if self.maps or self.existing:
+            return [path for one in self.maps for path in (_names_path(one), one)]
+        return [self.folder / f"{TABLE}{suffix}" for suffix in (".csv", ".parquet")]
 
     def update(self, batch: dict[str, Any], probabilities: Tensor) -> None:
-        """Take in the probabilities (B, K) of a batch."""
+        """Take in the probabilities (B, K) of a batch.
+
+        Raises:
+            ConfigError: They are not one per class.
+        """
+        check_outputs(probabilities, self.spec)
         found = zip(batch["index"].tolist(), batch["data"].tolist(), probabilities.tolist(), strict=True)
         self.probabilities |= {number: row if has_data else None for number, has_data, row in found}
 
     def write(self) -> list[Path]:
-        """Write the table or the maps.
+        """Write the table, or the maps and their index, each under a temporary name until it is complete.
 
         Raises:
             DataError: A file cannot be written.
         """
-        self.output.mkdir(parents=True, exist_ok=True)
-        return self._write_maps() if self.is_map else self._write_table()
+        for folder in {path.parent for path in self.paths}:
+            with writing(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+        written = self._write_maps() if self.maps or self.existing else self._write_table()
+        for path in {*self.paths} - {*written}:  # of an earlier run, which is replaced
+            path.unlink(missing_ok=True)
+        return written
 
     def _classes(self, row: list[float] | None) -> str:
         names = self.target.names
@@ -204,11 +134,14 @@ class ChipClassRun:
         ]
         with writing(outlined), finished_file(outlined) as partial:
             geopandas.GeoDataFrame(frame, geometry=outlines, crs="EPSG:4326").to_parquet(partial)
+            content = parquet.read_table(partial)
+            metadata = {**(content.schema.metadata or {}), **self.tags}
+            parquet.write_table(content.replace_schema_metadata(metadata), partial)
         return [table, outlined]
 
     def _write_maps(self) -> list[Path]:
-        for number, path in enumerate(self.paths):
-            scene = self.scenes[number]
+        written = []
+        for number, path in enumerate(self.maps):
             held = {k: window for k, window in enumerate(self.windows) if window.scene == number}
             side = next(iter(held.values())).height
             shape = (
@@ -220,29 +153,41 @@ class ChipClassRun:
                 row = self.probabilities[k]
                 if row is not None:
                     values[:, window.top // side, window.left // side] = row
-            with writing(path), finished_file(path) as partial:
-                self._write_map(partial, scene, side, values)
-        return self.paths
+            with writing(path):
+                written += self._write_map(path, self.scenes[number].grid.coarser(side, shape), values)
+        indexed = [*self.existing, *self.maps]
+        return written + write_index(indexed, self.folder, bool(self.existing) or self.overwrite)
 
-    def _write_map(self, path: Path, scene: Scene, side: int, values: NDArray[np.float32]) -> None:
-        """Probabilities (K, h, w) as classes, or, of several classes, as a band per class."""
-        known = ~np.isnan(values[0])
+    def _write_map(self, path: Path, grid: Grid, values: NDArray[np.float32]) -> list[Path]:
+        """Probabilities (K, h, w) as classes, or, where a window can have several, as a band per class."""
+        names_path, written = _names_path(path), [path]
         layers: NDArray[Any] = values
-        descriptions: tuple[str, ...] = self.target.names
-        nodata = float("nan")
+        layer = Layer("pred", self.target.names, "float32", float("nan"))
         if not self.target.multilabel:
-            layers = np.where(known, np.where(known, values, 0).argmax(axis=0), IGNORE_INDEX)[None].astype(
-                np.uint8
-            )
-            descriptions, nodata = ("class",), IGNORE_INDEX
-        with rasterio.open(
-            path, "w", driver="GTiff", dtype=layers.dtype, count=len(layers), height=layers.shape[1],
-            width=layers.shape[2], crs=scene.grid.crs, transform=scene.grid.transform * rasterio.Affine.scale(side),
-            nodata=nodata, compress="deflate",
-        ) as out:  # fmt: skip
-            out.write(layers)
-            out.descriptions = descriptions
-            out.update_tags(classes=" ".join(f"{k}={name}" for k, name in enumerate(self.target.names)))
+            known = ~np.isnan(values[:1])
+            classes = np.where(known, values, 0).argmax(axis=0, keepdims=True)
+            layers = np.where(known, classes, IGNORE_INDEX).astype(np.uint8)
+            layer = Layer("pred", ("class",))
+            with finished_file(names_path) as partial:
+                partial.write_text(category_names(self.spec))
+            written = [names_path, path]
+        with finished_file(path) as partial:
+            write_cog(partial, [(0, layers)], layer, grid, self.tags, self._decorate, "MODE")
+        return written
+
+    def _decorate(self, raster: Any) -> None:
+        names = self.target.names
+        if self.target.multilabel:
+            raster.descriptions = names
+            return
+        raster.descriptions = ("class",)
+        raster.write_colormap(1, colormap(self.spec))
+        raster.update_tags(1, **{f"CLASS_{k}": name for k, name in enumerate(names)})
+
+
+def _names_path(path: Path) -> Path:
+    """Where GDAL looks for the class names of a map."""
+    return path.with_name(f"{path.name}.aux.xml")
 
 
 def _outline(scene: Scene) -> shapely.Polygon:
@@ -253,76 +198,158 @@ def _outline(scene: Scene) -> shapely.Polygon:
 
 
 def plan_chip_classes(
+    task: Any,
     spec: DataSpec,
     scenes: Sequence[str | Path],
     output: Path,
+    weights: str,
     reading: InputOptions,
+    writing: OutputOptions,
     *,
     window: int | None = None,
+    stride: int | None = None,
+    blending: Blending = "average",
+    nodata_rule: NodataRule | None = None,
+    qa_mask: Sequence[QualityClass] = (),
     batch_size: int | Auto = "auto",
     num_workers: int | Auto = "auto",
-    overwrite: bool = False,
+    precision: str = "32-true",
+    tf32: bool = False,
+    fold_time: bool = False,
 ) -> tuple[ChipBatchesDataModule, ChipClassRun]:
-    """Find chips or scenes, before any work.
+    """Find chips or scenes, before any work. The arguments are those of `plan_maps`.
 
     Args:
-        spec: Bands, statistics and classes of the model.
+        task: The task that will classify them.
+        spec: Bands, statistics and classes that it knows.
         scenes: Words as `find_inputs` takes them.
-        output: Folder of the table or the maps.
+        output: Folder of the table or the maps; or, for the map of one scene, the map itself (``.tif``).
+        weights: Hash of the weights.
         reading: How the files are to be read.
+        writing: ``overwrite`` or ``skip_existing``; what belongs to maps of pixels is refused.
         window: Side of the windows that scenes are cut into, in pixels; by default each file is one chip.
+        stride: Refused: windows stand side by side.
+        blending: Refused unless ``average``, the default: windows do not overlap.
+        nodata_rule: ``all``, by default, or ``any``: when a pixel is nodata. Windows of such pixels get no class.
+        qa_mask: Quality classes that count as nodata.
         batch_size: Windows in a batch.
         num_workers: Processes that read.
-        overwrite: Replace files that exist.
+        precision: That of the trainer, for the tags.
+        tf32: As `precision`.
+        fold_time: Hand out images as (B, T*C, H, W), for TorchGeo's own tasks.
 
     Returns:
         The batches, and what becomes of them.
 
     Raises:
-        ConfigError: A file exists, or a scene is too large to be one chip.
+        ConfigError: A file exists, an option does not fit, or a scene is too large to be one chip.
         DataError: There is no scene, or one cannot be read.
     """
-    assert isinstance(spec.target, ChipClassTarget)
-    found = find_inputs(scenes, spec.input.num_frames)
-    resolved = [resolve_scene(one, spec.input, reading) for one in found]
-    names = [scene.name for scene in resolved]
-    for name in names:
-        if names.count(name) > 1:
-            raise DataError(f"scenes: {name} is named twice; classify them into different folders")
+    rule: NodataRule = nodata_rule or "all"
+    _check_options(writing, window, stride, blending, rule, batch_size, num_workers)
+    found = find_inputs(scenes, spec.input.num_frames, reading.format)
+    is_file = bool(output.suffix) and not output.is_dir()
+    if is_file and window is None:
+        raise ConfigError(f"output: {output} must be a folder, for {TABLE}.csv")
+    paths = map_paths(found, output)
+    existing = [paths[one.name] for one in found if writing.skip_existing and paths[one.name].exists()]
+    resolved = [resolve_scene(one, spec.input, reading) for one in found if paths[one.name] not in existing]
     warn_of_pixel_size(resolved, spec)
-    windows: list[ChipWindow] = []
-    for number, scene in enumerate(resolved):
-        grid = scene.grid
-        if window is None:
-            if max(grid.height, grid.width) > LARGEST_CHIP:
-                raise ConfigError(
-                    f"window: not given, but {scene.name} has {grid.width} x {grid.height} pixels, more than a chip of "
-                    f"{LARGEST_CHIP}; give the size of the training chips, --window"
-                )
-            windows.append(ChipWindow(number, 0, 0, grid.height, grid.width))
-            continue
-        windows += [
-            ChipWindow(number, window * row, window * column, window, window)
-            for row in range(math.ceil(grid.height / window))
-            for column in range(math.ceil(grid.width / window))
-        ]
-    run = ChipClassRun(resolved, windows, spec.target, output, window is not None)
-    existing = [path for path in run.paths if path.exists()]
-    if existing and not overwrite:
-        raise ConfigError(f"output: {existing[0]} exists; give --overwrite, or another folder")
+    windows = [one for number, scene in enumerate(resolved) for one in _cut(number, scene, window)]
+    told = "whole files" if window is None else f"window {window}, side by side"
+    _, tags = describe(task, spec, weights, described_precision(precision, tf32), rule, qa_mask, told)
+    run = ChipClassRun(
+        resolved,
+        windows,
+        spec,
+        [] if window is None else [paths[scene.name] for scene in resolved],
+        output.parent if is_file else output,
+        tags,
+        existing,
+        writing.overwrite,
+    )
+    taken = [path for path in run.paths if path.exists()]
+    if taken and not writing.overwrite:
+        skip = "" if window is None else "--skip_existing to keep it, "
+        raise ConfigError(
+            f"{taken[-1]}: exists; add --overwrite to replace it, {skip}or choose another --output"
+        )
     size = 4 if batch_size == "auto" else batch_size
-    batches = ChipBatches(resolved, windows, spec.input, size)
+    batches = ChipBatches(resolved, windows, spec.input, size, rule, qa_mask, fold_time)
     return ChipBatchesDataModule(batches, spec, size, 0 if num_workers == "auto" else num_workers), run
 
 
+def _check_options(
+    writing: OutputOptions,
+    window: int | None,
+    stride: int | None,
+    blending: Blending,
+    nodata_rule: NodataRule,
+    batch_size: int | Auto,
+    num_workers: int | Auto,
+) -> None:
+    """Refuse what a model of chip classes cannot do.
+
+    Raises:
+        ConfigError: An option is out of range, or has no meaning.
+    """
+    for key, value, least in (
+        ("window", window, 1),
+        ("batch_size", batch_size, 1),
+        ("num_workers", num_workers, 0),
+    ):
+        if isinstance(value, int) and value < least:
+            raise ConfigError(f"{key}: {value} must be {least} or more")
+    default = OutputOptions()
+    for key in _OF_PIXELS:
+        if getattr(writing, key) != getattr(default, key):
+            raise ConfigError(
+                f"{key}: belongs to maps of pixels; this model gives a class of a whole chip or window; remove it"
+            )
+    if stride is not None:
+        raise ConfigError("stride: windows that get one class each stand side by side; remove it")
+    if blending != "average":
+        raise ConfigError(
+            f"blending: {blending!r}: windows that get one class each do not overlap; remove it"
+        )
+    if nodata_rule == "legacy":
+        raise ConfigError("nodata_rule: 'legacy' belongs to maps of pixels; use all or any")
+    if writing.skip_existing and window is None:
+        raise ConfigError(
+            f"skip_existing: all chips share one table, {TABLE}.csv; remove it, or choose another --output"
+        )
+
+
+def _cut(number: int, scene: Scene, window: int | None) -> list[ChipWindow]:
+    """The windows of a scene.
+
+    Raises:
+        ConfigError: It is too large to be one chip.
+    """
+    grid = scene.grid
+    if window is None:
+        if max(grid.height, grid.width) > LARGEST_CHIP:
+            raise ConfigError(
+                f"window: not given, but {scene.name} has {grid.width} x {grid.height} pixels, more than a chip of "
+                f"{LARGEST_CHIP}; give the size of the training chips, --window"
+            )
+        return [ChipWindow(number, 0, 0, grid.height, grid.width)]
+    return [
+        ChipWindow(number, window * row, window * column, window, window)
+        for row in range(math.ceil(grid.height / window))
+        for column in range(math.ceil(grid.width / window))
+    ]
+
+
 def classify_scenes(
-    checkpoint: str | Path | PrithviClassificationTask,
+    checkpoint: str | Path | PrithviTask,
     scenes: str | Path | Sequence[str | Path],
     output: str | Path,
     *,
     window: int | None = None,
-    batch_size: int = 4,
-    overwrite: bool = False,
+    nodata_rule: NodataRule = "all",
+    qa_mask: Sequence[QualityClass] = (),
+    batch_size: int | Auto = "auto",
     device: str | torch.device = "cpu",
     **options: Any,
 ) -> list[Path]:
@@ -332,26 +359,30 @@ def classify_scenes(
         checkpoint: A checkpoint that describes itself, or a task with a `data_spec`.
         scenes: Files or folders; see `find_inputs`.
         output: Folder of ``chip_classes.csv`` and, for chips with a geo-reference, ``chip_classes.parquet``; or of a
-            map of each scene.
+            map of each scene and their index.
         window: Side of the windows that scenes are cut into, in pixels, which gives maps with one pixel a window; by
             default each file is one chip, which gives a table.
+        nodata_rule: See `plan_chip_classes`, as for `qa_mask`.
+        qa_mask: Quality classes that count as nodata.
         batch_size: Windows in a batch.
-        overwrite: Replace files that exist.
         device: Where to compute.
-        **options: Fields of `InputOptions`, such as ``bands``.
+        **options: Fields of `InputOptions`, such as ``bands``; ``overwrite`` and ``skip_existing``.
 
     Returns:
         The files that were written.
 
     Raises:
-        ConfigError: A file exists, or a scene is too large to be one chip.
+        ConfigError: A file exists, an option does not fit, or a scene is too large to be one chip.
         DataError: There is no scene, or one cannot be read.
     """
-    task: Any = checkpoint if isinstance(checkpoint, PrithviClassificationTask) else load_task(checkpoint)
+    is_task = isinstance(checkpoint, PrithviTask)
+    task = checkpoint if isinstance(checkpoint, PrithviTask) else load_task(checkpoint)
+    weights = weights_hash(task) if is_task else file_hash(Path(str(checkpoint)))
     words = [scenes] if isinstance(scenes, str | Path) else list(scenes)
+    reading, writing = split_options(options)
     data, run = plan_chip_classes(
-        known_spec(task), words, Path(output), InputOptions(**options), window=window, batch_size=batch_size,
-        overwrite=overwrite,
+        task, known_spec(task), words, Path(output), weights, reading, writing, window=window,
+        nodata_rule=nodata_rule, qa_mask=qa_mask, batch_size=batch_size,
     )  # fmt: skip
     task = task.eval().to(device)
     normalize = data.normalize.to(device)

@@ -28,15 +28,14 @@ from ..tiling import AxisTiling, Blending, WindowGrid
 from .loop import Precision, map_scenes
 from .map_run import MapRun
 from .planning import (
-    describe,
     known_spec,
     split_options,
     warn_of_pixel_size,
-    weights_hash,
     window_and_stride,
 )
 from .products import OutputOptions
 from .products.embeddings import Embeddings, EmbeddingType, PrincipalComponents, TokenPoints, TokenTarget
+from .provenance import describe, described_windows, weights_hash
 from .resources import Auto
 from .row_reader import StripRange
 from .scene_map import SceneMap
@@ -247,7 +246,15 @@ def _scene_map(
     if path.suffix.lower() not in (".tif", ".tiff"):
         raise ConfigError(f"output: {path} must be a .tif")
     warn_of_pixel_size(data.scenes, data.spec)
-    identity, tags = describe(model, data, source.weights, precision)
+    identity, tags = describe(
+        model,
+        data.spec,
+        source.weights,
+        precision,
+        data.nodata_rule,
+        data.qa_mask,
+        described_windows(data.plans),
+    )
     chosen = f"{source.described}, block {model.block}"
     if model.frame is not None:
         chosen += f", frame {model.frame}"

@@ -27,12 +27,12 @@ def check_task(task: Any, spec: DataSpec) -> None:
 
 
 def check_outputs(outputs: Tensor, spec: DataSpec) -> None:
-    """Refuse what a model gave if it is not an output for each class or value of the target, (B, K, h, w).
+    """Refuse what a model gave if it is not an output for each class or value of the target, (B, K, h, w) or (B, K).
 
     Raises:
         ConfigError: It is not.
     """
-    number = outputs.shape[1] if outputs.ndim == 4 else 1
+    number = outputs.shape[1] if outputs.ndim in (2, 4) else 1
     OUTPUT_CHECKS.get(spec.target.kind, _check_values)(number, spec)
 
 
@@ -78,5 +78,6 @@ TASK_CHECKS: dict[str, Callable[[Any, DataSpec], None]] = {"classes": _check_cla
 #: Kind of target -> check of the number of outputs that a model gave.
 OUTPUT_CHECKS: dict[str, Callable[[int, DataSpec], None]] = {
     "classes": _check_classes,
+    "chip_classes": _check_classes,
     "values": _check_values,
 }

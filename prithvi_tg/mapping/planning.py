@@ -1,17 +1,13 @@
 """Maps of scenes from Python: one call, or finished rows one after the other."""
 
-import hashlib
-import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from .. import __version__
 from ..deprecated import accepts_old_arguments
 from ..errors import ConfigError, DataError
 from ..files import file_hash
@@ -28,6 +24,7 @@ from .loop import Precision, blended_rows, map_scenes
 from .map_run import MapRun
 from .model_checks import check_task
 from .products import OutputOptions, select_products
+from .provenance import describe, described_windows, weights_hash
 from .resources import Auto
 from .scene_map import SceneMap, SceneResult
 from .scene_windows import SceneDataModule
@@ -203,7 +200,7 @@ def plan_maps(
         nodata_rule = "legacy" if writing.profile == "legacy" else "all"
     reading = replace(reading, legacy=nodata_rule == "legacy")
     found = find_inputs(scenes, spec.input.num_frames, reading.format)
-    paths = _map_paths(found, output)
+    paths = map_paths(found, output)
     existing = [paths[one.name] for one in found if writing.skip_existing and paths[one.name].exists()]
     found = [one for one in found if paths[one.name] not in existing]
     resolved, unreadable = _resolve_scenes(found, paths, spec, reading)
@@ -213,7 +210,8 @@ def plan_maps(
     data = SceneDataModule(
         resolved, spec, side, step, blending, patch, batch_size, num_workers, nodata_rule, qa_mask, fold_time
     )
-    identity, tags = describe(task, data, weights, described_precision(precision, tf32))
+    computed, cut = described_precision(precision, tf32), described_windows(data.plans)
+    identity, tags = describe(task, spec, weights, computed, nodata_rule, qa_mask, cut)
     maps = [
         SceneMap(scene, data.plans[scene.name], paths[scene.name], spec, writing, identity, tags)
         for scene in resolved
@@ -254,8 +252,8 @@ def warn_of_pixel_size(scenes: Sequence[Scene], spec: DataSpec) -> None:
         )
 
 
-def _map_paths(found: Sequence[SceneInput], output: Path) -> dict[str, Path]:
-    """The map of each scene, by its name.
+def map_paths(found: Sequence[SceneInput], output: Path) -> dict[str, Path]:
+    """The map of each scene, by its name: in a folder, or the only one itself (``.tif``).
 
     Raises:
         ConfigError: Two scenes would have the same map.
@@ -289,50 +287,6 @@ def known_spec(task: PrithviTask) -> DataSpec:
             "build it with data_spec=datamodule.spec.to_dict()"
         )
     return task.data_spec
-
-
-def describe(
-    task: Any, data: SceneDataModule, weights: str, precision: Mapping[str, str]
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """What the pixels of a map depend on beside the scene, and the same in words, as tags of the map."""
-    identity: dict[str, Any] = {
-        "weights": weights,
-        "task": f"{type(task).__module__}.{type(task).__qualname__}",
-        "hyper_parameters": dict(getattr(task, "hparams", {})),
-        "data_spec": data.spec.to_dict(),
-        "nodata_rule": data.nodata_rule,
-        "qa_mask": list(data.qa_mask),
-        **precision,
-    }
-    plan = next(iter(data.plans.values()), None)
-    model = {key: value for key, value in identity["hyper_parameters"].items() if key != "data_spec"}
-    tags = {
-        "software": f"prithvi_tg {__version__}",
-        "torch": torch.__version__,
-        "torchgeo": version("torchgeo"),
-        "lightning": version("lightning"),
-        "rasterio": version("rasterio"),
-        "checkpoint_sha256": weights,
-        "precision": f"{precision['precision']}, float32 matmul {precision['float32_matmul_precision']}",
-        "tf32": precision["tf32"],
-        "task": identity["task"],
-        "model": json.dumps(model, default=str),
-        "nodata_rule": data.nodata_rule,
-        "masked_classes": " ".join(data.qa_mask),
-    }
-    if plan is not None:
-        rows = plan.rows
-        tags["windows"] = f"window {rows.window}, stride {rows.stride}, blending {rows.blending}"
-    return identity, {key: value for key, value in tags.items() if value}
-
-
-def weights_hash(task: torch.nn.Module) -> str:
-    """SHA-256 of all weights of a task."""
-    total = hashlib.sha256()
-    for name, value in sorted(task.state_dict().items()):
-        total.update(name.encode())
-        total.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return total.hexdigest()
 
 
 def split_options(options: Mapping[str, Any]) -> tuple[InputOptions, OutputOptions]:

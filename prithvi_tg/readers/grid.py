@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -123,6 +123,14 @@ class Grid:
         left, top = float(x.min()), float(y.max())
         height, width = math.ceil(np.ptp(y) / y_size - 1e-6), math.ceil(np.ptp(x) / x_size - 1e-6)
         return Grid(self.ground_crs, Affine(x_size, 0, left, 0, -y_size, top), height, width)
+
+    def coarser(self, factor: int, shape: tuple[int, int]) -> "Grid":
+        """A grid of (rows, columns) with the same top left corner, whose pixels are so many pixels wide and high."""
+        control = self.control
+        if control is not None:
+            points = ((row / factor, column / factor, x, y, z) for row, column, x, y, z in control.points)
+            control = replace(control, points=tuple(points))
+        return Grid(self.crs, self.transform @ Affine.scale(factor), *shape, control)
 
     def is_turned(self, other: "Grid") -> bool:
         """Whether another grid has pixels of the same size in another direction."""

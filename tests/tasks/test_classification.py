@@ -270,7 +270,7 @@ def test_a_scene_becomes_a_map_with_one_pixel_a_window(root, best, tmp_path, com
     assert (classes == expected).mean() > 0.9
     code, _, err = command(*words)
     assert code == 2
-    assert "scene_pred.tif exists; give --overwrite" in err
+    assert "scene_pred.tif: exists; add --overwrite to replace it, --skip_existing to keep it" in err
     assert command(*words, "--overwrite")[0] == 0
 
 
@@ -282,8 +282,8 @@ def test_a_window_over_the_edge_and_one_without_data(root, best, tmp_path):
         tmp_path / "s.tif", "w", **(profile | {"height": 40, "width": 70, "nodata": -1})
     ) as out:
         out.write(values)
-    (path,) = classify_scenes(best, tmp_path / "s.tif", tmp_path / "maps", window=32)
-    with rasterio.open(path) as source:
+    classify_scenes(best, tmp_path / "s.tif", tmp_path / "maps", window=32)
+    with rasterio.open(tmp_path / "maps" / "s_pred.tif") as source:
         classes = source.read(1)
     assert classes.shape == (2, 3)
     assert classes[1, 0] == 255
