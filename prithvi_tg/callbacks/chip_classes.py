@@ -40,6 +40,6 @@ class ChipClassWriter(Callback):
             self.run.probabilities |= part
         if trainer.is_global_zero:
             for path in self.run.existing:
-                print(f"Skipped, as it exists: {shown(path)}")
+                _log.info(f"Skipped, as it exists: {shown(path)}")
             for path in self.run.write():
                 _log.info(f"Written: {shown(path)}")
