@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import shapely
+from einops import reduce
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
@@ -27,6 +28,12 @@ _TILE = 256
 _KEPT_TILES = 16
 _TOLERANCE = 0.01  # pixels; GDAL's default is an eighth
 _MOST_PIXELS = 2**26  # of a raster to read for one tile
+_MOST_VALUES = 2**24  # to read at a time, where pixels are averaged
+_MUCH_FINER = (
+    8  # pixels of the raster along a pixel of the grid, from which on they are averaged before the warp
+)
+_LEFT = 4  # pixels along a pixel of the grid that averaging leaves: GDAL's kernel is fine enough for them
+_MOST_SAMPLES = 32  # pixels along a pixel of the grid that are read for their average
 _SAMPLES = 9  # points along each side of a tile by which its place in the source is found
 
 
@@ -47,7 +54,8 @@ class GridReader:
 
     Values are resampled from pixels that hold data alone: a neighbour without data never bleeds into them. Validity is
     resampled by nearest neighbour. Pixels beyond the raster are not valid. A grid on the same lattice of pixels is read
-    without resampling.
+    without resampling. Where pixels of the grid are larger than those of the raster, values are averaged, except with
+    nearest neighbour.
 
     Args:
         own: Grid of the raster.
@@ -77,14 +85,11 @@ class GridReader:
         self.dtype = dtype
         self.resampling = resampling
         self.reducing = resampling if reducing is None else reducing
-        self._read_per_pixel = (
-            1 if reducing is None else 4
-        )  # a mean of few pixels would be off by parts of a pixel
         self._aligned = own.has_pixels_of(grid)
         self._tiles: OrderedDict[tuple[int, int], Warped] = OrderedDict()
 
     def read(self, window: Window, size: tuple[int, int]) -> Warped:
-        """A window of the grid, at a height and width that are its own or smaller.
+        """A window of the grid, at a height and width that are its own or smaller, as for a picture.
 
         Raises:
             DataError: The raster cannot be read or warped.
@@ -93,7 +98,7 @@ class GridReader:
         height, width = round(window.height), round(window.width)
         if (height, width) != size:
             step = Affine.scale(width / size[1], height / size[0])
-            return self._warp(self.grid.transform * Affine.translation(left, top) * step, *size)
+            return self._warp(self.grid.transform * Affine.translation(left, top) * step, *size, picture=True)
         if self._aligned:
             return self._shifted(top, left, height, width)
         result = self._empty(height, width)
@@ -146,13 +151,14 @@ class GridReader:
             self._tiles.popitem(last=False)
         return tile
 
-    def _warp(self, transform: Affine, height: int, width: int) -> Warped:
+    def _warp(self, transform: Affine, height: int, width: int, picture: bool = False) -> Warped:
         result = self._empty(height, width)
         meaningless = 0
-        for window, size, ratio in self._source_windows(transform, height, width):
-            values, valid, count = self._read(window, size)
-            meaningless += count
-            filled = np.where(valid, values, np.nan).astype(self.dtype)
+        for needed, ratio in self._source_windows(transform, height, width):
+            part, window = self._source_part(needed, ratio, picture)
+            meaningless += part.meaningless
+            filled = np.where(part.valid, part.values, np.nan).astype(self.dtype)
+            ratio = max(1.0, ratio * filled.shape[1] / window.height)
             if self.own.control is not None:
                 resampled = self._picked(filled, window, transform, result.values.shape[1:])
                 known = ~np.isnan(resampled)
@@ -167,6 +173,57 @@ class GridReader:
                         known &= ~np.isnan(resampled)
             np.copyto(result.values, resampled, where=known)
             result.valid[...] |= known
+        return result._replace(meaningless=meaningless)
+
+    def _source_part(self, window: Window, ratio: float, picture: bool) -> tuple[Warped, Window]:
+        """Read a part of the raster, with fewer pixels if they are much finer than the grid.
+
+        Args:
+            window: The part.
+            ratio: Pixels of the raster along a pixel of the grid.
+            picture: Pick pixels instead of averaging them, as a whole scene would take too long.
+
+        Returns:
+            What was read, and the window that it covers, which may extend beyond the raster.
+        """
+        size = (window.height, window.width)
+        nearest = self.reducing == Resampling.nearest or self.own.control is not None
+        if ratio < _MUCH_FINER or (nearest and not picture and math.prod(size) <= _MOST_PIXELS):
+            return Warped(*self._read(window, size)), window
+        if picture or nearest:
+            factor = math.floor(ratio if picture else ratio / _LEFT)
+            return Warped(*self._read(window, (max(1, size[0] // factor), max(1, size[1] // factor)))), window
+        step = max(1, math.floor(ratio / _MOST_SAMPLES))
+        factor = math.floor(ratio / step / _LEFT)
+        rows, columns = (math.ceil(side / (step * factor)) for side in size)
+        whole = Window(window.col_off, window.row_off, columns * step * factor, rows * step * factor)
+        return self._averaged(window, rows, columns, factor, step), whole
+
+    def _averaged(self, window: Window, rows: int, columns: int, factor: int, step: int) -> Warped:
+        """Means of the data in squares of `factor` x `factor` pixels, of which each `step`-th is read.
+
+        A square is valid if the pixel at its centre is.
+        """
+        result = self._empty(rows, columns)
+        meaningless = 0
+        at_once = max(1, _MOST_VALUES // (self.channels * columns * factor**2))
+        for row in range(0, rows, at_once):
+            stop = min(row + at_once, rows)
+            first = row * factor * step
+            last = min(stop * factor * step, window.height)
+            size = (math.ceil((last - first) / step), math.ceil(window.width / step))
+            values, valid, count = self._read(
+                Window(window.col_off, window.row_off + first, window.width, last - first), size
+            )
+            meaningless += count
+            padding = ((0, 0), (0, (stop - row) * factor - size[0]), (0, columns * factor - size[1]))
+            known = np.pad(valid, padding)
+            data = np.pad(np.where(valid, values, 0).astype(np.float64), padding)
+            squares = "c (h a) (w b) -> c h w"
+            sums, counts = (reduce(one, squares, "sum", a=factor, b=factor) for one in (data, known))
+            center = known[:, factor // 2 :: factor, factor // 2 :: factor]
+            result.valid[:, row:stop] = center
+            np.divide(sums, counts, out=result.values[:, row:stop], where=center, casting="same_kind")
         return result._replace(meaningless=meaningless)
 
     @contextmanager
@@ -234,15 +291,13 @@ class GridReader:
         moved_x, moved_y = transform_points(self.grid.crs, own, x, y)[:2]
         return np.array(moved_x), np.array(moved_y)
 
-    def _source_windows(
-        self, transform: Affine, height: int, width: int
-    ) -> Iterator[tuple[Window, tuple[int, int], float]]:
+    def _source_windows(self, transform: Affine, height: int, width: int) -> Iterator[tuple[Window, float]]:
         """The parts of the raster that some pixels need, none if it lies elsewhere.
 
         There are two where the pixels lie across the antimeridian, at which rasters in degrees end.
 
         Returns:
-            The window, the size to read it at, and how many of the pixels read one pixel of the grid is wide.
+            The window, and how many pixels of the raster lie along a pixel of the grid.
         """
         rows, columns = np.meshgrid(
             np.linspace(0, height, _SAMPLES), np.linspace(0, width, _SAMPLES), indexing="ij"
@@ -282,7 +337,7 @@ class GridReader:
 
     def _source_window(
         self, row: NDArray[np.float64], column: NDArray[np.float64], pixels: float
-    ) -> Iterator[tuple[Window, tuple[int, int], float]]:
+    ) -> Iterator[tuple[Window, float]]:
         """The part of the raster around some points, if there is one, for so many pixels to one of the grid."""
         ratio = max(1.0, math.sqrt(pixels))
         margin = 3 * math.ceil(ratio) + 0.02 * max(np.ptp(row), np.ptp(column))  # kernel, and curved edges
@@ -292,7 +347,4 @@ class GridReader:
         stop = min(self.own.width, math.ceil(column.max() + margin))
         if first >= last or start >= stop:
             return
-        # Much finer pixels are read thinned out, as a whole scene for a picture would not fit into memory.
-        factor = math.floor(ratio / self._read_per_pixel) if ratio >= 8 else 1
-        size = (max(1, (last - first) // factor), max(1, (stop - start) // factor))
-        yield Window(start, first, stop - start, last - first), size, max(1.0, ratio / factor)
+        yield Window(start, first, stop - start, last - first), ratio

@@ -10,6 +10,7 @@ from rasterio.transform import Affine
 from rasterio.warp import transform
 from rasterio.windows import Window
 
+from prithvi_tg.readers import warp
 from prithvi_tg.readers.grid import Grid
 from prithvi_tg.readers.warp import GridReader, Warped
 
@@ -122,3 +123,65 @@ def test_a_raster_elsewhere_gives_no_data():
     found = whole(reader(OWN, far, np.ones((1, 300, 320), np.float32)), far)
     assert not found.valid.any()
     assert np.isnan(found.values).all()
+
+
+def fine(pixel=1.0):
+    """A grid of pixels of 1 m, and one of pixels of 10 m that covers most of it, shifted by part of a pixel."""
+    own = Grid(UTM, Affine(pixel, 0, 600000, 0, -pixel, 4200000), 700, 800)
+    return own, Grid(UTM, Affine(10 * pixel, 0, 600023.4, 0, -10 * pixel, 4200000 - 31.7), 60, 70)
+
+
+@pytest.mark.parametrize("most_values", [2**24, 2**10])
+def test_much_finer_pixels_are_averaged(most_values, monkeypatch):
+    monkeypatch.setattr(warp, "_MOST_VALUES", most_values)
+    own, grid = fine()
+    rows, columns = np.indices((700, 800))
+    checkerboard = np.stack([(rows + columns) % 2, (rows // 2 + columns // 2) % 2]).astype(np.float32)
+    found = whole(reader(own, grid, checkerboard), grid)
+    assert found.valid.all()
+    assert np.abs(found.values - 0.5).max() < 0.03
+
+
+def test_averages_are_placed_where_their_pixels_are():
+    own, grid = fine()
+    ramp = np.indices((700, 800)).astype(np.float32) + 0.5
+    found = whole(reader(own, grid, ramp), grid)
+    rows, columns = np.mgrid[:60, :70] * 10.0 + 5
+    assert np.abs(found.values - np.stack([rows + 31.7, columns + 23.4])).max() < 0.1
+
+
+def test_averages_are_of_pixels_that_hold_data():
+    own, grid = fine()
+    values = np.full((1, 700, 800), 100, np.float32)
+    valid = np.random.default_rng(0).random(values.shape) < 0.5
+    values[~valid] = -9999
+    found = whole(reader(own, grid, values, valid), grid)
+    assert np.allclose(found.values[found.valid], 100)
+    assert 0.3 < found.valid.mean() < 0.7
+
+
+def test_much_finer_labels_are_those_of_the_nearest_pixel():
+    own, grid = fine()
+    labels = np.arange(700 * 800, dtype=np.float64).reshape(1, 700, 800)
+    found = whole(reader(own, grid, labels.astype(np.float32), resampling=Resampling.nearest), grid)
+    rows, columns = np.mgrid[:60, :70] * 10 + 5
+    assert (found.values[0] == labels[0, (rows + 31.7).astype(int), (columns + 23.4).astype(int)]).all()
+
+
+def test_extremely_fine_pixels_are_sampled_before_they_are_averaged():
+    own = Grid(UTM, Affine(0.1, 0, 600000, 0, -0.1, 4200000), 3000, 3000)
+    grid = Grid(UTM, Affine(10, 0, 600020, 0, -10, 4199980), 25, 25)
+    noise = np.random.default_rng(0).random((1, 3000, 3000), np.float32)
+    sizes = []
+
+    def read(window, size):
+        sizes.append(size[0] * size[1])
+        rows, columns = (np.linspace(part.start, part.stop - 1, count).round().astype(int)
+                         for part, count in zip(window.toslices(), size, strict=True))  # fmt: skip
+        values = noise[:, rows][:, :, columns]
+        return Warped(values, np.ones(values.shape, bool))
+
+    found = whole(GridReader(own, grid, read, 1), grid)
+    assert found.valid.all()
+    assert np.abs(found.values - 0.5).max() < 0.1
+    assert sum(sizes) < 1.6 * (25 * 32) ** 2 < noise.size
