@@ -1,4 +1,4 @@
-"""Kornia pipelines on batches of (B, T, C, H, W) images with their masks."""
+"""Kornia pipelines for batches of images (B, T, C, H, W) and masks."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -22,7 +22,7 @@ _PHOTOGRAPHS = "is made for photographs of red, green and blue"
 _MIXING = "mixes pixels of several places, whose labels, dates and locations differ"
 _UNKNOWN = "is not known to keep labels right"
 
-#: Kornia's augmentations that are defined on values of 0..1, most of which clamp to it.
+#: Kornia's augmentations that are defined on values of 0..1; most of them clamp to this range.
 ON_REFLECTANCE = frozenset({
     "RandomAutoContrast", "RandomBrightness", "RandomClahe", "RandomContrast", "RandomEqualize", "RandomGamma",
     "RandomGaussianIllumination", "RandomInvert", "RandomLinearCornerIllumination", "RandomLinearIllumination",
@@ -60,7 +60,7 @@ REFUSED = {
 class RandomQuarterTurn(K.RandomRotation90):
     """Turn square images by a random multiple of 90 degrees, others by 0 or 180; every pixel keeps its value.
 
-    Kornia's own class resamples, and fills the corners of an image that is not square.
+    Kornia's own class resamples, and leaves empty corners in images that are not square.
     """
 
     def __init__(self) -> None:
@@ -89,9 +89,9 @@ class RandomQuarterTurn(K.RandomRotation90):
 
 
 class Normalization(nn.Module):
-    """Normalise the image of a batch (B, T, C, H, W) or (B, T*C, H, W), and leave everything else alone.
+    """Normalise the image of a batch, (B, T, C, H, W) or (B, T*C, H, W); other entries are unchanged.
 
-    For windows of scenes: their reader has filled pixels without data with the band mean already.
+    For windows of scenes: their reader has filled pixels without data with the band mean.
 
     Args:
         mean: Mean of each of the ``T * C`` channels, time-major.
@@ -110,7 +110,7 @@ class Normalization(nn.Module):
         """Replace ``image``."""
         image = batch["image"]
         shape = (*image.shape[1:-2], 1, 1)
-        # A data module is no nn.Module: nothing moves its transforms to the device.
+        # A data module is no nn.Module, so its transforms are not moved to the device.
         mean, std = (value.to(image.device).reshape(shape) for value in (self.mean, self.std))
         return batch | {"image": (image - mean).div_(std)}
 
@@ -118,22 +118,21 @@ class Normalization(nn.Module):
 class ChipAugmentation(nn.Module):
     """Normalise a batch, and draw the same random geometry for every frame, the mask and the valid mask.
 
-    Kornia sees frames and bands as channels, (B, T*C, H, W), so that all of them share one draw; crops, flips and
-    quarter turns are exact. Whatever an augmentation fills (corners of a rotation, erased boxes, padding, images
-    smaller than the crop) is a pixel without data: label 255, or NaN where labels are values, ``valid`` false, the
-    band mean in the image. No augmentation makes a label that was not in the mask.
+    Kornia gets frames and bands as channels, (B, T*C, H, W), so that all of them share one draw; crops, flips and
+    quarter turns are exact. Filled pixels (corners of a rotation, erased boxes, padding) have no data: label 255, or
+    NaN for labels that are values, ``valid`` false, the band mean in the image. Augmentations never create labels.
 
     Values that are not finite, or larger than `LARGEST_VALUE`, count as pixels without data too.
 
     Augmentations that are defined on values of 0..1, such as ``RandomBrightness`` and ``RandomGamma``, run on
-    reflectance, whatever its unit: the image is denormalised for them and normalised again. They change values
-    within 0..1; what a value exceeds that range by (bright clouds, slightly negative water) is added again
-    afterwards. All others run on normalised images. `REFUSED` lists those that cannot be right for chips.
+    reflectance in any unit: the image is denormalised for them and normalised again. They change values within 0..1;
+    the excess over that range (bright clouds, slightly negative water) is added again afterwards. All others run on
+    normalised images. `REFUSED` lists augmentations that are wrong for chips.
 
     Args:
         mean: Mean of each of the ``T * C`` channels, time-major.
         std: Standard deviation of each channel.
-        crop_size: Side of a random crop in pixels; ``None`` leaves the size alone.
+        crop_size: Side of a random crop in pixels; ``None`` for no crop.
         random_flip_rot90: Flip and turn by multiples of 90 degrees at random; images that are not square turn by
             180 degrees.
         extra: Further Kornia augmentations, applied last, in their order.
@@ -143,7 +142,7 @@ class ChipAugmentation(nn.Module):
             device of the batches.
 
     Raises:
-        ConfigError: An augmentation cannot be right for chips, or needs reflectance and the channels hold none.
+        ConfigError: An augmentation is wrong for chips, or needs reflectance and a channel is none.
     """
 
     @accepts_old_arguments
@@ -200,14 +199,14 @@ class ChipAugmentation(nn.Module):
             batch: ``image`` (B, T, C, H, W) or (B, C, H, W); ``mask`` (B, H, W) and ``valid`` (as the image)
                 may be absent. ``size``: height and width of each chip, where chips of unequal sizes are padded at
                 their bottom and right to one size. ``meaningless`` (B, 1): values that were found when files were
-                read. Other entries are left alone.
+                read. Other entries are unchanged.
 
         Returns:
             The batch with these entries replaced, in their layout and type, and without ``size`` and
             ``meaningless``.
 
         Raises:
-            ConfigError: The image has not as many channels as the statistics, chips of unequal sizes are not
+            ConfigError: The numbers of channels of image and statistics differ, chips of unequal sizes are not
                 cropped, or an augmentation fails or changes the number of chips or channels.
         """
         image = batch["image"]

@@ -1,4 +1,4 @@
-"""Weights from every published format into our models, read safely and reported in full.
+"""Loading weights of every published format into our models, safely and with a report.
 
 Formats: the mmseg ``.pth`` of fine-tuned models, the pre-trained ``Prithvi_100M.pt`` (flat keys) and
 ``Prithvi_EO_*.pt`` (``encoder.*``), files of timm and TorchGeo, Lightning checkpoints of this package, and safetensors.
@@ -36,14 +36,14 @@ _WRAPPERS = ("module.", "model.")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a file of weights holds.
+    """The content of a file of weights.
 
     Attributes:
         path: The file.
         state_dict: Tensors by their canonical names: ``encoder.*``, ``neck.*``, ``decode_head.*``,
-            ``auxiliary_head.*``; anything else under the name it has in the file.
-        hyper_parameters: Arguments of the task that wrote it; empty for files of others.
-        meta: Plain values that the file holds beside tensors (mmseg's ``meta``, Lightning's ``epoch``).
+            ``auxiliary_head.*``; other tensors keep their names.
+        hyper_parameters: Arguments of the task that wrote it; empty for files of other packages.
+        meta: Plain values beside the tensors (mmseg's ``meta``, Lightning's ``epoch``).
     """
 
     path: Path
@@ -53,7 +53,7 @@ class Checkpoint:
 
     @property
     def bands(self) -> tuple[str, ...]:
-        """Names of the bands that the encoder takes, if the file gives them."""
+        """Names of the encoder's bands, if the file records them."""
         data = self.hyper_parameters.get("data_spec")
         inputs = nested_spec(data)["input"] if isinstance(data, Mapping) else {}
         for source in (self.hyper_parameters, inputs):
@@ -65,16 +65,16 @@ class Checkpoint:
 
 @dataclass
 class LoadReport:
-    """How the tensors of a file met the tensors of a model.
+    """How the tensors of a file were loaded into a model.
 
     Attributes:
-        matched: Loaded as they are.
+        matched: Loaded unchanged.
         reshaped: Loaded after adding or dropping axes of length one.
         recomputed: Position tables; the model computes its own.
-        missing: Needed by the model, absent from the file.
-        unexpected: In the file, unknown to the model.
-        mismatched: In both, with shapes (file, model) that cannot be reconciled.
-        bands: What became of each of the model's bands in the patch embedding, where they are not the file's.
+        missing: Tensors of the model that the file lacks.
+        unexpected: Tensors of the file that the model lacks.
+        mismatched: Tensors of both with incompatible shapes (file, model).
+        bands: For each band of the model, how the patch embedding was matched, if the bands of the file differ.
     """
 
     source: Path
@@ -98,16 +98,16 @@ class LoadReport:
 
 
 def find_weights(source: str | Path, encoder: Encoder | None = None) -> Path:
-    """The file of weights that a name stands for, downloaded if it is not in the cache.
+    """The file of weights of a name, downloaded if it is not in the cache.
 
     Args:
-        source: A path; ``pretrained``, what was published with `encoder`; ``hf://OWNER/REPOSITORY/FILE``; an
+        source: A path; ``pretrained``, the published weights of `encoder`; ``hf://OWNER/REPOSITORY/FILE``; an
             ``https://`` URL; or a published encoder of `VARIANTS`. Downloads from the hub go through huggingface_hub,
             and use its cache, ``HF_HUB_OFFLINE`` and ``HF_ENDPOINT``; others use the cache of ``torch.hub``.
-        encoder: Whose weights they are.
+        encoder: Encoder of ``pretrained``.
 
     Raises:
-        CheckpointError: The file is not there and cannot be downloaded.
+        CheckpointError: The file is missing and cannot be downloaded.
     """
     name = str(source)
     if name == "pretrained":
@@ -139,7 +139,7 @@ def find_weights(source: str | Path, encoder: Encoder | None = None) -> Path:
 
 
 def _download(url: str) -> Path:
-    """A file in the cache of torch.hub, where TorchGeo's own functions put it too."""
+    """A file in the cache of torch.hub, which TorchGeo's own functions use, too."""
     path = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
     if path.is_file():
         return path
@@ -156,13 +156,13 @@ def _download(url: str) -> Path:
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
-    """Read a file of weights without running anything that it may contain.
+    """Read a file of weights without running code in it.
 
-    Of pickled globals only tensors, plain containers and the numpy scalar and dtype types that mmseg writes
-    into its ``meta`` are allowed.
+    The only pickled globals allowed are tensors, plain containers and the numpy scalar and dtype types in mmseg's
+    ``meta``.
 
     Raises:
-        CheckpointError: The file is missing, damaged, holds other pickled globals, or no tensors.
+        CheckpointError: The file is missing or damaged, or has other pickled globals or no tensors.
     """
     path = Path(path)
     if not path.is_file():
@@ -204,7 +204,7 @@ def _read_safetensors(path: Path) -> Checkpoint:
 
 
 def _numpy_scalars() -> list[Any]:
-    """The globals that a pickled numpy scalar refers to, under the names of numpy 1 and 2."""
+    """The globals of a pickled numpy scalar, under the names of numpy 1 and 2."""
     scalar = np.float64(0).__reduce__()[0]  # numpy exports no name for it
     kinds = [
         type(np.dtype(code))
@@ -214,7 +214,7 @@ def _numpy_scalars() -> list[Any]:
         (scalar, "numpy.core.multiarray.scalar"),
         (scalar, "numpy._core.multiarray.scalar"),
         np.dtype,
-        codecs.encode,  # how the bytes of a scalar are written by pickle protocol 2
+        codecs.encode,  # pickle protocol 2 writes the bytes of a scalar with it
         *dict.fromkeys(kinds),
     ]
 
@@ -234,9 +234,9 @@ def _shortened(keys: list[str], most: int = 4) -> str:
 
 
 def canonical_keys(state_dict: Mapping[str, Value]) -> dict[str, Value]:
-    """Tensors under the names that `EncoderDecoder` gives them.
+    """Rename tensors to the names of `EncoderDecoder`.
 
-    Strips ``module.`` and ``model.``, calls ``backbone.`` ``encoder.``, and puts flat encoder keys there too.
+    Strips ``module.`` and ``model.``, renames ``backbone.`` to ``encoder.``, and prefixes flat encoder keys with it.
     """
     renamed = {}
     for name, tensor in state_dict.items():
@@ -260,28 +260,27 @@ def load_weights(
     bands: Sequence[str] | None = None,
     allow_new_bands: bool = False,
 ) -> LoadReport:
-    """Load a file of weights into an encoder, a whole encoder-decoder, or a model that takes its place.
+    """Load a file of weights into an encoder, an encoder-decoder, or another model.
 
-    An encoder takes the encoder's tensors of any file. The fixed position table of a file is checked against
-    the model's and otherwise left alone.
+    An encoder loads only the encoder's tensors of a file. The fixed position table of a file is compared with the
+    model's, but not loaded.
 
     Args:
-        model: Changed in place, and only if everything fits.
-        source: A file, or what `read_checkpoint` gave.
+        model: Changed in place, and only if all tensors fit.
+        source: A file, or a result of `read_checkpoint`.
         allow_missing: Accept a file that lacks tensors of the model; they keep their values.
-        truncate_depth: Accept a file with more transformer blocks than the model, and take the first ones.
-        bands: The model's bands, by name. The input embedding is matched to them by the names of the file's bands:
-            those in the file, else those that the encoder was published with, if their number fits; if they are
-            unknown, by position. ``None`` loads it as it is.
-        allow_new_bands: Accept bands that the file was not trained on; their part of the input embedding keeps the
+        truncate_depth: Accept a file with more transformer blocks than the model, and load the first ones.
+        bands: The model's bands, by name. The input embedding is matched to them by the bands that the file records,
+            or else by the bands of the published encoder if their number fits; if they are unknown, by position.
+            ``None`` loads the embedding unchanged.
+        allow_new_bands: Accept bands that are not among the file's; their part of the input embedding keeps the
             model's values.
 
     Returns:
-        What was loaded and what was not.
+        The loaded and the remaining tensors.
 
     Raises:
-        CheckpointError: The file cannot be read safely, lacks what the model needs, or is of another
-            architecture.
+        CheckpointError: The file cannot be read safely, lacks tensors of the model, or is of another architecture.
     """
     checkpoint = source if isinstance(source, Checkpoint) else read_checkpoint(source)
     part = model if isinstance(model, Encoder) else getattr(model, "encoder", None)
@@ -289,7 +288,7 @@ def load_weights(
     tensors = checkpoint.state_dict if encoder is None else encoder.rename_weights(checkpoint.state_dict)
     input_weights = () if encoder is None else [f"encoder.{name}" for name in encoder.input_weights]
     state = model.state_dict()
-    # Names of a model of another kind may be such as canonical ones are made from.
+    # A model of another kind may have names that `canonical_keys` changes.
     own_names = canonical_keys({"encoder." + key if model is encoder else key: key for key in state})
     wanted = {key: state[name] for key, name in own_names.items()}
     report = LoadReport(checkpoint.path)
@@ -324,7 +323,7 @@ def load_weights(
 
 
 def _fates(before: Sequence[str], bands: Sequence[str]) -> dict[str, str]:
-    """What becomes of each of the model's bands, given those of the file."""
+    """For each band of the model: new, kept, or reordered from its position in the file."""
     fates = {}
     for place, band in enumerate(bands):
         if band not in before:
@@ -346,7 +345,7 @@ def _refuse_new_bands(report: LoadReport, allow_new_bands: bool) -> None:
 
 
 def _published_bands(encoder: Encoder, weight: Tensor) -> tuple[str, ...]:
-    """Names of the bands of an input weight (D, C, ...), if it has as many as the encoder was published with."""
+    """Names of the bands of an input weight (D, C, ...), if their number is that of the published encoder."""
     names = encoder.pretrained_bands
     return names if weight.shape[1] == len(names) else ()
 
@@ -354,7 +353,7 @@ def _published_bands(encoder: Encoder, weight: Tensor) -> tuple[str, ...]:
 def _match_bands(
     tensor: Tensor, path: Path, before: Sequence[str], bands: Sequence[str], model: Tensor
 ) -> Tensor:
-    """An input weight (D, C, ...) of a file with bands `before`, in the order of the model's bands."""
+    """Reorder an input weight (D, C, ...) of a file with bands `before` to the model's bands."""
     for owner, channels, names in (("the file", tensor, before), ("the model", model, bands)):
         if channels.shape[1] != len(names):
             raise CheckpointError(
@@ -398,7 +397,7 @@ def _refuse_misfits(
 
 
 def _further_blocks(unexpected: Sequence[str], wanted: Mapping[str, Tensor]) -> list[str]:
-    """Tensors of numbered blocks of the encoder that go beyond those of the model."""
+    """Tensors of numbered blocks of the encoder that the model lacks."""
     known = {key[: dot.start()] for key in wanted for dot in re.finditer(r"\.", key)}
     return [
         key
@@ -415,7 +414,7 @@ def _check_position_table(table: Tensor, encoder: PrithviViT, path: Path) -> Non
             f"the model's is (1, tokens, {encoder.width})"
         )
     tokens = table.shape[1] - 1
-    grids = [(t, math.isqrt(tokens // t)) for t in range(1, 9)]  # published tables stand on square grids
+    grids = [(t, math.isqrt(tokens // t)) for t in range(1, 9)]  # published tables have square grids
     differences = [
         (table[0] - position_table(encoder.width, t, side, side)).abs().max().item()
         for t, side in grids

@@ -1,4 +1,4 @@
-"""Geo-samplers: which windows of a data set are drawn."""
+"""Samplers of windows and chips."""
 
 import itertools
 import os
@@ -27,9 +27,9 @@ _ROUNDS, _TRIES = 10, 20
 class ExactCoverGeoSampler(GeoSampler):
     """Windows that cover every pixel of every scene, in reading order.
 
-    As TorchGeo's grid samplers, but nothing is left out: the last row and column of windows are shifted
-    inwards, so that no window reaches over the edge and none is missing, and a scene smaller than a window
-    gets one that starts at its top left corner (the data set fills what lies beyond).
+    Like TorchGeo's grid samplers, but with an exact cover: the last row and column of windows are shifted inwards, so
+    that they end at the edge of the scene. A scene smaller than a window has one window at its top left corner; the
+    data set fills the pixels beyond the scene.
 
     Args:
         dataset: A data set whose files are the scenes.
@@ -87,25 +87,24 @@ class ResumableSampler:
 
 
 class RandomWindowGeoSampler(ResumableSampler, GeoSampler, DistributedSampler[Any]):
-    """Random windows that lie wholly inside some ground, on the data set's pixels.
+    """Random windows inside a region, aligned with the data set's pixels.
 
-    As TorchGeo's random sampler, but windows are where pixels are, so that nothing is resampled; each epoch
-    draws others, the same for the same seed; and each process draws its own (it is a `DistributedSampler`, so
-    that Lightning tells it the epoch and leaves it alone).
+    Like TorchGeo's random sampler, with these differences: windows are aligned with pixels, so nothing is resampled.
+    Each epoch draws other windows, the same for the same seed. Each process draws its own windows: the class is a
+    `DistributedSampler`, so that Lightning sets its epoch and does not replace it.
 
     Args:
         grid: The data set's pixels, see `SceneDataset.grid`.
-        roi: Where windows may lie, in the CRS of the grid.
+        roi: Region that contains the windows, in the CRS of the grid.
         size: Side of a window in pixels.
         length: Windows in an epoch, over all processes.
-        periods: Times to choose from, with equal chance; all time by default.
-        grounds: Where each period has data, if not everywhere; a window is of one that has data there.
-        balanced_boxes: Top left and bottom right pixels (N, 4) of places, and the chance of each, by which most
-            windows are drawn to rare classes; see `LabelIndex`.
-        locality_groups: The windows of an epoch are drawn first, then handed out by this many walks over the ground in
-            turn, each from neighbour to neighbour, so that a decoded block of a file serves several windows.
-            With a multiple of the batch size, a batch holds windows of as many places, from all over the ground.
-            0 hands windows out as they were drawn.
+        periods: Times to draw from, with equal probability; all time by default.
+        grounds: Area with data of each period, if not everywhere; a window gets a period with data in it.
+        balanced_boxes: Top left and bottom right pixels (N, 4) of boxes, and their probabilities, which centre most
+            windows on rare classes; see `LabelIndex`.
+        locality_groups: Number of groups of neighbouring windows. The windows of an epoch are drawn first, then sorted
+            into groups, which take turns, so that a decoded block of a file serves several windows. With a multiple
+            of the batch size, a batch has windows from as many parts of the region. 0 keeps the order of drawing.
         seed: The same seed gives the same windows.
         rank: This process's number; that of torch's process group by default.
         world_size: Number of processes.
@@ -217,15 +216,15 @@ class RandomWindowGeoSampler(ResumableSampler, GeoSampler, DistributedSampler[An
                 yield *self.grid.window_slices(row, column, self.size), slice(period.left, period.right)
 
     def __len__(self) -> int:
-        """Windows of this process; as many as any other's, so that all take as many steps."""
+        """Number of windows of this process; equal in all processes, so that they take equally many steps."""
         return self.length // self.num_replicas
 
 
 class ShuffleSampler(ResumableSampler, DistributedSampler[int]):
-    """Samples in another order in each epoch, the same for the same seed; each process has its own.
+    """Samples in a new random order in each epoch, the same for the same seed; each process has its own.
 
     Args:
-        dataset: What is drawn from.
+        dataset: Data set to draw from.
         seed: The same seed gives the same orders; by default that of the run.
         rank: This process's number; that of torch's process group by default.
         world_size: Number of processes.
@@ -244,11 +243,11 @@ class ShuffleSampler(ResumableSampler, DistributedSampler[int]):
 
 
 class WeightedShuffleSampler(ShuffleSampler):
-    """As many samples as a data set has, drawn with replacement; the same for the same seed and epoch.
+    """Samples drawn with replacement, as many as the data set has; the same for the same seed and epoch.
 
     Args:
-        dataset: What is drawn from.
-        weights: Weight of each sample (N,), not negative; it is drawn as often, on average, as its share of them.
+        dataset: Data set to draw from.
+        weights: Weight of each sample (N,), not negative; probabilities are proportional to the weights.
         seed: See `ShuffleSampler`, as for all that follow.
         rank: This process's number.
         world_size: Number of processes.
@@ -273,10 +272,10 @@ class WeightedShuffleSampler(ShuffleSampler):
 
 
 class UnrepeatedSampler(DistributedSampler[int]):
-    """Every sample of a data set in one process of several, and in one only: for scores that count each once.
+    """Every sample of a data set in exactly one of several processes: for scores that count each sample once.
 
     Args:
-        dataset: What is shared out.
+        dataset: Data set to distribute.
         rank: This process's number; that of torch's process group by default.
         world_size: Number of processes.
     """
@@ -290,7 +289,7 @@ class UnrepeatedSampler(DistributedSampler[int]):
         return iter(range(self.rank, self.count, self.num_replicas))
 
     def __len__(self) -> int:
-        """How many they are."""
+        """Number of samples of this process."""
         return len(range(self.rank, self.count, self.num_replicas))
 
 

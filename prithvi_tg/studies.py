@@ -1,4 +1,4 @@
-"""Many runs of one command each, in parallel processes, kept and gone on with: for comparisons over seeds."""
+"""Studies: many training runs in parallel processes, which can be resumed; for comparisons over seeds."""
 
 import argparse
 import json
@@ -27,10 +27,10 @@ class Job:
     """A training run and its test.
 
     Attributes:
-        name: Names its folder; a ``/`` makes folders in folders.
-        labels: What it is a case of, as columns of the table: ``{"method": "frozen", "seed": "0"}``.
-        arguments: Of ``prithvi-tg fit`` and ``prithvi-tg test`` alike, ``--config`` among them.
-        python_path: Folder of modules that the configuration names.
+        name: Name of its folder; a ``/`` separates nested folders.
+        labels: Its columns in the table of results: ``{"method": "frozen", "seed": "0"}``.
+        arguments: Arguments of both ``prithvi-tg fit`` and ``prithvi-tg test``, including ``--config``.
+        python_path: Folder with modules of the configuration.
     """
 
     name: str
@@ -40,11 +40,11 @@ class Job:
 
 
 def study_parser(description: str, output: Path) -> argparse.ArgumentParser:
-    """A parser with what every study takes.
+    """A parser with the common arguments of studies.
 
     Args:
-        description: What the study asks.
-        output: Where its files go by default.
+        description: Description of the study.
+        output: Default output folder.
     """
     parser = argparse.ArgumentParser(description=description)
     add = parser.add_argument
@@ -57,21 +57,21 @@ def study_parser(description: str, output: Path) -> argparse.ArgumentParser:
 
 
 def run_jobs(jobs: Sequence[Job], folder: Path, processes: int = 1) -> pd.DataFrame:
-    """Train and test every job that is not done yet.
+    """Train and test every job that is not complete.
 
-    A job that was stopped goes on from its last checkpoint; one that is done is not run again, so arguments
-    that change need another folder. Processes share the cores; with GPUs, each job has one.
+    An interrupted job is resumed from its last checkpoint. Complete jobs are skipped, so jobs with other arguments
+    need another folder. Processes share the cores; with GPUs, each job has one.
 
     Args:
-        jobs: What to run.
-        folder: Where their folders go, each with ``fit``, ``test`` and ``log.txt``.
-        processes: Jobs at a time.
+        jobs: The jobs.
+        folder: Folder for the jobs' folders, each with ``fit``, ``test`` and ``log.txt``.
+        processes: Number of parallel jobs.
 
     Returns:
         A row per job: its labels, and every score of its test, ``mIoU``, ``IoU/Water`` and so on.
 
     Raises:
-        ConfigError: Two jobs have one name, or a folder is of a job with other arguments.
+        ConfigError: Two jobs have one name, or a folder belongs to a job with other arguments.
         DataError: A job failed; the others are finished first.
     """
     names = [job.name for job in jobs]
@@ -96,10 +96,10 @@ def run_jobs(jobs: Sequence[Job], folder: Path, processes: int = 1) -> pd.DataFr
 
 
 def scores(folder: Path) -> dict[str, float]:
-    """Scores of the last run below a folder, ``IoU/Water`` those of a class.
+    """Scores of the last run in a folder; those of a class have names such as ``IoU/Water``.
 
     Raises:
-        DataError: There is none that was scored.
+        DataError: No run was scored.
     """
     record = _last_record(folder)
     if record is None:
@@ -115,11 +115,11 @@ def scores(folder: Path) -> dict[str, float]:
 
 
 def summary(table: pd.DataFrame, by: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
-    """Mean and standard deviation (of a sample, so NaN for one) of metrics, and the number of runs, per case.
+    """Mean and sample standard deviation (NaN for one run) of metrics, and the number of runs, per case.
 
     Args:
-        table: What `run_jobs` gave.
-        by: Columns that make a case.
+        table: The result of `run_jobs`.
+        by: Columns that define a case.
         metrics: Columns of scores.
 
     Returns:
@@ -134,7 +134,7 @@ def summary(table: pd.DataFrame, by: Sequence[str], metrics: Sequence[str]) -> p
 
 
 def markdown(table: pd.DataFrame, digits: int = 2) -> str:
-    """A table for a README; scores in per cent."""
+    """A table in Markdown; scores in per cent."""
     lines = ["| " + " | ".join(map(str, table.columns)) + " |", "|" + "---|" * len(table.columns)]
     for row in table.itertuples(index=False):
         cells = [_cell(value, digits) for value in row]
@@ -172,10 +172,10 @@ def _run(job: Job, folder: Path, slot: int, processes: int) -> str | None:
 
     trained = _last_record(folder / "fit")
     if trained is None:
-        going_on = sorted(
+        stopped = sorted(
             folder.glob("fit/version_*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime
         )
-        if not command("fit", *(["--ckpt_path", str(going_on[-1])] if going_on else [])):
+        if not command("fit", *(["--ckpt_path", str(stopped[-1])] if stopped else [])):
             return f"see {folder / 'log.txt'}"
         trained = _last_record(folder / "fit")
         if trained is None:
@@ -187,7 +187,7 @@ def _run(job: Job, folder: Path, slot: int, processes: int) -> str | None:
 
 
 def _claim(job: Job, folder: Path) -> None:
-    """Keep the arguments of a job beside its results, which are of no use to one with others."""
+    """Write the arguments of a job beside its results, and refuse a folder of other arguments."""
     path = folder / "arguments.json"
     if not path.exists():
         write_json(path, job.arguments)

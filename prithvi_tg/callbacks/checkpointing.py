@@ -1,4 +1,4 @@
-"""Which checkpoints a training run keeps."""
+"""The checkpoints of a training run: ``last.ckpt`` and ``best.ckpt``."""
 
 import logging
 import shutil
@@ -20,12 +20,12 @@ _log = logging.getLogger(__name__)
 
 
 class LastCheckpoint(ModelCheckpoint):
-    """``last.ckpt``: the whole state after every epoch, in long epochs also in between, to go on from.
+    """``last.ckpt``: the whole state after every epoch, and within long epochs, for resuming.
 
-    It keeps the state of other checkpoint callbacks too, so it belongs behind them in a list.
+    The file includes the state of other checkpoint callbacks, so this callback belongs behind them in a list.
 
     Args:
-        minutes: Time after which it is written within an epoch too.
+        minutes: Time after which it is also written within an epoch.
     """
 
     def __init__(self, minutes: float = 15) -> None:
@@ -36,10 +36,10 @@ class LastCheckpoint(ModelCheckpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Write if it is time; looks at the clock as often as the trainer logs."""
+        """Write if enough time has passed; the clock is checked as often as the trainer logs."""
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         number = batch_idx + 1
-        # After the last batch comes the end of the epoch, which is written then.
+        # The end of the epoch is written after the last batch.
         every = trainer.log_every_n_steps  # type: ignore[attr-defined]  # a connector sets it, which mypy cannot see
         if number % every or number == trainer.num_training_batches:
             return
@@ -55,15 +55,15 @@ class LastCheckpoint(ModelCheckpoint):
         self._written = time.monotonic()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on in a new run's folder."""
+        """Restore the state, for the new run's folder."""
         super().load_state_dict({**state_dict, "dirpath": self.dirpath})
 
 
 class BestCheckpoint(ModelCheckpoint):
     """``best.ckpt``: the weights of the best validation, without the optimiser's state.
 
-    A score that is not a finite number is never the best. A run without any validation, or without any finite
-    score, leaves its last weights under this name, and says so.
+    A score that is not finite is never the best. In a run without validation, or without a finite score, the file
+    holds the last weights, and a message explains why.
 
     Args:
         monitor: A logged metric.
@@ -74,10 +74,10 @@ class BestCheckpoint(ModelCheckpoint):
         super().__init__(
             filename="best", monitor=monitor, mode=mode, save_weights_only=True, enable_version_counter=False
         )
-        self._reason = "no validation ran"  # why there is no best one
+        self._reason = "no validation ran"  # why there is no best checkpoint
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on in a new run's folder, which gets a copy of the best so far."""
+        """Restore the state, and copy the best checkpoint so far to the new run's folder."""
         before, folder = Path(state_dict["best_model_path"]), self.dirpath
         if folder is not None and folder != state_dict["dirpath"] and before.is_file():
             best = Path(folder) / before.name
@@ -110,7 +110,7 @@ class BestCheckpoint(ModelCheckpoint):
         super().on_validation_end(trainer, pl_module)
 
     def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:
-        """Whether a score is the best so far; Lightning itself would take a first NaN for it."""
+        """Whether a score is the best so far; Lightning itself would accept a first NaN."""
         if current is not None and not torch.isfinite(current):
             self._explain(trainer, current)
             return False
@@ -127,7 +127,7 @@ class BestCheckpoint(ModelCheckpoint):
             rank_zero_warn(f"monitor: {reason}; such a score is never the best")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Make sure that there is a best checkpoint."""
+        """Write the last weights if there is no best checkpoint."""
         super().on_train_end(trainer, pl_module)
         if not self.best_model_path and self.dirpath is not None:
             path = str(Path(self.dirpath) / "best.ckpt")
@@ -138,21 +138,17 @@ class BestCheckpoint(ModelCheckpoint):
             progress.completed += 1
             self.best_model_path = path
             if trainer.is_global_zero:
-                _log.info(
-                    f"Nothing chose a best checkpoint, since {self._reason}: best.ckpt holds the last weights."
-                )
+                _log.info(f"No best checkpoint, since {self._reason}: best.ckpt holds the last weights.")
 
 
 class PrintCheckpoints(Callback):
-    """Say where the checkpoints are when training ends."""
+    """Log the paths of the checkpoints when training ends."""
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print their paths."""
+        """Log the paths."""
         if trainer.is_global_zero:
             for callback in trainer.checkpoint_callbacks:
                 if isinstance(callback, ModelCheckpoint) and callback.best_model_path:
                     path = Path(callback.best_model_path)
-                    if path.parent == Path(
-                        callback.dirpath or ""
-                    ):  # not of the run that this one goes on from
+                    if path.parent == Path(callback.dirpath or ""):  # not of the run that is resumed
                         _log.info(f"Written: {shown(path)}")

@@ -1,4 +1,4 @@
-"""Classes of chips, written when Lightning has predicted."""
+"""Writing the predicted classes of chips."""
 
 import logging
 from typing import Any
@@ -13,10 +13,10 @@ _log = logging.getLogger(__name__)
 
 
 class ChipClassWriter(Callback):
-    """Write the table of chips, or the maps of scenes, that `Trainer.predict` runs on.
+    """Write the table of chips, or the maps of scenes, of `Trainer.predict`.
 
     Args:
-        run: What is predicted.
+        run: The chips or scenes, and their probabilities.
     """
 
     def __init__(self, run: ChipClassRun) -> None:
@@ -31,11 +31,11 @@ class ChipClassWriter(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Take in the probabilities of a batch."""
+        """Accumulate the probabilities of a batch."""
         self.run.update(batch, outputs)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Gather the processes' windows, also from those that had none, and write."""
+        """Gather the windows of all processes, including processes without any, and write the files."""
         for part in gather(self.run.probabilities):
             self.run.probabilities |= part
         if trainer.is_global_zero:

@@ -1,4 +1,4 @@
-"""Commands that fail before they compute anything leave no run folder."""
+"""Removing the run folder of a command that fails before its first result."""
 
 import shutil
 from collections.abc import Sequence
@@ -11,13 +11,13 @@ _BEFORE_ANY_RESULT = ("config.yaml", "hparams.yaml", "splits.png", "events.out."
 
 
 class RemoveEmptyRun(Callback):
-    """Remove the run's folder if the command fails and the folder holds settings alone.
+    """Remove the run's folder if the command fails and the folder contains only settings.
 
-    Loggers create it before the data are opened. A folder that holds a checkpoint, curves or scores is kept, and so
-    is one that was there before.
+    Loggers create it before the data are opened. A folder with a checkpoint, curves or scores is kept, as is a folder
+    that existed before.
 
     Args:
-        loggers: Of the trainer.
+        loggers: Loggers of the trainer.
     """
 
     def __init__(self, loggers: Sequence[Logger]) -> None:

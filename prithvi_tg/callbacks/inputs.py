@@ -1,4 +1,4 @@
-"""What is wrong with the pixels that a run reads."""
+"""Counting invalid values in the pixels of a run."""
 
 import logging
 from typing import Any
@@ -11,24 +11,24 @@ _log = logging.getLogger(__name__)
 
 
 class MeaninglessValues(Callback):
-    """After an epoch, print how many values were not finite or beyond 1e30, once for training, validation and test.
+    """Log the number of values that are not finite or beyond 1e30, once each for training, validation and test.
 
-    `ChipAugmentation` counts them on the device, so that no batch waits for the count.
+    `ChipAugmentation` counts them on the device, so that batches do not wait for the count.
     """
 
     def __init__(self) -> None:
         self._printed: set[str] = set()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print the number in training crops."""
+        """Log the number in training crops."""
         self._report(trainer, pl_module, "train")
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print the number in validation chips."""
+        """Log the number in validation chips."""
         self._report(trainer, pl_module, "val")
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print the number in test chips."""
+        """Log the number in test chips."""
         self._report(trainer, pl_module, "test")
 
     def _report(self, trainer: Trainer, pl_module: LightningModule, split: str) -> None:
@@ -36,7 +36,7 @@ class MeaninglessValues(Callback):
         augmentation = getattr(datamodule, f"{split}_aug", None) or getattr(datamodule, "aug", None)
         if not isinstance(augmentation, ChipAugmentation):
             return
-        # A process without batches has its counter elsewhere.
+        # The counter of a process without batches is still on the CPU.
         counted = trainer.strategy.reduce(augmentation.meaningless.to(pl_module.device), reduce_op="sum")
         augmentation.reset_meaningless()
         if (count := int(counted)) and split not in self._printed and trainer.is_global_zero:

@@ -19,17 +19,17 @@ _log = logging.getLogger(__name__)
 
 
 class MapWriter(Callback):
-    """Write maps of the scenes that `Trainer.predict` runs on, and say what became of each.
+    """Write maps of the scenes of `Trainer.predict`, and show the result of each.
 
-    Scenes are shared out over the trainer's processes; the trainer's data module is a `SceneDataModule`.
+    Scenes are distributed over the trainer's processes; the trainer's data module is a `SceneDataModule`.
 
     Args:
         run: The maps.
-        folder: Where an index of all maps goes.
+        folder: Folder for the index of all maps.
         raises: Raise an error at the end if a scene failed.
 
     Attributes:
-        results: What became of each scene; with ``ddp_spawn`` and ``ddp_fork``, only in the processes that map.
+        results: Result of each scene; with ``ddp_spawn`` and ``ddp_fork``, only in the processes that map.
     """
 
     def __init__(self, run: MapRun, folder: Path, raises: bool = False) -> None:
@@ -41,7 +41,7 @@ class MapWriter(Callback):
         self._reported: set[str] = set()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Take up what an earlier start left; one process looks, so that all know the same."""
+        """Resume the maps of an earlier run; one process checks the files and shares the result."""
         self._group = patient_group()
         pending = self.run.prepare() if trainer.is_global_zero else None
         prepared = [(pending, {name: m.error for name, m in self.run.maps.items()})]
@@ -69,22 +69,22 @@ class MapWriter(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Blend a batch of windows, and write what it finishes."""
+        """Blend a batch of windows, and write completed rows."""
         self._update(trainer, batch["events"], outputs, batch.get("core_window"))
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take in what was read without any window, and wait until all is written."""
+        """Process the reading events after the last window, and wait until all rows are written."""
         stream: Any = trainer.predict_dataloaders
         self._update(trainer, stream.trailing_events, None, None)
         self.run.wait()
         self._report_failures(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """End the threads that write."""
+        """Stop the writing threads."""
         self.run.close()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Take in what other processes know; write the index of all maps; print what became of each scene.
+        """Gather the errors of all processes, write the index of all maps and show the result of each scene.
 
         Raises:
             DataError: A scene failed, with `raises`.
@@ -113,7 +113,7 @@ class MapWriter(Callback):
         self._report_failures(trainer)
 
     def _report_failures(self, trainer: Trainer) -> None:
-        """Print what has failed since the last time, and read no more of it."""
+        """Log new failures, and stop reading these scenes."""
         stream: Any = trainer.predict_dataloaders
         for name in self.run.failed - self._reported:
             stream.discard(name)

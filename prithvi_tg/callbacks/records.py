@@ -41,38 +41,38 @@ _HANDED_OVER = ("folder", "_seconds", "_parts", "_parameters", "_length")  # of 
 
 
 class TrainingRecord(Callback):
-    """How a training came about, over stops: a run that goes on has a folder of its own, and takes along the past.
+    """The history of a training over interruptions; a resumed run has a new folder.
 
-    The rows of ``metrics.csv`` up to where it goes on are copied, if they are still there, so that curves are
-    whole; the time is counted on, and the earlier parts are listed.
+    The rows of ``metrics.csv`` before the resumed step are copied, if the file exists, so that curves are complete.
+    Training times add up, and the earlier parts are listed.
 
     Attributes:
-        folder: Of the training, from its start on; that of the runs' loggers.
+        folder: Folder of the training, that of its loggers; set when training starts.
     """
 
     def __init__(self) -> None:
         self.folder: str | None = None
-        self._before: str | None = None  # folder of the run that this one goes on from, as that run knew it
+        self._before: str | None = None  # folder of the run that is resumed, as its checkpoint records it
         self._parts: list[dict[str, Any]] = []
-        self._seconds = 0.0  # of what has ended
+        self._seconds = 0.0  # of earlier parts
         self._began: float | None = None
         self._parameters = (0, 0)
         self._length: tuple[int, int] | None = None
-        # With ddp_spawn and ddp_fork, training ends in another process than the one that made this object.
+        # With ddp_spawn and ddp_fork, training runs in other processes than the one that made this object.
         self._maker = os.getpid()
         self._handover = Path(tempfile.gettempdir()) / f"prithvi_tg_{uuid.uuid4().hex}.json"
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the time."""
+        """Start the clock."""
         self.folder = trainer.log_dir
         self._began = time.perf_counter()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say how large the model is, and where a run goes on, and copy its curves."""
+        """Log the size of the model; of a resumed run also the position, and copy its curves."""
         if trainer.is_global_zero:
-            self._tell(trainer, pl_module)
+            self._log_start(trainer, pl_module)
 
-    def _tell(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def _log_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         sizes = [(parameter.numel(), parameter.requires_grad) for parameter in pl_module.parameters()]
         self._parameters = sum(size for size, _ in sizes), sum(size for size, trained in sizes if trained)
         _log.info("{:,} parameters, {:,} of them trainable".format(*self._parameters))
@@ -97,7 +97,7 @@ class TrainingRecord(Callback):
                 _copy_curves(before / _CURVES, logger, step)
 
     def _folder_before(self, trainer: Trainer) -> Path:
-        """Where the checkpoint lies now, if that is the folder of a run; else where its run was."""
+        """The folder of the checkpoint, if it is that of a run; otherwise the folder that the checkpoint records."""
         now = None if trainer.ckpt_path is None else Path(trainer.ckpt_path).absolute().parent.parent
         if now is not None and (self._before is None or (now / _CURVES).exists()):
             return now
@@ -105,15 +105,15 @@ class TrainingRecord(Callback):
         return Path(self._before)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep how long it was."""
+        """Stop the clock."""
         self._seconds = self._seconds_so_far()
         self._began = None
         self._length = (trainer.current_epoch, trainer.global_step)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take along a training that had come to its end before it was stopped: Lightning does not start it."""
+        """Record a training that was complete before it was resumed: Lightning does not start it."""
         if self._length is None and trainer.is_global_zero:
-            self._tell(trainer, pl_module)
+            self._log_start(trainer, pl_module)
             self._began = None
             self._length = (trainer.current_epoch, trainer.global_step)
         if trainer.is_global_zero and os.getpid() != self._maker:
@@ -121,13 +121,13 @@ class TrainingRecord(Callback):
             self._handover.write_text(json.dumps(known))
 
     def receive(self) -> None:
-        """Take what a process that was started for the training has left."""
+        """Restore the record that the process of the training wrote."""
         if self._handover.exists():
             vars(self).update(json.loads(self._handover.read_text()))
             self._handover.unlink()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Say how to go on, if the run was told to stop."""
+        """Log how to resume after a signal or an interrupt."""
         if not isinstance(exception, KeyboardInterrupt | SIGTERMException) or not trainer.is_global_zero:
             return
         for callback in trainer.checkpoint_callbacks:
@@ -138,12 +138,12 @@ class TrainingRecord(Callback):
                 _log.warning(f"Stopped. To resume, repeat the command with --ckpt_path {shown(last)}")
 
     def state_dict(self) -> dict[str, Any]:
-        """What the next part takes along."""
+        """The state that a resumed run restores."""
         folder = None if self.folder is None else str(Path(self.folder).absolute())
         return {"folder": folder, "seconds": self._seconds_so_far(), "parts": self._parts}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take it along."""
+        """Restore the state."""
         self._before, self._seconds = state_dict["folder"], state_dict["seconds"]
         self._parts = list(state_dict["parts"])
 
@@ -151,7 +151,7 @@ class TrainingRecord(Callback):
         return self._seconds + (0 if self._began is None else time.perf_counter() - self._began)
 
     def record(self) -> dict[str, Any] | None:
-        """Of a training that has ended, all parts together; ``None`` without one."""
+        """Totals over all parts of a completed training; ``None`` without one."""
         if self._length is None:
             return None
         (epochs, steps), (parameters, trained) = self._length, self._parameters
@@ -166,7 +166,7 @@ class TrainingRecord(Callback):
 
 
 def _copy_curves(path: Path, logger: CSVLogger, step: int) -> None:
-    """Log the rows of another run's table that are from before a step."""
+    """Log the rows of another run's table before a step."""
     if not path.is_file():
         _log.info(f"{shown(path)}: not found; the curves of this run start here")
         return
@@ -180,9 +180,9 @@ def _copy_curves(path: Path, logger: CSVLogger, step: int) -> None:
                 }
                 logged = int(known.pop("step"))
             except (AttributeError, KeyError, ValueError):
-                continue  # a kill cut it short
-            if logged < step:  # later ones are done again
-                # What stood there twice, under an old name too, is copied once.
+                continue  # an incomplete row of a killed run
+            if logged < step:  # later steps are repeated
+                # Values under an old and a new name are copied once.
                 once: dict[str, Any] = {
                     str(key): value
                     for key, value in known.items()
@@ -193,12 +193,12 @@ def _copy_curves(path: Path, logger: CSVLogger, step: int) -> None:
 
 
 class SplitFigure(Callback):
-    """``splits.png``: which ground is for which split, where the data module splits ground."""
+    """Write ``splits.png``, a map of the splits, for data modules that split by area."""
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw it into the run's folder."""
+        """Write it to the run's folder."""
         regions = getattr(_datamodule(trainer), "split_regions", None)
-        folder = trainer.log_dir  # asked in every process: they agree on it
+        folder = trainer.log_dir  # in every process: they agree on it
         if regions is not None and folder is not None and trainer.is_global_zero:
             path = Path(folder) / "splits.png"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -210,10 +210,10 @@ class ScoreReport(Callback):
     """After a test or validation, print a table of scores and write them and the confusion matrix to the run's folder.
 
     Args:
-        published_result: A key of `PUBLISHED`; after a test of exactly the published chips, the distance to it is
-            printed, otherwise why it is not.
-        checkpoint: The weights that are scored, where the trainer does not load them itself.
-        warned: What was warned of, which may grow while the trainer runs; it goes into the record.
+        published_result: A key of `PUBLISHED`; after a test of exactly the published chips, the difference to it is
+            shown, otherwise the reason why there is none.
+        checkpoint: The scored weights, if the trainer does not load them itself.
+        warned: Warnings for the record; the list may grow while the trainer runs.
     """
 
     def __init__(
@@ -226,7 +226,7 @@ class ScoreReport(Callback):
         self._tested: list[str] = []
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin anew."""
+        """Discard the chips of an earlier test."""
         self._tested = []
 
     def on_test_batch_end(
@@ -238,12 +238,12 @@ class ScoreReport(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep which chips were scored."""
+        """Collect the names of the scored chips."""
         if isinstance(batch, dict):
             self._tested += batch.get("name", ["unnamed"] * len(batch["image"]))
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Report the test set."""
+        """Show and write the scores of the test set."""
         self._report(trainer, pl_module, getattr(_datamodule(trainer), "test_split", "test"))
         name = self.published_result
         if name is None or not isinstance(pl_module, PrithviSegmentationTask):
@@ -259,7 +259,7 @@ class ScoreReport(Callback):
             _log.info(reason)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Report the validation set, but not each time while training."""
+        """Show and write the scores of the validation set, except during training."""
         if trainer.state.fn != TrainerFn.FITTING:
             self._report(trainer, pl_module, "val")
 
@@ -311,13 +311,13 @@ class ScoreReport(Callback):
 
 
 class ChipReport(Callback):
-    """Keep what single chips score, and show some.
+    """Write the scores of single chips, and pictures of some.
 
     After a test or validation, write ``chips.csv`` and pictures of the best and worst chips to the run's folder.
-    While training, each validation draws the same few chips for loggers that take pictures.
+    During training, each validation draws the same few chips for loggers that accept pictures.
 
     Args:
-        panels: Chips that are drawn at each validation.
+        panels: Number of chips that each validation draws.
     """
 
     def __init__(self, panels: int = 2) -> None:
@@ -327,7 +327,7 @@ class ChipReport(Callback):
         self._panels: list[dict[str, Any]] = []
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin anew."""
+        """Discard the scores of an earlier epoch."""
         self._scores, self._panels, self._seen = None, [], 0
         if isinstance(pl_module, PrithviTask):
             self._scores = RESULT_KINDS[pl_module.target_kind].chips(pl_module)
@@ -343,7 +343,7 @@ class ChipReport(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Count a batch."""
+        """Accumulate the scores of a batch."""
         if self._scores is None or not isinstance(outputs, dict) or "prediction" not in outputs:
             return
         prediction = outputs["prediction"]
@@ -360,11 +360,11 @@ class ChipReport(Callback):
     on_validation_batch_end = on_test_batch_end
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the test set's."""
+        """Write the scores of the test set."""
         self._write(trainer, pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the validation set's; while training, draw."""
+        """Write the scores of the validation set; during training, draw chips."""
         if trainer.state.fn != TrainerFn.FITTING:
             self._write(trainer, pl_module)
         elif trainer.is_global_zero and not trainer.sanity_checking and self._scores is not None:
@@ -376,7 +376,7 @@ class ChipReport(Callback):
                         log_picture(logger, f"validation/chip_{number}", picture, trainer.global_step)
 
     def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget it."""
+        """Discard the scores."""
         self._scores = None
 
     def _write(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -389,7 +389,7 @@ class ChipReport(Callback):
         pictures = Path(folder) / PICTURES
         if trainer.is_global_zero:
             pictures.mkdir(parents=True, exist_ok=True)
-            for old in pictures.glob("*.png"):  # of weights that this trainer scored before
+            for old in pictures.glob("*.png"):  # of other weights
                 old.unlink()
             self._scores.write_table(Path(folder) / TABLE, chips)
             _log.info(f"Written: {shown(Path(folder) / TABLE)}")
@@ -402,26 +402,26 @@ def _datamodule(trainer: Trainer) -> Any:
 
 
 def _training(trainer: Trainer) -> TrainingRecord | None:
-    """What knows of the training that the trainer ran before, if it did."""
+    """The record of the trainer's training, if it has one."""
     callbacks = trainer.callbacks  # type: ignore[attr-defined]  # a connector sets it, which mypy cannot see
     return next((one for one in callbacks if isinstance(one, TrainingRecord)), None)
 
 
 def _run_folder(trainer: Trainer) -> str | None:
-    """Where a run's files go: those of a training's scores beside its curves; asked in every process."""
+    """The folder for a run's files: scores of a training are beside its curves; call it in every process."""
     training = _training(trainer)
     return (None if training is None else training.folder) or trainer.log_dir
 
 
 def score_best(trainer: Trainer, task: LightningModule, datamodule: Any) -> None:
-    """After a training, score its best checkpoint on the validation set, so that the record is of that file.
+    """After a training, score its best checkpoint on the validation set; the record describes that file.
 
     Without a checkpoint, the last weights are scored; without validation, or chips for it, the record has no scores.
 
     Args:
-        trainer: That trained; its loggers are let go, as the curves end with the training.
-        task: That was trained; it gets the best weights.
-        datamodule: With the validation set.
+        trainer: The trainer of the training; its loggers are removed, as the curves end with the training.
+        task: The trained task; the best weights are loaded into it.
+        datamodule: The data module with the validation set.
     """
     best = getattr(trainer.checkpoint_callback, "best_model_path", "") or None
     training = _training(trainer)

@@ -1,4 +1,4 @@
-"""Whether a checkpoint fits a configuration."""
+"""Checks that a checkpoint fits a configuration."""
 
 from typing import Any
 
@@ -10,10 +10,10 @@ from ..tasks.data_checks import differing_data
 
 
 def refuse_other_model(checkpoint: Checkpoint, task: PrithviTask, data: Any) -> None:
-    """Refuse differences that a state dict does not show: attention heads, band order, statistics.
+    """Refuse differences that are not visible in a state dict: attention heads, band order, statistics.
 
     Raises:
-        CheckpointError: The checkpoint was written by another model, or trained on other data.
+        CheckpointError: The checkpoint is of another model, or was trained on other data.
     """
     saved_arguments = checkpoint.hyper_parameters
     if not saved_arguments:

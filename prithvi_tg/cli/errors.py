@@ -1,4 +1,4 @@
-"""jsonargparse's messages, brought to one line that names the key, the value and what would be right."""
+"""Messages of jsonargparse, shortened to one line with the key, the value and the accepted values."""
 
 import inspect
 import re
@@ -28,7 +28,7 @@ _SYNONYMS = {
 
 
 def unwrapped(error: BaseException) -> BaseException:
-    """The error that a class raised which jsonargparse built, with the frames and lines of that class."""
+    """The original error of a class that jsonargparse instantiated."""
     while error.__cause__ is not None and _raised_in(error).startswith("jsonargparse"):
         error = error.__cause__
     return error
@@ -43,11 +43,11 @@ def _raised_in(error: BaseException) -> str:
 
 
 def one_line(message: str, classes: Iterable[type[Any]]) -> str:
-    """One line from a message of jsonargparse, which may be a page of ``Union``.
+    """Shorten a message of jsonargparse, such as the many lines for a ``Union``, to one line.
 
     Args:
         message: The message.
-        classes: Classes whose names and arguments are suggested for misspelt ones.
+        classes: Classes whose names and arguments are suggestions for misspelt ones.
     """
     classes = list(classes)
     if rewritten := _rewritten(message, classes):
@@ -90,7 +90,7 @@ def one_line(message: str, classes: Iterable[type[Any]]) -> str:
 
 
 def _rewritten(message: str, classes: list[type[Any]]) -> str | None:
-    """Messages of a known form, in the words of a configuration."""
+    """A message of a known form, in terms of a configuration."""
     if absent := re.search(r"File does not exist: '([^']+)'", message):
         return f"config: {absent.group(1)}: no such file"
     if spaces := re.search(r"Spaces not allowed in keys: (.+)\.$", message):
@@ -115,7 +115,7 @@ def _rewritten(message: str, classes: list[type[Any]]) -> str | None:
 
 
 def _described(key: str, classes: list[type[Any]]) -> str:
-    """What an argument is, from the docstring of the first class that requires it."""
+    """Description of an argument, from the docstring of the first class that requires it."""
     for owner in classes:
         parameter = inspect.signature(owner).parameters.get(key)
         text = re.search(rf"^ *{key}: ([^\n]*?)[.;,]?$", inspect.getdoc(owner) or "", re.MULTILINE)
@@ -135,7 +135,7 @@ def _suggestion(word: str, arguments: set[str], sections: set[str]) -> str:
 
 
 def _closest(word: str, known: set[str]) -> str:
-    """The nearest of the known words, or those that are equally near."""
+    """The most similar known word, or several that are equally similar."""
     likeness = {name: SequenceMatcher(None, word, name).ratio() for name in known - {word}}
     best = max(likeness.values(), default=0.0)
     nearest = sorted(name for name, ratio in likeness.items() if ratio == best)

@@ -69,9 +69,9 @@ class PrithviArgumentParser(LightningArgumentParser):
     """LightningCLI's parser, with errors of one line.
 
     Args:
-        *args: Those of `LightningArgumentParser`.
+        *args: Arguments of `LightningArgumentParser`.
         command: The command whose arguments it parses, if it is one of Lightning's.
-        **kwargs: Those of `LightningArgumentParser`.
+        **kwargs: Arguments of `LightningArgumentParser`.
     """
 
     def __init__(self, *args: Any, command: str = "", **kwargs: Any) -> None:
@@ -79,13 +79,13 @@ class PrithviArgumentParser(LightningArgumentParser):
         self.command = command
 
     def add_method_arguments(self, *args: Any, **kwargs: Any) -> list[str]:
-        """Add the arguments of a method of the trainer; `ckpt_path` has a meaning of its own here."""
+        """Add the arguments of a method of the trainer, with our own help for `ckpt_path`."""
         added = super().add_method_arguments(*args, **kwargs)
         set_help(self, "ckpt_path", CKPT_PATH[self.command])
         return added
 
     def parse_args(self, args: Any = None, *more: Any, **options: Any) -> Any:
-        """Parse; a configuration that is no text is an error like any other."""
+        """Parse; a configuration that is not a text file is an error of one line, too."""
         given = sys.argv[1:] if args is None else args
         words = current_words(["--data.skip_bad=true" if word in _SKIP else word for word in given])
         try:
@@ -95,16 +95,16 @@ class PrithviArgumentParser(LightningArgumentParser):
             self.error(f"config: {', '.join(map(str, files))}: not a text file ({error})")
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Print what is wrong with which key, and exit with 2."""
+        """Print the error in one line, and exit with 2."""
         sys.stderr.write(f"prithvi-tg: error: {one_line(message, _known_classes())}\n")
         sys.exit(2)
 
 
 class QuietLibraries(Callback):
-    """What `run_command` does in the first process, in those that strategy ddp_spawn starts.
+    """Shows messages and short warnings in processes of strategy ddp_spawn, as `run_command` does in the first.
 
     Args:
-        warned: The warnings of the first process; a process that is started appends to its copy.
+        warned: The warnings of the first process; each started process appends to its copy.
     """
 
     def __init__(self, warned: list[str]) -> None:
@@ -121,7 +121,7 @@ class QuietLibraries(Callback):
 class PrithviCLI(LightningCLI):
     """``prithvi-tg fit | validate | test | predict``.
 
-    Classes and frames are given once, in ``data:``, and linked to the task. ``--ckpt_path`` takes weights in any
+    Classes and frames are set once, in ``data:``, and linked to the task. ``--ckpt_path`` is a file of weights of any
     format for validate, test and predict, and a Lightning checkpoint to resume from for fit. ``predict`` needs no
     configuration if the checkpoint describes its data.
     """
@@ -149,13 +149,13 @@ class PrithviCLI(LightningCLI):
                     save_config_kwargs={"overwrite": False},
                     args=arguments,
                 )
-        except SIGTERMException:  # Lightning's; by itself it would end with 0, as if all were done
+        except SIGTERMException:  # Lightning itself would exit with 0, as after success
             sys.exit(128 + signal.SIGTERM)
 
     # Arguments.
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Trainer, task and data; the latter two may come from a checkpoint in predict."""
+        """Add trainer, task and data; for predict, task and data may come from a checkpoint."""
         parser.add_lightning_class_args(Trainer, "trainer")
         parser.set_defaults({"trainer.default_root_dir": "runs", "trainer.log_every_n_steps": 10})
         required = not (isinstance(parser, PrithviArgumentParser) and parser.command == "predict")
@@ -163,7 +163,7 @@ class PrithviCLI(LightningCLI):
         parser.add_subclass_arguments(BaseDataModule, "data", fail_untyped=False, required=required)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Link what the data know to the task, and let a configuration name the result that it restates."""
+        """Link properties of the data to the task, and add our own options."""
         parser.add_argument(
             "--published_result",
             type=str | None,
@@ -187,7 +187,7 @@ class PrithviCLI(LightningCLI):
             _add_predict_arguments(parser)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse, and hide ``ckpt_path`` for a while: Lightning would merge the arguments that the file holds."""
+        """Parse, and hide ``ckpt_path`` until later: Lightning would merge the arguments stored in the file."""
         super().parse_arguments(parser, args)
         settings = self.config[self.config["subcommand"]]
         self._ckpt_path = settings.get("ckpt_path")
@@ -200,7 +200,7 @@ class PrithviCLI(LightningCLI):
         return self.config[self.subcommand]
 
     def before_instantiate_classes(self) -> None:
-        """Check that what the command needs is there, before anything is built."""
+        """Check the settings of the command before objects are created."""
         settings = self._settings
         settings.ckpt_path = self._ckpt_path
         check_name(settings.published_result)
@@ -216,10 +216,10 @@ class PrithviCLI(LightningCLI):
             )
         init_args = (settings.get("model") or {}).get("init_args", {})
         if settings.ckpt_path and init_args.get("weights") is not None:
-            init_args["weights"] = None  # the checkpoint brings the encoder's weights too
+            init_args["weights"] = None  # the checkpoint contains the encoder's weights, too
 
     def instantiate_classes(self) -> None:
-        """Build data module, task and trainer, and load weights if any are named."""
+        """Create data module, task and trainer, and load weights if any are given."""
         super().instantiate_classes()
         path = self._settings.ckpt_path
         if self.subcommand == "predict":
@@ -238,7 +238,7 @@ class PrithviCLI(LightningCLI):
         self._set_run_arguments(self.config_init[self.subcommand])
 
     def _set_run_arguments(self, arguments: Any) -> None:
-        """Set what the trainer's method is called with."""
+        """Set the arguments of the trainer's method."""
         ours = isinstance(self.model, PrithviTask)
         if self.subcommand != "fit" and ours:
             arguments["ckpt_path"] = None  # already loaded
@@ -310,7 +310,7 @@ class PrithviCLI(LightningCLI):
                 self._settings.published_result,
                 None
                 if self.subcommand == "fit"
-                else self._settings.ckpt_path,  # there it is what one goes on from
+                else self._settings.ckpt_path,  # for fit, it is the checkpoint to resume
                 self.warned,
             ),
             ChipReport(),
@@ -319,7 +319,7 @@ class PrithviCLI(LightningCLI):
             PrintCheckpoints(),
         ]
         if self.model is not None and not isinstance(self.model, PrithviTask):
-            callbacks += process_callbacks(given)  # our task brings them
+            callbacks += process_callbacks(given)  # our task adds them itself
         if config.get("enable_progress_bar") is not False and not any(
             isinstance(one, ProgressBar) for one in given
         ):
@@ -342,7 +342,7 @@ class PrithviCLI(LightningCLI):
     # Running.
 
     def after_fit(self) -> None:
-        """Score the best checkpoint, so that the record's scores are those of the file that it names."""
+        """Score the best checkpoint, which the record describes."""
         # After ddp_spawn and ddp_fork, this process does not know that the configuration was saved.
         callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]  # a connector sets it
         callbacks[:] = [one for one in callbacks if not isinstance(one, SaveConfigCallback)]

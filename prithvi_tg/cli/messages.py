@@ -1,4 +1,4 @@
-"""What a command shows of the messages and warnings of the library: plain lines, while it runs and no longer."""
+"""Messages and warnings of the library, shown as plain lines while a command runs."""
 
 import logging
 import sys
@@ -15,12 +15,12 @@ _ADVICE = (
     ".*does not have many workers.*",
     ".*isinstance.treespec, LeafSpec.*",
     ".*sync_dist.*",
-    ".*could not find the monitored key.*",  # BestCheckpoint prints what is wrong
+    ".*could not find the monitored key.*",  # BestCheckpoint reports it
     ".*in eval mode at the start of training.*",  # the layers of a frozen encoder
     ".*smaller than the logging interval.*",
-    ".*dirpath has changed.*",  # of a resumed run, which TrainingRecord prints
-    ".*Total length of `list`.*",  # of validation without chips, which BestCheckpoint prints
-    ".*Total length of `WindowStream`.*",  # of scenes that cannot be read, which MapWriter prints
+    ".*dirpath has changed.*",  # of a resumed run; TrainingRecord reports it
+    ".*Total length of `list`.*",  # of validation without chips; BestCheckpoint reports it
+    ".*Total length of `WindowStream`.*",  # of unreadable scenes; MapWriter reports it
 )
 _RANK_ZERO = ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero")
 
@@ -52,10 +52,10 @@ def shown_messages() -> Iterator[None]:
 
 
 class ShortWarnings:
-    """Within a ``with``, warnings take one line, and advice that a user cannot act on is silent.
+    """A context in which warnings have one line, and advice that a user cannot act on is hidden.
 
     Args:
-        given: Every warning is appended to it.
+        given: List to which every warning is appended.
     """
 
     def __init__(self, given: list[str]) -> None:

@@ -23,17 +23,17 @@ _MARKS = {"ok": "ok", "advice": "[yellow]advice[/yellow]", "error": "[red]error[
 
 
 class _Built(PrithviCLI):
-    """Everything that ``fit`` builds, and nothing that it runs."""
+    """Creates the objects of ``fit`` without running it."""
 
     def fit(self, **_: Any) -> None:
-        """What LightningCLI calls in place of the trainer's method."""
+        """Replaces the trainer's method."""
 
     def after_fit(self) -> None:
-        """There is nothing to score."""
+        """Nothing was trained, so there is nothing to score."""
 
 
 def run(arguments: list[str]) -> int:
-    """Check a configuration, print a table, and return 1 if anything is wrong."""
+    """Check a configuration, print a table, and return 1 if there is an error."""
     parser = data_parser(
         "check",
         "Check every chip or window, the weights and the configuration of a run before training. --skip-bad leaves "
@@ -104,12 +104,12 @@ def _of_run(arguments: list[str]) -> Iterator[Finding]:
 
 
 def _check_room(folder: Path, parameters: int, free: int) -> Finding:
-    """Whether checkpoints fit on the disk.
+    """Check that checkpoints fit on the disk.
 
     Args:
-        folder: Where runs go.
-        parameters: Of the model.
-        free: Bytes that are free there.
+        folder: Folder of runs.
+        parameters: Number of parameters of the model.
+        free: Free space in bytes.
     """
     # last.ckpt holds weights and two moments of the optimiser, best.ckpt weights; a new one is written beside the old.
     needed = 2 * 4 * parameters * (3 + 1)

@@ -9,7 +9,7 @@ from .data_parser import data_parser, parse_data
 
 
 def run(arguments: list[str]) -> int:
-    """Write the windows that a configuration's samplers draw."""
+    """Write the windows of a configuration's samplers as chips."""
     parser = data_parser(
         "chips", "Cut labelled scenes into chips and split lists: the windows that the samplers of a configuration "
         "draw.",

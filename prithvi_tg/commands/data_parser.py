@@ -11,11 +11,11 @@ from ..errors import ConfigError
 def data_parser(
     command: str, description: str, unused: str = "Accepted in the configuration, but not used."
 ) -> PrithviArgumentParser:
-    """A parser that builds the data module of a configuration and leaves its other sections as they are.
+    """A parser that creates the data module of a configuration and ignores its other sections.
 
     Args:
         command: Name of the command.
-        description: Of the command.
+        description: Description of the command.
         unused: Help text of the other sections.
     """
     parser = PrithviArgumentParser(prog=f"prithvi-tg {command}", description=description)
@@ -27,10 +27,10 @@ def data_parser(
 
 
 def parse_data(parser: PrithviArgumentParser, arguments: list[str]) -> Any:
-    """The parsed arguments.
+    """Parse the arguments.
 
     Raises:
-        ConfigError: They name no data.
+        ConfigError: No data are given.
     """
     config = parser.parse_args(arguments)
     if config.data is None:

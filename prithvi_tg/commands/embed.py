@@ -45,7 +45,7 @@ def _source(
     if encoder is not None:
         return published_encoder(encoder, weights, num_frames, window, stride)
     if weights is not None:
-        raise ConfigError("weights: belong to --encoder; a checkpoint brings its own")
+        raise ConfigError("weights: valid only with --encoder; a checkpoint contains its own weights")
     assert ckpt_path is not None
     return task_encoder(ckpt_path, window, stride)
 
@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--encoder", help="a published encoder instead, such as prithvi_eo_v2_300m")
     add("--weights", help="weights of --encoder: a path or hf://OWNER/REPOSITORY/FILE; by default the published ones")
     add("--num_frames", type=int, default=1, help="dates of a scene, with --encoder")
-    add("--block", type=int, default=-1, help="after which block, counted from 0; negative from the end")
+    add("--block", type=int, default=-1, help="block whose output is written, counted from 0; negative from the end")
     add("--frame", type=int, help="features of this date alone, counted from 0; by default of all dates")
     add("--dtype", choices=get_args(EmbeddingType), default="float16",
         help="how features are stored; int8 has a scale per band")

@@ -1,4 +1,4 @@
-"""``prithvi-tg report``: one HTML page about one or several runs."""
+"""``prithvi-tg report``: an HTML page about one or several runs."""
 
 import argparse
 import json
@@ -122,10 +122,10 @@ def _tiled(path: Path, scene: str | None, spec: DataSpec | None, most: float) ->
 
 
 def mapped_scene(item: Path, num_frames: int) -> SceneInput:
-    """What was mapped, by the STAC item beside the map.
+    """The scene of a map, from the STAC item beside it.
 
     Raises:
-        DataError: It is not the STAC item of a map, or does not name the scene.
+        DataError: The file is not the STAC item of a map, or does not name the scene.
     """
     try:
         properties = json.loads(item.read_text())["properties"]
@@ -133,7 +133,7 @@ def mapped_scene(item: Path, num_frames: int) -> SceneInput:
         words = [str(word) for word in properties.get("prithvi_tg:scene") or sources]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{item}: not the STAC item of a map ({error})") from error
-    if len(words) not in (1, num_frames):  # an older item, which names files of bands alone
+    if len(words) not in (1, num_frames):  # an older item, which names only the files of bands
         raise DataError(f"{item}: names {len(words)} files, not the scene; give it with --scenes")
     return SceneInput(item.stem, words_from(item.parent, words))
 

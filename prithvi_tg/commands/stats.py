@@ -1,4 +1,4 @@
-"""``prithvi-tg stats``: statistics of a training set, as YAML ready to paste."""
+"""``prithvi-tg stats``: statistics of a training set, as YAML for a configuration."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -17,12 +17,12 @@ from .data_parser import data_parser, parse_data
 
 # Largest band means of reflectance, and of reflectance times 10000.
 _LIKELY = ((0.005, 2.0), (50.0, 20_000.0))
-#: Data modules of data of one's own, which have no published statistics.
+#: Data modules without published statistics.
 _NEED_STATISTICS = ("ChipFolderDataModule", "ClassifiedChipsDataModule", "LabelledScenesDataModule")
 
 
 def run(arguments: list[str]) -> int:
-    """Build the data module of a configuration, read its training set once and print the statistics."""
+    """Read the training set of a configuration once and print the statistics."""
     parser = data_parser(
         "stats",
         "Print band means and standard deviations, class frequencies and balanced class weights of a "
@@ -58,7 +58,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _training_set(data: Any) -> Dataset[dict[str, Any]]:
-    """Every chip once, or every pixel of the training ground."""
+    """Every chip once, or every pixel of the training area."""
     if isinstance(data, LabelledScenesDataModule):
         return data.scored_windows("train", *data.open_ground("validate"))
     assert isinstance(data, ChipDataModule)  # as its spec is a DataSpec
@@ -66,7 +66,7 @@ def _training_set(data: Any) -> Dataset[dict[str, Any]]:
 
 
 def allow_missing_statistics(data: Any) -> bool:
-    """Data of one's own need statistics, which are what this command is to find out; whether any were missing."""
+    """Fill in missing statistics, which this command computes, with 0 and 1; returns whether any were missing."""
     init_args = data.get("init_args", {})
     if not data.get("class_path", "").endswith(_NEED_STATISTICS):
         return False
@@ -82,9 +82,9 @@ def allow_missing_statistics(data: Any) -> bool:
 def training_statistics(
     dataset: Dataset[dict[str, Any]], spec: DataSpec, num_workers: int = 0
 ) -> dict[str, Any]:
-    """Mean and deviation per band over valid pixels, and what labels give, over labelled pixels.
+    """Mean and standard deviation per band over valid pixels, and statistics of labels over labelled pixels.
 
-    Reads one chip at a time, in double precision; all dates of a band count together.
+    Reads one chip at a time, in double precision; dates of a band are pooled.
 
     Returns:
         ``mean``, ``std`` (in the order of the bands); for classes ``class_frequencies`` by name, and
@@ -111,7 +111,7 @@ def training_statistics(
 
 
 class Moments:
-    """Count, mean and deviation of numbers that come in parts (Chan, Golub, LeVeque 1979)."""
+    """Count, mean and standard deviation of numbers in several parts (Chan, Golub, LeVeque 1979)."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -164,14 +164,14 @@ class ClassStatistics:
 
 
 class ValueStatistics:
-    """Mean and deviation of values."""
+    """Mean and standard deviation of values."""
 
     def __init__(self, spec: DataSpec) -> None:
         self.names = spec.target.names
         self.moments = [Moments() for _ in self.names]
 
     def add(self, sample: Mapping[str, Any]) -> None:
-        """Count the labels of a sample, (H, W) or (V, H, W)."""
+        """Add the labels of a sample, (H, W) or (V, H, W)."""
         mask = sample["mask"]
         for values, moments in zip(mask.reshape(len(self.names), -1), self.moments, strict=True):
             moments.add(values[~values.isnan()])
@@ -187,7 +187,7 @@ class ValueStatistics:
         }
 
 
-#: Kind of target -> what its labels give.
+#: Kind of target -> statistics of its labels.
 LABEL_STATISTICS: dict[str, Callable[[DataSpec], ClassStatistics | ValueStatistics]] = {
     "classes": ClassStatistics,
     "chip_classes": ClassStatistics,

@@ -18,7 +18,7 @@ _BOUNDS = {"low", "high", "log", "step"}
 
 
 def run(arguments: list[str]) -> int:
-    """Parse the arguments, run trials, print the best."""
+    """Parse the arguments, run trials and print the best."""
     parser = argparse.ArgumentParser(
         prog="prithvi-tg sweep",
         description="Search over configuration keys with Optuna: train one model per trial and report the best. "
@@ -47,7 +47,7 @@ def run(arguments: list[str]) -> int:
         import optuna
     except ImportError as error:
         raise ConfigError("sweep: Optuna is not installed; pip install 'prithvi_tg[sweep]'") from error
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # the lines printed here are shorter
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # this command prints shorter lines
     options.output.mkdir(parents=True, exist_ok=True)
     down = "loss" in options.metric
     storage = f"sqlite:///{options.output / 'sweep.db'}"
@@ -101,10 +101,10 @@ def _in_words(values: Mapping[str, Any]) -> str:
 
 
 def read_space(path: Path) -> dict[str, Callable[[Any], Any]]:
-    """What a file says each key may be, as functions of an Optuna trial.
+    """Read the search space: for each key, a function that proposes a value for an Optuna trial.
 
     Raises:
-        ConfigError: The file is not readable, or a line says something else.
+        ConfigError: The file is not readable, or a line is neither a list nor a range.
     """
     try:
         lines = yaml.safe_load(path.read_text())
@@ -134,17 +134,17 @@ def train(fit: list[str], values: Mapping[str, Any], folder: Path, metric: str) 
     """Train once.
 
     Args:
-        fit: Words for ``prithvi-tg fit``.
+        fit: Arguments for ``prithvi-tg fit``.
         values: Values of keys.
-        folder: Of the trial.
+        folder: Folder of the trial.
         metric: A column of ``metrics.csv``.
 
     Returns:
-        The metric of the best epoch: the lowest of a loss, the highest of all else.
+        The metric of the best epoch: the lowest for a loss, otherwise the highest.
 
     Raises:
         DataError: The training failed.
-        ConfigError: It did not log the metric, as no other will.
+        ConfigError: The training did not log the metric; other trials would not log it either.
     """
     folder.mkdir(parents=True)
     words = [

@@ -5,7 +5,7 @@ import argparse
 from ..datasets.synthetic import LAYOUTS as PUBLISHED_LAYOUTS
 from ..datasets.synthetic_values import write_biomass
 
-#: What ``--layout`` knows.
+#: Choices of ``--layout``.
 LAYOUTS = {**PUBLISHED_LAYOUTS, "biomass": write_biomass}
 
 

@@ -1,4 +1,4 @@
-"""How samples become batches and travel to the device."""
+"""Loaders: from samples to batches."""
 
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -18,13 +18,13 @@ from ..targets import ignore_value
 
 
 def collate(samples: Iterable[Mapping[Any, Any]], without: Collection[str] = ()) -> dict[Any, Any]:
-    """A batch as TorchGeo's `stack_samples` makes it: tensors stacked, all else in lists.
+    """A batch like that of TorchGeo's `stack_samples`: stacked tensors, and lists of other values.
 
-    In a process that loads, tensors are stacked in memory that the training process sees, which saves a copy.
+    In a loader process, tensors are stacked in shared memory, which saves a copy.
 
     Args:
         samples: The samples.
-        without: What to leave out.
+        without: Keys to leave out.
     """
     samples = list(samples)
     columns = {key: [sample[key] for sample in samples] for key in samples[0] if key not in without}
@@ -35,10 +35,10 @@ def collate(samples: Iterable[Mapping[Any, Any]], without: Collection[str] = ())
 
 
 def collate_chips(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """A batch of chips; those of unequal sizes are padded at their bottom and right to the largest of them.
+    """A batch of chips; chips of unequal sizes are padded at their bottom and right to the largest size.
 
-    Padding is not labelled (255, or NaN for values) and not valid. The batch then has the entry ``size``, height and
-    width of each chip, by which `ChipAugmentation` crops within the chips.
+    Padding is not labelled (255, or NaN for values) and not valid. The batch then has the entry ``size``, the height
+    and width of each chip, which `ChipAugmentation` needs to crop within the chips.
     """
     sizes = [tuple(sample["image"].shape[-2:]) for sample in samples]
     if len({*sizes}) == 1:
@@ -64,7 +64,7 @@ def _padding(key: str, value: Tensor) -> float:
 
 
 collate_training = partial(collate, without=("valid",))
-"""The same without the masks that only pictures need; labels say already what is learnt from."""
+"""`collate` without ``valid``, which only pictures need; training ignores unlabelled pixels."""
 
 
 def init_reading_worker(worker_id: int, megabytes: int | None, rank: int) -> None:
@@ -85,16 +85,16 @@ def init_reading_worker(worker_id: int, megabytes: int | None, rank: int) -> Non
 
 
 def pinned(loader: DataLoader[Any]) -> DataLoader[Any]:
-    """The loader, with batches in memory from which a GPU fetches them while it computes, if there is one."""
+    """The loader, with batches in pinned memory if there is a GPU."""
     loader.pin_memory = torch.cuda.is_available()
     return loader
 
 
 def for_scoring(loader: DataLoader[Any]) -> DataLoader[Any]:
-    """The loader, drawing nothing from the generator that training draws from, so that scoring changes no run.
+    """The loader, with a random generator of its own, so that scoring does not change the training.
 
     Raises:
-        ConfigError: A process has nothing to score. Lightning needs the same logged metrics from each.
+        ConfigError: A process has no samples. Lightning needs the same logged metrics from each process.
     """
     sampler: Any = loader.sampler
     if isinstance(sampler, UnrepeatedSampler) and sampler.count < sampler.num_replicas:
@@ -107,5 +107,5 @@ def for_scoring(loader: DataLoader[Any]) -> DataLoader[Any]:
 
 
 def pinned_tensor(tensor: Tensor) -> Tensor:
-    """The same of one tensor."""
+    """A tensor in pinned memory if there is a GPU."""
     return tensor.pin_memory() if torch.cuda.is_available() else tensor

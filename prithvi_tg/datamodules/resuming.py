@@ -1,4 +1,4 @@
-"""Going on in the middle of an epoch as if nothing had happened: where the loader was, and every random generator."""
+"""Resuming within an epoch: the position of the loader and the states of the random generators."""
 
 import random
 from collections.abc import Iterator
@@ -39,7 +39,7 @@ class ResumableLoader(DataLoader[Any]):
             )
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        # A generator: nothing begins before the first batch is asked for, when Lightning has told the epoch.
+        # A generator: it starts with the request for the first batch, after Lightning has set the epoch.
         state, self._state = self._state, None
         sampler: Any = self.sampler
         resumable = isinstance(sampler, ResumableSampler)
@@ -47,7 +47,7 @@ class ResumableLoader(DataLoader[Any]):
         self._taken = state["batches"] if state is not None and within else 0
         if resumable:
             sampler.skip_first(self._taken * (self.batch_size or 1))
-        # Seeds of processes that load: not from the generator that training draws from, as some epochs need none.
+        # Seeds of loader processes: not from the generator of the training, as some epochs start no processes.
         seed = getattr(sampler, "seed", 0) * 1_000_003 + self._epoch
         seed += getattr(sampler, "rank", 0) * 1_000_000_007  # each process has its own
         self.generator = torch.Generator().manual_seed(seed)
@@ -63,7 +63,7 @@ class ResumableLoader(DataLoader[Any]):
         return int(getattr(self.sampler, "epoch", 0))
 
     def state_dict(self) -> dict[str, Any]:
-        """The epoch, its batches that were handed out, and the random generators; called in every process."""
+        """The epoch, the number of its batches so far, and the random states; called in every process."""
         states: list[Any] = [random_state()]
         if torch.distributed.is_initialized():
             states *= torch.distributed.get_world_size()
@@ -71,7 +71,7 @@ class ResumableLoader(DataLoader[Any]):
         return {"epoch": self._epoch, "batches": self._taken, "random": states}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on there when batches are asked for next."""
+        """Resume there in the next iteration."""
         self._state = state
 
 

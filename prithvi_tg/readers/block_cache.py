@@ -1,4 +1,4 @@
-"""How much memory GDAL may keep decoded blocks in."""
+"""The limit of GDAL's cache of decoded blocks."""
 
 import os
 from pathlib import Path
@@ -16,10 +16,10 @@ _SHARE = 5
 
 
 def memory_bytes(root: Path = Path("/")) -> int:
-    """Memory that this process may use: that of the machine, or the limit of its container if that is lower.
+    """Memory of the machine, or the limit of this process's container if that is lower, in bytes.
 
     Args:
-        root: Where ``proc`` and ``sys`` are found.
+        root: Folder with ``proc`` and ``sys``.
     """
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     try:
@@ -34,7 +34,7 @@ def memory_bytes(root: Path = Path("/")) -> int:
             top, name = root / "sys/fs/cgroup/memory", "memory.limit_in_bytes"
         else:
             continue
-        # A group has at most what those above it have. Within a container, its own group may be the topmost.
+        # The limits of parent groups apply, too. Within a container, its own group may be the topmost.
         parts = Path(group.lstrip("/")).parts
         for depth in range(len(parts) + 1):
             limits += _limit(top.joinpath(*parts[:depth], name))
@@ -50,11 +50,11 @@ def _limit(path: Path) -> list[int]:
 
 
 def block_cache_megabytes(readers: int, memory: int) -> int:
-    """Megabytes for each of several processes that read, so that all together use a fifth of the memory.
+    """Megabytes for each of several processes, which together use a fifth of the memory.
 
     Args:
-        readers: Number of processes of this machine.
-        memory: Bytes.
+        readers: Number of processes of this machine that read.
+        memory: Memory of the machine in bytes.
     """
     share = memory // _SHARE // max(1, readers) // _MEGABYTE
     return min(max(share, _LEAST_MEGABYTES), _MOST_MEGABYTES)
@@ -69,7 +69,7 @@ def limit_block_cache(readers: int = 1, most: int = _MOST_MEGABYTES) -> int | No
 
     Args:
         readers: Number of processes of this machine that read: training processes times their loaders.
-        most: Megabytes that are enough.
+        most: Upper limit in megabytes.
 
     Returns:
         The limit in megabytes, ``None`` if the user has set one.

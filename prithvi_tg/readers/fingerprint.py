@@ -1,4 +1,4 @@
-"""Fingerprints of rasters: whether the sources of a half-finished map are still the ones that it began with."""
+"""Fingerprints of rasters, by which a resumed map notices that its sources have changed."""
 
 import urllib.error
 import urllib.request
@@ -12,14 +12,14 @@ from ..errors import DataError
 from .raster import open_raster, reading
 
 _TIMEOUT = 20  # seconds
-_SIDECAR = ".aux.xml"  # GIS programs write it while they look at a raster; what matters in it is taken from the raster
+_SIDECAR = ".aux.xml"  # GIS programs write it when they open a raster; its tags are read through the raster
 
 
 def fingerprint(path: str) -> dict[str, Any]:
-    """What changes when the content of a raster does, as plain values.
+    """Plain values that change with the content of a raster.
 
-    Local files, those behind a VRT too: size and time. Addresses: length, time and ETag as the server gives them; where
-    it gives none, a checksum of the first and the last block. A file that cannot be read has none.
+    For local files, including the sources of a VRT: size and time. For addresses: length, time and ETag from the
+    server; without them, a checksum of the first and the last block. An unreadable file has the fingerprint ``None``.
     """
     meanings: dict[str, Any] = {}
     states: dict[str, Any] = {}
@@ -29,11 +29,11 @@ def fingerprint(path: str) -> dict[str, Any]:
         if one in meanings:
             continue
         meanings[one] = None
-        with suppress(DataError), open_raster(one) as source:  # mapping the scene reports what cannot be read
+        with suppress(DataError), open_raster(one) as source:  # mapping the scene reports unreadable files
             meanings[one] = [source.nodatavals, source.scales, source.offsets]
             for file in source.files or [one]:
                 if file.lower().endswith(".vrt"):
-                    pending.append(file)  # the files behind a VRT in a VRT
+                    pending.append(file)  # a VRT within a VRT
                 if not file.endswith(_SIDECAR) and file not in states:
                     states[file] = _state(file, source)
     return {"meanings": meanings, "states": states}

@@ -1,4 +1,4 @@
-"""Words to scenes: the table of scene formats, and which band of which file is each channel of a scene."""
+"""The table of scene formats; finding scenes, and the stored band of each of their channels."""
 
 import re
 import warnings
@@ -30,8 +30,8 @@ __all__ = [
     "scene_formats",
 ]
 
-#: Asked from the last to the first whether a path is of them, so that a format of your own is asked before ours. The
-#: first one opens what no other matches.
+#: Formats are tried from the last to the first, so that a format of your own precedes ours. The first one opens paths
+#: that no other format matches.
 SCENE_FORMATS: dict[str, SceneFormat] = {
     "raster": GDALRasters(),
     "safe": SentinelSafe(),
@@ -40,7 +40,7 @@ SCENE_FORMATS: dict[str, SceneFormat] = {
 
 
 def scene_formats(name: str | None = None) -> tuple[SceneFormat, ...]:
-    """The formats that a word may be of.
+    """The formats to try for a path, in order.
 
     Args:
         name: One format: a name of `SCENE_FORMATS`, or the class path of a `SceneFormat`. By default all of the table.
@@ -57,37 +57,37 @@ def scene_formats(name: str | None = None) -> tuple[SceneFormat, ...]:
 def find_inputs(
     inputs: str | Path | Sequence[str | Path], num_frames: int = 1, format: str | None = None
 ) -> list[SceneInput]:
-    """What scenes some words mean.
+    """Find the scenes that arguments name.
 
-    A word is a raster file, an address or ``/vsi`` path that GDAL reads, a glob of files, the prefix of an HLS
-    granule, a ``.SAFE`` folder, a folder of any of these (maps that this package wrote there are passed over),
-    or, for several dates of one place, as many rasters or granules, joined by commas. For a model of several
-    dates, granules of one tile in a folder are the dates of one scene.
+    An argument is a raster file, an address or ``/vsi`` path that GDAL reads, a glob of files, the prefix of an HLS
+    granule, a ``.SAFE`` folder, or a folder of any of these, in which maps of this package are skipped. Commas join
+    several dates of one place, as rasters or granules. For a model of several dates, granules of one tile in a folder
+    are the dates of one scene.
 
     Args:
-        inputs: The words.
+        inputs: The arguments.
         num_frames: Dates of a scene.
         format: See `InputOptions.format`.
 
     Raises:
         ConfigError: The format is unknown.
-        DataError: Nothing is found there, or the number of dates does not fit.
+        DataError: An argument names no scene, or the number of dates differs from `num_frames`.
     """
     words = [str(inputs)] if isinstance(inputs, str | Path) else [str(word) for word in inputs]
     return find_scenes(words, num_frames, scene_formats(format))
 
 
 def resolve_scene(found: SceneInput, spec: InputSpec, options: InputOptions | None = None) -> Scene:
-    """Which band of which file each channel of the model is, and what its values mean.
+    """Find the file, band and unit of each channel of the model.
 
     Args:
-        found: The scene as it was named.
+        found: The scene, from `find_inputs`.
         spec: Bands, units and statistics that the model expects.
         options: How to read it.
 
     Raises:
         ConfigError: The options do not fit the model.
-        DataError: The files do not hold what the model needs.
+        DataError: The files lack a band or date that the model needs.
     """
     options = options or InputOptions()
     wanted = len(spec.bands) * spec.num_frames

@@ -1,4 +1,4 @@
-"""The interface of a scene format: which files are a frame, and what its bands and values are."""
+"""The interface of a scene format: it groups files into frames and finds their bands, dates and units."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -15,23 +15,22 @@ from .words import stem
 
 @dataclass(frozen=True)
 class InputOptions:
-    """How the files of a scene are to be read.
+    """How to read the files of a scene.
 
     Attributes:
-        bands: For each frame and band of the model, its place in a raster: an index from 1, or a name. By default
-            the band descriptions of a raster decide, and without any the layout of the training data.
-        sensor: Whose band names (``B05``) they are; needed where sensors disagree.
-        scale: Factor from stored values to the unit of the statistics. By default what the file's scale and
-            offset tags say, or else what the training data had.
+        bands: Band of the raster for each frame and band of the model: an index from 1, or a name. By default, bands
+            are found by the descriptions of the raster, or else by their positions in the training data.
+        sensor: Naming scheme of the bands (``B05``); needed where sensors disagree.
+        scale: Factor from stored values to the unit of the statistics. By default the scale and offset tags of the
+            file, or else the scale of the training data.
         offset: Added after scaling.
-        nodata: Stored values that mean "no data", beside the file's tag and NaN; and, in a file with as many bands
-            as those of the training data, what meant so there.
-        quality: A file with the quality layer of each frame, named by its band description or its own name
-            (``SCL``, ``Fmask``), where it is not in the scene itself.
-        dates: A date per frame, where files do not tell; strings are ``YYYY-MM-DD``.
+        nodata: Stored values that mean nodata, besides the file's tag and NaN. Nodata values of the training data
+            also apply to files with the same number of bands.
+        quality: A file with the quality layer of each frame, if the scene itself has none. The band description or
+            the file name contains ``SCL`` or ``Fmask``.
+        dates: A date per frame, if the files do not record it; strings are ``YYYY-MM-DD``.
         legacy: Read stored values as hls-foundation-os did: scale and offset tags are ignored.
-        training: The scenes are those that a model learns from: tags that contradict the configured scale are an
-            error.
+        training: The scenes are training data: tags that contradict the configured scale are an error.
         format: The format of the scenes: a name of `prithvi_tg.readers.formats.SCENE_FORMATS`, or the class path of a
             `SceneFormat`. By default the first format of the table that matches.
 
@@ -65,12 +64,12 @@ def _to_date(day: date | str) -> date:
 
 @dataclass(frozen=True)
 class FrameRequest:
-    """What a model needs of a frame.
+    """Bands, units and options that a model requests of a frame.
 
     Attributes:
         spec: Bands, units and statistics that the model expects, of all its frames.
         options: How to read the scene.
-        num_frames: Frames that are to be found in one place: 1, or for a raster that holds all dates, their number.
+        num_frames: Number of dates in one path: 1, or all dates for a raster that contains them all.
         bands: The part of `InputOptions.bands` for these frames; empty if none are given.
     """
 
@@ -80,7 +79,7 @@ class FrameRequest:
     bands: tuple[int | str, ...]
 
     def refuse_offset_alone(self, name: str) -> None:
-        """Refuse an offset without a scale, for files that have both themselves.
+        """Refuse an offset without a scale, for files with their own scale and offset.
 
         Raises:
             ConfigError: The options have an offset and no scale.
@@ -93,13 +92,13 @@ class FrameRequest:
 
 @dataclass(frozen=True)
 class SceneFrame:
-    """Where the channels of one or several dates are stored, and what their values mean.
+    """Files, bands and units of the channels of one or several dates.
 
     Attributes:
         grid: The pixels of the map; channels on other grids are warped to it.
         channels: One per frame and band, time-major, as `FrameRequest` orders them.
         dates: A date per frame, ``None`` where unknown.
-        origin: In words: which stored band each channel came from.
+        origin: Readable list of the stored band of each channel.
         quality: The quality layer, if there is one.
     """
 
@@ -111,13 +110,13 @@ class SceneFrame:
 
 
 class SceneFormat(ABC):
-    """One way in which the files of a scene are named and laid out; it has no state.
+    """A way to name and arrange the files of a scene; it has no state.
 
-    A format of your own is named by its class path, ``format: my_module.MyFormat``, or by a name that importing your
-    module adds to `prithvi_tg.readers.formats.SCENE_FORMATS`.
+    Select your own format by its class path, ``format: my_module.MyFormat``, or by a name that your module adds to
+    `prithvi_tg.readers.formats.SCENE_FORMATS`.
 
     Attributes:
-        description: What a folder must contain, for messages: "HLS granules".
+        description: Content of a folder, for messages: "HLS granules".
         stacks: Whether frames of one tile in a folder are the dates of one scene, for a model of several dates.
     """
 
@@ -129,7 +128,7 @@ class SceneFormat(ABC):
         """Whether a path, prefix or address is a frame of this format."""
 
     def group(self, paths: Sequence[str]) -> tuple[list[str], list[str]]:
-        """The frames among the files and folders of one folder, and the paths that are no part of any.
+        """The frames among the files and folders of one folder, and the remaining paths.
 
         Raises:
             DataError: Files contradict each other.
@@ -138,7 +137,7 @@ class SceneFormat(ABC):
         return frames, [path for path in paths if path not in frames]
 
     def name(self, path: str) -> str:
-        """The name of the scene, after which its maps are called."""
+        """The name of the scene and of its maps."""
         return stem(path)
 
     def tile_and_date(self, path: str) -> tuple[str, str]:
@@ -155,5 +154,5 @@ class SceneFormat(ABC):
 
         Raises:
             ConfigError: The options do not fit the files.
-            DataError: The files do not hold what the model needs.
+            DataError: The files lack a band or date that the model needs.
         """

@@ -28,11 +28,11 @@ class GDALRasters(SceneFormat):
     description = ", ".join(_SUFFIXES)
 
     def matches(self, path: str) -> bool:
-        """Whether a path is a file, or a name that GDAL alone can open."""
+        """Whether a path is a file, or a name that only GDAL can open."""
         return is_remote(path) or is_subdataset(path) or Path(path).is_file()
 
     def group(self, paths: Sequence[str]) -> tuple[list[str], list[str]]:
-        """Files with the suffix of a raster; maps that this package wrote are passed over."""
+        """Files with the suffix of a raster; maps of this package are skipped."""
         frames = [
             path
             for path in paths
@@ -41,12 +41,12 @@ class GDALRasters(SceneFormat):
         return frames, [path for path in paths if path not in frames]
 
     def open(self, path: str, request: FrameRequest) -> SceneFrame:
-        """Bands as given, as described, or as the training data had them."""
+        """Find bands by options, by descriptions, or by their positions in the training data."""
         return _Raster(path, request).frame()
 
 
 class _Raster:
-    """A raster that is asked for the frames of a request."""
+    """A raster and the request for its frames."""
 
     def __init__(self, path: str, request: FrameRequest) -> None:
         self.path = path
@@ -82,7 +82,7 @@ class _Raster:
             offset = options.offset
         else:
             self.request.refuse_offset_alone(path)
-        # What meant "no data" in the training files need not mean so elsewhere: 0 is a dark pixel in most.
+        # Nodata values of the training data may be data in other files: 0 is a dark pixel in most.
         alpha = alpha_band(source, self.spec.file_count)
         trained = self.spec.nodata if data_bands(source, self.spec.file_count) == self.spec.file_count else ()
         return BandFile(path, index, scale, offset, tuple(sorted({*trained, *options.nodata})), alpha)
@@ -90,7 +90,7 @@ class _Raster:
     def _indexes(
         self, source: DatasetReader, num_frames: int, bands: Sequence[int | str]
     ) -> tuple[list[int], tuple[date | None, ...], str]:
-        """Bands of a raster, time-major; the dates that their descriptions tell; and how they were found."""
+        """Bands of a raster, time-major; the dates in their descriptions; and how the bands were found."""
         spec = self.spec
         wanted = len(spec.bands) * num_frames
         count = data_bands(source, spec.file_count)
@@ -118,11 +118,11 @@ class _Raster:
         )
 
     def _in_turn(self, source: DatasetReader, num_frames: int) -> list[int]:
-        """Bands whose descriptions name each band once per date, without dates; none if they do not."""
+        """Bands by descriptions that name each band once per date, without dates; otherwise an empty list."""
         bands, sensor = self.spec.bands, self.options.sensor
         try:
             found = band_occurrences(bands, source.descriptions, source.name, sensor)
-        except DataError:  # the names of other bands than these
+        except DataError:  # descriptions of other bands
             return []
         if any(len(places) != num_frames for places in found):
             return []
@@ -169,7 +169,7 @@ def _described_date(text: str | None) -> date | None:
     digits = re.search(r"_(\d{8})$", text or "")
     try:
         return datetime.strptime(digits.group(1), "%Y%m%d").date() if digits else None
-    except ValueError:  # a number that is no date
+    except ValueError:  # a number, but no date
         return None
 
 

@@ -1,4 +1,4 @@
-"""Scene formats of granules: HLS and Sentinel-2, a file per band that the agency names."""
+"""Scene formats of granules: HLS and Sentinel-2, with a file per band under the agency's names."""
 
 import re
 from collections.abc import Sequence
@@ -20,11 +20,11 @@ class GranuleFormat(SceneFormat):
     stacks = True
 
     def granule(self, path: str, request: FrameRequest) -> Granule:
-        """The granule that lies there."""
+        """The granule of a path."""
         raise NotImplementedError
 
     def tile_and_date(self, path: str) -> tuple[str, str]:
-        """Tile and date, by the agency's name."""
+        """Tile and date from the agency's name."""
         name = self.name(path)
         tile = re.search(r"[._](T\d{2}[A-Z]{3})", name)
         moment = re.search(r"[._](\d{8}|\d{7})T\d{6}", name)
@@ -36,7 +36,7 @@ class GranuleFormat(SceneFormat):
         return tile.group(1), datetime.strptime(moment.group(1), form).strftime("%Y%m%d")
 
     def open(self, path: str, request: FrameRequest) -> SceneFrame:
-        """The bands by their names; the grid is the finest of them."""
+        """Find bands by their names; the grid is that of the finest band."""
         if request.num_frames != 1:
             raise DataError(
                 f"{path}: is one date, but the model takes {request.num_frames}; give all dates, joined by commas"
@@ -67,7 +67,7 @@ class GranuleFormat(SceneFormat):
 
 
 class HLSGranules(GranuleFormat):
-    """HLS S30 and L30, named by what the files of a granule have in common."""
+    """HLS S30 and L30; a path is the common prefix of the files of a granule."""
 
     description = "HLS granules"
 
@@ -76,7 +76,7 @@ class HLSGranules(GranuleFormat):
         return is_hls_prefix(path)
 
     def group(self, paths: Sequence[str]) -> tuple[list[str], list[str]]:
-        """Granules of files, and of the files in folders."""
+        """Granules among the files, and in the folders."""
         files = [path for path in paths if is_hls_file(path)]
         frames = self._prefixes(files)
         rest = [path for path in paths if path not in files]
@@ -97,7 +97,7 @@ class HLSGranules(GranuleFormat):
         return [str(Path(next(iter(g.files.values())).path).parent / g.name) for g in granules if g.files]
 
     def granule(self, path: str, request: FrameRequest) -> Granule:
-        """The granule whose files begin with a prefix."""
+        """The granule of a prefix."""
         return hls_granule(path)
 
 

@@ -1,8 +1,8 @@
-"""Granules: satellite images as agencies deliver them, one date of one tile in a file per band.
+"""Granules: one date of one tile of an agency's product, with a file per band.
 
 Two products are known: Harmonized Landsat Sentinel-2 (HLS user guide v2.0) and Sentinel-2 in the SAFE
-format, L1C and L2A (Sentinel-2 product specification document). Stored values are left as they are; a
-`BandFile` says how they become reflectance 0..1.
+format, L1C and L2A (Sentinel-2 product specification document). A `BandFile` has the scale and offset from stored
+values to reflectance 0..1.
 """
 
 import re
@@ -18,7 +18,7 @@ from ..errors import DataError
 from .quality import QualityKind
 from .scene import BandFile, QualityFile
 
-#: What each sensor calls the bands that hold reflectance, in the sensor's order.
+#: The sensors' codes of reflectance bands, in the sensor's order.
 _CODES = {
     sensor: {band: code for code, band in SENSORS[sensor].items() if not band.startswith("THERMAL")}
     for sensor in ("hls_s30", "hls_l30", "sentinel2")
@@ -41,14 +41,14 @@ _SAFE_METADATA = {
 
 @dataclass(frozen=True)
 class Granule:
-    """One date of one tile as an agency delivers it, a file per band.
+    """One date of one tile of an agency's product, with a file per band.
 
     Attributes:
-        name: The agency's name of it, without band or suffix.
+        name: The agency's name, without band or suffix.
         sensor: One of `prithvi_tg.bands.SENSORS`.
         tile: Its tile in the military grid, such as ``T10SEH``.
-        date: When it was sensed.
-        files: Where each band lies, by canonical name; scale and offset lead to reflectance 0..1.
+        date: Date of acquisition.
+        files: File of each band, by canonical name; scale and offset convert to reflectance 0..1.
         quality: Its Fmask or scene classification, if there is one.
     """
 
@@ -60,7 +60,7 @@ class Granule:
     quality: QualityFile | None = None
 
     def band_files(self, bands: Sequence[str]) -> list[BandFile]:
-        """Where some bands lie, in the order asked for.
+        """Files of some bands, in the order of `bands`.
 
         Args:
             bands: Canonical names (``NIR_NARROW``) or the sensor's (``B8A``).
@@ -91,7 +91,7 @@ def is_hls_file(path: str | Path) -> bool:
 
 
 def is_hls_prefix(path: str | Path) -> bool:
-    """Whether a path is what the files of an HLS granule have in common, and not a file or folder itself."""
+    """Whether a path is the common prefix of the files of an HLS granule, and no file or folder itself."""
     if _HLS_GRANULE.fullmatch(_last_part(path)) is None:
         return False
     return _is_remote(path) or not Path(path).exists()
@@ -101,7 +101,7 @@ def hls_granules(files: Iterable[str | Path]) -> list[Granule]:
     """HLS granules from their files, in the order of tile, date and name.
 
     Args:
-        files: Files of any number of granules; see `is_hls_file`. Angles and thermal bands are passed over.
+        files: Files of any number of granules; see `is_hls_file`. Angles and thermal bands are skipped.
 
     Raises:
         DataError: A name is not that of an HLS file, its date does not exist, or two files hold one band.
@@ -122,9 +122,9 @@ def hls_granule(prefix: str | Path) -> Granule:
     """The HLS granule whose files begin with a prefix.
 
     Args:
-        prefix: Folder and name without a band, with or without the dot after it. Of a local one, the files
-            that exist are taken. Of a remote one (``/vsi...`` or ``scheme://``), which may not be listable,
-            every band of the sensor and the Fmask are assumed to exist.
+        prefix: Folder and name without a band, with or without the dot after it. For a local prefix, the existing
+            files are used. A remote prefix (``/vsi...`` or ``scheme://``) may not be listable, so every band of the
+            sensor and the Fmask are assumed to exist.
 
     Raises:
         DataError: The prefix is not named as an HLS granule, or no local file begins with it.
@@ -147,11 +147,11 @@ def hls_granule(prefix: str | Path) -> Granule:
 def safe_granule(folder: str | Path, bands: Sequence[str]) -> Granule:
     """The granule in a Sentinel-2 folder, ``.SAFE``, of level L1C or L2A.
 
-    L2A holds a band at several resolutions. The finest at which all wanted bands are delivered is taken; if
-    there is none, the finest of each band. The scene classification is taken alike.
+    L2A products contain a band at several resolutions. The finest resolution with all wanted bands is used; without
+    one, the finest of each band. The same holds for the scene classification.
 
     Args:
-        folder: The folder that holds ``MTD_MSIL2A.xml`` or ``MTD_MSIL1C.xml``.
+        folder: The folder with ``MTD_MSIL2A.xml`` or ``MTD_MSIL1C.xml``.
         bands: Bands that will be read, canonical names or Sentinel-2's.
 
     Raises:
@@ -200,7 +200,7 @@ def safe_granule(folder: str | Path, bands: Sequence[str]) -> Granule:
 def _hls_granule(name: str, layers: Mapping[str, str]) -> Granule:
     sensor = _hls_sensor(name)
     _, _, tile, time, *_ = name.split(".")
-    # Not every file is tagged with its nodata value, -9999.
+    # Some files lack the tag of their nodata value, -9999.
     files = {
         band: BandFile(layers[code], 1, scale=0.0001, nodata=(-9999.0,))
         for band, code in _CODES[sensor].items()

@@ -1,4 +1,4 @@
-"""Grids: where the pixels of a raster lie."""
+"""Grids: the positions of the pixels of a raster."""
 
 import math
 from collections.abc import Sequence
@@ -17,21 +17,21 @@ from rasterio.warp import transform_bounds
 
 from ..compat import GDALError
 
-_POINTS_PER_SIDE = 33  # by which the bounds of a grid with curved edges are found
+_POINTS_PER_SIDE = 33  # samples of curved edges, for bounds
 _METRES_PER_DEGREE = 111_195.0  # of a great circle on a sphere of 6371 km
 
 
 def on_earth(crs: CRS | None) -> bool:
-    """Whether a CRS places points on the Earth; a site grid (``LOCAL_CS``) does not."""
+    """Whether a CRS is geographic or projected; a site grid (``LOCAL_CS``) is neither."""
     return crs is not None and bool(crs.is_geographic or crs.is_projected)
 
 
 @dataclass(frozen=True)
 class ControlPoints:
-    """Ground control points: pixels of known place, for rasters without a transform, as radar and aerial images.
+    """Ground control points: pixels of known position, for rasters without a transform, such as radar images.
 
     Attributes:
-        crs: CRS of the places.
+        crs: CRS of the positions.
         points: Row, column, x, y and z of each.
     """
 
@@ -40,7 +40,7 @@ class ControlPoints:
 
     @classmethod
     def of(cls, source: DatasetReader) -> "ControlPoints | None":
-        """The points of an open raster that has nothing else to place it; ``None`` if they do not place it either."""
+        """The points of an open raster without a CRS; ``None`` if they do not determine positions."""
         if source.crs is not None:
             return None
         points, crs = source.gcps
@@ -55,20 +55,20 @@ class ControlPoints:
 
     @property
     def gcps(self) -> list[GroundControlPoint]:
-        """The points as rasterio takes them."""
+        """The points as objects of rasterio."""
         return [GroundControlPoint(*point) for point in self.points]
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the pixels of a raster lie.
+    """Positions of the pixels of a raster.
 
     Attributes:
         crs: CRS of the transform; ``None`` if the raster has no geo-reference, or control points alone.
         transform: From columns and rows to x and y.
         height: Rows.
         width: Columns.
-        control: Control points, which place the pixels where there is no transform.
+        control: Control points, for rasters without a transform.
     """
 
     crs: CRS | None
@@ -95,7 +95,7 @@ class Grid:
 
     @property
     def ground_crs(self) -> CRS | None:
-        """CRS of places on the ground: that of the transform or of the control points."""
+        """CRS of the transform or of the control points."""
         return self.crs if self.control is None else self.control.crs
 
     @property
@@ -105,16 +105,16 @@ class Grid:
         return self.control is None and t.b == t.d == 0 and t.a > 0 and t.e < 0
 
     def north_up(self) -> "Grid":
-        """The same ground with north up and pixels of the same size; itself if it is so, or has no geo-reference.
+        """A grid of the same area with north up and pixels of the same size; itself without a geo-reference.
 
-        Pixels coincide with those of a grid that is flipped or turned by quarters.
+        For a grid that is flipped or turned by multiples of 90 degrees, the pixels coincide.
         """
         if self.is_north_up or not self.is_placed:
             return self
-        # Bent points have no transform; the nearest gives the size of pixels.
+        # Control points have no exact transform; a fitted one gives the size of pixels.
         t = self.transform if self.control is None else from_gcps(self.control.gcps)
         x_size, y_size = math.hypot(t.a, t.d), math.hypot(t.b, t.e)
-        if abs(t.a) < abs(t.d):  # columns run rather along the y axis
+        if abs(t.a) < abs(t.d):  # columns are closer to the y axis
             x_size, y_size = y_size, x_size
         along = np.linspace(0, 1, _POINTS_PER_SIDE)
         rows = np.concatenate([along, along, along * 0, along * 0 + 1]) * self.height
@@ -141,7 +141,7 @@ class Grid:
         return any(abs(getattr(ours, name) - getattr(theirs, name)) > 1e-6 * own[0] for name in "abde")
 
     def xy(self, rows: Any, columns: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Places x and y, in units of `ground_crs`, of points given in pixels from the top left corner."""
+        """x and y, in units of `ground_crs`, of points given in pixels from the top left corner."""
         rows, columns = np.broadcast_arrays(np.asarray(rows, float), np.asarray(columns, float))
         if self.control is None:
             t = self.transform
@@ -170,7 +170,7 @@ class Grid:
         return all(abs(at - round(at)) < 1e-3 for at in other.row_and_column(ours.c, ours.f))
 
     def overlaps(self, other: "Grid") -> bool:
-        """Whether two grids share ground."""
+        """Whether the areas of two grids overlap."""
         if not (on_earth(self.crs) and on_earth(other.crs)) and self.crs != other.crs:
             return False
         if self.crs is None:
@@ -190,7 +190,7 @@ class Grid:
     def latitudes_and_longitudes(
         self, rows: Sequence[float], columns: Sequence[float]
     ) -> NDArray[np.float32]:
-        """Places of points given in pixels (N, 2), degrees; NaN where the CRS does not place them on the Earth."""
+        """Latitude and longitude (N, 2), degrees, of points given in pixels; NaN for a CRS that is not of the Earth."""
         crs = self.ground_crs
         if crs is None or not on_earth(crs):
             return np.full((len(rows), 2), np.nan, np.float32)
@@ -200,7 +200,7 @@ class Grid:
 
     @property
     def pixel_size(self) -> float | None:
-        """Side of a pixel in the middle of the grid, in metres; ``None`` where it is unknown."""
+        """Side of a pixel in the middle of the grid, in metres; ``None`` if unknown."""
         if self.control is not None:
             return self.north_up().pixel_size
         if not on_earth(self.crs):

@@ -1,4 +1,4 @@
-"""Quality layers that come with scenes: which pixels are cloud, shadow, snow and so on."""
+"""Quality layers of scenes: cloud, shadow, snow and other classes."""
 
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from ..errors import ConfigError
 
 QualityKind = Literal["fmask", "scl"]
-#: What can be masked by a quality layer.
+#: Classes that a quality layer can mask.
 QualityClass = Literal["cloud", "adjacent", "shadow", "snow", "cirrus", "water"]
 
 #: Bits of the Fmask layer (HLS user guide v2.0, table 9); ``adjacent`` is near cloud or shadow.
@@ -19,13 +19,13 @@ SCL_CLASSES = {"shadow": (3,), "water": (6,), "cloud": (8, 9), "cirrus": (10,), 
 
 
 def quality_kind(description: str | None) -> QualityKind | None:
-    """The quality layer that a band's description names, if any."""
+    """The kind of quality layer in a band description, ``None`` for other bands."""
     lower = (description or "").strip().lower()
     return next((kind for kind in get_args(QualityKind) if kind == lower), None)
 
 
 def flagged(layer: NDArray[Any], kind: QualityKind, classes: Sequence[str]) -> NDArray[np.bool_]:
-    """Where a quality layer holds any of some classes.
+    """Mask of the pixels of a quality layer that have any of some classes.
 
     Args:
         layer: Stored values, any shape.
@@ -33,7 +33,7 @@ def flagged(layer: NDArray[Any], kind: QualityKind, classes: Sequence[str]) -> N
         classes: Names of `QualityClass`.
 
     Raises:
-        ConfigError: The layer does not know a class.
+        ConfigError: The layer has no such class.
     """
     known = FMASK_BITS if kind == "fmask" else SCL_CLASSES
     for name in classes:

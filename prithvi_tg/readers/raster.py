@@ -1,4 +1,4 @@
-"""Reading rasters: stored values and, beside them, which of them are data."""
+"""Reading rasters: stored values and a mask of the pixels that hold data."""
 
 import warnings
 from collections.abc import Iterator, Sequence
@@ -32,11 +32,11 @@ def open_raster(path: str | Path) -> Iterator[DatasetReader]:
     """
     with reading(path):
         with warnings.catch_warnings():
-            # A raster without a geo-reference is reported once, where it matters: when it is mapped.
+            # A raster without a geo-reference is reported once, when it is mapped.
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             source = rasterio.open(path)
-        # Not `with source`: that binds GDAL's environment of this thread to the file, and a reader that is garbage
-        # collected while another file is opened would end the environment of that one.
+        # Not `with source`: it binds GDAL's environment of this thread to the file. A reader that is garbage collected
+        # while another file is open would end the environment of that file.
         with closing(source):
             if source.subdatasets:
                 raise DataError(
@@ -71,7 +71,7 @@ class Bands(NamedTuple):
 
     Attributes:
         values: (C, H, W) as stored.
-        valid: (C, H, W), where they are data.
+        valid: (C, H, W), true where a value is data.
         meaningless: Number of values that are not finite or beyond 1e30 without a nodata tag that explains them.
     """
 
@@ -102,7 +102,7 @@ def read_stored(
         window: Part of the raster; all of it by default.
         size: Height and width of the result, by nearest neighbour; those of the window by default.
         alpha: The alpha band of the file, see `alpha_band`.
-        legacy: The rule of hls-foundation-os: nodata tag and `nodata` alone.
+        legacy: The rule of hls-foundation-os: only the nodata tag and `nodata` count.
 
     Raises:
         DataError: The raster lacks a band, or a block cannot be read.
@@ -150,7 +150,7 @@ def data_mask(
 
     Args:
         values: Stored values, any shape.
-        nodata: Values that mean nodata; ``None`` is skipped, so that tags can be given as they are.
+        nodata: Values that mean nodata; ``None``, as in rasterio's tags, is skipped.
         out: Result, of the shape of `values`.
         legacy: Compare with `nodata` alone; NaN and huge values count as data.
 
@@ -192,7 +192,7 @@ def alpha_band(source: DatasetReader, num_bands: int = 0) -> int | None:
     Args:
         source: An open raster.
         num_bands: Number of bands that the file is known to hold data in, 0 if unknown. GDAL marks the fourth band of
-            a plain four-band file of bytes as alpha; a band that is known to hold data is none.
+            a plain four-band file of bytes as alpha; a band that is known to hold data is no alpha band.
     """
     if num_bands >= source.count:
         return None
@@ -201,7 +201,7 @@ def alpha_band(source: DatasetReader, num_bands: int = 0) -> int | None:
 
 
 def data_bands(source: DatasetReader, num_bands: int = 0) -> int:
-    """Number of bands beside an alpha band, see `alpha_band`."""
+    """Number of bands without the alpha band, see `alpha_band`."""
     return source.count - (alpha_band(source, num_bands) is not None)
 
 
@@ -231,14 +231,14 @@ def _apply_masks(
 
 
 def legacy_values(values: NDArray[np.float32], spec: InputSpec) -> NDArray[np.float32]:
-    """Stored values as hls-foundation-os handed them on: only what `InputSpec.legacy_fill` says is replaced."""
+    """Stored values as in hls-foundation-os: -9999 is replaced by `InputSpec.legacy_fill`, if it is set."""
     if spec.legacy_fill is None:
         return values
     return np.where(values == -9999, np.float32(spec.legacy_fill), values)
 
 
 def center(source: DatasetReader) -> tuple[float, float]:
-    """Latitude and longitude of the middle of a raster, degrees; NaN where they are unknown, as in a site grid."""
+    """Latitude and longitude of the middle of a raster, degrees; NaN if unknown, as for a site grid."""
     if not on_earth(source.crs):
         return float("nan"), float("nan")
     longitude, latitude = source.lnglat()
@@ -246,9 +246,9 @@ def center(source: DatasetReader) -> tuple[float, float]:
 
 
 def tag_mask(source: DatasetReader, window: Window, size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Where any band of a file, used or not, equals its nodata tag (H, W); NaN never matches.
+    """Mask (H, W) of pixels where any band of a file, used or not, equals its nodata tag; NaN never matches.
 
-    hls-foundation-os masked its maps so.
+    This is the rule by which hls-foundation-os masked its maps.
     """
     mask = np.zeros(size, dtype=bool)
     with reading(source.name):

@@ -1,4 +1,4 @@
-"""What a stored value means: scale and offset, from tags of the file or from the configuration."""
+"""Scale and offset of stored values, from tags of the file or from the configuration."""
 
 import math
 from collections.abc import Sequence
@@ -31,8 +31,8 @@ def band_scaling(
 ) -> Scaling:
     """Scale and offset of a band: the one rule for chips and scenes.
 
-    Tags of the file lead to reflectance 0..1, which is brought to the unit of the statistics. A band without tags has
-    the scale of the configuration.
+    Tags of the file convert to reflectance 0..1, which is then converted to the unit of the statistics. A band without
+    tags has the scale of the configuration.
 
     Args:
         source: An open raster.
@@ -60,7 +60,7 @@ def band_scaling(
 
 
 def apply_scaling(values: NDArray[np.float32] | Tensor, scalings: Sequence[Scaling]) -> None:
-    """Bring stored values (C, H, W), float32 in memory or on a device, to the unit of the statistics, in place."""
+    """Convert stored values (C, H, W), float32 in memory or on a device, to the unit of the statistics, in place."""
     for channel, (scale, offset) in zip(values, scalings, strict=True):
         if scale != 1:
             channel *= scale

@@ -1,4 +1,4 @@
-"""Words on the command line to scenes: files, folders, globs, dates joined by commas, subdatasets and addresses."""
+"""Scenes from arguments: files, folders, globs, dates joined by commas, subdatasets and addresses."""
 
 import glob
 import re
@@ -16,12 +16,12 @@ from .words import is_remote, is_subdataset
 
 @dataclass(frozen=True)
 class SceneInput:
-    """One scene as it was named.
+    """One scene, as the arguments name it.
 
     Attributes:
-        name: Names its maps.
-        frames: Where each date is: a raster, the prefix of an HLS granule, a ``.SAFE`` folder; or one raster
-            that holds them all.
+        name: Name of the scene and of its maps.
+        frames: Location of each date: a raster, the prefix of an HLS granule, a ``.SAFE`` folder; or one raster
+            with all dates.
     """
 
     name: str
@@ -29,10 +29,10 @@ class SceneInput:
 
 
 def find_scenes(words: Sequence[str], num_frames: int, formats: Sequence[SceneFormat]) -> list[SceneInput]:
-    """What scenes some words mean, of some formats; see `prithvi_tg.readers.find_inputs`.
+    """Find the scenes that arguments name; see `prithvi_tg.readers.find_inputs`.
 
     Raises:
-        DataError: Nothing is found there, or the number of dates does not fit.
+        DataError: An argument names no scene, or the number of dates differs from `num_frames`.
     """
     scenes: list[SceneInput] = []
     for word in words:
@@ -57,7 +57,7 @@ def format_of(path: str, formats: Sequence[SceneFormat]) -> SceneFormat:
 
 
 def _parts(word: str) -> list[str]:
-    """The dates that a word joins by commas; commas in names of files, quotes and queries do not count."""
+    """Split an argument at the commas between dates; commas in file names, quotes and queries are no separators."""
     if Path(word).exists():
         return [word]
     if is_remote(word):
@@ -66,7 +66,7 @@ def _parts(word: str) -> list[str]:
 
 
 def _frames(word: str, formats: Sequence[SceneFormat]) -> list[str]:
-    """The frames behind a word."""
+    """The frames that an argument names."""
     path = Path(word)
     if is_remote(word) or is_subdataset(word) or any(one.matches(word) for one in formats):
         return [word]
@@ -89,7 +89,7 @@ def _frames(word: str, formats: Sequence[SceneFormat]) -> list[str]:
 
 
 def _in_formats(paths: Sequence[str], formats: Sequence[SceneFormat]) -> tuple[list[str], list[str]]:
-    """Frames among files and folders, and the paths that are none."""
+    """Frames among files and folders, and the remaining paths."""
     found, rest = [], list(paths)
     for one in formats:
         frames, rest = one.group(rest)
@@ -98,7 +98,7 @@ def _in_formats(paths: Sequence[str], formats: Sequence[SceneFormat]) -> tuple[l
 
 
 def _group(word: str, frames: list[str], num_frames: int, formats: Sequence[SceneFormat]) -> list[SceneInput]:
-    """Frames of one tile are the dates of one scene, where the model takes several."""
+    """Group frames into scenes: frames of one tile are its dates if the model takes several."""
     kinds = {frame: format_of(frame, formats) for frame in frames}
     names = {frame: kind.name(frame) for frame, kind in kinds.items()}
     scenes = [SceneInput(names[frame], (frame,)) for frame in frames if not kinds[frame].stacks]
@@ -119,17 +119,17 @@ def _group(word: str, frames: list[str], num_frames: int, formats: Sequence[Scen
 
 
 def relative_words(frames: Sequence[str], folder: Path) -> list[str]:
-    """Words of `SceneInput.frames`, local ones relative to a folder; addresses as they are."""
+    """`SceneInput.frames` with local paths relative to a folder; addresses stay."""
     return [relative_path(Path(word), folder) if _is_local(word) else word for word in frames]
 
 
 def words_from(folder: Path, words: Sequence[str]) -> tuple[str, ...]:
-    """The frames that `relative_words` wrote for a folder, as seen from here."""
+    """The inverse of `relative_words`: frames relative to the working directory."""
     seen = [str(folder / word) for word in words]
     return tuple(one if _is_local(one) else word for one, word in zip(seen, words, strict=True))
 
 
 def _is_local(word: str) -> bool:
-    """Whether a word is a file, a folder, or what the files of a local granule have in common."""
+    """Whether an argument is a file, a folder or the prefix of a local granule."""
     path = Path(word)
     return path.exists() or (is_hls_prefix(word) and path.parent.is_dir())

@@ -1,4 +1,4 @@
-"""Reading a raster on the pixels of another grid; what holds data is decided before anything is resampled."""
+"""Reading a raster on the pixels of another grid; validity is decided before values are resampled."""
 
 import math
 from collections import OrderedDict
@@ -27,14 +27,14 @@ from .grid import Grid
 _TILE = 256
 _KEPT_TILES = 16
 _TOLERANCE = 0.01  # pixels; GDAL's default is an eighth
-_MOST_PIXELS = 2**26  # of a raster to read for one tile
+_MOST_PIXELS = 2**26  # limit for the part of a raster that one tile needs
 _MOST_VALUES = 2**24  # to read at a time, where pixels are averaged
 _MUCH_FINER = (
     8  # pixels of the raster along a pixel of the grid, from which on they are averaged before the warp
 )
 _LEFT = 4  # pixels along a pixel of the grid that averaging leaves: GDAL's kernel is fine enough for them
 _MOST_SAMPLES = 32  # pixels along a pixel of the grid that are read for their average
-_SAMPLES = 9  # points along each side of a tile by which its place in the source is found
+_SAMPLES = 9  # points along each side of a tile, for its position in the source
 
 
 class Warped(NamedTuple):
@@ -52,20 +52,20 @@ ReadWindow = Callable[[Window, tuple[int, int]], tuple[NDArray[Any], NDArray[np.
 class GridReader:
     """Reads a raster on the pixels of a grid.
 
-    Values are resampled from pixels that hold data alone: a neighbour without data never bleeds into them. Validity is
+    Values are resampled only from pixels that hold data: nodata never bleeds into them. Validity is
     resampled by nearest neighbour. Pixels beyond the raster are not valid. A grid on the same lattice of pixels is read
     without resampling. Where pixels of the grid are larger than those of the raster, values are averaged, except with
     nearest neighbour.
 
     Args:
         own: Grid of the raster.
-        grid: Grid that is wanted.
+        grid: Grid of the result.
         read: Reads a window of the raster.
-        channels: Channels that `read` gives.
+        channels: Number of channels that `read` returns.
         dtype: Type of the values, float32 or float64.
-        resampling: How values are resampled; those of a raster that control points place, by nearest neighbour.
-        reducing: How they are resampled where a pixel of the grid covers more than one of the raster; by default as
-            elsewhere.
+        resampling: How values are resampled; a raster with control points always uses nearest neighbour.
+        reducing: How values are resampled if pixels of the grid are larger than those of the raster; `resampling` by
+            default.
     """
 
     def __init__(
@@ -228,7 +228,7 @@ class GridReader:
 
     @contextmanager
     def _in_memory(self, values: NDArray[Any], window: Window) -> Iterator[DatasetReader]:
-        """What was read of a window as a raster: `reproject` ignores the tolerance before rasterio 1.5."""
+        """The values of a window as a raster in memory: `reproject` ignores the tolerance before rasterio 1.5."""
         count, height, width = values.shape
         transform = self.own.transform * Affine.translation(window.col_off, window.row_off)
         transform *= Affine.scale(window.width / width, window.height / height)
@@ -250,7 +250,7 @@ class GridReader:
         ratio: float,
     ) -> NDArray[Any]:
         height, width = size
-        # GDAL's own guess of the scale counts the margin of the source, and smooths where nothing is to be smoothed.
+        # GDAL's own estimate of the scale includes the margin of the source, and smooths too much.
         scale = str(1 / ratio)
         try:
             with WarpedVRT(
@@ -268,12 +268,12 @@ class GridReader:
     def _picked(
         self, values: NDArray[Any], window: Window, transform: Affine, size: tuple[int, ...]
     ) -> NDArray[Any]:
-        """What was read of a window, by nearest neighbour, for a raster that control points place."""
+        """The values of a window on the grid by nearest neighbour, for a raster with control points."""
         rows, columns = np.mgrid[: size[0], : size[1]] + 0.5
         x, y = self._own_places(*(transform * (columns.ravel(), rows.ravel())))
         row, column = self.own.row_and_column(x, y)
         height, width = values.shape[1:]
-        with np.errstate(invalid="ignore"):  # of places without coordinates
+        with np.errstate(invalid="ignore"):  # points without coordinates
             row = np.floor((row - window.row_off) * height / window.height)
             column = np.floor((column - window.col_off) * width / window.width)
             inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
@@ -284,7 +284,7 @@ class GridReader:
     def _own_places(
         self, x: NDArray[np.float64], y: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Places of the grid's CRS in that of the raster."""
+        """Transform points from the grid's CRS to that of the raster."""
         own = self.own.ground_crs
         if own == self.grid.crs:
             return x, y
@@ -292,9 +292,9 @@ class GridReader:
         return np.array(moved_x), np.array(moved_y)
 
     def _source_windows(self, transform: Affine, height: int, width: int) -> Iterator[tuple[Window, float]]:
-        """The parts of the raster that some pixels need, none if it lies elsewhere.
+        """The parts of the raster that some pixels need, none if they do not overlap it.
 
-        There are two where the pixels lie across the antimeridian, at which rasters in degrees end.
+        There are two parts if the pixels lie across the antimeridian, where rasters in degrees end.
 
         Returns:
             The window, and how many pixels of the raster lie along a pixel of the grid.
@@ -317,7 +317,7 @@ class GridReader:
                         row, column, np.ptp(row) * np.ptp(column) / (height * width)
                     )
                 return
-            # Around a pole, points between the samples may lie at any longitude.
+            # Around a pole, points between the samples can have any longitude.
             row, _ = self.own.row_and_column(x[known], y[known])
             row = np.array([row.min() - np.ptp(row), row.max() + np.ptp(row)])
             column = np.array([0.0, self.own.width])
@@ -338,7 +338,7 @@ class GridReader:
     def _source_window(
         self, row: NDArray[np.float64], column: NDArray[np.float64], pixels: float
     ) -> Iterator[tuple[Window, float]]:
-        """The part of the raster around some points, if there is one, for so many pixels to one of the grid."""
+        """The part of the raster around some points, if any; `pixels` of it cover one pixel of the grid."""
         ratio = max(1.0, math.sqrt(pixels))
         margin = 3 * math.ceil(ratio) + 0.02 * max(np.ptp(row), np.ptp(column))  # kernel, and curved edges
         first = max(0, math.floor(row.min() - margin))

@@ -1,4 +1,4 @@
-"""Words that name files: addresses, names in GDAL's own form, and what a scene is called after them."""
+"""Arguments that name files: addresses, GDAL's subdataset names, and the names of scenes derived from them."""
 
 import re
 from pathlib import Path
@@ -7,17 +7,17 @@ from .granules import is_hls_prefix
 
 
 def is_remote(word: str) -> bool:
-    """Whether a word is an address or a ``/vsi`` path of GDAL."""
+    """Whether an argument is an address or a ``/vsi`` path of GDAL."""
     return word.startswith("/vsi") or re.match(r"^[a-z0-9+.-]+://", word, re.IGNORECASE) is not None
 
 
 def is_subdataset(word: str) -> bool:
-    """Whether a word is a name in GDAL's own form, ``DRIVER:...``; one letter before a colon is a drive."""
+    """Whether an argument is a subdataset name of GDAL, ``DRIVER:...``; a single letter before a colon is a drive."""
     return re.match(r"^[A-Za-z][A-Za-z0-9_]+:(?!//)", word) is not None and not Path(word).exists()
 
 
 def stem(frame: str) -> str:
-    """The name of a scene that lies there: that of the file, folder or granule, without folders and suffix."""
+    """The name of a scene: that of its file, folder or granule, without parent folders and suffix."""
     if is_subdataset(frame):
         return _subdataset_name(frame)
     if "://" in frame or frame.startswith("/vsicurl"):
