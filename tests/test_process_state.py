@@ -9,6 +9,11 @@ import pytest
 
 import prithvi_tg.cli.lightning  # noqa: F401  # importing Lightning configures logging, before any command
 
+COMMANDS = (
+    *("fit", "validate", "test", "predict", "embed", "check"),
+    *("report", "stats", "chips", "export", "sweep", "synthetic"),
+)
+
 
 def state(loggers):
     """What a command may change for the time that it runs."""
@@ -56,25 +61,7 @@ def test_a_command_that_succeeds_restores_the_process(name, command, config, tra
 
 
 @pytest.mark.usefixtures("unchanged")
-@pytest.mark.parametrize(
-    "name",
-    [
-        *(
-            "fit",
-            "validate",
-            "test",
-            "predict",
-            "embed",
-            "check",
-            "report",
-            "stats",
-            "chips",
-            "export",
-            "sweep",
-        ),
-        "synthetic",
-    ],
-)
+@pytest.mark.parametrize("name", COMMANDS)
 @pytest.mark.parametrize("words", [("--help",), ("--no_such_option",), ("--config", "missing.yaml")])
 def test_a_command_that_ends_early_restores_the_process(name, words, command):
     code, out, err = command(name, *words)

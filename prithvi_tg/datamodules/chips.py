@@ -55,7 +55,7 @@ class ChipDataModule(NonGeoDataModule, metaclass=OldArguments):
         mean: Mean per band after scaling; the published one by default.
         std: Standard deviation per band after scaling; the published one by default.
         legacy_nodata: Treat nodata as hls-foundation-os does.
-        metadata: Pass dates and places to encoders that use them.
+        metadata: Pass dates and locations to encoders that use them.
         skip_bad: Read every chip first, skip those that cannot be read, and list them.
             By default a chip that cannot be read is an error.
         same_splits: Pairs of splits that share chips on purpose; ``prithvi-tg check`` does not report them.
@@ -124,7 +124,7 @@ class ChipDataModule(NonGeoDataModule, metaclass=OldArguments):
         self.aug = ChipAugmentation(self.mean, self.std)
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
-        """Augment and normalise on the device; fold the frames into the channels if that is asked for."""
+        """Augment and normalise on the device; with `fold_time`, merge frames and channels."""
         batch = super().on_after_batch_transfer(batch, dataloader_idx)
         if self.fold_time:
             batch = {"image": batch["image"].flatten(1, 2), "mask": batch["mask"]}
@@ -136,7 +136,7 @@ class ChipDataModule(NonGeoDataModule, metaclass=OldArguments):
             self.dataset_class(split="train", download=True, **self.kwargs)  # type: ignore[call-arg]
 
     def setup(self, stage: str) -> None:
-        """Open the splits that a stage needs; see `ChipDataset` for what can be wrong with them.
+        """Open the splits that a stage needs; see `ChipDataset` for its errors.
 
         Raises:
             ConfigError: The training set is smaller than a batch.
@@ -170,12 +170,12 @@ class ChipDataModule(NonGeoDataModule, metaclass=OldArguments):
         return pinned(loader)
 
     def create_train_sampler(self, chips: ConcatDataset[Any]) -> ShuffleSampler:
-        """Which chips an epoch draws, and in which order: each once, shuffled."""
+        """The sampler of training chips: each once per epoch, shuffled."""
         return ShuffleSampler(chips)
 
     @property
     def validates(self) -> bool:
-        """Whether there are chips to validate on."""
+        """Whether there are validation chips."""
         return self.has_split("val")
 
     def val_dataloader(self) -> Any:
@@ -187,7 +187,7 @@ class ChipDataModule(NonGeoDataModule, metaclass=OldArguments):
         return self._scored(self.test_dataset)
 
     def _scored(self, dataset: Any) -> DataLoader[Any]:
-        # Lightning's own sampler would count chips twice so that all processes have as many.
+        # Lightning's own sampler repeats chips until all processes have equally many.
         loader: DataLoader[Any] = DataLoader(
             dataset,
             batch_size=self.val_batch_size,
@@ -199,16 +199,16 @@ class ChipDataModule(NonGeoDataModule, metaclass=OldArguments):
         return for_scoring(pinned(loader))
 
     def has_split(self, split: str) -> bool:
-        """Whether the list of splits has chips in a split; published data sets have all of theirs."""
+        """Whether the list of splits has chips in a split; published data sets have chips in all."""
         listed = self.kwargs["splits"]
         if listed is None or listed == "published":
             return True
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of chips in two splits, which `open_split` gives
+            warnings.simplefilter("ignore")  # of chips in two splits; `open_split` warns of them
             return split in read_splits(listed)
 
     def open_split(self, split: str) -> ChipDataset:
-        """The data set of a split; see `ChipDataset` for what can be wrong with it."""
+        """The data set of a split; see `ChipDataset` for its errors."""
         dataset = self.dataset_class(split=split, **self.kwargs)  # type: ignore[call-arg]
         assert isinstance(dataset, ChipDataset)
         if self.skip_bad:
@@ -225,11 +225,11 @@ def _tell(line: str) -> None:
 
 
 class Sen1Floods11DataModule(ChipDataModule):
-    """Batches of `Sen1Floods11`; ``test_split: bolivia`` tests on the event that no other split has.
+    """Batches of `Sen1Floods11`; ``test_split: bolivia`` tests on a separate event.
 
     Args:
         root: Folder with ``v1.1/`` in it.
-        **kwargs: As `ChipDataModule`.
+        **kwargs: Arguments of `ChipDataModule`.
     """
 
     def __init__(self, root: str | Path = "data/sen1floods11", **kwargs: Any) -> None:
@@ -241,7 +241,7 @@ class HLSBurnScarsDataModule(ChipDataModule):
 
     Args:
         root: Folder with ``training/`` and ``validation/`` in it.
-        **kwargs: As `ChipDataModule`.
+        **kwargs: Arguments of `ChipDataModule`.
     """
 
     def __init__(self, root: str | Path = "data/hls_burn_scars", **kwargs: Any) -> None:
@@ -254,7 +254,7 @@ class MultiTemporalCropDataModule(ChipDataModule):
     Args:
         root: Folder with ``training_chips/`` and ``validation_chips/`` in it.
         legacy_channel_order: See `MultiTemporalCropClassification`.
-        **kwargs: As `ChipDataModule`.
+        **kwargs: Arguments of `ChipDataModule`.
     """
 
     def __init__(
@@ -269,17 +269,17 @@ class MultiTemporalCropDataModule(ChipDataModule):
 
 
 class ChipFolderDataModule(ChipDataModule):
-    """Batches of a `ChipFolder`: your own chips, described by a configuration alone.
+    """Batches of a `ChipFolder`: your own chips, described by a configuration.
 
     Args:
-        images: Pattern of the images, with one ``*`` that stands for the name of a chip.
-        labels: Pattern of the masks, with one ``*`` that stands for the same name.
+        images: Pattern of the images, with one ``*`` for the name of a chip.
+        labels: Pattern of the masks, with one ``*`` for the same name.
         splits: A CSV file with columns ``chip`` and ``split``.
         classes: Name of the class of each stored label.
         bands: Bands to use, in the order of the channels, by name.
         mean: Mean per band after scaling; ``prithvi-tg stats`` computes it.
         std: Standard deviation per band after scaling.
-        file_bands: Bands of one frame as the files hold them; `bands` by default.
+        file_bands: Bands of one frame in the order of the files; `bands` by default.
         num_frames: Dates in a file.
         sensor: Naming scheme of the bands, needed where sensors disagree.
         scale: Factor from stored values to the unit of `mean` and `std`, for files without scale tags. Tags that
@@ -287,7 +287,7 @@ class ChipFolderDataModule(ChipDataModule):
         nodata: Stored values that mean nodata, besides the file's tag and NaN.
         ignored_labels: Stored labels that mean "not labelled".
         class_colors: ``#rrggbb`` of each class.
-        **kwargs: As `ChipDataModule`.
+        **kwargs: Arguments of `ChipDataModule`.
 
     Raises:
         ConfigError: There are no statistics.
@@ -338,8 +338,8 @@ class ValueChipFolderDataModule(ChipDataModule):
     """Batches of a `ValueChipFolder`: your own chips with values as labels.
 
     Args:
-        images: Pattern of the images, with one ``*`` that stands for the name of a chip.
-        labels: Pattern of the rasters of values, with one ``*`` that stands for the same name; a band per value.
+        images: Pattern of the images, with one ``*`` for the name of a chip.
+        labels: Pattern of the rasters of values, with one ``*`` for the same name; a band per value.
         splits: A CSV file with columns ``chip`` and ``split``.
         values: Name of each value.
         bands: Bands to use, in the order of the channels, by name.
@@ -350,12 +350,12 @@ class ValueChipFolderDataModule(ChipDataModule):
         units: Unit of each value.
         valid_range: Lowest and highest value that can be; labels outside are an error.
         value_scale: Factor from stored values to the unit, for label files without scale tags.
-        file_bands: Bands of one frame as the files hold them; `bands` by default.
+        file_bands: Bands of one frame in the order of the files; `bands` by default.
         num_frames: Dates in a file.
         sensor: Naming scheme of the bands, needed where sensors disagree.
         scale: Factor from stored values of images to the unit of `mean` and `std`, for files without scale tags.
         nodata: Stored values of images that mean nodata, besides the file's tag and NaN.
-        **kwargs: As `ChipDataModule`.
+        **kwargs: Arguments of `ChipDataModule`.
 
     Raises:
         ConfigError: There are no statistics.

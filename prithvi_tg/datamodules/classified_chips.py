@@ -1,4 +1,4 @@
-"""Data module of chips with a class each."""
+"""Data module of chips with classes of the whole chip."""
 
 import warnings
 from collections.abc import Sequence
@@ -27,25 +27,25 @@ class ClassifiedChipsDataModule(ChipDataModule):
         classes: Names of the classes, in the order of the model's outputs.
         labels: A CSV or Parquet table with columns ``chip``, ``class`` and, optionally, ``split``.
         splits: A CSV file with columns ``chip`` and ``split``; by default the table's own column, or fractions.
-        split_fractions: Shares of training, validation and test where nothing names the splits, by a hash of the
-            chips' names.
+        split_fractions: Shares of training, validation and test, by a hash of the chips' names, if no list or column
+            gives the splits.
         multilabel: Whether several classes, separated by ``;`` in the table, can apply to a chip.
         bands: Bands to use, in the order of the channels, by name.
         mean: Mean per band after scaling; ``prithvi-tg stats`` computes it.
         std: Standard deviation per band after scaling.
-        file_bands: Bands of one frame as the files hold them; `bands` by default.
+        file_bands: Bands of one frame in the order of the files; `bands` by default.
         num_frames: Dates in a file.
         sensor: Naming scheme of the bands, needed where sensors disagree.
         scale: Factor from stored values to the unit of `mean` and `std`, for files without scale tags. Tags that
             contradict it are an error.
         nodata: Stored values that mean nodata, besides the file's tag and NaN.
-        ignored_labels: Classes to leave out: chips of such a class, or with `multilabel` the class alone.
+        ignored_labels: Classes to leave out, with their chips; with `multilabel`, only the class is left out.
         class_colors: ``#rrggbb`` of each class.
-        crop_size: Side of the random crop for training, in pixels; by default whole chips, as a part of a chip may
-            be of another class.
-        balance_classes: Draw training chips so that each class comes equally often. Not for `multilabel`.
+        crop_size: Side of the random crop for training, in pixels; by default whole chips, as the class of a
+            part may differ.
+        balance_classes: Draw training chips of all classes equally often. Not for `multilabel`.
         eval_batch_size: Chips in a batch of validation and test; `batch_size` by default.
-        **kwargs: As `ChipDataModule`.
+        **kwargs: Arguments of `ChipDataModule`.
 
     Raises:
         ConfigError: There are no statistics, or settings contradict each other.
@@ -105,10 +105,10 @@ class ClassifiedChipsDataModule(ChipDataModule):
         self.collate_fn = collate_chips
 
     def has_split(self, split: str) -> bool:
-        """Whether chips are in a split."""
+        """Whether a split has chips."""
         keys = ("images", "labels", "splits", "split_fractions", "multilabel")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of chips in two splits, which `open_split` gives
+            warnings.simplefilter("ignore")  # of chips in two splits; `open_split` warns of them
             return split in ClassifiedChips.labels_by_split(**{key: self.kwargs[key] for key in keys})
 
     def create_train_sampler(self, chips: ConcatDataset[Any]) -> ShuffleSampler:

@@ -230,7 +230,7 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
         )
 
     def periods(self, split: str, images: SceneDataset) -> list[pd.Interval]:
-        """Times of the images of a split, one of which a sample is of."""
+        """Times of the images of a split; each sample belongs to one of them."""
         times = list(dict.fromkeys(images.index.index))
         if not isinstance(self.split, TimeSplit):
             return times
@@ -354,13 +354,13 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
         return partial(init_reading_worker, megabytes=self._cache_megabytes, rank=rank)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Move what a model takes; places stay behind."""
+        """Move the inputs of a model; bounds and CRS stay on the CPU."""
         keys = ("image", "mask", "valid", "timestamps", "location", "meaningless")
         moved = {key: batch[key].to(device, non_blocking=True) for key in keys if key in batch}
         return moved | ({"name": batch["name"]} if "name" in batch else {})
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
-        """Augment and normalise on the device; fold the frames into the channels if that is asked for."""
+        """Augment and normalise on the device; with `fold_time`, merge frames and channels."""
         batch = super().on_after_batch_transfer(batch, dataloader_idx)
         if self.fold_time:
             batch = {"image": batch["image"].flatten(1, 2), "mask": batch["mask"]}
@@ -368,7 +368,7 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
 
 
 def _places(wanted: Sequence[str], held: Sequence[str], num_frames: int) -> tuple[int, ...]:
-    """Bands of a file, counted from 1, that hold the wanted ones frame by frame; none if it is not told."""
+    """Bands of a file, counted from 1, that hold the wanted ones frame by frame; none without `held`."""
     if not held:
         return ()
     for band in wanted:
@@ -378,7 +378,7 @@ def _places(wanted: Sequence[str], held: Sequence[str], num_frames: int) -> tupl
 
 
 def _unlabel_nodata(sample: dict[str, Any]) -> dict[str, Any]:
-    """Where there is nothing to see there is nothing to learn."""
+    """Remove the labels of pixels without data."""
     masked = sample.pop("masked")
     mask = sample["mask"]
     return {**sample, "mask": mask.masked_fill(masked, ignore_value(mask))}
@@ -392,7 +392,7 @@ def _value_target(
     valid_range: tuple[float, float] | None,
     scale: float,
 ) -> ValueTarget | None:
-    """What labels are that hold values; ``None`` where they hold classes."""
+    """The target of labels that are values; ``None`` for classes."""
     if not values:
         return None
     if mean is None or std is None:

@@ -1,4 +1,4 @@
-"""How labelled scenes are split into training, validation and test: by blocks, by polygons, or by time."""
+"""Splits of labelled scenes into training, validation and test: by blocks, by polygons, or by time."""
 
 import warnings
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from ..errors import ConfigError
 
 @dataclass(frozen=True)
 class BlockSplit:
-    """Square blocks of ground, each assigned to one split; see `split_by_blocks`.
+    """Square blocks, each assigned to one split; see `split_by_blocks`.
 
     Attributes:
         block: Side of a block in pixels.
@@ -60,10 +60,10 @@ class PolygonSplit:
 
 @dataclass(frozen=True)
 class TimeSplit:
-    """Periods of training, validation and test, on the same ground.
+    """Periods of training, validation and test, on the same area.
 
-    An image is of a split if its first and its last date lie in the period. An image with dates in and out of a
-    period, and one without a date, is of no split.
+    An image belongs to a split if its first and its last date are in the period. Images with dates in and outside a
+    period, and images without a date, belong to no split.
 
     Attributes:
         train: First and last day, ``YYYY-MM-DD``, both included.
@@ -111,7 +111,7 @@ class TimeSplit:
 
 
 def warn_of_images_in_no_split(split: TimeSplit, images: SceneDataset) -> None:
-    """Name the images with dates in and out of a period, and those without a date."""
+    """Warn of images with dates in and outside a period, and of images without a date."""
     names = split.names
     periods = [pd.Interval(*split.period(name), closed="both") for name in names]
     left_out = [

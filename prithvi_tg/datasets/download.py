@@ -1,4 +1,4 @@
-"""Downloads of data sets: resumable, checked, and never half there under a final name."""
+"""Downloads of data sets: resumable, verified, and written to the final name only when complete."""
 
 import base64
 import hashlib
@@ -26,11 +26,10 @@ _TRIES = 5
 
 
 def download_files(base_url: str, names: Iterable[str], root: Path) -> None:
-    """Files under one address over HTTP(S), each to the same place under a folder.
+    """Download files below an address over HTTP(S) to the same relative paths in a folder.
 
-    A file that is there already is kept. A broken transfer goes on where it stopped; a file appears under its
-    name when it is complete, and when it agrees with the MD5 that Google's storage publishes in
-    ``x-goog-hash``, where it does.
+    Existing files are kept. An interrupted transfer is resumed. A file gets its final name when it is complete and
+    matches the MD5 in the header ``x-goog-hash`` of Google's storage, if there is one.
 
     Args:
         base_url: Address that the names are relative to.
@@ -38,7 +37,7 @@ def download_files(base_url: str, names: Iterable[str], root: Path) -> None:
         root: Folder to write to.
 
     Raises:
-        DataError: A file cannot be downloaded, or is not what was published.
+        DataError: A file cannot be downloaded, or differs from the published one.
     """
     wanted = [name for name in names if not (root / name).exists()]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
@@ -75,7 +74,7 @@ def _transfer(session: requests.Session, url: str, partial: Path) -> Mapping[str
     headers = {"Range": f"bytes={start}-"} if start else {}
     with session.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as response:
         if response.status_code == requests.codes.requested_range_not_satisfiable:
-            partial.unlink()  # as long as the file or longer: begin anew
+            partial.unlink()  # as long as the file or longer: start again
             raise requests.ConnectionError("the partial file does not match")
         response.raise_for_status()
         resumed = response.status_code == requests.codes.partial_content
@@ -102,10 +101,10 @@ def _check_md5(path: Path, headers: Mapping[str, str], url: str) -> None:
 
 
 def download_archives(source: str, archives: Iterable[str], root: Path, endpoint: str | None = None) -> None:
-    """Archives of a data set on the Hugging Face hub, unpacked into a folder.
+    """Download archives of a data set from the Hugging Face hub and unpack them into a folder.
 
-    huggingface_hub downloads to its cache, resumes, and heeds ``HF_HUB_OFFLINE``; we check the SHA-256 that
-    the hub publishes.
+    huggingface_hub downloads to its cache, resumes, and respects ``HF_HUB_OFFLINE``; this function verifies the
+    published SHA-256.
 
     Args:
         source: ``hf://datasets/OWNER/NAME``.
@@ -114,7 +113,7 @@ def download_archives(source: str, archives: Iterable[str], root: Path, endpoint
         endpoint: Another server than the hub.
 
     Raises:
-        DataError: An archive cannot be downloaded, is not what was published, or would unpack elsewhere.
+        DataError: An archive cannot be downloaded, differs from the published one, or has paths outside the folder.
     """
     repo = source.removeprefix("hf://datasets/")
     for name in archives:
@@ -150,12 +149,12 @@ def _check_sha256(path: Path, published: str | None, name: str) -> None:
 
 
 def unpack(archive: Path, root: Path) -> None:
-    """Unpack a tar file; each file appears under its name when it is complete.
+    """Unpack a tar file; each file gets its final name when it is complete.
 
-    macOS's ``._`` files are left out. Paths that lead out of the folder, links and devices are refused.
+    macOS's ``._`` files are skipped. Paths that lead out of the folder, links and devices are refused.
 
     Raises:
-        DataError: The archive is damaged, or holds what is refused.
+        DataError: The archive is damaged, or has a refused member.
     """
     root.mkdir(parents=True, exist_ok=True)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())

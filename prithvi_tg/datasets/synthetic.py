@@ -1,4 +1,4 @@
-"""Synthetic data in published layouts: small, seeded, and shaped like the real thing.
+"""Synthetic data in published layouts: small, seeded and similar to real data.
 
 Scenes are made from spectral signatures (top-of-atmosphere reflectance, after the shape of library spectra of
 water, vegetation, soil and built-up land), mixed within pixels, under thin and thick cloud with shadows,
@@ -54,7 +54,7 @@ def random_field(rng: np.random.Generator, height: int, width: int, roughness: f
 def flood_scene(
     rng: np.random.Generator, height: int, width: int
 ) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
-    """A flooded landscape as Sentinel-2 would see it.
+    """A flooded landscape in an image of Sentinel-2.
 
     Args:
         rng: Source of all randomness.
@@ -106,7 +106,7 @@ _BURNT = np.array((0.05, 0.06, 0.07, 0.11, 0.20, 0.19))
 
 
 def _texture(rng: np.random.Generator, image: Array) -> Array:
-    """Brightness that varies over the ground, and noise of the sensor."""
+    """Add variations of brightness and noise of the sensor."""
     texture = np.exp(0.10 * random_field(rng, image.shape[-2], image.shape[-1], roughness=0.9))
     return image * texture + 0.003 * rng.standard_normal(image.shape)
 
@@ -139,7 +139,7 @@ def burn_scene(
 def crop_scene(
     rng: np.random.Generator, height: int, width: int
 ) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
-    """Fields of thirteen kinds on three dates, each kind greening and ripening in its own time.
+    """Fields of thirteen crops on three dates, each with its own growing season.
 
     Returns:
         Bands (18, H, W), date by date, reflectance x 1e4, and labels (H, W): 1 to 13, 0 at some borders.
@@ -150,7 +150,7 @@ def crop_scene(
     distance = np.abs(rows[..., None] - seeds[:, 0]) + np.abs(columns[..., None] - seeds[:, 1])
     kinds = rng.integers(0, 13, count)[distance.argmin(axis=-1)]
     nearest, second = np.partition(distance, 1, axis=-1)[..., :2].transpose(2, 0, 1)
-    seasons = np.random.default_rng(13)  # what each kind looks like is the same in every scene
+    seasons = np.random.default_rng(13)  # the same appearance of each crop in every scene
     green = seasons.uniform(0, 1, (13, 3))
     base = seasons.uniform(0.7, 1.3, (13, 6))
     grass, soil = (np.array(SIGNATURES[name])[list(_SIX)] for name in ("grass", "soil"))
@@ -213,7 +213,7 @@ def empty_folder(root: str | Path, chips: int) -> Path:
     """The folder to write chips to.
 
     Raises:
-        ConfigError: It holds something, or there are too few chips for three splits.
+        ConfigError: The folder is not empty, or there are too few chips for three splits.
     """
     root = Path(root)
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
@@ -276,8 +276,8 @@ def write_sen1floods11(
 ) -> Path:
     """Write synthetic chips in the layout of `Sen1Floods11`, and a larger scene.
 
-    Beside the published layout stand ``splits.csv`` (half of the chips to train on, a sixth each for val,
-    test and bolivia), ``scene.tif`` and its labels ``scene_label.tif``.
+    Also writes ``splits.csv`` (half of the chips for training, a sixth each for val, test and bolivia),
+    ``scene.tif`` and its labels ``scene_label.tif``.
 
     Args:
         root: Folder to write to; must be empty or absent.
@@ -290,7 +290,7 @@ def write_sen1floods11(
         The folder.
 
     Raises:
-        ConfigError: The folder holds something, or there are too few chips for four splits.
+        ConfigError: The folder is not empty, or there are too few chips for four splits.
     """
     root = empty_folder(root, chips)
     rng = np.random.default_rng(seed)
@@ -325,7 +325,7 @@ _CHIP_CLASSES = {
 
 
 def covered_chip(rng: np.random.Generator, height: int, width: int, name: str) -> NDArray[np.int16]:
-    """Ground that is mostly of one kind of cover.
+    """A landscape with mostly one kind of land cover.
 
     Args:
         rng: Source of all randomness.
@@ -352,7 +352,7 @@ def write_classified_chips(root: str | Path, chips: int = 24, size: int = 64, se
     ``scene_label.tif`` the number of the class in each. Arguments are those of `write_sen1floods11`.
 
     Raises:
-        ConfigError: The folder holds something, or there are too few chips for each class to be in each split.
+        ConfigError: The folder is not empty, or there are too few chips for each class in each split.
     """
     root = empty_folder(root, chips)
     if chips < 4 * len(_CHIP_CLASSES):
@@ -382,7 +382,7 @@ def write_classified_chips(root: str | Path, chips: int = 24, size: int = 64, se
     return root
 
 
-#: What ``prithvi-tg synthetic --layout`` knows.
+#: Choices of ``prithvi-tg synthetic --layout``.
 LAYOUTS: dict[str, Callable[..., Path]] = {
     "sen1floods11": write_sen1floods11,
     "hls_burn_scars": write_hls_burn_scars,

@@ -1,4 +1,4 @@
-"""Synthetic chips with values as labels: vegetation of known biomass, seen in six bands."""
+"""Synthetic chips with values as labels: vegetation of known biomass in six bands."""
 
 import csv
 from pathlib import Path
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ..bands import PRITHVI_BANDS
 from .synthetic import SIGNATURES, empty_folder, random_field, write_raster
 
-#: Where the six bands of `PRITHVI_BANDS` are among the 13 of Sentinel-2.
+#: Positions of `PRITHVI_BANDS` among the 13 bands of Sentinel-2.
 _PLACES = (1, 2, 3, 8, 11, 12)
 _MOST_BIOMASS = 300.0  # t/ha, of a dense forest
 _UNKNOWN = -1.0
@@ -51,7 +51,7 @@ def biomass_scene(
 def write_biomass(root: str | Path, chips: int = 24, size: int = 128, seed: int = 0) -> Path:
     """Write synthetic chips with biomass as label: ``chips/NAME_image.tif`` and ``chips/NAME_biomass.tif``.
 
-    Beside them stand ``splits.csv`` (two thirds of the chips to train on, a sixth each for val and test), a larger
+    Also writes ``splits.csv`` (two thirds of the chips for training, a sixth each for val and test), a larger
     ``scene.tif`` and its labels ``scene_label.tif``.
 
     Args:
@@ -64,7 +64,7 @@ def write_biomass(root: str | Path, chips: int = 24, size: int = 128, seed: int 
         The folder.
 
     Raises:
-        ConfigError: The folder holds something, or there are too few chips for three splits.
+        ConfigError: The folder is not empty, or there are too few chips for three splits.
     """
     root = empty_folder(root, chips)
     rng = np.random.default_rng(seed)

@@ -47,7 +47,7 @@ class AttentionPooling(nn.Module):
         return self.attention(tokens)
 
 
-#: Pooling by name; a module made with the length of a token, called with tokens (B, 1 + N, D), gives (B, D).
+#: Pooling by name; a class whose argument is the length of a token; its modules map (B, 1 + N, D) to (B, D).
 POOLINGS: dict[str, Callable[[int], nn.Module]] = {
     "cls": ClassToken,
     "mean": MeanPooling,
@@ -59,8 +59,8 @@ class ChipClassifier(nn.Module):
     """An encoder with a pooling of its tokens and a linear layer.
 
     Args:
-        encoder: Tokens (B, 1 + T*h*w, D) of images, class token first; or, as a CNN gives them, maps
-            (B, D*T, h, w), whose mean stands in the place of the class token.
+        encoder: Returns tokens (B, 1 + T*h*w, D) of images, class token first; or, for a CNN, maps (B, D*T, h, w),
+            whose mean replaces the class token.
         width: Length D of a token.
         num_outputs: Number of classes.
         pooling: A name in `POOLINGS`, or the path of a class.
@@ -105,7 +105,7 @@ class ChipClassifier(nn.Module):
         """Pooled features (B, D); arguments as in `forward`."""
         patch = self.encoder.patch_size
         height, width = image.shape[-2:]
-        # To whole patches, with zeros: the band mean, after normalisation.
+        # Pad to whole patches with zeros, the band mean after normalisation.
         image = F.pad(image, (0, -width % patch, 0, -height % patch))
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.encoder_is_frozen):
             features: Tensor = self.encoder(image, **coordinates)

@@ -1,4 +1,4 @@
-"""Low-rank adapters (Hu et al. 2021, arXiv:2106.09685) on the attention of an encoder, through peft."""
+"""Low-rank adapters (Hu et al. 2021, arXiv:2106.09685) on the attention of an encoder, with peft."""
 
 import re
 
@@ -12,7 +12,7 @@ _ATTENTION = re.compile(r".*\.attn\.(qkv|q|k|v|kv|q_proj|k_proj|v_proj|proj)")
 
 
 def add_lora(encoder: Encoder, rank: int) -> None:
-    """Put adapters of a rank on the linear layers of every attention; only they are trained from then on.
+    """Add adapters to the linear layers of every attention, and freeze all other parameters.
 
     Args:
         encoder: Changed in place. Its attentions are called ``attn``, and their layers ``qkv`` (or ``q``, ``k`` and
@@ -42,7 +42,7 @@ def add_lora(encoder: Encoder, rank: int) -> None:
 
 
 def _check_that_layers_are_called(encoder: Encoder, layers: list[str]) -> None:
-    """An attention that reads ``qkv.weight`` itself would train with adapters that have no effect."""
+    """Refuse an attention that reads ``qkv.weight`` itself: its adapters would have no effect."""
     called = set()
     hooks = [
         encoder.get_submodule(name).register_forward_hook(lambda *_, name=name: called.add(name))
@@ -65,7 +65,7 @@ def _check_that_layers_are_called(encoder: Encoder, layers: list[str]) -> None:
 
 
 def merge_lora(module: nn.Module) -> None:
-    """Add adapters to the weights that they adapt, in place; parameter names are the published ones again."""
+    """Merge adapters into their weights, in place; parameters have their published names again."""
     for child_name, child in list(module.named_children()):
         if hasattr(child, "base_layer") and hasattr(child, "merge"):
             child.merge()  # type: ignore[operator]

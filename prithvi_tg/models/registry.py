@@ -45,8 +45,8 @@ def create_encoder(
             ``package.module.Class``.
         drop_path: Highest stochastic depth rate.
         gradient_checkpointing: Recompute blocks in the backward pass instead of storing their activations.
-        **arguments: ``num_bands``, and what else the encoder takes; for Prithvi, fields of `EncoderVariant` that
-            differ (``depth=6, num_heads=8``).
+        **arguments: ``num_bands`` and further arguments of the encoder; for Prithvi, changed fields of
+            `EncoderVariant` (``depth=6, num_heads=8``).
 
     Raises:
         ConfigError: The name or an argument is unknown.
@@ -69,19 +69,19 @@ def create_encoder(
 def create_decoder(
     name: str, encoder: Encoder, num_frames: int = 1, channels: int = 256, **arguments: Any
 ) -> nn.Module:
-    """A decoder for an encoder: a neck, called with its features and their grid (T, h, w), that gives a map.
+    """A decoder for an encoder: a neck that turns its features and their grid (T, h, w) into a map.
 
     Args:
         name: A key of `DECODERS`, or the path of a class, ``package.module.Class``, that takes the arguments below.
-        encoder: Whose features it takes. A decoder with an attribute ``encoder_layers`` is given the features of
-            these indices as a list, see `Encoder.forward_intermediates`; without it, the last feature.
+        encoder: The encoder. A decoder with an attribute ``encoder_layers`` gets a list of the features with these
+            indices, see `Encoder.forward_intermediates`; without it, the last feature.
         num_frames: Dates in a sample.
-        channels: Channels of the decoder, where it has a choice.
-        **arguments: What else it takes.
+        channels: Channels of the decoder, if they are variable.
+        **arguments: Further arguments of the decoder.
 
     Returns:
-        A module with an attribute ``out_channels``; ``head_convs`` and ``auxiliary_convs`` say how many 3 x 3
-        convolutions the heads have, by default none and no auxiliary head.
+        A module with an attribute ``out_channels``; ``head_convs`` and ``auxiliary_convs`` are the numbers of
+        3 x 3 convolutions of the heads, by default none and no auxiliary head.
 
     Raises:
         ConfigError: The name or an argument is unknown, or the decoder does not fit the encoder.

@@ -20,8 +20,8 @@ def slide_inference(
 ) -> Tensor:
     """Logits of an image of any size.
 
-    Windows are placed as `window_starts` says; an image smaller than a window is padded to its right and
-    bottom with zeros (the band mean, after normalisation) and the logits are cropped again.
+    `window_starts` places the windows. An image smaller than a window is padded at its right and bottom with zeros
+    (the band mean, after normalisation), and the logits are cropped.
 
     Args:
         model: Logits (B, K, window, window) from (B, T, C, window, window).
@@ -32,7 +32,7 @@ def slide_inference(
         coordinates: Further arguments of the model with a row per image, such as ``timestamps``.
 
     Returns:
-        (B, K, H, W) float32, whatever precision the model computes in.
+        (B, K, H, W), float32 for any precision of the model.
     """
     height, width = image.shape[-2:]
     image = F.pad(image, (0, max(0, window - width), 0, max(0, window - height)))

@@ -15,7 +15,7 @@ _here = local()
 
 
 class WeightCache:
-    """What was computed from parameters, for a run in which they do not change.
+    """Values computed from parameters, for a run in which the parameters do not change.
 
     Calls within `cached_weights` use it. A change by an ordinary operation is detected by the storage and version of
     a tensor. Some writes bypass torch's version counters (``parameter.data.mul_``, fused optimisers), so nothing is
@@ -28,12 +28,12 @@ class WeightCache:
         self._values: dict[Hashable, Any] = {}
 
     def get(self, key: Hashable, tensors: Iterable[Tensor], compute: Callable[[], Any]) -> Any:
-        """What `compute` gave for these tensors, as ordinary tensors without gradients.
+        """The cached result of `compute` for these tensors, as ordinary tensors without gradients.
 
         Args:
-            key: What is computed, and from which module.
-            tensors: All that it is computed from.
-            compute: Called where the cache has no value for these tensors.
+            key: Name of the computation and of its module.
+            tensors: All inputs of the computation.
+            compute: Called if the cache has no value for these tensors.
         """
         tensors = list(tensors)
         with torch.inference_mode(False), torch.no_grad():
@@ -45,7 +45,7 @@ class WeightCache:
             if self._states.get(key) != state:
                 self._values[key] = compute()
                 self._states[key] = state
-                # While these hold the memory, no other tensor can come to lie at its address.
+                # While these references exist, no other tensor can have the same address.
                 self._sources[key] = [tensor.detach() for tensor in tensors]
             return self._values[key]
 
@@ -71,7 +71,7 @@ def active_cache() -> WeightCache | None:
 
 
 def can_run_converted(module: nn.Module, device: str) -> bool:
-    """Whether `run_converted` computes what a plain call does: under autocast, in evaluation, without gradients."""
+    """Whether `run_converted` equals a plain call: under autocast, in evaluation, without gradients."""
     return (
         torch.is_autocast_enabled(device)
         and not torch.is_grad_enabled()
@@ -85,12 +85,12 @@ def run_converted(
 ) -> Any:
     """``module.method(*args, **kwargs)`` under autocast, with matrices in the low precision from the cache.
 
-    Autocast itself converts all weights in every call, which takes a good part of it. The results are the same.
+    Autocast itself converts all weights in every call, which takes a large part of its time. The results are equal.
 
     Args:
-        cache: Keeps the converted matrices.
+        cache: Cache of the converted matrices.
         device: Type of the device.
-        module: What is called.
+        module: The module.
         method: Name of the method.
         *args: Its arguments.
         **kwargs: Its arguments.

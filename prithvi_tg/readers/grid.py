@@ -141,7 +141,7 @@ class Grid:
         return any(abs(getattr(ours, name) - getattr(theirs, name)) > 1e-6 * own[0] for name in "abde")
 
     def xy(self, rows: Any, columns: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """x and y, in units of `ground_crs`, of points given in pixels from the top left corner."""
+        """Coordinates x and y, in units of `ground_crs`, of points given in pixels from the top left corner."""
         rows, columns = np.broadcast_arrays(np.asarray(rows, float), np.asarray(columns, float))
         if self.control is None:
             t = self.transform

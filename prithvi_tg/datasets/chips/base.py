@@ -52,7 +52,7 @@ def _advice_for_bad_chips() -> Iterator[None]:
     try:
         yield
     except UnknownLabelError:
-        raise  # its message says what to do
+        raise  # its message has the advice
     except DataError as error:
         raise DataError(f"{error}; prithvi-tg check lists such chips, --skip-bad skips them") from error
 
@@ -60,46 +60,45 @@ def _advice_for_bad_chips() -> Iterator[None]:
 class ChipDataset(NonGeoDataset):
     """Chips: small images with a mask of the same size beside them.
 
-    A sample holds
+    A sample has
 
-    * ``image``: float32 (T, C, H, W), scaled; pixels without data hold the band's mean;
-    * ``valid``: bool (T, C, H, W), where the image holds data;
-    * ``mask``: int64 (H, W), classes, and 255 where there is no label or no band holds data;
-    * ``name``: the chip;
-    * ``meaningless``: int64 (1,), how many values of the image are not finite or beyond 1e30, which are not valid;
+    * ``image``: float32 (T, C, H, W), scaled; pixels without data have the band's mean;
+    * ``valid``: bool (T, C, H, W), true where the image has data;
+    * ``mask``: int64 (H, W), classes, and 255 where there is no label or no band has data;
+    * ``name``: name of the chip;
+    * ``meaningless``: int64 (1,), number of values of the image that are not finite or beyond 1e30;
     * with `metadata`, ``timestamps``: float32 (T, 2), year and day of year 1..366, and ``location``: float32
       (2,), latitude and longitude of the centre in degrees; NaN where unknown.
 
-    A subclass states the facts of a data set as class attributes and gives `find_chips`.
+    A subclass describes a data set in class attributes and implements `find_chips`.
 
     Args:
         root: Folder of the data set.
-        split: Which part of it.
+        split: Part of the data set.
         splits: A CSV file with columns ``chip`` and ``split`` to use instead of the published lists.
-        bands: Bands to read, by name; statistics must be given too if these are not a choice of the data
-            set's own.
+        bands: Bands to read, by name; bands without published statistics need `mean` and `std`.
         mean: Mean per band after scaling; the published one by default. Fills pixels without data.
         std: Standard deviation per band after scaling; the published one by default.
         legacy_nodata: Treat pixels without data as hls-foundation-os did, see `read_image`.
-        metadata: Add dates and places to the samples, for encoders that take them.
-        download: Download what is missing first; see `prithvi_tg.datasets.download` for where from.
+        metadata: Add dates and locations to the samples, for encoders that use them.
+        download: Download missing files first; see `prithvi_tg.datasets.download` for the sources.
         transforms: Applied to each sample.
 
     Raises:
-        DataError: A chip of the split, or the partner of one, is missing.
+        DataError: The image or the mask of a chip is missing.
     """
 
-    #: Bands of one frame as files hold them, by name: all bands of the first date, then of the second.
+    #: Bands of one frame in the order of the files, by name: all bands of the first date, then of the second.
     file_bands: tuple[str, ...] = ()
-    #: Whose band names a user may use for `bands`.
+    #: Sensor whose band names are accepted for `bands`.
     sensor: str | None = None
     num_frames = 1
     #: Published statistics per band of `PRITHVI_BANDS`, after scaling.
     default_mean: tuple[float, ...] = ()
     default_std: tuple[float, ...] = ()
-    #: From stored values to the unit of the statistics.
+    #: Factor from stored values to the unit of the statistics.
     scale = 1.0
-    #: Stored values that mean no data, beside the file's tag and NaN.
+    #: Stored values that mean nodata, besides the file's tag and NaN.
     nodata: tuple[float, ...] = ()
     #: See `InputSpec.legacy_fill`.
     legacy_fill: float | None = None
@@ -146,11 +145,10 @@ class ChipDataset(NonGeoDataset):
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
     ) -> DataSpec:
-        """Bands, statistics and classes, as a model that is trained on this data set must know them.
+        """Bands, statistics and classes of the data set, for a model that is trained on it.
 
         Raises:
-            ConfigError: A band is unknown, or not in the files, or has no published statistics and none are
-                given.
+            ConfigError: A band is unknown or not in the files, or its statistics are neither published nor given.
         """
         names = tuple(resolve_band(band, cls.sensor) for band in bands)
         for band, name in zip(bands, names, strict=True):
@@ -183,10 +181,10 @@ class ChipDataset(NonGeoDataset):
         return DataSpec(inputs, ClassTarget(cls.class_names, cls.class_colors))
 
     def download(self) -> None:
-        """Download what is missing.
+        """Download missing files.
 
         Raises:
-            ConfigError: The data set is not published anywhere.
+            ConfigError: The data set is not published.
         """
         raise ConfigError(f"download: {type(self).__name__} has no published archive; remove download")
 
@@ -195,13 +193,13 @@ class ChipDataset(NonGeoDataset):
         raise NotImplementedError
 
     def leave_out_bad(self) -> dict[str, str]:
-        """Read every chip, and leave out those that cannot be.
+        """Read every chip, and leave out unreadable chips.
 
         Returns:
-            What is wrong with each, by its name.
+            The errors, by name of the chip.
 
         Raises:
-            DataError: None can be read.
+            DataError: All chips are unreadable.
         """
         bad: dict[str, str] = {}
         good = []
@@ -231,7 +229,7 @@ class ChipDataset(NonGeoDataset):
         """The sample of a chip, before transforms.
 
         Raises:
-            DataError: One of its files cannot be read, or is not what the data set's are.
+            DataError: A file cannot be read, or differs in size or number of bands.
         """
         image, valid, meaningless = self._read_image(chip.image)
         mask = self.read_mask(chip.mask)
@@ -254,16 +252,16 @@ class ChipDataset(NonGeoDataset):
         return sample
 
     def read_image(self, path: Path) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Image (T, C, H, W) in the unit of the statistics and where it holds data, of the same shape.
+        """Image (T, C, H, W) in the unit of the statistics, and a mask of its data of the same shape.
 
-        Pixels without data are filled with the band's mean. With `legacy_nodata` everything counts as data
-        and keeps its stored value, as in hls-foundation-os.
+        Pixels without data are filled with the band's mean. With `legacy_nodata`, all pixels count as data and keep
+        their stored values, as in hls-foundation-os.
         """
         image, valid, _ = self._read_image(path)
         return image, valid
 
     def _read_image(self, path: Path) -> tuple[NDArray[np.float32], NDArray[np.bool_], int]:
-        """As `read_image`, and how many values are not finite or beyond 1e30."""
+        """The results of `read_image`, and the number of values that are not finite or beyond 1e30."""
         spec, legacy = self.spec, self.legacy_nodata
         with open_raster(path) as source:
             count, alpha = (
@@ -288,7 +286,7 @@ class ChipDataset(NonGeoDataset):
 
     @property
     def pixel_size(self) -> float | None:
-        """Side of a pixel of the first chip in metres; ``None`` where its place is unknown."""
+        """Side of a pixel of the first chip in metres; ``None`` without a geo-reference."""
         with _advice_for_bad_chips(), open_raster(self.chips[0].image) as source:
             return Grid.of(source).pixel_size
 
@@ -312,7 +310,7 @@ class ChipDataset(NonGeoDataset):
         return mask
 
     def unknown_labels(self, counts: dict[int, int]) -> str:
-        """What is wrong with stored labels that are no class, by their numbers of pixels."""
+        """The error message for stored labels that are no class; `counts` has their numbers of pixels."""
         return (
             f"label {label_counts(counts)} is not one of the {len(self.class_names)} classes "
             f"({', '.join(self.class_names)})"
@@ -335,7 +333,7 @@ class ChipDataset(NonGeoDataset):
         return [None] * self.num_frames
 
     def to_classes(self, stored: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Classes and 255 from the labels in a file; by default they are the same."""
+        """Classes and 255 from stored labels; by default the labels themselves."""
         return stored
 
     def plot(self, sample: Sample, show_titles: bool = True, suptitle: str | None = None) -> Figure:
@@ -343,7 +341,7 @@ class ChipDataset(NonGeoDataset):
 
         Args:
             sample: A sample of this data set, perhaps with ``prediction`` (H, W).
-            show_titles: Say what each panel is.
+            show_titles: Add a title to each panel.
             suptitle: Title of the figure.
         """
         return plot_sample(sample, self.spec, show_titles, suptitle)
@@ -352,7 +350,7 @@ class ChipDataset(NonGeoDataset):
 class FolderChipDataset(ChipDataset):
     """Chips in a folder per split, ``NAME_merged.tif`` beside ``NAME.mask.tif``.
 
-    With `splits`, chips are looked for in all folders; ``splits: published`` means the published lists.
+    With `splits`, all folders are searched for chips; ``splits: published`` selects the published lists.
     """
 
     folders: dict[str, str] = {}
@@ -364,7 +362,7 @@ class FolderChipDataset(ChipDataset):
     archives: tuple[str, ...] = ()
 
     def download(self) -> None:
-        """Download and unpack the published archives, unless that was done before."""
+        """Download and unpack the published archives, if they are missing."""
         download_archives(SOURCES[self.source], self.archives, self.root)
 
     def find_chips(self) -> list[Chip]:
@@ -372,7 +370,7 @@ class FolderChipDataset(ChipDataset):
 
         Raises:
             ConfigError: There is no such split, or no published list.
-            DataError: The folder is empty, or a file lacks its partner.
+            DataError: The folder is empty, or the image or mask of a chip is missing.
         """
         if self.splits is None:
             if self.split not in self.folders:
@@ -397,10 +395,10 @@ class FolderChipDataset(ChipDataset):
 def pair_by_stem(
     names: Iterable[str], image: Callable[[str], Path], mask: Callable[[str], Path]
 ) -> list[Chip]:
-    """Chips from names, each checked to have both files.
+    """Chips from names, after a check that both files of each exist.
 
     Raises:
-        DataError: Names the first chip that lacks a file, which one, and how many more do.
+        DataError: A file is missing; the message has the first one and the number of others.
     """
     chips = [Chip(name, image(name), mask(name)) for name in names]
     listings: dict[Path, set[str]] = {}
@@ -429,10 +427,10 @@ def pair_by_stem(
 
 
 def chips_in_folder(folder: Path, image_suffix: str, mask_suffix: str) -> list[Chip]:
-    """Every chip of a folder, in the order of their names; macOS's ``._`` files are left out.
+    """Every chip of a folder, in the order of their names; macOS's ``._`` files are skipped.
 
     Raises:
-        DataError: The folder holds no image, or a file lacks its partner.
+        DataError: The folder has no images, or the image or mask of a chip is missing.
     """
     names: dict[str, set[str]] = {image_suffix: set(), mask_suffix: set()}
     for suffix, found in names.items():

@@ -1,4 +1,4 @@
-"""ChipFolder: your own chips, described by a configuration alone."""
+"""ChipFolder: your own chips, described by a configuration."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,17 +17,17 @@ class ChipFolder(PatternChips):
     """Chips of your own: any bands, any number of dates, any classes.
 
     Args:
-        images: Pattern of the images, with one ``*`` that stands for the name of a chip.
-        labels: Pattern of the masks, with one ``*`` that stands for the same name.
+        images: Pattern of the images, with one ``*`` for the name of a chip.
+        labels: Pattern of the masks, with one ``*`` for the same name.
         splits: A CSV file with columns ``chip`` and ``split``.
-        classes: Name of the class of each stored label; classes are numbered in this order, and those of one name
-            are one.
+        classes: Name of the class of each stored label; classes are numbered in this order, and labels with the
+            same name are one class.
         bands: Bands to use, in the order of the channels, by name.
         mean: Mean per band after scaling; ``prithvi-tg stats`` computes it.
         std: Standard deviation per band after scaling.
         split: ``train``, ``val`` or ``test``.
-        file_bands: Bands of one frame as the files hold them, by name; `bands` by default. Frames follow
-            one another.
+        file_bands: Bands of one frame in the order of the files, by name; `bands` by default. The bands of the
+            next frame follow.
         num_frames: Dates in a file.
         sensor: Naming scheme of the bands, needed where sensors disagree.
         scale: Factor from stored values to the unit of `mean` and `std`, for files without scale tags. Tags that
@@ -36,12 +36,12 @@ class ChipFolder(PatternChips):
         ignored_labels: Stored labels that mean "not labelled".
         class_colors: ``#rrggbb`` of each class.
         legacy_nodata: See `ChipDataset`.
-        metadata: See `ChipDataset`; only places are known.
+        metadata: See `ChipDataset`; only locations are known.
         transforms: See `ChipDataset`.
 
     Raises:
         ConfigError: Settings contradict each other.
-        DataError: A chip of the list, or the partner of one, is missing.
+        DataError: The image or the mask of a chip in the list is missing.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class ChipFolder(PatternChips):
         super().__init__(images, labels, splits, spec, split, legacy_nodata, metadata, transforms)
 
     @classmethod
-    def data_spec(  # type: ignore[override]  # everything that a data set knows of itself is given here
+    def data_spec(  # type: ignore[override]  # all properties of the data set are arguments
         cls,
         classes: Mapping[int, str],
         bands: Sequence[str],
@@ -98,7 +98,7 @@ class ChipFolder(PatternChips):
         return DataSpec(inputs, ClassTarget(tuple(dict.fromkeys(classes.values())), tuple(class_colors)))
 
     def unknown_labels(self, counts: dict[int, int]) -> str:
-        """What is wrong with stored labels that are no class, by their numbers of pixels."""
+        """The error message for stored labels that are no class; `counts` has their numbers of pixels."""
         known = ", ".join(map(str, self.classes))
         return (
             f"holds {label_counts(counts)}, not in classes; known are {known}; add them to classes, or to "

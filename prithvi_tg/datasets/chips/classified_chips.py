@@ -1,4 +1,4 @@
-"""ClassifiedChips: chips with a class each, from a table or from folders of classes."""
+"""ClassifiedChips: chips with classes of the whole chip, from a table or from folders of classes."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,13 +20,13 @@ from .pattern_chips import describe_input
 class ClassifiedChips(ChipDataset):
     """Chips of your own with a class of the whole chip, or, with `multilabel`, any number of classes.
 
-    A sample is that of `ChipDataset` with, in the place of ``mask``,
+    A sample is that of `ChipDataset`, with this entry instead of ``mask``:
 
-    * ``label``: int64 (), the class; or, with `multilabel`, int64 (K,), 1 for each class that applies. 255 where the
-      chip holds no data at all.
+    * ``label``: int64 (), the class; or, with `multilabel`, int64 (K,), 1 for each class that applies. 255 if the chip
+      has no data at all.
 
     Labels come from a table, ``labels: labels.csv`` with ``images: chips/*.tif``, or from folders of classes,
-    ``images: chips/*/*.tif``, where a chip is called ``CLASS/STEM``.
+    ``images: chips/*/*.tif``, where the name of a chip is ``CLASS/STEM``.
 
     Args:
         images: Pattern of the images: with one ``*``, the name of a chip; without `labels` with two, the class and
@@ -37,22 +37,22 @@ class ClassifiedChips(ChipDataset):
         std: Standard deviation per band after scaling.
         labels: A CSV or Parquet table with columns ``chip``, ``class`` and, optionally, ``split``.
         splits: A CSV file with columns ``chip`` and ``split``; by default the table's own column, or fractions.
-        split_fractions: Shares of training, validation and test, where nothing names the splits. They follow from a
-            hash of the chip's name. Chips of one scene should not be split so: give a list.
+        split_fractions: Shares of training, validation and test, if no list or column gives the splits. The split of
+            a chip depends on a hash of its name. For several chips of one scene, give a list instead.
         multilabel: Whether several classes, separated by ``;`` in the table, can apply to a chip.
         split: ``train``, ``val`` or ``test``.
-        file_bands: Bands of one frame as the files hold them, by name; `bands` by default. Frame follows upon
-            frame.
+        file_bands: Bands of one frame in the order of the files, by name; `bands` by default. The bands of the
+            next frame follow.
         num_frames: Dates in a file.
         sensor: Naming scheme of the bands, needed where sensors disagree.
         scale: Factor from stored values to the unit of `mean` and `std`, for files without scale tags. Tags that
             contradict it are an error.
         nodata: Stored values that mean nodata, besides the file's tag and NaN.
-        ignored_labels: Classes of the table or folders to leave out: chips of such a class, or with `multilabel`
-            the class alone.
+        ignored_labels: Classes of the table or folders to leave out, with their chips; with `multilabel`, only the
+            class is left out.
         class_colors: ``#rrggbb`` of each class.
         legacy_nodata: See `ChipDataset`.
-        metadata: See `ChipDataset`; only places are known.
+        metadata: See `ChipDataset`; only locations are known.
         transforms: See `ChipDataset`.
 
     Raises:
@@ -105,7 +105,7 @@ class ClassifiedChips(ChipDataset):
         return self.spec
 
     @classmethod
-    def data_spec(  # type: ignore[override]  # everything that a data set knows of itself is given here
+    def data_spec(  # type: ignore[override]  # all properties of the data set are arguments
         cls,
         classes: Sequence[str],
         bands: Sequence[str],
@@ -150,7 +150,7 @@ class ClassifiedChips(ChipDataset):
         return split_labels(found, splits, split_fractions)
 
     def find_chips(self) -> list[Chip]:
-        """The chips of the split; a chip without a mask has its image in that place.
+        """The chips of the split; `Chip.mask` is the image, as there are no masks.
 
         Raises:
             ConfigError: There is no such split.
@@ -205,7 +205,7 @@ class ClassifiedChips(ChipDataset):
         """The sample of a chip, before transforms.
 
         Raises:
-            DataError: The image cannot be read, or is not what the data set's are.
+            DataError: The image cannot be read, or differs in its number of bands.
         """
         image, valid, meaningless = self._read_image(chip.image)
         label = self.label_of[chip.name]
@@ -225,7 +225,7 @@ class ClassifiedChips(ChipDataset):
 
         Args:
             sample: A sample of this data set, perhaps with ``prediction``, encoded as ``label``.
-            show_titles: Say which date each panel is, and which classes the chip has.
+            show_titles: Add the date to each panel, and the classes of the chip.
             suptitle: Title of the figure; by default the classes.
         """
         told = [

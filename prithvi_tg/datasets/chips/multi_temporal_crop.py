@@ -41,7 +41,7 @@ class MultiTemporalCropClassification(FolderChipDataset):
     Args:
         root: Folder of the data set.
         split: ``train``, ``val`` or ``test``.
-        legacy_channel_order: The scrambled order of bands and dates that hls-foundation-os trained on:
+        legacy_channel_order: Use the scrambled order of bands and dates in the training of hls-foundation-os:
             channel (date f, band i) holds file band 3i + f (from 0), with the statistics of band
             (3i + f) mod 6. For its published checkpoint only.
         **kwargs: As `ChipDataset`.
@@ -72,7 +72,7 @@ class MultiTemporalCropClassification(FolderChipDataset):
         "Sorghum",
         "Other",
     )
-    # The colours of the Cropland Data Layer, or near to them.
+    # Colours similar to those of the Cropland Data Layer.
     class_colors = (
         "#c7d79e",
         "#4e7f3c",
@@ -108,10 +108,10 @@ class MultiTemporalCropClassification(FolderChipDataset):
         std: Sequence[float] | None = None,
         legacy_channel_order: bool = False,
     ) -> DataSpec:
-        """As `ChipDataset.data_spec`; see the class for `legacy_channel_order`.
+        """See `ChipDataset.data_spec`; see the class for `legacy_channel_order`.
 
         Raises:
-            ConfigError: The scrambled order is asked for with a choice of bands.
+            ConfigError: The scrambled order is combined with a choice of bands.
         """
         spec = super().data_spec(bands, mean, std)
         if not legacy_channel_order:
@@ -137,7 +137,7 @@ class MultiTemporalCropClassification(FolderChipDataset):
         return known
 
     def dates(self, chip: Chip) -> list[date | None]:
-        """From the CSV file in the root."""
+        """Dates from the CSV file in the root."""
         return self._dates.get(chip.name, [None] * 3)
 
     def to_classes(self, stored: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -11,21 +11,21 @@ from .base import Chip, ChipDataset, Sample, pair_by_stem, split_list
 
 
 class PatternChips(ChipDataset):
-    """Chips of your own, whose facts come from a configuration; a subclass gives the target.
+    """Chips of your own, described by a configuration; a subclass adds the target.
 
     Args:
-        images: Pattern of the images, with one ``*`` that stands for the name of a chip.
-        labels: Pattern of the labels, with one ``*`` that stands for the same name.
+        images: Pattern of the images, with one ``*`` for the name of a chip.
+        labels: Pattern of the labels, with one ``*`` for the same name.
         splits: A CSV file with columns ``chip`` and ``split``.
         spec: Bands, statistics and target.
         split: ``train``, ``val`` or ``test``.
         legacy_nodata: See `ChipDataset`.
-        metadata: See `ChipDataset`; only places are known.
+        metadata: See `ChipDataset`; only locations are known.
         transforms: See `ChipDataset`.
 
     Raises:
         ConfigError: A pattern has no ``*``.
-        DataError: A chip of the list, or the partner of one, is missing.
+        DataError: The image or the mask of a chip in the list is missing.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class PatternChips(ChipDataset):
         return self.spec
 
     def find_chips(self) -> list[Chip]:
-        """The chips that the list names for the split."""
+        """The chips of the split in the list."""
         assert self.splits is not None
         return pair_by_stem(
             split_list(self.splits, self.split),

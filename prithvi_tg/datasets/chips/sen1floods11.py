@@ -19,7 +19,7 @@ class Sen1Floods11(ChipDataset):
 
     * sensor: Sentinel-2 level 1C, 13 bands, int16 reflectance x 1e4, tagged nodata = 0 (-9999 occurs too)
     * classes: no water, water; -1 is not labelled
-    * splits: train 252, val 89, test 90, and bolivia 15, an event of its own
+    * splits: train 252, val 89, test 90, and bolivia 15, a separate event
     * licence: CC BY 4.0
 
     Layout::
@@ -45,7 +45,7 @@ class Sen1Floods11(ChipDataset):
     split_names = ("train", "val", "test", "bolivia")
 
     def download(self) -> None:
-        """Download every chip of the published lists, or of the user's, that is not there yet."""
+        """Download the missing chips of the published lists or the user's list."""
         lists = read_splits(self.splits or published_splits("sen1floods11"))
         names = [
             f"{self.folder.as_posix()}/{kind}/{chip}_{kind}.tif"

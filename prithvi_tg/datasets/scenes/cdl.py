@@ -178,29 +178,29 @@ class CDLLabels(LabelRaster):
     """The Cropland Data Layer as labels, by default of the 13 classes of the multi-temporal crop data set.
 
     One raster a year of the contiguous United States, by the USDA National Agricultural Statistics Service;
-    30 m (10 m from 2024), EPSG:5070. The year is that of harvest and is taken from the name of the file, so
-    that images meet the labels of their year: ``2022_30m_cdls.tif``, or ``CDL_2022_06.tif`` as CropScape
-    hands out parts. Images of two years meet both layers; name the file of the year that is meant.
+    30 m (10 m from 2024), EPSG:5070. The year of harvest is read from the name of the file, so that images are
+    combined with the labels of their year: ``2022_30m_cdls.tif``, or ``CDL_2022_06.tif`` for parts from CropScape.
+    Images of two years are combined with both layers; to use one layer, name its file.
 
-    What the 13 classes assume:
+    Assumptions of the 13 classes:
 
     * One crop a class: corn is 1, without sweet corn and popcorn; winter wheat is 24, without durum and spring
       wheat; cotton, soybeans, sorghum, alfalfa likewise. Double crops, also of two of these, are Other.
     * Natural Vegetation is shrubland and grassland or pasture, and also hay other than alfalfa (37), which
       the published table of a reprocessing of the chips groups so although it is cultivated.
     * Developed/Barren is every developed class, open space too.
-    * Everything else that is cultivated is Other; so are aquaculture and perennial ice and snow.
-    * Older layers' 62 to 65, 82, 83 and 87 go with what replaced them.
+    * All other crops, aquaculture, and perennial ice and snow are Other.
+    * 62 to 65, 82, 83 and 87 of older layers have the class of the values that replaced them.
     * Background 0, clouds 81, undefined 88 and 255 are no label.
 
     Args:
-        paths: Rasters or folders that hold them.
-        classes: As `LabelRaster`, to have other classes; `CDL_NAMES` lists the values.
+        paths: Rasters or folders of rasters.
+        classes: Other classes, see `LabelRaster`; `CDL_NAMES` lists the values.
         transforms: Called with each sample.
 
     Raises:
-        ConfigError: As `LabelRaster`.
-        DataError: As `LabelRaster`.
+        ConfigError: See `LabelRaster`.
+        DataError: See `LabelRaster`.
     """
 
     filename_regex = r"^((?i:cdl)_ | (?=\d{4}_\d+m_cdls)) (?P<date>\d{4}) [_.]"

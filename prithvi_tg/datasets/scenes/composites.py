@@ -1,4 +1,4 @@
-"""Temporal composites: from many dates of a place to the few frames that a model takes."""
+"""Temporal composites: the few frames of a model from many dates of one place."""
 
 import re
 from collections.abc import Sequence
@@ -20,13 +20,13 @@ _SIDE = 256
 
 @dataclass(frozen=True)
 class TemporalComposite:
-    """Which dates become the frames: the nearest to given ones, or the median of periods.
+    """The choice of frames: the nearest dates to given ones, or medians of periods.
 
     Attributes:
-        dates: One per frame, ``YYYY-MM-DD``; the nearest date that there is becomes the frame.
-        tolerance: Days by which it may be off; any number by default.
-        periods: Instead of dates: first and last day of a period per frame, whose frame is the median of all
-            pixels that are clear in it.
+        dates: One per frame, ``YYYY-MM-DD``; the frame is the nearest available date.
+        tolerance: Largest difference in days; unlimited by default.
+        periods: Instead of dates: first and last day of a period per frame; the frame is the median of the clear
+            pixels of the period.
     """
 
     dates: tuple[str, ...] = ()
@@ -41,7 +41,7 @@ class TemporalComposite:
 
     @property
     def num_frames(self) -> int:
-        """Frames that it makes."""
+        """Number of frames."""
         return len(self.dates) or len(self.periods)
 
 
@@ -61,18 +61,18 @@ def compose_frames(
 ) -> list[Scene]:
     """One scene of several frames for every place.
 
-    Dates of one tile, or on one grid, are of one place; HLS S30 and L30 may be mixed.
+    Dates of one tile, or on one grid, belong to one place; HLS S30 and L30 can be mixed.
 
     Args:
         inputs: Scenes of one date each, see `find_inputs`.
-        spec: Bands and statistics; as many frames as the series makes.
-        composite: How frames come from dates.
+        spec: Bands and statistics, with the number of frames of the composite.
+        composite: The choice of frames.
         options: How to read the files.
         qa_mask: Classes of the quality layers that are not clear.
 
     Raises:
         ConfigError: The number of frames does not fit.
-        DataError: A date is unknown, no date fits, or nothing is ever clear in a period.
+        DataError: A date is unknown, no date fits, or a period has no clear pixel.
     """
     if composite.num_frames != spec.num_frames:
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""Finding the files of a geo-slice in the index of a TorchGeo data set, without pandas in the way."""
+"""Finding the files of a geo-slice in the index of a TorchGeo data set, faster than with GeoPandas."""
 
 from typing import Any
 
@@ -11,16 +11,16 @@ _PARTS = ("start", "stop", "step")
 
 
 class GeoIndex:
-    """The index of a data set as plain arrays, made anew when the data set gets another one.
+    """The index of a data set as plain arrays, rebuilt when the data set's index is replaced.
 
-    Queries come by the thousand, and most of the time to answer one in GeoPandas goes into its machinery.
+    There are thousands of queries, and GeoPandas has a large overhead for each.
     """
 
     def __init__(self) -> None:
         self._of: GeoDataFrame | None = None
 
     def resolve(self, dataset: GeoDataset, query: Any) -> tuple[slice, slice, slice]:
-        """The query with nothing left open, as TorchGeo resolves it."""
+        """The query with explicit bounds, as TorchGeo resolves it."""
         given: tuple[slice, ...] = (query,) if isinstance(query, slice) else query
         if len(given) == 3 and all(part.start is not None and part.stop is not None for part in given):
             x, y, t = given

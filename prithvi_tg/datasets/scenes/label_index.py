@@ -1,4 +1,4 @@
-"""Label index: where which class is, coarsely, so that rare classes can be drawn."""
+"""Label index: a coarse map of the classes, for drawing rare classes."""
 
 from typing import Any
 
@@ -17,22 +17,22 @@ _CELLS_PER_WINDOW = 4
 def index_labels(
     labels: GeoDataset, grid: Grid, region: Region, window: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Cells of ground, a fraction of a window each, and the chance of each.
+    """Cells, each a fraction of a window, and their probabilities.
 
-    Half of the chance goes to all labelled cells alike, half to the classes alike, each class's to its cells by
-    their number of pixels of it. The labels of the region are read once, window by window.
+    Half of the probability is equal for all labelled cells. The other half is equal for all classes, and that of a
+    class is proportional to its pixels in each cell. The labels of the region are read once, window by window.
 
     Args:
         labels: Masks by geo-slice.
         grid: The pixels of the data set.
-        region: The ground to draw from.
+        region: The region to draw from.
         window: Side of a window in pixels.
 
     Returns:
-        Top, left, bottom and right pixels of cells (N, 4), and chances (N,) that add up to 1.
+        Top, left, bottom and right pixels of cells (N, 4), and probabilities (N,).
 
     Raises:
-        DataError: Nothing in the region has a label.
+        DataError: The region has no labels.
     """
     cell = max(1, window // _CELLS_PER_WINDOW)
     boxes: list[tuple[int, int, int, int]] = []

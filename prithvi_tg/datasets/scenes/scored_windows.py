@@ -1,4 +1,4 @@
-"""Windows of scenes as a map-style data set, in which every pixel is scored once."""
+"""Windows of scenes as a map-style data set that scores every pixel once."""
 
 import itertools
 from collections.abc import Sequence
@@ -21,15 +21,15 @@ from .splits import Region, window_boxes
 
 
 class ScoredWindows(Dataset[dict[str, Any]]):
-    """Windows that cover a region; a pixel that several of them show has its label in one of them only.
+    """Windows that cover a region; a pixel of several windows has its label in only one of them.
 
-    Windows where the data set has nothing at a time, as between scenes that lie apart, are left out. Labels beyond
-    the region's ground are left out too. Samples have a ``name``, as chips do.
+    Windows without data of a period, such as between distant scenes, are left out, and so are labels outside the
+    region. Samples have a ``name``, like chips.
 
     Args:
         dataset: Images and labels, by geo-slice.
         grid: The pixels of the data set.
-        region: What is to be scored.
+        region: The region to score.
         size: Side of a window in pixels.
         stride: Distance of windows; the size by default.
         periods: Times, each of which is scored; all time as one by default.
@@ -109,7 +109,7 @@ class ScoredWindows(Dataset[dict[str, Any]]):
 
 
 def _prefixes(periods: Sequence[pd.Interval]) -> list[str]:
-    """What the names of the windows of each period begin with; no two are the same."""
+    """A unique prefix for the names of the windows of each period."""
     if len(periods) == 1:
         return [""]
     prefixes: list[str] = []
@@ -121,9 +121,9 @@ def _prefixes(periods: Sequence[pd.Interval]) -> list[str]:
 
 
 def ground_at(dataset: GeoDataset, period: pd.Interval) -> Any:
-    """Where a data set has anything at a time, in coordinates of its CRS.
+    """The area with data of a period, in coordinates of the data set's CRS.
 
-    Of a `SceneDataset` that has scenes of exactly this period, these alone count, as in its samples.
+    If a `SceneDataset` has scenes of exactly this period, only these count, as in its samples.
     """
     if isinstance(dataset, IntersectionDataset):
         found = shapely.intersection(*(ground_at(part, period) for part in dataset.datasets))

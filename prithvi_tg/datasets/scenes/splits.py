@@ -1,4 +1,4 @@
-"""Regions: which ground is for training, validation and test, so that no pixel is for two of them."""
+"""Regions: disjoint areas for training, validation and test."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -27,11 +27,11 @@ _COLORS = {"train": "#4477aa", "val": "#eebb33", "test": "#aa3377"}
 
 @dataclass(frozen=True)
 class Region:
-    """The ground of one split.
+    """The area of one split.
 
     Attributes:
         roi: In coordinates of the data set's CRS; training windows lie wholly inside.
-        boxes: Top, left, bottom and right of disjoint rectangles of pixels that hold every pixel to be scored.
+        boxes: Top, left, bottom and right of disjoint rectangles of pixels that contain every scored pixel.
     """
 
     roi: Any
@@ -40,12 +40,12 @@ class Region:
 
 @dataclass(frozen=True)
 class Regions:
-    """The ground of every split.
+    """The areas of all splits.
 
     Attributes:
         grid: The pixels of the data set.
         splits: A region per split.
-        lost: Share of the ground that the buffer costs the training split.
+        lost: Share of the area that the training split loses to the buffer.
     """
 
     grid: Grid
@@ -75,13 +75,13 @@ def split_by_blocks(
     seed: int = 0,
     footprints: Sequence[Any] = (),
 ) -> Regions:
-    """Blocks of ground, each wholly for training, validation or test.
+    """Blocks, each wholly for training, validation or test.
 
-    Blocks are squares of `block` pixels; those at the right and bottom take what is left over. Images that lie
-    apart have blocks of their own, and ground without an image has none. Blocks are dealt out at random, in shares
-    as near to `fractions` as whole blocks allow, at least one to each split that has a fraction. Of several random
-    deals the first is taken whose shares of the images' pixels are within two points of `fractions`, or within a
-    block where there are fewer than 50; else the nearest.
+    Blocks are squares of `block` pixels; those at the right and bottom edges are larger, up to the edge. Distant images
+    have separate blocks, and areas without an image have none. Blocks are assigned to splits at random, in shares as
+    near to `fractions` as whole blocks allow, with at least one block for each split that has a fraction. Of several
+    random assignments, the first is used whose shares of the images' pixels are within two percentage points of
+    `fractions`, or within a block if there are fewer than 50; otherwise the nearest.
 
     Args:
         grid: The pixels of the data set.
@@ -197,18 +197,18 @@ def split_by_polygons(
     footprints: Sequence[Any] = (),
     roi: Roi | None = None,
 ) -> Regions:
-    """Ground by polygons of a file that GeoPandas reads, whose attribute is ``train``, ``val`` or ``test``.
+    """Split by polygons of a vector file, with an attribute that is ``train``, ``val`` or ``test``.
 
     Args:
         grid: The pixels of the data set.
         path: The file of polygons.
-        attribute: Its column that holds the split.
+        attribute: Its column with the split.
         window: Side of the windows that will be drawn, in pixels.
         footprints: Where the images lie, in coordinates of the data set's CRS; all over the grid by default.
         roi: The images in their CRS, to cut the polygons to.
 
     Raises:
-        DataError: The file cannot be read, has no CRS, or its polygons do not tell a split or overlap.
+        DataError: The file cannot be read or has no CRS, or polygons have no split or overlap.
         ConfigError: No training window fits.
     """
     frame = read_split_polygons(path, attribute)
@@ -258,7 +258,7 @@ def read_split_polygons(path: str | Path, attribute: str) -> geopandas.GeoDataFr
 
 
 def image_ground(grid: Grid, footprints: Sequence[Any]) -> Any:
-    """The ground of all images; that of the grid if there are no footprints."""
+    """The area of all images; that of the grid if there are no footprints."""
     return shapely.union_all(list(footprints)) if len(footprints) else shapely.box(*grid.bounds)
 
 
@@ -285,12 +285,12 @@ def pixel_boxes(grid: Grid, roi: Any) -> tuple[tuple[int, int, int, int], ...]:
 
 
 def whole_region(grid: Grid, roi: Any, footprints: Sequence[Any] = ()) -> Region:
-    """All ground of a data set, where splits are not by place, as those by time."""
+    """The whole area of a data set, for splits by time."""
     return Region(roi, pixel_boxes(grid, image_ground(grid, footprints)))
 
 
 def holds_window(roi: Any, grid: Grid, window: int) -> bool:
-    """Whether a window of whole pixels fits somewhere into some ground."""
+    """Whether a window of whole pixels fits into an area."""
     return any(
         len(_places_in_part(part, grid, window, most))
         for most in (4, 64)  # a coarse search first, since most parts have room
@@ -299,10 +299,10 @@ def holds_window(roi: Any, grid: Grid, window: int) -> bool:
 
 
 def places_in(roi: Any, grid: Grid, window: int, most: int = 64) -> NDArray[np.int64]:
-    """Some top left pixels (N, 2) of windows that lie wholly inside some ground; none if none fits.
+    """Some top left pixels (N, 2) of windows inside an area; empty if none fits.
 
-    Tried are all positions along both sides of every part of the ground where it has a corner, and a lattice
-    of `most` x `most` over the part.
+    For every part of the area, the candidates are the positions of its corners along both axes, and a lattice of
+    `most` x `most` positions.
     """
     found = [_places_in_part(part, grid, window, most) for part in shapely.get_parts(roi)]
     return np.concatenate([np.empty((0, 2), np.int64), *found])
@@ -337,7 +337,7 @@ def window_boxes(grid: Grid, rows: NDArray[Any], columns: NDArray[Any], size: in
 def covered(
     roi: Any, grid: Grid, rows: NDArray[Any], columns: NDArray[Any], window: int
 ) -> NDArray[np.bool_]:
-    """Whether windows with these top left pixels lie wholly inside some ground (N,)."""
+    """Whether windows with these top left pixels lie inside an area (N,)."""
     t = grid.transform
     margin = 1e-6  # of a pixel: rounding errors push no window over an edge
     left, right = t.c + t.a * (columns + margin), t.c + t.a * (columns + window - margin)
