@@ -200,11 +200,10 @@ def plot_evaluation(sample: dict[str, Any], spec: DataSpec) -> Figure:
 
 
 def draw_values(axes: Axes, values: NDArray[np.floating[Any]], target: ValueTarget, number: int = 0) -> Any:
-    """One value (H, W) in the colormap of the target, within 3 standard deviations; NaN stays white."""
+    """One value (H, W) in the colormap of the target, over values that can be, within 2 deviations; NaN stays white."""
     mean, std = target.mean[number], target.std[number]
-    return axes.imshow(
-        values, cmap=target.cmap, vmin=mean - 3 * std, vmax=mean + 3 * std, interpolation="nearest"
-    )
+    low, high = np.clip((mean - 2 * std, mean + 2 * std), *(target.valid_range or (None, None)))
+    return axes.imshow(values, cmap=target.cmap, vmin=low, vmax=high, interpolation="nearest")
 
 
 def plot_values(sample: dict[str, Any], spec: DataSpec) -> Figure:

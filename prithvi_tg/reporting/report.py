@@ -20,6 +20,7 @@ from .runs import Run, differing_settings
 from .tiles import TILE, TiledMap, data_address
 
 _FEWEST = 5  # chips or blocks needed for an interval
+_UNSCORED = "nothing: trained without validation; score it with prithvi-tg test"
 _FIGURES = ("scatter.png", "confusion.png")
 _MEANS = ("mIoU", "aAcc", *(f"m{name}" for name in PER_CLASS if name != "IoU"))
 
@@ -108,13 +109,15 @@ def _other_page(
 
 def _other_described(run: Run) -> dict[str, Any]:
     each = run.metrics.get("per_value") or run.metrics.get("per_class") or {}
+    units = (run.metrics.get("data_spec") or {}).get("target", {}).get("units") or [""] * len(each)
+    each = {f"{name} ({unit})" if unit else name: each[name] for name, unit in zip(each, units, strict=True)}
     shown = {
         "figures": {path.stem: path for name in _FIGURES if (path := run.folder / name).exists()},
         "pictures": run.pictures,
     }
     return {
         "name": run.name,
-        "split": run.metrics["split"],
+        "split": run.metrics["split"] or _UNSCORED,
         "overall": run.metrics["overall"],
         "each": each,
         "columns": list(dict.fromkeys(key for scores in each.values() for key in scores)),
@@ -215,7 +218,7 @@ def _described(run: Run) -> dict[str, Any]:
     return {
         "name": run.name,
         "folder": str(run.folder),
-        "split": run.metrics["split"] or "nothing: trained without validation; score it with prithvi-tg test",
+        "split": run.metrics["split"] or _UNSCORED,
         "overall": run.metrics["overall"],
         "overall_intervals": {} if intervals is None else {key: intervals[key].tolist() for key in _MEANS},
         "scored": "" if run.chips is None else _scored(run.chips),

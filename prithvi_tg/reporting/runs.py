@@ -1,6 +1,7 @@
 """Runs as their folders hold them: scores, chips, curves, pictures."""
 
 import json
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -131,13 +132,16 @@ def _kind(metrics: Mapping[str, Any]) -> str:
 def _read_other(folder: Path, name: str, metrics: dict[str, Any]) -> Run:
     """A run whose labels are no classes of pixels."""
     curves = folder / "metrics.csv"
+    paths = sorted(
+        (folder / PICTURES).glob("*.png"), key=lambda path: (path.stem.startswith("best_"), path.stem)
+    )
     return Run(
         name=name,
         folder=folder,
         metrics=metrics,
         chips=None,
         curves=_curves(curves) if curves.exists() else pd.DataFrame(),
-        pictures={path.stem: path for path in sorted((folder / PICTURES).glob("*.png"))},
+        pictures={re.sub(r"^(worst|best)_(\d+)_", r"\1 \2: ", path.stem): path for path in paths},
         settings=read_settings(folder),
     )
 

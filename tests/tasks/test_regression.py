@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+from matplotlib.figure import Figure
 
 from prithvi_tg import load_task
 from prithvi_tg.__main__ import main
@@ -13,13 +14,16 @@ from prithvi_tg.augmentations import ChipAugmentation
 from prithvi_tg.datamodules.loading import collate_chips
 from prithvi_tg.datasets import ValueChipFolder
 from prithvi_tg.errors import ConfigError, DataError
+from prithvi_tg.plotting import draw_values
 from prithvi_tg.readers.labels import read_values
+from prithvi_tg.reporting.runs import read_runs
+from prithvi_tg.reporting.values import write_density
 from prithvi_tg.spec import DataSpec, InputSpec
 from prithvi_tg.targets import ValueTarget
 from prithvi_tg.tasks import PrithviPixelwiseRegressionTask
 from prithvi_tg.tasks.data_checks import differing_data
 from prithvi_tg.tasks.value_losses import VALUE_LOSSES, create_value_loss
-from prithvi_tg.tasks.value_metrics import ValueErrors, value_scores
+from prithvi_tg.tasks.value_metrics import BINS, DEVIATIONS, ValueErrors, value_scores
 
 TARGET = ValueTarget(("a", "b"), mean=(10.0, 0.0), std=(2.0, 1.0))
 
@@ -151,6 +155,56 @@ def test_scores_are_those_of_the_predicted_values(value_run, value_root, tmp_pat
     )
 
 
+def test_scores_are_those_of_the_maps_that_predict_writes(value_run, value_root, tmp_path):
+    best, config = value_run / "checkpoints" / "best.ckpt", value_run.parent / "config.yaml"
+    runs = ["--trainer.default_root_dir", str(tmp_path)]
+    assert main(["test", "--config", str(config), "--ckpt_path", str(best), *runs]) == 0
+    record = json.loads((tmp_path / "version_0" / "metrics.json").read_text())
+    chips = [f"c{number:02}" for number in range(18) if number % 6 == 5]
+    images = [str(value_root / "chips" / f"{chip}_image.tif") for chip in chips]
+    assert main(["predict", "--ckpt_path", str(best), *images, "--output", str(tmp_path / "maps")]) == 0
+    values, labels = [], []
+    for chip in chips:
+        with rasterio.open(tmp_path / "maps" / f"{chip}_image_pred.tif") as file:
+            values.append(file.read(1))
+        with rasterio.open(value_root / "chips" / f"{chip}_value.tif") as file:
+            labels.append(file.read(1))
+    label, value = (np.stack(part).astype(np.float64) for part in (labels, values))
+    error, label = (value - label)[label != -1], label[label != -1]
+    r2 = 1 - np.square(error).sum() / np.square(label - label.mean()).sum()
+    assert record["overall"]["R2"] == pytest.approx(r2, abs=1e-5)
+    assert record["overall"]["RMSE"] == pytest.approx(np.sqrt(np.square(error).mean()), rel=1e-5)
+
+
+def test_runs_of_other_values_are_not_compared(value_run, tmp_path):
+    record = json.loads((value_run / "metrics.json").read_text())
+    record["per_value"] = {"height": record["per_value"]["biomass"]}
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "metrics.json").write_text(json.dumps(record))
+    assert len(read_runs([value_run, value_run], ["one", "two"])) == 2
+    with pytest.raises(ConfigError, match=r"has the values height, .* has biomass; they cannot be compared"):
+        read_runs([value_run, tmp_path / "other"])
+
+
+def test_pictures_show_values_that_can_be():
+    target = ValueTarget(("biomass",), mean=(50.0,), std=(40.0,), valid_range=(0, 1000))
+    axes = Figure().add_subplot()
+    assert draw_values(axes, np.ones((2, 2)), target).get_clim() == (0, 130)
+
+
+def test_the_density_is_drawn_where_there_is_some(tmp_path, monkeypatch):
+    target = ValueTarget(("biomass",), mean=(0.0,), std=(1.0,))
+    counts = torch.zeros(1, BINS, BINS, dtype=torch.int64)
+    counts[0, 30, 34] = 5
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **_: drawn.append(figure) or path.touch())
+    write_density(tmp_path, counts, target)
+    width = 2 * DEVIATIONS / BINS
+    expected = (-DEVIATIONS + 29 * width, -DEVIATIONS + 36 * width)
+    assert drawn[0].axes[0].get_xlim() == pytest.approx(expected)
+    assert drawn[0].axes[0].get_ylim() == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("name", VALUE_LOSSES)
 def test_losses_look_at_labelled_pixels_alone(name):
     outputs = torch.randn(2, 1, 4, 4, requires_grad=True)
@@ -273,9 +327,9 @@ def test_the_report_shows_scores_density_and_chips(value_run, tmp_path, capsys):
     text = page.read_text()
     record = json.loads((value_run / "metrics.json").read_text())
     assert f"<b>{record['overall']['RMSE']:.6g}</b>" in text
-    assert "<th>biomass</th>" in text
     assert 'alt="scatter"' in text
-    assert "worst_1_" in text
+    assert "<th>biomass (t/ha)</th>" in text
+    assert text.index("worst 1: ") < text.index("best 1: ")
 
 
 def test_scale_tags_of_labels_count_and_must_agree_with_the_configuration(tmp_path):
