@@ -20,7 +20,6 @@ LAYOUT_OF = {
     "HLSBurnScarsDataModule": "hls_burn_scars",
     "MultiTemporalCropDataModule": "multi_temporal_crop",
     "LabelledScenesDataModule": "sen1floods11",
-    "ValueChipFolderDataModule": "biomass",
     "ClassifiedChipsDataModule": "classified_chips",
 }
 
@@ -57,9 +56,8 @@ def small(settings, root, tmp_path):
         ]
         return [*options, f"--model.encoder_args={TINY}", "--model.warmup_steps=1"]
     if settings["data"]["class_path"] == "LabelledScenesDataModule":
-        options += [
-            f"--data.{k}={init_args[k].replace('demo/data', str(root))}" for k in ("images", "labels")
-        ]
+        home = "demo/biomass" if "values" in init_args else "demo/data"
+        options += [f"--data.{k}={init_args[k].replace(home, str(root))}" for k in ("images", "labels")]
         options += ["--data.window=32", "--data.windows_per_epoch=4", "--data.split.init_args.block=40"]
         options += ["--data.split.init_args.buffer=0"]
         return options + small_model(settings, tmp_path)
@@ -105,7 +103,8 @@ PUBLISHED_CHIPS = {
 def test_every_configuration_runs(name, synthetic, tmp_path, command):
     files = [CONFIGS / OVERLAYS[name], CONFIGS / name] if name in OVERLAYS else [CONFIGS / name]
     settings = yaml.safe_load(files[0].read_text())
-    root = synthetic[LAYOUT_OF[settings["data"]["class_path"]]]
+    values = "values" in settings["data"]["init_args"]
+    root = synthetic["biomass" if values else LAYOUT_OF[settings["data"]["class_path"]]]
     configs = [word for file in files for word in ("--config", file)]
     options = small(settings, root, tmp_path)
     code, out, err = command("fit", *configs, *options)
