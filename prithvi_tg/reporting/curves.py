@@ -32,7 +32,7 @@ def curves_svg(runs: Sequence[Run]) -> bytes | None:
     decode_loss = any("train_loss_decode" in run.curves for run in trained)
     for axes, (title, solid, dotted) in zip(figure.subplots(1, len(panels)), panels, strict=True):
         for number, run in enumerate(trained):
-            # Later ones are thinner, so that one on top of another does not hide it.
+            # Later curves are thinner, so that they do not hide earlier ones.
             color, width = f"C{number % 10}", 1.2 + 3.6 * (len(trained) - 1 - number) / len(trained)
             _draw(axes, run.curves, solid, color, "-", width, run.name)
             in_training = next((name for name in dotted if name in run.curves), None)

@@ -1,4 +1,4 @@
-"""A linear classifier of single pixels: what any model that sees neighbourhoods should beat."""
+"""A linear classifier of single pixels: a lower bound for models that use neighbourhoods."""
 
 import torch
 from torch import Tensor

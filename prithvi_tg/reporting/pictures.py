@@ -1,4 +1,4 @@
-"""Figures as arrays, and on to the loggers that take pictures."""
+"""Figures as arrays, and logging them as pictures."""
 
 from io import BytesIO
 from typing import Any
@@ -18,12 +18,12 @@ def rendered(figure: Figure, dpi: int = 60) -> NDArray[np.uint8]:
 
 
 def takes_pictures(logger: Logger) -> bool:
-    """Whether `log_picture` can hand pictures to a logger: TensorBoard's, and those with ``log_image``."""
+    """Whether `log_picture` supports a logger: TensorBoard's, and loggers with ``log_image``."""
     return isinstance(logger, TensorBoardLogger) or hasattr(logger, "log_image")
 
 
 def log_picture(logger: Any, name: str, picture: NDArray[np.uint8], step: int) -> None:
-    """Hand a picture (H, W, 3) to a logger of Lightning's: TensorBoard's, or one with ``log_image`` as W&B's."""
+    """Log a picture (H, W, 3) to TensorBoard, or to a logger with ``log_image``, such as W&B's."""
     if isinstance(logger, TensorBoardLogger):
         logger.experiment.add_image(name, picture, step, dataformats="HWC")
     else:

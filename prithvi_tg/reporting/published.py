@@ -1,4 +1,4 @@
-"""Published results, and a run's distance to them.
+"""Published results, and the difference of a run's scores to them.
 
 Figures of hls-foundation-os (Jakubik et al. 2023, arXiv:2310.18660, and the model cards of its checkpoints).
 """
@@ -16,7 +16,7 @@ from ..errors import ConfigError
 
 @dataclass(frozen=True)
 class ListedChips:
-    """The chips of a split list that ships with the package, by name.
+    """The chips of a split list in the package, by name.
 
     Attributes:
         data_set: Name of the list.
@@ -27,7 +27,7 @@ class ListedChips:
     split: str
 
     def difference(self, names: Sequence[str]) -> str | None:
-        """Why scored chips are not these; ``None`` if they are."""
+        """The reason why the scored chips differ from these; ``None`` if they are equal."""
         listed = Counter(split_list(published_splits(self.data_set), self.split))
         scored = Counter(names)
         if scored == listed:
@@ -45,18 +45,18 @@ class ListedChips:
 
 @dataclass(frozen=True)
 class CountedChips:
-    """Chips of a published folder, of which only the number is known here.
+    """Chips of a published folder, known only by their number.
 
     Attributes:
-        number: How many there are.
-        name_part: What each name holds.
+        number: Number of chips.
+        name_part: Common part of all names.
     """
 
     number: int
     name_part: str
 
     def difference(self, names: Sequence[str]) -> str | None:
-        """Why scored chips cannot be these; ``None`` if they may."""
+        """The reason why the scored chips cannot be these; ``None`` if they may be."""
         others = sorted(name for name in names if self.name_part not in name)
         if len(names) != self.number or len(set(names)) != self.number:
             return f"{self.number} chips are in the published list, {len(set(names))} were scored"
@@ -69,14 +69,14 @@ class PublishedResult:
 
     Attributes:
         scores: Metric -> score, by MMSegmentation's definition; ``IoU/Water`` is a metric of one class.
-        chips: What was scored.
+        chips: The scored chips.
     """
 
     scores: dict[str, float]
     chips: ListedChips | CountedChips
 
 
-#: By the name that a configuration gives.
+#: Name in a configuration -> published result.
 PUBLISHED = {
     "sen1floods11_test": PublishedResult(
         {"IoU/Water": 0.8046, "mIoU": 0.8868, "aAcc": 0.9725, "mAcc": 0.9437},
@@ -94,7 +94,7 @@ PUBLISHED = {
 
 
 def why_not_comparable(name: str, chips: Sequence[str], class_names: Sequence[str]) -> str | None:
-    """Why scores cannot stand beside a published result, in one line; ``None`` if they can.
+    """The reason, in one line, why scores cannot be compared with a published result; ``None`` if they can.
 
     Args:
         name: A key of `PUBLISHED`.
@@ -113,7 +113,7 @@ def distance_table(name: str, scores: dict[str, Tensor], class_names: Sequence[s
 
     Args:
         name: A key of `PUBLISHED`.
-        scores: What `prithvi_tg.tasks.metrics.mmseg_scores` gave.
+        scores: The result of `prithvi_tg.tasks.metrics.mmseg_scores`.
         class_names: One per class.
     """
     table = Table(title=f"distance to the published result {name}, per cent")

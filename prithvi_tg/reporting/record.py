@@ -1,4 +1,4 @@
-"""What a run leaves beside its scores: versions, seed, state of the code, checkpoint, time and memory."""
+"""The record of a run beside its scores: versions, seed, state of the code, checkpoint, time and memory."""
 
 import os
 import platform
@@ -20,13 +20,13 @@ _PACKAGES = ("torch", "torchgeo", "lightning", "kornia", "timm", "rasterio", "nu
 
 
 def run_record(precision: str, processes: int, seconds: float, checkpoint: Path | None) -> dict[str, Any]:
-    """What one needs to know to trust a score, or to get it again.
+    """The data needed to judge or reproduce a score.
 
     Args:
-        precision: Of the trainer.
-        processes: Of the trainer.
-        seconds: That the run took.
-        checkpoint: The weights that were scored; ``None`` if they are in no file.
+        precision: Precision of the trainer.
+        processes: Number of processes of the trainer.
+        seconds: Duration of the run.
+        checkpoint: File of the scored weights; ``None`` if they are in no file.
     """
     seed = os.environ.get("PL_GLOBAL_SEED")
     on_gpu = torch.cuda.is_available()
@@ -74,6 +74,6 @@ def git_state(folder: Path) -> dict[str, Any] | None:
 
 
 def _peak_memory() -> int:
-    """Bytes that this process has held at most."""
+    """Peak memory of this process in bytes."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -29,10 +29,10 @@ def write_report(path: Path, runs: Sequence[Run], maps: Sequence[TiledMap] = (),
     """Write the page: scores with bootstrap intervals, differences, curves, confusion matrices, chips, maps.
 
     Args:
-        path: The page, ``.html``; it appears when it is whole.
-        runs: With the same classes; others are compared with the first.
-        maps: Of scenes; those of one place move together.
-        title: Of the page.
+        path: The page, ``.html``; written to its final name when it is complete.
+        runs: Runs with the same classes; others are compared with the first.
+        maps: Maps of scenes; maps of one place move together.
+        title: Title of the page.
 
     Raises:
         ConfigError: Runs have labels of different kinds, or maps are given for other labels than classes of pixels.
@@ -73,7 +73,7 @@ def write_report(path: Path, runs: Sequence[Run], maps: Sequence[TiledMap] = (),
 def _class_page(
     page: Environment, common: dict[str, Any], runs: Sequence[Run], maps: Sequence[TiledMap]
 ) -> str:
-    """The page of runs that learn a class of each pixel."""
+    """The page of runs with classes of pixels."""
     curves = curves_svg(runs)
     scored = [run for run in runs if run.is_scored]
     return page.get_template("report.html").render(
@@ -136,7 +136,7 @@ _PAGES = {"classes": _class_page}
 
 
 def _other_means(runs: Sequence[Run]) -> list[str]:
-    """MMSegmentation's means that are not the same as ours in some run."""
+    """MMSegmentation's means that differ from ours in some run."""
     overall = [run.metrics["overall"] for run in runs]
     return [
         f"mmseg_{name}"
@@ -146,7 +146,7 @@ def _other_means(runs: Sequence[Run]) -> list[str]:
 
 
 def _further(runs: Sequence[Run]) -> list[str]:
-    """Scores that a task has added to its own."""
+    """Further scores that a task has added."""
     known = {*_MEANS, *(f"mmseg_{name}" for name in MMSEG_MEANS)}
     return list(dict.fromkeys(name for run in runs for name in run.metrics["overall"] if name not in known))
 
@@ -156,7 +156,7 @@ def _same(one: float | None, other: float | None) -> bool:
 
 
 def makers(tiled: TiledMap, runs: Sequence[Run]) -> list[str]:
-    """Which runs trained or scored the weights that a map was made with."""
+    """The runs that trained or scored the weights of a map."""
     return [run.name for run in runs if tiled.checkpoint and tiled.checkpoint in run.checkpoints]
 
 
@@ -242,7 +242,7 @@ def _described(run: Run) -> dict[str, Any]:
 
 
 def _scored(chips: ChipCounts) -> str:
-    """What was scored, and what intervals resample."""
+    """The scored data, and the units that intervals resample."""
     count, side = len(chips.names), chips.block_side
     if side is None:
         return f"{count} chip{'s' if count > 1 else ''}"
@@ -289,7 +289,7 @@ def _record(run: Run) -> dict[str, str]:
 
 
 def _rows(records: Sequence[dict[str, str]]) -> dict[str, list[tuple[str, list[str]]]]:
-    """What runs tell of themselves, a row per key: what differs, and what is the same in all."""
+    """The records of runs, a row per key: differing values, and values common to all."""
     keys = dict.fromkeys(key for record in records for key in record)
     rows: dict[str, list[tuple[str, list[str]]]] = {"differing": [], "same": []}
     for key in keys:
@@ -311,7 +311,7 @@ def _signed(value: float | None, digits: int = 1) -> str:
 
 
 def _path(text: str) -> Markup:
-    """Text that is broken after slashes, if it must be."""
+    """Text with optional line breaks after slashes."""
     return Markup("/<wbr>").join(text.split("/"))
 
 

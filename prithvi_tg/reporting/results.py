@@ -1,4 +1,4 @@
-"""How results are reported, by the kind of target: tables, records, figures, and what is kept of single chips."""
+"""Reporting results by the kind of target: tables, records, figures and scores of single chips."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from .values import plain_value_scores, value_table, write_density
 
 
 class ChipResults(Protocol):
-    """Collects what single chips score, and keeps some of them to draw them."""
+    """Collects the scores of single chips, and keeps some chips to draw them."""
 
     def update(self, names: list[str], batch: dict[str, Any], predictions: Any) -> None:
         """Count a batch."""
@@ -36,15 +36,15 @@ class ChipResults(Protocol):
 
 @dataclass(frozen=True)
 class ResultKind:
-    """How the results of a task are reported.
+    """Functions that report the results of a task.
 
     Attributes:
-        unit: Of the scores, for the title of the table.
-        table: Of the scores, from the task and a title.
-        record: What metrics.json holds of them.
-        unscored: The same of a run that scored nothing.
-        write_figures: Writes files beside metrics.json, and gives their paths.
-        chips: Collects what single chips score.
+        unit: Unit of the scores, for the title of the table.
+        table: Table of the scores, from the task and a title.
+        record: Scores in the form of metrics.json.
+        unscored: The same for a run without scores.
+        write_figures: Writes files beside metrics.json, and returns their paths.
+        chips: Collects the scores of single chips.
     """
 
     unit: str
@@ -85,7 +85,7 @@ def result_kind(task: Any) -> ResultKind:
     return RESULT_KINDS[task.target_kind] if task.computed.keys() >= set(task.counts) else _OWN_SCORES
 
 
-#: Kind of target -> how its results are reported.
+#: Kind of target -> functions that report its results.
 RESULT_KINDS: dict[str, ResultKind] = {
     "classes": ResultKind(
         unit="per cent",

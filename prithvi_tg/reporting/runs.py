@@ -1,4 +1,4 @@
-"""Runs as their folders hold them: scores, chips, curves, pictures."""
+"""Reading the folders of runs: scores, chips, curves, pictures."""
 
 import json
 import re
@@ -28,7 +28,7 @@ _WITHOUT_EFFECT = ("config", "ckpt_path", "trainer.default_root_dir", "verbose")
 
 @dataclass(frozen=True)
 class Run:
-    """What a run left.
+    """The files of a run.
 
     Attributes:
         name: Given, or that of its folder as far as it differs from others.
@@ -66,7 +66,7 @@ class Run:
 
     @property
     def is_scored(self) -> bool:
-        """Whether it scored anything; a training without validation does not."""
+        """Whether the run has scores; a training without validation has none."""
         return self.metrics["confusion_matrix"] is not None
 
     @property
@@ -84,10 +84,10 @@ class Run:
 
 
 def read_run(folder: Path, name: str | None = None) -> Run:
-    """Read what a run left in its folder.
+    """Read the folder of a run.
 
     Raises:
-        DataError: It is no folder of a run, or the run was not finished.
+        DataError: The folder is not that of a run, or the run is not complete.
     """
     path = folder / "metrics.json"
     try:
@@ -130,7 +130,7 @@ def _kind(metrics: Mapping[str, Any]) -> str:
 
 
 def _read_other(folder: Path, name: str, metrics: dict[str, Any]) -> Run:
-    """A run whose labels are no classes of pixels."""
+    """A run without classes of pixels."""
     curves = folder / "metrics.csv"
     paths = sorted(
         (folder / PICTURES).glob("*.png"), key=lambda path: (path.stem.startswith("best_"), path.stem)
@@ -187,11 +187,11 @@ def _why_no_run(folder: Path) -> str:
 
 
 def read_runs(folders: Sequence[Path], names: Sequence[str] = ()) -> list[Run]:
-    """The same of several, to be compared.
+    """Read several runs to compare.
 
     Args:
-        folders: Of the runs.
-        names: What they are called; by default what tells their folders apart.
+        folders: Folders of the runs.
+        names: Names of the runs; by default the parts in which their folders differ.
 
     Raises:
         ConfigError: Their classes or values differ, or there are not as many names.

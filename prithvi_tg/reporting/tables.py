@@ -25,7 +25,7 @@ def score_table(scores: dict[str, Tensor], class_names: Sequence[str], title: st
     """A row per class and one of means, in per cent.
 
     Args:
-        scores: What `prithvi_tg.tasks.metrics.segmentation_scores` gave.
+        scores: The result of `prithvi_tg.tasks.metrics.segmentation_scores`.
         class_names: One per class.
         title: Title of the table.
     """
@@ -61,10 +61,10 @@ def score_table(scores: dict[str, Tensor], class_names: Sequence[str], title: st
 
 
 def map_table(results: Sequence[Any]) -> Table:
-    """A row per scene that was mapped, or could not be.
+    """A row per scene, mapped or failed.
 
     Args:
-        results: What `prithvi_tg.mapping.map_run.MapRun.results` gave.
+        results: The result of `prithvi_tg.mapping.map_run.MapRun.results`.
     """
     table = Table(
         title="maps",
@@ -103,9 +103,9 @@ def write_scores(
 
     Args:
         path: The file, ``metrics.json``.
-        results: What `ResultKind.record` gave: ``overall`` scores, and those of each class or value; or
+        results: The result of `ResultKind.record`: ``overall`` scores, and those of each class or value; or
             `ResultKind.unscored`.
-        split: That was scored; ``None`` for a run that scored nothing.
+        split: The scored split; ``None`` for a run without scores.
         run: Record of the run.
         spec: Description of the data.
         block: Side of the blocks of ground that intervals resample windows of a scene in, see `ChipCounts`.
@@ -120,7 +120,7 @@ def write_scores(
 def plain_scores(
     scores: dict[str, Tensor], confusion: Tensor, class_names: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
-    """Scores as JSON holds them: ``overall``, and ``per_class`` with the number of labelled pixels."""
+    """Scores in the form of metrics.json: ``overall``, and ``per_class`` with the number of labelled pixels."""
     overall = {name: _plain(values) for name, values in scores.items() if values.ndim == 0}
     columns = {name: values for name, values in scores.items() if values.ndim == 1}
     per_class = {

@@ -37,7 +37,7 @@ def value_table(scores: dict[str, Tensor], target: ValueTarget, title: str) -> T
 
 
 def plain_value_scores(scores: dict[str, Tensor], sums: Tensor, target: ValueTarget) -> dict[str, Any]:
-    """Scores as metrics.json holds them: ``overall``, and ``per_value`` with the number of labelled pixels."""
+    """Scores in the form of metrics.json: ``overall``, and ``per_value`` with the number of labelled pixels."""
     each = value_scores(sums)
     overall = {name: _plain(values) for name, values in scores.items() if values.ndim == 0}
     per_value = {
@@ -51,10 +51,10 @@ def plain_value_scores(scores: dict[str, Tensor], sums: Tensor, target: ValueTar
 
 
 def write_density(folder: Path, counts: Tensor, target: ValueTarget) -> Path:
-    """Write ``scatter.png``: how many pixels have which label and prediction, a panel per value.
+    """Write ``scatter.png``: a histogram of pixels by label and prediction, a panel per value.
 
     Args:
-        folder: Of the run; it exists.
+        folder: Existing folder of the run.
         counts: (V, bins, bins) of label and prediction, see `ValueDensity`.
         target: Names, units and statistics.
 

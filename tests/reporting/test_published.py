@@ -6,6 +6,7 @@ from lightning.pytorch import Trainer
 
 from prithvi_tg import Sen1Floods11DataModule
 from prithvi_tg.callbacks import ScoreReport
+from prithvi_tg.cli.messages import shown_messages
 from prithvi_tg.datasets.chips.base import published_splits, split_list
 from prithvi_tg.reporting import published
 from prithvi_tg.reporting.published import PUBLISHED, distance_table, why_not_comparable
@@ -69,7 +70,8 @@ def test_a_test_prints_the_distance_only_if_its_chips_are_the_published_ones(
         enable_model_summary=False, default_root_dir=tmp_path,
     )  # fmt: skip
     names = split_list(flood_root / "splits.csv", "test")
-    trainer.test(tiny_task, data, verbose=False)
+    with shown_messages():
+        trainer.test(tiny_task, data, verbose=False)
     out = capsys.readouterr().out
     assert "distance to the published result sen1floods11_test, per cent" not in out
     assert (
@@ -77,13 +79,15 @@ def test_a_test_prints_the_distance_only_if_its_chips_are_the_published_ones(
         f"{len(names)} were scored" in out
     )
     monkeypatch.setattr(published, "split_list", lambda *_: names)
-    trainer.test(tiny_task, data, verbose=False)
+    with shown_messages():
+        trainer.test(tiny_task, data, verbose=False)
     assert "distance to the published result sen1floods11_test, per cent" in " ".join(
         capsys.readouterr().out.split()
     )
     # Of two processes, each of which scores a half: names of both count.
     monkeypatch.setattr("prithvi_tg.callbacks.records.gather", lambda found: [found, ["of another process"]])
-    trainer.test(tiny_task, data, verbose=False)
+    with shown_messages():
+        trainer.test(tiny_task, data, verbose=False)
     assert (
         f"{len(names)} chips are in the published list, {len(names) + 1} were scored"
         in capsys.readouterr().out
