@@ -1,6 +1,7 @@
 """ChipClassifier: encoder, pooling and a linear head, for a class of the whole image."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -9,7 +10,9 @@ from timm.layers.attention_pool import AttentionPoolLatent
 from torch import Tensor, nn
 
 from ..class_paths import find_class
+from .compiling import CompiledCalls
 from .encoders.base import Encoder, PyramidEncoder
+from .weight_cache import Method, call_method
 
 
 class ClassToken(nn.Module):
@@ -85,6 +88,7 @@ class ChipClassifier(nn.Module):
         nn.init.trunc_normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
         self.freeze_encoder = freeze_encoder
+        self._compiled_calls: CompiledCalls | None = None
         if freeze_encoder:
             self.encoder.requires_grad_(False)
             self.encoder.eval()
@@ -95,6 +99,15 @@ class ChipClassifier(nn.Module):
         if self.encoder_is_frozen:
             self.encoder.eval()
         return self
+
+    def compile(self, *args: Any, **options: Any) -> None:
+        """Compile the encoder in place, when it is first called; see `CompiledCalls`.
+
+        Args:
+            *args: Those of `CompiledCalls`.
+            **options: Arguments of `torch.compile`, such as ``mode``.
+        """
+        self._compiled_calls = CompiledCalls(*args, **options)
 
     @property
     def encoder_is_frozen(self) -> bool:
@@ -108,7 +121,11 @@ class ChipClassifier(nn.Module):
         # Pad to whole patches with zeros, the band mean after normalisation.
         image = F.pad(image, (0, -width % patch, 0, -height % patch))
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.encoder_is_frozen):
-            features: Tensor = self.encoder(image, **coordinates)
+            if self._compiled_calls is None:
+                features = self.encoder(image, **coordinates)
+            else:
+                method = Method(self.encoder, "__call__")
+                features = self._compiled_calls(call_method, image, method, None, **coordinates)
         if isinstance(self.encoder, PyramidEncoder):
             frames = image.shape[1] if image.ndim == 5 else 1
             features = rearrange(features, "b (c t) h w -> b (t h w) c", t=frames)

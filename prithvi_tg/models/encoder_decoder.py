@@ -1,7 +1,7 @@
 """EncoderDecoder: encoder, neck, head, and an auxiliary head that is used in training only."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -9,10 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..deprecated import old_names
+from .compiling import CompiledCalls
 from .decoders import PIXELS_PER_TOKEN, FCNHead, crop_tokens
 from .encoders.base import Encoder, TokenEncoder
-from .fusion import FusedDecoder
-from .weight_cache import active_cache, can_run_converted, run_converted
+from .fusion import can_fuse, fused_logits, fused_training, fused_weights
+from .weight_cache import Method, active_cache, call_method, can_run_converted, converted_weights
 
 Tokens = Tensor | list[Tensor]
 
@@ -47,6 +48,7 @@ class EncoderDecoder(nn.Module):
         self.auxiliary_head = auxiliary_head
         self.freeze_encoder = freeze_encoder
         self.fuse = fuse
+        self._compiled_calls: CompiledCalls | None = None
         if freeze_encoder:
             self.encoder.requires_grad_(False)
             self.encoder.eval()  # Lightning leaves modules in the mode that it finds them in
@@ -57,6 +59,15 @@ class EncoderDecoder(nn.Module):
         if self.encoder_is_frozen:
             self.encoder.eval()
         return self
+
+    def compile(self, *args: Any, **options: Any) -> None:
+        """Compile encoder, neck and heads in place, when they are first called; see `CompiledCalls`.
+
+        Args:
+            *args: Those of `CompiledCalls`.
+            **options: Arguments of `torch.compile`, such as ``mode``.
+        """
+        self._compiled_calls = CompiledCalls(*args, **options)
 
     @property
     def encoder_is_frozen(self) -> bool:
@@ -74,32 +85,42 @@ class EncoderDecoder(nn.Module):
         image = F.pad(image, (0, -width % patch, 0, -height % patch))
         layers: tuple[int, ...] | None = getattr(self.neck, "encoder_layers", None)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.encoder_is_frozen):
+            weights = self._converted_weights(self.encoder, image)
             tokens: Tokens
             if layers is None:
-                tokens = self._call("__call__", self.encoder, image, **coordinates)
+                method = Method(self.encoder, "__call__")
+                tokens = self._run(call_method, image, method, weights, **coordinates)
             else:
-                method = "forward_intermediates"
-                tokens = self._call(method, self.encoder, image, layers, norm=True, **coordinates)
+                method = Method(self.encoder, "forward_intermediates")
+                tokens = self._run(call_method, image, method, weights, layers, norm=True, **coordinates)
         return tokens, self.encoder.grid(image)
 
     def forward_heads(
         self, tokens: Tokens, grid: tuple[int, int, int], size: tuple[int, int], heads: Sequence[nn.Module]
     ) -> list[Tensor]:
         """Logits (B, K, H, W) of each head at image size; resizing is an identity for a patch of 16."""
-        if self.fuse and FusedDecoder.can_run(self.neck, heads):
-            logits = FusedDecoder(self.neck)(tokens, grid, heads)  # type: ignore[arg-type]
+        if not (self.fuse and can_fuse(self.neck, heads)):
+            weights = self._converted_weights(self.neck, tokens)
+            logits = self._run(decode, tokens, grid, Method(self.neck, "__call__"), heads, weights)
+        elif torch.is_grad_enabled() or any(part.training for head in heads for part in head.modules()):
+            logits = self._run(fused_training, tokens, grid, self.neck, heads)
         else:
-            features = self._call("__call__", self.neck, tokens, grid)
-            logits = [head(features) for head in heads]
+            ready = [fused_weights(self.neck, head, tokens) for head in heads]  # type: ignore[arg-type]
+            logits = [self._run(fused_logits, tokens, grid, weights) for weights in ready]
         return [self._resize(part, size) for part in logits]
 
-    def _call(self, method: str, module: nn.Module, x: Tokens, *args: Any, **kwargs: Any) -> Any:
-        """``module.method(x, ...)``, under autocast with converted weights from the cache."""
+    def _run(self, function: Callable[..., Any], x: Tokens, *args: Any, **kwargs: Any) -> Any:
+        if self._compiled_calls is None:
+            return function(x, *args, **kwargs)
+        return self._compiled_calls(function, x, *args, **kwargs)
+
+    def _converted_weights(self, module: nn.Module, x: Tokens) -> dict[str, Tensor] | None:
+        """The weights of a module as autocast would convert them, where there is a cache."""
         device = (x if isinstance(x, Tensor) else x[0]).device.type
         cache = active_cache()
         if cache is None or not can_run_converted(module, device):
-            return getattr(module, method)(x, *args, **kwargs)
-        return run_converted(cache, device, module, method, x, *args, **kwargs)
+            return None
+        return converted_weights(cache, module, torch.get_autocast_dtype(device))
 
     def _resize(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
         patch = self.encoder.patch_size
@@ -155,6 +176,18 @@ class EncoderDecoder(nn.Module):
         tokens, grid = self.forward_tokens(image, **coordinates)
         logits = self.forward_heads(tokens, grid, (height, width), heads)
         return logits[0], logits[1] if len(logits) > 1 else None
+
+
+def decode(
+    tokens: Tokens,
+    grid: tuple[int, int, int],
+    neck: Method,
+    heads: Sequence[nn.Module],
+    weights: dict[str, Tensor] | None = None,
+) -> list[Tensor]:
+    """Logits of each head on the map of a neck; `weights` are as in `call_method`."""
+    features = call_method(tokens, neck, weights, grid)
+    return [head(features) for head in heads]
 
 
 __getattr__ = old_names(__name__)

@@ -22,7 +22,7 @@ plain modules; what is cheap but wide (phases, batch norm, ReLU) is computed aga
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -87,140 +87,169 @@ _KNOWN = {
     nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.Dropout2d,
 }  # fmt: skip
 
+#: Convolutions are fastest where their input channels are a multiple of this; elsewhere than here any number is.
+_CHANNEL_MULTIPLE = {"cuda": 64}
 
-class FusedDecoder:
-    """A `ConvTransposeNeck` and the `FCNHead` modules on it, computed together.
 
-    It has no parameters of its own; calling it is calling the modules.
+def can_fuse(neck: nn.Module, heads: Sequence[nn.Module]) -> bool:
+    """Whether the function of these modules is known here: no part is replaced, subclassed or hooked."""
+    if type(neck) is not ConvTransposeNeck or any(type(head) is not FCNHead for head in heads):
+        return False
+    if not all(len(head.convs) for head in heads):  # type: ignore[arg-type]
+        return False
+    parts = [part for module in (neck, *heads) for part in module.modules()]
+    if any(isinstance(part, nn.BatchNorm2d) and part.momentum is None for part in parts):
+        return False
+    return all(type(part) in _KNOWN and not has_forward_hooks(part) for part in parts)
 
-    Args:
-        neck: The neck.
+
+# In evaluation.
+
+
+class NormWeights(NamedTuple):
+    """Weight, bias and epsilon of a LayerNorm."""
+
+    weight: Tensor
+    bias: Tensor
+    eps: float
+
+
+class FusedWeights(NamedTuple):
+    """All that `fused_logits` computes with: pairs of weight and bias, in one type.
+
+    Attributes:
+        upscale: The first upscaling, see `upscale_weights`.
+        first_norm: The LayerNorm after it.
+        pair: The second and third upscaling, see `pair_weights`.
+        second_norm: The LayerNorm after them.
+        phases: The last upscaling and the first 3 x 3 convolution, batch norm folded in, see `phase_kernel`; its input
+            channels are those of the neck, one of ones, and zeros up to a multiple that suits the device.
+        later: Further 3 x 3 convolutions, batch norm folded in.
+        classes: The 1 x 1 convolution to the classes, as a matrix.
     """
 
-    def __init__(self, neck: ConvTransposeNeck) -> None:
-        self.neck = neck
+    upscale: tuple[Tensor, Tensor]
+    first_norm: NormWeights
+    pair: tuple[Tensor, Tensor]
+    second_norm: NormWeights
+    phases: tuple[Tensor, Tensor]
+    later: tuple[tuple[Tensor, Tensor], ...]
+    classes: tuple[Tensor, Tensor]
 
-    @staticmethod
-    def can_run(neck: nn.Module, heads: Sequence[nn.Module]) -> bool:
-        """Whether the function of these modules is known here: no part is replaced, subclassed or hooked."""
-        if type(neck) is not ConvTransposeNeck or any(type(head) is not FCNHead for head in heads):
-            return False
-        if not all(len(head.convs) for head in heads):  # type: ignore[arg-type]
-            return False
-        parts = [part for module in (neck, *heads) for part in module.modules()]
-        if any(isinstance(part, nn.BatchNorm2d) and part.momentum is None for part in parts):
-            return False
-        return all(type(part) in _KNOWN and not has_forward_hooks(part) for part in parts)
 
-    def __call__(self, tokens: Tensor, grid: Grid, heads: Sequence[FCNHead]) -> list[Tensor]:
-        """Logits of each head.
+def fused_weights(neck: ConvTransposeNeck, head: FCNHead, like: Tensor) -> FusedWeights:
+    """Weights of a neck and a head in evaluation, on the device of `like`, in its type or that of autocast.
 
-        Args:
-            tokens: (B, 1 + T*h*w, D).
-            grid: T, h, w.
-            heads: On the neck's features.
+    They come from the cache of `prithvi_tg.models.weight_cache.cached_weights`, if there is one.
+    """
+    device = like.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else like.dtype
+    cache = active_cache()
+    if cache is None:
+        return _compute_weights(neck, head, dtype)
+    tensors = [*neck.state_dict(keep_vars=True).values(), *head.state_dict(keep_vars=True).values()]
+    weights: FusedWeights = cache.get(
+        (neck, head, dtype), tensors, lambda: _compute_weights(neck, head, dtype)
+    )
+    return weights
 
-        Returns:
-            One (B, K, 16 h, 16 w) per head.
-        """
-        frames, rows, columns = grid
-        x = rearrange(tokens[:, 1:], "b (t h w) d -> (b h w) (d t)", t=frames, h=rows, w=columns)
-        training = any(part.training for head in heads for part in head.modules())
-        if torch.is_grad_enabled() or training:
-            return self._differentiable(x, (rows, columns), heads)
-        return [self._evaluate(x, (rows, columns), head) for head in heads]
 
-    # Both.
+def _compute_weights(neck: ConvTransposeNeck, head: FCNHead, dtype: torch.dtype) -> FusedWeights:
+    up1, norm1, up2, up3, norm2, up4 = _layers(neck)
+    convs: list[Any] = list(head.convs)
+    scale, shift = _affine(convs[0].bn)
+    kernel = phase_kernel(response(up4, convs[0].conv.weight * scale[:, None, None, None]))
+    padding = -kernel.shape[1] % _CHANNEL_MULTIPLE.get(kernel.device.type, 1)
+    kernel = F.pad(kernel, (0, 0, 0, 0, 0, padding)).contiguous(memory_format=torch.channels_last)
+    later = [(conv.conv.weight * scale[:, None, None, None], shift) for conv in convs[1:]
+             for scale, shift in [_affine(conv.bn)]]  # fmt: skip
 
-    def _layers(self) -> tuple[Any, ...]:
-        """Upscaling, norm, upscaling, upscaling, norm, upscaling; a GELU follows each norm."""
-        (up1, norm1, _, up2), (up3, norm2, _, up4) = self.neck.fpn1, self.neck.fpn2
-        return up1, norm1, up2, up3, norm2, up4
+    def converted(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        return weight.to(dtype), bias.to(dtype)
 
-    @staticmethod
-    def _in_place(x: Tensor, size: tuple[int, int], ones: bool) -> Tensor:
-        """Pixels (B*h*w*4*16, C) as a map (B, C, 8 h, 8 w), or C + 1 channels with one of ones."""
-        rows, columns = size
-        x = rearrange(
-            x,
-            "(b h w s t u v r q) c -> b h s u r w t v q c",
-            h=rows, w=columns, s=2, t=2, u=2, v=2, r=2, q=2,
-        )  # fmt: skip
-        shape = (len(x), rows, 2, 2, 2, columns, 2, 2, 2, x.shape[-1] + ones)
-        if ones:
-            placed = x.new_ones(shape)
-            placed[..., :-1] = x
-        else:
-            placed = x.contiguous()
-        return placed.view(-1, rows * 8, columns * 8, shape[-1]).permute(0, 3, 1, 2)  # channels last
+    return FusedWeights(
+        converted(*upscale_weights(up1)),
+        NormWeights(*converted(norm1.ln.weight, norm1.ln.bias), norm1.ln.eps),
+        converted(*pair_weights(up2, up3)),
+        NormWeights(*converted(norm2.ln.weight, norm2.ln.bias), norm2.ln.eps),
+        converted(kernel, shift.repeat(4)),
+        tuple(converted(*layer) for layer in later),
+        converted(head.conv_seg.weight.flatten(1), _bias(head.conv_seg)),
+    )
 
-    # In evaluation.
 
-    def _evaluate(self, x: Tensor, size: tuple[int, int], head: FCNHead) -> Tensor:
-        _, norm1, _, _, norm2, _ = self._layers()
-        w1, b1, w2, b2, kernel, bias, w_seg, b_seg = self._weights(head, x)
-        x = _norm_and_gelu(F.linear(x, w1, b1).view(-1, norm1.ln.normalized_shape[0]), norm1)
-        x = _norm_and_gelu(F.linear(x, w2, b2).view(-1, norm2.ln.normalized_shape[0]), norm2)
-        x = F.conv2d(self._in_place(x, size, ones=True), kernel, bias, padding=1).relu_()
-        phases = rearrange(x, "b (p q c) h w -> b h w p q c", p=2, q=2)
-        if len(head.convs) > 1:
-            x = _from_phases(phases)
-            return head.conv_seg(head.convs[1:](x))
-        return _from_phases(F.linear(phases, w_seg, b_seg))
+def fused_logits(tokens: Tensor, grid: Grid, weights: FusedWeights) -> Tensor:
+    """Logits of a `ConvTransposeNeck` and an `FCNHead` in evaluation: a function of its arguments alone.
 
-    def _weights(self, head: FCNHead, x: Tensor) -> list[Tensor]:
-        """The fused weights, in the type that they are used in."""
-        device = x.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
-        cache = active_cache()
-        if cache is None:
-            return self._compute_weights(head, dtype)
-        tensors = [*self.neck.state_dict(keep_vars=True).values(), *head.state_dict(keep_vars=True).values()]
-        weights: list[Tensor] = cache.get(
-            (self.neck, head, dtype), tensors, lambda: self._compute_weights(head, dtype)
+    All is computed in the type of the weights, whatever autocast says; LayerNorm keeps float32 statistics in any.
+
+    Args:
+        tokens: (B, 1 + T*h*w, D).
+        grid: T, h, w.
+        weights: See `fused_weights`.
+
+    Returns:
+        (B, K, 16 h, 16 w).
+    """
+    with torch.autocast(tokens.device.type, enabled=False):
+        x = _pixels(tokens.to(weights.classes[0].dtype), grid)
+        x = _norm_and_gelu(F.linear(x, *weights.upscale), weights.first_norm)
+        x = _norm_and_gelu(F.linear(x, *weights.pair), weights.second_norm)
+        image = _in_place(x, grid, channels=weights.phases[0].shape[1])
+        x = F.conv2d(image, *weights.phases, padding=1).relu_()
+        x = rearrange(x, "b (p q c) h w -> b h w p q c", p=2, q=2)
+        if not weights.later:
+            return _from_phases(F.linear(x, *weights.classes))
+        x = _from_phases(x)
+        for weight, bias in weights.later:
+            x = F.conv2d(x, weight, bias, padding=1).relu_()
+        return F.linear(x.permute(0, 2, 3, 1), *weights.classes).permute(0, 3, 1, 2)
+
+
+# With gradients.
+
+
+def fused_training(
+    tokens: Tensor, grid: Grid, neck: ConvTransposeNeck, heads: Sequence[FCNHead]
+) -> list[Tensor]:
+    """Logits of each head with gradients, in training or evaluation; in training running statistics are updated.
+
+    Args:
+        tokens: (B, 1 + T*h*w, D).
+        grid: T, h, w.
+        neck: The neck.
+        heads: On the neck's features.
+
+    Returns:
+        One (B, K, 16 h, 16 w) per head.
+    """
+    up1, norm1, up2, up3, norm2, up4 = _layers(neck)
+    x = F.linear(_pixels(tokens, grid), *upscale_weights(up1))
+    x = checkpoint(
+        _norm_and_gelu, x, NormWeights(norm1.ln.weight, norm1.ln.bias, norm1.ln.eps), use_reentrant=False
+    )
+    # Composing these two takes as long as it saves in a batch of four.
+    x = F.linear(x, *upscale_weights(up2)).view(-1, up2.out_channels)
+    x = F.linear(x, *upscale_weights(up3))
+    x = checkpoint(
+        _norm_and_gelu, x, NormWeights(norm2.ln.weight, norm2.ln.bias, norm2.ln.eps), use_reentrant=False
+    )
+    x = _in_place(x, grid, channels=up3.out_channels)
+    ones = x.new_ones(1, 1, *x.shape[-2:])
+    logits = []
+    for head in heads:
+        first: Any = head.convs[0]
+        kernel = phase_kernel(response(up4, first.conv.weight))
+        phases, bias = (
+            rearrange(F.conv2d(image, weight, padding=1), "b (p q c) h w -> b h w p q c", p=2, q=2)
+            for image, weight in ((x, kernel[:, :-1]), (ones, kernel[:, -1:]))
         )
-        return weights
-
-    def _compute_weights(self, head: FCNHead, dtype: torch.dtype) -> list[Tensor]:
-        up1, _, up2, up3, _, up4 = self._layers()
-        first: ConvBNReLU = head.convs[0]  # type: ignore[assignment]
-        scale, shift = _affine(first.bn)
-        kernel = phase_kernel(response(up4, first.conv.weight * scale[:, None, None, None]))
-        weights = [
-            *upscale_weights(up1),
-            *pair_weights(up2, up3),
-            kernel.contiguous(memory_format=torch.channels_last),
-            shift.repeat(4),
-            head.conv_seg.weight.flatten(1),
-            _bias(head.conv_seg),
-        ]
-        return [weight.to(dtype) for weight in weights]
-
-    # With gradients.
-
-    def _differentiable(self, x: Tensor, size: tuple[int, int], heads: Sequence[FCNHead]) -> list[Tensor]:
-        up1, norm1, up2, up3, norm2, up4 = self._layers()
-        x = F.linear(x, *upscale_weights(up1)).view(-1, up1.out_channels)
-        x = checkpoint(_norm_and_gelu, x, norm1, use_reentrant=False)
-        # Composing these two takes as long as it saves in a batch of four.
-        x = F.linear(x, *upscale_weights(up2)).view(-1, up2.out_channels)
-        x = F.linear(x, *upscale_weights(up3)).view(-1, up3.out_channels)
-        x = self._in_place(checkpoint(_norm_and_gelu, x, norm2, use_reentrant=False), size, ones=False)
-        ones = x.new_ones(1, 1, *x.shape[-2:])
-        logits = []
-        for head in heads:
-            first: Any = head.convs[0]
-            kernel = phase_kernel(response(up4, first.conv.weight))
-            phases, bias = (
-                rearrange(F.conv2d(image, weight, padding=1), "b (p q c) h w -> b h w p q c", p=2, q=2)
-                for image, weight in ((x, kernel[:, :-1]), (ones, kernel[:, -1:]))
-            )
-            later: list[Any] = list(head.convs[1:])
-            y = _norm_and_relu(first.bn, None if later else head, _Unphase.apply, phases, bias)
-            for number, conv in enumerate(later, start=1):
-                y = _norm_and_relu(conv.bn, head if number == len(later) else None, _same, conv.conv(y))
-            logits.append(y)
-        return logits
+        later: list[Any] = list(head.convs[1:])
+        y = _norm_and_relu(first.bn, None if later else head, _Unphase.apply, phases, bias)
+        for number, conv in enumerate(later, start=1):
+            y = _norm_and_relu(conv.bn, head if number == len(later) else None, _same, conv.conv(y))
+        logits.append(y)
+    return logits
 
 
 def _norm_and_relu(
@@ -296,13 +325,57 @@ def _from_phases(phases: Tensor, bias: Tensor | None = None) -> Tensor:
         part, place = phases[:, rows, columns, p, q], out[:, :, 1 - p, :, 1 - q]
         if bias is None:
             place.copy_(part)
+        elif torch.compiler.is_compiling():  # it takes no `out` with gaps, and needs none
+            place.copy_(part + bias[:, rows, columns, p, q])
         else:
             torch.add(part, bias[:, rows, columns, p, q], out=place)
     return out.view(batch, 2 * h, 2 * w, -1).permute(0, 3, 1, 2)
 
 
-def _norm_and_gelu(x: Tensor, norm: ChannelNorm) -> Tensor:
-    return F.gelu(norm.ln(x))
+# Both.
+
+
+def _layers(neck: ConvTransposeNeck) -> tuple[Any, ...]:
+    """Upscaling, norm, upscaling, upscaling, norm, upscaling; a GELU follows each norm."""
+    (up1, norm1, _, up2), (up3, norm2, _, up4) = neck.fpn1, neck.fpn2
+    return up1, norm1, up2, up3, norm2, up4
+
+
+def _pixels(tokens: Tensor, grid: Grid) -> Tensor:
+    """Patch tokens (B, 1 + T*h*w, D) as rows (B*h*w, D*T)."""
+    frames, rows, columns = grid
+    return rearrange(tokens[:, 1:], "b (t h w) d -> (b h w) (d t)", t=frames, h=rows, w=columns)
+
+
+def _norm_and_gelu(x: Tensor, norm: NormWeights) -> Tensor:
+    """LayerNorm and GELU of pixels, several to a row: (N, P * C) -> (N * P, C), in the type of x.
+
+    Autocast would compute LayerNorm in float32 on CUDA; its statistics are float32 in any type.
+    """
+    channels = len(norm.weight)
+    with torch.autocast(x.device.type, enabled=False):
+        x = F.layer_norm(
+            x.view(-1, channels), (channels,), norm.weight.to(x.dtype), norm.bias.to(x.dtype), norm.eps
+        )
+        return F.gelu(x)
+
+
+def _in_place(x: Tensor, grid: Grid, channels: int) -> Tensor:
+    """Pixels (B*h*w*4*16, C) as a map (B, channels, 8 h, 8 w), channels last.
+
+    The channel after those of the pixels is of ones, all others after it are zero.
+    """
+    _, rows, columns = grid
+    x = rearrange(
+        x,
+        "(b h w s t u v r q) c -> b h s u r w t v q c",
+        h=rows, w=columns, s=2, t=2, u=2, v=2, r=2, q=2,
+    )  # fmt: skip
+    more = channels - x.shape[-1]
+    if more:
+        constant = F.pad(x.new_ones(1), (0, more - 1)).expand(*x.shape[:-1], more)
+        x = torch.cat([x, constant], dim=-1)
+    return x.reshape(-1, rows * 8, columns * 8, channels).permute(0, 3, 1, 2)
 
 
 def _affine(bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:

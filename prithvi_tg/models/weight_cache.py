@@ -71,7 +71,7 @@ def active_cache() -> WeightCache | None:
 
 
 def can_run_converted(module: nn.Module, device: str) -> bool:
-    """Whether `run_converted` equals a plain call: under autocast, in evaluation, without gradients."""
+    """Whether `converted_weights` can stand for a module's own: under autocast, in evaluation, without gradients."""
     return (
         torch.is_autocast_enabled(device)
         and not torch.is_grad_enabled()
@@ -80,41 +80,40 @@ def can_run_converted(module: nn.Module, device: str) -> bool:
     )
 
 
-def run_converted(
-    cache: WeightCache, device: str, module: nn.Module, method: str, *args: Any, **kwargs: Any
-) -> Any:
-    """``module.method(*args, **kwargs)`` under autocast, with matrices in the low precision from the cache.
+def converted_weights(cache: WeightCache, module: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Matrices and kernels of a module in a low precision, from the cache, for `call_method`.
 
     Autocast itself converts all weights in every call, which takes a large part of its time. The results are equal.
-
-    Args:
-        cache: Cache of the converted matrices.
-        device: Type of the device.
-        module: The module.
-        method: Name of the method.
-        *args: Its arguments.
-        **kwargs: Its arguments.
     """
-    dtype = torch.get_autocast_dtype(device)
     weights = {
         f"module.{name}.weight": part.weight
         for name, part in module.named_modules()
         # Not subclasses: they may compute their weights, as weight standardisation does in float32.
         if type(part) in (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
     }
-    converted = cache.get(
+    converted: dict[str, Tensor] = cache.get(
         (module, dtype),
         weights.values(),
         lambda: {name: weight.to(dtype) for name, weight in weights.items()},
     )
-    return functional_call(_Method(module, method), converted, args, kwargs)
+    return converted
 
 
-class _Method(nn.Module):
+class Method(nn.Module):
+    """A method of a module as a module, for `call_method`."""
+
     def __init__(self, module: nn.Module, name: str) -> None:
         super().__init__()
         self.module = module
         self.name = name
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The method's."""
         return getattr(self.module, self.name)(*args, **kwargs)
+
+
+def call_method(x: Any, method: Method, weights: dict[str, Tensor] | None, *args: Any, **kwargs: Any) -> Any:
+    """``method(x, *args, **kwargs)``, with weights of `converted_weights` in place of the module's own, if given."""
+    if weights is None:
+        return method(x, *args, **kwargs)
+    return functional_call(method, weights, (x, *args), kwargs)

@@ -16,6 +16,7 @@ from ..datamodules.resuming import ResumableLoader
 from ..deprecated import OldArguments
 from ..errors import ConfigError
 from ..models import Encoder, WeightCache, create_encoder
+from ..models.compiling import has_compiler
 from ..models.lora import add_lora
 from ..processes import process_callbacks
 from ..spec import DataSpec
@@ -72,16 +73,42 @@ class PrithviTask(LightningModule, metaclass=OldArguments):
             add_lora(encoder, hparams["lora_rank"])
         return encoder
 
+    def compile_model(self) -> None:
+        """Compile the model in place, when it is first called, if there is a C++ compiler."""
+        if has_compiler():
+            self.model.compile()
+        else:
+            rank_zero_warn("compile: no C++ compiler (g++) is found, so the model runs without compilation")
+
     def create_optimizer(self) -> Optimizer:
-        """The optimiser over all parameters that are trained."""
+        """The optimiser over all parameters that are trained.
+
+        Adam and AdamW are torch's fused ones on CUDA, unless `optimizer_args` choose otherwise.
+        """
         name = self.hparams["optimizer"]
         kind = find_class("optimizer", name, OPTIMIZERS, Optimizer)
         arguments = {"weight_decay": self.hparams["weight_decay"], **(self.hparams["optimizer_args"] or {})}
+        groups = self.parameter_groups()
+        chosen = arguments.keys() & {"fused", "foreach", "capturable", "differentiable"}
+        if kind in OPTIMIZERS.values() and not chosen and self._can_fuse_optimizer(groups):
+            arguments["fused"] = True
         try:
-            optimizer: Optimizer = kind(self.parameter_groups(), **{"lr": self.hparams["lr"], **arguments})
+            optimizer: Optimizer = kind(groups, **{"lr": self.hparams["lr"], **arguments})
         except TypeError as error:
             raise ConfigError(f"optimizer_args: {name}: {error}") from error
         return optimizer
+
+    def _can_fuse_optimizer(self, groups: list[dict[str, Any]]) -> bool:
+        """Whether a fused optimiser can take the steps: on CUDA, and not where gradients are clipped in 16-mixed.
+
+        With a gradient scaler it divides the gradients by the scale in its own step, after Lightning would clip them,
+        which Lightning refuses.
+        """
+        trainer = self.attached_trainer
+        scales = trainer is not None and getattr(trainer.precision_plugin, "scaler", None) is not None
+        if scales and trainer is not None and trainer.gradient_clip_val:
+            return False
+        return all(parameter.is_cuda for group in groups for parameter in group["params"])
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Parameters by learning rate: `layer_decay` lowers it from the encoder's last layer to its first.

@@ -108,7 +108,7 @@ class PrithviClassificationTask(ScoredTask, ClassificationTask):
         super().__init__(weights=weights)
         self.val_loss, self.test_loss = LabelledMean(), LabelledMean()
         if compile:
-            self.model.encoder.compile()
+            self.compile_model()
 
     @property
     def multilabel(self) -> bool:

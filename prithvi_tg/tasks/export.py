@@ -35,7 +35,7 @@ def export_weights(task: PrithviTask, path: str | Path, overwrite: bool = False)
     arguments = {key: value for key, value in task.hparams.items() if not key.startswith("_")}
     metadata = {
         "format": "pt",
-        "hyper_parameters": json.dumps(arguments | {"lora_rank": 0}),
+        "hyper_parameters": json.dumps(arguments | {"lora_rank": 0, "compile": False}),
         "task_class": task.class_path,
     }
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -109,7 +109,7 @@ class PrithviPixelwiseRegressionTask(PixelwiseTask, PixelwiseRegressionTask):
         super().__init__(weights=weights)
         self.val_loss, self.test_loss = LabelledMean(), LabelledMean()
         if compile:
-            self.model.encoder.compile()
+            self.compile_model()
 
     @property
     def target(self) -> ValueTarget:

@@ -46,8 +46,9 @@ class PrithviSegmentationTask(PixelwiseTask, SemanticSegmentationTask):
             necks have one.
         fuse: Compute the published ``conv_transpose`` decoder in a fused form in less than half the time; the
             logits are the same up to rounding. False computes layer by layer.
-        compile: Compile the encoder with ``torch.compile``; the results are the same up to rounding. Not kept
-            in checkpoints.
+        compile: Compile encoder, neck and heads with ``torch.compile`` in fit, test and predict; the results are the
+            same up to rounding. The first batches take a minute or more, less where torch's cache has the code.
+            Worth it on a GPU; without a C++ compiler the model runs as it is.
         bands: Bands of a frame, by name; the command line takes them from the data.
         num_frames: Dates in a sample; the command line takes it from the data.
         num_classes: Number of classes; the command line takes it from the data.
@@ -74,11 +75,9 @@ class PrithviSegmentationTask(PixelwiseTask, SemanticSegmentationTask):
     counts = ("confusion_matrix",)
     target_kind = "classes"
 
-    # Not kept in checkpoints: where the first weights came from, whether a run was compiled, and what only
-    # TorchGeo's task takes.
+    # Not kept in checkpoints: where the first weights came from, and what only TorchGeo's task takes.
     ignore = (
         "weights",
-        "compile",
         "model",
         "backbone",
         "in_channels",
@@ -137,7 +136,7 @@ class PrithviSegmentationTask(PixelwiseTask, SemanticSegmentationTask):
         super().__init__(weights=weights)
         self.val_loss, self.test_loss = LabelledMean(), LabelledMean()
         if compile:
-            self.model.encoder.compile()
+            self.compile_model()
 
     # What a subclass may change.
 

@@ -11,7 +11,15 @@ from torch import nn
 
 from prithvi_tg import PrithviSegmentationTask
 from prithvi_tg.models import ConvTransposeNeck, EncoderDecoder, FCNHead, create_encoder
-from prithvi_tg.models.fusion import FusedDecoder, pair_weights, phase_kernel, response, upscale_weights
+from prithvi_tg.models.fusion import (
+    fused_logits,
+    fused_training,
+    fused_weights,
+    pair_weights,
+    phase_kernel,
+    response,
+    upscale_weights,
+)
 from prithvi_tg.models.weight_cache import WeightCache, active_cache, cached_weights
 
 pytestmark = pytest.mark.version_independent
@@ -38,6 +46,13 @@ def tokens_of(batch, grid, width, seed=1):
     return torch.randn(batch, 1 + frames * rows * columns, width, generator=generator)
 
 
+def fused(neck, heads, tokens, grid):
+    """As `EncoderDecoder` calls them."""
+    if torch.is_grad_enabled() or any(head.training for head in heads):
+        return fused_training(tokens, grid, neck, heads)
+    return [fused_logits(tokens, grid, fused_weights(neck, head, tokens)) for head in heads]
+
+
 def plain(neck, heads, tokens, grid):
     features = neck(tokens, grid)
     return [head(features) for head in heads]
@@ -56,8 +71,8 @@ def test_logits_are_the_plain_ones_for_any_size(batch, frames, rows, columns, ke
     set_mode(False, neck, heads)
     tokens = tokens_of(batch, grid, 4)
     with torch.set_grad_enabled(not kept):  # weights are kept where no gradients are wanted
-        fused = FusedDecoder(neck)(tokens, grid, heads)
-        for ours, theirs in zip(fused, plain(neck, heads, tokens, grid), strict=True):
+        logits = fused(neck, heads, tokens, grid)
+        for ours, theirs in zip(logits, plain(neck, heads, tokens, grid), strict=True):
             assert ours.shape == theirs.shape == (batch, 3, 16 * rows, 16 * columns)
             torch.testing.assert_close(ours, theirs, atol=2e-6, rtol=1e-5)
 
@@ -70,9 +85,7 @@ def test_borders_and_corners_are_those_of_zero_padding():
     set_mode(False, neck, heads)
     tokens, grid = tokens_of(1, (1, 2, 3), 4), (1, 2, 3)
     with torch.no_grad():
-        ours, theirs = (
-            run(tokens, grid, heads)[0] for run in (FusedDecoder(neck), lambda *a: plain(neck, a[2], *a[:2]))
-        )
+        ours, theirs = (run(neck, heads, tokens, grid)[0] for run in (fused, plain))
     for edge in (ours[..., 0, :] - theirs[..., 0, :], ours[..., -1, :] - theirs[..., -1, :],
                  ours[..., 0] - theirs[..., 0], ours[..., -1] - theirs[..., -1]):  # fmt: skip
         assert edge.abs().max() < 1e-5
@@ -88,7 +101,7 @@ def test_gradients_and_running_statistics_are_the_plain_ones(training):
     other_neck, other_heads = copy.deepcopy((neck, heads))
     grid, tokens = (1, 3, 2), tokens_of(2, (1, 3, 2), 8).double()
     ours_in, theirs_in = (tokens.clone().requires_grad_() for _ in range(2))
-    ours = FusedDecoder(neck)(ours_in, grid, heads)
+    ours = fused(neck, heads, ours_in, grid)
     theirs = plain(other_neck, other_heads, theirs_in, grid)
     for outputs in (ours, theirs):
         sum((logits.sin() ** 2).mean() for logits in outputs).backward()
@@ -106,9 +119,9 @@ def test_dropout_drops_the_channels_that_the_plain_head_drops():
     set_mode(True, neck, heads)
     tokens, grid = tokens_of(3, (1, 2, 2), 4), (1, 2, 2)
     results = []
-    for run in (FusedDecoder(neck), lambda *a: plain(neck, a[2], *a[:2])):
+    for run in (fused, plain):
         torch.manual_seed(5)
-        results.append(run(tokens, grid, heads))
+        results.append(run(neck, heads, tokens, grid))
     for ours, theirs in zip(*results, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
 
@@ -125,11 +138,11 @@ IMAGE = torch.randn(2, 1, 6, 35, 50, generator=torch.Generator().manual_seed(0))
 def both(model):
     """Logits of the fused and of the plain path."""
     with torch.inference_mode():
-        fused = model(IMAGE)
+        ours = model(IMAGE)
         model.fuse = False
         theirs = model(IMAGE)
         model.fuse = True
-    return fused, theirs
+    return ours, theirs
 
 
 def set_data(model):
@@ -204,9 +217,9 @@ def test_weights_are_cached_until_a_version_changes(change):
         assert torch.equal(before, again)
         with torch.no_grad():
             COUNTED[change](model)
-        fused, theirs = both(model)
-    assert (fused - before).abs().max() > 1e-4
-    torch.testing.assert_close(fused, theirs, atol=1e-5, rtol=1e-5)
+        after, theirs = both(model)
+    assert (after - before).abs().max() > 1e-4
+    torch.testing.assert_close(after, theirs, atol=1e-5, rtol=1e-5)
 
 
 def test_blocks_of_one_run_share_a_cache_and_nothing_is_cached_outside():
@@ -235,8 +248,8 @@ def test_a_training_step_is_seen_by_the_next_evaluation():
     logits, auxiliary = model.train().forward_both(IMAGE)
     (logits.square().mean() + auxiliary.square().mean()).backward()
     optimizer.step()
-    fused, theirs = both(model.eval())
-    torch.testing.assert_close(fused, theirs, atol=1e-5, rtol=1e-5)
+    ours, theirs = both(model.eval())
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
 
 
 def test_parameters_and_state_are_those_of_the_plain_model():
@@ -267,9 +280,9 @@ def test_parts_that_are_replaced_subclassed_or_hooked_are_called(change):
     model = segmenter().eval()
     before, _ = both(model)
     change(model)
-    fused, theirs = both(model)
-    assert torch.equal(fused, theirs)
-    assert not torch.equal(fused, before)
+    after, theirs = both(model)
+    assert torch.equal(after, theirs)
+    assert not torch.equal(after, before)
 
 
 def test_dropout_that_is_left_on_in_evaluation_is_heard():

@@ -224,7 +224,7 @@ class PrithviViT(TokenEncoder):
         image = self.frames(image)
         grid = self.grid(image)
         tokens = self.patch_embed(image)
-        table = position_table(self.width, *grid).to(tokens)
+        table = _constant_table(self.width, *grid, tokens.device).to(tokens.dtype)
         cls_token = (self.cls_token + table[:1]).expand(len(tokens), -1, -1)
         tokens = tokens + table[1:]
         if self.variant.coordinates and timestamps is not None:
@@ -300,10 +300,13 @@ class PrithviViT(TokenEncoder):
 
 @lru_cache(maxsize=32)
 @torch.inference_mode(False)  # a table first made while predicting must also serve training
-def position_table(width: int, frames: int, rows: int, columns: int) -> Tensor:
+def position_table(
+    width: int, frames: int, rows: int, columns: int, device: torch.device | None = None
+) -> Tensor:
     """The fixed 3-D sine-cosine table of Prithvi.
 
-    Of the width, 6/16 encode the column, 6/16 the row and 4/16 the frame, in this order.
+    Of the width, 6/16 encode the column, 6/16 the row and 4/16 the frame, in this order. It is computed on the CPU and
+    cached on the device: a copy in every call would wait for all work of a GPU.
 
     Returns:
         (1 + frames*rows*columns, width) float32; the class token's row is zero, then order t, h, w.
@@ -315,7 +318,13 @@ def position_table(width: int, frames: int, rows: int, columns: int) -> Tensor:
         _sincos(width // 16 * 4, frames)[:, None, None, :].expand(*shape, -1),
     ]
     patches = torch.cat(axes, dim=-1).reshape(-1, width)
-    return torch.cat((torch.zeros(1, width, dtype=torch.float64), patches)).float()
+    return torch.cat((torch.zeros(1, width, dtype=torch.float64), patches)).float().to(device)
+
+
+@torch.compiler.assume_constant_result
+def _constant_table(*arguments: Any) -> Tensor:
+    """As `position_table`; compiled code holds its result instead of computing it in every call."""
+    return position_table(*arguments)
 
 
 def _sincos(width: int, length: int) -> Tensor:
