@@ -335,3 +335,32 @@ def test_the_report_shows_a_run_of_chips(run, tmp_path):
     text = page.read_text()
     assert all(f"<th>{name}</th>" in text for name in CLASSES)
     assert 'alt="confusion"' in text
+
+
+def test_pictures_of_validation_show_label_and_prediction(monkeypatch):
+    from types import SimpleNamespace
+
+    from lightning.pytorch.trainer.states import TrainerFn
+
+    from prithvi_tg.callbacks import ChipReport, records
+    from prithvi_tg.spec import DataSpec, InputSpec
+    from prithvi_tg.targets import ChipClassTarget
+
+    spec = DataSpec(
+        InputSpec(("RED", "GREEN", "BLUE"), (0.1,) * 3, (0.1,) * 3), ChipClassTarget(tuple(CLASSES))
+    )
+    task = PrithviClassificationTask("nano", TINY, bands=spec.input.bands, data_spec=spec.to_dict())
+    trainer = SimpleNamespace(
+        state=SimpleNamespace(fn=TrainerFn.FITTING), global_rank=0, global_step=1, is_global_zero=True,
+        sanity_checking=False, loggers=[None],
+    )  # fmt: skip
+    titles = []
+    monkeypatch.setattr(records, "takes_pictures", lambda logger: True)
+    monkeypatch.setattr(records, "rendered", lambda figure: titles.append(figure.get_suptitle()))
+    monkeypatch.setattr(records, "log_picture", lambda *_: None)
+    report = ChipReport()
+    report.on_validation_epoch_start(trainer, task)
+    batch = {"image": torch.zeros(2, 1, 3, 8, 8), "label": torch.tensor([0, 2]), "name": ["a", "b"]}
+    report.on_validation_batch_end(trainer, task, {"prediction": torch.tensor([1, 2])}, batch, 0)
+    report.on_validation_end(trainer, task)
+    assert titles == ["label: Water; prediction: Forest", "label: Bare; prediction: Bare"]
