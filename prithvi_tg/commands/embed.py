@@ -1,4 +1,4 @@
-"""``prithvi-tg embed``: tokens of an encoder for a scene, as a raster with a band per feature."""
+"""``prithvi-tg embed``: features of an encoder for a scene, as a raster with a band per feature."""
 
 import argparse
 from typing import get_args
@@ -53,25 +53,27 @@ def _source(
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="prithvi-tg embed",
-        description="Write the tokens of an encoder for a scene as a GeoTIFF whose pixels are patches, with a band per "
-        "feature.",
+        description="Write the features of an encoder for a scene as a GeoTIFF with a band per feature, whose pixels "
+        "are patches of a ViT or as wide as the stride of a stage.",
     )
     # fmt: off
     add = parser.add_argument
     add("scene", help="a raster, an HLS granule, a .SAFE folder; commas join the dates of one scene")
     add("--output", required=True, help="the raster to write, *.tif")
     add("--ckpt_path", help="a checkpoint of this package, whose encoder is used")
-    add("--encoder", help="a published encoder instead, such as prithvi_eo_v2_300m")
+    add("--encoder", help="a published encoder instead: prithvi_eo_v2_300m, timm/resnet50.a1_in1k, "
+        "torchgeo/ResNet50_Weights.SENTINEL2_ALL_MOCO")
     add("--weights", help="weights of --encoder: a path or hf://OWNER/REPOSITORY/FILE; by default the published ones")
     add("--num_frames", type=int, default=1, help="dates of a scene, with --encoder")
-    add("--block", type=int, default=-1, help="block whose output is written, counted from 0; negative from the end")
+    add("--block", type=int, default=-1, help="block of a ViT or stage of a CNN whose output is written, counted from 0; "
+        "negative from the end")
     add("--frame", type=int, help="features of this date alone, counted from 0; by default of all dates")
     add("--dtype", choices=get_args(EmbeddingType), default="float16",
         help="how features are stored; int8 has a scale per band")
     add("--points", help="also write this GeoParquet file: a point per patch with its features")
     add("--quicklook", action="store_true", help="also write a .png, the first three principal components")
-    add("--window", type=int, help="side of a window in pixels, a multiple of the patch")
-    add("--stride", type=int, help="pixels from one window to the next, a multiple of the patch")
+    add("--window", type=int, help="side of a window in pixels, a multiple of the patch or the largest stride")
+    add("--stride", type=int, help="pixels from one window to the next, a multiple of the same")
     add("--blending", choices=get_args(Blending), default="average", help="how overlapping windows are combined")
     add("--bands", nargs="+", default=[], help="the band of the file for each band of the encoder: index or name")
     add("--sensor", choices=sorted(SENSORS), help="naming scheme of the bands")

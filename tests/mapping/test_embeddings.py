@@ -9,6 +9,7 @@ from conftest import TINY
 from lightning.pytorch import Trainer
 from rasterio.enums import Resampling
 from rio_cogeo import cog_validate
+from torchgeo.models import ResNet18_Weights
 
 from prithvi_tg import PrithviSegmentationTask
 from prithvi_tg.bands import PRITHVI_BANDS
@@ -17,7 +18,9 @@ from prithvi_tg.mapping import embed_scene, embedding, published_encoder
 from prithvi_tg.mapping.strip_store import StripWriter
 from prithvi_tg.models import create_encoder
 from prithvi_tg.spec import DataSpec, InputSpec
-from prithvi_tg.targets import ClassTarget
+from prithvi_tg.targets import ChipClassTarget, ClassTarget, ValueTarget
+from prithvi_tg.tasks import PrithviClassificationTask, PrithviPixelwiseRegressionTask
+from prithvi_tg.tiling import window_starts
 
 PATCH, WINDOW = 16, 32
 TRANSFORM = rasterio.Affine(30, 0, 600000, 0, -30, 4200000)
@@ -49,12 +52,12 @@ def write_scene(path, height=70, width=53, seed=0):
     return path
 
 
-def padded(path):
+def padded(path, patch=PATCH):
     """Normalised pixels (C, H, W), the band mean where there is none, up to whole patches."""
     with rasterio.open(path) as file:
         values = file.read()
     normal = np.where(values == -9999, 0, (values - np.float32(0.1)) / np.float32(0.05))
-    return np.pad(normal, ((0, 0), *((0, -length % PATCH) for length in values.shape[1:])))
+    return np.pad(normal, ((0, 0), *((0, -length % patch) for length in values.shape[1:])))
 
 
 def tokens_by_hand(encoder, image, row, column, block=-1):
@@ -184,6 +187,106 @@ def test_an_interrupted_embedding_resumes(tmp_path, monkeypatch):
         assert file.read(1, out_shape=(9, 1), resampling=Resampling.average).shape == (9, 1)
 
 
+def pyramid_task(frames=1):
+    torch.manual_seed(0)
+    spec = DataSpec(spec_of(frames).input, ChipClassTarget(("Land", "Water")))
+    return PrithviClassificationTask(
+        "timm/test_resnet", num_frames=frames, data_spec=spec.to_dict(), pooling="mean"
+    ).eval()
+
+
+def features_by_hand(encoder, image, row, column, stage, window=64):
+    """Mean of the features of a pixel of a stage over all windows that it lies in; image (T, C, H, W), padded."""
+    cell = encoder.strides[stage]
+    starts = [window_starts(length, window, window // 2) for length in image.shape[-2:]]
+    found = []
+    for top in starts[0]:
+        for left in starts[1]:
+            r, c = row - top // cell, column - left // cell
+            if not (0 <= r < window // cell and 0 <= c < window // cell):
+                continue
+            part = image[..., top : top + window, left : left + window]
+            with torch.no_grad():
+                maps = encoder.backbone.forward_intermediates(
+                    torch.from_numpy(part).float(),
+                    indices=[stage % len(encoder.strides)],
+                    intermediates_only=True,
+                )
+            found.append(maps[0][:, :, r, c].flatten())
+    return torch.stack(found).mean(dim=0).numpy()
+
+
+@pytest.mark.parametrize(("stage", "frames"), [(1, 1), (-1, 1), (-2, 2)])
+def test_a_pixel_of_a_resnet_is_as_wide_as_the_stride_of_its_stage(tmp_path, stage, frames):
+    task = pyramid_task(frames)
+    encoder = task.model.encoder
+    dates = [write_scene(tmp_path / f"{seed}.tif", 100, 90, seed) for seed in range(frames)]
+    path = embed_scene(
+        task, ",".join(map(str, dates)), tmp_path / "e.tif", dtype="float32", block=stage, window=64, stride=32,
+        nodata_rule="all",
+    )  # fmt: skip
+    cell, depth = encoder.strides[stage], encoder.num_features[stage]
+    with rasterio.open(path) as file:
+        values = file.read()
+        assert file.transform == TRANSFORM @ rasterio.Affine.scale(cell)
+        assert (file.count, file.shape) == (depth * frames, (-(-100 // cell), -(-90 // cell)))
+    image = np.stack([padded(date, cell) for date in dates])
+    last_row, last_column = values.shape[1] - 1, values.shape[2] - 1
+    for row, column in ((last_row, 0), (40 // cell, last_column), (last_row, last_column)):
+        expected = features_by_hand(encoder, image, row, column, stage)
+        np.testing.assert_allclose(values[:, row, column], expected, rtol=0, atol=1e-4)
+    assert np.isnan(values[:, 0, 0]).all()
+
+
+def test_a_checkpoint_of_values_has_an_encoder_too(tmp_path):
+    torch.manual_seed(0)
+    spec = DataSpec(spec_of().input, ValueTarget(("biomass",), ("t/ha",), (1.0,), (1.0,)))
+    task = PrithviPixelwiseRegressionTask(
+        "timm/test_vit", head_channels=8, decoder="linear", window=WINDOW, data_spec=spec.to_dict()
+    ).eval()
+    scene = write_scene(tmp_path / "scene.tif")
+    with rasterio.open(embed_scene(task, scene, tmp_path / "e.tif", dtype="float32")) as file:
+        values = file.read()
+    for row, column in ((0, 3), (2, 1), (4, 3)):
+        expected = tokens_by_hand(task.model.encoder, padded(scene)[None], row, column)
+        np.testing.assert_allclose(values[:, row, column], expected, rtol=0, atol=1e-4)
+
+
+def test_a_published_encoder_of_timm_takes_8_bit_colours(tmp_path):
+    torch.manual_seed(3)
+    encoder = create_encoder("timm/test_resnet.r160_in1k", num_bands=3).eval()
+    torch.save(
+        {key.removeprefix("backbone."): v for key, v in encoder.state_dict().items()}, tmp_path / "w.pt"
+    )
+    source = published_encoder("timm/test_resnet.r160_in1k", tmp_path / "w.pt", window=64, stride=64)
+    assert source.spec.bands == ("RED", "GREEN", "BLUE")
+    values = np.random.default_rng(0).integers(1, 255, (3, 64, 64)).astype("uint8")
+    with rasterio.open(
+        tmp_path / "rgb.tif", "w", driver="GTiff", dtype="uint8", count=3, height=64, width=64, crs="EPSG:32615",
+        transform=TRANSFORM,
+    ) as out:  # fmt: skip
+        out.write(values)
+        out.descriptions = ("RED", "GREEN", "BLUE")
+    path = embed_scene(source, tmp_path / "rgb.tif", tmp_path / "e.tif", dtype="float32")
+    config = encoder.backbone.pretrained_cfg
+    mean, std = (np.array(config[key])[:, None, None] for key in ("mean", "std"))
+    with torch.no_grad():
+        expected = encoder(torch.from_numpy((values / 255 - mean) / std)[None].float())[0]
+    with rasterio.open(path) as file:
+        np.testing.assert_allclose(file.read(), expected.numpy(), rtol=0, atol=1e-4)
+
+
+def test_weights_of_torchgeo_know_their_bands_and_statistics():
+    encoder = create_encoder("torchgeo/ResNet18_Weights.SENTINEL2_RGB_SECO")
+    assert encoder.pretrained_bands == ("RED", "GREEN", "BLUE")
+    image = torch.rand(1, 3, 8, 8, dtype=torch.float64) * 255
+    mean, std = (torch.tensor(part).reshape(3, 1, 1) for part in encoder.pretrained_statistics)
+    normalise = ResNet18_Weights.SENTINEL2_RGB_SECO.transforms[2:]
+    torch.testing.assert_close(((image - mean) / std).float(), normalise(image.clone()).float())
+    all_bands = create_encoder("torchgeo/ResNet18_Weights.SENTINEL2_ALL_MOCO")
+    assert all_bands.pretrained_statistics == ((0.0,) * 13, (10000.0,) * 13)
+
+
 def test_a_published_encoder_is_used_by_its_name(tmp_path, monkeypatch):
     torch.manual_seed(3)
     tiny = create_encoder("nano", num_bands=6, **TINY).eval()
@@ -201,7 +304,7 @@ def test_a_published_encoder_is_used_by_its_name(tmp_path, monkeypatch):
     with rasterio.open(path) as file:
         np.testing.assert_allclose(file.read()[:, 4, 2], tokens_by_hand(tiny, image, 4, 2), rtol=0, atol=1e-4)
     with pytest.raises(
-        ConfigError, match="encoder: the statistics that 'nano' was trained with are not known"
+        ConfigError, match="encoder: the bands or statistics that 'nano' was trained with are not known"
     ):
         published_encoder("nano", tmp_path / "weights.pt")
 

@@ -39,6 +39,9 @@ class Encoder(nn.Module, ABC):
         input_weights: Names of the parameters whose axis 1 is the bands; pre-trained ones are matched by band name.
         pretrained: Where published weights are, for ``weights: pretrained``: ``hf://OWNER/REPOSITORY/FILE`` or a URL.
         pretrained_bands: Names of the bands that the published weights take, in order.
+        pretrained_statistics: Mean and standard deviation of each of these bands that the published weights take; for
+            Prithvi, see `prithvi_tg.bands.PRETRAINING_STATISTICS`.
+        pretrained_scale: Factor from the stored values of their training data to the unit of the statistics.
     """
 
     num_bands: int
@@ -49,6 +52,8 @@ class Encoder(nn.Module, ABC):
     input_weights: tuple[str, ...] = ()
     pretrained: str | None = None
     pretrained_bands: tuple[str, ...] = ()
+    pretrained_statistics: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    pretrained_scale: float = 1.0
 
     @property
     def embed_dim(self) -> int:

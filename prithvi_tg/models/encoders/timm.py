@@ -45,6 +45,8 @@ class TimmEncoder(Encoder):
             file = config.get("hf_hub_filename") or "model.safetensors"
             self.pretrained = f"hf://{config['hf_hub_id']}/{file}"
             self.pretrained_bands = ("RED", "GREEN", "BLUE")
+            self.pretrained_statistics = tuple(config["mean"]), tuple(config["std"])
+            self.pretrained_scale = 1 / 255
 
     def forward_frames(self, frames: Tensor, indices: Sequence[int], norm: bool = False) -> list[Tensor]:
         """Maps (N, C_i, h_i, w_i) by index, from frames (N, C, H, W).

@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
+import numpy as np
 import timm
 import torchvision
 from torch import Tensor, nn
@@ -137,6 +138,8 @@ def torchgeo_encoder(name: str, num_bands: int = 6, **arguments: Any) -> Encoder
     encoder = build(num_bands=num_bands, **arguments)
     encoder.pretrained = weights.url
     encoder.pretrained_bands = _band_names(name.partition(".")[2], weights.meta.get("bands") or ())
+    encoder.pretrained_statistics = _statistics(weights.transforms, len(encoder.pretrained_bands))
+    encoder.pretrained_scale = 1.0
     return encoder
 
 
@@ -154,6 +157,24 @@ def _find_weights(name: str) -> tuple[Any, str]:
         close = get_close_matches(name, members, n=3) or ["ResNet50_Weights.SENTINEL2_ALL_MOCO"]
         raise ConfigError(f"encoder: TorchGeo has no weights {name!r}; did you mean {' or '.join(close)}?")
     return members[name]
+
+
+def _statistics(transforms: Any, count: int) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Mean and deviation of `count` bands that normalise as the transforms of weights do, if they only normalise.
+
+    Resizing and cropping are left out: they change which pixels a window has, not their values' unit.
+    """
+    mean, std = np.zeros(count), np.ones(count)
+    for step in transforms if isinstance(transforms, nn.Sequential) else [transforms]:
+        kind = type(step).__name__
+        if kind == "Normalize":  # ((x - mean) / std - m) / s = (x - (mean + std * m)) / (std * s)
+            m, s = (np.asarray(part, float).ravel() for part in (step.mean, step.std))
+            if m.size not in (1, count) or s.size not in (1, count):
+                return None
+            mean, std = mean + std * m, std * s
+        elif kind not in ("Resize", "CenterCrop"):
+            return None
+    return tuple(mean.tolist()), tuple(std.tolist())
 
 
 def _band_names(member: str, codes: Sequence[str]) -> tuple[str, ...]:
