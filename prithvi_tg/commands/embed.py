@@ -65,8 +65,8 @@ def _parser() -> argparse.ArgumentParser:
         "torchgeo/ResNet50_Weights.SENTINEL2_ALL_MOCO")
     add("--weights", help="weights of --encoder: a path or hf://OWNER/REPOSITORY/FILE; by default the published ones")
     add("--num_frames", type=int, default=1, help="dates of a scene, with --encoder")
-    add("--block", type=int, default=-1, help="block of a ViT or stage of a CNN whose output is written, counted from 0; "
-        "negative from the end")
+    add("--block", type=int, default=-1,
+        help="block of a ViT or stage of a CNN whose output is written, counted from 0; negative from the end")
     add("--frame", type=int, help="features of this date alone, counted from 0; by default of all dates")
     add("--dtype", choices=get_args(EmbeddingType), default="float16",
         help="how features are stored; int8 has a scale per band")
