@@ -155,7 +155,8 @@ def plot_sample(
         draw_classes(axis, np.asarray(sample[key]), spec.target)
         if show_titles:
             axis.set_title(key)
-    add_legend(figure, spec.target)
+    if layers:
+        add_legend(figure, spec.target)
     if suptitle:
         figure.suptitle(suptitle)
     return figure

@@ -354,9 +354,14 @@ def test_pictures_of_validation_show_label_and_prediction(monkeypatch):
         state=SimpleNamespace(fn=TrainerFn.FITTING), global_rank=0, global_step=1, is_global_zero=True,
         sanity_checking=False, loggers=[None],
     )  # fmt: skip
-    titles = []
+    titles, legends = [], []
+
+    def look_at(figure):
+        titles.append(figure.get_suptitle())
+        legends.extend(figure.legends)
+
     monkeypatch.setattr(records, "takes_pictures", lambda logger: True)
-    monkeypatch.setattr(records, "rendered", lambda figure: titles.append(figure.get_suptitle()))
+    monkeypatch.setattr(records, "rendered", look_at)
     monkeypatch.setattr(records, "log_picture", lambda *_: None)
     report = ChipReport()
     report.on_validation_epoch_start(trainer, task)
@@ -364,3 +369,4 @@ def test_pictures_of_validation_show_label_and_prediction(monkeypatch):
     report.on_validation_batch_end(trainer, task, {"prediction": torch.tensor([1, 2])}, batch, 0)
     report.on_validation_end(trainer, task)
     assert titles == ["label: Water; prediction: Forest", "label: Bare; prediction: Bare"]
+    assert legends == []  # no pixel has the colour of a class
