@@ -26,6 +26,7 @@ import numpy as np
 import psutil
 import rasterio
 import torch
+from model_alone import measure as measure_alone
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -141,9 +142,9 @@ def inference(repeats: int) -> dict[str, Any]:
                 with mixed(low):
                     return model(images)
 
-            def encode(model: Any = model.encoder, low: bool = low) -> Tensor:
+            def encode(model: Any = model, low: bool = low) -> Any:
                 with mixed(low):
-                    return model(images)
+                    return model.forward_tokens(images)[0]
 
             functions[name], functions[f"{name}: encoder"] = run, encode
             if not compiled:
@@ -377,6 +378,9 @@ def main() -> None:
         "where a fused bfloat16 window goes": profile_of_inference,
         "training": lambda: training(1),
         "light decoders": lambda: light_decoders(repeats, settings.terratorch),
+        "model alone": lambda: measure_alone(
+            "prithvi_eo_v1_100m", ["conv_transpose"], BATCH, repeats=repeats
+        ),
         "maps": lambda: mapping(448 if settings.quick else 672, 1),
     }
     for name, measure in parts.items():
