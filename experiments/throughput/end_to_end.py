@@ -3,8 +3,8 @@
     python experiments/throughput/end_to_end.py [--quick]
 
 Writes a synthetic scene of six bands (int16, DEFLATE, blocks of 512) and maps it with `map_scene`: of the size of a
-Sentinel-2 tile on CUDA, of 2000 x 2000 pixels on a CPU. Each case runs once to warm up and is then repeated; the results
-are medians. The time of the model is measured with events on the device, so that nothing waits for them. Results go to
+Sentinel-2 tile on CUDA, of 2000 x 2000 pixels on a CPU. Each case runs once to warm up, and then three times; the
+results are medians. Events on the device measure the time of the model, so that nothing waits for them. Results go to
 results_end_to_end_DEVICE.json.
 """
 
@@ -70,7 +70,11 @@ CPU_CASES = [
     Case("nano", decoder, stride)
     for decoder, strides in (("linear", (112, 224)), ("fpn", (112, 224)), ("conv_transpose", (224,)))
     for stride in strides
-] + [Case("nano", "linear", 112, "hann"), Case("nano", "linear", 112, "crop"), Case("nano", "linear", 112, classes=13)]
+] + [
+    Case("nano", "linear", 112, "hann"),
+    Case("nano", "linear", 112, "crop"),
+    Case("nano", "linear", 112, classes=13),
+]
 _GPU = ("prithvi_eo_v1_100m", "conv_transpose")
 GPU_CASES = [
     Case(*_GPU, 112, precision="bf16-mixed"),
@@ -168,7 +172,9 @@ def main() -> None:
     """Measure, print and keep."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="a small scene once, to see that it runs")
-    parser.add_argument("--side", type=int, default=10980 if DEVICE == "cuda" else 2000, help="of the scene, pixels")
+    parser.add_argument(
+        "--side", type=int, default=10980 if DEVICE == "cuda" else 2000, help="of the scene, pixels"
+    )
     settings = parser.parse_args()
     warnings.simplefilter("ignore")
     side, repeats = (600, 1) if settings.quick else (settings.side, 3)

@@ -75,8 +75,6 @@ class RowBuffer:
 
 def _unpacked(bits: Tensor, width: int) -> Tensor:
     """Booleans (..., width) of bits (..., ceil(width / 8)), see `Rows.valid`."""
-    if bits.device.type == "cpu":
-        return torch.from_numpy(np.unpackbits(bits.numpy(), axis=-1, count=width)).bool()
     shifts = torch.arange(7, -1, -1, dtype=torch.uint8, device=bits.device)
     return (bits[..., None] >> shifts & 1).flatten(-2)[..., :width].bool()
 

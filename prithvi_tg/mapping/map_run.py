@@ -56,7 +56,7 @@ class MapRun:
         return {name for name, one in self.maps.items() if one.error is not None}
 
     def prepare(self) -> dict[str, list[int]]:
-        """Take up what an earlier start left; the strips of each scene that are still to be mapped."""
+        """Resume an earlier run if there is one, and return the strips of each scene that are still to be mapped."""
         pending = {}
         for name, scene_map in self.maps.items():
             try:
@@ -149,7 +149,7 @@ class MapRun:
         return write_index(paths, folder, replace) if done else []
 
     def clear(self) -> None:
-        """Remove what was kept for another start, if there is nothing left to do."""
+        """Remove the files that a run resumes from, if all maps are complete."""
         if not self.unreadable and all(one.is_done for one in self.maps.values()):
             for one in self.maps.values():
                 one.parts.remove()

@@ -141,7 +141,7 @@ class StoredPixels:
     meaningless: int = 0
 
     def in_unit(self, mean: Sequence[float]) -> Pixels:
-        """The same in the unit of the statistics; `mean` (T*C,) stands where there is no data."""
+        """The same in the unit of the statistics, with `mean` (T*C,) where there is no data; may reuse `values`."""
         values = self.values.astype(np.float32, copy=False)
         apply_scaling(values, self.scalings)
         valid = np.ones(values.shape, bool) if self.valid is None else self.valid

@@ -3,12 +3,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import torch
 
 from prithvi_tg import PrithviSegmentationTask, load_weights, map_scene
 from prithvi_tg.errors import ConfigError, DataError
 from prithvi_tg.files import finished_file
 
 CONFIGS = Path(__file__).parents[2] / "configs"
+CUDA = pytest.param(
+    "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+)
 TRANSFORM = rasterio.Affine(30, 0, 600000, 0, -30, 4200000)
 
 
@@ -26,10 +30,13 @@ def golden_task(golden, burn_spec):
     return task
 
 
+@pytest.mark.parametrize("device", ["cpu", CUDA])
 @pytest.mark.parametrize("name", ["clean", "holes", "no_nodata_tag"])
-def test_legacy_maps_equal_the_golden_ones(golden, golden_task, tmp_path, name):
+def test_legacy_maps_equal_the_golden_ones(golden, golden_task, tmp_path, name, device):
     folder = golden / "inference" / "burn_scars"
-    output = map_scene(golden_task, folder / "in" / f"{name}.tif", tmp_path / "map.tif", profile="legacy")
+    output = map_scene(
+        golden_task, folder / "in" / f"{name}.tif", tmp_path / "map.tif", profile="legacy", device=device
+    )
     with rasterio.open(output) as ours, rasterio.open(folder / "out" / f"{name}_pred.tif") as theirs:
         np.testing.assert_array_equal(ours.read(), theirs.read())
         assert ours.profile == theirs.profile
@@ -60,6 +67,19 @@ def test_maps_are_cloud_optimised_with_classes_and_nodata(golden, golden_task, t
     empty = (values == -9999).all(axis=0)
     assert empty.any()
     np.testing.assert_array_equal(classes == 255, empty)
+
+
+@pytest.mark.parametrize("device", ["cpu", CUDA])
+@pytest.mark.parametrize("blending", ["average", "hann", "crop"])
+def test_maps_do_not_depend_on_device_batches_and_threads(golden, golden_task, tmp_path, blending, device):
+    scene = golden / "inference" / "burn_scars" / "in" / "holes.tif"
+    plain = {"blending": blending, "batch_size": 1, "num_workers": 0, "device": "cpu"}
+    other = {"blending": blending, "batch_size": 7, "num_workers": 3, "device": device}
+    maps = []
+    for number, options in enumerate((plain, other)):
+        with rasterio.open(map_scene(golden_task, scene, tmp_path / f"{number}.tif", **options)) as file:
+            maps.append(file.read())
+    np.testing.assert_array_equal(*maps)
 
 
 def test_a_map_that_fails_leaves_no_file_behind(tmp_path):
