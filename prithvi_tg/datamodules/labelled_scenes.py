@@ -1,4 +1,4 @@
-"""Data module of labelled scenes: random windows to train on, every pixel once to score."""
+"""Data module of labelled scenes: random windows for training, each pixel once for scores."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -38,35 +38,35 @@ from .scene_splits import BlockSplit, PolygonSplit, TimeSplit, warn_of_images_in
 
 
 class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
-    """Scenes and a label layer, as TorchGeo's ``images & labels``, split so that no pixel leaks.
+    """Scenes and a label layer, combined as TorchGeo's ``images & labels``; splits share no pixel.
 
-    Training draws random windows; validation and test score each labelled pixel once, with any number of
-    processes. `spec` describes the data as that of chips does, so that a checkpoint maps new scenes.
+    Training draws random windows. Validation and test score each labelled pixel once, with any number of
+    processes. A checkpoint stores `spec`, the description of the data, which maps of new scenes need.
 
     Args:
         images: Rasters, granules, ``.SAFE`` folders or folders of them, see `find_inputs`.
         labels: Rasters or polygons of labels, see `LabelRaster` and `LabelPolygons`; or rasters of values, see
             `ValueRaster`.
-        classes: Name of the class of each stored label, or of each value of `label_attribute`; classes are
-            numbered in the order of their names' first appearance. ``cdl``: the labels are the Cropland Data
-            Layer, in the 13 classes of the crop chips, see `CDLLabels`. None if the labels are `values`.
-        split: By blocks, by polygons, or by time.
+        classes: Class name of each stored label, or of each value of `label_attribute`; classes are numbered in
+            the order in which their names first appear. ``cdl``: the labels are the Cropland Data Layer, in the 13
+            classes of the crop chips, see `CDLLabels`. None if the labels are `values`.
+        split: How to split: by blocks, by polygons, or by time.
         mean: Mean per band in the unit of the model, after scaling; ``prithvi-tg stats`` computes it.
         std: Standard deviation per band.
-        window: Side of the windows in pixels.
-        stride: Pixels from one window to the next in validation and test; by default the window size.
-        windows_per_epoch: Training windows in an epoch, over all processes.
+        window: Size of the windows in pixels.
+        stride: Distance of neighbouring windows in validation and test, in pixels; the window size by default.
+        windows_per_epoch: Number of training windows in an epoch, over all processes.
         balanced: Centre half of the windows on a class that is drawn with equal probability, so that rare classes
             appear more often.
-        batch_size: Windows in a batch.
-        num_workers: Processes that read, for each process that trains. All together keep decoded blocks in up to a
-            fifth of the memory of the machine or container; ``GDAL_CACHEMAX`` in the environment overrides this.
+        batch_size: Number of windows in a batch.
+        num_workers: Number of reading processes for each training process. Together they cache decoded blocks in up
+            to a fifth of the memory of the machine or container; ``GDAL_CACHEMAX`` in the environment overrides this.
         bands: Bands to use, by name.
-        num_frames: Dates of one image.
+        num_frames: Number of dates of one image.
         composite: How to build `num_frames` frames from many dates: ``{dates: [...], tolerance: 15}`` takes the
             nearest dates, ``{periods: [[first, last], ...]}`` the median of clear pixels; see `TemporalComposite`.
         qa_mask: Quality classes that count as nodata.
-        file_bands: Bands of one frame as the files hold them, by name, for files without descriptions: all
+        file_bands: Names of the stored bands of one frame, for files without band descriptions. A file stores all
             bands of the first date, then of the second.
         sensor: Naming scheme of the files' bands, needed where sensors disagree.
         scale: Factor from stored values to the unit of the statistics, for files without scale tags. Tags that
@@ -81,9 +81,9 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
         value_mean: Mean of each value in the training data, in its unit; ``prithvi-tg stats`` computes it.
         value_std: Standard deviation of each value.
         units: Unit of each value.
-        valid_range: Lowest and highest value that can be; labels outside are an error.
+        valid_range: Lowest and highest valid value; labels outside are an error.
         value_scale: Factor from stored values to the unit, for label files without scale tags.
-        random_flip_rot90: Flip and turn training windows at random.
+        random_flip_rot90: Flip training windows and rotate them by multiples of 90 degrees at random.
         augmentations: Further Kornia augmentations for training, see `ChipAugmentation`.
         metadata: Pass dates and places to encoders that use them.
         format: Format of the images, see `InputOptions`.
@@ -178,9 +178,10 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
 
     @property
     def bootstrap_block(self) -> int:
-        """Side in pixels of the blocks of ground that intervals of scores resample; neighbours are not independent.
+        """Side in pixels of the blocks of ground that are resampled for intervals of scores.
 
-        The blocks of the split, as many as hold two windows along a side; otherwise four windows.
+        Neighbouring windows are not independent. With a split by blocks, the side is the smallest multiple of the
+        split's block that holds two windows; otherwise it is that of four windows.
         """
         if isinstance(self.split, BlockSplit):
             return self.split.block * math.ceil(2 * self.window / self.split.block)
@@ -189,17 +190,17 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
     # Data.
 
     def open_images(self) -> SceneDataset:
-        """The images alone."""
+        """Open the images alone."""
         return SceneDataset.open(
             self.images, self.spec.input, self.reading, self.composite, self.nodata_rule, self.qa_mask
         )
 
     def open_labels(self) -> LabelDataset:
-        """The labels alone."""
+        """Open the labels alone."""
         return self.layer.open(self.labels)
 
     def open_both(self) -> tuple[IntersectionDataset, SceneDataset]:
-        """Images and labels as one data set, and the images.
+        """Open images and labels as one data set; return it and the images.
 
         Raises:
             DataError: They do not overlap, in space or time.
@@ -215,7 +216,7 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
         return both, images
 
     def regions(self, images: SceneDataset, roi: Any) -> Regions:
-        """The ground of every split, within what images and labels share."""
+        """The area of every split, inside the overlap of images and labels."""
         split, grid = self.split, images.grid
         outlines = images.index.geometry.to_numpy()
         footprints = list(outlines[shapely.intersects(outlines, roi)])
@@ -230,7 +231,7 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
         )
 
     def periods(self, split: str, images: SceneDataset) -> list[pd.Interval]:
-        """Times of the images of a split; each sample belongs to one of them."""
+        """Periods of the images of a split; each sample belongs to one of them."""
         times = list(dict.fromkeys(images.index.index))
         if not isinstance(self.split, TimeSplit):
             return times
@@ -243,7 +244,7 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
     # TorchGeo's hooks.
 
     def setup(self, stage: str) -> None:
-        """Open what a stage needs.
+        """Open the data sets of a stage.
 
         Raises:
             ConfigError: No window fits into a split.
@@ -262,10 +263,10 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
                 setattr(self, f"{split}_sampler", UnrepeatedSampler(scored))
 
     def open_ground(self, stage: str) -> tuple[IntersectionDataset, SceneDataset]:
-        """Open images and labels for a stage, and split the ground that they share.
+        """Open images and labels for a stage, and split the area of their overlap.
 
         Raises:
-            ConfigError: The ground cannot be split.
+            ConfigError: The area cannot be split.
             DataError: Images or labels cannot be read, or do not overlap.
         """
         processes = self.trainer.num_devices if self.trainer else 1
@@ -279,7 +280,7 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
 
     @property
     def validates(self) -> bool:
-        """Whether there is ground, or a period, to validate on."""
+        """Whether the split has a part for validation."""
         return "val" in self.split.names
 
     def _draw_windows(self, both: IntersectionDataset, images: SceneDataset, roi: Any) -> None:
@@ -306,7 +307,7 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
         )
 
     def scored_windows(self, split: str, both: IntersectionDataset, images: SceneDataset) -> ScoredWindows:
-        """Windows that show every labelled pixel of a split, with its label once; after `setup`."""
+        """Windows that contain every labelled pixel of a split, with its label once; call `setup` first."""
         region, periods = self._region(split), self.periods(split, images)
         return ScoredWindows(both, images.grid, region, self.window, self.stride, periods)
 
@@ -320,7 +321,7 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
         return splits[split]
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Random windows."""
+        """Loader of random windows."""
         assert self.train_dataset is not None
         loader = ResumableLoader(
             self.train_dataset,
@@ -335,13 +336,13 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
         return pinned(loader)
 
     def val_dataloader(self) -> Any:
-        """Each labelled pixel once, over all processes; an empty list without validation, which Lightning skips."""
+        """Loader of each labelled pixel once, over all processes; an empty list without validation."""
         if not self.validates:
             return []
         return self._scoring_loader(super().val_dataloader())
 
     def test_dataloader(self) -> DataLoader[Any]:
-        """Each labelled pixel once, over all processes."""
+        """Loader of each labelled pixel once, over all processes."""
         return self._scoring_loader(super().test_dataloader())
 
     def _scoring_loader(self, loader: DataLoader[Any]) -> DataLoader[Any]:
@@ -354,7 +355,7 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
         return partial(init_reading_worker, megabytes=self._cache_megabytes, rank=rank)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Move the inputs of a model; bounds and CRS stay on the CPU."""
+        """Move the tensors of a batch to the device, without bounds and CRS."""
         keys = ("image", "mask", "valid", "timestamps", "location", "meaningless")
         moved = {key: batch[key].to(device, non_blocking=True) for key in keys if key in batch}
         return moved | ({"name": batch["name"]} if "name" in batch else {})
@@ -368,7 +369,7 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
 
 
 def _places(wanted: Sequence[str], held: Sequence[str], num_frames: int) -> tuple[int, ...]:
-    """Bands of a file, counted from 1, that hold the wanted ones frame by frame; none without `held`."""
+    """Indexes, from 1, of the wanted bands in a file, frame by frame; empty without `held`."""
     if not held:
         return ()
     for band in wanted:
@@ -392,7 +393,7 @@ def _value_target(
     valid_range: tuple[float, float] | None,
     scale: float,
 ) -> ValueTarget | None:
-    """The target of labels that are values; ``None`` for classes."""
+    """The target of labels with values; ``None`` for classes."""
     if not values:
         return None
     if mean is None or std is None:

@@ -1,4 +1,4 @@
-"""Work beside the model: one thread that runs jobs in order."""
+"""BackgroundThread: one thread that runs jobs in order while the model computes."""
 
 from collections import deque
 from collections.abc import Callable
@@ -7,10 +7,10 @@ from threading import BoundedSemaphore
 
 
 class BackgroundThread:
-    """Runs jobs one after the other in a thread of its own. After a job that raised, no other one is run.
+    """Runs jobs in order in one thread. After a job raises, later jobs are skipped.
 
     Args:
-        most: Jobs that may wait; `submit` blocks while there are as many.
+        most: Largest number of unfinished jobs; `submit` blocks until there are fewer.
     """
 
     def __init__(self, most: int) -> None:
@@ -20,7 +20,7 @@ class BackgroundThread:
         self._failed = False
 
     def submit(self, job: Callable[[], None]) -> None:
-        """Run a job after those before it.
+        """Queue a job.
 
         Raises:
             BaseException: An earlier job raised it.
@@ -44,11 +44,11 @@ class BackgroundThread:
         """Wait for all jobs.
 
         Raises:
-            BaseException: One of them raised it.
+            BaseException: A job raised it.
         """
         while self._submitted:
             self._submitted.popleft().result()
 
     def close(self) -> None:
-        """End the thread, without the jobs that it has not begun."""
+        """Stop the thread; jobs that have not started are cancelled."""
         self._pool.shutdown(wait=True, cancel_futures=True)

@@ -1,4 +1,4 @@
-"""Blending: logits of overlapping windows become finished rows of a map."""
+"""Blending: combine the logits of overlapping windows into completed rows of a map."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from .window_stream import RowsRead, StripRangeRead, WindowRead
 
 
 class FiniteCheck:
-    """Finds windows of valid input whose logits are not finite, without waiting for the device.
+    """Finds windows with logits that are not finite, without waiting for the device.
 
     Args:
         windows: The windows of a batch.
@@ -30,7 +30,7 @@ class FiniteCheck:
         self._finite = HostCopy(least.isfinite() & most.isfinite())
 
     def failures(self) -> dict[str, str]:
-        """The first such window of each scene, by the name of the scene, in words."""
+        """Error message about the first such window of each scene, by scene name."""
         found: dict[str, str] = {}
         for window, is_finite in zip(self._windows, self._finite.numpy(), strict=True):
             scene, plan = window.strip_range.scene, window.strip_range.plan
@@ -45,13 +45,13 @@ class FiniteCheck:
 
 @dataclass(frozen=True)
 class BlendedRows:
-    """Finished rows of a map, on the device of the model.
+    """Completed rows of a map, on the device of the model.
 
     Attributes:
-        top: The first of them.
-        logits: (K, h, W) float32, blended; of no meaning where masked. ``None`` if no window reached in.
-        nodata: (h, W) in main memory, where the map is nodata.
-        device: Where the tensors are.
+        top: First row.
+        logits: (K, h, W) float32, blended; undefined where masked. ``None`` if no window overlaps the rows.
+        nodata: (h, W) in main memory, true where the map is nodata.
+        device: Device of the tensors.
     """
 
     top: int
@@ -74,8 +74,8 @@ class BlendedRows:
         """The most likely class (h, W) uint8, 255 where `masked`."""
         if self.logits is None:
             return torch.full(self.nodata.shape, IGNORE_INDEX, dtype=torch.uint8, device=self.device)
-        # Class by class: on a CPU this is many times faster than argmax over the first axis, and the first of equal
-        # logits wins on every device.
+        # Class by class: much faster on a CPU than argmax over the first axis. On every device, the lowest class
+        # number wins among equal logits.
         best = self.logits[0].clone()
         classes = torch.zeros(best.shape, dtype=torch.uint8, device=self.device)
         for number, logits in enumerate(self.logits[1:], start=1):
@@ -85,7 +85,7 @@ class BlendedRows:
 
     @cached_property
     def probabilities(self) -> Tensor | None:
-        """Softmax of the blended logits (K, h, W), NaN where `masked`; ``None`` if no window reached in."""
+        """Softmax of the blended logits (K, h, W), NaN where `masked`; ``None`` without logits."""
         if self.logits is None:
             return None
         return self.logits.softmax(dim=0).masked_fill_(self.masked, float("nan"))
@@ -93,12 +93,12 @@ class BlendedRows:
 
 @dataclass(frozen=True)
 class MapRows:
-    """Finished rows of a map in main memory.
+    """Completed rows of a map in main memory.
 
     Attributes:
-        top: The first of them.
-        logits: (K, h, W) float32, blended; of no meaning where `masked`. ``None`` if no window reached in.
-        masked: (h, W), where the map is nodata.
+        top: First row.
+        logits: (K, h, W) float32, blended; undefined where `masked`. ``None`` if no window overlaps the rows.
+        masked: (h, W), true where the map is nodata.
         classes: (h, W) uint8, the most likely class, 255 where `masked`.
     """
 
@@ -120,21 +120,21 @@ class MapRows:
 
     @cached_property
     def probabilities(self) -> NDArray[np.float32] | None:
-        """Softmax of the blended logits (K, h, W), NaN where `masked`; ``None`` if no window reached in."""
+        """Softmax of the blended logits (K, h, W), NaN where `masked`; ``None`` without logits."""
         probabilities = BlendedRows(self.top, self.logits, self.masked).probabilities
         return None if probabilities is None else probabilities.numpy()
 
 
 class Blender:
-    """Adds up the logits of windows on the device, in reading order, and hands out the rows that are finished.
+    """Accumulates the logits of windows on the device, in reading order, and yields completed rows.
 
-    It holds as many rows as a window has, whatever the height of the image: ``4 * K * W * window`` bytes.
+    Memory depends on the height of a window, not of the image: ``4 * K * W * window`` bytes.
 
     Args:
-        plan: The windows.
-        top: First row of the map that is wanted.
+        plan: Windows of the scene.
+        top: First row of the map to blend.
         bottom: The row after the last.
-        device: Where the logits are.
+        device: Device of the logits.
     """
 
     def __init__(
@@ -146,9 +146,9 @@ class Blender:
     ) -> None:
         self.plan = plan
         self.device = device
-        self.top = top  # of the rows that are held
+        self.top = top  # first row in the buffer
         self.bottom = plan.rows.length if bottom is None else bottom
-        self._row = -1  # of windows, that is being added
+        self._row = -1  # current row of windows
         self._total: Tensor | None = None
         self._masked: list[NDArray[np.bool_]] = []
         weights = np.outer(plan.rows.weights, plan.columns.weights)
@@ -163,7 +163,13 @@ class Blender:
         logits: Tensor | None = None,
         corner: tuple[int, int] = (0, 0),
     ) -> Iterator[BlendedRows]:
-        """Take in what was read, in reading order; gives away the rows that are finished by it."""
+        """Process an event, in reading order, and yield the rows that it completes.
+
+        Args:
+            event: Event of a `WindowStream`.
+            logits: (K, h, w) of the window, for a `WindowRead`.
+            corner: See `add_window`.
+        """
         if isinstance(event, RowsRead):
             self.add_rows(event.masked)
         elif isinstance(event, WindowRead):
@@ -176,17 +182,17 @@ class Blender:
             yield from self.finish()
 
     def add_rows(self, masked: NDArray[np.bool_]) -> None:
-        """Hand over which pixels of the next rows are nodata (h, W)."""
+        """Add the nodata mask (h, W) of the next rows."""
         self._masked.append(masked)
 
     def add_window(self, row: int, column: int, logits: Tensor, corner: tuple[int, int] = (0, 0)) -> None:
         """Add the logits of one window.
 
         Args:
-            row: Its row among the windows of the plan.
-            column: Its column.
-            logits: (K, h, w) float32, of the whole window or of a part that holds all that it decides.
-            corner: Row and column of the window's pixel that `logits` start with.
+            row: Row of the window in the plan.
+            column: Column of the window in the plan.
+            logits: (K, h, w) float32, of the whole window or of a part that contains its core.
+            corner: Row and column, in the window, of the first pixel of `logits`.
         """
         rows, columns = self.plan.rows, self.plan.columns
         (first, last), (left, right) = rows.core[row], columns.core[column]
@@ -207,12 +213,12 @@ class Blender:
         self._total[:, first - self.top : last - self.top, left:right] += part
 
     def finish(self, row: int | None = None) -> Iterator[BlendedRows]:
-        """Rows that no window from window row `row` on reaches; all that are left by default."""
+        """Yield the rows above all windows from window row `row` on; all remaining rows by default."""
         end = self.bottom if row is None else min(self.bottom, self.plan.rows.core[row][0])
         if end <= self.top:
             return
         if self._total is not None:
-            # Where several rows of windows hold no data, more rows are finished than are held.
+            # If several rows of windows have no data, more rows are completed than the buffer has.
             count = min(end - self.top, self._total.shape[1])
             weight = self._row_weight[self.top : self.top + count, None] * self._column_weight
             masked = np.concatenate(self._next_masks(count))
@@ -226,7 +232,7 @@ class Blender:
             self.top += len(part)
 
     def _next_masks(self, count: int) -> list[NDArray[np.bool_]]:
-        """The masks of the next rows, in the pieces in which they came."""
+        """The masks of the next rows, in pieces as they were added."""
         parts = []
         while count:
             first = self._masked[0]

@@ -1,4 +1,4 @@
-"""Windows of scenes that get one class each, in batches."""
+"""Batches of windows that are classified as a whole."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,14 +21,14 @@ from ..spec import DataSpec, InputSpec
 
 @dataclass(frozen=True)
 class ChipWindow:
-    """A part of a scene that gets one class.
+    """A window of a scene that is classified as a whole.
 
     Attributes:
         scene: Number of the scene.
         top: First row.
         left: First column.
-        height: Rows; they may reach over the edge of the scene, as do columns.
-        width: Columns.
+        height: Number of rows; the window may extend beyond the scene.
+        width: Number of columns.
     """
 
     scene: int
@@ -41,17 +41,18 @@ class ChipWindow:
 class ChipBatches(Dataset[dict[str, Any]]):
     """Batches of windows of equal size.
 
-    A batch holds ``image`` (B, T, C, H, W) in the unit of the statistics, ``index`` (B,), the windows' numbers, and,
-    for models that were trained with them, ``timestamps`` (B, T, 2) and ``location`` (B, 2).
+    A batch contains ``image`` (B, T, C, H, W) in the unit of the statistics, ``index`` (B,), the numbers of the
+    windows, ``data`` (B,), false for windows that are nodata throughout, and, for models trained with them,
+    ``timestamps`` (B, T, 2) and ``location`` (B, 2).
 
     Args:
         scenes: The scenes.
-        windows: Their windows.
+        windows: Windows of the scenes.
         spec: Bands, units and statistics that the model expects.
-        batch_size: Windows in a batch.
-        nodata_rule: Which pixels are nodata; a window of such pixels alone gets no class.
+        batch_size: Number of windows in a batch.
+        nodata_rule: When a pixel is nodata.
         qa_mask: Quality classes that count as nodata.
-        fold_time: Hand out images as (B, T*C, H, W), for TorchGeo's own tasks.
+        fold_time: Return images as (B, T*C, H, W), for TorchGeo's own tasks.
     """
 
     def __init__(
@@ -93,7 +94,7 @@ class ChipBatches(Dataset[dict[str, Any]]):
         return batch | (self._coordinates(numbers) if self.spec.metadata else {})
 
     def _read(self, reader: SceneReader, window: ChipWindow) -> tuple[NDArray[np.float32], bool]:
-        """Image (T, C, H, W), the band's mean beyond the edge, and whether any pixel is not nodata."""
+        """Read an image (T, C, H, W), padded with band means, and whether any pixel is not nodata."""
         grid, spec = reader.scene.grid, self.spec
         bottom = min(window.top + window.height, grid.height)
         right = min(window.left + window.width, grid.width)
@@ -123,7 +124,7 @@ class ChipBatchesDataModule(BaseDataModule):
 
     def __init__(self, batches: ChipBatches, spec: DataSpec, batch_size: int, num_workers: int) -> None:
         super().__init__(SceneDataset, batch_size, num_workers)
-        # Where there are more processes than batches, some have none.
+        # With more processes than batches, some processes have no batch.
         self.allow_zero_length_dataloader_with_multiple_devices = True
         self.batches = batches
         self.spec = spec
@@ -132,5 +133,5 @@ class ChipBatchesDataModule(BaseDataModule):
         self.normalize = self.aug = Normalization(self.mean, self.std)
 
     def predict_dataloader(self) -> DataLoader[Any]:
-        """One batch after another."""
+        """Loader of the batches."""
         return DataLoader(self.batches, batch_size=None, num_workers=self.num_workers)

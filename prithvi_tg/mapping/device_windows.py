@@ -1,4 +1,4 @@
-"""Windows on the device: rows are uploaded as they are stored, normalised once, and cut there."""
+"""Windows on the device: upload stored rows, normalise them once, and cut windows from them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,12 +14,12 @@ from .window_stream import ReadEvents, RowsRead, WindowRead
 
 
 class RowBuffer:
-    """Normalised rows of a scene (T*C, rows, W) on the device, a few at a time.
+    """Buffer of normalised rows (T*C, rows, W) of a scene on the device.
 
-    It holds the rows of one window, and the rows that are read at a time: ``4 * T * C * W * (window + rows)`` bytes.
+    It holds the rows of one window and one chunk of read rows: ``4 * T * C * W * (window + rows)`` bytes.
 
     Args:
-        width: Columns of the scene.
+        width: Width of the scene in pixels.
         mean: Mean of each channel (T*C,), on the device.
         std: Standard deviation of each channel.
     """
@@ -28,16 +28,16 @@ class RowBuffer:
         self._mean = mean
         self._std = std
         self._values = torch.empty(len(mean), 0, width, device=mean.device)
-        self._top = 0  # row of the scene of the first row that is held
+        self._top = 0  # first row in the buffer, as a row of the scene
         self._count = 0
 
     @property
     def capacity(self) -> int:
-        """Rows that there is memory for."""
+        """Number of rows that fit into the buffer."""
         return self._values.shape[1]
 
     def append(self, rows: Rows, needed_from: int) -> None:
-        """Upload the rows that follow; those above `needed_from` may be dropped."""
+        """Upload the next rows; rows above `needed_from` may be dropped."""
         height, width = rows.masked.shape
         if not self._count or needed_from >= self._top + self._count:
             self._top, self._count = rows.top, 0
@@ -56,7 +56,7 @@ class RowBuffer:
         added.sub_(self._mean[:, None, None]).div_(self._std[:, None, None])
 
     def _make_room(self, height: int, unneeded: int) -> None:
-        """Move what is held to the front if `height` more rows do not fit behind it."""
+        """Move the needed rows to the front if `height` more rows do not fit, and grow the buffer if necessary."""
         if self._count + height <= self._values.shape[1]:
             return
         held = self._values[:, unneeded : self._count]
@@ -69,27 +69,31 @@ class RowBuffer:
         self._top, self._count = self._top + unneeded, held.shape[1]
 
     def window(self, top: int, bottom: int, left: int, right: int) -> Tensor:
-        """A view (T*C, bottom - top, right - left) of rows that are held."""
+        """A view (T*C, bottom - top, right - left) of rows in the buffer."""
         return self._values[:, top - self._top : bottom - self._top, left:right]
 
 
 def _unpacked(bits: Tensor, width: int) -> Tensor:
-    """Booleans (..., width) of bits (..., ceil(width / 8)), see `Rows.valid`."""
+    """Unpack bits (..., ceil(width / 8)) to booleans (..., width), see `Rows.valid`."""
     shifts = torch.arange(7, -1, -1, dtype=torch.uint8, device=bits.device)
     return (bits[..., None] >> shifts & 1).flatten(-2)[..., :width].bool()
 
 
 class DeviceWindows:
-    """Makes batches of normalised windows of what a `WindowStream` has read.
+    """Creates batches of normalised windows from the events of a `WindowStream`.
 
-    A batch holds ``image`` (B, T, C, window, window), with pixels without data at the mean of their band; ``events``,
-    the `ReadEvents`; with `metadata` ``timestamps`` and ``location``, NaN where unknown; and, with blending ``crop``,
-    ``core_window``: the first and last row and column of the windows' pixels that count anywhere in the batch.
+    A batch contains:
+
+    * ``image``: (B, T, C, window, window), with nodata filled with the band's mean;
+    * ``events``: the `ReadEvents`;
+    * ``timestamps`` and ``location``, for models with `metadata`; NaN where unknown;
+    * ``core_window``, with blending ``crop``: top, left, bottom and right of the smallest box, in pixels of a window,
+      that contains the cores of all windows in the batch.
 
     Args:
         spec: Bands and statistics that the model expects.
-        device: Where the windows go.
-        fold_time: Hand out images as (B, T*C, window, window), for TorchGeo's own tasks.
+        device: Device of the windows.
+        fold_time: Return images as (B, T*C, window, window), for TorchGeo's own tasks.
     """
 
     def __init__(self, spec: InputSpec, device: torch.device, fold_time: bool = False) -> None:
@@ -102,7 +106,7 @@ class DeviceWindows:
         self._strip_range: StripRange | None = None
 
     def load(self, read: ReadEvents) -> dict[str, Any]:
-        """The windows of a batch; batches must come in the order of the stream, and none may be left out."""
+        """Create a batch. Load all batches of a stream, in order."""
         windows = read.windows
         plan = windows[0].strip_range.plan
         size = (plan.rows.window, plan.columns.window)
@@ -124,11 +128,11 @@ class DeviceWindows:
 
     @property
     def rows_held(self) -> int:
-        """Rows of a scene that the device has memory for."""
+        """Number of rows that fit into the buffer on the device."""
         return 0 if self._buffer is None else self._buffer.capacity
 
     def append(self, read: RowsRead) -> None:
-        """Take over rows."""
+        """Upload rows."""
         if self._buffer is None or read.strip_range is not self._strip_range:
             self._strip_range = read.strip_range
             self._buffer = RowBuffer(read.rows.masked.shape[1], self._mean, self._std)
@@ -163,7 +167,7 @@ class DeviceWindows:
 
 
 def _core_box(event: WindowRead) -> tuple[int, int, int, int]:
-    """Top, left, bottom, right of the pixels that a window decides, from its own corner."""
+    """Top, left, bottom and right of the core of a window, in its own pixels."""
     plan = event.strip_range.plan
     (top, bottom), (left, right) = plan.rows.core[event.row], plan.columns.core[event.column]
     row, column = plan.rows.starts[event.row], plan.columns.starts[event.column]

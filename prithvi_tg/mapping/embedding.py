@@ -1,4 +1,4 @@
-"""Embeddings of scenes: features of an encoder on their own grid, through the loop that makes maps."""
+"""Embeddings of scenes: features of an encoder, computed by the mapping loop on the grid of the features."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -41,24 +41,24 @@ from .scene_windows import SceneDataModule
 
 
 class FeatureModel(nn.Module):
-    """Features of a block as a map (B, D, h, w), of normalised images (B, T, C, H, W).
+    """Computes the features of a block as a map (B, D, h, w) from normalised images (B, T, C, H, W).
 
-    A pixel of the map is a patch of a ViT, or as many pixels as the stride of the stage of a CNN or hierarchical
-    transformer.
+    One pixel of the map is a patch of a ViT. For a CNN or hierarchical transformer, its size is the stride of the
+    stage.
 
     Args:
-        encoder: Of either kind, see `prithvi_tg.models.encoders.base`.
-        block: After which block of a ViT, or which stage, counted from 0; negative from the end. The final norm of a
-            ViT is applied.
-        frame: Of which frame alone, counted from 0; by default features of all frames, one frame after the other.
-        num_frames: Frames of an image.
+        encoder: Encoder of either kind, see `prithvi_tg.models.encoders.base`.
+        block: Block of a ViT, or stage of another encoder, that returns the features, counted from 0 or negative from
+            the end. The final norm of a ViT is applied.
+        frame: Frame of the features, counted from 0; by default all frames, concatenated.
+        num_frames: Number of frames of an image.
 
     Raises:
-        ConfigError: There is no such frame or block.
+        ConfigError: `frame` or `block` is out of range.
 
     Attributes:
-        stride: Pixels of an image per pixel of the map.
-        num_features: Features of the map.
+        stride: Size of a pixel of the map in pixels of the image.
+        num_features: Number of features of the map.
     """
 
     def __init__(self, encoder: Encoder, block: int, frame: int | None, num_frames: int) -> None:
@@ -67,7 +67,7 @@ class FeatureModel(nn.Module):
         if not -depth <= block < depth:
             raise ConfigError(f"block: {block} is out of range for an encoder of {depth} blocks")
         if frame is not None and not -num_frames <= frame < num_frames:
-            raise ConfigError(f"frame: {frame} must lie between 0 and {num_frames - 1}")
+            raise ConfigError(f"frame: {frame} must be from 0 to {num_frames - 1}")
         self.encoder = encoder
         self.block = block
         self.frame = frame
@@ -92,14 +92,14 @@ class FeatureModel(nn.Module):
 
 
 class Source(NamedTuple):
-    """An encoder, with what it was trained on.
+    """An encoder with its input description.
 
     Attributes:
         encoder: The encoder.
-        spec: Bands and statistics that it expects.
-        weights: Hash of its weights.
-        window: Side of a window, and distance of windows, that it was trained with.
-        described: What it is, for tags.
+        spec: Bands and statistics that the encoder expects.
+        weights: Hash of the weights.
+        window: Size and stride of windows in pixels.
+        described: Description of the encoder, for tags.
     """
 
     encoder: Encoder
@@ -112,7 +112,7 @@ class Source(NamedTuple):
 def task_encoder(
     checkpoint: str | Path | PrithviTask, window: int | None = None, stride: int | None = None
 ) -> Source:
-    """The encoder of a task, or of a checkpoint that describes itself.
+    """The encoder of a task, or of a checkpoint with a description of its data.
 
     Raises:
         ConfigError: The task has no data description.
@@ -133,18 +133,18 @@ def published_encoder(
     window: int | None = None,
     stride: int | None = None,
 ) -> Source:
-    """A published encoder with its weights; it expects the bands and statistics of its pre-training.
+    """Load a published encoder and its weights; it expects the bands and statistics of its pre-training.
 
     Args:
-        name: Such as ``prithvi_eo_v2_300m``, ``timm/resnet50.a1_in1k`` (8-bit RGB) or
+        name: Name of the encoder, such as ``prithvi_eo_v2_300m``, ``timm/resnet50.a1_in1k`` (8-bit RGB) or
             ``torchgeo/ResNet50_Weights.SENTINEL2_ALL_MOCO``.
-        weights: A path, or what else `find_weights` takes; by default those published under the name.
-        num_frames: Dates of a scene.
-        window: Side of a window in pixels.
-        stride: Distance of windows in pixels.
+        weights: Path or other source of weights, see `find_weights`; by default the weights published under the name.
+        num_frames: Number of dates of a scene.
+        window: Size of a window in pixels.
+        stride: Distance of neighbouring windows in pixels.
 
     Raises:
-        ConfigError: The name is unknown, or nothing is known of its pre-training.
+        ConfigError: The name is unknown, or the bands and statistics of its pre-training are.
         CheckpointError: The weights cannot be read, or belong to another encoder.
     """
     generation = next((key for key in PRETRAINING_STATISTICS if name.startswith(key)), None)
@@ -153,8 +153,8 @@ def published_encoder(
     statistics = PRETRAINING_STATISTICS[generation] if generation else encoder.pretrained_statistics
     if statistics is None or not bands:
         raise ConfigError(
-            f"encoder: the bands or statistics that {name!r} was trained with are not known; give a checkpoint that "
-            "has them"
+            f"encoder: the bands or statistics of the pre-training of {name!r} are unknown; give a checkpoint of a "
+            "task, which stores them"
         )
     if encoder.num_bands != len(bands):
         encoder = create_encoder(name, num_bands=len(bands))
@@ -190,39 +190,40 @@ def embed_scene(
     device: str | torch.device = "cpu",
     **options: Any,
 ) -> Path:
-    """Write the features of a scene as a raster with a band per feature.
+    """Write the features of a scene as a raster with one band per feature.
 
-    Its pixels are the patches of a ViT; for a CNN or hierarchical transformer they are as wide as the stride of the
-    chosen stage. Features of overlapping windows are averaged. A pixel is nodata where all pixels of the scene in it
-    are. Like `map_scene`, a call that was killed resumes when it is repeated.
+    One pixel is a patch of a ViT. For a CNN or hierarchical transformer, its size is the stride of the chosen stage.
+    Features of overlapping windows are averaged. A pixel is nodata if all its pixels of the scene are. As with
+    `map_scene`, repeat an interrupted call to resume it.
 
     Args:
-        source: A checkpoint or a task, or what `published_encoder` gives.
+        source: A checkpoint, a task, or the result of `published_encoder`.
         scene: See `map_scene`.
-        output: The raster, ``.tif``.
-        block: After which block or stage, counted from 0; negative from the end. The final norm of a ViT is applied.
-        frame: Of which date alone, counted from 0; by default features of all dates, one date after the other.
-        dtype: How features are stored: ``float16``, ``float32``, or ``int8`` with a scale per band.
-        points: Also write this GeoParquet file: a point in the middle of each patch, with its features.
-        quicklook: Also write a ``.png`` beside the raster, the first three principal components in colour.
-        window: Side of a window in pixels, a multiple of the patch or of the largest stride; `published_encoder` has
-            its own.
-        stride: Distance of windows in pixels, a multiple of the patch; as `window`.
-        blending: See `map_scene`, as for all that follow.
+        output: Path of the raster, ``.tif``.
+        block: Block or stage that returns the features, counted from 0 or negative from the end. The final norm of a
+            ViT is applied.
+        frame: Date of the features, counted from 0; by default all dates, concatenated.
+        dtype: Type of stored features: ``float16``, ``float32``, or ``int8`` with a scale per band.
+        points: Also write this GeoParquet file: a point at the centre of each patch, with its features.
+        quicklook: Also write a ``.png`` beside the raster, with the first three principal components in colour.
+        window: Size of a window in pixels, a multiple of the patch or of the largest stride. Do not set it for the
+            result of `published_encoder`, which has its own.
+        stride: Distance of neighbouring windows in pixels, a multiple of the patch; not for `published_encoder`.
+        blending: See `map_scene`, also for the following arguments.
         nodata_rule: When a pixel is nodata.
         qa_mask: Quality classes that count as nodata.
-        batch_size: Windows in a batch.
-        num_workers: Threads that read ahead.
+        batch_size: Number of windows in a batch.
+        num_workers: Number of threads that read ahead.
         precision: Precision of the encoder.
         tf32: Use TF32 on CUDA.
-        device: Where to compute.
+        device: Device of the encoder.
         **options: Fields of `InputOptions` and `OutputOptions`, such as ``bands`` or ``overwrite``.
 
     Returns:
         The path of the raster.
 
     Raises:
-        ConfigError: A file is in the way, or an option does not fit.
+        ConfigError: An output file exists, or an option is invalid.
         DataError: The scene cannot be read or a file cannot be written.
     """
     limit_block_cache(most=64)
@@ -253,7 +254,7 @@ def _scene_map(
     writing: OutputOptions,
     precision: Mapping[str, str],
 ) -> SceneMap:
-    """The map of features of one scene, when nothing is in its way."""
+    """Create the map of features of one scene, after checking for existing files."""
     if path.suffix.lower() not in (".tif", ".tiff"):
         raise ConfigError(f"output: {path} must be a .tif")
     warn_of_pixel_size(data.scenes, data.spec)
@@ -293,7 +294,7 @@ def _resolve(scene: str | Path, spec: InputSpec, reading: InputOptions) -> Scene
 def _window_and_stride(
     task: PrithviTask | None, encoder: Any, window: int | None, stride: int | None
 ) -> tuple[int, int]:
-    """As of maps, in whole patches."""
+    """Window and stride as for maps, checked to be multiples of the patch."""
     patch = encoder.patch_size
     side, step = window_and_stride(task, window, stride)
     if stride is None:

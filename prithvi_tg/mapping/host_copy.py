@@ -1,4 +1,4 @@
-"""Copies from the device to main memory that nothing waits for until they are needed."""
+"""HostCopy: asynchronous copies from the device to main memory."""
 
 from typing import Any
 
@@ -10,10 +10,10 @@ CPU = torch.device("cpu")
 
 
 class HostCopy:
-    """A tensor on its way to main memory, in pinned memory from CUDA.
+    """Starts an asynchronous copy of a tensor to main memory; pinned memory for a CUDA tensor.
 
     Args:
-        values: A tensor on any device; what is in main memory already is not copied.
+        values: A tensor on any device; a CPU tensor is not copied.
     """
 
     def __init__(self, values: Tensor) -> None:
@@ -25,7 +25,7 @@ class HostCopy:
             self._copied.record(torch.cuda.current_stream(values.device))
 
     def numpy(self) -> NDArray[Any]:
-        """The values, once they have arrived."""
+        """Wait for the copy, and return the values."""
         if self._copied is not None:
             self._copied.synchronize()
         array: NDArray[Any] = self._values.cpu().numpy()

@@ -1,4 +1,4 @@
-"""The mapping loop without a trainer: windows are read, computed on a device, and become maps or rows."""
+"""The mapping loop without a trainer: read windows, run the model, and write maps or yield rows."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, get_args
@@ -31,15 +31,15 @@ def map_scenes(
 
     Args:
         task: A module with a `predict_step`.
-        data: The windows.
+        data: Data module of the windows.
         run: The maps.
-        device: Where to compute.
-        precision: As of Lightning.
+        device: Device of the model.
+        precision: Precision, by Lightning's names.
         tf32: Use TF32 on CUDA.
-        translate: What was read in terms of the map, if its pixels are not those of the scene.
+        translate: Converts events to pixels of the map, if these differ from the scene's.
 
     Raises:
-        ConfigError: The precision is unknown, or the outputs are not those of the target.
+        ConfigError: The precision is unknown, or the number of outputs does not match the target.
         DataError: A scene failed.
     """
     data.select_strips(run.prepare())
@@ -61,10 +61,10 @@ def map_scenes(
 def blended_rows(
     task: Any, data: SceneDataModule, device: str | torch.device, precision: Precision, tf32: bool
 ) -> Iterator[MapRows]:
-    """The rows of the map of one scene; arguments and errors are those of `map_scenes`.
+    """Yield the rows of the map of one scene; for arguments and errors see `map_scenes`.
 
     Yields:
-        Rows from top to bottom, without a gap.
+        Rows from top to bottom, without gaps.
     """
     (plan,) = data.plans.values()
     blender = Blender(plan, device=torch.device(device))
@@ -96,7 +96,7 @@ def _predict(
     precision: Precision,
     tf32: bool,
 ) -> Iterator[tuple[ReadEvents, Tensor | None, tuple[int, int, int, int] | None]]:
-    """What was read, outputs (B, K, h, w) on the device, and which part of the windows they are."""
+    """Yield events, outputs (B, K, h, w) on the device, and the part of the windows that the outputs cover."""
     task = task.eval().to(device)
     windows, cache = data.windows_on(torch.device(device)), WeightCache()
     for number, read in enumerate(stream):
@@ -113,10 +113,10 @@ def _predict(
 
 
 def _autocast(precision: Precision, device: str | torch.device) -> torch.autocast:
-    """What Lightning's precision of this name does around a step.
+    """The autocast context of a precision, as in Lightning.
 
     Raises:
-        ConfigError: It is none of `Precision`.
+        ConfigError: The name is not in `Precision`.
     """
     if precision not in get_args(Precision):
         raise ConfigError(f"precision: {precision!r} must be one of {', '.join(get_args(Precision))}")

@@ -1,4 +1,4 @@
-"""A mapping run: several scenes, of which one that fails leaves the others alone."""
+"""MapRun: maps several scenes; a scene that fails does not stop the others."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -17,21 +17,21 @@ from .row_reader import StripRange
 from .scene_map import SceneMap, SceneResult
 from .window_stream import ReadEvents, ReadingFailed, StripRangeRead, WindowRead
 
-#: Pieces of a map, of a row of windows each, that may wait to be written.
+#: Pieces of a map, one row of windows each, that may be queued for writing.
 _WAITING_PIECES = 3
 
 
 class MapRun:
-    """The maps of several scenes.
+    """Writes the maps of several scenes.
 
-    Three threads share the work: the one that calls `update` blends on the device of the model, the second writes
-    finished rows, and the third puts together the maps of scenes that are complete.
+    Three threads work in parallel: the caller of `update` blends on the device of the model, the second thread writes
+    completed rows, and the third assembles the maps of complete scenes.
 
     Args:
         maps: The map of each scene.
-        unreadable: Scenes that could not be read at all.
-        existing: Maps that exist and are left alone; the index shows them too.
-        legacy: NaN counts as data, as in hls-foundation-os, so logits may be NaN too.
+        unreadable: Results of scenes that could not be opened.
+        existing: Existing maps that are kept; the index includes them.
+        legacy: Treat NaN as data, as in hls-foundation-os, and allow NaN in logits.
     """
 
     def __init__(
@@ -52,11 +52,11 @@ class MapRun:
 
     @property
     def failed(self) -> set[str]:
-        """Names of the scenes that have failed so far."""
+        """Names of the scenes that failed so far."""
         return {name for name, one in self.maps.items() if one.error is not None}
 
     def prepare(self) -> dict[str, list[int]]:
-        """Resume an earlier run if there is one, and return the strips of each scene that are still to be mapped."""
+        """Resume an earlier run if there is one, and return the pending strips of each scene."""
         pending = {}
         for name, scene_map in self.maps.items():
             try:
@@ -71,15 +71,15 @@ class MapRun:
     def update(
         self, read: ReadEvents, logits: Tensor | None, core_window: tuple[int, int, int, int] | None = None
     ) -> None:
-        """Take in a batch; the device may still be computing it.
+        """Add a batch; the device may still be computing it.
 
         Args:
-            read: What was read, see `WindowStream`.
-            logits: (B, K, h, w), of the batch's windows or of what `core_window` says of them.
-            core_window: Top, left, bottom and right of the windows' pixels that have logits.
+            read: Events of the batch, see `WindowStream`.
+            logits: (B, K, h, w), of whole windows or of their `core_window`.
+            core_window: Top, left, bottom and right of `logits` in the windows.
 
         Raises:
-            ConfigError: The logits are not one per class or value.
+            ConfigError: The number of logits does not match the classes or values.
         """
         if self._rows is None or self._finished_maps is None:
             self._rows, self._finished_maps = (
@@ -124,25 +124,25 @@ class MapRun:
             finished_maps.submit(partial(scene_map.run, scene_map.assemble))
 
     def wait(self) -> None:
-        """Wait until all that came in is written."""
+        """Wait until all batches are written."""
         for thread in (self._rows, self._finished_maps):
             if thread is not None:
                 thread.wait()
         self.close()
 
     def close(self) -> None:
-        """End the threads; what they have not begun is not written."""
+        """Stop the threads; queued jobs are cancelled."""
         for thread in (self._rows, self._finished_maps):
             if thread is not None:
                 thread.close()
         self._rows = self._finished_maps = None
 
     def results(self) -> list[SceneResult]:
-        """What became of each scene."""
+        """The result of each scene."""
         return [scene_map.result() for scene_map in self.maps.values()] + list(self.unreadable)
 
     def write_indexes(self, folder: Path) -> list[Path]:
-        """A VRT per CRS that shows all maps of the run as one."""
+        """Write one VRT per CRS that combines all maps of the run."""
         done = [one for one in self.maps.values() if one.is_done and one.products[0].is_indexed]
         paths = self.existing + [one.path for one in done]
         replace = bool(self.existing) or any(one.options.overwrite for one in done)

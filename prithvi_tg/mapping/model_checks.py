@@ -1,4 +1,4 @@
-"""Which models a map can be made with: those with an output for each class or value of the target."""
+"""Checks that a model has one output for each class or value of the target."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,24 +13,24 @@ _ONE = "the model has one output, so the highest logit is always that of class 0
 
 
 def check_task(task: Any, spec: DataSpec) -> None:
-    """Refuse, before any work, a task that is known to give other outputs than the target has.
+    """Check, before mapping, that the settings of a task match the target.
 
     Args:
-        task: Ours or TorchGeo's.
-        spec: What its outputs mean.
+        task: A task of this package or of TorchGeo.
+        spec: Description of the data, with the target.
 
     Raises:
-        ConfigError: It does.
+        ConfigError: The outputs of the task do not match the target.
     """
     if spec.target.kind in TASK_CHECKS:
         TASK_CHECKS[spec.target.kind](task, spec)
 
 
 def check_outputs(outputs: Tensor, spec: DataSpec) -> None:
-    """Refuse what a model gave if it is not an output for each class or value of the target, (B, K, h, w) or (B, K).
+    """Check that outputs (B, K, h, w) or (B, K) have one channel for each class or value of the target.
 
     Raises:
-        ConfigError: It is not.
+        ConfigError: The number of channels differs.
     """
     number = outputs.shape[1] if outputs.ndim in (2, 4) else 1
     OUTPUT_CHECKS.get(spec.target.kind, _check_values)(number, spec)
@@ -41,7 +41,7 @@ def _check_class_task(task: Any, spec: DataSpec) -> None:
     kind = hparams.get("task", "multiclass")  # of TorchGeo's tasks
     if kind == "multilabel":
         raise ConfigError(
-            "task: a map holds one class per pixel, a multilabel model gives several; use multiclass"
+            "task: a map stores one class per pixel, but a multilabel model predicts several; use multiclass"
         )
     model = getattr(task, "model", None)
     if isinstance(model, EncoderDecoder) and isinstance(model.decode_head, FCNHead):
@@ -73,9 +73,9 @@ def _check_values(outputs: int, spec: DataSpec) -> None:
         )
 
 
-#: Kind of target -> check of a task before any work; of other kinds, outputs alone are checked.
+#: Kind of target -> check of a task before mapping; for other kinds, only the outputs are checked.
 TASK_CHECKS: dict[str, Callable[[Any, DataSpec], None]] = {"classes": _check_class_task}
-#: Kind of target -> check of the number of outputs that a model gave.
+#: Kind of target -> check of the number of outputs of a model.
 OUTPUT_CHECKS: dict[str, Callable[[int, DataSpec], None]] = {
     "classes": _check_classes,
     "chip_classes": _check_classes,

@@ -1,4 +1,4 @@
-"""Windows that are read by pixels and blended by patches, or by whatever else a feature of an encoder stands for."""
+"""Windows that are read in pixels and blended in patches, or in other steps of an encoder's stride."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -18,7 +18,7 @@ from .window_stream import Event, ReadEvents, RowsRead
 
 
 class PatchDataModule(SceneDataModule):
-    """Windows of scenes that are continued without data to whole patches, so that windows start on patches."""
+    """Windows of scenes padded with nodata to whole patches, so that windows start on patches."""
 
     def __init__(
         self,
@@ -37,12 +37,12 @@ class PatchDataModule(SceneDataModule):
         self.patch = patch
 
     def open_scene(self, scene: Scene) -> SceneReader:
-        """A reader of one scene."""
+        """Open the reader of one scene."""
         return PaddedReader(scene, self.spec.input, self.nodata_rule, self.qa_mask, patch=self.patch)
 
 
 def _whole_patches(grid: Grid, window: int, stride: int, blending: Blending, patch: int) -> WindowGrid:
-    """Windows, in pixels, of a grid that is continued to whole patches; its strips are whole patches high."""
+    """Windows, in pixels, of a grid padded to whole patches; the height of a strip is a multiple of the patch."""
     rows, columns = (
         AxisTiling(-(-length // patch) * patch, window, stride, blending, patch)
         for length in (grid.height, grid.width)
@@ -51,14 +51,14 @@ def _whole_patches(grid: Grid, window: int, stride: int, blending: Blending, pat
 
 
 class PaddedReader(SceneReader):
-    """Reads a scene, and beyond its right and bottom edge band means that are nodata, up to whole patches."""
+    """Reads a scene padded to whole patches at its right and bottom edge, with band means that count as nodata."""
 
     def __init__(self, *args: Any, patch: int) -> None:
         super().__init__(*args)
         self.patch = patch
 
     def read_stored(self, top: int, bottom: int) -> StoredPixels:
-        """Rows ``top`` to ``bottom``."""
+        """Read rows ``top`` to ``bottom``."""
         height, width = self.scene.grid.height, self.scene.grid.width
         stored = super().read_stored(min(top, height - 1), max(min(bottom, height), min(top, height - 1) + 1))
         inside = max(0, min(bottom, height) - top)
@@ -76,16 +76,16 @@ class PaddedReader(SceneReader):
 
 
 class PatchEvents:
-    """Turns what was read of a scene into what was read of its patches.
+    """Converts read events of a scene from pixels to patches.
 
     Args:
         scene: The scene.
-        plan: Its windows, in pixels; whole patches.
-        patch: Side of a patch in pixels.
+        plan: Windows of the scene, in pixels; whole patches.
+        patch: Size of a patch in pixels.
 
     Attributes:
         scene: The scene with a grid of patches.
-        plan: The windows in patches.
+        plan: Windows in patches.
     """
 
     def __init__(self, scene: Scene, plan: WindowGrid, patch: int) -> None:
@@ -97,13 +97,13 @@ class PatchEvents:
         self.plan = WindowGrid(rows, columns, plan.strip_rows // patch)
         patches = scene.grid.coarser(patch, (self.plan.rows.length, self.plan.columns.length))
         self.scene = replace(scene, grid=patches)
-        self._held: list[NDArray[np.bool_]] = []  # rows of pixels that are less than a patch
+        self._held: list[NDArray[np.bool_]] = []  # rows of pixels of an incomplete patch
         self._top = 0
         self._pixels: StripRange | None = None
         self._patches: StripRange | None = None
 
     def of(self, events: ReadEvents) -> ReadEvents:
-        """The same in patches; rows when all pixels of their patches have been read."""
+        """Convert events; a row of patches follows once all its rows of pixels are read."""
         return ReadEvents([one for event in events.events for one in self._of(event)])
 
     def _of(self, event: Event) -> Iterator[Event]:

@@ -1,4 +1,4 @@
-"""Maps of scenes from Python: one call, or finished rows one after the other."""
+"""Maps of scenes from Python: write a map in one call, or iterate over its rows."""
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -51,26 +51,26 @@ def map_scene(
     """Map one scene of any size in one call, as ``prithvi-tg predict`` does.
 
     Args:
-        checkpoint: A checkpoint that describes itself, or a task with a `data_spec`.
-        scene: A raster, an HLS granule, a ``.SAFE`` folder, several dates joined by commas; see `find_inputs`.
-        output: The map to write; what else is written is named after it.
-        window: Side of a window in pixels; what the model was trained with by default.
-        stride: Distance of windows; half a window, or what the model was trained with, by default.
-        blending: How overlapping windows become one map.
-        nodata_rule: When a pixel of the map is nodata; ``all``, or ``legacy`` with that profile, by default.
+        checkpoint: A checkpoint with a description of its data, or a task with a `data_spec`.
+        scene: A raster, an HLS granule, a ``.SAFE`` folder, or several dates joined by commas; see `find_inputs`.
+        output: Path of the map; the names of other outputs derive from it.
+        window: Size of a window in pixels; that of training by default.
+        stride: Distance of neighbouring windows in pixels; that of training, or half a window, by default.
+        blending: How to blend overlapping windows.
+        nodata_rule: When a pixel of the map is nodata; by default ``all``, or ``legacy`` with the legacy profile.
         qa_mask: Quality classes that count as nodata.
-        batch_size: Windows in a batch; ``auto`` suits the device.
-        num_workers: Threads that read ahead; ``auto`` suits the device, cores and free memory.
+        batch_size: Number of windows in a batch; ``auto`` depends on the device.
+        num_workers: Number of threads that read ahead; ``auto`` depends on the device, cores and free memory.
         precision: ``bf16-mixed`` and ``16-mixed`` compute convolutions and matrix products in bfloat16 or float16.
-        tf32: Compute what is in float32 with TF32 on CUDA: faster, with 10 bits of mantissa.
-        device: Where to compute.
+        tf32: Use TF32 for float32 operations on CUDA: faster, with 10 bits of mantissa.
+        device: Device of the model.
         **options: Fields of `InputOptions` and `OutputOptions`, such as ``bands`` or ``overwrite``.
 
     Returns:
         The path of the map.
 
     Raises:
-        ConfigError: A file is in the way, an option does not fit, or the task has no data description.
+        ConfigError: An output file exists, an option is invalid, or the task has no data description.
         DataError: The scene cannot be read or the map cannot be written.
     """
     task = checkpoint if isinstance(checkpoint, PrithviTask) else load_task(checkpoint)
@@ -116,15 +116,15 @@ def map_strips(
     device: str | torch.device = "cpu",
     **options: Any,
 ) -> Iterator[MapRows]:
-    """Finished rows of a map, from top to bottom, for your own output.
+    """Yield completed rows of a map from top to bottom, for custom output.
 
-    The arguments are those of `map_scene`; options are fields of `InputOptions`.
+    For the arguments see `map_scene`; options are fields of `InputOptions`.
 
     Yields:
-        Rows that follow one another without a gap: logits, classes, probabilities, and where they are masked.
+        Consecutive rows with logits, classes, probabilities and the mask of nodata.
 
     Raises:
-        ConfigError: An option does not fit, or the task has no data description.
+        ConfigError: An option is invalid, or the task has no data description.
         DataError: The scene cannot be read.
     """
     task = checkpoint if isinstance(checkpoint, PrithviTask) else load_task(checkpoint)
@@ -165,33 +165,35 @@ def plan_maps(
     tf32: bool = False,
     fold_time: bool = False,
 ) -> tuple[SceneDataModule, MapRun]:
-    """Find scenes, and check that their maps can be made, before any work.
+    """Find scenes, and check before mapping that their maps can be made.
 
     Args:
-        task: The task that will map them.
-        spec: Bands, statistics and classes that it knows.
-        scenes: Words as `find_inputs` takes them.
+        task: The task that maps the scenes.
+        spec: Bands, statistics and classes of the task.
+        scenes: Paths or patterns, see `find_inputs`.
         output: Folder of the maps; or, for one scene, the map itself (``.tif``).
         weights: Hash of the weights.
-        reading: How the files are to be read.
-        writing: What is to be written.
-        window: See `map_scene`, as for all that follow.
-        stride: Distance of windows.
-        blending: How overlapping windows become one map.
+        reading: How to read the files.
+        writing: Which files to write.
+        window: See `map_scene`, also for the following arguments.
+        stride: Distance of neighbouring windows in pixels.
+        blending: How to blend overlapping windows.
         nodata_rule: When a pixel of the map is nodata.
         qa_mask: Quality classes that count as nodata.
-        batch_size: Windows in a batch.
-        num_workers: Threads that read ahead.
-        precision: That of the trainer; maps tell it, and a map begun in one is not finished in another.
-        tf32: As `precision`.
-        fold_time: Hand out images as (B, T*C, window, window), for TorchGeo's own tasks.
+        batch_size: Number of windows in a batch.
+        num_workers: Number of threads that read ahead.
+        precision: Precision of the trainer. Maps record it; an unfinished map resumes only in the same precision.
+        tf32: Whether TF32 is used; recorded like `precision`.
+        fold_time: Return images as (B, T*C, window, window), for TorchGeo's own tasks.
 
     Returns:
-        The scenes' windows, and their maps. A scene that cannot be read is among the results already.
+        The data module of the windows, and the run of the maps. The run already contains the results of scenes that
+        cannot be read.
 
     Raises:
-        ConfigError: Maps would collide or exist, or an option or the task's outputs do not fit.
-        DataError: There is no scene.
+        ConfigError: Two maps have the same path, a map exists, an option is invalid, or the task's outputs do not
+            match the target.
+        DataError: No scene is found.
     """
     limit_block_cache(most=64)
     select_products(spec, writing)
@@ -224,7 +226,7 @@ def plan_maps(
 def _resolve_scenes(
     found: Sequence[SceneInput], paths: Mapping[str, Path], spec: DataSpec, reading: InputOptions
 ) -> tuple[list[Scene], list[SceneResult]]:
-    """Scenes that can be read, and the results of those that cannot."""
+    """Return the scenes that can be read, and the results of those that cannot."""
     resolved, unreadable = [], []
     for one in found:
         try:
@@ -235,7 +237,7 @@ def _resolve_scenes(
 
 
 def warn_of_pixel_size(scenes: Sequence[Scene], spec: DataSpec) -> None:
-    """Warn once of scenes whose pixels are more than twice as large, or less than half, as those trained on."""
+    """Warn once if pixels of scenes are more than twice, or less than half, as large as in training."""
     if spec.input.pixel_size is None:
         return
     sizes = {scene.files[0]: scene.grid.pixel_size for scene in scenes}
@@ -246,17 +248,17 @@ def warn_of_pixel_size(scenes: Sequence[Scene], spec: DataSpec) -> None:
         file, size = next(iter(other.items()))
         more = f" (and {len(other) - 1} more scenes)" if len(other) > 1 else ""
         warnings.warn(
-            f"{file}: its pixels are {size:.3g} m wide{more}, those of the training data "
-            f"{spec.input.pixel_size:.3g} m; the model has not seen objects at this scale",
+            f"{file}: pixel size {size:.3g} m{more}, but {spec.input.pixel_size:.3g} m in the training data; "
+            "the model was not trained at this scale",
             stacklevel=3,
         )
 
 
 def map_paths(found: Sequence[SceneInput], output: Path) -> dict[str, Path]:
-    """The map of each scene, by its name: in a folder, or the only one itself (``.tif``).
+    """Path of the map of each scene, by scene name. `output` is a folder, or the map of a single scene (``.tif``).
 
     Raises:
-        ConfigError: Two scenes would have the same map.
+        ConfigError: Two scenes have the same map, or `output` is a file for several scenes.
     """
     single = output.suffix.lower() in (".tif", ".tiff")
     if output.suffix and not single and not output.is_dir():
@@ -276,10 +278,10 @@ def map_paths(found: Sequence[SceneInput], output: Path) -> dict[str, Path]:
 
 
 def known_spec(task: PrithviTask) -> DataSpec:
-    """What a task knows of its data.
+    """The description of the data of a task.
 
     Raises:
-        ConfigError: Nothing.
+        ConfigError: The task has none.
     """
     if task.data_spec is None:
         raise ConfigError(
@@ -290,10 +292,10 @@ def known_spec(task: PrithviTask) -> DataSpec:
 
 
 def split_options(options: Mapping[str, Any]) -> tuple[InputOptions, OutputOptions]:
-    """What is read and what is written, from options by name.
+    """Split options by name into those of reading and those of writing.
 
     Raises:
-        ConfigError: One is unknown.
+        ConfigError: An option is unknown.
     """
     reading = {field.name for field in fields(InputOptions)}
     writing = {field.name for field in fields(OutputOptions)}
@@ -311,7 +313,7 @@ def _as_tuple(value: Any) -> Any:
 
 
 def window_and_stride(task: Any, window: int | None, stride: int | None) -> tuple[int, int]:
-    """Given ones, or those of the task; half a window apart by default."""
+    """Window and stride as given, or else those of the task; the default stride is half a window."""
     trained: Mapping[str, Any] = getattr(task, "hparams", {})
     side = (trained.get("window") or 224) if window is None else window
     if stride is None:

@@ -1,4 +1,4 @@
-"""Where a map comes from: software, weights and settings, as its identity and as tags of its files."""
+"""Provenance of a map: software, weights and settings, as a key for resuming and as tags of its files."""
 
 import hashlib
 import json
@@ -24,16 +24,16 @@ def describe(
     qa_mask: Sequence[QualityClass],
     windows: str,
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """What the pixels of a map depend on beside the scene, and the same in words, as tags of its files.
+    """All settings besides the scene that the pixels of a map depend on, and the same as text for tags of its files.
 
     Args:
         task: The task that makes the map.
-        spec: Bands, statistics and classes or values that it knows.
-        weights: Hash of its weights.
-        precision: What `described_precision` gives.
+        spec: Bands, statistics and classes or values of the task.
+        weights: Hash of the weights.
+        precision: Result of `described_precision`.
         nodata_rule: When a pixel is nodata.
         qa_mask: Quality classes that count as nodata.
-        windows: How the scene is cut, in words; empty if there is no scene.
+        windows: Text about the windows; empty without scenes.
     """
     identity: dict[str, Any] = {
         "weights": weights,
@@ -64,7 +64,7 @@ def describe(
 
 
 def described_windows(plans: Mapping[str, WindowGrid]) -> str:
-    """Size, distance and blending of the windows of scenes; empty if there is no scene."""
+    """Text with size, stride and blending of windows; empty without scenes."""
     plan = next(iter(plans.values()), None)
     if plan is None:
         return ""

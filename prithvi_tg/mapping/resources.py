@@ -1,4 +1,4 @@
-"""How many windows to compute at a time and how many threads read, by the machine."""
+"""Default batch size and number of reading threads of a machine."""
 
 import os
 from collections.abc import Sequence
@@ -11,31 +11,31 @@ from ..tiling import WindowGrid
 
 Auto = Literal["auto"]
 
-#: Pixels of a batch on a GPU: 64 windows of 224. Larger ones are no faster on an H100.
+#: Pixels of a batch on a GPU: 64 windows of 224. Larger batches are not faster on an H100.
 _GPU_PIXELS = 64 * 224**2
 _CPU_WINDOWS = 4
 _MOST_THREADS = 12
-#: Rows that a thread reads at a time, at most, of files with usual blocks.
+#: Largest number of rows that a thread reads at a time, for files with blocks of usual size.
 _ROWS = 512
-#: Part of the memory that rows which are read ahead may take.
+#: Fraction of the memory for rows that are read ahead.
 _SHARE = 8
 
 
 def choose_batch_size(device: torch.device, window: int) -> int:
-    """Windows in a batch: as many as keep the device busy."""
+    """Number of windows in a batch that keeps the device busy."""
     return max(1, min(256, _GPU_PIXELS // window**2)) if device.type == "cuda" else _CPU_WINDOWS
 
 
 def choose_num_workers(
     device: torch.device, plans: Sequence[WindowGrid], channels: int, processes: int = 1
 ) -> int:
-    """Threads that read ahead: one beside a model on the CPU, which needs the cores; else as many as memory allows.
+    """Number of threads that read ahead: one for a model on the CPU, which needs the cores; else limited by memory.
 
     Args:
-        device: Where the model computes.
-        plans: The windows of each scene.
-        channels: Channels of a scene, of at most four bytes.
-        processes: Processes that map on this machine.
+        device: Device of the model.
+        plans: Windows of each scene.
+        channels: Number of channels of a scene, of at most four bytes each.
+        processes: Number of mapping processes on this machine.
     """
     if device.type != "cuda" or not plans:
         return 1

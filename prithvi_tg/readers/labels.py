@@ -1,4 +1,4 @@
-"""Reading rasters of labels: which stored value each pixel has, and which pixels are labelled."""
+"""Reading rasters of labels: the stored value of each pixel, and whether the pixel is labelled."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -14,18 +14,18 @@ from ..targets import ValueTarget
 from .raster import alpha_band, data_bands, read_stored
 from .scaling import Scaling, apply_scaling, tagged_scaling
 
-_PIXELS_AT_ONCE = 2**22  # of a raster whose pixels are averaged
+_PIXELS_AT_ONCE = 2**22  # read and averaged together
 
 
 def check_label_raster(
     source: DatasetReader, path: str | Path, class_of: Callable[[int], str | None]
 ) -> None:
-    """Refuse a raster that cannot hold labels, or whose nodata tag is also the value of a class.
+    """Check that a raster has one band, and that its nodata tag is not the value of a class.
 
     Args:
         source: An open raster.
-        path: Its name for messages.
-        class_of: Name of the class of a stored value, ``None`` for values that are no class.
+        path: Name of the raster, for messages.
+        class_of: Returns the class name of a stored value, ``None`` for a value without a class.
 
     Raises:
         DataError: The raster has several bands.
@@ -44,10 +44,10 @@ def check_label_raster(
 
 
 def label_counts(counts: Mapping[int, int]) -> str:
-    """The most frequent of some stored labels, in a line."""
+    """Text that lists the most frequent stored labels and their numbers of pixels."""
     most = sorted(counts, key=lambda label: -counts[label])
-    told = ", ".join(f"{label} ({counts[label]} pixels)" for label in most[:5])
-    return told + (f", {len(most) - 5} more" if len(most) > 5 else "")
+    listed = ", ".join(f"{label} ({counts[label]} pixels)" for label in most[:5])
+    return listed + (f", {len(most) - 5} more" if len(most) > 5 else "")
 
 
 def read_labels(
@@ -57,19 +57,19 @@ def read_labels(
     size: tuple[int, int] | None = None,
     legacy: bool = False,
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Stored labels (H, W) and where there is one (H, W).
+    """Read the stored labels (H, W), and a mask (H, W) of the labelled pixels.
 
-    A pixel is labelled if it holds data by the rule of `read_stored`: nodata tag, NaN, mask and alpha exclude pixels.
+    A pixel is labelled if it is valid by the rule of `read_stored`: nodata tag, NaN, mask and alpha exclude pixels.
 
     Args:
         source: An open raster that `check_label_raster` accepts.
-        path: Its name for messages.
-        window: Part of the raster; all of it by default.
+        path: Name of the raster, for messages.
+        window: Window to read; the whole raster by default.
         size: Height and width of the result; those of the window by default.
-        legacy: Every pixel is labelled, as in hls-foundation-os.
+        legacy: Treat every pixel as labelled, as in hls-foundation-os.
 
     Raises:
-        DataError: A label is no whole number, or a block cannot be read.
+        DataError: A label is not a whole number, or a block cannot be read.
     """
     stored, valid, _ = read_stored(source, [1], (), window, size, alpha_band(source))
     values, labelled = stored[0], np.ones(valid[0].shape, bool) if legacy else valid[0]
@@ -84,16 +84,16 @@ def read_labels(
 
 
 def check_value_raster(source: DatasetReader, path: str | Path, target: ValueTarget) -> list[Scaling]:
-    """Scale and offset of each value of a raster: its tags, or the scale of the target for a raster without them.
+    """Scale and offset of each value of a raster, from its tags or else from the target.
 
     Args:
         source: An open raster.
-        path: Its name for messages.
+        path: Name of the raster, for messages.
         target: Names and scale of the values.
 
     Raises:
-        DataError: The raster has not a band per value.
-        ConfigError: Its scale tags contradict the scale of the target.
+        DataError: The raster does not have one band per value.
+        ConfigError: The raster's scale tags contradict the scale of the target.
     """
     count = len(target.names)
     bands = data_bands(source, count)
@@ -116,20 +116,20 @@ def check_value_raster(source: DatasetReader, path: str | Path, target: ValueTar
 def read_values(
     source: DatasetReader, path: str | Path, target: ValueTarget, window: Window | None = None
 ) -> NDArray[np.float32]:
-    """Values of a raster of labels (V, H, W) in the unit of the target, NaN where a pixel is not labelled.
+    """Read values of a raster of labels (V, H, W) in the unit of the target, NaN where a pixel is not labelled.
 
-    A pixel is labelled if it holds data by the rule of `read_stored`. Scale and offset tags of the file are applied;
-    values of files without them are multiplied by the scale of the target.
+    A pixel is labelled if it is valid by the rule of `read_stored`. The file's scale and offset tags are applied;
+    without tags, values are multiplied by the scale of the target.
 
     Args:
-        source: An open raster with a band per value.
-        path: Its name for messages.
+        source: An open raster with one band per value.
+        path: Name of the raster, for messages.
         target: Scale and valid range.
-        window: Part of the raster; all of it by default.
+        window: Window to read; the whole raster by default.
 
     Raises:
         DataError: The raster has another number of bands, or a value lies outside the valid range.
-        ConfigError: Its scale tags contradict the scale of the target.
+        ConfigError: The raster's scale tags contradict the scale of the target.
     """
     scalings = check_value_raster(source, path, target)
     bands = len(scalings)
@@ -152,9 +152,9 @@ def read_values(
 def read_mean_values(
     source: DatasetReader, path: str | Path, target: ValueTarget, window: Window, size: tuple[int, int]
 ) -> NDArray[np.float32]:
-    """As `read_values`, at a height and width (h, w) that are those of the window or smaller: means of its pixels.
+    """Read values as `read_values` does, averaged to a height and width (h, w) no larger than the window's.
 
-    A mean is of the labelled pixels alone, and there is one where the pixel in the middle is labelled.
+    A mean uses labelled pixels only. The result is NaN where the pixel in the middle is not labelled.
 
     Raises:
         DataError: See `read_values`.

@@ -1,4 +1,4 @@
-"""Scenes: what a model takes as one image of any size, whatever files it lies in."""
+"""Scenes: one image of any size for a model, stored in one or many files."""
 
 import math
 import warnings
@@ -27,24 +27,24 @@ from .warp import GridReader, ReadWindow, Warped
 Array = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
-#: Stored values of more bytes, such as float64, are handed on as float32.
+#: Larger stored types, such as float64, are returned as float32.
 _STORED_BYTES = 4
 
-#: When a pixel of the map is nodata: all of the model's bands lack data there, any of them does, or, as in
-#: hls-foundation-os, any band of the file, used or not, equals the file's tag.
+#: When a pixel of the map is nodata: ``all`` bands of the model lack data, ``any`` of them does, or ``legacy``, as in
+#: hls-foundation-os: any band of the file, used or not, equals the file's nodata tag.
 NodataRule = Literal["all", "any", "legacy"]
 
 
 @dataclass(frozen=True)
 class BandFile:
-    """Where one channel of a scene is stored, and what its values mean.
+    """Location and scaling of one channel of a scene.
 
     Attributes:
         path: A raster.
-        index: Its band, counted from 1.
+        index: Band of the raster, counted from 1.
         scale: Factor from stored values to the unit of the statistics.
         offset: Added after scaling.
-        nodata: Stored values that mean nodata, beside those of `prithvi_tg.readers.raster.read_bands`.
+        nodata: Stored values that mean nodata, besides those of `prithvi_tg.readers.raster.read_bands`.
         alpha: The alpha band of the raster, if it has one.
     """
 
@@ -58,7 +58,7 @@ class BandFile:
 
 @dataclass(frozen=True)
 class QualityFile:
-    """Where the quality layer of one frame is stored."""
+    """Location and kind of the quality layer of one frame."""
 
     path: str
     index: int
@@ -70,14 +70,15 @@ class Scene:
     """One image of any size.
 
     Attributes:
-        name: Names its maps.
-        grid: Where its pixels lie; channels on other grids are warped to it.
+        name: Name of the scene, used in the names of its maps.
+        grid: Grid of the scene; channels on other grids are warped to it.
         channels: One per frame and band, time-major.
-        quality: A quality layer per frame, or none at all.
-        dates: A date per frame, ``None`` where unknown.
-        origin: In words: which stored band each channel came from.
-        members: Instead of channels: for each frame, scenes of one date whose median it is, where they are clear.
-        frames: The words that named it, see `SceneInput`.
+        quality: One quality layer per frame, or none.
+        dates: One date per frame, ``None`` where unknown.
+        origin: Text that lists the stored band of each channel.
+        members: In place of `channels`, for a composite: the single-date scenes of each frame. A frame is the
+            median of their clear pixels.
+        frames: The input paths, see `SceneInput`.
     """
 
     name: str
@@ -87,18 +88,18 @@ class Scene:
     dates: tuple[date | None, ...] = ()
     origin: str = ""
     members: tuple[tuple["Scene", ...], ...] = ()
-    frames: tuple[str, ...] = field(default=(), repr=False)  # no part of what its pixels depend on
+    frames: tuple[str, ...] = field(default=(), repr=False)  # pixels do not depend on it
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Every file of the scene, once."""
+        """All files of the scene, without repetition."""
         paths = [channel.path for channel in self.channels] + [layer.path for layer in self.quality]
         paths += [path for frame in self.members for member in frame for path in member.files]
         return tuple(dict.fromkeys(paths))
 
     @property
     def timestamps(self) -> NDArray[np.float32] | None:
-        """Year and day of year 1..366 of each frame (T, 2), if all dates are known."""
+        """Year and day of year 1..366 of each frame (T, 2); ``None`` unless all dates are known."""
         days = [(day.year, day.timetuple().tm_yday) for day in self.dates if day is not None]
         return np.array(days, np.float32) if days and len(days) == len(self.dates) else None
 
@@ -108,9 +109,9 @@ class Pixels:
     """A part of a scene.
 
     Attributes:
-        values: (T*C, h, w) in the unit of the statistics; the band's mean where there is no data.
-        valid: (T*C, h, w), where there is data.
-        masked: (h, w), where the map is nodata.
+        values: (T*C, h, w) in the unit of the statistics; nodata is filled with the band's mean.
+        valid: (T*C, h, w), true where a value is data.
+        masked: (h, w), true where the map is nodata.
         meaningless: Number of values that are not finite or beyond 1e30 without a nodata tag that explains them.
     """
 
@@ -122,14 +123,14 @@ class Pixels:
 
 @dataclass(frozen=True)
 class StoredPixels:
-    """A part of a scene as its files store it.
+    """A part of a scene in stored values, before scaling.
 
     Attributes:
-        values: (T*C, h, w) in their stored type; float32 where they were resampled.
-        valid: (T*C, h, w), where there is data; ``None`` where all pixels hold data.
-        masked: (h, w), where the map is nodata; ``None`` where no pixel is.
-        scalings: What the values of each channel mean, see `apply_scaling`.
-        fill: Whether pixels without data take the band's mean; not with ``nodata_rule: legacy``.
+        values: (T*C, h, w) in their stored type; float32 if they were resampled.
+        valid: (T*C, h, w), true where a value is data; ``None`` if all values are.
+        masked: (h, w), true where the map is nodata; ``None`` if no pixel is.
+        scalings: Scale and offset of each channel, see `apply_scaling`.
+        fill: Whether nodata is filled with the band's mean; false with ``nodata_rule: legacy``.
         meaningless: See `Pixels`.
     """
 
@@ -141,7 +142,7 @@ class StoredPixels:
     meaningless: int = 0
 
     def in_unit(self, mean: Sequence[float]) -> Pixels:
-        """The same in the unit of the statistics, with `mean` (T*C,) where there is no data; may reuse `values`."""
+        """Scale to the unit of the statistics, and fill nodata with `mean` (T*C,); may overwrite `values`."""
         values = self.values.astype(np.float32, copy=False)
         apply_scaling(values, self.scalings)
         valid = np.ones(values.shape, bool) if self.valid is None else self.valid
@@ -154,10 +155,10 @@ class StoredPixels:
 
 
 class SceneReader:
-    """Reads parts of a scene; keeps its files open; not to be shared between threads.
+    """Reads parts of a scene and keeps its files open. Not safe to share between threads.
 
     Args:
-        scene: What to read.
+        scene: Scene to read.
         spec: Statistics that the model expects.
         nodata_rule: When a pixel of the map is nodata.
         qa_mask: Quality classes that count as nodata.
@@ -178,16 +179,14 @@ class SceneReader:
         self.spec = spec
         self.nodata_rule = nodata_rule
         self.qa_mask = tuple(qa_mask)
-        self._groups: dict[BandFile, list[int]] = {}  # channels that are read together
+        self._groups: dict[BandFile, list[int]] = {}  # channels of one file, read together
         for k, channel in enumerate(scene.channels):
             self._groups.setdefault(replace(channel, index=0, scale=1, offset=0), []).append(k)
         self._scalings = [Scaling(channel.scale, channel.offset) for channel in scene.channels]
         self._stack = ExitStack()
         self._sources: dict[str, DatasetReader] = {}
         self._warps: dict[Hashable, GridReader] = {}
-        self._own_grids: dict[
-            str, tuple[Grid, bool]
-        ] = {}  # of each file, and whether it is that of the scene
+        self._own_grids: dict[str, tuple[Grid, bool]] = {}  # grid of each file; whether it equals the scene's
         self._members = [
             [
                 SceneReader(replace(member, grid=scene.grid), spec.frame(number), qa_mask=qa_mask)
@@ -220,14 +219,14 @@ class SceneReader:
 
     @property
     def block_rows(self) -> int:
-        """Rows that are decoded together; at least one."""
+        """Number of rows in a block of the files; at least one."""
         grid = self.scene.grid
         heights = [reader.block_rows for frame in self._members for reader in frame]
         heights += [source.block_shapes[0][0] for source in self._sources.values() if Grid.of(source) == grid]
         return max(heights, default=256)
 
     def overview(self, side: int) -> Pixels:
-        """The whole scene at once, with pixels left out so that no side is longer than `side`.
+        """Read the whole scene, decimated so that no side is longer than `side` pixels.
 
         Raises:
             DataError: A block cannot be read.
@@ -238,10 +237,10 @@ class SceneReader:
         return self._read(Window(0, 0, grid.width, grid.height), shape)
 
     def read(self, top: int, bottom: int, left: int = 0, right: int | None = None, factor: int = 1) -> Pixels:
-        """Rows ``top`` to ``bottom`` and columns ``left`` to ``right`` of the scene's grid.
+        """Read rows ``top`` to ``bottom`` and columns ``left`` to ``right`` of the scene's grid.
 
-        With a `factor`, only one pixel of so many in either direction, from the files' overviews if they have
-        any.
+        With `factor`, the read is decimated by that factor in both directions, from the files' overviews if there
+        are any.
 
         Raises:
             DataError: A block cannot be read.
@@ -251,7 +250,7 @@ class SceneReader:
         return self._read(Window(left, top, right - left, bottom - top), shape)
 
     def read_stored(self, top: int, bottom: int) -> StoredPixels:
-        """Rows ``top`` to ``bottom`` of the scene's grid, as they are stored.
+        """Read rows ``top`` to ``bottom`` of the scene's grid, without scaling.
 
         Raises:
             DataError: A block cannot be read.
@@ -277,7 +276,7 @@ class SceneReader:
             for part, held in zip(parts, self._groups.values(), strict=True):
                 values[held], valid[held] = part.values, part.valid
         if values.dtype.itemsize > _STORED_BYTES:
-            with np.errstate(over="ignore"):  # values that float32 cannot hold are not valid anyway
+            with np.errstate(over="ignore"):  # values beyond the range of float32 are never valid
                 values = values.astype(np.float32)
         frames = np.split(valid, self.spec.num_frames)
         for frame, layer in zip(frames, self._quality(window, size), strict=False):
@@ -327,7 +326,7 @@ class SceneReader:
         return layers
 
     def _tagged(self, window: Window, size: tuple[int, int]) -> Mask:
-        """Where any band of any file equals its nodata tag, as hls-foundation-os masked its maps."""
+        """Pixels where any band of any file equals its nodata tag, the rule of hls-foundation-os."""
         masked = np.zeros(size, bool)
         for path in dict.fromkeys(channel.path for channel in self.scene.channels):
             source = self._sources[path]
@@ -360,7 +359,7 @@ class SceneReader:
         )
 
     def _quality_layer(self, part: QualityFile, window: Window, size: tuple[int, int]) -> NDArray[np.uint8]:
-        """Classes of a quality layer (h, w), 255 beyond it."""
+        """Classes of a quality layer (h, w), 255 outside of it."""
         source = self._sources[part.path]
 
         def read(window: Window, size: tuple[int, int]) -> Warped:
@@ -381,20 +380,20 @@ class SceneReader:
         window: Window,
         size: tuple[int, int],
     ) -> Any:
-        """What `read` gives for a window of the scene's grid; `key` names it."""
+        """Read a window of the scene's grid through `read`, warped if needed; `key` identifies the cached warp."""
         own, same = self._own_grid(source)
         if same:
             return read(window, size)
         if own.is_turned(
             self.scene.grid
-        ):  # pixels keep their values, so that labels drawn on them stay on them
+        ):  # nearest keeps pixel values, so that labels of pixels stay aligned
             resampling = Resampling.nearest
         if key not in self._warps:
             self._warps[key] = GridReader(own, self.scene.grid, read, channels, resampling=resampling)
         return self._warps[key].read(window, size)
 
     def _own_grid(self, source: DatasetReader) -> tuple[Grid, bool]:
-        """The grid of a file, and whether it is that of the scene."""
+        """The grid of a file, and whether it equals that of the scene."""
         grid = self.scene.grid
         if source.name not in self._own_grids:
             own = Grid.of(source)

@@ -1,4 +1,4 @@
-"""Results of tasks that give a class of whole chips: tables, records, pictures."""
+"""Results of tasks that classify whole chips: tables, records, pictures."""
 
 import csv
 import re
@@ -28,16 +28,16 @@ _MOST_DRAWN = 8
 
 
 def chip_score_table(scores: dict[str, Tensor], class_names: Sequence[str], title: str) -> Table:
-    """A row per class, in per cent; overall scores below.
+    """Table with one row per class, in per cent, and the overall scores below.
 
     Args:
-        scores: What `prithvi_tg.tasks.chip_metrics.chip_scores` gave, and scores of one's own.
+        scores: Scores from `prithvi_tg.tasks.chip_metrics.chip_scores`, and further scores of the task.
         class_names: One per class.
         title: Title of the table.
     """
-    told = [f"{_MEANS[name]} ({name}) {_percent(scores[name])}" for name in _MEANS]
-    told += [f"{k} {float(v):.4g}" for k, v in scores.items() if v.ndim == 0 and k not in _MEANS]
-    table = Table(title=title, caption="; ".join(told))
+    overall = [f"{_MEANS[name]} ({name}) {_percent(scores[name])}" for name in _MEANS]
+    overall += [f"{k} {float(v):.4g}" for k, v in scores.items() if v.ndim == 0 and k not in _MEANS]
+    table = Table(title=title, caption="; ".join(overall))
     table.add_column("class")
     columns = [name for name, values in scores.items() if values.ndim == 1]
     for name in columns:
@@ -53,7 +53,7 @@ def _percent(value: Tensor) -> str:
 
 
 def chip_record(task: Any) -> dict[str, Any]:
-    """What metrics.json holds: ``overall`` and ``per_class`` scores, and the counts that they come from."""
+    """Content of metrics.json: ``overall`` and ``per_class`` scores, and the confusion matrix."""
     scores, confusion = task.scores, task.confusion
     overall = {name: _plain(values) for name, values in scores.items() if values.ndim == 0}
     several = confusion.ndim == 3
@@ -76,7 +76,7 @@ def _plain(value: Tensor) -> float | None:
 
 
 def write_chip_confusion(folder: Path, task: Any) -> list[Path]:
-    """Write ``confusion.csv`` and ``confusion.png``; nothing where chips can have several classes."""
+    """Write ``confusion.csv`` and ``confusion.png``, unless chips can have several classes."""
     if task.confusion.ndim == 3:
         return []
     return write_confusion(folder, task.confusion, task.class_names, unit="chips")
@@ -84,7 +84,7 @@ def write_chip_confusion(folder: Path, task: Any) -> list[Path]:
 
 @dataclass(frozen=True)
 class ClassifiedChipResults:
-    """Label and prediction of chips, as numbers or, of several classes, lists of 0 and 1."""
+    """Labels and predictions of chips: class numbers or, with several classes per chip, lists of 0 and 1."""
 
     names: tuple[str, ...]
     labels: tuple[Any, ...]
@@ -92,11 +92,11 @@ class ClassifiedChipResults:
 
 
 class ClassifiedChipScores:
-    """Collects labels and predictions of chips, and keeps some that are wrong to draw them.
+    """Accumulates labels and predictions of chips, and keeps some misclassified chips to draw them.
 
     Args:
         class_names: One per class.
-        spec: Bands and statistics, to draw chips; without them none is drawn.
+        spec: Bands and statistics, needed to draw chips.
     """
 
     def __init__(self, class_names: Sequence[str], spec: DataSpec | None) -> None:
@@ -106,7 +106,7 @@ class ClassifiedChipScores:
         self._wrong: dict[str, dict[str, Any]] = {}
 
     def update(self, names: Sequence[str], batch: dict[str, Any], predictions: Tensor) -> None:
-        """Count a batch with ``label``; predictions in the form of the labels."""
+        """Add a batch with ``label``; `predictions` has the shape of the labels."""
         for number, name in enumerate(names):
             label, prediction = batch["label"][number].cpu(), predictions[number].cpu()
             if (label == IGNORE_INDEX).all():
@@ -117,22 +117,22 @@ class ClassifiedChipScores:
                 self._wrong[name] = sample | {"label": label, "prediction": prediction}
 
     def gathered(self) -> ClassifiedChipResults:
-        """The chips of all processes, in the order of their names."""
+        """Gather the chips of all processes, sorted by name."""
         rows = dict(sorted((name, row) for part in gather(self.rows) for name, row in part.items()))
         labels, predictions = zip(*rows.values(), strict=True) if rows else ((), ())
         return ClassifiedChipResults(tuple(rows), tuple(labels), tuple(predictions))
 
     def write_table(self, path: Path, chips: ClassifiedChipResults) -> None:
-        """Write ``chips.csv``: a row per chip with its label, its prediction, and whether they agree."""
+        """Write ``chips.csv``: one row per chip with its label, its prediction, and whether they agree."""
         with finished_file(path) as partial, partial.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["chip", "label", "prediction", "right"])
             for name, label, prediction in zip(chips.names, chips.labels, chips.predictions, strict=True):
-                told = class_cell(label, self.class_names), class_cell(prediction, self.class_names)
-                writer.writerow([name, *told, int(label == prediction)])
+                cells = class_cell(label, self.class_names), class_cell(prediction, self.class_names)
+                writer.writerow([name, *cells, int(label == prediction)])
 
     def write_pictures(self, folder: Path, chips: ClassifiedChipResults) -> list[Path]:
-        """Draw chips that this process holds whose class is wrong, ``wrong_NAME.png``."""
+        """Draw the misclassified chips that this process holds, as ``wrong_NAME.png``."""
         written = []
         for name, sample in self._wrong.items():
             figure = self.plot(sample)
@@ -144,20 +144,20 @@ class ClassifiedChipScores:
         return written
 
     def plot(self, sample: dict[str, Any]) -> Figure | None:
-        """A figure of a sample of a batch, normalised, titled with its label and prediction."""
+        """Draw a normalised sample, titled with its label and prediction; ``None`` without `spec`."""
         if self.spec is None:
             return None
-        told = [
+        titles = [
             f"{key}: {class_cell(sample[key].tolist(), self.class_names) or 'none'}"
             for key in ("label", "prediction")
             if key in sample
         ]
         pixels = {key: value for key, value in sample.items() if key in ("image", "valid")}
-        return plot_sample(denormalised(pixels, self.spec), self.spec, suptitle="; ".join(told))
+        return plot_sample(denormalised(pixels, self.spec), self.spec, suptitle="; ".join(titles))
 
 
 def class_cell(label: Any, class_names: Sequence[str]) -> str:
-    """A label as a cell of a table: the name of the class, or of several, separated by ``;``."""
+    """Cell of a table for a label: the class name, or several names separated by ``;``."""
     if isinstance(label, list):
         return ";".join(name for name, applies in zip(class_names, label, strict=True) if applies == 1)
     return class_names[label]

@@ -1,4 +1,4 @@
-"""Scores of single chips: a table of their counts, intervals of scores from it, and which are best and worst."""
+"""Scores of single chips: a table of counts, bootstrap intervals, and the best and worst chips."""
 
 import csv
 import re
@@ -27,21 +27,21 @@ _KINDS = ("hits", "labelled", "predicted")
 TABLE, PICTURES = "chips.csv", "chips"
 #: Scores that have intervals.
 _SCORES = ("aAcc", "mIoU", "mAcc", "mFscore", "mPrecision", "IoU")
-#: Name of a window of a scene, after which its block of ground is found.
+#: Name of a window of a scene, with its position.
 _WINDOW = re.compile(r"(?:.*_)?row_(\d+)_column_(\d+)")
-_WINDOWS_PER_BLOCK = 4  # along a side, where the side of a block was not recorded
+_WINDOWS_PER_BLOCK = 4  # along a side, if the side of a block is not recorded
 
 
 @dataclass(frozen=True)
 class ChipCounts:
-    """Pixels of chips by class; every score follows from them.
+    """Pixel counts of chips by class, from which all scores are computed.
 
     Attributes:
         names: One per chip.
-        counts: (3, N, K): pixels that are of a class in label and prediction, in the label, in the prediction;
-            unlabelled pixels left out.
-        block: Side, in pixels, of the blocks of ground that windows of a scene are resampled in; 0 if it was not
-            recorded. Of no meaning for chips.
+        counts: (3, N, K): labelled pixels with the class in both label and prediction, in the label, in the
+            prediction.
+        block: Side of the blocks of ground that are resampled for windows of a scene, in pixels; 0 if it is not
+            recorded. Not used for chips.
     """
 
     names: tuple[str, ...]
@@ -52,7 +52,7 @@ class ChipCounts:
         """``IoU`` (D, K), ``mIoU mAcc mFscore mPrecision`` and ``aAcc`` (D,) of the whole set.
 
         Args:
-            weights: How often each chip counts, (D, N); once by default, which gives one row.
+            weights: How often each chip is counted, (D, N); once by default, with D = 1.
         """
         weights = np.ones((1, len(self.names)), np.int64) if weights is None else weights
         hits, labelled, predicted = (torch.from_numpy(weights @ counts) for counts in self.counts)
@@ -61,22 +61,22 @@ class ChipCounts:
 
     @cached_property
     def block_side(self) -> int | None:
-        """Side of the blocks of ground that are resampled, in pixels; ``None`` for chips, resampled one by one."""
+        """Side of the blocks of ground that are resampled, in pixels; ``None`` if single chips are resampled."""
         places = self._places
         if places is None:
             return None
         if self.block:
             return self.block
         gaps = np.concatenate([np.diff(np.unique(axis)) for axis in places.T])
-        # The last window of a row is shifted inwards, so the most frequent gap is the distance of windows.
+        # The last window of a row is shifted inwards, so the stride is the most frequent gap.
         distances, counts = np.unique(gaps, return_counts=True)
         return _WINDOWS_PER_BLOCK * int(distances[counts.argmax()]) if len(gaps) else 1
 
     @cached_property
     def units(self) -> NDArray[np.int64]:
-        """What each chip (N,) is drawn with, by number: itself, or the windows of its block of ground.
+        """Number of the resampled unit of each chip (N,): the chip itself, or its block of ground.
 
-        Windows of one block at several dates are drawn together, too.
+        A block contains its windows of all dates.
         """
         side = self.block_side
         if side is None or self._places is None:
@@ -85,7 +85,7 @@ class ChipCounts:
 
     @property
     def num_units(self) -> int:
-        """Number of chips or blocks that are drawn."""
+        """Number of resampled units: chips or blocks of ground."""
         return int(self.units.max(initial=-1)) + 1
 
     @cached_property
@@ -98,24 +98,24 @@ class ChipCounts:
     def intervals(self, draws: int = 1000, seed: int = 0) -> dict[str, NDArray[np.float64]]:
         """Bootstrap intervals (Efron 1979): 2.5th and 97.5th percentile, first axis of each score.
 
-        Chips are drawn with replacement, as pixels of one chip are far from independent. Windows of a scene are
-        drawn in blocks of ground (a block bootstrap, Lahiri 2003), as neighbouring windows are not independent
-        either. Intervals show how much a score depends on which chips or blocks were scored, not on the seed of
-        the training.
+        Whole chips are drawn with replacement, since pixels of one chip are not independent. For windows of a scene,
+        blocks of ground are drawn (a block bootstrap, Lahiri 2003), since neighbouring windows are not independent
+        either. The intervals describe the variation from the choice of chips or blocks, not from the seed of
+        training.
 
         Args:
-            draws: Sets of chips or blocks that are drawn.
-            seed: The same seed gives the same intervals.
+            draws: Number of bootstrap samples.
+            seed: Seed of the draws.
         """
         return {name: _percentiles(values) for name, values in self._drawn(draws, seed).items()}
 
     def difference_intervals(
         self, other: "ChipCounts", draws: int = 1000, seed: int = 0
     ) -> dict[str, NDArray[np.float64]]:
-        """The same of the scores of another run on the same chips minus these: both are drawn together.
+        """Paired bootstrap intervals of the scores of another run on the same chips, minus these scores.
 
         Raises:
-            ValueError: The chips are others.
+            ValueError: The runs scored different chips.
         """
         if self.names != other.names:
             raise ValueError("both runs must have scored the same chips")
@@ -128,7 +128,7 @@ class ChipCounts:
         return self.scores(weights[:, self.units])
 
     def singly(self) -> dict[str, NDArray[np.float64]]:
-        """Scores of every chip by itself, a row each."""
+        """Scores of each chip alone, one row per chip."""
         return self.scores(np.eye(len(self.names), dtype=np.int64))
 
 
@@ -140,13 +140,13 @@ def _percentiles(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 class ChipScores:
-    """Collects the counts of chips as they are scored, and keeps the best and the worst to draw them.
+    """Accumulates the counts of scored chips, and keeps the best and worst chips to draw them.
 
     Args:
         num_classes: Number of classes.
-        spec: Bands and statistics, to draw chips; without them none is drawn.
-        num_extremes: How many of the best and of the worst are drawn.
-        class_names: For the table.
+        spec: Bands and statistics, needed to draw chips.
+        num_extremes: Number of best chips and of worst chips to draw.
+        class_names: Class names for the table.
     """
 
     def __init__(
@@ -164,11 +164,11 @@ class ChipScores:
         self._kept: dict[str, tuple[float, dict[str, Tensor]]] = {}
 
     def update(self, names: Sequence[str], batch: dict[str, Tensor], predictions: Tensor) -> None:
-        """Count a batch.
+        """Add a batch.
 
         Args:
             names: One per chip.
-            batch: ``image`` (B, T, C, H, W), normalised, ``mask`` (B, H, W), and ``valid`` or not.
+            batch: Normalised ``image`` (B, T, C, H, W), ``mask`` (B, H, W), and optionally ``valid``.
             predictions: Classes (B, H, W).
         """
         size = self.num_classes
@@ -198,7 +198,7 @@ class ChipScores:
         )
 
     def drawable(self, name: str) -> dict[str, Any] | None:
-        """A chip that was kept, as `plot_evaluation` takes it."""
+        """A kept chip, as input of `plot_evaluation`; ``None`` if this process does not hold it."""
         if name not in self._kept or self.spec is None:
             return None
         return denormalised(self._kept[name][1], self.spec)
@@ -208,15 +208,15 @@ class ChipScores:
         write_chip_table(path, chips, self.class_names)
 
     def write_pictures(self, folder: Path, chips: ChipCounts) -> list[Path]:
-        """Draw the best and worst chips that this process holds, ``worst_1_NAME.png`` and so on."""
+        """Draw those of the best and worst chips that this process holds, as ``worst_1_NAME.png`` and so on."""
         return write_pictures(folder, self, chips)
 
     def plot(self, sample: dict[str, Any]) -> Figure | None:
-        """A figure of a sample of a batch, normalised, with its ``prediction``; ``None`` without a description."""
+        """Draw a normalised sample with its ``prediction``; ``None`` without `spec`."""
         return None if self.spec is None else plot_evaluation(denormalised(sample, self.spec), self.spec)
 
     def gathered(self, block: int = 0) -> ChipCounts:
-        """The chips of all processes, in the order of their names; `block` as in `ChipCounts`."""
+        """Gather the chips of all processes, sorted by name; for `block` see `ChipCounts`."""
         counts = dict(sorted((name, values) for part in gather(self.counts) for name, values in part.items()))
         stacked = (
             np.stack(list(counts.values()), axis=1) if counts else np.zeros((3, 0, self.num_classes), int)
@@ -225,7 +225,7 @@ class ChipScores:
 
 
 def gather(value: Value) -> list[Value]:
-    """A value of each process, in every process; all must call it."""
+    """Gather the values of all processes in every process; all processes must call it."""
     if not torch.distributed.is_initialized():
         return [value]
     parts: list[Any] = [None] * torch.distributed.get_world_size()
@@ -234,7 +234,7 @@ def gather(value: Value) -> list[Value]:
 
 
 def denormalised(sample: dict[str, Tensor], spec: DataSpec) -> dict[str, Any]:
-    """A sample of a batch with its image (T, C, H, W) in the unit of the statistics."""
+    """A normalised sample with its image (T, C, H, W) converted back to the unit of the statistics."""
     image = sample["image"].float().cpu()
     image = image.reshape(-1, *image.shape[-2:])
     mean, std = (
@@ -244,7 +244,7 @@ def denormalised(sample: dict[str, Tensor], spec: DataSpec) -> dict[str, Any]:
 
 
 def write_chip_table(path: Path, chips: ChipCounts, class_names: Sequence[str]) -> None:
-    """Write ``chips.csv``: a row per chip with its scores, and the counts that they come from."""
+    """Write ``chips.csv``: one row per chip with its scores and counts."""
     with finished_file(path) as partial, partial.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(
@@ -257,14 +257,14 @@ def write_chip_table(path: Path, chips: ChipCounts, class_names: Sequence[str]) 
 
 
 def read_chip_table(path: Path, block: int = 0) -> ChipCounts:
-    """The counts of a table that `write_chip_table` wrote.
+    """Read the counts of a table written by `write_chip_table`.
 
     Args:
         path: The table.
-        block: As in `ChipCounts`; a run's ``metrics.json`` records it.
+        block: See `ChipCounts`; ``metrics.json`` of the run records it.
 
     Raises:
-        DataError: It is no such table.
+        DataError: The file is not such a table.
     """
     try:
         with path.open(newline="") as file:
@@ -276,7 +276,7 @@ def read_chip_table(path: Path, block: int = 0) -> ChipCounts:
 
 
 def extremes(chips: ChipCounts, num_extremes: int) -> dict[str, str]:
-    """Names of the worst and the best chips by mIoU of the chip: ``worst_1`` and so on; no chip is both."""
+    """Names of the chips with the lowest and highest mIoU, by rank (``worst_1``, ``best_1``); no chip is in both."""
     scores = chips.singly()["mIoU"]
     ranked = [chips.names[number] for number in np.argsort(scores, kind="stable")]
     num_extremes = min(num_extremes, (len(ranked) + 1) // 2)
@@ -286,7 +286,7 @@ def extremes(chips: ChipCounts, num_extremes: int) -> dict[str, str]:
 
 
 def write_pictures(folder: Path, scores: ChipScores, chips: ChipCounts) -> list[Path]:
-    """Draw the best and worst chips that this process holds, ``worst_1_NAME.png`` and so on."""
+    """Draw those of the best and worst chips that this process holds, as ``worst_1_NAME.png`` and so on."""
     written = []
     for rank, name in extremes(chips, scores.num_extremes).items():
         sample = scores.drawable(name)

@@ -16,16 +16,16 @@ _SIDE = 0.45  # inches of a cell
 def write_confusion(
     folder: Path, confusion: Tensor, class_names: Sequence[str], unit: str = "pixels"
 ) -> list[Path]:
-    """Write ``confusion.csv``, counts with a row per label and a column per prediction, and ``confusion.png``.
+    """Write ``confusion.csv``, with one row per label and one column per prediction, and ``confusion.png``.
 
     Args:
-        folder: Of the run; it exists.
+        folder: Existing folder of the run.
         confusion: Counts (K, K), rows are labels.
         class_names: One per class.
-        unit: What is counted.
+        unit: Unit of the counts.
 
     Returns:
-        What was written.
+        Paths of the written files.
     """
     table, picture = folder / "confusion.csv", folder / "confusion.png"
     with finished_file(table) as partial, partial.open("w", newline="") as file:
@@ -38,12 +38,12 @@ def write_confusion(
 
 
 def confusion_figure(confusion: Tensor, class_names: Sequence[str], unit: str = "pixels") -> Figure:
-    """Counts, and shares of each label, side by side; both are coloured by share."""
+    """Draw the counts, and the percentages of each label, side by side; colours show the percentage."""
     counts = confusion.cpu().double().numpy()
     labelled = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, labelled, out=np.zeros_like(counts), where=labelled > 0)
     side = max(2.5, _SIDE * len(class_names) + 1)
-    margin = 0.08 * max(map(len, class_names)) + 0.5  # of the names
+    margin = 0.08 * max(map(len, class_names)) + 0.5  # for the class names
     figure = Figure(figsize=(2 * (side + margin), side + margin + 0.4), layout="constrained")
     for axes, title, texts in zip(
         figure.subplots(1, 2),
@@ -65,7 +65,7 @@ def confusion_figure(confusion: Tensor, class_names: Sequence[str], unit: str = 
 
 
 def _short(counts: np.ndarray) -> list[list[str]]:
-    """Counts in three digits: 12.3k, 4.56M."""
+    """Format counts with three digits, such as 12.3k or 4.56M."""
 
     def short(count: float) -> str:
         for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):

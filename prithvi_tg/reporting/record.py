@@ -49,7 +49,7 @@ def run_record(precision: str, processes: int, seconds: float, checkpoint: Path 
 
 
 def _checkpoint(path: Path | None) -> dict[str, Any]:
-    """A file of weights: where and what it is, and, where it tells, when in its training it was written."""
+    """Path and hash of a file of weights, and its epoch and step if the file records them."""
     meta = {} if path is None else read_checkpoint(path).meta
     return {
         "checkpoint": None if path is None else str(shown(path)),
@@ -60,7 +60,7 @@ def _checkpoint(path: Path | None) -> dict[str, Any]:
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:
-    """Commit of the repository that a folder is in, and whether files differ from it; ``None`` outside of one."""
+    """Commit of a folder's git repository, and whether files differ from it; ``None`` outside a repository."""
     try:
         commit, changes = (
             subprocess.run(

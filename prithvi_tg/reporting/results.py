@@ -16,22 +16,22 @@ from .values import plain_value_scores, value_table, write_density
 
 
 class ChipResults(Protocol):
-    """Collects the scores of single chips, and keeps some chips to draw them."""
+    """Accumulates the scores of single chips, and keeps some chips to draw them."""
 
     def update(self, names: list[str], batch: dict[str, Any], predictions: Any) -> None:
-        """Count a batch."""
+        """Add a batch."""
 
     def gathered(self) -> Any:
-        """The chips of all processes, with an attribute ``names``; all processes must call it."""
+        """Gather the chips of all processes, with an attribute ``names``; all processes must call it."""
 
     def write_table(self, path: Path, chips: Any) -> None:
         """Write ``chips.csv``."""
 
     def write_pictures(self, folder: Path, chips: Any) -> list[Path]:
-        """Draw the best and worst chips that this process holds."""
+        """Draw those of the selected chips that this process holds."""
 
     def plot(self, sample: dict[str, Any]) -> Any:
-        """A figure of a sample of a batch, normalised, with its ``prediction``; ``None`` if nothing describes it."""
+        """Draw a normalised sample with its ``prediction``; ``None`` without a description of the data."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ class ResultKind:
 
     Attributes:
         unit: Unit of the scores, for the title of the table.
-        table: Table of the scores, from the task and a title.
-        record: Scores in the form of metrics.json.
-        unscored: The same for a run without scores.
+        table: Builds the table of scores from the task and a title.
+        record: Builds the content of metrics.json.
+        unscored: Builds the content of metrics.json for a run without scores.
         write_figures: Writes files beside metrics.json, and returns their paths.
-        chips: Collects the scores of single chips.
+        chips: Creates the accumulator of the scores of single chips.
     """
 
     unit: str
@@ -69,7 +69,7 @@ def _number_table(task: Any, title: str) -> Table:
     return table
 
 
-#: Of a task that has replaced all scores of its kind.
+#: For a task that replaces all scores of its kind.
 _OWN_SCORES = ResultKind(
     unit="scores of the task",
     table=_number_table,
@@ -81,7 +81,7 @@ _OWN_SCORES = ResultKind(
 
 
 def result_kind(task: Any) -> ResultKind:
-    """How the scores of a task that has been validated or tested are reported."""
+    """Functions that report the scores of a validated or tested task."""
     return RESULT_KINDS[task.target_kind] if task.computed.keys() >= set(task.counts) else _OWN_SCORES
 
 

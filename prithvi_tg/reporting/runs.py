@@ -31,14 +31,14 @@ class Run:
     """The files of a run.
 
     Attributes:
-        name: Given, or that of its folder as far as it differs from others.
-        folder: Its folder.
-        metrics: Content of ``metrics.json``; its scores by today's definitions. Without scores for a training
-            without validation.
-        chips: Counts of single chips, if it kept them.
-        curves: ``metrics.csv``, a row per logged step; empty without one.
-        pictures: Of the worst and best chips, by what they show.
-        settings: ``config.yaml``, flat, ``model.init_args.lr``; empty without one.
+        name: Given name, or the part of the folder's path that differs from other runs.
+        folder: Folder of the run.
+        metrics: Content of ``metrics.json``, with scores by the current definitions. A training without validation
+            has no scores.
+        chips: Counts of single chips, if recorded.
+        curves: ``metrics.csv``, one row per logged step; empty without the file.
+        pictures: Pictures of the worst and best chips, by caption.
+        settings: Flattened ``config.yaml``, with keys such as ``model.init_args.lr``; empty without the file.
     """
 
     name: str
@@ -56,12 +56,12 @@ class Run:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Its classes."""
+        """Names of the classes."""
         return tuple(self.metrics["per_class"])
 
     @property
     def output_names(self) -> tuple[str, ...]:
-        """Its classes or its values."""
+        """Names of the classes or values."""
         return tuple(self.metrics.get("per_class") or self.metrics.get("per_value") or ())
 
     @property
@@ -71,15 +71,15 @@ class Run:
 
     @property
     def spec(self) -> DataSpec | None:
-        """Bands, statistics and classes of its data, if it knew them."""
+        """Bands, statistics and classes of the data, if recorded."""
         values = self.metrics.get("data_spec")
         return DataSpec.from_dict(values) if values else None
 
     @cached_property
     def checkpoints(self) -> set[str]:
-        """SHA-256 of the weights that it scored, as a file and as `weights_hash` has it, and of files in its folder."""
-        told = self.metrics.get("run") or {}
-        scored = {told[key] for key in ("checkpoint_sha256", "weights_sha256") if told.get(key)}
+        """SHA-256 of the scored weights (of the file, and by `weights_hash`) and of all checkpoints in the folder."""
+        record = self.metrics.get("run") or {}
+        scored = {record[key] for key in ("checkpoint_sha256", "weights_sha256") if record.get(key)}
         return scored | {file_hash(path) for path in (self.folder / "checkpoints").glob("*.ckpt")}
 
 
@@ -87,7 +87,7 @@ def read_run(folder: Path, name: str | None = None) -> Run:
     """Read the folder of a run.
 
     Raises:
-        DataError: The folder is not that of a run, or the run is not complete.
+        DataError: The folder contains no run, or the run is not complete.
     """
     path = folder / "metrics.json"
     try:
@@ -102,7 +102,9 @@ def read_run(folder: Path, name: str | None = None) -> Run:
     if _kind(metrics) != "classes":
         return _read_other(folder, name or folder.name, metrics)
     if not {"per_class", "confusion_matrix"} <= metrics.keys():
-        raise DataError(f"{path}: has scores of its own and no confusion matrix, which the report needs")
+        raise DataError(
+            f"{path}: has no confusion matrix, which the report needs; the task replaced the scores"
+        )
     if metrics["confusion_matrix"] is not None:
         metrics |= _scores(metrics, path)
     table, curves = folder / TABLE, folder / "metrics.csv"
@@ -130,7 +132,7 @@ def _kind(metrics: Mapping[str, Any]) -> str:
 
 
 def _read_other(folder: Path, name: str, metrics: dict[str, Any]) -> Run:
-    """A run without classes of pixels."""
+    """Read a run whose target is not classes of pixels."""
     curves = folder / "metrics.csv"
     paths = sorted(
         (folder / PICTURES).glob("*.png"), key=lambda path: (path.stem.startswith("best_"), path.stem)
@@ -147,7 +149,7 @@ def _read_other(folder: Path, name: str, metrics: dict[str, Any]) -> Run:
 
 
 def _scores(metrics: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """``overall`` and ``per_class`` by today's definitions, whichever version of the package wrote the counts."""
+    """``overall`` and ``per_class`` by the current definitions, computed from the confusion matrix."""
     names = list(metrics["per_class"])
     try:
         confusion = torch.tensor(metrics["confusion_matrix"]["counts"])
@@ -194,8 +196,8 @@ def read_runs(folders: Sequence[Path], names: Sequence[str] = ()) -> list[Run]:
         names: Names of the runs; by default the parts in which their folders differ.
 
     Raises:
-        ConfigError: Their classes or values differ, or there are not as many names.
-        DataError: One cannot be read.
+        ConfigError: The classes or values of the runs differ, or the number of names does not match.
+        DataError: A run cannot be read.
     """
     if names and len(names) != len(folders):
         raise ConfigError(f"names: {len(names)} given for {len(folders)} runs; give one for each run")
@@ -213,9 +215,9 @@ def read_runs(folders: Sequence[Path], names: Sequence[str] = ()) -> list[Run]:
 
 
 def differing_settings(runs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """Settings that are not the same in all runs, a value per run; ``None`` where a run does not have one.
+    """Settings that differ between runs, with one value per run; ``None`` where a run lacks the setting.
 
-    Runs without settings are left out of the comparison.
+    Runs without any settings are not compared.
     """
     known = [settings for settings in runs if settings]
     keys = dict.fromkeys(key for settings in known for key in settings)
@@ -227,7 +229,7 @@ def differing_settings(runs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]
 
 
 def _pictures(folder: Path, chips: ChipCounts) -> dict[str, Path]:
-    """The worst chips first."""
+    """Pictures of chips by caption, worst chips first."""
     scores = dict(zip(chips.names, chips.singly()["mIoU"], strict=True))
     found = {}
     for rank, name in extremes(chips, len(chips.names)).items():
@@ -237,10 +239,10 @@ def _pictures(folder: Path, chips: ChipCounts) -> dict[str, Path]:
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
-    """Settings of a run, flat: of the command's configuration, or else of the model, as Lightning's loggers keep them.
+    """Read the settings of a run, flattened: from ``config.yaml``, or else ``hparams.yaml`` of Lightning's loggers.
 
     Raises:
-        DataError: They cannot be read.
+        DataError: The file cannot be read.
     """
     path, prefix = folder / "config.yaml", ""
     if not path.exists():
@@ -276,7 +278,7 @@ def _curves(path: Path) -> pd.DataFrame:
 
 
 def distinct_names(folders: list[Path]) -> list[str]:
-    """The last parts of paths, as many as tell them apart."""
+    """The shortest trailing parts of paths that are distinct."""
     for length in range(1, max(len(folder.parts) for folder in folders) + 1):
         names = ["/".join(folder.parts[-length:]) for folder in folders]
         if len(set(names)) == len(names):

@@ -1,4 +1,4 @@
-"""A map, and the scene below it, as tiles that a page holds in itself."""
+"""Tiles of a map and its scene, embedded in an HTML page."""
 
 import base64
 import math
@@ -23,24 +23,24 @@ from ..spec import DataSpec, InputSpec
 from ..targets import IGNORE_INDEX
 
 TILE = 256
-_OVERVIEW = 512  # side of the picture that the stretch of colours is taken from
+_OVERVIEW = 512  # size of the overview that the colour stretch is computed from
 
 
 @dataclass
 class TiledMap:
-    """A map as a pyramid of tiles; level 0 is one tile, each further one has twice the pixels.
+    """A map as a pyramid of tiles. Level 0 is one tile; each further level doubles the resolution.
 
     Attributes:
-        name: Of the map.
-        width: Pixels of the map.
-        height: Pixels of the map.
+        name: Name of the map.
+        width: Width of the map in pixels.
+        height: Height of the map in pixels.
         classes: Name and ``#rrggbb`` of each class.
-        place: Of its grid; maps of one place lie on the same pixels.
-        checkpoint: SHA-256 of the weights that it was made with, if it tells.
-        factor: Pixels of the map to one of the finest level.
-        levels: Of each level ``width``, ``height`` and ``tiles``: by ``row_column`` the addresses of ``classes``
-            and, with a scene, ``scene``.
-        size: Bytes of all tiles.
+        place: CRS, transform and size of the grid; maps with the same text have the same pixels.
+        checkpoint: SHA-256 of the weights that made the map, if the map records it.
+        factor: Decimation factor of the finest level.
+        levels: ``width``, ``height`` and ``tiles`` of each level. ``tiles`` maps ``row_column`` to the data URLs of
+            ``classes`` and, with a scene, of ``scene``.
+        size: Size of all tiles in bytes.
     """
 
     name: str
@@ -55,16 +55,16 @@ class TiledMap:
 
 
 def tile_map(path: Path, most: float, scene: Scene | None = None, spec: DataSpec | None = None) -> TiledMap:
-    """Cut a map into tiles, down to the finest level at which they take no more than so much room.
+    """Cut a map into tiles, down to the finest level that fits into a number of bytes.
 
     Args:
-        path: A map with a colour table, as `prithvi_tg.mapping` writes them.
-        most: Bytes of all tiles.
-        scene: What was mapped, to be shown below it; on the same pixels.
-        spec: Bands and statistics of the model, to read the scene.
+        path: A map with a colour table, as written by `prithvi_tg.mapping`.
+        most: Largest size of all tiles in bytes.
+        scene: The mapped scene, shown below the map; it must have the same pixels.
+        spec: Bands and statistics of the model, needed to read the scene.
 
     Raises:
-        DataError: The map has no colour table, or the scene has another size, or one cannot be read.
+        DataError: The map has no colour table, the scene has another size, or a file cannot be read.
     """
     with open_raster(path) as source:
         colors, classes = _palette(source, path)
@@ -161,5 +161,5 @@ def _address(picture: Image.Image, kind: str, **options: Any) -> str:
 
 
 def data_address(content: bytes, media_type: str) -> str:
-    """A ``data:`` address, by which a page holds a file in itself."""
+    """A ``data:`` URL, which embeds a file in a page."""
     return f"data:{media_type};base64,{base64.b64encode(content).decode()}"

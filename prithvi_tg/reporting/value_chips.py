@@ -1,4 +1,4 @@
-"""Scores of single chips whose labels are values: a table, and pictures of the best and the worst."""
+"""Scores of single chips with labels that are values: a table, and pictures of the best and worst chips."""
 
 import csv
 import re
@@ -25,7 +25,7 @@ _COLUMNS = ("RMSE", "MAE", "bias")
 
 @dataclass(frozen=True)
 class ValueChips:
-    """Sums of chips, see `ValueErrors`.
+    """Sums of errors of chips, see `ValueErrors`.
 
     Attributes:
         names: One per chip.
@@ -36,7 +36,7 @@ class ValueChips:
     sums: NDArray[np.float64]
 
     def extremes(self, count: int) -> dict[str, str]:
-        """Names of the chips with the highest and lowest RMSE: ``worst_1`` and so on; no chip is both."""
+        """Names of the chips with the highest and lowest RMSE, by rank (``worst_1``, ``best_1``)."""
         error = value_scores(torch.from_numpy(self.sums))["RMSE"].mean(dim=-1)
         ranked = [self.names[number] for number in error.argsort(descending=True).tolist()]
         count = min(count, (len(ranked) + 1) // 2)
@@ -45,12 +45,12 @@ class ValueChips:
 
 
 class ValueChipScores:
-    """Collects the sums of chips as they are scored, and keeps the best and the worst to draw them.
+    """Accumulates the sums of scored chips, and keeps the best and worst chips to draw them.
 
     Args:
         target: The values.
-        spec: Bands and statistics, to draw chips; without them none is drawn.
-        num_extremes: How many of the best and of the worst are drawn.
+        spec: Bands and statistics, needed to draw chips.
+        num_extremes: Number of best chips and of worst chips to draw.
     """
 
     def __init__(self, target: ValueTarget, spec: DataSpec | None, num_extremes: int = 4) -> None:
@@ -61,12 +61,12 @@ class ValueChipScores:
         self._samples: dict[str, tuple[float, dict[str, Tensor]]] = {}
 
     def update(self, names: Sequence[str], batch: dict[str, Tensor], predictions: Tensor) -> None:
-        """Count a batch.
+        """Add a batch.
 
         Args:
             names: One per chip.
-            batch: ``image`` (B, T, C, H, W), normalised, ``mask`` (B, H, W) or (B, V, H, W), and ``valid`` or not.
-            predictions: In the form of the mask, in the unit.
+            batch: Normalised ``image`` (B, T, C, H, W), ``mask`` (B, H, W) or (B, V, H, W), and optionally ``valid``.
+            predictions: Values of the same shape as the mask, in the unit of the target.
         """
         for number, name in enumerate(names):
             label, prediction = (
@@ -93,13 +93,13 @@ class ValueChipScores:
         self._samples[name] = (error, sample)
 
     def gathered(self) -> ValueChips:
-        """The chips of all processes, in the order of their names."""
+        """Gather the chips of all processes, sorted by name."""
         sums = dict(sorted((name, values) for part in gather(self.sums) for name, values in part.items()))
         stacked = np.stack(list(sums.values())) if sums else np.zeros((0, 6, len(self.target.names)))
         return ValueChips(tuple(sums), stacked)
 
     def write_table(self, path: Path, chips: ValueChips) -> None:
-        """Write ``chips.csv``: a row per chip with the scores of each value and its labelled pixels."""
+        """Write ``chips.csv``: one row per chip with the scores and number of labelled pixels of each value."""
         scores = value_scores(torch.from_numpy(chips.sums))
         names = self.target.names
         with finished_file(path) as partial, partial.open("w", newline="") as file:
@@ -113,7 +113,7 @@ class ValueChipScores:
                 writer.writerow([chip, *cells])
 
     def write_pictures(self, folder: Path, chips: ValueChips) -> list[Path]:
-        """Draw the best and worst chips that this process holds, ``worst_1_NAME.png`` and so on."""
+        """Draw those of the best and worst chips that this process holds, as ``worst_1_NAME.png`` and so on."""
         written = []
         for rank, name in chips.extremes(self.num_extremes).items():
             if name in self._samples and (figure := self.plot(self._samples[name][1])) is not None:
@@ -124,5 +124,5 @@ class ValueChipScores:
         return written
 
     def plot(self, sample: dict[str, Any]) -> Figure | None:
-        """A figure of a sample of a batch, normalised, with its ``prediction``; ``None`` without a description."""
+        """Draw a normalised sample with its ``prediction``; ``None`` without `spec`."""
         return None if self.spec is None else plot_values(denormalised(sample, self.spec), self.spec)

@@ -277,7 +277,7 @@ def test_a_label_without_crs_is_an_error(root, tmp_path):
 
 def test_a_stored_label_that_no_class_names_is_an_error(root):
     classes = {0: "No water", 7: "Lava"}
-    words = r"scene_label\.tif: holds 1 \(\d+ pixels\), which is not in classes; known are 0, 7"
+    words = r"scene_label\.tif: contains 1 \(\d+ pixels\), not in classes; known are 0, 7"
     with pytest.raises(DataError, match=words):
         module(root, classes=classes, balanced=True).setup("fit")
     data = module(root, classes=classes, balanced=False)

@@ -210,9 +210,7 @@ def test_labels_may_be_stored_as_any_kind_of_number(tmp_path, dtype, shift):
 def test_an_unknown_value_is_named_with_its_pixels(tmp_path):
     stored = np.array([[17, 1, 17], [17, 2, 18]], np.uint8)
     labels = LabelRaster(write(tmp_path / "labels.tif", stored), {1: 0, 2: 1, 0: None})
-    message = (
-        r"labels.tif: holds 17 \(3 pixels\), 18 \(1 pixels\), which is not in classes; known are 0, 1, 2; add"
-    )
+    message = r"labels.tif: contains 17 \(3 pixels\), 18 \(1 pixels\), not in classes; known are 0, 1, 2; add"
     with pytest.raises(DataError, match=message):
         mask_of(labels, LEFT, TOP, 2, 3)
     assert (mask_of(labels, LEFT + 30, TOP, 2, 1) == [[0], [1]]).all()  # only where it is met
@@ -441,9 +439,9 @@ def bad_files(folder):
             "nothing.gpkg": r"nothing.gpkg: contains no polygons$",
             "null.gpkg": r"null.gpkg: 1 of 2 polygons are empty, first feature 2$",
             "hollow.gpkg": r"hollow.gpkg: 1 of 2 polygons are empty, first feature 1$",
-            "points.gpkg": r"points.gpkg: holds Point; labels must be polygons$",
-            "fields.gpkg": r"fields.gpkg: crop is 'rye' \(1 polygons\), which is not in classes",
-            "gaps.gpkg": r"gaps.gpkg: crop is (None|nan) \(1 polygons\), which is not in classes",
+            "points.gpkg": r"points.gpkg: contains Point; labels must be polygons$",
+            "fields.gpkg": r"fields.gpkg: crop contains 'rye' \(1 polygons\), not in classes",
+            "gaps.gpkg": r"gaps.gpkg: crop contains (None|nan) \(1 polygons\), not in classes",
         }),
         (partial(LabelPolygons, attribute="kind", classes={"corn": 0}), {
             "fields.gpkg": r"fields.gpkg: has no attribute 'kind'; it has crop, owner$",

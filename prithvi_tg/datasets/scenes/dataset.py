@@ -1,4 +1,4 @@
-"""SceneDataset: scenes as TorchGeo's `RasterDataset`, window by window."""
+"""SceneDataset: a TorchGeo `RasterDataset` of scenes, read window by window."""
 
 import math
 import os
@@ -32,37 +32,41 @@ from .footprints import move, outline
 from .geo_index import GeoIndex
 
 _OPEN_SCENES = 64
-_SAME_GROUND = 0.2  # neighbouring tiles of Sentinel-2 and HLS share a tenth
+_SAME_GROUND = 0.2  # neighbouring tiles of Sentinel-2 and HLS overlap by a tenth
 
 
 class SceneDataset(RasterDataset):
-    """Scenes as TorchGeo's `RasterDataset`: windows by geo-slice, for any geo-sampler, ``&`` labels.
+    """Scenes as a TorchGeo `RasterDataset`, indexed by geo-slice; combines with any geo-sampler and ``&`` labels.
 
-    A sample holds ``image`` float32 (T, C, H, W) in the unit of the statistics, ``valid`` bool of the same
-    shape, ``masked`` bool (H, W) = what a map would not show, ``meaningless`` int64 (1,) = how many values of the
-    image are not finite or beyond 1e30, ``bounds`` and ``crs``; and, for models that were trained with them,
-    ``timestamps`` (T, 2) and ``location`` (2,). What no scene covers is without data.
+    A sample contains:
 
-    The index has a period per scene, from its first to its last date. A query whose time is one of these periods
-    reads the scenes of that period alone; a query of any other time reads all scenes that it touches. Scenes of the
-    same dates form a mosaic with one period, where an earlier one of the list is kept where it has any data. Those
-    that share more than a fifth of their ground are no mosaic: each has a period of its own, which ends a
-    microsecond earlier than that of the one before.
+    * ``image``: float32 (T, C, H, W) in the unit of the statistics;
+    * ``valid``: bool (T, C, H, W), true where a value is data; false where no scene covers the pixel;
+    * ``masked``: bool (H, W), pixels that are nodata in a map;
+    * ``meaningless``: int64 (1,), number of values of the image that are not finite or beyond 1e30;
+    * ``bounds`` and ``crs``;
+    * ``timestamps`` (T, 2) and ``location`` (2,), for models trained with them.
 
-    Pixels are those of the first scene, with north up: a scene that is flipped, turned or placed by ground control
-    points alone is brought to a north-up grid with pixels of its size, by nearest neighbour. Scenes on another grid
-    are warped to that of the first; so are all if `crs` or `res` are set to something else, as TorchGeo's
-    intersections do. Files are opened when they are first read, in the process that reads.
+    The index has one period per scene, from its first to its last date. A query whose time equals one of these
+    periods reads the scenes of that period alone; any other query reads all scenes whose period it overlaps. Scenes
+    with the same dates form a mosaic with one period; where they overlap, the first scene in the list that has data
+    is used. Scenes that overlap by more than a fifth of their area are not combined: each gets its own period,
+    which ends one microsecond before that of the previous scene.
+
+    The grid is that of the first scene, north up. A flipped or rotated scene, or one georeferenced only by ground
+    control points, is resampled to a north-up grid with the same pixel size, by nearest neighbour. Scenes on another
+    grid are warped to the first scene's grid. If `crs` or `res` is set, as TorchGeo's intersections do, all
+    scenes are warped. Each process opens a file when it first reads it.
 
     Args:
-        scenes: One or several; `open` and `resolve_scene` make them of any input.
+        scenes: One or several scenes; `open` and `resolve_scene` create them from any input.
         spec: Bands, units and statistics that the model expects.
-        nodata_rule: When a pixel of a map would be nodata.
+        nodata_rule: When a pixel of a map is nodata.
         qa_mask: Quality classes that count as nodata.
         transforms: Called with each sample.
 
     Raises:
-        DataError: There is no scene, or scenes without a geo-reference are to be combined.
+        DataError: `scenes` is empty, or one of several scenes has no georeference.
     """
 
     is_image = True
@@ -93,7 +97,7 @@ class SceneDataset(RasterDataset):
         self.all_bands = spec.bands
         self.transforms = transforms
         self.cache = True
-        self._readers: dict[tuple[int, int], SceneReader] = {}  # by process and number of the scene
+        self._readers: dict[tuple[int, int], SceneReader] = {}  # by process id and scene number
         self._geo_index = GeoIndex()
         self._outlines = [(scene.grid.ground_crs, outline(scene.grid)) for scene in self.scenes]
         self.scenes = [replace(scene, grid=scene.grid.north_up()) for scene in self.scenes]
@@ -120,19 +124,19 @@ class SceneDataset(RasterDataset):
         nodata_rule: NodataRule = "all",
         qa_mask: Sequence[QualityClass] = (),
     ) -> "SceneDataset":
-        """The data set of rasters, HLS S30 and L30 granules, Sentinel-2 products, or folders of them.
+        """Open rasters, HLS S30 and L30 granules, Sentinel-2 products, or folders of them.
 
         Args:
-            paths: Words as `find_inputs` takes them.
+            paths: Paths or patterns, see `find_inputs`.
             spec: Bands, units and statistics that the model expects.
             options: How to read the files.
-            composite: How many dates become the frames of one image.
-            nodata_rule: When a pixel of a map would be nodata.
+            composite: How to build the frames of one image from many dates.
+            nodata_rule: When a pixel of a map is nodata.
             qa_mask: Quality classes that count as nodata.
 
         Raises:
-            DataError: Nothing is there, or it does not hold what the model needs.
-            ConfigError: The options do not fit the model.
+            DataError: No input is found, or a file lacks bands that the model needs.
+            ConfigError: The options do not match the model.
         """
         words = [paths] if isinstance(paths, str | Path) else paths
         inputs = find_inputs(words, 1 if composite else spec.num_frames, options.format if options else None)
@@ -141,7 +145,7 @@ class SceneDataset(RasterDataset):
         return cls([resolve_scene(found, spec, options) for found in inputs], spec, nodata_rule, qa_mask)
 
     def _outlines_in(self, crs: CRS | None) -> list[Any]:
-        """The ground of each scene in a CRS."""
+        """Footprint of each scene in a CRS."""
         if crs is None:
             return [footprint for _, footprint in self._outlines]
         target = pyproj.CRS.from_user_input(crs)
@@ -175,7 +179,7 @@ class SceneDataset(RasterDataset):
             self._keep_crs()
 
     def _keep_crs(self) -> None:
-        # GeoPandas takes as long to tell its CRS as a window takes to read.
+        # Looking up the CRS of a GeoDataFrame takes as long as reading a window.
         self._crs = self.index.crs
         self._raster_crs = None if self._crs is None else CRS.from_user_input(self._crs)
 
@@ -196,9 +200,9 @@ class SceneDataset(RasterDataset):
         return self._around(tuple(self.index.total_bounds), crs)
 
     def _around(self, bounds: Sequence[float], crs: CRS | None) -> Grid:
-        """The pixels that a rectangle touches, on the lattice of the data set's pixels."""
+        """Grid of the pixels that a rectangle touches, aligned with the data set's pixels."""
         (x, y), (width, height) = self._corner, self._res
-        tolerance = 1e-6  # of a pixel: rounding errors of coordinates add none
+        tolerance = 1e-6  # of a pixel, so that rounding errors of coordinates add no pixel
         first = math.floor((bounds[0] - x) / width + tolerance)
         last = math.ceil((bounds[2] - x) / width - tolerance)
         top = math.floor((y - bounds[3]) / height + tolerance)
@@ -207,10 +211,10 @@ class SceneDataset(RasterDataset):
         return Grid(crs, corner, bottom - top, last - first)
 
     def __getitem__(self, query: Any) -> dict[str, Any]:
-        """The window of a geo-slice.
+        """Read the window of a geo-slice.
 
         Raises:
-            IndexError: No scene of that time is there.
+            IndexError: No scene overlaps the query in space and time.
             DataError: A block cannot be read.
         """
         x, y, t = self._geo_index.resolve(self, query)
@@ -260,7 +264,7 @@ class SceneDataset(RasterDataset):
         return sample if self.transforms is None else self.transforms(sample)
 
     def _on_grid(self, scene: Scene) -> Scene:
-        """The scene, warped to the lattice of the data set's pixels if it is not on it."""
+        """The scene, with a grid aligned to the data set's pixels."""
         grid = self.grid
         if grid is scene.grid or scene.grid.has_pixels_of(grid):
             return scene
@@ -269,7 +273,7 @@ class SceneDataset(RasterDataset):
     def _read(
         self, number: int, scene: Scene, window: tuple[int, int, int, int]
     ) -> tuple[Pixels, tuple[slice, slice]] | None:
-        """What a scene has of a window, and where in the window that is."""
+        """Pixels of a scene inside a window, and their position in the window."""
         top, bottom, left, right = window
         grid = scene.grid
         inside = (max(0, top), min(grid.height, bottom), max(0, left), min(grid.width, right))
@@ -279,9 +283,9 @@ class SceneDataset(RasterDataset):
         return pixels, (slice(inside[0] - top, inside[1] - top), slice(inside[2] - left, inside[3] - left))
 
     def _reader(self, number: int, scene: Scene) -> SceneReader:
-        key = (os.getpid(), number)  # a file opened before a fork is the parent's
+        key = (os.getpid(), number)  # a file opened before a fork belongs to the parent process
         reader = self._readers.get(key)
-        # Identity first: comparing CRS takes a tenth of the time that a window takes to read.
+        # Identity first: comparing two CRS takes a tenth of the time of reading a window.
         if reader is not None and (reader.scene.grid is scene.grid or reader.scene.grid == scene.grid):
             return reader
         if reader is not None:
@@ -293,13 +297,13 @@ class SceneDataset(RasterDataset):
 
 
 def _periods(scenes: Sequence[Scene], outlines: Sequence[Any]) -> list[pd.Interval]:
-    """A period per scene, the same for scenes that form a mosaic."""
+    """One period per scene; scenes that form a mosaic share theirs."""
     mosaics: dict[pd.Interval, list[Any]] = {}
     periods = []
     for scene, footprint in zip(scenes, outlines, strict=True):
         days = [pd.Timestamp(day) for day in scene.dates if day is not None]
         first, last = (min(days), max(days)) if days else (pd.Timestamp.min, pd.Timestamp.max)
-        if days:  # to the end of the day, so that labels of a year and images of its last day meet
+        if days:  # to the end of the day, so that labels of a year overlap images of its last day
             last += pd.Timedelta(days=1, microseconds=-1)
         period = pd.Interval(first, last, closed="both")
         while _largest_share(footprint, mosaics.get(period, [])) > _SAME_GROUND:
@@ -311,7 +315,7 @@ def _periods(scenes: Sequence[Scene], outlines: Sequence[Any]) -> list[pd.Interv
 
 
 def _largest_share(outline: Any, others: Sequence[Any]) -> float:
-    """The most that an outline shares with any of some others, of the ground of the smaller of both."""
+    """Largest overlap of an outline with any of the others, as a fraction of the smaller area."""
     both = shapely.area(shapely.intersection(outline, list(others)))
     smaller = np.minimum(outline.area, shapely.area(list(others)))
     return float(np.max(both / smaller, initial=0))

@@ -1,4 +1,4 @@
-"""Footprints: geometries moved from one CRS to another without losing their shape, cut to where the images are."""
+"""Footprints: geometries reprojected without losing their shape, and clipped to the images."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,22 +18,22 @@ Geometries = NDArray[np.object_]
 Box = tuple[float, float, float, float]
 Points = NDArray[np.float64]
 
-_TOLERANCE = 0.05  # of a pixel, by which an edge may be off
-_MOST_PIECES = 1000  # of an edge
-_MARGIN = 0.05  # degrees around images, for datums that differ
-_AREA_OF_USE_MARGIN = 5.0  # degrees; UTM coordinates are common beyond the zone they are meant for
-_POINTS_PER_SIDE = 101  # by which the bounds of a box in another CRS are found
-_POLAR = 85.0  # degrees of latitude, beyond which a footprint is given all longitudes
+_TOLERANCE = 0.05  # largest error of an edge, in pixels
+_MOST_PIECES = 1000  # per edge
+_MARGIN = 0.05  # degrees around images, for different datums
+_AREA_OF_USE_MARGIN = 5.0  # degrees; UTM coordinates are common outside their zone
+_POINTS_PER_SIDE = 101  # for the bounds of a box in another CRS
+_POLAR = 85.0  # degrees of latitude; a footprint beyond it covers all longitudes
 
 
 @dataclass(frozen=True)
 class Roi:
-    """Region of interest: where images lie, to cut other layers to it in the CRS of those layers.
+    """Region of interest: the boxes of the images, used to clip other layers in the CRS of those layers.
 
     Attributes:
         crs: CRS of the images.
         boxes: Left, bottom, right and top of each image, in units of this CRS.
-        pixel: Side of a pixel in units of the CRS that layers are moved to.
+        pixel: Pixel size in units of the CRS that layers are reprojected to.
     """
 
     crs: CRS
@@ -48,7 +48,7 @@ class Roi:
 
     @classmethod
     def of_crs(cls, crs: CRS) -> "Roi | None":
-        """The area that a CRS is made for, and five degrees more, if it is known."""
+        """The area of use of a CRS, with a margin of five degrees; ``None`` if it is unknown."""
         code = crs.to_epsg()
         area = crs.area_of_use or (CRS.from_epsg(code).area_of_use if code else None)
         if area is None:
@@ -60,17 +60,17 @@ class Roi:
         return cls(degrees, (wider if np.isfinite(bounds).all() else box,), _meter(crs))
 
     def within(self, crs: CRS) -> Any:
-        """The region in another CRS, with a margin; ``None`` where it has no bounds there.
+        """The region in another CRS, with a margin; ``None`` if it has no finite bounds there.
 
-        A geographic CRS has it three times, 360 degrees apart, for layers that count from 0 to 360 degrees and
-        for regions that cross the antimeridian.
+        In a geographic CRS the region is repeated at -360 and +360 degrees, for layers with longitudes from 0 to
+        360 degrees and for regions that cross the antimeridian.
         """
         spans = [span for box in self.boxes for span in self._degrees(box)]
         to_crs = Transformer.from_crs(4326, crs, always_xy=True)
         found = np.array([to_crs.transform_bounds(*span, densify_pts=_POINTS_PER_SIDE) for span in spans])
         if not np.isfinite(found).all():
             return None
-        margin = 0.02 * (found[:, 2:] - found[:, :2]).max()  # for what bends between the points
+        margin = 0.02 * (found[:, 2:] - found[:, :2]).max()  # for curves between the points
         turns = (-360, 0, 360) if crs.is_geographic else (0,)
         west, south, east, north = found.T
         boxes = [
@@ -80,7 +80,7 @@ class Roi:
         return shapely.union_all(boxes)
 
     def _degrees(self, box: Box) -> list[Box]:
-        """Longitudes from -180 to 180 and latitudes of a box of the region, in parts at the antimeridian."""
+        """A box in longitudes from -180 to 180 and latitudes, split at the antimeridian."""
         bounds = Transformer.from_crs(self.crs, 4326, always_xy=True).transform_bounds(
             *box, densify_pts=_POINTS_PER_SIDE
         )
@@ -100,7 +100,7 @@ class Roi:
 
 
 def outline(grid: Grid) -> shapely.Polygon:
-    """The ground of the pixels of a grid, in units of `Grid.ground_crs`; no box of bounds where rows run aslant."""
+    """Outline of the pixels of a grid, in units of `Grid.ground_crs`; follows the corners of a rotated grid."""
     corners = shapely.Polygon([(0, 0), (0, grid.height), (grid.width, grid.height), (grid.width, 0)])
     if grid.control is not None:  # edges may be curves
         corners = corners.segmentize(max(grid.height, grid.width) / 32)
@@ -108,13 +108,13 @@ def outline(grid: Grid) -> shapely.Polygon:
 
 
 def move(geometries: Sequence[Any] | Geometries, source: CRS, target: CRS, pixel: float) -> Geometries:
-    """Geometries in another CRS; points are added where straight edges are curves there.
+    """Reproject geometries, with points added along edges that become curves.
 
     Args:
         geometries: Polygons in `source`.
-        source: Their CRS.
-        target: The CRS to move them to.
-        pixel: Side of a pixel in units of `target`; edges are off by a twentieth of it at most.
+        source: CRS of the polygons.
+        target: CRS of the result.
+        pixel: Pixel size in units of `target`; the error of an edge is at most a twentieth of it.
     """
     held = np.asarray(geometries, object)
     if source == target:
@@ -128,7 +128,7 @@ def move(geometries: Sequence[Any] | Geometries, source: CRS, target: CRS, pixel
 
 
 def cut(geometries: Geometries, region: Any) -> Geometries:
-    """The parts of polygons inside a region; empty where there is none. Those wholly inside stay as they are."""
+    """Clip polygons to a region; polygons outside become empty, polygons inside stay unchanged."""
     shapely.prepare(region)
     clipped = geometries.copy()
     for number in np.flatnonzero(~shapely.covers(region, shapely.envelope(geometries))):
@@ -142,21 +142,20 @@ def cut(geometries: Geometries, region: Any) -> Geometries:
 def move_to(
     geometries: Sequence[Any] | Geometries, source: CRS, target: CRS, roi: Roi | None, name: str
 ) -> Geometries:
-    """Polygons in another CRS, cut in their own to where images lie.
+    """Clip polygons to the region of the images, and reproject them.
 
     Args:
         geometries: Polygons in `source`.
-        source: Their CRS.
-        target: The CRS of the images.
-        roi: Where images lie; the area of use of `target` by default.
-        name: The file of the polygons, for messages.
+        source: CRS of the polygons.
+        target: CRS of the images.
+        roi: Region of the images; the area of use of `target` by default.
+        name: File of the polygons, for messages.
 
     Returns:
-        The polygons, empty where they do not come near an image or have no coordinates in `target`.
+        The polygons; empty where they are far from all images or have no coordinates in `target`.
 
     Raises:
-        DataError: Coordinates of `source` cannot be turned into those of `target`, or only those of a part of an
-            outline.
+        DataError: `source` cannot be converted to `target`, or only a part of an outline has coordinates there.
     """
     held = np.asarray(geometries, object)
     if source == target:
@@ -183,12 +182,12 @@ def move_to(
 
 
 def _meter(crs: CRS) -> float:
-    """About a metre in units of a CRS."""
+    """Approximate length of a metre in units of a CRS."""
     return 1 / 111_320 if crs.is_geographic else 1.0
 
 
 def _spacing(geometries: Geometries, moved: Callable[[Points], Points], pixel: float) -> Points:
-    """How far apart the points of each polygon may lie (N,), so that edges between them are straight once moved."""
+    """Largest distance of neighbouring points (N,) with which each polygon keeps straight edges once reprojected."""
     rings, polygon = shapely.get_rings(geometries, return_index=True)
     points, ring = shapely.get_coordinates(rings, return_index=True)
     step = (points[1:] - points[:-1])[ring[1:] == ring[:-1]]
@@ -198,10 +197,10 @@ def _spacing(geometries: Geometries, moved: Callable[[Points], Points], pixel: f
     first, last = moved(start), moved(start + step)
     off = np.zeros(len(start))
     with np.errstate(invalid="ignore"):  # of points that have no coordinates
-        for at in (0.25, 0.5):  # an edge that bends both ways is straight in its middle
+        for at in (0.25, 0.5):  # an S-shaped edge has no error in its middle
             bend = moved(start + at * step) - (first + at * (last - first))
             off = np.maximum(off, np.hypot(*bend.T))
-        pieces = np.ceil(np.sqrt(off / (_TOLERANCE * pixel)))  # a bend grows with the square of the length
+        pieces = np.ceil(np.sqrt(off / (_TOLERANCE * pixel)))  # the error grows with the square of the length
     pieces = np.nan_to_num(pieces, nan=_MOST_PIECES, posinf=_MOST_PIECES)
     longest = np.zeros(len(geometries))
     np.maximum.at(longest, owner, length)
@@ -211,7 +210,7 @@ def _spacing(geometries: Geometries, moved: Callable[[Points], Points], pixel: f
 
 
 def _polygons_of(geometry: Any) -> Any:
-    """What a geometry has of polygons; points and lines are left out."""
+    """The polygons of a geometry, without its points and lines."""
     if geometry.geom_type in ("Polygon", "MultiPolygon"):
         return geometry
     parts = shapely.get_parts(geometry)

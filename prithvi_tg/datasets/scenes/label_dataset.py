@@ -1,4 +1,4 @@
-"""What label layers of scenes share: files, their dates and grids, the labels of a geo-slice."""
+"""Base classes of label layers: find files, read their dates and grids, read the labels of a geo-slice."""
 
 import abc
 import os
@@ -37,19 +37,19 @@ _OPEN_FILES = 128
 
 
 class LabelDataset(GeoDataset):
-    """What rasters and polygons share: files and their dates, the window of a geo-slice, the sample."""
+    """Base class of label layers: finds files and their dates, and returns the sample of a geo-slice."""
 
-    suffixes: tuple[str, ...]  # of the files that are looked for in a folder
+    suffixes: tuple[str, ...]  # of label files in a folder
     filename_regex: str
     date_format: str
     transforms: Transform | None
     _roi: Roi | None = None
 
     def clip_to(self, images: GeoDataset) -> None:
-        """Keep what lies under some images, and follow edges to a fraction of their pixels.
+        """Clip labels to the images, and reproject edges to a fraction of a pixel.
 
-        Call it before labels are joined to images in another CRS. Without it, labels are kept in the area of use
-        of that CRS.
+        Call it before combining labels with images in another CRS. By default, labels are clipped to the area of
+        use of that CRS.
         """
         if images.crs is not None:
             self._roi = Roi.of(images)
@@ -74,7 +74,7 @@ class LabelDataset(GeoDataset):
         return file.suffix.lower() in self.suffixes and named is not None
 
     def _period(self, path: str) -> tuple[Any, Any]:
-        """From when to when the labels of a file hold."""
+        """First and last time for which the labels of a file are valid."""
         match = re.match(self.filename_regex, Path(path).name, re.VERBOSE)
         groups = match.groupdict() if match else {}
         start, stop = (groups.get(key) or groups.get("date") for key in ("start", "stop"))
@@ -90,11 +90,11 @@ class LabelDataset(GeoDataset):
 
     @abc.abstractmethod
     def _lay_out(self, crs: CRS) -> Sequence[Any]:
-        """Move the labels to a CRS; return the outline of those of each file, empty where no image is near."""
+        """Reproject the labels; return the outline of each file, empty if it is far from all images."""
 
     @abc.abstractmethod
     def _labels(self, grid: Grid, files: Sequence[int]) -> NDArray[Any]:
-        """Labels of a window (H, W), or (V, H, W) for several values, from some of the files."""
+        """Labels of a window from the given files: (H, W), or (V, H, W) for several values."""
 
     def _build_index(self, crs: Any) -> None:
         crs = CRS.from_user_input(crs)
@@ -110,13 +110,13 @@ class LabelDataset(GeoDataset):
             geometry=outlines,
             crs=crs,
         )
-        self._crs = self.index.crs  # GeoPandas takes long to tell it
+        self._crs = self.index.crs  # stored, since looking it up is slow
         self._raster_crs = rasterio.crs.CRS.from_user_input(crs)
         self._geo_index = GeoIndex()
 
     @property
     def files(self) -> list[str]:
-        """Every file, in the order in which they are used."""
+        """All files, in the order of their use."""
         return list(self.paths)  # type: ignore[arg-type]
 
     @property
@@ -132,16 +132,17 @@ class LabelDataset(GeoDataset):
             self._build_index(new_crs)
 
     def __getitem__(self, query: Any) -> dict[str, Any]:
-        """The labels of a geo-slice, on exactly its pixels.
+        """Read the labels of a geo-slice on its pixels.
 
         Raises:
-            IndexError: No file has labels of that place and time.
-            DataError: A file cannot be read, or holds a value that no class names.
+            IndexError: No file overlaps the query in space and time.
+            ConfigError: The labels have no pixel size.
+            DataError: A file cannot be read, or contains a value that is missing from the classes.
         """
         x, y, t = self._geo_index.resolve(self, query)
         if not (x.step and y.step):
             raise ConfigError(f"res: {self.files[0]} has no pixel size; set res, or combine it with images")
-        # Bounding boxes, since samplers draw windows from those: not every window meets the outline itself.
+        # Bounding boxes, since samplers draw windows from them: some windows do not intersect the outline.
         hits = self._geo_index.hits(self.index, x, y, t)
         if not hits:
             raise IndexError(f"query: {query} lies outside {self.files[0]} with bounds {self.bounds}")
@@ -156,7 +157,7 @@ class LabelDataset(GeoDataset):
 
 
 class RasterLabels(LabelDataset, RasterDataset):
-    """What rasters of classes and of values share: open files, and their labels on the grid of a window."""
+    """Base class of rasters of classes and of values: keeps files open and reads labels on the grid of a window."""
 
     is_image = False
     suffixes = (".tif", ".tiff", ".vrt", ".img")
@@ -179,7 +180,7 @@ class RasterLabels(LabelDataset, RasterDataset):
 
     @abc.abstractmethod
     def _check(self, source: DatasetReader, path: str) -> None:
-        """Refuse a raster that cannot hold these labels."""
+        """Raise an error for a raster that cannot contain these labels."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_sources": {}}
@@ -200,7 +201,7 @@ class RasterLabels(LabelDataset, RasterDataset):
         resampling: Resampling,
         reducing: Resampling | None = None,
     ) -> NDArray[Any]:
-        """What `read` gives of a raster on a grid (C, H, W), NaN where there is no label; see `GridReader`."""
+        """Values of a raster from `read`, on a grid (C, H, W), NaN where not labelled; see `GridReader`."""
         found = np.full((channels, grid.height, grid.width), np.nan, dtype)
         for turned in _turned(Grid.of(source)):
             reader = GridReader(turned, grid, read, channels, dtype, resampling, reducing)
@@ -209,7 +210,7 @@ class RasterLabels(LabelDataset, RasterDataset):
         return found
 
     def _source(self, path: str) -> DatasetReader:
-        # By process: a file opened before a fork is the parent's.
+        # By process: a file opened before a fork belongs to the parent process.
         mine = self._sources.setdefault(os.getpid(), {})
         if path not in mine:
             while len(mine) >= _OPEN_FILES:
@@ -220,7 +221,7 @@ class RasterLabels(LabelDataset, RasterDataset):
 
 
 def _turned(own: Grid) -> list[Grid]:
-    """A raster's grid, and those a turn around the globe away where it counts beyond 180 degrees."""
+    """A raster's grid, repeated 360 degrees away if its longitudes go beyond 180 degrees."""
     turns = [0.0]
     if own.crs is not None and own.crs.is_geographic:
         left, _, right, _ = own.bounds

@@ -1,4 +1,4 @@
-"""Labels of scenes: rasters and polygons as TorchGeo data sets, to be joined to images with ``images & labels``."""
+"""Labels of scenes: rasters and polygons as TorchGeo data sets, combined with images by ``images & labels``."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -34,23 +34,23 @@ _ADVICE = "add it to classes, or to ignored_labels if it means not labelled"
 class LabelRaster(RasterLabels):
     """Rasters of labels, in any CRS and resolution.
 
-    A sample holds ``mask`` int64 (H, W) on the pixels of the query, by nearest neighbour, ``bounds`` and
-    ``crs``. Pixels without a label, also beyond the files, are 255. Later files fill what earlier ones leave
-    unlabelled; so name several files here, and do not join data sets by TorchGeo's ``|``, where 255 wins.
+    A sample contains ``mask`` int64 (H, W) on the pixels of the query, by nearest neighbour, ``bounds`` and
+    ``crs``. Pixels without a label, or outside all files, are 255. Where a file has no label, the next file in the
+    list is used; so pass several files to one data set. TorchGeo's ``|`` would keep 255 instead.
 
-    A subclass may set TorchGeo's ``filename_regex`` and ``date_format``; then only files of the images' time
-    are used.
+    A subclass may set TorchGeo's ``filename_regex`` and ``date_format``; then each image uses only files of its
+    time.
 
     Args:
-        paths: Rasters of one band, or folders that hold them (``.tif``, ``.tiff``, ``.vrt``, ``.img``).
-        classes: Class number, from 0, of each stored value; ``None`` for values that are no label, as the
-            file's nodata tag always is.
+        paths: Rasters with one band, or folders of them (``.tif``, ``.tiff``, ``.vrt``, ``.img``).
+        classes: Class number, from 0, of each stored value; ``None`` for values that mean "not labelled". The
+            file's nodata tag always does.
         transforms: Called with each sample.
 
     Raises:
-        ConfigError: `classes` holds something else than numbers.
-        DataError: A file is missing, unreadable, has no CRS or more than one band, or no date in its name
-            where there should be one.
+        ConfigError: `classes` contains a key or class that is not a number.
+        DataError: A file is missing, unreadable, has no CRS or more than one band, or its name does not match
+            `filename_regex`.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class LabelRaster(RasterLabels):
         return labels
 
     def _read(self, path: str, grid: Grid) -> NDArray[np.float64]:
-        """Stored labels on a grid, NaN where there is none."""
+        """Stored labels on a grid, NaN where a pixel is not labelled."""
         source = self._source(path)
 
         def read(window: Window, size: tuple[int, int]) -> Warped:
@@ -99,36 +99,36 @@ class LabelRaster(RasterLabels):
             counts = Counter(unknown.tolist())
             held = _some(f"{value:g} ({count} pixels)" for value, count in counts.most_common())
             known = _some(f"{value:g}" for value in self._known)
-            raise DataError(f"{path}: holds {held}, which is not in classes; known are {known}; {_ADVICE}")
+            raise DataError(f"{path}: contains {held}, not in classes; known are {known}; {_ADVICE}")
         labels = np.full(stored.shape, IGNORE_INDEX, np.int64)
         labels[moved] = self._numbers[at]
         return labels
 
 
 class LabelPolygons(LabelDataset, VectorDataset):
-    """Polygons of labels, drawn on the pixels of each query.
+    """Polygons of labels, rasterised on the pixels of each query.
 
-    A sample holds ``mask`` int64 (H, W), ``bounds`` and ``crs``. A pixel has the class of the polygon that
-    its centre lies in; where polygons overlap, that of the later one, in the order of files and of features
-    in a file. Pixels in no polygon are 255.
+    A sample contains ``mask`` int64 (H, W), ``bounds`` and ``crs``. The class of a pixel is that of the polygon
+    that contains its centre. Where polygons overlap, the last one is used, in the order of files and of features
+    in a file. Pixels outside all polygons are 255.
 
-    A subclass may set TorchGeo's ``filename_regex`` and ``date_format``; then only files of the images' time
-    are used.
+    A subclass may set TorchGeo's ``filename_regex`` and ``date_format``; then each image uses only files of its
+    time.
 
     Args:
-        paths: GeoPackages, GeoJSON or Shapefiles, or folders that hold them (``.gpkg``, ``.geojson``, ``.shp``).
-        attribute: Column that tells the class; ``None`` where every polygon is of one class.
-        classes: Class number, from 0, of each value of the attribute; ``None`` for polygons that are no label
-            and blot out those before them. Without an attribute, the class number.
-        all_touched: Draw every pixel that a polygon touches, not only those whose centre it holds.
+        paths: GeoPackages, GeoJSON or Shapefiles, or folders of them (``.gpkg``, ``.geojson``, ``.shp``).
+        attribute: Column of the class; ``None`` if all polygons have the same class.
+        classes: Class number, from 0, of each value of the attribute; ``None`` for polygons that mean "not
+            labelled" and erase earlier polygons. Without an attribute, the class number.
+        all_touched: Label every pixel that a polygon touches, not only those whose centre it contains.
         layer: Layer of the files; the first by default.
-        res: Side of a pixel in units of the first file's CRS; as the images where they are combined with some.
+        res: Pixel size in units of the first file's CRS; combined with images, the pixel size of the images.
         transforms: Called with each sample.
 
     Raises:
-        ConfigError: `classes` holds something else than numbers, or does not fit `attribute`.
-        DataError: A file is missing, unreadable, has no CRS, not the attribute, or a value of it that no class
-            names; or holds nothing, an empty polygon, or points and lines.
+        ConfigError: `classes` contains a class that is not a number, or does not match `attribute`.
+        DataError: A file is missing, unreadable, empty, or has no CRS; it lacks the attribute, or has a value that
+            is missing from `classes`; it contains an empty polygon, points or lines.
     """
 
     suffixes = (".gpkg", ".geojson", ".shp")
@@ -159,7 +159,7 @@ class LabelPolygons(LabelDataset, VectorDataset):
             self._res = res if isinstance(res, tuple) else (res, res)
 
     def _load(self, path: str) -> GeoDataFrame:
-        """Polygons of a file and the class number of each, in the file's CRS."""
+        """Read the polygons of a file and their class numbers, in the file's CRS."""
         try:
             frame = gpd.read_file(path, layer=self.layer)
         except (OSError, RuntimeError, ValueError) as error:
@@ -176,7 +176,7 @@ class LabelPolygons(LabelDataset, VectorDataset):
             )
         others = set(frame.geom_type) - {"Polygon", "MultiPolygon"}
         if others:
-            raise DataError(f"{path}: holds {_some(sorted(others))}; labels must be polygons")
+            raise DataError(f"{path}: contains {_some(sorted(others))}; labels must be polygons")
         numbers = [IGNORE_INDEX if number is None else number for number in self._class_numbers(path, frame)]
         return GeoDataFrame({"number": numbers}, geometry=frame.geometry.to_numpy(), crs=frame.crs)
 
@@ -192,7 +192,7 @@ class LabelPolygons(LabelDataset, VectorDataset):
             held = _some(f"{value} ({count} polygons)" for value, count in counts.most_common())
             known = _some(map(repr, self.classes))
             raise DataError(
-                f"{path}: {self.label_name} is {held}, which is not in classes; known are {known}; {_ADVICE}"
+                f"{path}: {self.label_name} contains {held}, not in classes; known are {known}; {_ADVICE}"
             )
         return [self.classes[value] for value in values]
 
@@ -240,7 +240,7 @@ def _shown_class(classes: Mapping[int, int | None], value: int) -> str | None:
 
 
 def _some(words: Iterable[str], most: int = 12) -> str:
-    """The first of some words, in a line."""
+    """Join the first words of a list, and count the others."""
     listed = list(words)
     more = [f"{len(listed) - most} more"] if len(listed) > most else []
     return ", ".join(listed[:most] + more)
