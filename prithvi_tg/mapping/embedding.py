@@ -67,7 +67,7 @@ class FeatureModel(nn.Module):
         if not -depth <= block < depth:
             raise ConfigError(f"block: {block} is out of range for an encoder of {depth} blocks")
         if frame is not None and not -num_frames <= frame < num_frames:
-            raise ConfigError(f"frame: {frame} must be from 0 to {num_frames - 1}")
+            raise ConfigError(f"frame: {frame} must lie between 0 and {num_frames - 1}")
         self.encoder = encoder
         self.block = block
         self.frame = frame
