@@ -15,6 +15,7 @@ from torch.utils.data import DistributedSampler
 from torchgeo.datasets import GeoDataset
 from torchgeo.samplers import GeoSampler
 
+from .datasets.chips.stored_chips import CropPlace
 from .datasets.scenes.splits import covered, places_in, window_boxes
 from .deprecated import accepts_old_arguments, old_names
 from .errors import ConfigError
@@ -240,6 +241,36 @@ class ShuffleSampler(ResumableSampler, DistributedSampler[int]):
     def __iter__(self) -> Iterator[int]:
         """Numbers of this process's samples."""
         return itertools.islice(super().__iter__(), self.skip, None)
+
+
+class RandomCropSampler(ResumableSampler, DistributedSampler[Any]):
+    """The samples of another sampler, each with the place of a random crop.
+
+    Places depend on seed, epoch, process and the position in the epoch alone: neither processes that load nor a cache
+    change them, and a run that resumes draws the same.
+
+    Args:
+        sampler: Draws numbers of chips.
+    """
+
+    def __init__(self, sampler: ShuffleSampler) -> None:
+        self.sampler = sampler
+        super().__init__(
+            sampler.dataset, sampler.num_replicas, sampler.rank, seed=sampler.seed, drop_last=True
+        )
+
+    def __iter__(self) -> Iterator[CropPlace]:
+        """Chips of this process with the places of their crops."""
+        self.sampler.set_epoch(self.epoch)
+        self.sampler.skip_first(self.skip)
+        random = np.random.default_rng((self.seed, self.epoch, self.rank))
+        places = random.random((len(self), 2))[self.skip :].tolist()
+        for index, (down, across) in zip(self.sampler, places, strict=True):
+            yield CropPlace(index, down, across)
+
+    def __len__(self) -> int:
+        """Number of samples of this process in an epoch."""
+        return len(self.sampler)
 
 
 class WeightedShuffleSampler(ShuffleSampler):

@@ -26,9 +26,10 @@ from ..datasets import (
 )
 from ..deprecated import OldArguments
 from ..errors import ConfigError
-from ..samplers import ShuffleSampler, UnrepeatedSampler
+from ..samplers import RandomCropSampler, ShuffleSampler, UnrepeatedSampler
 from ..spec import DataSpec
-from .loading import collate_chips, for_scoring, pinned
+from .caching import CacheChooser
+from .loading import RandomCrops, collate_chips, for_scoring, pinned
 from .resuming import ResumableLoader
 
 _log = logging.getLogger(__name__)
@@ -59,12 +60,16 @@ class ChipDataModule(NonGeoDataModule, metaclass=OldArguments):
         skip_bad: Read every chip first, skip those that cannot be read, and list them.
             By default a chip that cannot be read is an error.
         same_splits: Pairs of splits that share chips on purpose; ``prithvi-tg check`` does not report them.
+        cache: Keep decoded chips, as their files store them, so that no file is opened after the first epoch: ``ram``,
+            in memory that all processes of a machine share; ``disk``, in files that later runs use, too; ``none``. By
+            default ``ram`` if training and validation chips fit into a quarter of the memory, otherwise ``none``.
+        cache_folder: Folder for ``cache: disk``; by default ``.prithvi_tg_cache`` beside the images.
         download: Download missing files first, in one process only.
         fold_time: Return only image (B, T*C, H, W) and mask, for TorchGeo's own tasks.
         **kwargs: Further arguments of the data set.
 
     Raises:
-        ConfigError: There is no such split.
+        ConfigError: There is no such split or cache.
     """
 
     def __init__(
@@ -86,6 +91,8 @@ class ChipDataModule(NonGeoDataModule, metaclass=OldArguments):
         metadata: bool = False,
         skip_bad: bool = False,
         same_splits: Sequence[tuple[str, str]] = (),
+        cache: str | None = None,
+        cache_folder: str | Path | None = None,
         download: bool = False,
         fold_time: bool = False,
         **kwargs: Any,
@@ -105,6 +112,7 @@ class ChipDataModule(NonGeoDataModule, metaclass=OldArguments):
         self.same_splits = [(one, other) for one, other in same_splits]
         self.skip_bad = skip_bad
         self.skipped: dict[str, str] = {}
+        self.caching = CacheChooser(cache, cache_folder)
         self.download = download
         self.crops_per_chip = crops_per_chip
         self.fold_time = fold_time
@@ -120,7 +128,9 @@ class ChipDataModule(NonGeoDataModule, metaclass=OldArguments):
             )
         self.mean = torch.tensor(self.spec.input.channel_mean)
         self.std = torch.tensor(self.spec.input.channel_std)
-        self.train_aug = ChipAugmentation(self.mean, self.std, crop_size, random_flip_rot90, augmentations)
+        self.train_aug = ChipAugmentation(
+            self.mean, self.std, random_flip_rot90=random_flip_rot90, extra=augmentations
+        )
         self.aug = ChipAugmentation(self.mean, self.std)
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
@@ -141,10 +151,18 @@ class ChipDataModule(NonGeoDataModule, metaclass=OldArguments):
         Raises:
             ConfigError: The training set is smaller than a batch.
         """
-        if stage == "validate" or (stage == "fit" and self.has_split("val")):
-            self.val_dataset = self.open_split("val")
+        names = {"fit": ["train"], "validate": ["val"], "test": [self.test_split]}.get(stage, [])
+        if stage == "fit" and self.has_split("val"):
+            names.insert(0, "val")
+        opened = {split: self._open(split) for split in names}
+        local_rank = self.trainer.local_rank if self.trainer else 0
+        self.caching.attach([*opened.values()], repeated=stage == "fit", local_rank=local_rank)
+        for split, dataset in opened.items():
+            self._leave_out_bad(split, dataset)
+        if "val" in opened:
+            self.val_dataset = opened["val"]
         if stage == "fit":
-            chips = self.open_split("train")
+            chips = opened["train"]
             self.spec = self.spec.with_input(pixel_size=chips.pixel_size)
             self.train_dataset = ConcatDataset([chips] * self.crops_per_chip)
             if len(self.train_dataset) < self.batch_size:
@@ -153,15 +171,15 @@ class ChipDataModule(NonGeoDataModule, metaclass=OldArguments):
                     f"({len(self.train_dataset)}), and partial batches are dropped; lower it or raise crops_per_chip"
                 )
         if stage == "test":
-            self.test_dataset = self.open_split(self.test_split)
+            self.test_dataset = opened[self.test_split]
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Shuffled chips."""
+        """Random crops of shuffled chips."""
         assert isinstance(self.train_dataset, ConcatDataset)
         loader = ResumableLoader(
-            self.train_dataset,
+            RandomCrops(self.train_dataset, self.crop_size),
             batch_size=self.batch_size,
-            sampler=self.create_train_sampler(self.train_dataset),
+            sampler=RandomCropSampler(self.create_train_sampler(self.train_dataset)),
             num_workers=self.num_workers,
             collate_fn=collate_chips,
             drop_last=True,
@@ -209,14 +227,21 @@ class ChipDataModule(NonGeoDataModule, metaclass=OldArguments):
 
     def open_split(self, split: str) -> ChipDataset:
         """The data set of a split; see `ChipDataset` for its errors."""
+        dataset = self._open(split)
+        self._leave_out_bad(split, dataset)
+        return dataset
+
+    def _open(self, split: str) -> ChipDataset:
         dataset = self.dataset_class(split=split, **self.kwargs)  # type: ignore[call-arg]
         assert isinstance(dataset, ChipDataset)
+        return dataset
+
+    def _leave_out_bad(self, split: str, dataset: ChipDataset) -> None:
         if self.skip_bad:
             bad = dataset.leave_out_bad()
             self.skipped |= bad
             for chip, reason in bad.items():
                 _tell(f"Skipped: {split} chip {chip}: {reason}")
-        return dataset
 
 
 @rank_zero_only

@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from lightning.fabric.utilities.seed import pl_worker_init_function
 from torch import Tensor
-from torch.utils.data import DataLoader, default_collate
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, default_collate
 
+from ..datasets.chips.stored_chips import CropPlace
 from ..errors import ConfigError
 from ..readers.block_cache import set_block_cache
 from ..samplers import UnrepeatedSampler
@@ -34,12 +35,41 @@ def collate(samples: Iterable[Mapping[Any, Any]], without: Collection[str] = ())
     }
 
 
+class RandomCrops(Dataset[dict[str, Any]]):
+    """Crops of training chips, by chip and place; see `ChipDataset.crop`.
+
+    Args:
+        chips: A data set of chips, any number of times.
+        side: Side of a crop in pixels; ``None`` for whole chips.
+    """
+
+    def __init__(self, chips: ConcatDataset[Any], side: int | None) -> None:
+        self.chips = chips
+        self.side = side
+
+    def __len__(self) -> int:
+        return len(self.chips)
+
+    def __getitem__(self, place: CropPlace) -> dict[str, Any]:
+        dataset: Any = self.chips.datasets[0]
+        crop: dict[str, Any] = dataset.crop(place._replace(chip=place.chip % len(dataset)), self.side)
+        return crop
+
+
 def collate_chips(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """A batch of chips; chips of unequal sizes are padded at their bottom and right to the largest size.
 
-    Padding is not labelled (255, or NaN for values) and not valid. The batch then has the entry ``size``, the height
+    ``valid`` is left out if no sample has it. Padding is not labelled (255, or NaN for values) and not valid. The batch
+    then has the entry ``size``, the height
     and width of each chip, which `ChipAugmentation` needs to crop within the chips.
     """
+    if any("valid" in sample for sample in samples):
+        samples = [
+            sample
+            if "valid" in sample
+            else {**sample, "valid": torch.ones_like(sample["image"], dtype=torch.bool)}
+            for sample in samples
+        ]
     sizes = [tuple(sample["image"].shape[-2:]) for sample in samples]
     if len({*sizes}) == 1:
         batch: dict[str, Any] = default_collate(list(samples))

@@ -1,10 +1,10 @@
 """ChipDataset: pairs of an image and a mask, the base of every data set of chips."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import date
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,17 +18,18 @@ from ...errors import ConfigError, DataError, UnknownLabelError
 from ...plotting import plot_sample
 from ...readers.grid import Grid
 from ...readers.labels import check_label_raster, label_counts, read_labels
-from ...readers.raster import alpha_band, center, data_bands, legacy_values, open_raster, read_bands
-from ...readers.scaling import apply_scaling, band_scaling
+from ...readers.raster import alpha_band, as_floats, center, data_bands, open_raster, read_stored
+from ...readers.scaling import Scaling, band_scaling
 from ...spec import DataSpec, InputSpec
 from ...targets import IGNORE_INDEX, ClassTarget
-from ..download import SOURCES, download_archives
+from .chip_cache import ChipCache
+from .chip_files import Chip, pair_by_stem
 from .split_lists import published_splits, read_splits, split_list
+from .stored_chips import CropPlace, StoredChip, crop_sample, packed
 
 __all__ = [
     "Chip",
     "ChipDataset",
-    "FolderChipDataset",
     "Sample",
     "pair_by_stem",
     "published_splits",
@@ -37,14 +38,9 @@ __all__ = [
 ]
 
 Sample = dict[str, Any]
-
-
-class Chip(NamedTuple):
-    """The files of one sample."""
-
-    name: str
-    image: Path
-    mask: Path
+#: Wider values are float32 in a cache and in samples.
+_STORED_BYTES = 4
+_SAMPLED_CHIPS = 8
 
 
 @contextmanager
@@ -107,6 +103,8 @@ class ChipDataset(NonGeoDataset):
     split_names: tuple[str, ...] = ("train", "val", "test")
     #: Label of pixels without a label.
     unlabelled: float = IGNORE_INDEX
+    #: Where decoded chips are kept; a data module sets it.
+    cache: ChipCache | None = None
 
     def __init__(
         self,
@@ -225,31 +223,96 @@ class ChipDataset(NonGeoDataset):
             sample = self.read_chip(self.chips[index])
         return sample if self.transforms is None else self.transforms(sample)
 
+    def crop(self, place: CropPlace, side: int | None) -> Sample:
+        """A sample for training: a square crop of a chip, of which only these pixels are copied and converted.
+
+        A chip that is smaller than the crop is padded at its bottom and right: no label, no data, the band's mean.
+
+        Args:
+            place: The chip, and where in it the crop lies.
+            side: Side of the crop in pixels; ``None`` for the whole chip.
+
+        Returns:
+            The sample, without ``valid`` where all pixels hold data.
+        """
+        if self.transforms is not None or type(self).read_chip is not ChipDataset.read_chip:
+            return crop_sample(self[place.chip], place, side, self._mean)  # samples may differ from the files
+        chip = self.chips[place.chip]
+        with _advice_for_bad_chips():
+            stored = self.stored_chip(chip)
+        return crop_sample(
+            self._sample(chip, stored.crop(place, side)), place, side, self._mean, cropped=True
+        )
+
     def read_chip(self, chip: Chip) -> Sample:
         """The sample of a chip, before transforms.
 
         Raises:
             DataError: A file cannot be read, or differs in size or number of bands.
         """
-        image, valid, meaningless = self._read_image(chip.image)
+        sample = self._sample(chip, self.stored_chip(chip))
+        if "valid" not in sample:
+            sample["valid"] = torch.ones(sample["image"].shape, dtype=torch.bool)
+        return sample
+
+    def stored_chip(self, chip: Chip) -> StoredChip:
+        """What the files of a chip hold, from the cache if there is one.
+
+        Raises:
+            DataError: A file cannot be read, or differs in size or number of bands.
+        """
+        if self.cache is None:
+            return self.decode(chip)
+        entry = self.cache.entry(chip)
+        stored = self.cache.load(entry)
+        if stored is None:
+            stored = self.decode(chip)
+            self.cache.store(entry, stored)
+        return stored
+
+    def decode(self, chip: Chip) -> StoredChip:
+        """Read the files of a chip.
+
+        Raises:
+            DataError: A file cannot be read, or differs in size or number of bands.
+        """
+        values, valid, scalings, meaningless = self._read_image(chip.image)
+        metadata = {}
+        if self.metadata:
+            metadata = {key: value.numpy() for key, value in self.read_metadata(chip).items()}
+        label = self._read_label(chip, valid)
+        bits = None if valid.all() else packed(valid)
+        return StoredChip(values, bits, label, scalings, bool(valid.any()), meaningless, metadata)
+
+    def _read_label(self, chip: Chip, valid: NDArray[np.bool_]) -> NDArray[Any] | None:
+        """Labels as they are stored in a cache, from the mask and the pixels with data (T*C, H, W) of a chip."""
         mask = self.read_mask(chip.mask)
-        if mask.shape[-2:] != image.shape[-2:]:
+        if mask.shape[-2:] != valid.shape[-2:]:
             raise DataError(
                 f"{chip.mask}: {mask.shape[-2]} x {mask.shape[-1]} pixels, but {chip.image.name} has "
-                f"{image.shape[-2]} x {image.shape[-1]}"
+                f"{valid.shape[-2]} x {valid.shape[-1]}"
             )
         if not self.legacy_nodata:
-            mask[..., ~valid.any(axis=(0, 1))] = self.unlabelled
-        sample: Sample = {
-            "image": torch.from_numpy(image),
-            "valid": torch.from_numpy(valid),
-            "mask": torch.from_numpy(mask),
-            "name": chip.name,
-            "meaningless": torch.tensor([meaningless]),
-        }
-        if self.metadata:
-            sample |= self.read_metadata(chip)
-        return sample
+            mask[..., ~valid.any(axis=0)] = self.unlabelled
+        fits_byte = mask.dtype.kind in "iu" and mask.size and mask.min() >= 0 and mask.max() <= IGNORE_INDEX
+        return mask.astype(np.uint8) if fits_byte else mask
+
+    def _target(self, chip: Chip, stored: StoredChip) -> Sample:
+        """The label of a sample."""
+        assert stored.label is not None
+        label = stored.label
+        return {"mask": torch.from_numpy(label.astype(label.dtype if label.dtype.kind == "f" else np.int64))}
+
+    def _sample(self, chip: Chip, stored: StoredChip) -> Sample:
+        """The sample of a chip or a crop of it, with ``valid`` only where there are pixels without data."""
+        image, valid = stored.in_unit(self.spec.input, self._mean, self.legacy_nodata)
+        shape = (self.num_frames, len(self.spec.input.bands), *image.shape[1:])
+        sample: Sample = {"image": torch.from_numpy(image.reshape(shape))}
+        if valid is not None:
+            sample["valid"] = torch.from_numpy(valid.reshape(shape))
+        sample |= self._target(chip, stored)
+        sample |= {"name": chip.name, "meaningless": torch.tensor([stored.meaningless])}
+        return sample | {key: torch.from_numpy(value.copy()) for key, value in stored.metadata.items()}
 
     def read_image(self, path: Path) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Image (T, C, H, W) in the unit of the statistics, and a mask of its data of the same shape.
@@ -257,32 +320,34 @@ class ChipDataset(NonGeoDataset):
         Pixels without data are filled with the band's mean. With `legacy_nodata`, all pixels count as data and keep
         their stored values, as in hls-foundation-os.
         """
-        image, valid, _ = self._read_image(path)
-        return image, valid
-
-    def _read_image(self, path: Path) -> tuple[NDArray[np.float32], NDArray[np.bool_], int]:
-        """The results of `read_image`, and the number of values that are not finite or beyond 1e30."""
-        spec, legacy = self.spec, self.legacy_nodata
-        with open_raster(path) as source:
-            count, alpha = (
-                data_bands(source, spec.input.file_count),
-                alpha_band(source, spec.input.file_count),
-            )
-            if count != spec.input.file_count:
-                raise DataError(f"{path}: has {count} bands, {spec.input.file_count} are expected")
-            values, valid, meaningless = read_bands(
-                source, spec.input.file_bands, spec.input.nodata, alpha=alpha, legacy=legacy
-            )
-            scalings = [
-                band_scaling(source, index, spec.input, legacy, strict=True)
-                for index in spec.input.file_bands
-            ]
-        if legacy:
-            values, valid = legacy_values(values, spec.input), np.ones_like(valid)
-        apply_scaling(values, scalings)
-        values = np.where(valid, values, self._mean[:, None, None])
+        values, valid, scalings, _ = self._read_image(path)
+        stored = StoredChip(values, packed(valid), None, scalings)
+        image, _ = stored.in_unit(self.spec.input, self._mean, self.legacy_nodata)
         shape = (self.num_frames, len(self.spec.input.bands), *values.shape[1:])
-        return values.reshape(shape), valid.reshape(shape), meaningless
+        return image.reshape(shape), valid.reshape(shape)
+
+    def _read_image(self, path: Path) -> tuple[NDArray[Any], NDArray[np.bool_], tuple[Scaling, ...], int]:
+        """Stored values and valid mask (T*C, H, W), scalings, and the number of values that mean nothing."""
+        spec, legacy = self.spec.input, self.legacy_nodata
+        with open_raster(path) as source:
+            count = data_bands(source, spec.file_count)
+            if count != spec.file_count:
+                raise DataError(f"{path}: has {count} bands, {spec.file_count} are expected")
+            alpha = alpha_band(source, spec.file_count)
+            bands = read_stored(source, spec.file_bands, spec.nodata, alpha=alpha, legacy=legacy)
+            scalings = [band_scaling(source, index, spec, legacy, strict=True) for index in spec.file_bands]
+        values = as_floats(bands).values if bands.values.itemsize > _STORED_BYTES else bands.values
+        valid = np.ones_like(bands.valid) if legacy else bands.valid
+        return values, valid, tuple(scalings), bands.meaningless
+
+    def stored_bytes(self) -> int:
+        """About how many bytes `StoredChip` takes for all chips, from the headers of a few."""
+        sizes = []
+        for chip in self.chips[:: max(1, len(self.chips) // _SAMPLED_CHIPS)]:
+            with suppress(DataError), open_raster(chip.image) as source:  # reading the chip reports the error
+                width = min(np.dtype(source.dtypes[0]).itemsize, _STORED_BYTES)
+                sizes.append(source.height * source.width * (len(self.spec.input.file_bands) * width + 1))
+        return len(self.chips) * sum(sizes) // max(1, len(sizes))
 
     @property
     def pixel_size(self) -> float | None:
@@ -345,101 +410,3 @@ class ChipDataset(NonGeoDataset):
             suptitle: Title of the figure.
         """
         return plot_sample(sample, self.spec, show_titles, suptitle)
-
-
-class FolderChipDataset(ChipDataset):
-    """Chips in a folder per split, ``NAME_merged.tif`` beside ``NAME.mask.tif``.
-
-    With `splits`, all folders are searched for chips; ``splits: published`` selects the published lists.
-    """
-
-    folders: dict[str, str] = {}
-    image_suffix = "_merged.tif"
-    mask_suffix = ".mask.tif"
-    published_lists: str | None = None
-    #: Key of `SOURCES`, and the archives there.
-    source: str = ""
-    archives: tuple[str, ...] = ()
-
-    def download(self) -> None:
-        """Download and unpack the published archives, if they are missing."""
-        download_archives(SOURCES[self.source], self.archives, self.root)
-
-    def find_chips(self) -> list[Chip]:
-        """All chips in the folder of the split, or those of the user's or the published list.
-
-        Raises:
-            ConfigError: There is no such split, or no published list.
-            DataError: The folder is empty, or the image or mask of a chip is missing.
-        """
-        if self.splits is None:
-            if self.split not in self.folders:
-                raise ConfigError(f"split: {self.split!r} is unknown; known are {', '.join(self.folders)}")
-            return chips_in_folder(self.root / self.folders[self.split], self.image_suffix, self.mask_suffix)
-        listed = self.splits
-        if listed == "published":
-            if self.published_lists is None:
-                raise ConfigError(f"splits: {type(self).__name__} has no published lists, only folders")
-            listed = published_splits(self.published_lists)
-        return pair_by_stem(
-            split_list(listed, self.split),
-            image=lambda name: self._find(f"{name}{self.image_suffix}"),
-            mask=lambda name: self._find(f"{name}{self.mask_suffix}"),
-        )
-
-    def _find(self, name: str) -> Path:
-        places = [self.root / folder / name for folder in dict.fromkeys(self.folders.values())]
-        return next((path for path in places if path.exists()), places[0])
-
-
-def pair_by_stem(
-    names: Iterable[str], image: Callable[[str], Path], mask: Callable[[str], Path]
-) -> list[Chip]:
-    """Chips from names, after a check that both files of each exist.
-
-    Raises:
-        DataError: A file is missing; the message has the first one and the number of others.
-    """
-    chips = [Chip(name, image(name), mask(name)) for name in names]
-    listings: dict[Path, set[str]] = {}
-    for chip in chips:
-        for path in (chip.image, chip.mask):
-            if path.parent not in listings:
-                folder = path.parent
-                listings[folder] = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
-    lacking = [
-        (chip, kind, path)
-        for chip in chips
-        for kind, path in (("image", chip.image), ("mask", chip.mask))
-        if path.name not in listings[path.parent]
-    ]
-    if lacking:
-        chip, kind, path = lacking[0]
-        if len([one for _, other, one in lacking if other == kind]) == len(chips) > 1:
-            raise DataError(
-                f"{path}: no such file; none of the {len(chips)} {kind}s exists: check folder, pattern, and the names "
-                f"of chips in the list of splits, such as {chip.name}"
-            )
-        others = len(lacking) - 1
-        more = f" ({others} other file{'s are' if others > 1 else ' is'} missing too)" if others else ""
-        raise DataError(f"{path}: no such file; the {kind} of chip {chip.name} is missing{more}")
-    return chips
-
-
-def chips_in_folder(folder: Path, image_suffix: str, mask_suffix: str) -> list[Chip]:
-    """Every chip of a folder, in the order of their names; macOS's ``._`` files are skipped.
-
-    Raises:
-        DataError: The folder has no images, or the image or mask of a chip is missing.
-    """
-    names: dict[str, set[str]] = {image_suffix: set(), mask_suffix: set()}
-    for suffix, found in names.items():
-        paths = folder.glob(f"*{suffix}")
-        found |= {path.name.removesuffix(suffix) for path in paths if not path.name.startswith("._")}
-    if not names[image_suffix]:
-        raise DataError(f"{folder}: contains no chips (NAME{image_suffix}); set root to the folder above it")
-    return pair_by_stem(
-        sorted(names[image_suffix] | names[mask_suffix]),
-        image=lambda name: folder / f"{name}{image_suffix}",
-        mask=lambda name: folder / f"{name}{mask_suffix}",
-    )

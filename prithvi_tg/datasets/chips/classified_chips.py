@@ -4,8 +4,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ...errors import ConfigError, DataError
@@ -15,6 +17,7 @@ from ...targets import IGNORE_INDEX, ChipClassTarget, check_class_names
 from .base import Chip, ChipDataset, Sample
 from .chip_labels import ChipLabel, labels_of_folders, read_label_table, split_labels
 from .pattern_chips import describe_input
+from .stored_chips import StoredChip
 
 
 class ClassifiedChips(ChipDataset):
@@ -201,24 +204,12 @@ class ClassifiedChips(ChipDataset):
             return labels.sum(dim=0)
         return torch.bincount(labels, minlength=len(self.class_names))
 
-    def read_chip(self, chip: Chip) -> Sample:
-        """The sample of a chip, before transforms.
+    def _read_label(self, chip: Chip, valid: NDArray[np.bool_]) -> None:
+        """There are no masks."""
 
-        Raises:
-            DataError: The image cannot be read, or differs in its number of bands.
-        """
-        image, valid, meaningless = self._read_image(chip.image)
+    def _target(self, chip: Chip, stored: StoredChip) -> Sample:
         label = self.label_of[chip.name]
-        sample: Sample = {
-            "image": torch.from_numpy(image),
-            "valid": torch.from_numpy(valid),
-            "label": label.clone() if valid.any() else torch.full_like(label, IGNORE_INDEX),
-            "name": chip.name,
-            "meaningless": torch.tensor([meaningless]),
-        }
-        if self.metadata:
-            sample |= self.read_metadata(chip)
-        return sample
+        return {"label": label.clone() if stored.has_data else torch.full_like(label, IGNORE_INDEX)}
 
     def plot(self, sample: Sample, show_titles: bool = True, suptitle: str | None = None) -> Figure:
         """Draw a sample: every date in true colour, titled with its classes.

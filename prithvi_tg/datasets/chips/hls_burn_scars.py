@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from ...bands import PRITHVI_BANDS
 from ...targets import IGNORE_INDEX
-from .base import Chip, FolderChipDataset
+from .chip_files import Chip
+from .folder_chips import FolderChipDataset
 
 
 class HLSBurnScars(FolderChipDataset):

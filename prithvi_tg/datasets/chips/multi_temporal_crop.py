@@ -14,7 +14,8 @@ from ...bands import PRITHVI_BANDS
 from ...errors import ConfigError
 from ...spec import DataSpec
 from ...targets import IGNORE_INDEX
-from .base import Chip, FolderChipDataset
+from .chip_files import Chip
+from .folder_chips import FolderChipDataset
 
 
 class MultiTemporalCropClassification(FolderChipDataset):

@@ -1,0 +1,171 @@
+"""Where data modules keep decoded chips: in shared memory, in files, or nowhere."""
+
+import fcntl
+import logging
+import os
+import shutil
+import tempfile
+import time
+import weakref
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+from lightning.pytorch.utilities import rank_zero_only
+
+from ..datasets import ChipDataset
+from ..datasets.chips.chip_cache import ChipCache, settings_digest
+from ..errors import ConfigError
+from ..readers.block_cache import memory_bytes
+
+_log = logging.getLogger(__name__)
+
+CACHES = ("ram", "disk", "none")
+#: Share of the memory that decoded chips may take unless ``cache: ram`` is set.
+_SHARE = 4
+_SHARED_MEMORY = Path("/dev/shm")
+_PREFIX = "prithvi_tg-chips-"
+_NEW = 60  # seconds in which a folder may not have its lock yet
+
+
+def check_cache(cache: str | None, cache_folder: str | Path | None) -> None:
+    """Refuse an unknown kind of cache.
+
+    Raises:
+        ConfigError: It is none of `CACHES`, or a folder is given for another kind than ``disk``.
+    """
+    if cache is not None and cache not in CACHES:
+        raise ConfigError(f"cache: {cache!r} is unknown; known are {', '.join(CACHES)}")
+    if cache_folder is not None and cache != "disk":
+        raise ConfigError(
+            f"cache_folder: {cache_folder} is for cache: disk only; set it, or remove cache_folder"
+        )
+
+
+class CacheChooser:
+    """Gives the data sets of a data module their cache.
+
+    Args:
+        cache: One of `CACHES`; by default ``ram`` if the decoded chips fit into a quarter of the memory that this
+            process may use, otherwise ``none``.
+        folder: Folder for ``disk``; by default one beside the images.
+
+    Raises:
+        ConfigError: See `check_cache`.
+    """
+
+    def __init__(self, cache: str | None = None, folder: str | Path | None = None) -> None:
+        check_cache(cache, folder)
+        self.cache = cache
+        self.folder = None if folder is None else Path(folder)
+        self._temporary: Path | None = None
+        self._decided: str | None = None
+
+    def attach(self, datasets: Sequence[ChipDataset], repeated: bool, local_rank: int = 0) -> None:
+        """Set the cache of data sets.
+
+        Args:
+            datasets: Those of a stage.
+            repeated: Whether their chips are read more than once; otherwise only a cache on the disk helps.
+            local_rank: Number of this process on its machine.
+
+        Raises:
+            ConfigError: The chips do not fit into the memory.
+        """
+        if self.cache != "disk" and not repeated:
+            return
+        if self._decided is None:
+            self._decided = self.cache or self._fitting(datasets)
+        if self._decided == "none":
+            return
+        folder = self.folder if self._decided == "disk" else self._memory_folder(datasets, local_rank)
+        for dataset in datasets:
+            dataset.cache = ChipCache(folder, settings_digest(dataset))
+
+    def _fitting(self, datasets: Sequence[ChipDataset]) -> str:
+        size, memory = sum(dataset.stored_bytes() for dataset in datasets), memory_bytes()
+        if size > memory // _SHARE:
+            _tell(
+                f"cache: none; the decoded chips, about {_gigabytes(size)}, are more than a quarter of the memory, "
+                f"{_gigabytes(memory)}; cache: disk keeps them in files"
+            )
+            return "none"
+        if size > _free(_memory_parent()):
+            _tell(
+                f"cache: none; {_memory_parent()} has {_gigabytes(_free(_memory_parent()))} for about "
+                f"{_gigabytes(size)} of decoded chips; cache: disk keeps them in files"
+            )
+            return "none"
+        _tell(f"cache: ram, about {_gigabytes(size)} of decoded chips")
+        return "ram"
+
+    def _memory_folder(self, datasets: Sequence[ChipDataset], local_rank: int) -> Path:
+        if self._temporary is None:
+            size = sum(dataset.stored_bytes() for dataset in datasets)
+            # Containers often have little shared memory; the page cache keeps files of another folder in memory, too.
+            parents = dict.fromkeys((_memory_parent(), Path(tempfile.gettempdir())))
+            parent = next((one for one in parents if _free(one) >= size), None)
+            if parent is None:
+                told = " and ".join(f"{one} has {_gigabytes(_free(one))}" for one in parents)
+                raise ConfigError(
+                    f"cache: ram needs about {_gigabytes(size)}, but {told}; set cache: disk or none"
+                )
+            remove_abandoned(parent)
+            self._temporary = _shared_name(parent)
+            if local_rank == 0:
+                self._temporary.mkdir(mode=0o700, exist_ok=True)
+                weakref.finalize(self, _remove, self._temporary, _locked(self._temporary), os.getpid())
+        return self._temporary
+
+
+def _memory_parent() -> Path:
+    return _SHARED_MEMORY if _SHARED_MEMORY.is_dir() else Path(tempfile.gettempdir())
+
+
+def _shared_name(parent: Path) -> Path:
+    """A new folder, the same in all training processes."""
+    names = [tempfile.mktemp(prefix=f"{_PREFIX}{os.getuid()}-", dir=parent)]
+    if torch.distributed.is_initialized():
+        torch.distributed.broadcast_object_list(names)
+    return Path(names[0])
+
+
+def _locked(folder: Path) -> int:
+    """A lock that holds as long as this process or one of its loaders runs."""
+    lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return lock
+
+
+def _remove(folder: Path, lock: int, process: int) -> None:
+    if os.getpid() == process:  # not in a loader that was forked
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def remove_abandoned(parent: Path) -> None:
+    """Remove the caches of runs of this user that were killed: no process holds their locks."""
+    for folder in parent.glob(f"{_PREFIX}{os.getuid()}-*"):
+        with suppress(OSError):
+            if time.time() - folder.stat().st_mtime < _NEW and not (folder / "lock").exists():
+                continue
+            lock = os.open(folder / "lock", os.O_RDWR)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(lock)
+
+
+def _free(folder: Path) -> int:
+    return shutil.disk_usage(folder).free
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 1e9:.3g} GB"
+
+
+@rank_zero_only
+def _tell(line: str) -> None:
+    _log.info(line)

@@ -1,0 +1,68 @@
+"""The files of chips, found in folders or by names."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from ...errors import DataError
+
+
+class Chip(NamedTuple):
+    """The files of one sample."""
+
+    name: str
+    image: Path
+    mask: Path
+
+
+def pair_by_stem(
+    names: Iterable[str], image: Callable[[str], Path], mask: Callable[[str], Path]
+) -> list[Chip]:
+    """Chips from names, after a check that both files of each exist.
+
+    Raises:
+        DataError: A file is missing; the message has the first one and the number of others.
+    """
+    chips = [Chip(name, image(name), mask(name)) for name in names]
+    listings: dict[Path, set[str]] = {}
+    for chip in chips:
+        for path in (chip.image, chip.mask):
+            if path.parent not in listings:
+                folder = path.parent
+                listings[folder] = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
+    lacking = [
+        (chip, kind, path)
+        for chip in chips
+        for kind, path in (("image", chip.image), ("mask", chip.mask))
+        if path.name not in listings[path.parent]
+    ]
+    if lacking:
+        chip, kind, path = lacking[0]
+        if len([one for _, other, one in lacking if other == kind]) == len(chips) > 1:
+            raise DataError(
+                f"{path}: no such file; none of the {len(chips)} {kind}s exists: check folder, pattern, and the names "
+                f"of chips in the list of splits, such as {chip.name}"
+            )
+        others = len(lacking) - 1
+        more = f" ({others} other file{'s are' if others > 1 else ' is'} missing too)" if others else ""
+        raise DataError(f"{path}: no such file; the {kind} of chip {chip.name} is missing{more}")
+    return chips
+
+
+def chips_in_folder(folder: Path, image_suffix: str, mask_suffix: str) -> list[Chip]:
+    """Every chip of a folder, in the order of their names; macOS's ``._`` files are skipped.
+
+    Raises:
+        DataError: The folder has no images, or the image or mask of a chip is missing.
+    """
+    names: dict[str, set[str]] = {image_suffix: set(), mask_suffix: set()}
+    for suffix, found in names.items():
+        paths = folder.glob(f"*{suffix}")
+        found |= {path.name.removesuffix(suffix) for path in paths if not path.name.startswith("._")}
+    if not names[image_suffix]:
+        raise DataError(f"{folder}: contains no chips (NAME{image_suffix}); set root to the folder above it")
+    return pair_by_stem(
+        sorted(names[image_suffix] | names[mask_suffix]),
+        image=lambda name: folder / f"{name}{image_suffix}",
+        mask=lambda name: folder / f"{name}{mask_suffix}",
+    )

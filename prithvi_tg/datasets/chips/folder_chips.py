@@ -1,0 +1,54 @@
+"""FolderChipDataset: chips in a folder per split, as published data sets have them."""
+
+from pathlib import Path
+
+from ...errors import ConfigError
+from ..download import SOURCES, download_archives
+from .base import ChipDataset
+from .chip_files import Chip, chips_in_folder, pair_by_stem
+from .split_lists import published_splits, split_list
+
+
+class FolderChipDataset(ChipDataset):
+    """Chips in a folder per split, ``NAME_merged.tif`` beside ``NAME.mask.tif``.
+
+    With `splits`, all folders are searched for chips; ``splits: published`` selects the published lists.
+    """
+
+    folders: dict[str, str] = {}
+    image_suffix = "_merged.tif"
+    mask_suffix = ".mask.tif"
+    published_lists: str | None = None
+    #: Key of `SOURCES`, and the archives there.
+    source: str = ""
+    archives: tuple[str, ...] = ()
+
+    def download(self) -> None:
+        """Download and unpack the published archives, if they are missing."""
+        download_archives(SOURCES[self.source], self.archives, self.root)
+
+    def find_chips(self) -> list[Chip]:
+        """All chips in the folder of the split, or those of the user's or the published list.
+
+        Raises:
+            ConfigError: There is no such split, or no published list.
+            DataError: The folder is empty, or the image or mask of a chip is missing.
+        """
+        if self.splits is None:
+            if self.split not in self.folders:
+                raise ConfigError(f"split: {self.split!r} is unknown; known are {', '.join(self.folders)}")
+            return chips_in_folder(self.root / self.folders[self.split], self.image_suffix, self.mask_suffix)
+        listed = self.splits
+        if listed == "published":
+            if self.published_lists is None:
+                raise ConfigError(f"splits: {type(self).__name__} has no published lists, only folders")
+            listed = published_splits(self.published_lists)
+        return pair_by_stem(
+            split_list(listed, self.split),
+            image=lambda name: self._find(f"{name}{self.image_suffix}"),
+            mask=lambda name: self._find(f"{name}{self.mask_suffix}"),
+        )
+
+    def _find(self, name: str) -> Path:
+        places = [self.root / folder / name for folder in dict.fromkeys(self.folders.values())]
+        return next((path for path in places if path.exists()), places[0])
