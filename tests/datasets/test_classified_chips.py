@@ -202,7 +202,7 @@ def test_balanced_classes_come_equally_often(settings, tmp_path):
     options = {"labels": labels, "split_fractions": (1, 0, 0), "crops_per_chip": 100}
     data = ClassifiedChipsDataModule(**(settings | options), balance_classes=True)
     data.setup("fit")
-    sampler = data.train_dataloader().sampler
+    sampler = data.train_dataloader().sampler.sampler  # of the sampler of crops
     assert isinstance(sampler, WeightedShuffleSampler)
     drawn = list(sampler)
     assert sum(number % 12 == 0 for number in drawn) / len(drawn) == pytest.approx(0.5, abs=0.05)
