@@ -120,7 +120,7 @@ class MapRun:
             self.maps[name].abandon()
 
     def _finish(self, scene_map: SceneMap, finished_maps: BackgroundThread) -> None:
-        if scene_map.error is None and scene_map.is_assembled_here:
+        if scene_map.error is None and scene_map.claim_assembly():
             finished_maps.submit(partial(scene_map.run, scene_map.assemble))
 
     def wait(self) -> None:

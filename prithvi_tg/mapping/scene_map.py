@@ -224,9 +224,8 @@ class SceneMap:
             self._writer.finish(*counts)
             self._writer = None
 
-    @property
-    def is_assembled_here(self) -> bool:
-        """Whether all strips are complete and this process, of all that might, is the first to ask."""
+    def claim_assembly(self) -> bool:
+        """Whether all strips are complete, and no other process assembles the map."""
         return all(self.parts.strip_record(strip.number) for strip in self.plan.strips) and self.parts.claim()
 
     def fail(self, reason: str) -> None:

@@ -91,7 +91,8 @@ def write_cog(
         RasterioError, OSError: The file cannot be written.
     """
     plain = path.with_name(f"{path.stem}.plain.tif")
-    options = {"tiled": True, "blockxsize": block, "blockysize": block, "compress": "deflate", "zlevel": 1}
+    tiles = {"tiled": True, "blockxsize": block, "blockysize": block}
+    options = {**tiles, "compress": "deflate", "zlevel": 1, "num_threads": "ALL_CPUS"}
     bits = {} if layer.bits is None else {"nbits": layer.bits}
     try:
         with rasterio.open(
