@@ -1,5 +1,6 @@
 """PrithviTask: what our tasks share, whatever they predict: optimiser, schedule, description of the data, resuming."""
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -10,16 +11,17 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from ..bands import PRITHVI_BANDS
 from ..checkpoints import find_weights, load_weights
 from ..class_paths import find_class
 from ..datamodules.resuming import ResumableLoader
-from ..deprecated import OldArguments
 from ..errors import ConfigError
 from ..models import Encoder, WeightCache, create_encoder
 from ..models.compiling import has_compiler
 from ..models.lora import add_lora
 from ..processes import process_callbacks
 from ..spec import DataSpec
+from .arguments import TaskArguments
 from .data_checks import check_model_takes, check_target, differing_data, other_unit_message
 from .precision import Float32Precision, check_precision
 from .schedules import create_schedule
@@ -28,8 +30,46 @@ from .schedules import create_schedule
 OPTIMIZERS: dict[str, type[Optimizer]] = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
 
 
-class PrithviTask(LightningModule, metaclass=OldArguments):
-    """The part of a task that has a ``model`` with a Prithvi ``encoder``; the other part is one of TorchGeo's tasks."""
+class PrithviTask(LightningModule, metaclass=TaskArguments):
+    """The part of a task that has a ``model`` with a Prithvi ``encoder``; the other part is one of TorchGeo's tasks.
+
+    A subclass declares its own arguments and passes all others up as ``*args`` and ``**kwargs``; the command line, the
+    help and checkpoints know them all.
+
+    Args:
+        encoder: A name in `prithvi_tg.models.ENCODERS`; ``timm/NAME``, a backbone of timm; ``torchgeo/WEIGHTS.MEMBER``,
+            the architecture of weights of TorchGeo; or the path of an `Encoder` class.
+        encoder_args: Further arguments of the encoder; for Prithvi, fields of the variant to change, such as
+            ``{depth: 6, num_heads: 8}``.
+        weights: Pre-trained weights for the encoder: a path; ``pretrained`` for those published with it;
+            ``hf://OWNER/REPOSITORY/FILE``; a URL; or the name of a published encoder. ``None`` trains from random ones.
+        truncate_depth: Accept `weights` with more blocks than the encoder, and load the first ones.
+        allow_new_bands: Accept bands that `weights` were not trained on; they start from random weights.
+        freeze_encoder: Keep the encoder's weights as they are; train the other layers only.
+        unfreeze_epoch: With `freeze_encoder`, train the encoder too from this epoch on, counted from 0.
+        lora_rank: Rank of low-rank adapters on the attention of the encoder, which is otherwise frozen; 0 for
+            none. Needs ``pip install prithvi_tg[lora]``.
+        layer_decay: Factor of the learning rate from each layer of the encoder to the one before it.
+        drop_path: Highest stochastic depth rate of the encoder.
+        gradient_checkpointing: Recompute the encoder's blocks in the backward pass: less memory, more time.
+        compile: Compile the model with ``torch.compile`` in fit, test and predict; the results are the
+            same up to rounding. The first batches take a minute or more, less where torch's cache has the code.
+            Worth it on a GPU; without a C++ compiler the model runs as it is.
+        bands: Bands of a frame, by name; the command line takes them from the data.
+        num_frames: Dates in a sample; the command line takes it from the data.
+        optimizer: ``adamw``, ``adam`` (whose weight decay is an L2 penalty), or the path of a class, such as
+            ``torch.optim.SGD``.
+        optimizer_args: Further arguments of the optimiser.
+        schedule: A name in `prithvi_tg.tasks.schedules.SCHEDULES`, such as ``poly`` or ``constant``, or the path
+            of a class of ``torch.optim.lr_scheduler``; stepped after each optimiser step.
+        schedule_args: Arguments of the schedule.
+        lr: Highest learning rate.
+        weight_decay: Weight decay.
+        warmup_steps: Steps of linear warm-up of the schedule ``poly``; its rate falls linearly to 0 over the run.
+        monitor: Logged metric that names the best checkpoint; losses are minimised, all else maximised.
+        data_spec: Bands, statistics and target of the training data, as `DataSpec.to_dict` gives them. A fit takes
+            them from its data module; checkpoints record them, so that a checkpoint alone can map scenes.
+    """
 
     #: Kind of target that the task learns, a key of `prithvi_tg.targets.TARGETS`.
     target_kind: ClassVar[str]
@@ -39,6 +79,39 @@ class PrithviTask(LightningModule, metaclass=OldArguments):
     _units_judged = False
     _run_spec: DataSpec | None = None  # of the data module of the run at hand
     _predict_cache: WeightCache | None = None
+
+    def __init__(
+        self,
+        encoder: str = "prithvi_eo_v1_100m",
+        encoder_args: dict[str, Any] | None = None,
+        weights: str | None = None,
+        truncate_depth: bool = False,
+        allow_new_bands: bool = False,
+        freeze_encoder: bool = False,
+        unfreeze_epoch: int | None = None,
+        lora_rank: int = 0,
+        layer_decay: float = 1.0,
+        drop_path: float = 0.0,
+        gradient_checkpointing: bool = False,
+        *,
+        compile: bool = False,
+        bands: Sequence[str] = PRITHVI_BANDS,
+        num_frames: int = 1,
+        optimizer: str = "adamw",
+        optimizer_args: dict[str, Any] | None = None,
+        schedule: str = "poly",
+        schedule_args: dict[str, Any] | None = None,
+        lr: float = 1e-4,
+        weight_decay: float = 0.05,
+        warmup_steps: int = 500,
+        monitor: str = "val_loss",
+        data_spec: dict[str, Any] | None = None,
+    ) -> None:
+        self.monitor = monitor
+        self.mode = "min" if "loss" in monitor else "max"
+        super().__init__(weights=weights)
+        if compile:
+            self.compile_model()
 
     # What a subclass may change.
 

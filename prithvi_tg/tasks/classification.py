@@ -6,7 +6,6 @@ from typing import Any
 from torch import Tensor
 from torchmetrics import MetricCollection
 
-from ..bands import PRITHVI_BANDS
 from ..compat import ClassificationTask
 from ..errors import ConfigError
 from ..models import ChipClassifier, cached_weights
@@ -14,7 +13,6 @@ from ..targets import IGNORE_INDEX, ChipClassTarget
 from .chip_losses import create_chip_loss
 from .chip_metrics import chip_metrics, chip_scores
 from .data_checks import check_loss
-from .losses import LabelledMean
 from .scored import ScoredTask
 from .segmentation import PrithviSegmentationTask
 
@@ -32,37 +30,15 @@ class PrithviClassificationTask(ScoredTask, ClassificationTask):
     To change one thing, subclass and override one method, as of `PrithviSegmentationTask`.
 
     Args:
-        encoder: See `PrithviSegmentationTask`, as for all that is not described here.
-        encoder_args: See `PrithviSegmentationTask`.
-        weights: See `PrithviSegmentationTask`.
-        truncate_depth: See `PrithviSegmentationTask`.
-        allow_new_bands: See `PrithviSegmentationTask`.
-        freeze_encoder: Train pooling and head only.
-        unfreeze_epoch: See `PrithviSegmentationTask`.
-        lora_rank: See `PrithviSegmentationTask`.
-        layer_decay: See `PrithviSegmentationTask`.
-        drop_path: See `PrithviSegmentationTask`.
-        gradient_checkpointing: See `PrithviSegmentationTask`.
         pooling: A name in `prithvi_tg.models.POOLINGS`: ``mean`` of all patches and dates, ``cls``, the class token,
             or ``attention`` of a learnt query; or the path of a class.
-        compile: See `PrithviSegmentationTask`.
-        bands: See `PrithviSegmentationTask`.
-        num_frames: See `PrithviSegmentationTask`.
-        num_classes: See `PrithviSegmentationTask`.
-        class_names: See `PrithviSegmentationTask`.
+        num_classes: Number of classes; the command line takes it from the data.
+        class_names: Name of each class, if the data module does not provide them.
         multilabel: Whether chips can have several classes, if the data module does not tell it.
         loss: A name in `prithvi_tg.tasks.chip_losses.CHIP_LOSSES`, or the path of a class; by default ``ce`` for one
             class a chip and ``bce`` for several.
         class_weights: Factor per class.
-        optimizer: See `PrithviSegmentationTask`.
-        optimizer_args: See `PrithviSegmentationTask`.
-        schedule: See `PrithviSegmentationTask`.
-        schedule_args: See `PrithviSegmentationTask`.
-        lr: Highest learning rate.
-        weight_decay: Weight decay.
-        warmup_steps: See `PrithviSegmentationTask`.
         monitor: Logged metric that names the best checkpoint; losses are minimised, all else maximised.
-        data_spec: Bands, statistics and classes of the training data, as `DataSpec.to_dict` gives them.
     """
 
     counts = ("confusion_matrix", "average_precision")
@@ -73,42 +49,17 @@ class PrithviClassificationTask(ScoredTask, ClassificationTask):
 
     def __init__(
         self,
-        encoder: str = "prithvi_eo_v1_100m",
-        encoder_args: dict[str, Any] | None = None,
-        weights: str | None = None,
-        truncate_depth: bool = False,
-        allow_new_bands: bool = False,
-        freeze_encoder: bool = False,
-        unfreeze_epoch: int | None = None,
-        lora_rank: int = 0,
-        layer_decay: float = 1.0,
-        drop_path: float = 0.0,
-        gradient_checkpointing: bool = False,
+        *args: Any,
         pooling: str = "mean",
-        compile: bool = False,
-        bands: Sequence[str] = PRITHVI_BANDS,
-        num_frames: int = 1,
         num_classes: int | None = None,
         class_names: Sequence[str] | None = None,
         multilabel: bool = False,
         loss: str | None = None,
         class_weights: Sequence[float] | None = None,
-        optimizer: str = "adamw",
-        optimizer_args: dict[str, Any] | None = None,
-        schedule: str = "poly",
-        schedule_args: dict[str, Any] | None = None,
-        lr: float = 1e-4,
-        weight_decay: float = 0.05,
-        warmup_steps: int = 500,
         monitor: str = "val_mF1",
-        data_spec: dict[str, Any] | None = None,
+        **kwargs: Any,
     ) -> None:
-        self.monitor = monitor
-        self.mode = "min" if "loss" in monitor else "max"
-        super().__init__(weights=weights)
-        self.val_loss, self.test_loss = LabelledMean(), LabelledMean()
-        if compile:
-            self.compile_model()
+        super().__init__(*args, monitor=monitor, **kwargs)
 
     @property
     def multilabel(self) -> bool:

@@ -12,9 +12,37 @@ from .scored import ScoredTask
 
 
 class PixelwiseTask(ScoredTask):
-    """Windows, losses and scores of a model that gives outputs (B, K, H, W) for labels (B, H, W)."""
+    """Windows, losses and scores of a model that gives outputs (B, K, H, W) for labels (B, H, W).
+
+    Args:
+        decoder: A name in `prithvi_tg.models.DECODERS`: the published ``conv_transpose`` or ``geospatial`` neck, for
+            ViTs; ``linear``, a linear probe; ``unet``, ``fpn``, ``upernet``, ``segformer`` or ``dpt`` (for ViTs) of
+            segmentation_models_pytorch; or the path of a class, see `prithvi_tg.models.create_decoder`.
+        decoder_args: Further arguments of the decoder.
+        head_channels: Channels of the heads' convolutions, or of the library's decoder.
+        auxiliary_weight: Weight of the auxiliary head's loss; 0 leaves that head out. Only the published
+            necks have one.
+        fuse: Compute the published ``conv_transpose`` decoder in a fused form in less than half the time; the
+            logits are the same up to rounding. False computes layer by layer.
+        window: Side of the sliding window in validation, test and maps, in pixels.
+        stride: Pixels from one window to the next; by default half a window.
+    """
 
     model: EncoderDecoder
+
+    def __init__(
+        self,
+        *args: Any,
+        decoder: str = "conv_transpose",
+        decoder_args: dict[str, Any] | None = None,
+        head_channels: int = 256,
+        auxiliary_weight: float = 1.0,
+        fuse: bool = True,
+        window: int = 224,
+        stride: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
 
     def configure_models(self) -> None:
         """Build `model`: encoder, neck and heads; load the pre-trained weights.

@@ -1,17 +1,14 @@
 """PrithviPixelwiseRegressionTask: fine-tune an encoder to predict values of pixels, such as biomass or height."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torchmetrics import MetricCollection
 
-from ..bands import PRITHVI_BANDS
 from ..compat import PixelwiseRegressionTask
 from ..errors import ConfigError
 from ..targets import ValueTarget
-from .losses import LabelledMean
 from .pixelwise import PixelwiseTask
 from .segmentation import PrithviSegmentationTask
 from .value_losses import create_value_loss
@@ -30,39 +27,12 @@ class PrithviPixelwiseRegressionTask(PixelwiseTask, PixelwiseRegressionTask):
     To change one thing, subclass and override one method, as of `PrithviSegmentationTask`.
 
     Args:
-        encoder: See `PrithviSegmentationTask`, as for all that is not described here.
-        encoder_args: See `PrithviSegmentationTask`.
-        weights: See `PrithviSegmentationTask`.
-        truncate_depth: See `PrithviSegmentationTask`.
-        allow_new_bands: See `PrithviSegmentationTask`.
-        freeze_encoder: See `PrithviSegmentationTask`.
-        unfreeze_epoch: See `PrithviSegmentationTask`.
-        lora_rank: See `PrithviSegmentationTask`.
-        layer_decay: See `PrithviSegmentationTask`.
-        drop_path: See `PrithviSegmentationTask`.
-        gradient_checkpointing: See `PrithviSegmentationTask`.
-        decoder: See `PrithviSegmentationTask`.
-        decoder_args: See `PrithviSegmentationTask`.
-        head_channels: See `PrithviSegmentationTask`.
-        auxiliary_weight: See `PrithviSegmentationTask`.
-        fuse: See `PrithviSegmentationTask`.
-        compile: See `PrithviSegmentationTask`.
-        bands: See `PrithviSegmentationTask`.
-        num_frames: See `PrithviSegmentationTask`.
+        auxiliary_weight: Weight of the auxiliary head's loss; 0 leaves that head out. Only the published
+            necks have one.
         num_outputs: Number of values; the command line takes it from the data.
         loss: A name in `prithvi_tg.tasks.value_losses.VALUE_LOSSES`: ``mse``, ``mae``, ``huber``; or the path of a
             class.
-        optimizer: See `PrithviSegmentationTask`.
-        optimizer_args: See `PrithviSegmentationTask`.
-        schedule: See `PrithviSegmentationTask`.
-        schedule_args: See `PrithviSegmentationTask`.
-        lr: Highest learning rate.
-        weight_decay: Weight decay.
-        warmup_steps: See `PrithviSegmentationTask`.
         monitor: Logged metric that names the best checkpoint; R2 is maximised, all else minimised.
-        window: Side of the sliding window in validation, test and maps, in pixels.
-        stride: Pixels from one window to the next; by default half a window.
-        data_spec: Bands, statistics and values of the training data, as `DataSpec.to_dict` gives them.
     """
 
     counts = ("errors", "density")
@@ -71,45 +41,15 @@ class PrithviPixelwiseRegressionTask(PixelwiseTask, PixelwiseRegressionTask):
 
     def __init__(
         self,
-        encoder: str = "prithvi_eo_v1_100m",
-        encoder_args: dict[str, Any] | None = None,
-        weights: str | None = None,
-        truncate_depth: bool = False,
-        allow_new_bands: bool = False,
-        freeze_encoder: bool = False,
-        unfreeze_epoch: int | None = None,
-        lora_rank: int = 0,
-        layer_decay: float = 1.0,
-        drop_path: float = 0.0,
-        gradient_checkpointing: bool = False,
-        decoder: str = "conv_transpose",
-        decoder_args: dict[str, Any] | None = None,
-        head_channels: int = 256,
+        *args: Any,
         auxiliary_weight: float = 0.0,
-        fuse: bool = True,
-        compile: bool = False,
-        bands: Sequence[str] = PRITHVI_BANDS,
-        num_frames: int = 1,
         num_outputs: int | None = None,
         loss: str = "mse",
-        optimizer: str = "adamw",
-        optimizer_args: dict[str, Any] | None = None,
-        schedule: str = "poly",
-        schedule_args: dict[str, Any] | None = None,
-        lr: float = 1e-4,
-        weight_decay: float = 0.05,
-        warmup_steps: int = 500,
         monitor: str = "val_loss",
-        window: int = 224,
-        stride: int | None = None,
-        data_spec: dict[str, Any] | None = None,
+        **kwargs: Any,
     ) -> None:
-        self.monitor = monitor
+        super().__init__(*args, auxiliary_weight=auxiliary_weight, monitor=monitor, **kwargs)
         self.mode = "max" if "R2" in monitor else "min"
-        super().__init__(weights=weights)
-        self.val_loss, self.test_loss = LabelledMean(), LabelledMean()
-        if compile:
-            self.compile_model()
 
     @property
     def target(self) -> ValueTarget:

@@ -35,6 +35,10 @@ class ScoredTask(PrithviTask):
     computed: dict[str, Any]
     scores: dict[str, Tensor]
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.val_loss, self.test_loss = LabelledMean(), LabelledMean()
+
     @property
     def output_names(self) -> list[str]:
         """Name of each output of the model."""

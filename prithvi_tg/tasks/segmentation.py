@@ -5,12 +5,11 @@ from typing import Any
 
 from torch import Tensor
 
-from ..bands import PRITHVI_BANDS
 from ..compat import SemanticSegmentationTask
 from ..errors import ConfigError
 from ..models import EncoderDecoder
 from ..targets import IGNORE_INDEX
-from .losses import LabelledMean, create_loss
+from .losses import create_loss
 from .metrics import ConfusionMatrix, segmentation_scores
 from .pixelwise import PixelwiseTask
 
@@ -22,54 +21,14 @@ class PrithviSegmentationTask(PixelwiseTask, SemanticSegmentationTask):
     `configure_metrics`, `add_metrics`, `create_optimizer` or `create_schedule`.
 
     Args:
-        encoder: A name in `prithvi_tg.models.ENCODERS`; ``timm/NAME``, a backbone of timm; ``torchgeo/WEIGHTS.MEMBER``,
-            the architecture of weights of TorchGeo; or the path of an `Encoder` class.
-        encoder_args: Further arguments of the encoder; for Prithvi, fields of the variant to change, such as
-            ``{depth: 6, num_heads: 8}``.
-        weights: Pre-trained weights for the encoder: a path; ``pretrained`` for those published with it;
-            ``hf://OWNER/REPOSITORY/FILE``; a URL; or the name of a published encoder. ``None`` trains from random ones.
-        truncate_depth: Accept `weights` with more blocks than the encoder, and load the first ones.
-        allow_new_bands: Accept bands that `weights` were not trained on; they start from random weights.
-        freeze_encoder: Train the decoder only.
-        unfreeze_epoch: With `freeze_encoder`, train the encoder too from this epoch on, counted from 0.
-        lora_rank: Rank of low-rank adapters on the attention of the encoder, which is otherwise frozen; 0 for
-            none. Needs ``pip install prithvi_tg[lora]``.
-        layer_decay: Factor of the learning rate from each layer of the encoder to the one before it.
-        drop_path: Highest stochastic depth rate of the encoder.
-        gradient_checkpointing: Recompute the encoder's blocks in the backward pass: less memory, more time.
-        decoder: A name in `prithvi_tg.models.DECODERS`: the published ``conv_transpose`` or ``geospatial`` neck, for
-            ViTs; ``linear``, a linear probe; ``unet``, ``fpn``, ``upernet``, ``segformer`` or ``dpt`` (for ViTs) of
-            segmentation_models_pytorch; or the path of a class, see `prithvi_tg.models.create_decoder`.
-        decoder_args: Further arguments of the decoder.
-        head_channels: Channels of the heads' convolutions, or of the library's decoder.
-        auxiliary_weight: Weight of the auxiliary head's loss; 0 leaves that head out. Only the published
-            necks have one.
-        fuse: Compute the published ``conv_transpose`` decoder in a fused form in less than half the time; the
-            logits are the same up to rounding. False computes layer by layer.
-        compile: Compile encoder, neck and heads with ``torch.compile`` in fit, test and predict; the results are the
-            same up to rounding. The first batches take a minute or more, less where torch's cache has the code.
-            Worth it on a GPU; without a C++ compiler the model runs as it is.
-        bands: Bands of a frame, by name; the command line takes them from the data.
-        num_frames: Dates in a sample; the command line takes it from the data.
         num_classes: Number of classes; the command line takes it from the data.
         class_names: Name of each class, if the data module does not provide them.
         loss: A name in `prithvi_tg.tasks.losses.LOSSES`, such as ``ce``, ``dice``, ``focal`` or ``lovasz``, or
             the path of a class; used for both heads.
         class_weights: Factor per class, for ``ce`` and ``focal``.
-        optimizer: ``adamw``, ``adam`` (whose weight decay is an L2 penalty), or the path of a class, such as
-            ``torch.optim.SGD``.
-        optimizer_args: Further arguments of the optimiser.
-        schedule: A name in `prithvi_tg.tasks.schedules.SCHEDULES`, such as ``poly`` or ``constant``, or the path
-            of a class of ``torch.optim.lr_scheduler``; stepped after each optimiser step.
-        schedule_args: Arguments of the schedule.
         lr: Highest learning rate.
-        weight_decay: Weight decay.
         warmup_steps: Steps of linear warm-up of the schedule ``poly``; its rate falls linearly to 0 over the run.
         monitor: Logged metric that names the best checkpoint; losses are minimised, all else maximised.
-        window: Side of the sliding window in validation, test and maps, in pixels.
-        stride: Pixels from one window to the next; by default half a window.
-        data_spec: Bands, statistics and classes of the training data, as `DataSpec.to_dict` gives them. A fit
-            takes them from its data module; checkpoints record them, so that a checkpoint alone can map scenes.
     """
 
     counts = ("confusion_matrix",)
@@ -96,47 +55,17 @@ class PrithviSegmentationTask(PixelwiseTask, SemanticSegmentationTask):
 
     def __init__(
         self,
-        encoder: str = "prithvi_eo_v1_100m",
-        encoder_args: dict[str, Any] | None = None,
-        weights: str | None = None,
-        truncate_depth: bool = False,
-        allow_new_bands: bool = False,
-        freeze_encoder: bool = False,
-        unfreeze_epoch: int | None = None,
-        lora_rank: int = 0,
-        layer_decay: float = 1.0,
-        drop_path: float = 0.0,
-        gradient_checkpointing: bool = False,
-        decoder: str = "conv_transpose",
-        decoder_args: dict[str, Any] | None = None,
-        head_channels: int = 256,
-        auxiliary_weight: float = 1.0,
-        fuse: bool = True,
-        compile: bool = False,
-        bands: Sequence[str] = PRITHVI_BANDS,
-        num_frames: int = 1,
+        *args: Any,
         num_classes: int | None = None,
         class_names: Sequence[str] | None = None,
         loss: str = "ce",
         class_weights: Sequence[float] | None = None,
-        optimizer: str = "adamw",
-        optimizer_args: dict[str, Any] | None = None,
-        schedule: str = "poly",
-        schedule_args: dict[str, Any] | None = None,
         lr: float = 1.5e-5,
-        weight_decay: float = 0.05,
         warmup_steps: int = 1500,
         monitor: str = "val_mIoU",
-        window: int = 224,
-        stride: int | None = None,
-        data_spec: dict[str, Any] | None = None,
+        **kwargs: Any,
     ) -> None:
-        self.monitor = monitor
-        self.mode = "min" if "loss" in monitor else "max"
-        super().__init__(weights=weights)
-        self.val_loss, self.test_loss = LabelledMean(), LabelledMean()
-        if compile:
-            self.compile_model()
+        super().__init__(*args, lr=lr, warmup_steps=warmup_steps, monitor=monitor, **kwargs)
 
     # What a subclass may change.
 
