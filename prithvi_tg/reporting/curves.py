@@ -27,7 +27,11 @@ def curves_svg(runs: Sequence[Run]) -> bytes | None:
         return None
     columns = min(len(runs), 4)
     score = _SCORES[runs[0].kind]
-    panels: tuple[Panel, ...] = (_LOSS, (score, f"val_{score}", (f"train_{score}",)), _RATE)
+    panels: list[Panel] = [_LOSS, (score, f"val_{score}", (f"train_{score}",))]
+    if any(
+        name.startswith("lr-") and run.curves[name].notna().any() for run in trained for name in run.curves
+    ):
+        panels.append(_RATE)  # a short run logs none
     figure = Figure(figsize=(12, 3.4 + 0.25 * -(-len(runs) // columns)), layout="constrained")
     decode_loss = any("train_loss_decode" in run.curves for run in trained)
     for axes, (title, solid, dotted) in zip(figure.subplots(1, len(panels)), panels, strict=True):

@@ -1,6 +1,7 @@
 """Values of pixels: losses and scores over labelled pixels, in the unit, from YAML to the record."""
 
 import json
+from base64 import b64decode
 
 import numpy as np
 import pytest
@@ -329,6 +330,10 @@ def test_the_report_shows_scores_density_and_chips(value_run, tmp_path, capsys):
     assert f"<b>{record['overall']['RMSE']:.6g}</b>" in text
     assert 'alt="scatter"' in text
     assert "<th>biomass (t/ha)</th>" in text
+    assert "<td>3\u202f045</td>" in text
+    svg = b64decode(text.split("data:image/svg+xml;base64,")[1].split('"')[0]).decode()
+    assert "loss (dotted" in svg
+    assert "learning rate" not in svg  # the run is too short to log one
     assert text.index("worst 1: ") < text.index("best 1: ")
 
 
