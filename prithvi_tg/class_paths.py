@@ -19,7 +19,7 @@ def find_class(key: str, name: str, table: Mapping[str, Row], kind: type = objec
         kind: What a class given by its path must derive from.
 
     Raises:
-        ConfigError: It is neither, or the class does not derive from `kind`.
+        ConfigError: It is neither, or the class does not derive from `kind` or lacks a method of it.
     """
     if name in table:
         return table[name]
@@ -34,6 +34,11 @@ def find_class(key: str, name: str, table: Mapping[str, Row], kind: type = objec
         raise ConfigError(f"{key}: {name}: no module {module}; put its folder on PYTHONPATH") from error
     except AttributeError as error:
         raise ConfigError(f"{key}: {name}: {module} has no {attribute}") from error
-    if not (isinstance(found, type) and issubclass(found, kind)):
-        raise ConfigError(f"{key}: {name} must derive from {kind.__module__}.{kind.__qualname__}")
+    wanted = f"{kind.__module__}.{kind.__qualname__}"
+    if not isinstance(found, type):
+        raise ConfigError(f"{key}: {name} is not a class; it must be one that derives from {wanted}")
+    if not issubclass(found, kind):
+        raise ConfigError(f"{key}: {name} must derive from {wanted}")
+    if missing := getattr(found, "__abstractmethods__", ()):
+        raise ConfigError(f"{key}: {name} does not define {', '.join(sorted(missing))}; see {wanted}")
     return found

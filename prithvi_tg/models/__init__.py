@@ -2,7 +2,7 @@
 
 from ..deprecated import old_names
 from .classifier import POOLINGS, ChipClassifier
-from .decoders import ConvTransposeNeck, FCNHead, GeospatialNeck
+from .decoders import ConvTransposeNeck, FCNHead, GeospatialNeck, token_channels, token_map
 from .encoder_decoder import EncoderDecoder
 from .encoders import VARIANTS, Encoder, EncoderVariant, PrithviViT, PyramidEncoder, TokenEncoder
 from .pyramid import IdentityNeck, MapNeck, PyramidNeck
@@ -33,6 +33,8 @@ __all__ = [
     "create_decoder",
     "create_encoder",
     "slide_inference",
+    "token_channels",
+    "token_map",
 ]
 
 __getattr__ = old_names(__name__)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..deprecated import old_names
+from ..errors import ConfigError
 from .compiling import CompiledCalls
 from .decoders import PIXELS_PER_TOKEN, FCNHead, crop_tokens
 from .encoders.base import Encoder, TokenEncoder
@@ -185,9 +186,28 @@ def decode(
     heads: Sequence[nn.Module],
     weights: dict[str, Tensor] | None = None,
 ) -> list[Tensor]:
-    """Logits of each head on the map of a neck; `weights` are as in `call_method`."""
+    """Logits of each head on the map of a neck; `weights` are as in `call_method`.
+
+    Raises:
+        ConfigError: The neck does not give a map of its ``out_channels``.
+    """
     features = call_method(tokens, neck, weights, grid)
+    _check_map(features, neck.module)
     return [head(features) for head in heads]
+
+
+def _check_map(features: Any, neck: nn.Module) -> None:
+    """Refuse what a neck gave if it is not a map (B, out_channels, H', W').
+
+    Raises:
+        ConfigError: It is not.
+    """
+    channels = getattr(neck, "out_channels", None)
+    is_map = isinstance(features, Tensor) and features.ndim == 4
+    if not is_map or (channels is not None and features.shape[1] != channels):
+        found = f"shape {tuple(features.shape)}" if isinstance(features, Tensor) else type(features).__name__
+        wanted = "out_channels" if channels is None else f"{channels}, its out_channels"
+        raise ConfigError(f"decoder: {type(neck).__name__} gives {found}, not a map (B, {wanted}, H', W')")
 
 
 __getattr__ = old_names(__name__)

@@ -69,30 +69,60 @@ def create_encoder(
 def create_decoder(
     name: str, encoder: Encoder, num_frames: int = 1, channels: int = 256, **arguments: Any
 ) -> nn.Module:
-    """A decoder for an encoder: a neck that turns its features and their grid (T, h, w) into a map.
+    """A decoder for an encoder: a neck that turns features into a map, on which a head computes the logits.
+
+    A neck of your own is a `torch.nn.Module`::
+
+        class MyNeck(nn.Module):
+            def __init__(self, encoder, num_frames, channels):
+                super().__init__()
+                self.out_channels = channels
+                self.conv = nn.Conv2d(token_channels("MyNeck", encoder, num_frames), channels, 3, padding=1)
+
+            def forward(self, tokens, grid):
+                return self.conv(token_map(tokens, grid))
+
+    `forward` takes the last feature of the encoder: tokens (B, 1 + T*h*w, D) of a `TokenEncoder`, which `token_map`
+    turns into a map (B, D*T, h, w), or a map (B, C*T, h, w) of a `PyramidEncoder`; and the grid (T, h, w) of patches.
+    It gives a map (B, out_channels, H', W') of any size; the logits are resized to the image.
+
+    Attributes of a neck: ``out_channels``, required. ``encoder_layers``, indices of features: `forward` takes a list
+    of these instead of the last one, see `Encoder.forward_intermediates`. ``head_convs`` and ``auxiliary_convs``,
+    numbers of 3 x 3 convolutions of the heads, by default none and no auxiliary head. ``halo``, how many tokens beyond
+    its own a pixel of the map depends on: maps with ``blending: crop`` then run the neck on a part of the tokens only.
 
     Args:
         name: A key of `DECODERS`, or the path of a class, ``package.module.Class``, that takes the arguments below.
-        encoder: The encoder. A decoder with an attribute ``encoder_layers`` gets a list of the features with these
-            indices, see `Encoder.forward_intermediates`; without it, the last feature.
+        encoder: The encoder.
         num_frames: Dates in a sample.
-        channels: Channels of the decoder, if they are variable.
-        **arguments: Further arguments of the decoder.
+        channels: Channels of the decoder, if they are variable; ``head_channels`` of a task.
+        **arguments: Further arguments of the decoder; ``decoder_args`` of a task.
 
     Returns:
-        A module with an attribute ``out_channels``; ``head_convs`` and ``auxiliary_convs`` are the numbers of
-        3 x 3 convolutions of the heads, by default none and no auxiliary head.
+        The neck.
 
     Raises:
         ConfigError: The name or an argument is unknown, or the decoder does not fit the encoder.
     """
     factory = find_class("decoder", name, DECODERS, nn.Module)
-    given = {"encoder": encoder, "num_frames": num_frames, "channels": channels, **arguments}
+    given: dict[str, Any] = {"encoder": encoder, "num_frames": num_frames, "channels": channels}
+    try:
+        inspect.signature(factory).bind_partial(**given)
+    except TypeError as error:
+        raise ConfigError(
+            f"decoder: {name}: {error}; it is called with {', '.join(given)} and decoder_args"
+        ) from error
+    given |= arguments
     _check_arguments("decoder_args", name, factory, given)
     decoder = factory(**given)
     if not isinstance(getattr(decoder, "out_channels", None), int):
         raise ConfigError(
             f"decoder: {name} has no attribute out_channels, the channels of the map that it gives"
+        )
+    layers, depth = getattr(decoder, "encoder_layers", None) or (), len(encoder.num_features)
+    if not all(-depth <= layer < depth for layer in layers):
+        raise ConfigError(
+            f"decoder: {name} has encoder_layers {list(layers)}, but the encoder has {depth} features, 0 to {depth - 1}"
         )
     return decoder
 
