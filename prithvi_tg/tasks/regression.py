@@ -32,7 +32,8 @@ class PrithviPixelwiseRegressionTask(PixelwiseTask, PixelwiseRegressionTask):
         num_outputs: Number of values; the command line takes it from the data.
         loss: A name in `prithvi_tg.tasks.value_losses.VALUE_LOSSES`: ``mse``, ``mae``, ``huber``; or the path of a
             class.
-        monitor: Logged metric that names the best checkpoint; R2 is maximised, all else minimised.
+        monitor: Logged metric that names the best checkpoint; R2 is maximised, all else minimised, but for scores of
+            `add_metrics` that have a direction of their own.
     """
 
     counts = ("errors", "density")

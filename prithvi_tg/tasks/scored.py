@@ -1,5 +1,6 @@
 """ScoredTask: how any task of ours counts, scores and logs training, validation and test."""
 
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
 from ..errors import ConfigError
+from ..targets import IGNORE_INDEX
 from .base import PrithviTask
 from .data_checks import check_logits
 from .losses import LabelledMean
@@ -29,6 +31,8 @@ class ScoredTask(PrithviTask):
     train_metrics: MetricCollection
     val_metrics: MetricCollection
     test_metrics: MetricCollection
+    monitor: str
+    mode: str
     val_loss: LabelledMean
     test_loss: LabelledMean
     criterion: Any
@@ -47,17 +51,30 @@ class ScoredTask(PrithviTask):
     # What a subclass may change.
 
     def add_metrics(self) -> dict[str, Metric]:
-        """Further scores, by name: torchmetrics' or your own, updated with outputs (B, K, H, W) and labels (B, H, W).
+        """Further scores, by name: torchmetrics' or your own, updated as `update_metrics` does.
 
-        Labels of pixels without a label are 255 for classes and NaN for values. Each gives one number, which is logged
-        as ``val_NAME`` and so on, may be monitored, and stands in the progress bar, tables, metrics.json and the
-        report.
+        That is, with logits (B, K, H, W) and classes (B, H, W), 255 where a pixel is not labelled, so metrics of
+        torchmetrics need ``ignore_index=255``; or with values in the unit and their labels, both (B, V, H, W), NaN
+        where a pixel is not labelled; or with probabilities (B, K) and the labels of chips. Each gives one number,
+        which is logged as ``val_NAME`` and so on, and stands in the progress bar, tables, metrics.json and the report.
+        If it is monitored, its attribute ``higher_is_better`` selects the best checkpoint; if that is ``None``, the
+        rule of the task does, see `monitor`.
         """
         return {}
 
     def set_metrics(self, metrics: dict[str, Metric]) -> None:
-        """Set `train_metrics`, `val_metrics` and `test_metrics` from metrics by name, and those of `add_metrics`."""
-        collection = MetricCollection({**metrics, **self.add_metrics()}, compute_groups=False)
+        """Set `train_metrics`, `val_metrics` and `test_metrics` from metrics by name, and those of `add_metrics`.
+
+        Raises:
+            ConfigError: `add_metrics` gives something else than new names and their metrics.
+        """
+        further = self.add_metrics()
+        check_metrics(further, {*metrics, "loss"}, IGNORE_INDEX if self.target_kind == "classes" else None)
+        for name, metric in further.items():
+            better = getattr(metric, "higher_is_better", None)
+            if self.monitor == f"val_{name}" and better is not None:
+                self.mode = "max" if better else "min"
+        collection = MetricCollection({**metrics, **further}, compute_groups=False)
         self.train_metrics = collection.clone()
         self.val_metrics = collection.clone()
         self.test_metrics = collection.clone()
@@ -138,7 +155,10 @@ class ScoredTask(PrithviTask):
         computed = {name: metric.compute() for name, metric in metrics.items()}
         own = {name: value for name, value in computed.items() if name in self.counts}
         further = {name: _number(name, value) for name, value in computed.items() if name not in self.counts}
-        scores = (self.compute_scores(own) if own else {}) | further
+        scores = self.compute_scores(own) if own else {}
+        if taken := scores.keys() & further:
+            raise ConfigError(f"add_metrics: {', '.join(taken)} is a score of the task; choose another name")
+        scores |= further
         shown = {f"{prefix}_{name}": float(value) for name, value in further.items()}
         log_scores(self, score_log(scores, self.output_names, prefix), shown if prefix != "train" else {})
         if mean_loss is not None:
@@ -152,12 +172,41 @@ class ScoredTask(PrithviTask):
             self.computed, self.scores = own, scores  # of the last validation or test, for reports
 
 
+def check_metrics(metrics: Any, taken: Collection[str], ignore_index: int | None) -> None:
+    """Refuse what `ScoredTask.add_metrics` gave if it cannot be counted.
+
+    Args:
+        metrics: New names and their metrics, as they should be.
+        taken: Names that they may not have.
+        ignore_index: Label of pixels without a label; ``None`` if there is none.
+
+    Raises:
+        ConfigError: They are something else.
+    """
+    if not isinstance(metrics, Mapping):
+        raise ConfigError(f"add_metrics: gives {type(metrics).__name__}, not a dict of names and metrics")
+    for name, metric in metrics.items():
+        if not isinstance(metric, Metric | MetricCollection):
+            kind = f"the class {metric.__name__}" if isinstance(metric, type) else type(metric).__name__
+            raise ConfigError(f"add_metrics: {name} is {kind}, not an instance of torchmetrics.Metric")
+        if name in taken:
+            raise ConfigError(f"add_metrics: {name} is a name of the task's own; choose another")
+        ignored = getattr(metric, "ignore_index", ignore_index)
+        if ignore_index is not None and ignored != ignore_index:
+            raise ConfigError(
+                f"add_metrics: {name} has ignore_index {ignored}; set ignore_index={ignore_index}, the label of "
+                "pixels that are not labelled"
+            )
+
+
 def _number(name: str, value: Any) -> Tensor:
     """What a metric of `add_metrics` gave, float64.
 
     Raises:
         ConfigError: It is not one number.
     """
+    if isinstance(value, int | float):
+        value = torch.tensor(value)
     if not isinstance(value, Tensor) or value.numel() != 1:
         shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
         raise ConfigError(

@@ -28,7 +28,8 @@ class PrithviSegmentationTask(PixelwiseTask, SemanticSegmentationTask):
         class_weights: Factor per class, for ``ce`` and ``focal``.
         lr: Highest learning rate.
         warmup_steps: Steps of linear warm-up of the schedule ``poly``; its rate falls linearly to 0 over the run.
-        monitor: Logged metric that names the best checkpoint; losses are minimised, all else maximised.
+        monitor: Logged metric that names the best checkpoint; losses are minimised, all else maximised, but for scores
+            of `add_metrics` that have a direction of their own.
     """
 
     counts = ("confusion_matrix",)

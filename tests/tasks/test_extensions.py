@@ -16,6 +16,7 @@ from prithvi_tg.tasks.losses import create_loss
 from prithvi_tg.tasks.schedules import SCHEDULES, create_schedule
 
 HERE = __name__
+TINY = {"width": 16, "depth": 2, "num_heads": 2}
 
 
 class BrierLoss(nn.Module):
@@ -74,6 +75,27 @@ class Pair(MeanConfidence):
         return torch.tensor([1.0, 2.0])
 
 
+class Uncertainty(MeanConfidence):
+    """Lower is better; gives a number of Python."""
+
+    higher_is_better = False
+
+    def compute(self):
+        return 1 - float(super().compute())
+
+
+class UncertaintyScored(PrithviSegmentationTask):
+    def add_metrics(self):
+        return {"uncertainty": Uncertainty()}
+
+
+class MeanIoUAgain(PrithviSegmentationTask):
+    """With a score of the name of one of the task."""
+
+    def add_metrics(self):
+        return {"mIoU": MeanConfidence()}
+
+
 def config(flood_root, runs, **model):
     from conftest import TINY_CONFIG
 
@@ -114,6 +136,49 @@ def test_a_score_that_is_no_number_is_refused(flood_root, tmp_path, capsys):
     text = config(flood_root, tmp_path / "runs").replace("PrithviSegmentationTask", f"{HERE}.TwoNumbers", 1)
     assert fit(tmp_path, text) == 2
     assert r"add_metrics: pair gives (2,), not one number" in capsys.readouterr().err
+
+
+def test_a_score_may_be_a_number_of_python_and_select_the_lowest(flood_root, tmp_path):
+    text = config(flood_root, tmp_path / "runs", monitor="val_uncertainty").replace(
+        "PrithviSegmentationTask", f"{HERE}.UncertaintyScored", 1
+    )
+    assert fit(tmp_path, text) == 0
+    folder = tmp_path / "runs" / "version_0"
+    assert 0 < json.loads((folder / "metrics.json").read_text())["overall"]["uncertainty"] <= 0.5
+
+
+@pytest.mark.parametrize(
+    ("monitor", "mode"), [("val_uncertainty", "min"), ("val_mIoU", "max"), ("val_loss", "min")]
+)
+def test_the_direction_of_a_monitored_score_is_that_of_its_metric(monitor, mode):
+    task = UncertaintyScored(encoder="nano", encoder_args=TINY, num_classes=2, monitor=monitor)
+    assert task.mode == mode
+
+
+def test_a_score_may_not_have_the_name_of_one_of_the_task(flood_root, tmp_path, capsys):
+    text = config(flood_root, tmp_path / "runs").replace("PrithviSegmentationTask", f"{HERE}.MeanIoUAgain", 1)
+    assert fit(tmp_path, text) == 2
+    assert "add_metrics: mIoU is a score of the task; choose another name" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (None, "add_metrics: gives NoneType, not a dict of names and metrics"),
+        ([MeanConfidence()], "add_metrics: gives list, not a dict"),
+        ({"a": MeanConfidence}, "add_metrics: a is the class MeanConfidence, not an instance of torchmetrics.Metric"),
+        ({"confusion_matrix": MeanConfidence()}, "add_metrics: confusion_matrix is a name of the task's own"),
+        ({"loss": MeanConfidence()}, "add_metrics: loss is a name of the task's own"),
+        ({"a": MulticlassCohenKappa(2)}, "add_metrics: a has ignore_index None; set ignore_index=255"),
+    ],
+)  # fmt: skip
+def test_metrics_that_cannot_be_counted_are_refused_when_the_task_is_built(given, message):
+    class Task(PrithviSegmentationTask):
+        def add_metrics(self):
+            return given
+
+    with pytest.raises(ConfigError, match=message):
+        Task(encoder="nano", encoder_args=TINY, num_classes=2)
 
 
 def test_a_loss_an_optimiser_and_a_schedule_come_by_class_path(flood_root, tmp_path):
