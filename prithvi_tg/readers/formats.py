@@ -10,7 +10,7 @@ from typing import Any
 from ..class_paths import find_class
 from ..errors import ConfigError, DataError
 from ..spec import InputSpec
-from .frames import FrameRequest, InputOptions, SceneFormat, SceneFrame
+from .frames import FrameRequest, InputOptions, SceneFormat, SceneFrame, check_frame
 from .gdal_rasters import GDALRasters
 from .granule_formats import HLSGranules, SentinelSafe
 from .quality import quality_kind
@@ -46,11 +46,13 @@ def scene_formats(name: str | None = None) -> tuple[SceneFormat, ...]:
         name: One format: a name of `SCENE_FORMATS`, or the class path of a `SceneFormat`. By default all of the table.
 
     Raises:
-        ConfigError: There is no such format.
+        ConfigError: There is no such format, or it is not complete.
     """
     if name is None:
         return tuple(reversed(SCENE_FORMATS.values()))
     found = find_class("format", name, SCENE_FORMATS, SceneFormat)
+    if not hasattr(found, "description"):
+        raise ConfigError(f"format: {name} has no description, the content of a folder in messages")
     return (found() if isinstance(found, type) else found,)
 
 
@@ -100,14 +102,10 @@ def resolve_scene(found: SceneInput, spec: InputSpec, options: InputOptions | No
         raise ConfigError(f"dates: {len(options.dates)} given, but the model takes {spec.num_frames}")
     formats, count = scene_formats(options.format), len(spec.bands)
     held = spec.num_frames if len(found.frames) == 1 else 1  # frames in one place
+    parts = [options.bands[count * held * n : count * held * (n + 1)] for n, _ in enumerate(found.frames)]
     frames = [
-        format_of(path, formats).open(
-            path,
-            FrameRequest(
-                spec, options, held, options.bands[count * held * number : count * held * (number + 1)]
-            ),
-        )
-        for number, path in enumerate(found.frames)
+        _open_frame(path, formats, FrameRequest(spec, options, held, bands))
+        for path, bands in zip(found.frames, parts, strict=True)
     ]
     given: tuple[Any, ...] = options.dates
     dates: tuple[date | None, ...] = given or tuple(day for frame in frames for day in frame.dates)
@@ -141,6 +139,13 @@ def resolve_scene(found: SceneInput, spec: InputSpec, options: InputOptions | No
         "; ".join(frame.origin for frame in frames),
         frames=found.frames,
     )
+
+
+def _open_frame(path: str, formats: Sequence[SceneFormat], request: FrameRequest) -> SceneFrame:
+    scene_format = format_of(path, formats)
+    frame = scene_format.open(path, request)
+    check_frame(frame, path, scene_format, request)
+    return frame
 
 
 def _quality_file(path: str) -> QualityFile:

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
 from ..bands import SENSORS
@@ -89,6 +89,20 @@ class FrameRequest:
                 f"offset: {name} has its own scale and offset; give --scale too, to override both"
             )
 
+    def with_options(self, file: BandFile) -> BandFile:
+        """A band with the options of the user: scale and offset replace its own, nodata values are added.
+
+        Args:
+            file: A band; its scale and offset give the unit of the statistics.
+        """
+        options = self.options
+        return replace(
+            file,
+            scale=file.scale if options.scale is None else options.scale,
+            offset=file.offset if options.scale is None else options.offset,
+            nodata=tuple({*file.nodata, *options.nodata}),
+        )
+
 
 @dataclass(frozen=True)
 class SceneFrame:
@@ -113,11 +127,29 @@ class SceneFormat(ABC):
     """A way to name and arrange the files of a scene; it has no state.
 
     Select your own format by its class path, ``format: my_module.MyFormat``, or by a name that your module adds to
-    `prithvi_tg.readers.formats.SCENE_FORMATS`.
+    `prithvi_tg.readers.formats.SCENE_FORMATS`. A folder of ``BLUE.tif``, ``GREEN.tif`` and so on, in reflectance
+    x 1e4, with its date in ``date.txt``::
+
+        from prithvi_tg.readers import BandFile, Grid, SceneFormat, SceneFrame
+
+        class BandFolder(SceneFormat):
+            description = "folders with a file per band"
+
+            def matches(self, path):
+                return (Path(path) / "date.txt").is_file()
+
+            def open(self, path, request):
+                unit = request.spec.reflectance_unit * 1e-4
+                files = [BandFile(f"{path}/{band}.tif", 1, scale=unit) for band in request.spec.bands]
+                with rasterio.open(files[0].path) as source:
+                    grid = Grid.of(source)
+                day = date.fromisoformat((Path(path) / "date.txt").read_text().strip())
+                return SceneFrame(grid, tuple(map(request.with_options, files)), (day,), "by file names")
 
     Attributes:
         description: Content of a folder, for messages: "HLS granules".
-        stacks: Whether frames of one tile in a folder are the dates of one scene, for a model of several dates.
+        stacks: Whether frames of one tile in a folder are the dates of one scene, for a model of several dates. Then
+            `tile_and_date` is needed.
     """
 
     description: str
@@ -146,13 +178,44 @@ class SceneFormat(ABC):
         Raises:
             DataError: They are not known.
         """
-        raise NotImplementedError
+        raise ConfigError(f"format: {type(self).__qualname__} has stacks = True, which needs tile_and_date")
 
     @abstractmethod
     def open(self, path: str, request: FrameRequest) -> SceneFrame:
-        """Find the stored band of every channel.
+        """Find the stored band of every channel; no pixel is read.
+
+        Args:
+            path: A path that `matches` accepts or `group` gives.
+            request: The bands (``request.spec.bands``, canonical names such as ``NIR_NARROW``) and the number of dates
+                that are wanted, and the options of the user, see `FrameRequest.with_options`.
+
+        Returns:
+            Grid, channels and dates: ``request.num_frames`` x bands channels, and a date or ``None`` per frame.
 
         Raises:
             ConfigError: The options do not fit the files.
             DataError: The files lack a band or date that the model needs.
         """
+
+
+def check_frame(frame: SceneFrame, path: str, scene_format: SceneFormat, request: FrameRequest) -> None:
+    """Refuse what a format gave if it is not a frame of the channels and dates that were requested.
+
+    Raises:
+        ConfigError: It is not.
+    """
+    bands, count = request.spec.bands, request.num_frames
+    found = ""
+    if not isinstance(frame, SceneFrame):
+        found = f"{type(frame).__name__}, not a SceneFrame"
+    elif other := [type(one).__name__ for one in frame.channels if not isinstance(one, BandFile)]:
+        found = f"channels of type {other[0]}, not BandFile"
+    elif len(frame.channels) != len(bands) * count:
+        dates = f" on {count} dates" if count > 1 else ""
+        found = f"{len(frame.channels)} channels for {len(bands)} bands ({' '.join(bands)}){dates}"
+    elif not (isinstance(frame.dates, Sequence) and len(frame.dates) == count):
+        found = f"dates = {frame.dates!r}; {count} of datetime.date or None are expected, in a tuple"
+    elif other := [repr(day) for day in frame.dates if not (day is None or isinstance(day, date))]:
+        found = f"the date {other[0]}, not a datetime.date"
+    if found:
+        raise ConfigError(f"format: {type(scene_format).__qualname__}.open gives {found} ({path})")

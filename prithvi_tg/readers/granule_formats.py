@@ -44,16 +44,10 @@ class GranuleFormat(SceneFormat):
         if request.bands:
             raise ConfigError(f"bands: {path} names its own bands; remove --bands")
         granule = self.granule(path, request)
-        spec, options = request.spec, request.options
-        unit = spec.reflectance_unit
+        spec, unit = request.spec, request.spec.reflectance_unit
         request.refuse_offset_alone(granule.name)
         channels = tuple(
-            replace(
-                file,
-                scale=file.scale * unit if options.scale is None else options.scale,
-                offset=file.offset * unit if options.scale is None else options.offset,
-                nodata=tuple({*file.nodata, *options.nodata}),
-            )
+            request.with_options(replace(file, scale=file.scale * unit, offset=file.offset * unit))
             for file in granule.band_files(spec.bands)
         )
         grids = []

@@ -40,7 +40,7 @@ class BandFile:
     """Location and scaling of one channel of a scene.
 
     Attributes:
-        path: A raster.
+        path: A raster; a `Path` becomes a string.
         index: Band of the raster, counted from 1.
         scale: Factor from stored values to the unit of the statistics.
         offset: Added after scaling.
@@ -55,14 +55,20 @@ class BandFile:
     nodata: tuple[float, ...] = ()
     alpha: int | None = None
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", str(self.path))
+
 
 @dataclass(frozen=True)
 class QualityFile:
-    """Location and kind of the quality layer of one frame."""
+    """Location and kind of the quality layer of one frame; `index` is counted from 1."""
 
     path: str
     index: int
     kind: QualityKind
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", str(self.path))
 
 
 @dataclass(frozen=True)

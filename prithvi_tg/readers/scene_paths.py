@@ -74,18 +74,21 @@ def _frames(word: str, formats: Sequence[SceneFormat]) -> list[str]:
         entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
         found, _ = _in_formats([str(entry) for entry in entries], formats)
         if not found:
-            last, *others = (one.description for one in (formats[-1], *formats[:-1]))
-            wanted = f"{', '.join([last, *others[:-1]])} or {others[-1]}" if others else last
-            raise DataError(f"{path}: contains no scene ({wanted})")
+            raise DataError(f"{path}: contains no scene ({_described(formats)})")
         return found
     if path.exists():
-        return [word]
+        raise DataError(f"{path}: is not of the format, {_described(formats)}")
     paths = sorted(glob.glob(word, recursive=True))  # noqa: PTH207 (the pattern may be absolute)
     found, rest = _in_formats(paths, formats)
     found = [*(frame for frame in found if frame not in paths), *sorted({*found, *rest}.intersection(paths))]
     if not found:
         raise DataError(f"{word}: no such file or folder")
     return found
+
+
+def _described(formats: Sequence[SceneFormat]) -> str:
+    last, *others = (one.description for one in (formats[-1], *formats[:-1]))
+    return f"{', '.join([last, *others[:-1]])} or {others[-1]}" if others else last
 
 
 def _in_formats(paths: Sequence[str], formats: Sequence[SceneFormat]) -> tuple[list[str], list[str]]:

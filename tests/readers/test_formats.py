@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,18 @@ import yaml
 
 from prithvi_tg.datasets import SceneDataset, Sen1Floods11
 from prithvi_tg.errors import ConfigError, DataError
-from prithvi_tg.readers import SCENE_FORMATS, InputOptions, SceneFormat, SceneFrame, find_inputs
+from prithvi_tg.readers import (
+    SCENE_FORMATS,
+    BandFile,
+    FrameRequest,
+    Grid,
+    InputOptions,
+    SceneFormat,
+    SceneFrame,
+    find_inputs,
+)
 from prithvi_tg.readers.formats import scene_formats
-from prithvi_tg.readers.grid import Grid
 from prithvi_tg.readers.raster import open_raster
-from prithvi_tg.readers.scene import BandFile
 
 SPEC = Sen1Floods11.data_spec()
 HERE = f"{__name__}.BandFolders"
@@ -136,3 +144,72 @@ def test_one_format_of_the_table_can_be_asked_for(flood_root):
     assert [found.name for found in find_inputs(flood_root / "scene.tif", format="raster")] == ["scene"]
     with pytest.raises(DataError, match=r"\.SAFE folder"):
         SceneDataset.open(flood_root / "scene.tif", SPEC.input, InputOptions(format="safe"))
+
+
+class Wrong(BandFolders):
+    """Gives `frame`, made of the frame that it should give."""
+
+    frame = staticmethod(lambda frame: frame)
+
+    def open(self, path, request):
+        return type(self).frame(super().open(path, request))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda frame: None, r"gives NoneType, not a SceneFrame"),
+        (lambda frame: replace(frame, channels=frame.channels[:4]), r"gives 4 channels for 6 bands \(BLUE GREEN"),
+        (lambda frame: replace(frame, channels=("a.tif",) * 6), "gives channels of type str, not BandFile"),
+        (lambda frame: replace(frame, dates=()), r"gives dates = \(\); 1 of datetime.date or None are expected"),
+        (lambda frame: replace(frame, dates=date(2020, 5, 1)), r"gives dates = datetime.date\(2020, 5, 1\); 1 of"),
+        (lambda frame: replace(frame, dates=("2020-05-01",)), "gives the date '2020-05-01', not a datetime.date"),
+    ],
+)  # fmt: skip
+def test_what_a_format_gives_is_checked_when_a_scene_is_opened(folder, monkeypatch, change, words):
+    monkeypatch.setattr(Wrong, "frame", staticmethod(change))
+    with pytest.raises(ConfigError, match=rf"format: Wrong.open {words}.*lake\.scene\)$"):
+        SceneDataset.open(folder, SPEC.input, InputOptions(format=f"{__name__}.Wrong"))
+
+
+class NoOpen(SceneFormat):
+    description = "nothing"
+
+    def matches(self, path):
+        return True
+
+
+class NoDescription(SceneFormat):
+    matches = BandFolders.matches
+    open = BandFolders.open
+
+
+class Stacks(BandFolders):
+    stacks = True
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("NoOpen", "format: .*NoOpen does not define open; see prithvi_tg.readers.frames.SceneFormat"),
+        ("NoDescription", "format: .*NoDescription has no description"),
+        ("Stacks", "format: Stacks has stacks = True, which needs tile_and_date"),
+    ],
+)
+def test_a_format_that_lacks_a_method_is_refused(folder, name, words):
+    with pytest.raises(ConfigError, match=words):
+        find_inputs(folder.parent, 2, format=f"{__name__}.{name}")
+
+
+def test_a_file_of_another_format_is_not_opened(flood_root):
+    with pytest.raises(DataError, match=r"scene.tif: is not of the format, \*\.scene folders"):
+        find_inputs(flood_root / "scene.tif", format=HERE)
+
+
+def test_options_replace_scale_and_offset_of_a_band_and_add_nodata():
+    file = BandFile(Path("a.tif"), 1, 2.0, 1.0, (0.0,))
+    assert file.path == "a.tif"
+    assert FrameRequest(SPEC.input, InputOptions(), 1, ()).with_options(file) == file
+    options = InputOptions(scale=3.0, offset=4.0, nodata=(-1.0,))
+    found = FrameRequest(SPEC.input, options, 1, ()).with_options(file)
+    assert (found.scale, found.offset, set(found.nodata)) == (3.0, 4.0, {0.0, -1.0})
