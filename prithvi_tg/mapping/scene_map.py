@@ -241,14 +241,24 @@ class SceneMap:
     # The finished map.
 
     def assemble(self) -> None:
-        """Put the strips together, make what belongs to the map, and give all of it its final names."""
+        """Put the strips together, make what belongs to the map, and give all of it its final names.
+
+        Raises:
+            ConfigError: A product does not write its files.
+        """
         made = {key: self.parts.path / path.name for key, path in self.outputs.items()}
         records = [self.parts.strip_record(strip.number) for strip in self.plan.strips]
         finished = FinishedMap(made, self.products, records, self.parts, self.plan.strips)
         for product in self.products:
             product.finish(finished)
+            if missing := [key for key in product.outputs() if not made[key].exists()]:
+                raise ConfigError(
+                    f"products: {product.name}.finish does not write its file {missing[0]!r}; write it to "
+                    f"finished.files[{missing[0]!r}]"
+                )
         done = {key: sum(record[key] for record in records) for key in _SUMS}
-        summary = [line for product in self.products for line in product.summary(finished)]
+        texts = [product.summary(finished) for product in self.products]
+        summary = [line for text in texts for line in ([text] if isinstance(text, str) else text)]
         self.parts.write("publishing", {**done, "summary": summary})
         self._publish()
 
@@ -306,6 +316,8 @@ def _outputs(products: Sequence[Product]) -> dict[str, Path]:
 def _key(scene: Scene, plan: WindowGrid, products: Sequence[Product], identity: Mapping[str, Any]) -> str:
     """A hash of everything that the pixels of a map depend on."""
     files = {path: fingerprint(path) for path in scene.files}
-    layers = [(type(product).__qualname__, repr(product.layer)) for product in products if product.layer]
-    known = [files, repr(scene), repr(plan), layers, dict(identity)]
+    # Of the others, such as pictures, nothing is in the strips.
+    stored = [one for one in products if one.layer or type(one).write is not Product.write]
+    made = [(type(one).__module__, type(one).__qualname__, repr(one.layer)) for one in stored]
+    known = [files, repr(scene), repr(plan), made, dict(identity)]
     return hashlib.sha256(json.dumps(known, default=repr).encode()).hexdigest()

@@ -17,6 +17,7 @@ from rasterio.windows import Window
 from torch import Tensor
 
 from ..deprecated import old_names
+from ..errors import ConfigError
 from ..files import file_hash, write_json
 from ..readers.grid import Grid
 from ..readers.raster import open_raster
@@ -24,6 +25,9 @@ from ..tiling import Strip
 from .blending import BlendedRows
 from .host_copy import HostCopy
 from .products.base import Layer, Product
+
+#: What the record of a strip holds beside what products count.
+_RECORDED = ("sha256", "windows", "skipped", "seconds", "nodata")
 
 
 class StripStore:
@@ -139,12 +143,17 @@ class EncodedRows:
     Args:
         rows: The rows.
         products: The products of the map.
+
+    Raises:
+        ConfigError: A product gives something that it cannot write.
     """
 
     def __init__(self, rows: BlendedRows, products: Sequence[Product]) -> None:
         self.top = rows.top
         self.nodata = int(np.count_nonzero(rows.nodata))
         encoded = [product.encode(rows) for product in products]
+        for product, values in zip(products, encoded, strict=True):
+            product.check_encoded(values, rows)
         self._values = [HostCopy(values) if isinstance(values, Tensor) else values for values in encoded]
 
     def values(self) -> list[NDArray[Any] | None]:
@@ -172,6 +181,8 @@ class StripWriter:
         }
         self._outputs: dict[Layer, Any] = {}
         self._counts: dict[str, NDArray[Any]] = {}
+        self._counted_by: dict[str, str] = {}
+        self._writing = ""  # the name of a product
         self._nodata = 0
         a, b, c, d, e, f = tuple(grid.transform)[:6]
         with ExitStack() as stack:
@@ -190,6 +201,7 @@ class StripWriter:
         self._nodata += rows.nodata
         for product, values in zip(self.products, rows.values(), strict=True):
             if values is not None:
+                self._writing = product.name
                 product.write(rows.top, values, self)
 
     def write(self, layer: Layer, top: int, values: NDArray[Any]) -> None:
@@ -197,9 +209,25 @@ class StripWriter:
         window = Window(0, top - self.strip.top, values.shape[2], values.shape[1])
         self._outputs[layer].write(values, window=window)
 
-    def count(self, key: str, values: NDArray[Any]) -> None:
-        """Add numbers to those that the strip's record holds under a key, see `FinishedMap.total`."""
-        self._counts[key] = self._counts[key] + values if key in self._counts else values
+    def count(self, key: str, values: NDArray[Any] | float) -> None:
+        """Add numbers to those that the strip's record holds under a key, see `FinishedMap.total`.
+
+        Args:
+            key: A name that no other product counts under.
+            values: A number or an array of the same shape for each strip.
+
+        Raises:
+            ConfigError: The key is taken, or the values are no numbers.
+        """
+        numbers = np.array(values)
+        if numbers.dtype.kind not in "biuf":
+            raise ConfigError(f"products: {self._writing} counts {values!r} under {key}; give numbers")
+        owner = "the strip" if key in _RECORDED else self._counted_by.setdefault(key, self._writing)
+        if owner != self._writing:
+            raise ConfigError(
+                f"products: {self._writing} counts under {key}, the key of {owner}; choose another"
+            )
+        self._counts[key] = self._counts[key] + numbers if key in self._counts else numbers
 
     def finish(self, windows: int, skipped: int, seconds: float) -> None:
         """Close the strip's files and give them their names; then write its record.

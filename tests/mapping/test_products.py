@@ -108,7 +108,10 @@ def test_the_command_takes_products_by_name(trained, flood_root, tmp_path, comma
     [
         ("margin", "products: 'margin' is unknown; known are classes, legacy_classes, values, embeddings"),
         ("no_such_module.Margin", "products: no_such_module.Margin: no module no_such_module"),
-        (f"{__name__}.TINY", r"TINY must derive from prithvi_tg.mapping.products.base.Product"),
+        (
+            f"{__name__}.TINY",
+            "TINY is not a class; it must be one that derives from prithvi_tg.mapping.products",
+        ),
         (("confidence", Clash), r"clash: another product of the map writes s_confidence.tif"),
         ("values", "values: cannot be made of classes"),
     ],
@@ -149,3 +152,95 @@ def test_products_of_an_unfinished_map_are_kept_with_its_strips(task, tmp_path, 
     map_scene(task, scene, output, products=Margin)
     assert (tmp_path / "s_margin.tif").exists()
     assert output.exists()
+
+
+def changed(base=Margin, **methods):
+    """A product that differs from another one."""
+    return type("Changed", (base,), {"name": "changed", **methods})
+
+
+def encodes(change):
+    return changed(encode=lambda self, rows: change(Margin.encode(self, rows)))
+
+
+class Counts(Product):
+    """``NAME_counts.json``: the sum of what is counted."""
+
+    name = "counts"
+    files = {"counts": "{stem}_counts.json"}
+
+    def encode(self, rows):
+        return rows.masked
+
+    def write(self, top, values, strip):
+        strip.count("number", len(values))
+
+    def finish(self, finished):
+        finished.files["counts"].write_text(json.dumps(finished.total("number").tolist()))
+
+
+def counts(key, value):
+    return changed(Counts, write=lambda self, top, values, strip: strip.count(key, value))
+
+
+@pytest.mark.parametrize(
+    ("product", "reason"),
+    [
+        (type("Nameless", (Product,), {"finish": Counts.finish}), "products: Nameless has no name"),
+        (changed(files={}), "products: changed: files has the keys none, but the layer is named margin"),
+        (changed(files={"tif": "{stem}_m.tif"}), "changed: files has the keys tif, but the layer is named margin"),
+        (changed(files={"margin": "{scene}.tif"}), r"unknown word 'scene'; known are \{stem\}, \{map\}, \{file\}"),
+        (encodes(lambda values: values[0]), r"changed.encode gives shape \(\d+, \d+\), not \(bands, h, W\) = \(1, "),
+        (encodes(lambda values: None), r"changed.encode gives None, not \(bands, h, W\)"),
+        (encodes(lambda values: values.tolist()), "changed.encode gives list, not a tensor or array"),
+        (
+            changed(create_layer=lambda self, context: Layer("margin", ("margin",))),
+            "changed.encode gives torch.float32 for a layer of uint8; round and convert it",
+        ),
+        (counts("n", {"a": 1}), "changed counts {'a': 1} under n; give numbers"),
+        (counts("windows", 1), "changed counts under windows, the key of the strip; choose another"),
+        (counts("pixels", 1), "changed counts under pixels, the key of classes; choose another"),
+        (
+            changed(Counts, finish=lambda self, finished: None),
+            r"changed.finish does not write its file 'counts'; write it to finished.files\['counts'\]",
+        ),
+    ],
+)  # fmt: skip
+def test_a_product_that_does_not_fit_is_an_error_that_names_it(task, flood_root, tmp_path, product, reason):
+    with pytest.raises(ConfigError, match=reason):
+        map_scene(task, flood_root / "scene.tif", tmp_path / "s_pred.tif", products=product)
+    assert not (tmp_path / "s_pred.tif").exists()
+
+
+class OneText(Counts):
+    """Its summary is one text, not a list."""
+
+    def summary(self, finished):
+        return "counted by row"
+
+
+def test_numbers_are_counted_and_a_summary_may_be_one_text(trained, flood_root, tmp_path, command):
+    code, out, err = command(
+        "predict", "--ckpt_path", trained, flood_root / "scene.tif", "--output", tmp_path,
+        "--products", f"{__name__}.OneText", "--trainer.accelerator", "cpu",
+    )  # fmt: skip
+    assert code == 0, err
+    assert "counted by row" in " ".join(out.replace("│", " ").split())
+    with rasterio.open(tmp_path / "scene_pred.tif") as file:
+        assert json.loads((tmp_path / "scene_counts.json").read_text()) == file.height
+
+
+def test_strips_without_the_counts_of_a_product_are_not_used(task, flood_root, tmp_path):
+    scene, path = flood_root / "scene.tif", tmp_path / "s_pred.tif"
+
+    class Fails(Product):
+        name = "fails"
+
+        def finish(self, finished):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        map_scene(task, scene, path, products=Fails)
+    map_scene(task, scene, path, products=Counts)
+    with rasterio.open(path) as file:
+        assert json.loads((tmp_path / "s_counts.json").read_text()) == file.height

@@ -5,19 +5,21 @@ import copy
 from ...class_paths import find_class
 from ...errors import ConfigError
 from ...spec import DataSpec
+from ..blending import BlendedRows
 from .base import FinishedMap, ItemFields, Layer, MapContext, OutputOptions, Product
 from .classes import ClassMap, LegacyClassMap
 from .embeddings import Embeddings, PrincipalComponents
 from .polygons import Polygons
 from .probabilities import Confidence, Probabilities
 from .quicklook import Quicklook
-from .rasters import RasterProduct
+from .rasters import RasterProduct, filled
 from .stac import StacItem
 from .values import ValueMap
 
 __all__ = [
     "DEFAULTS",
     "PRODUCTS",
+    "BlendedRows",
     "FinishedMap",
     "ItemFields",
     "Layer",
@@ -25,6 +27,7 @@ __all__ = [
     "OutputOptions",
     "Product",
     "RasterProduct",
+    "filled",
     "select_products",
 ]
 
@@ -75,6 +78,10 @@ def select_products(spec: DataSpec, options: OutputOptions) -> list[Product]:
     chosen: dict[str, Product] = {}
     for one in [*(PRODUCTS[name] for name in others), *wanted]:
         product = one() if isinstance(one, type) else copy.copy(one)  # each map has its own
+        if not isinstance(getattr(product, "name", None), str):
+            raise ConfigError(
+                f"products: {type(product).__qualname__} has no name, its name in the table of products"
+            )
         product.check(spec, options)
         chosen[product.name] = product  # one that is given takes the place of a default
     # Asked for by name or not, what describes the others comes last.

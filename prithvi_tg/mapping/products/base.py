@@ -157,6 +157,8 @@ class Product(ABC):
     and perhaps in several processes, then `finish` in one of them. `encode` runs on the device of the model; `write`
     runs in a thread, while the model computes the next batch. A run that was killed begins again and writes only the
     strips that are missing, so what `write` finds out must be in the strips: in their rasters, or counted.
+    Strips stay in use when the code of a product changes: after a change of `encode` or `write`, delete the folder
+    ``.NAME_pred.parts`` of an unfinished map.
 
     Attributes:
         name: Its name in the table of products.
@@ -193,7 +195,7 @@ class Product(ABC):
             )
 
     def begin(self, context: MapContext) -> None:
-        """Start the product of one scene."""
+        """Start the product of one scene; a method that overrides it calls this one first."""
         self.context = context
 
     def outputs(self) -> dict[str, Path]:
@@ -207,6 +209,17 @@ class Product(ABC):
 
     def encode(self, rows: BlendedRows) -> Tensor | NDArray[Any] | None:  # noqa: B027
         """What `write` needs of finished rows (bands, h, W); a tensor may be on any device."""
+
+    def check_encoded(self, values: Any, rows: BlendedRows) -> None:
+        """Refuse what `encode` gave for rows if `write` cannot take it.
+
+        Raises:
+            ConfigError: It cannot.
+        """
+        if not (values is None or isinstance(values, Tensor | np.ndarray)):
+            raise ConfigError(
+                f"products: {self.name}.encode gives {type(values).__name__}, not a tensor or array"
+            )
 
     def write(self, top: int, values: NDArray[Any], strip: "StripWriter") -> None:  # noqa: B027
         """Store what `encode` gave for the rows from `top` on: `StripWriter.write` and `StripWriter.count`."""
@@ -224,11 +237,21 @@ class Product(ABC):
         return ItemFields()
 
     def summary(self, finished: FinishedMap) -> list[str]:
-        """What the table at the end of a run says about the map, in lines."""
+        """What the table at the end of a run says about the map, a text per line."""
         return []
 
 
 def named_files(files: Mapping[str, str], path: Path) -> dict[str, Path]:
-    """Files of a product, see `Product.files`, beside a map."""
+    """Files of a product, see `Product.files`, beside a map.
+
+    Raises:
+        ConfigError: A name contains another word than those of `Product.files`.
+    """
     words = {"stem": path.stem.removesuffix("_pred"), "map": path.stem, "file": path.name}
-    return {key: path.with_name(pattern.format(**words)) for key, pattern in files.items()}
+    try:
+        return {key: path.with_name(pattern.format(**words)) for key, pattern in files.items()}
+    except KeyError as error:
+        known = ", ".join(f"{{{word}}}" for word in words)
+        raise ConfigError(
+            f"products: files {dict(files)}: unknown word {error}; known are {known}"
+        ) from error

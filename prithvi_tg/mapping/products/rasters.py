@@ -12,6 +12,7 @@ from rasterio.shutil import copy as copy_raster
 from rasterio.windows import Window
 from torch import Tensor
 
+from ...errors import ConfigError
 from ...readers.grid import Grid
 from ..blending import BlendedRows
 from .base import FinishedMap, Layer, MapContext, Product
@@ -21,6 +22,24 @@ Pieces = Iterable[tuple[int, NDArray[Any]]]
 
 class RasterProduct(Product):
     """A raster: a cloud-optimised GeoTIFF whose key among the product's files is the name of its layer.
+
+    ``NAME_margin.tif``, the difference between the two highest probabilities::
+
+        from prithvi_tg.mapping.products import Layer, RasterProduct, filled
+
+        class Margin(RasterProduct):
+            name = "margin"
+            files = {"margin": "{stem}_margin.tif"}
+
+            def create_layer(self, context):
+                return Layer("margin", ("margin",), "float32", float("nan"))
+
+            def encode(self, rows):
+                margin = None
+                if rows.probabilities is not None:
+                    first, second = rows.probabilities.topk(2, dim=0).values
+                    margin = (first - second)[None]
+                return filled(margin, rows, self.layer)
 
     Attributes:
         resampling: How GDAL makes overviews.
@@ -37,12 +56,38 @@ class RasterProduct(Product):
 
     @abstractmethod
     def encode(self, rows: BlendedRows) -> Tensor | NDArray[Any]:
-        """Stored values (bands, h, W) of finished rows; the layer's nodata where ``rows.masked``."""
+        """Stored values (bands, h, W) of finished rows; the layer's nodata where ``rows.masked``, see `filled`."""
 
     def begin(self, context: MapContext) -> None:
-        """Start the product of one scene."""
+        """Start the product of one scene; a method that overrides it calls this one first.
+
+        Raises:
+            ConfigError: No file of the product has the name of the layer as its key.
+        """
         super().begin(context)
         self.layer = self.create_layer(context)
+        if self.layer.name not in (keys := self.outputs()):
+            raise ConfigError(
+                f"products: {self.name}: files has the keys {', '.join(keys) or 'none'}, but the layer is named "
+                f"{self.layer.name}; use one name for both"
+            )
+
+    def check_encoded(self, values: Any, rows: BlendedRows) -> None:
+        """Refuse what `encode` gave for rows if it is not what the layer stores.
+
+        Raises:
+            ConfigError: It has another shape, or is no whole number where the layer holds whole numbers.
+        """
+        super().check_encoded(values, rows)
+        wanted = (len(self.layer.band_names), *rows.nodata.shape)
+        if values is None or tuple(values.shape) != wanted:
+            found = "None" if values is None else f"shape {tuple(values.shape)}"
+            raise ConfigError(f"products: {self.name}.encode gives {found}, not (bands, h, W) = {wanted}")
+        if "float" in str(values.dtype) and "int" in self.layer.dtype:
+            raise ConfigError(
+                f"products: {self.name}.encode gives {values.dtype} for a layer of {self.layer.dtype}; round and "
+                "convert it, or choose float32"
+            )
 
     def write(self, top: int, values: NDArray[Any], strip: Any) -> None:
         """Write the rows into the raster of their strip."""
@@ -133,7 +178,13 @@ def write_pieces(out: Any, pieces: Pieces, grid: Grid) -> None:
 
 
 def filled(values: Tensor | None, rows: BlendedRows, layer: Layer) -> Tensor:
-    """Stored values (bands, h, W) with nodata where `rows` are masked; nodata throughout where no window reached."""
+    """Stored values (bands, h, W) in the type of a layer, with nodata where `rows` are masked.
+
+    Args:
+        values: Values (bands, h, W); ``None`` where no window reached, which gives nodata throughout.
+        rows: The rows.
+        layer: What is stored.
+    """
     dtype = torch_dtype(layer)
     if values is None:
         shape = (len(layer.band_names), *rows.nodata.shape)
