@@ -108,12 +108,16 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
         data_spec: dict[str, Any] | None = None,
     ) -> None:
         self.monitor = monitor
-        self.mode = "min" if "loss" in monitor else "max"
+        self.mode = self.default_mode(monitor)
         super().__init__(weights=weights)
         if compile:
             self.compile_model()
 
     # What a subclass may change.
+
+    def default_mode(self, monitor: str) -> str:
+        """``min`` or ``max``: whether low or high values of a logged metric are better; called before all else."""
+        return "min" if "loss" in monitor else "max"
 
     def create_encoder(self) -> Encoder:
         """The encoder, with its pre-trained weights and adapters.

@@ -50,7 +50,10 @@ class PrithviPixelwiseRegressionTask(PixelwiseTask, PixelwiseRegressionTask):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, auxiliary_weight=auxiliary_weight, monitor=monitor, **kwargs)
-        self.mode = "max" if "R2" in monitor else "min"
+
+    def default_mode(self, monitor: str) -> str:
+        """``max`` for R2, ``min`` for all else."""
+        return "max" if "R2" in monitor else "min"
 
     @property
     def target(self) -> ValueTarget:

@@ -7,11 +7,12 @@ import torch
 from torch import nn
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassCohenKappa
+from torchmetrics.regression import ExplainedVariance
 
 from prithvi_tg.__main__ import main
 from prithvi_tg.errors import ConfigError
 from prithvi_tg.reporting.runs import read_run
-from prithvi_tg.tasks import PrithviSegmentationTask
+from prithvi_tg.tasks import PrithviPixelwiseRegressionTask, PrithviSegmentationTask
 from prithvi_tg.tasks.losses import create_loss
 from prithvi_tg.tasks.schedules import SCHEDULES, create_schedule
 
@@ -153,6 +154,18 @@ def test_a_score_may_be_a_number_of_python_and_select_the_lowest(flood_root, tmp
 def test_the_direction_of_a_monitored_score_is_that_of_its_metric(monitor, mode):
     task = UncertaintyScored(encoder="nano", encoder_args=TINY, num_classes=2, monitor=monitor)
     assert task.mode == mode
+
+
+class VarianceScored(PrithviPixelwiseRegressionTask):
+    def add_metrics(self):
+        return {"explained": ExplainedVariance()}
+
+
+@pytest.mark.parametrize(
+    ("monitor", "mode"), [("val_explained", "max"), ("val_R2", "max"), ("val_RMSE", "min")]
+)
+def test_the_direction_of_a_monitored_score_of_values_is_that_of_its_metric(monitor, mode):
+    assert VarianceScored(encoder="nano", encoder_args=TINY, monitor=monitor).mode == mode
 
 
 def test_a_score_may_not_have_the_name_of_one_of_the_task(flood_root, tmp_path, capsys):
