@@ -304,7 +304,7 @@ def test_a_published_encoder_is_used_by_its_name(tmp_path, monkeypatch):
     with rasterio.open(path) as file:
         np.testing.assert_allclose(file.read()[:, 4, 2], tokens_by_hand(tiny, image, 4, 2), rtol=0, atol=1e-4)
     with pytest.raises(
-        ConfigError, match="encoder: the bands or statistics that 'nano' was trained with are not known"
+        ConfigError, match="encoder: the bands or statistics of the pre-training of 'nano' are unknown"
     ):
         published_encoder("nano", tmp_path / "weights.pt")
 

@@ -63,7 +63,7 @@ def test_more_outputs_than_classes_are_refused(flood_root, tmp_path):
     ("options", "reason"),
     [
         ("task: binary, loss: bce", "num_classes: the model has one output"),
-        ("task: multilabel, num_labels: 2, loss: bce", "task: a map holds one class per pixel"),
+        ("task: multilabel, num_labels: 2, loss: bce", "task: a map stores one class per pixel"),
     ],
 )
 def test_the_command_refuses_torchgeo_s_tasks_without_a_logit_per_class(
