@@ -124,7 +124,7 @@ def check_scenes(data: LabelledScenesDataModule) -> Iterator[Finding]:
             found = surveys[split] = Survey()
             _read(found, (windows[number] for number in range(len(windows))), data.spec.target)
         except PrithviTGError as error:
-            advice = "add it to classes or to ignored_labels" if "is not in classes" in str(error) else ""
+            advice = "add it to classes or to ignored_labels" if "not in classes" in str(error) else ""
             yield Finding("error", split, str(error), advice)
             continue
         yield from _values(split, found, data.spec, takes_scale=True)

@@ -1,4 +1,4 @@
-"""Window geometry: exact covers of an image by windows, and who decides which pixel."""
+"""Window geometry: windows that exactly cover an image, and the core pixels that each window owns."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,19 +11,19 @@ from numpy.typing import NDArray
 from .deprecated import old_names
 from .errors import ConfigError
 
-#: How overlapping windows become one map: the mean of their logits; the same weighted by a Hann window, which
-#: trusts the middle of a window more than its edges; or the middle of each window alone.
+#: How to blend overlapping windows: ``average`` takes the mean of their logits, ``hann`` weights it by a Hann window,
+#: with less weight at the edges of a window, and ``crop`` uses only the core of each window.
 Blending = Literal["average", "hann", "crop"]
 
 
 def window_starts(length: int, window: int, stride: int) -> list[int]:
-    """Offsets of windows that cover ``length`` pixels exactly, along one axis.
+    """Offsets of windows that exactly cover ``length`` pixels along one axis.
 
-    Windows stand ``stride`` apart; the last one is shifted inwards so that it ends on the last pixel, as in
+    The distance of windows is ``stride``; the last window is shifted inwards so that it ends on the last pixel, as in
     MMSegmentation's sliding inference. An axis shorter than a window gets one window at 0 (pad the image).
 
     Raises:
-        ConfigError: The stride leaves gaps between windows, or is not positive.
+        ConfigError: The stride is not positive, or is larger than the window.
     """
     if not 0 < stride <= window:
         raise ConfigError(f"stride: {stride} must lie between 1 and the window, {window}")
@@ -38,12 +38,12 @@ class AxisTiling:
     """Windows along one axis of an image.
 
     Attributes:
-        length: Pixels of the axis.
-        window: Pixels of a window.
-        stride: Distance of windows.
-        blending: How overlaps are decided.
-        align: With ``crop``, what a window decides starts and ends on a multiple of this many of its pixels, a
-            patch of the encoder, where the overlap leaves room for one.
+        length: Length of the axis in pixels.
+        window: Size of a window in pixels.
+        stride: Distance of neighbouring windows in pixels.
+        blending: How to blend overlapping windows.
+        align: With ``crop``, the core of a window starts and ends on a multiple of this number of its pixels, the
+            patch size of the encoder, if the overlap is large enough.
     """
 
     length: int
@@ -59,14 +59,14 @@ class AxisTiling:
 
     @cached_property
     def core(self) -> tuple[tuple[int, int], ...]:
-        """Pixels that each window has a say in, from and up to."""
+        """First pixel of the core of each window, and the pixel after the last."""
         if self.blending != "crop":
             return tuple((start, min(start + self.window, self.length)) for start in self.starts)
         cuts = [0, *map(self._cut, self.starts[:-1], self.starts[1:]), self.length]
         return tuple(pairwise(cuts))
 
     def _cut(self, start: int, following: int) -> int:
-        """Where a window hands over to the following one: in the middle of their overlap."""
+        """Pixel where the core of a window ends and the next begins: the middle of their overlap."""
         middle = (following - start + self.window) / 2
         aligned = round(middle / self.align) * self.align
         fits = following - start <= aligned <= self.window
@@ -90,14 +90,14 @@ class AxisTiling:
 
 @dataclass(frozen=True)
 class Strip:
-    """Rows of a map that are finished together, and the rows of windows that decide them.
+    """Rows of a map that are completed together, and the rows of windows that overlap them.
 
     Attributes:
-        number: Its place in the map, from 0 at the top.
-        top: Its first row of pixels.
-        bottom: The row after its last.
-        first: The first row of windows that reaches into it.
-        last: The last row of windows that reaches into it.
+        number: Number of the strip, from 0 at the top.
+        top: First row of pixels.
+        bottom: The row after the last.
+        first: First row of windows that overlaps the strip.
+        last: Last row of windows that overlaps the strip.
     """
 
     number: int
@@ -114,7 +114,7 @@ class WindowGrid:
     Attributes:
         rows: The windows along the height.
         columns: The windows along the width.
-        strip_rows: Rows of pixels in a strip, about.
+        strip_rows: Approximate height of a strip in pixels.
     """
 
     rows: AxisTiling
@@ -125,13 +125,13 @@ class WindowGrid:
     def of(
         cls, shape: tuple[int, int], window: int, stride: int, blending: Blending = "average", align: int = 1
     ) -> "WindowGrid":
-        """The plan for an image of some height and width."""
+        """Create the windows of an image of a given height and width."""
         rows, columns = (AxisTiling(length, window, stride, blending, align) for length in shape)
         return cls(rows, columns)
 
     @cached_property
     def strips(self) -> tuple[Strip, ...]:
-        """Strips from the top to the bottom; each is a whole number of rows of windows."""
+        """Strips from top to bottom; each covers a whole number of rows of windows."""
         rows = self.rows
         count = len(rows.starts)
         step = max(1, round(self.strip_rows / rows.stride))
@@ -143,7 +143,7 @@ class WindowGrid:
         return tuple(map(Strip, range(len(leaders)), tops, bottoms, firsts, lasts))
 
     def windows_in(self, strip: Strip) -> int:
-        """Windows that a strip needs, whether they hold data or not."""
+        """Number of windows that overlap a strip, with or without data."""
         return (strip.last - strip.first + 1) * len(self.columns.starts)
 
 

@@ -1,4 +1,4 @@
-"""Classes of whole chips, as a table, and of the windows of scenes, as maps with one pixel a window."""
+"""Classes of whole chips as a table, and of windows of scenes as maps with one pixel per window."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -37,26 +37,26 @@ from .provenance import describe, weights_hash
 from .resources import Auto
 
 TABLE = "chip_classes"  # .csv and .parquet
-#: Side in pixels; a ViT computes attention between all patches of a chip.
+#: Size in pixels; limited because a ViT computes attention between all patches of a chip.
 LARGEST_CHIP = 1024
-#: Options of `OutputOptions` that belong to maps with a class or values of each pixel.
+#: Options of `OutputOptions` that apply only to maps of pixels.
 _OF_PIXELS = ("profile", "probabilities", "confidence", "vector", "quicklook", "products")
 
 
 @dataclass
 class ChipClassRun:
-    """What a model predicts for windows, and the files that it becomes.
+    """Collects the predictions of windows, and writes them as a table or as maps.
 
     Attributes:
         scenes: The scenes.
-        windows: Their windows.
+        windows: Windows of the scenes.
         spec: Bands, statistics and classes of the model.
-        maps: The map of each scene; empty where all scenes are chips of one table.
+        maps: Path of the map of each scene; empty if all scenes are chips of one table.
         folder: Folder of the table, or of the index of the maps.
         tags: Software, weights and settings, as tags of the files.
-        existing: Maps that exist and are left alone; the index shows them too.
-        overwrite: Whether files that exist are replaced.
-        probabilities: Of each window (K,), by its number; ``None`` where the window holds no data.
+        existing: Existing maps that are kept; the index includes them.
+        overwrite: Whether to replace existing files.
+        probabilities: Probabilities (K,) of each window, by its number; ``None`` if the window has no data.
     """
 
     scenes: Sequence[Scene]
@@ -77,23 +77,23 @@ class ChipClassRun:
 
     @property
     def paths(self) -> list[Path]:
-        """What `write` may write, beside an index of maps."""
+        """Paths that `write` may write, without the index of maps."""
         if self.maps or self.existing:
             return [path for one in self.maps for path in (_names_path(one), one)]
         return [self.folder / f"{TABLE}{suffix}" for suffix in (".csv", ".parquet")]
 
     def update(self, batch: dict[str, Any], probabilities: Tensor) -> None:
-        """Take in the probabilities (B, K) of a batch.
+        """Add the probabilities (B, K) of a batch.
 
         Raises:
-            ConfigError: They are not one per class.
+            ConfigError: The number of probabilities does not match the classes.
         """
         check_outputs(probabilities, self.spec)
         found = zip(batch["index"].tolist(), batch["data"].tolist(), probabilities.tolist(), strict=True)
         self.probabilities |= {number: row if has_data else None for number, has_data, row in found}
 
     def write(self) -> list[Path]:
-        """Write the table, or the maps and their index, each under a temporary name until it is complete.
+        """Write the table, or the maps and their index. A file gets its final name when it is complete.
 
         Raises:
             DataError: A file cannot be written.
@@ -102,7 +102,7 @@ class ChipClassRun:
             with writing(folder):
                 folder.mkdir(parents=True, exist_ok=True)
         written = self._write_maps() if self.maps or self.existing else self._write_table()
-        for path in {*self.paths} - {*written}:  # of an earlier run, which is replaced
+        for path in {*self.paths} - {*written}:  # files of the replaced run
             path.unlink(missing_ok=True)
         return written
 
@@ -159,7 +159,7 @@ class ChipClassRun:
         return written + write_index(indexed, self.folder, bool(self.existing) or self.overwrite)
 
     def _write_map(self, path: Path, grid: Grid, values: NDArray[np.float32]) -> list[Path]:
-        """Probabilities (K, h, w) as classes, or, where a window can have several, as a band per class."""
+        """Write probabilities (K, h, w) as class numbers or, with several classes per window, as one band per class."""
         names_path, written = _names_path(path), [path]
         layers: NDArray[Any] = values
         layer = Layer("pred", self.target.names, "float32", float("nan"))
@@ -186,12 +186,12 @@ class ChipClassRun:
 
 
 def _names_path(path: Path) -> Path:
-    """Where GDAL looks for the class names of a map."""
+    """Path of GDAL's sidecar file with the class names of a map."""
     return path.with_name(f"{path.name}.aux.xml")
 
 
 def _outline(scene: Scene) -> shapely.Polygon:
-    """Outline of a scene, degrees."""
+    """Outline of a scene in degrees."""
     grid = scene.grid
     places = grid.latitudes_and_longitudes([0, 0, grid.height, grid.height], [0, grid.width, grid.width, 0])
     return shapely.Polygon(places[:, ::-1])
@@ -217,33 +217,36 @@ def plan_chip_classes(
     tf32: bool = False,
     fold_time: bool = False,
 ) -> tuple[ChipBatchesDataModule, ChipClassRun]:
-    """Find chips or scenes, before any work. The arguments are those of `plan_maps`.
+    """Find chips or scenes, and check before classifying that the outputs can be written.
+
+    The arguments are those of `plan_maps`.
 
     Args:
-        task: The task that will classify them.
-        spec: Bands, statistics and classes that it knows.
-        scenes: Words as `find_inputs` takes them.
+        task: The task that classifies them.
+        spec: Bands, statistics and classes of the task.
+        scenes: Paths or patterns, see `find_inputs`.
         output: Folder of the table or the maps; or, for the map of one scene, the map itself (``.tif``).
         weights: Hash of the weights.
-        reading: How the files are to be read.
-        writing: ``overwrite`` or ``skip_existing``; what belongs to maps of pixels is refused.
-        window: Side of the windows that scenes are cut into, in pixels; by default each file is one chip.
-        stride: Refused: windows stand side by side.
-        blending: Refused unless ``average``, the default: windows do not overlap.
-        nodata_rule: ``all``, by default, or ``any``: when a pixel is nodata. Windows of such pixels get no class.
+        reading: How to read the files.
+        writing: ``overwrite`` or ``skip_existing``; options of maps of pixels are an error.
+        window: Size of the windows of scenes in pixels; by default each file is one chip.
+        stride: Must be ``None``: windows are adjacent.
+        blending: Must be ``average``, the default: windows do not overlap.
+        nodata_rule: When a pixel is nodata: ``all``, the default, or ``any``. Windows without valid pixels get no
+            class.
         qa_mask: Quality classes that count as nodata.
-        batch_size: Windows in a batch.
-        num_workers: Processes that read.
-        precision: That of the trainer, for the tags.
-        tf32: As `precision`.
-        fold_time: Hand out images as (B, T*C, H, W), for TorchGeo's own tasks.
+        batch_size: Number of windows in a batch.
+        num_workers: Number of reading processes.
+        precision: Precision of the trainer, for the tags.
+        tf32: Whether TF32 is used, for the tags.
+        fold_time: Return images as (B, T*C, H, W), for TorchGeo's own tasks.
 
     Returns:
-        The batches, and what becomes of them.
+        The data module of the batches, and the run that collects and writes the results.
 
     Raises:
-        ConfigError: A file exists, an option does not fit, or a scene is too large to be one chip.
-        DataError: There is no scene, or one cannot be read.
+        ConfigError: A file exists, an option is invalid, or a scene is too large to be one chip.
+        DataError: No scene is found, or a scene cannot be read.
     """
     rule: NodataRule = nodata_rule or "all"
     _check_options(writing, window, stride, blending, rule, batch_size, num_workers)
@@ -256,8 +259,8 @@ def plan_chip_classes(
     resolved = [resolve_scene(one, spec.input, reading) for one in found if paths[one.name] not in existing]
     warn_of_pixel_size(resolved, spec)
     windows = [one for number, scene in enumerate(resolved) for one in _cut(number, scene, window)]
-    told = "whole files" if window is None else f"window {window}, side by side"
-    _, tags = describe(task, spec, weights, described_precision(precision, tf32), rule, qa_mask, told)
+    cut = "whole files" if window is None else f"window {window}, side by side"
+    _, tags = describe(task, spec, weights, described_precision(precision, tf32), rule, qa_mask, cut)
     run = ChipClassRun(
         resolved,
         windows,
@@ -288,10 +291,10 @@ def _check_options(
     batch_size: int | Auto,
     num_workers: int | Auto,
 ) -> None:
-    """Refuse what a model of chip classes cannot do.
+    """Check that a model of chip classes supports the options.
 
     Raises:
-        ConfigError: An option is out of range, or has no meaning.
+        ConfigError: An option is out of range, or does not apply.
     """
     for key, value, least in (
         ("window", window, 1),
@@ -304,16 +307,16 @@ def _check_options(
     for key in _OF_PIXELS:
         if getattr(writing, key) != getattr(default, key):
             raise ConfigError(
-                f"{key}: belongs to maps of pixels; this model gives a class of a whole chip or window; remove it"
+                f"{key}: applies to maps of pixels, but this model classifies whole chips or windows; remove it"
             )
     if stride is not None:
-        raise ConfigError("stride: windows that get one class each stand side by side; remove it")
+        raise ConfigError("stride: windows that are classified as a whole are adjacent; remove it")
     if blending != "average":
         raise ConfigError(
-            f"blending: {blending!r}: windows that get one class each do not overlap; remove it"
+            f"blending: {blending!r}: windows that are classified as a whole do not overlap; remove it"
         )
     if nodata_rule == "legacy":
-        raise ConfigError("nodata_rule: 'legacy' belongs to maps of pixels; use all or any")
+        raise ConfigError("nodata_rule: 'legacy' applies to maps of pixels; use all or any")
     if writing.skip_existing and window is None:
         raise ConfigError(
             f"skip_existing: all chips share one table, {TABLE}.csv; remove it, or choose another --output"
@@ -321,10 +324,10 @@ def _check_options(
 
 
 def _cut(number: int, scene: Scene, window: int | None) -> list[ChipWindow]:
-    """The windows of a scene.
+    """Windows of a scene.
 
     Raises:
-        ConfigError: It is too large to be one chip.
+        ConfigError: The scene is too large to be one chip.
     """
     grid = scene.grid
     if window is None:
@@ -356,24 +359,24 @@ def classify_scenes(
     """Classify chips, or the windows of scenes, in one call, as ``prithvi-tg predict`` does.
 
     Args:
-        checkpoint: A checkpoint that describes itself, or a task with a `data_spec`.
+        checkpoint: A checkpoint with a description of its data, or a task with a `data_spec`.
         scenes: Files or folders; see `find_inputs`.
-        output: Folder of ``chip_classes.csv`` and, for chips with a geo-reference, ``chip_classes.parquet``; or of a
-            map of each scene and their index.
-        window: Side of the windows that scenes are cut into, in pixels, which gives maps with one pixel a window; by
-            default each file is one chip, which gives a table.
-        nodata_rule: See `plan_chip_classes`, as for `qa_mask`.
+        output: Folder of ``chip_classes.csv`` and, for georeferenced chips, ``chip_classes.parquet``; or of the maps
+            of scenes and their index.
+        window: Size of the windows of scenes in pixels; the output is maps with one pixel per window. By default
+            each file is one chip, and the output is a table.
+        nodata_rule: See `plan_chip_classes`.
         qa_mask: Quality classes that count as nodata.
-        batch_size: Windows in a batch.
-        device: Where to compute.
+        batch_size: Number of windows in a batch.
+        device: Device of the model.
         **options: Fields of `InputOptions`, such as ``bands``; ``overwrite`` and ``skip_existing``.
 
     Returns:
-        The files that were written.
+        Paths of the written files.
 
     Raises:
-        ConfigError: A file exists, an option does not fit, or a scene is too large to be one chip.
-        DataError: There is no scene, or one cannot be read.
+        ConfigError: A file exists, an option is invalid, or a scene is too large to be one chip.
+        DataError: No scene is found, or a scene cannot be read.
     """
     is_task = isinstance(checkpoint, PrithviTask)
     task = checkpoint if isinstance(checkpoint, PrithviTask) else load_task(checkpoint)

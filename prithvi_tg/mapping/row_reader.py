@@ -1,4 +1,4 @@
-"""Rows of scenes, read ahead by threads across strips and scenes."""
+"""RowReader: threads that read rows ahead across strips and scenes."""
 
 import warnings
 from collections import deque
@@ -20,9 +20,9 @@ from ..readers.scaling import Scaling
 from ..readers.scene import Scene, SceneReader, StoredPixels
 from ..tiling import Strip, WindowGrid
 
-#: Rows that are read at a time are a multiple of a file's blocks, and about as many as this.
+#: Approximate number of rows that are read at a time, rounded to a multiple of a file's blocks.
 _CHUNK_ROWS = 256
-#: Blocks higher than this are not held whole: a file that is one block would not fit.
+#: Higher blocks are read in parts: a file with one large block may not fit into memory.
 _MOST_ROWS = 4096
 
 _Result = TypeVar("_Result")
@@ -30,12 +30,12 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True)
 class StripRange:
-    """Consecutive strips of a scene, to be mapped in one go.
+    """Consecutive strips of a scene that are mapped together.
 
     Attributes:
         scene: The scene.
-        plan: Its windows.
-        strips: Some of the plan's strips, one after the other.
+        plan: Windows of the scene.
+        strips: Consecutive strips of the plan.
     """
 
     scene: Scene
@@ -44,22 +44,22 @@ class StripRange:
 
     @property
     def top(self) -> int:
-        """First row of its pixels in the map."""
+        """First row in the map."""
         return self.strips[0].top
 
     @property
     def bottom(self) -> int:
-        """The row after its last."""
+        """The row after the last."""
         return self.strips[-1].bottom
 
     @property
     def windows(self) -> int:
-        """Number of its windows; rows of windows that two strips need are run once."""
+        """Number of windows; rows of windows that two strips share are counted once."""
         return (self.strips[-1].last - self.strips[0].first + 1) * len(self.plan.columns.starts)
 
     @property
     def span(self) -> tuple[int, int]:
-        """First row of pixels that its windows see, and the row after the last."""
+        """First row of pixels that the windows cover, and the row after the last."""
         rows = self.plan.rows
         last = rows.starts[self.strips[-1].last]
         return rows.starts[self.strips[0].first], min(last + rows.window, rows.length)
@@ -70,13 +70,14 @@ class Rows:
     """Rows of a scene in full width, ready for upload.
 
     Attributes:
-        top: The first of them.
-        masked: (h, W), where the map is nodata.
+        top: First row.
+        masked: (h, W), true where the map is nodata.
         is_clear: Whether no pixel is masked.
-        values: (T*C, h, W) in their stored type, in pinned memory with CUDA; ``None`` where no pixel holds data.
-        valid: Bits (T*C, h, ceil(W / 8)), 1 where there is data, first pixel first; ``None`` where nothing is filled.
-        scalings: What the values of each channel mean.
-        sample: Some values of each channel in the unit of the statistics, of pixels that hold data.
+        values: (T*C, h, W) in their stored type, in pinned memory with CUDA; ``None`` if no pixel has data.
+        valid: Bits (T*C, h, ceil(W / 8)), 1 where a value is data, first pixel in the highest bit; ``None`` if no
+            value is filled.
+        scalings: Scale and offset of each channel.
+        sample: Sample of the valid values of each channel, in the unit of the statistics.
         meaningless: See `prithvi_tg.readers.scene.Pixels`.
     """
 
@@ -96,9 +97,9 @@ class Rows:
 
     @classmethod
     def of(cls, top: int, stored: StoredPixels) -> "Rows":
-        """Of what was read from row `top` on."""
+        """Create rows from stored pixels; `top` is their first row."""
         shape = stored.values.shape[1:]
-        # Rows without a pixel to mask, or without one to show, take no memory.
+        # Masks without nodata, or with nodata throughout, take no memory.
         masked: NDArray[np.bool_] = (
             np.broadcast_to(np.False_, shape) if stored.masked is None else stored.masked
         )
@@ -122,7 +123,7 @@ class Rows:
 
 
 def _sample(stored: StoredPixels) -> tuple[NDArray[np.float32], ...]:
-    """Of each channel, the valid values of every seventh row and column."""
+    """Valid values of each channel from every seventh row and column."""
     some = np.s_[:, ::7, ::7]
     valid = None if stored.valid is None else stored.valid[some]
     part = StoredPixels(stored.values[some].copy(), valid, None, stored.scalings, fill=False)
@@ -131,15 +132,15 @@ def _sample(stored: StoredPixels) -> tuple[NDArray[np.float32], ...]:
 
 
 class RowReader:
-    """The rows that the windows of strip ranges see, in order.
+    """Reads the rows that the windows of strip ranges cover, in order.
 
-    Threads read ahead across strips and scenes while a model computes: GDAL decodes without holding Python's lock. No
-    more chunks of rows are held than there are threads.
+    Threads read ahead across strips and scenes while the model computes; GDAL releases Python's lock while decoding.
+    The number of chunks in memory is at most the number of threads.
 
     Args:
-        strip_ranges: What to read.
-        open_scene: How a scene is read.
-        num_workers: Threads; 0 reads only when asked.
+        strip_ranges: Strip ranges to read.
+        open_scene: Opens the reader of a scene.
+        num_workers: Number of threads; with 0, rows are read on demand.
     """
 
     def __init__(
@@ -151,14 +152,14 @@ class RowReader:
         self._pool = ThreadPoolExecutor(num_workers) if num_workers else None
         self._opening: deque[_Source] = deque()
         self._spans: Iterator[tuple[int, int]] = iter(())
-        self._source: _Source | None = None  # whose spans are being handed to the threads
+        self._source: _Source | None = None  # its spans are being submitted to the threads
         self._ahead: deque[tuple[_Source, Future[Rows] | _OnDemand[Rows]]] = deque()
 
     def rows(self, strip_range: StripRange) -> Iterator[Rows]:
-        """The rows of a strip range; those before it that nobody asked for are skipped.
+        """Yield the rows of a strip range; earlier strip ranges that were not requested are skipped.
 
         Raises:
-            DataError: They cannot be read.
+            DataError: The rows cannot be read.
         """
         self._top_up()
         while self._ahead[0][0].strip_range is not strip_range:
@@ -187,7 +188,7 @@ class RowReader:
             self._source.close()
 
     def _drop(self, source: "_Source") -> None:
-        """Forget what is left of a strip range."""
+        """Discard the remaining rows of a strip range."""
         if self._source is source:
             self._source, self._spans = None, iter(())
         while self._ahead and self._ahead[0][0] is source:
@@ -223,17 +224,17 @@ def _fail(error: DataError) -> Any:
 
 
 class _OnDemand(Generic[_Result]):
-    """A job that is done when its result is asked for."""
+    """A job that runs when its result is requested."""
 
     def __init__(self, job: Callable[[], _Result]) -> None:
         self.result = job
 
     def cancel(self) -> None:
-        """Nothing was begun."""
+        """Do nothing: the job has not started."""
 
 
 class _Source:
-    """A scene that threads read: a reader for each thread that needs one at a time."""
+    """A scene that several threads read, each with its own reader."""
 
     spans: Any
 
@@ -244,7 +245,7 @@ class _Source:
         self._closed = False
 
     def find_spans(self) -> list[tuple[int, int]]:
-        """First row and the row after the last of each chunk of rows."""
+        """First row of each chunk, and the row after its last."""
         reader = self._open_scene(self.strip_range.scene)
         self._give_back(reader)
         rows = _chunk_rows(reader)
@@ -267,7 +268,7 @@ class _Source:
             self.close()
 
     def close(self) -> None:
-        """Close the readers, those in use when they are given back."""
+        """Close the idle readers now, and readers in use when they are returned."""
         self._closed = True
         while True:
             try:
@@ -280,8 +281,8 @@ def _chunk_rows(reader: SceneReader) -> int:
     block = reader.block_rows
     if block > _MOST_ROWS:
         warnings.warn(
-            f"{reader.scene.files[0]}: its blocks are {block} rows high, so each is decoded many times; mapping a "
-            "tiled copy (gdal_translate -of COG) is faster",
+            f"{reader.scene.files[0]}: blocks are {block} rows high, so each is decoded many times; map a tiled copy "
+            "instead, which is faster (gdal_translate -of COG)",
             stacklevel=2,
         )
         return _CHUNK_ROWS

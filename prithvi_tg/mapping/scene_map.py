@@ -1,4 +1,4 @@
-"""The map of one scene: logits of windows come in, files go out, and a start that was cut short is taken up."""
+"""SceneMap: blends the logits of one scene, writes the files of its map, and resumes an interrupted run."""
 
 import hashlib
 import json
@@ -29,25 +29,25 @@ from .window_stream import RowsRead, StripRangeRead, WindowRead
 
 _log = logging.getLogger(__name__)
 
-#: What is added up over the strips of a map.
+#: Counts that are summed over the strips of a map.
 _SUMS = ("windows", "skipped", "seconds", "nodata")
 
 
 @dataclass
 class SceneResult:
-    """What became of a scene, for the table at the end.
+    """The result of mapping a scene, for the table at the end.
 
     Attributes:
-        name: The scene.
-        path: Its map.
-        height: Of the map, in pixels.
-        width: As `height`.
-        windows: Windows that the model ran on.
-        skipped: Windows without data.
-        seconds: Time that it took.
-        summary: What the products say about the map, in lines.
-        nodata: Share of the pixels without data.
-        error: Why there is no map.
+        name: Name of the scene.
+        path: Path of the map.
+        height: Height of the map in pixels.
+        width: Width of the map in pixels.
+        windows: Number of windows that the model ran on.
+        skipped: Number of windows without data.
+        seconds: Duration in seconds.
+        summary: Lines about the map from its products.
+        nodata: Fraction of nodata pixels.
+        error: Error message if there is no map.
     """
 
     name: str
@@ -63,19 +63,19 @@ class SceneResult:
 
 
 class SceneMap:
-    """The map of one scene, while it is made.
+    """Creates the map of one scene.
 
     Args:
         scene: The scene.
-        plan: Its windows.
-        path: The map; what else is written is named after it.
-        spec: What the model's outputs mean.
-        options: What to write.
-        identity: Everything beside the scene that the pixels depend on.
+        plan: Windows of the scene.
+        path: Path of the map; the names of other outputs derive from it.
+        spec: Description of the data, with the target.
+        options: Which files to write.
+        identity: All settings besides the scene that the pixels depend on.
         tags: Tags of the map.
 
     Raises:
-        ConfigError: A product does not fit the target, or two would write one file.
+        ConfigError: A product does not support the target, or two products write the same file.
     """
 
     def __init__(
@@ -107,19 +107,19 @@ class SceneMap:
         self._run: dict[int, int] = {}
         self._mark = 0.0
 
-    # What is written.
+    # Outputs.
 
     @property
     def is_done(self) -> bool:
-        """Whether this run, or an earlier start of it, has finished it."""
+        """Whether this run, or an earlier run that it resumes, completed the map."""
         complete = all(path.exists() for path in self.outputs.values())
         return complete and self.parts.belongs_to_run and self.parts.read("done") is not None
 
     def check_free(self) -> None:
-        """Make sure that nothing is in the way.
+        """Check that no output exists, unless it may be replaced.
 
         Raises:
-            ConfigError: A file exists that this run did not write, and is not to be replaced.
+            ConfigError: A file exists that this run did not write.
         """
         if self.options.overwrite or (
             self.parts.belongs_to_run and self.parts.read("publishing") is not None
@@ -133,7 +133,7 @@ class SceneMap:
                 )
 
     def prepare(self) -> list[int]:
-        """Take up what an earlier start left; the strips that are still to be mapped.
+        """Resume an earlier run if there is one, and return the numbers of the pending strips.
 
         Raises:
             DataError: The folder cannot be written to.
@@ -148,7 +148,7 @@ class SceneMap:
                 self._publish()
                 if self.is_done:
                     return []
-                self.parts.remove()  # what else is wanted now was not made then
+                self.parts.remove()  # the strips lack outputs that are requested now
                 self.parts.prepare()
             left = [strip.number for strip in self.plan.strips if not self.parts.is_intact(strip.number)]
             for number in left:
@@ -162,10 +162,10 @@ class SceneMap:
                 self.assemble()
         return left
 
-    # Windows come in.
+    # Input of windows.
 
     def begin(self, strip_range: StripRange, since: float, device: torch.device) -> None:
-        """Start a range of strips, whose logits come on a device; its time counts from a moment of `perf_counter`."""
+        """Start a range of strips, with logits on `device`; `since` is its start time by `perf_counter`."""
         self._mark = since
         self._blender = Blender(strip_range.plan, strip_range.top, strip_range.bottom, device)
         self._run = {}
@@ -173,7 +173,7 @@ class SceneMap:
     def add(
         self, event: RowsRead | WindowRead | StripRangeRead, logits: Tensor | None, corner: tuple[int, int]
     ) -> Iterator[Callable[[], None]]:
-        """Take in what was read; jobs that write the rows that it finishes, to be run in order, one at a time."""
+        """Add an event, and yield jobs that write the rows it completes; run them in order, one at a time."""
         assert self._blender is not None
         if isinstance(event, WindowRead):
             self._run[event.row] = self._run.get(event.row, 0) + 1
@@ -184,7 +184,7 @@ class SceneMap:
                 yield partial(self.run, partial(self._write, strip, encoded, counts))
 
     def _counts(self, strip: Strip) -> tuple[int, int, float]:
-        """Windows of a strip that were run and that were skipped, and its seconds."""
+        """Number of windows of a strip that ran and that were skipped, and its duration in seconds."""
         core = self.plan.rows.core
         own = [row for row in range(strip.first, strip.last + 1) if core[row][0] >= strip.top]
         run = sum(self._run.get(row, 0) for row in own)
@@ -202,10 +202,10 @@ class SceneMap:
             yield strip, BlendedRows(top, logits, rows.nodata[span], rows.device)
             top = bottom
 
-    # In the thread that writes.
+    # Called in the writing thread.
 
     def run(self, job: Callable[[], None]) -> None:
-        """Run a job, unless the scene has failed; the scene fails if the job cannot write."""
+        """Run a job, unless the scene has failed; an error while writing fails the scene."""
         if self.error is not None:
             self.abandon()
             return
@@ -225,23 +225,23 @@ class SceneMap:
             self._writer = None
 
     def claim_assembly(self) -> bool:
-        """Whether all strips are complete, and no other process assembles the map."""
+        """Claim the assembly; true if all strips are complete and no other process claimed it."""
         return all(self.parts.strip_record(strip.number) for strip in self.plan.strips) and self.parts.claim()
 
     def fail(self, reason: str) -> None:
-        """Give up; strips that are complete stay for another start."""
+        """Mark the scene as failed; complete strips remain, so that the run can be resumed."""
         self.error = self.error or reason
 
     def abandon(self) -> None:
-        """Remove what was written of a strip that is not complete."""
+        """Remove the files of an incomplete strip."""
         if self._writer is not None:
             self._writer.abandon()
             self._writer = None
 
-    # The finished map.
+    # The completed map.
 
     def assemble(self) -> None:
-        """Put the strips together, make what belongs to the map, and give all of it its final names.
+        """Assemble the strips, write all products, and move the files to their final names.
 
         Raises:
             ConfigError: A product does not write its files.
@@ -279,7 +279,7 @@ class SceneMap:
         self.parts.clear()
 
     def result(self) -> SceneResult:
-        """What became of the scene."""
+        """The result of the scene."""
         grid = self.scene.grid
         result = SceneResult(self.scene.name, self.path, grid.height, grid.width, error=self.error)
         done = self.parts.read("done")
@@ -293,7 +293,7 @@ class SceneMap:
 
 
 def _move(made: Path, path: Path) -> None:
-    """Give a file its final name in a folder that may be on another disk."""
+    """Move a file to its final name, possibly on another disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with finished_file(path) as partial:
         shutil.copyfile(made, partial)
@@ -301,13 +301,13 @@ def _move(made: Path, path: Path) -> None:
 
 
 def _outputs(products: Sequence[Product]) -> dict[str, Path]:
-    """Every file of the finished map by its key, the map itself last."""
+    """All files of the completed map by key, the map itself last."""
     paths: dict[str, Path] = {}
     for product in products:
         for key, path in product.outputs().items():
             if key in paths or path.name in {other.name for other in paths.values()}:
                 raise ConfigError(
-                    f"{product.name}: another product of the map writes {path.name} ({key}) too"
+                    f"{product.name}: another product of the map also writes {path.name} ({key})"
                 )
             paths[key] = path
     return {**{key: path for key, path in paths.items() if key != "pred"}, "pred": paths["pred"]}

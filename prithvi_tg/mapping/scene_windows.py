@@ -1,4 +1,4 @@
-"""Data module of scenes to be mapped."""
+"""Data module of the windows of scenes, for mapping."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
@@ -20,26 +20,26 @@ from .window_stream import ReadEvents, WindowStream
 
 
 class SceneDataModule(BaseDataModule):
-    """Windows of one scene after another, normalised on the device, for `Trainer.predict`.
+    """Windows of all scenes in order, normalised on the device, for `Trainer.predict`.
 
     Args:
-        scenes: The scenes; `resolve_scene` makes them of any input.
+        scenes: The scenes; `resolve_scene` creates them from any input.
         spec: Bands, units and statistics that the model expects.
-        window: Side of a window in pixels.
-        stride: Distance of windows in pixels.
-        blending: How overlapping windows become one map.
-        align: The encoder's patch, see `AxisTiling`.
-        batch_size: Windows in a batch; ``auto`` suits the device.
-        num_workers: Threads that read ahead; ``auto`` suits the device, cores and free memory.
+        window: Size of a window in pixels.
+        stride: Distance of neighbouring windows in pixels.
+        blending: How to blend overlapping windows.
+        align: Patch size of the encoder, see `AxisTiling`.
+        batch_size: Number of windows in a batch; ``auto`` depends on the device.
+        num_workers: Number of threads that read ahead; ``auto`` depends on the device, cores and free memory.
         nodata_rule: When a pixel of the map is nodata.
         qa_mask: Quality classes that count as nodata.
-        fold_time: Hand out images as (B, T*C, window, window), for TorchGeo's own tasks.
+        fold_time: Return images as (B, T*C, window, window), for TorchGeo's own tasks.
 
     Raises:
         ConfigError: An option is out of range.
 
     Attributes:
-        plans: The windows of each scene, by its name.
+        plans: Windows of each scene, by scene name.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class SceneDataModule(BaseDataModule):
         super().__init__(SceneDataset)
         self._batch_size = batch_size
         self._num_workers = num_workers
-        # Where there are more processes than strips, some have none.
+        # With more processes than strips, some processes have no strip.
         self.allow_zero_length_dataloader_with_multiple_devices = True
         self.scenes = scenes
         self.spec = spec
@@ -84,15 +84,15 @@ class SceneDataModule(BaseDataModule):
         self._windows: DeviceWindows | None = None
 
     def open_scene(self, scene: Scene) -> SceneReader:
-        """A reader of one scene."""
+        """Open the reader of one scene."""
         return SceneReader(scene, self.spec.input, self.nodata_rule, self.qa_mask)
 
     def select_strips(self, pending: Mapping[str, Sequence[int]]) -> None:
-        """Stream these strips alone, by the scene's name; all of them by default."""
+        """Limit the stream to these strips, by scene name; scenes without an entry are skipped."""
         self._pending = pending
 
     def stream(self, rank: int = 0, world_size: int = 1, device: torch.device = CPU) -> WindowStream:
-        """The windows of one process of several; each gets strips that stand together, and a fair share."""
+        """Stream of the windows of one process; strips are divided evenly into contiguous ranges, one per process."""
         plans, channels = list(self.plans.values()), len(self.spec.input.channel_mean)
         window = plans[0].rows.window if plans else 1
         batch_size, num_workers = self._batch_size, self._num_workers
@@ -105,7 +105,7 @@ class SceneDataModule(BaseDataModule):
         )
 
     def windows_on(self, device: torch.device) -> DeviceWindows:
-        """What makes batches of a stream on a device."""
+        """Create the object that turns a stream into batches on a device."""
         return DeviceWindows(self.spec.input, device, self.fold_time)
 
     def _share(self, rank: int, world_size: int) -> list[StripRange]:
@@ -119,7 +119,7 @@ class SceneDataModule(BaseDataModule):
         total, done = sum(costs), 0
         mine: list[tuple[Scene, WindowGrid, list[int]]] = []
         for (scene, plan, strip), cost in zip(items, costs, strict=True):
-            # The middle of a strip decides whose it is.
+            # A strip belongs to the process whose range contains its middle.
             if (2 * done + cost) * world_size // (2 * total) == rank:
                 if not mine or mine[-1][0] is not scene or mine[-1][2][-1] + 1 != strip.number:
                     mine.append((scene, plan, []))
@@ -135,7 +135,7 @@ class SceneDataModule(BaseDataModule):
         return self._pending.get(scene.name, ())
 
     def predict_dataloader(self) -> WindowStream:
-        """The windows of this process."""
+        """Stream of the windows of this process."""
         if self.trainer is None:
             return self.stream()
         device = self.trainer.strategy.root_device
@@ -144,11 +144,11 @@ class SceneDataModule(BaseDataModule):
     def transfer_batch_to_device(
         self, batch: ReadEvents, device: torch.device, dataloader_idx: int
     ) -> dict[str, Any]:
-        """Upload what was read, and cut the windows of the batch from it."""
+        """Upload the rows that were read, and cut the windows of the batch from them."""
         if self._windows is None or self._windows.device != device:
             self._windows = self.windows_on(device)
         return self._windows.load(batch)
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
-        """The batch as it is: its windows are normalised."""
+        """Return the batch unchanged: its windows are already normalised."""
         return batch

@@ -1,4 +1,4 @@
-"""Unfinished maps: strips on disk, so that a run that was killed goes on where it stopped."""
+"""StripStore: the strips of an incomplete map on disk, so that an interrupted run can be resumed."""
 
 import json
 import os
@@ -26,19 +26,19 @@ from .blending import BlendedRows
 from .host_copy import HostCopy
 from .products.base import Layer, Product
 
-#: What the record of a strip holds beside what products count.
+#: Keys of a strip's record besides the counts of products.
 _RECORDED = ("sha256", "windows", "skipped", "seconds", "nodata")
 
 
 class StripStore:
-    """The hidden folder beside a map in which it grows: ``.NAME_pred.parts``.
+    """The hidden folder of strips beside a map, ``.NAME_pred.parts``.
 
-    A strip is a raster per layer and a record, which is written last and holds their hashes. What another run
-    left behind, with another checkpoint, scene or setting, has another key and is not used.
+    A strip consists of one raster per layer and a record, which contains their hashes and is written last. Strips of
+    a run with another checkpoint, scene or setting have another key and are not used.
 
     Args:
         path: The folder.
-        key: Names everything that the pixels depend on.
+        key: Hash of everything that the pixels depend on.
         layers: The layers of the map.
     """
 
@@ -48,7 +48,7 @@ class StripStore:
         self.layers = layers
 
     def prepare(self) -> None:
-        """Make the folder, or clear it of what is not of use."""
+        """Create the folder, or remove files in it that cannot be used."""
         if not self.belongs_to_run:
             shutil.rmtree(self.path, ignore_errors=True)
         self.path.mkdir(parents=True, exist_ok=True)
@@ -59,30 +59,30 @@ class StripStore:
         write_json(self.path / "run.json", {"key": self.key})
 
     def clear(self) -> None:
-        """Remove the strips of a map that is finished; the folder still says so."""
+        """Remove the strips of a completed map; the folder still records that it is complete."""
         for entry in self.path.glob("strip_*"):
             entry.unlink()
         self._lock.unlink(missing_ok=True)
 
     def discard(self, number: int) -> None:
-        """Remove what there is of a strip that is not sound."""
+        """Remove the files of a damaged strip."""
         (self.path / f"strip_{number:05d}.json").unlink(missing_ok=True)
         for layer in self.layers:
             self.strip_path(number, layer).unlink(missing_ok=True)
 
     def remove(self) -> None:
-        """Remove the folder and all in it."""
+        """Remove the folder and its content."""
         shutil.rmtree(self.path, ignore_errors=True)
 
     @property
     def belongs_to_run(self) -> bool:
-        """Whether a run with the same key left it."""
+        """Whether the folder was written by a run with the same key."""
         return (self.read("run") or {}).get("key") == self.key
 
     # Records.
 
     def read(self, name: str) -> Any:
-        """A record, or ``None``."""
+        """Read a record; ``None`` if it is missing or unreadable."""
         path = self.path / f"{name}.json"
         try:
             return json.loads(path.read_text())
@@ -90,21 +90,21 @@ class StripStore:
             return None
 
     def write(self, name: str, record: Any) -> None:
-        """Write a record, whole or not at all."""
+        """Write a record atomically."""
         write_json(self.path / f"{name}.json", record)
 
     # Strips.
 
     def strip_path(self, number: int, layer: Layer) -> Path:
-        """The raster of a strip."""
+        """Path of a strip's raster."""
         return self.path / f"strip_{number:05d}_{layer.name}.tif"
 
     def strip_record(self, number: int) -> Any:
-        """The record of a strip that is complete, or ``None``."""
+        """Read the record of a complete strip; ``None`` if the strip is incomplete."""
         return self.read(f"strip_{number:05d}")
 
     def is_intact(self, number: int) -> bool:
-        """Whether a strip is complete and its files are as they were written."""
+        """Whether a strip is complete and its files have the recorded hashes."""
         record = self.strip_record(number)
         if record is None:
             return False
@@ -114,7 +114,7 @@ class StripStore:
         )
 
     def pieces(self, strips: Sequence[Strip], layer: Layer) -> Iterator[tuple[int, NDArray[Any]]]:
-        """Stored values of one layer, from top to bottom, a few rows at a time."""
+        """Yield first row and stored values of one layer, from top to bottom, a few rows at a time."""
         for strip in strips:
             with open_raster(self.strip_path(strip.number, layer)) as source:
                 rows = source.block_shapes[0][0] * 4
@@ -122,14 +122,14 @@ class StripStore:
                     window = Window(0, top, source.width, min(rows, source.height - top))
                     yield strip.top + top, source.read(window=window)
 
-    # One process puts a map together.
+    # One process assembles a map.
 
     @property
     def _lock(self) -> Path:
         return self.path / "assembling"
 
     def claim(self) -> bool:
-        """Whether this process, of all that might, shall put the map together."""
+        """Claim the assembly of the map; true in the first process that calls it."""
         try:
             os.close(os.open(self._lock, os.O_CREAT | os.O_EXCL))
         except FileExistsError:
@@ -138,7 +138,7 @@ class StripStore:
 
 
 class EncodedRows:
-    """Rows of a map as its products store them, on their way from the device to main memory.
+    """Rows of a map as encoded by its products, copied asynchronously to main memory.
 
     Args:
         rows: The rows.
@@ -157,17 +157,17 @@ class EncodedRows:
         self._values = [HostCopy(values) if isinstance(values, Tensor) else values for values in encoded]
 
     def values(self) -> list[NDArray[Any] | None]:
-        """What each product encoded, once it has arrived."""
+        """Wait for the copies, and return the encoded values of each product."""
         return [values.numpy() if isinstance(values, HostCopy) else values for values in self._values]
 
 
 class StripWriter:
-    """Writes one strip of a map into its part folder.
+    """Writes one strip of a map into its store.
 
     Args:
-        parts: The folder.
+        parts: The store.
         strip: The strip.
-        grid: Where the map lies.
+        grid: Grid of the map.
         products: The products of the map.
     """
 
@@ -197,7 +197,7 @@ class StripWriter:
             self._stack = stack.pop_all()
 
     def add(self, rows: "EncodedRows") -> None:
-        """Write finished rows of the strip."""
+        """Write completed rows of the strip."""
         self._nodata += rows.nodata
         for product, values in zip(self.products, rows.values(), strict=True):
             if values is not None:
@@ -205,19 +205,19 @@ class StripWriter:
                 product.write(rows.top, values, self)
 
     def write(self, layer: Layer, top: int, values: NDArray[Any]) -> None:
-        """Write stored values (bands, h, W) of a layer from a row of the map on."""
+        """Write stored values (bands, h, W) of a layer; `top` is their first row in the map."""
         window = Window(0, top - self.strip.top, values.shape[2], values.shape[1])
         self._outputs[layer].write(values, window=window)
 
     def count(self, key: str, values: NDArray[Any] | float) -> None:
-        """Add numbers to those that the strip's record holds under a key, see `FinishedMap.total`.
+        """Add numbers to a count in the strip's record, see `FinishedMap.total`.
 
         Args:
-            key: A name that no other product counts under.
-            values: A number or an array of the same shape for each strip.
+            key: Name of the count; no other product may use it.
+            values: A number, or an array of the same shape for each strip.
 
         Raises:
-            ConfigError: The key is taken, or the values are no numbers.
+            ConfigError: Another product uses the key, or the values are not numbers.
         """
         numbers = np.array(values)
         if numbers.dtype.kind not in "biuf":
@@ -230,12 +230,12 @@ class StripWriter:
         self._counts[key] = self._counts[key] + numbers if key in self._counts else numbers
 
     def finish(self, windows: int, skipped: int, seconds: float) -> None:
-        """Close the strip's files and give them their names; then write its record.
+        """Close and rename the strip's files, then write its record.
 
         Args:
-            windows: Windows that the model ran on.
-            skipped: Windows without data.
-            seconds: Time that the strip took.
+            windows: Number of windows that the model ran on.
+            skipped: Number of windows without data.
+            seconds: Duration of the strip in seconds.
         """
         self._stack.close()
         hashes = {}
@@ -253,8 +253,8 @@ class StripWriter:
         self.parts.write(f"strip_{self.strip.number:05d}", record)
 
     def abandon(self) -> None:
-        """Remove what was written of the strip."""
-        with suppress(RasterioError, OSError):  # what cannot be written any more is not wanted either
+        """Remove the files of the strip."""
+        with suppress(RasterioError, OSError):  # closing may fail to flush files that are removed anyway
             self._stack.close()
         for path in self._partial.values():
             path.unlink(missing_ok=True)

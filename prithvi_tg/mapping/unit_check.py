@@ -1,4 +1,4 @@
-"""Are the values of a scene in the unit that the model was trained on?"""
+"""UnitCheck: compares the values of a scene with the unit of the training data."""
 
 import warnings
 
@@ -8,12 +8,12 @@ from ..readers.scene import Scene
 from ..spec import InputSpec, UnitRatio
 from .row_reader import Rows
 
-#: Pixels per band by which the unit of a scene is judged.
+#: Number of pixels per band in the sample for the check.
 _UNIT_PIXELS = 50_000
 
 
 class UnitCheck:
-    """Warns where most values of a scene are far from what the model was trained on, such as 1e4 times too small.
+    """Warns if most values of a scene are far from the training data, such as 1e4 times too small.
 
     Args:
         scene: The scene.
@@ -28,7 +28,7 @@ class UnitCheck:
         self._judged = False
 
     def add(self, rows: Rows) -> None:
-        """Keep some of the pixels that hold data, and judge once there are enough."""
+        """Add a sample of the valid pixels, and check the unit once the sample is large enough."""
         if self._judged:
             return
         self._samples.append(rows.sample)
@@ -37,7 +37,7 @@ class UnitCheck:
             self.judge()
 
     def judge(self) -> None:
-        """Warn, once, of values that cannot be in the unit of the statistics."""
+        """Warn once if the values cannot be in the unit of the statistics."""
         if self._judged:
             return
         self._judged = True

@@ -1,4 +1,4 @@
-"""Windows of scenes, streamed: every block of a file is decoded once, and a few rows of it are held."""
+"""WindowStream: reads scenes row by row, so that each block is decoded once and memory holds few rows."""
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -17,12 +17,12 @@ from .unit_check import UnitCheck
 
 @dataclass(frozen=True)
 class RowsRead:
-    """Rows of a scene.
+    """Rows of a scene were read.
 
     Attributes:
-        strip_range: Whose windows see them.
-        rows: Their pixels.
-        needed_from: No later window sees rows above this one.
+        strip_range: Strip range whose windows cover the rows.
+        rows: Pixels of the rows.
+        needed_from: First row that later windows cover.
     """
 
     strip_range: StripRange
@@ -31,7 +31,7 @@ class RowsRead:
 
     @property
     def masked(self) -> NDArray[np.bool_]:
-        """Which of the rows' pixels that belong to the strips are nodata (h, W); often fewer rows, or none."""
+        """Nodata mask (h, W) of those rows that belong to the strips; h may be 0."""
         first = max(self.rows.top, self.strip_range.top) - self.rows.top
         last = min(self.rows.bottom, self.strip_range.bottom) - self.rows.top
         return self.rows.masked[first : max(first, last)]
@@ -39,7 +39,7 @@ class RowsRead:
 
 @dataclass(frozen=True)
 class WindowRead:
-    """A window: its row and column among the windows of the plan. Its logits are next in the batch."""
+    """A window was read: its row and column in the plan. Logits of a batch are in the order of these events."""
 
     strip_range: StripRange
     row: int
@@ -48,7 +48,7 @@ class WindowRead:
 
 @dataclass(frozen=True)
 class StripRangeRead:
-    """All windows of a range of strips have been read; `skipped` of them held no data."""
+    """All windows of a strip range were read; `skipped` of them have no data."""
 
     strip_range: StripRange
     skipped: int
@@ -56,7 +56,7 @@ class StripRangeRead:
 
 @dataclass(frozen=True)
 class ReadingFailed:
-    """A range of strips cannot be read any further, and its scene not at all."""
+    """A strip range cannot be read, and its scene fails."""
 
     strip_range: StripRange
     error: DataError
@@ -66,9 +66,9 @@ Event = RowsRead | WindowRead | StripRangeRead | ReadingFailed
 
 
 class ReadEvents:
-    """What was read, in order: a batch of windows, and all else that was read with them.
+    """Events in reading order: a batch of windows, and the rows and strip ranges read with them.
 
-    A class of its own, so that moving a batch to a device leaves it alone.
+    Lightning moves lists and tuples of a batch to the device, but not objects of this class.
     """
 
     def __init__(self, events: list[Event]) -> None:
@@ -76,22 +76,21 @@ class ReadEvents:
 
     @property
     def windows(self) -> list[WindowRead]:
-        """The windows among them."""
+        """The windows of the batch."""
         return [event for event in self.events if isinstance(event, WindowRead)]
 
 
 class WindowStream:
-    """Batches of windows of scenes, in reading order, as `ReadEvents`; `DeviceWindows` makes images of them.
+    """Yields batches of windows in reading order as `ReadEvents`, from which `DeviceWindows` creates images.
 
-    Windows without data are left out; where none has any, there is no batch, and what was read is left in
-    `trailing_events`.
+    Windows without data are skipped. Events after the last window with data are stored in `trailing_events`.
 
     Args:
-        strip_ranges: What to read.
+        strip_ranges: Strip ranges to read.
         spec: Bands and statistics that the model expects.
-        open_scene: How a scene is read.
-        batch_size: Windows in a batch.
-        num_workers: Threads that read ahead; 0 reads only when asked.
+        open_scene: Opens the reader of a scene.
+        batch_size: Number of windows in a batch.
+        num_workers: Number of threads that read ahead; with 0, rows are read on demand.
     """
 
     def __init__(
@@ -111,22 +110,22 @@ class WindowStream:
         self._discarded: set[str] = set()
 
     def __len__(self) -> int:
-        """Batches, if no window were without data."""
+        """Largest number of batches, reached if all windows have data."""
         return -(-sum(strip_range.windows for strip_range in self.strip_ranges) // self.batch_size)
 
     def discard(self, scene_name: str) -> None:
-        """Read no more of a scene."""
+        """Stop reading a scene."""
         self._discarded.add(scene_name)
 
     def __iter__(self) -> Iterator[ReadEvents]:
-        """Read the ranges of strips one after the other."""
+        """Read the strip ranges in order."""
         reader = RowReader(self.strip_ranges, self.open_scene, self.num_workers)
         batch = self.trailing_events = ReadEvents([])
         windows = 0
         try:
             for strip_range in self.strip_ranges:
                 for event in self._read_range(strip_range, reader):
-                    # A full batch waits for the next window, so that what is read without one goes with it.
+                    # Yield a full batch only at the next window, so that events in between are part of it.
                     if isinstance(event, WindowRead):
                         if windows == self.batch_size:
                             self.trailing_events = ReadEvents([])
@@ -176,7 +175,7 @@ class WindowStream:
 
 
 def _columns_with_data(held: Sequence[Rows], top: int, bottom: int, plan: WindowGrid) -> Sequence[int]:
-    """Columns of the windows of one row of windows in which a pixel of the map has data."""
+    """Columns, in the plan, of those windows of one row that have data."""
     has_data = np.zeros(plan.columns.length, bool)
     for rows in held:
         if rows.is_clear:

@@ -316,7 +316,7 @@ def test_a_published_encoder_is_used_by_its_name(tmp_path, monkeypatch):
         ({"window": 40}, "window: 40 must be a multiple of the patch, 16"),
         ({"dtype": "int16"}, "dtype: 'int16' is unknown; known are float16, float32, int8"),
         ({"block": 7}, "out of range for an encoder of 2 blocks"),
-        ({"confidence": True}, "confidence: cannot be made of tokens"),
+        ({"confidence": True}, "confidence: does not support tokens"),
         ({"profile": "legacy"}, "profile: 'legacy' has no map of tokens; use cog"),
     ],
 )

@@ -112,8 +112,8 @@ def test_the_command_takes_products_by_name(trained, flood_root, tmp_path, comma
             f"{__name__}.TINY",
             "TINY is not a class; it must be one that derives from prithvi_tg.mapping.products",
         ),
-        (("confidence", Clash), r"clash: another product of the map writes s_confidence.tif"),
-        ("values", "values: cannot be made of classes"),
+        (("confidence", Clash), r"clash: another product of the map also writes s_confidence.tif"),
+        ("values", "values: does not support classes"),
     ],
 )
 def test_products_that_cannot_be_made_are_refused_before_any_work(

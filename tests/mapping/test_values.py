@@ -157,9 +157,9 @@ def test_a_scene_without_data_gives_a_map_without_values(flood_root, tmp_path):
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"probabilities": "uint8"}, r"probabilities: cannot be made of values, .* \(biomass\)"),
-        ({"confidence": True}, "confidence: cannot be made of values"),
-        ({"vector": "Water"}, "polygons: cannot be made of values"),
+        ({"probabilities": "uint8"}, r"probabilities: does not support values, .* \(biomass\)"),
+        ({"confidence": True}, "confidence: does not support values"),
+        ({"vector": "Water"}, "polygons: does not support values"),
         ({"profile": "legacy"}, "profile: 'legacy' has no map of values; use cog"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What a map consists of: the table of products, and what each kind of target has by default."""
+"""The table of products of a map, and the default products of each kind of target."""
 
 import copy
 
@@ -31,7 +31,7 @@ __all__ = [
     "select_products",
 ]
 
-#: Name -> product, in the order in which they are finished.
+#: Name -> product, in the order in which `Product.finish` is called.
 PRODUCTS: dict[str, type[Product]] = {
     product.name: product
     for product in (
@@ -59,10 +59,10 @@ DEFAULTS: dict[tuple[str, str], tuple[str, ...]] = {
 
 
 def select_products(spec: DataSpec, options: OutputOptions) -> list[Product]:
-    """The products of each map, not begun: those that its target has by default, and those that are asked for.
+    """The products of each map: the defaults of its target, and the requested ones.
 
     Raises:
-        ConfigError: No map is made of the target, a product is unknown, or one does not fit the target.
+        ConfigError: The target has no map, a product is unknown, or a product does not support the target.
     """
     kind = spec.target.kind
     if (kind, options.profile) not in DEFAULTS:
@@ -77,14 +77,14 @@ def select_products(spec: DataSpec, options: OutputOptions) -> list[Product]:
     wanted = [PRODUCTS[main], *asked_for, *(_find(product) for product in options.products)]
     chosen: dict[str, Product] = {}
     for one in [*(PRODUCTS[name] for name in others), *wanted]:
-        product = one() if isinstance(one, type) else copy.copy(one)  # each map has its own
+        product = one() if isinstance(one, type) else copy.copy(one)  # each map has its own instance
         if not isinstance(getattr(product, "name", None), str):
             raise ConfigError(
                 f"products: {type(product).__qualname__} has no name, its name in the table of products"
             )
         product.check(spec, options)
-        chosen[product.name] = product  # one that is given takes the place of a default
-    # Asked for by name or not, what describes the others comes last.
+        chosen[product.name] = product  # a given product replaces a default
+    # Products that describe the others come last, whether requested by name or not.
     return [
         *(product for name, product in chosen.items() if name not in others),
         *map(chosen.__getitem__, others),

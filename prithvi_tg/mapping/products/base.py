@@ -1,4 +1,4 @@
-"""Product: what is made of a map. Derive from `Product`, or from `RasterProduct` for a raster, to add one."""
+"""Product: base class of the outputs of a map. To add one, subclass `Product`, or `RasterProduct` for a raster."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,28 +21,27 @@ if TYPE_CHECKING:
     from ..strip_store import StripStore, StripWriter
 
 Profile = Literal["cog", "legacy"]
-#: How probabilities are stored: 0 to 250 for 0 to 1, with that scale in the file; or as they are, in 32 bits or
-#: rounded to 16.
+#: Type of stored probabilities: ``uint8`` with 0 to 250 for 0 to 1 and a scale tag, or floats of 32 or 16 bits.
 ProbabilityType = Literal["uint8", "float32", "float16"]
 
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """What is written for a scene.
+    """Selects the files that are written for a scene.
 
     Attributes:
-        profile: ``cog``, or ``legacy``: what hls-foundation-os wrote, and nothing beside it.
-        probabilities: Also write ``NAME_probabilities.tif``, a band per class, in this type.
+        profile: ``cog``, or ``legacy``, which writes the map of hls-foundation-os alone.
+        probabilities: Also write ``NAME_probabilities.tif``, one band per class, in this type.
         confidence: Also write ``NAME_confidence.tif``, the highest probability.
-        vector: Also write ``NAME_pred.gpkg``, polygons of these classes; takes memory as it has content.
+        vector: Also write ``NAME_pred.gpkg``, polygons of these classes. Memory grows with their number.
         quicklook: Also write ``NAME_pred.png``, a picture of scene and map.
-        overwrite: Replace files that exist; what else an earlier map of the scene had goes with it.
-        skip_existing: Leave scenes alone whose map exists, as in an archive that grows.
-        products: Also make these: names in `prithvi_tg.mapping.products.PRODUCTS`, class paths such as
-            ``my_module.MyProduct``, classes, or products.
+        overwrite: Replace existing files, and remove other files of an earlier map of the scene.
+        skip_existing: Skip scenes with an existing map, for archives that grow.
+        products: Also write these products: names in `prithvi_tg.mapping.products.PRODUCTS`, class paths such as
+            ``my_module.MyProduct``, classes, or instances.
 
     Raises:
-        ConfigError: A choice is unknown.
+        ConfigError: An option has an unknown value.
     """
 
     profile: Profile = "cog"
@@ -70,11 +69,11 @@ class Layer:
     """One raster of a map.
 
     Attributes:
-        name: Names the raster's strips, and is its key among the files of the product.
-        band_names: A name per band.
-        dtype: Of the stored values.
-        nodata: Stored value of pixels without data.
-        bits: Bits of a stored value, where less than its type has.
+        name: Name of the layer, in the names of its strips and as its key in `Product.files`.
+        band_names: One per band.
+        dtype: Type of stored values.
+        nodata: Stored value of nodata pixels.
+        bits: Number of bits of a stored value, if less than those of its type.
         scale: Factor from stored values to the unit.
     """
 
@@ -88,15 +87,15 @@ class Layer:
 
 @dataclass(frozen=True)
 class MapContext:
-    """What a product may ask about its map before there are pixels.
+    """Properties of a map that are known before it has pixels.
 
     Attributes:
         scene: The scene; ``scene.grid`` is the grid of the map.
-        path: Final name of the map; what else is written is named after it.
-        spec: What goes into the model, and what its outputs mean.
-        options: What is written.
+        path: Final path of the map; the names of other outputs derive from it.
+        spec: Inputs and target of the model.
+        options: Which files are written.
         tags: Software, weights and settings, as tags of the map.
-        areas: Square metres of a pixel in each row (H,), if known.
+        areas: Area of a pixel of each row (H,) in square metres, if known.
     """
 
     scene: Scene
@@ -109,14 +108,14 @@ class MapContext:
 
 @dataclass(frozen=True)
 class FinishedMap:
-    """A map whose strips are all complete; its files do not have their final names yet.
+    """A map with all strips complete, before its files are moved to their final names.
 
     Attributes:
-        files: Where each file is to be written, by its key, for all products.
-        products: All products of the map; those that stand before one have written their files when it is finished.
-        records: What was counted in each strip, see `StripWriter.count`.
-        store: Holds the strips.
-        strips: They, from top to bottom.
+        files: Temporary path of each file, by key, of all products.
+        products: All products of the map, in the order of `Product.finish`.
+        records: Counts of each strip, see `StripWriter.count`.
+        store: Store of the strips.
+        strips: The strips, from top to bottom.
     """
 
     files: Mapping[str, Path]
@@ -126,23 +125,23 @@ class FinishedMap:
     strips: Sequence[Strip]
 
     def pieces(self, layer: Layer) -> Iterator[tuple[int, NDArray[Any]]]:
-        """First row and stored values (bands, h, W) of a layer, from top to bottom, a few rows at a time."""
+        """Yield first row and stored values (bands, h, W) of a layer, from top to bottom, a few rows at a time."""
         return self.store.pieces(self.strips, layer)
 
     def total(self, key: str) -> NDArray[Any] | None:
-        """Sum over the strips of what was counted under a key; ``None`` if nothing was."""
+        """Sum of a count over the strips; ``None`` if no strip has it."""
         parts = [record[key] for record in self.records if record.get(key) is not None]
         return np.sum(parts, axis=0) if parts else None
 
 
 @dataclass(frozen=True)
 class ItemFields:
-    """What a product adds to the STAC item of its map.
+    """Fields that a product adds to the STAC item of its map.
 
     Attributes:
         properties: Properties of the item.
         assets: Fields of assets, by the key of the file.
-        extensions: URLs of the schemas of STAC extensions that the fields belong to.
+        extensions: Schema URLs of the STAC extensions that define the fields.
     """
 
     properties: Mapping[str, Any] = field(default_factory=dict)
@@ -151,22 +150,22 @@ class ItemFields:
 
 
 class Product(ABC):
-    """What is made of a map: a raster, polygons, a picture, an item of a catalogue.
+    """Base class of an output of a map: a raster, polygons, a picture, a catalogue item.
 
-    For each scene: `begin`, then `encode` and `write` with the rows of the map as they are finished, strip by strip
-    and perhaps in several processes, then `finish` in one of them. `encode` runs on the device of the model; `write`
-    runs in a thread, while the model computes the next batch. A run that was killed begins again and writes only the
-    strips that are missing, so what `write` finds out must be in the strips: in their rasters, or counted.
-    Strips stay in use when the code of a product changes: after a change of `encode` or `write`, delete the folder
-    ``.NAME_pred.parts`` of an unfinished map.
+    For each scene, `begin` is called first, then `encode` and `write` with each completed group of rows, strip by
+    strip and possibly in several processes, and last `finish` in one process. `encode` runs on the device of the
+    model; `write` runs in a thread, while the model computes the next batch. A resumed run writes only the missing
+    strips, so `write` must store its results in the strips: in their rasters, or as counts. A resumed run also reuses
+    strips after the code of a product changes: after a change of `encode` or `write`, delete the folder
+    ``.NAME_pred.parts`` of an incomplete map.
 
     Attributes:
-        name: Its name in the table of products.
-        files: Name of each file, by a key of its own; ``{stem}`` is the scene's name, ``{map}`` that of the map without
-            its ending, ``{file}`` with it.
-        targets: The targets that it can be made for.
-        is_indexed: Whether a VRT shows its maps as one, see `write_index`.
-        layer: The raster of its strips; ``None`` for a product that has none.
+        name: Name of the product in the table of products.
+        files: File names by key; ``{stem}`` is replaced by the name of the scene, ``{map}`` by that of the map without
+            its extension, ``{file}`` by that of the map.
+        targets: Supported targets.
+        is_indexed: Whether a VRT combines the maps of a run, see `write_index`.
+        layer: Raster of the strips; ``None`` if the product has none.
     """
 
     name: ClassVar[str]
@@ -178,20 +177,20 @@ class Product(ABC):
 
     @classmethod
     def is_asked_for(cls, options: OutputOptions) -> bool:
-        """Whether an option of its own asks for it; `OutputOptions.products` may ask for any."""
+        """Whether an option of this product requests it; `OutputOptions.products` can request any product."""
         return False
 
     @classmethod
     def check(cls, spec: DataSpec, options: OutputOptions) -> None:
-        """Refuse, before any work, targets and options that it cannot be made for.
+        """Check, before mapping, that the product supports the target and the options.
 
         Raises:
-            ConfigError: It cannot.
+            ConfigError: The product does not support them.
         """
         if not isinstance(spec.target, cls.targets):
             names = ", ".join(spec.target.names[:3])
             raise ConfigError(
-                f"{cls.name}: cannot be made of {spec.target.kind}, which the model gives ({names})"
+                f"{cls.name}: does not support {spec.target.kind}, the target of the model ({names})"
             )
 
     def begin(self, context: MapContext) -> None:
@@ -199,22 +198,22 @@ class Product(ABC):
         self.context = context
 
     def outputs(self) -> dict[str, Path]:
-        """Final name of each file, by its key."""
+        """Final path of each file, by key."""
         return named_files(self.files, self.context.path)
 
     @classmethod
     def earlier_outputs(cls, path: Path) -> set[Path]:
-        """Files that an earlier map of this name may have beside it; one that replaces it removes them."""
+        """Paths that an earlier map at `path` may have written; they are removed when the map is replaced."""
         return {*named_files(cls.files, path).values()}
 
     def encode(self, rows: BlendedRows) -> Tensor | NDArray[Any] | None:  # noqa: B027
-        """What `write` needs of finished rows (bands, h, W); a tensor may be on any device."""
+        """Compute the input of `write` (bands, h, W) from completed rows; a tensor may be on any device."""
 
     def check_encoded(self, values: Any, rows: BlendedRows) -> None:
-        """Refuse what `encode` gave for rows if `write` cannot take it.
+        """Check that `write` accepts the result of `encode`.
 
         Raises:
-            ConfigError: It cannot.
+            ConfigError: The result is not a tensor or array.
         """
         if not (values is None or isinstance(values, Tensor | np.ndarray)):
             raise ConfigError(
@@ -222,30 +221,30 @@ class Product(ABC):
             )
 
     def write(self, top: int, values: NDArray[Any], strip: "StripWriter") -> None:  # noqa: B027
-        """Store what `encode` gave for the rows from `top` on: `StripWriter.write` and `StripWriter.count`."""
+        """Store the result of `encode` with `StripWriter.write` and `StripWriter.count`; `top` is the first row."""
 
     @abstractmethod
     def finish(self, finished: FinishedMap) -> None:
         """Write the product's files, ``finished.files[key]``.
 
         Raises:
-            DataError, OSError, RasterioError: One cannot be written.
+            DataError, OSError, RasterioError: A file cannot be written.
         """
 
     def item_fields(self, finished: FinishedMap) -> ItemFields:
-        """What the STAC item says about the product."""
+        """Fields of the product in the STAC item."""
         return ItemFields()
 
     def summary(self, finished: FinishedMap) -> list[str]:
-        """What the table at the end of a run says about the map, a text per line."""
+        """Lines about the map in the table at the end of a run, one text per line."""
         return []
 
 
 def named_files(files: Mapping[str, str], path: Path) -> dict[str, Path]:
-    """Files of a product, see `Product.files`, beside a map.
+    """Paths of the files of a product beside a map, see `Product.files`.
 
     Raises:
-        ConfigError: A name contains another word than those of `Product.files`.
+        ConfigError: A file name contains an unknown placeholder.
     """
     words = {"stem": path.stem.removesuffix("_pred"), "map": path.stem, "file": path.name}
     try:

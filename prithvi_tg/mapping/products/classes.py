@@ -1,4 +1,4 @@
-"""Classes: the map of a model that gives a logit per class."""
+"""ClassMap: the map of a model with one logit per class."""
 
 import re
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ class ClassMap(RasterProduct):
         return filled(rows.classes[None], rows, self.layer)
 
     def write(self, top: int, values: NDArray[Any], strip: Any) -> None:
-        """Write classes, and count pixels and square metres of each."""
+        """Write classes, and count the pixels and square metres of each class."""
         super().write(top, values, strip)
         areas = self.context.areas
         for number, row in enumerate(values[0], start=top):
@@ -56,18 +56,18 @@ class ClassMap(RasterProduct):
         raster.update_tags(1, **{f"CLASS_{index}": name for index, name in enumerate(spec.target.names)})
 
     def finish(self, finished: FinishedMap) -> None:
-        """Write the raster, and class names beside it."""
+        """Write the raster, and the class names in a sidecar file."""
         super().finish(finished)
         finished.files["names"].write_text(category_names(self.context.spec))
 
     def item_fields(self, finished: FinishedMap) -> ItemFields:
-        """Classes with their pixels and areas."""
+        """Classes with their pixel counts and areas."""
         areas = finished.total("square_metres")
         metres = None if areas is None else areas.tolist()
         return class_fields(self.context.spec, self._pixels(finished).tolist(), metres)
 
     def summary(self, finished: FinishedMap) -> list[str]:
-        """Share of each class that occurs, of the mapped pixels."""
+        """Percentage of each class among the mapped pixels."""
         pixels = self._pixels(finished)
         shares = pixels / max(1, pixels.sum())
         return [
@@ -94,7 +94,7 @@ class LegacyClassMap(ClassMap):
         return Layer("pred", ("class",), "int16", _LEGACY_NODATA)
 
     def finish(self, finished: FinishedMap) -> None:
-        """Write the raster alone."""
+        """Write the raster without a sidecar file."""
         grid = self.context.scene.grid
         profile = raster_profile(self.layer, grid)
         with rasterio.open(finished.files["pred"], "w", driver="GTiff", compress="lzw", **profile) as out:
@@ -102,12 +102,12 @@ class LegacyClassMap(ClassMap):
 
 
 def class_fields(spec: DataSpec, pixels: Sequence[int], areas: Sequence[float] | None) -> ItemFields:
-    """What a STAC item says about a map of classes, with the extension classification 2.0.0.
+    """Fields of a map of classes in a STAC item, by the extension classification 2.0.0.
 
     Args:
         spec: Class names and colours.
-        pixels: Pixels of each class.
-        areas: Square metres of each class, if known.
+        pixels: Number of pixels of each class.
+        areas: Area of each class in square metres, if known.
     """
     metres = [None] * len(pixels) if areas is None else [float(area) for area in areas]
     names = spec.target.names
@@ -116,7 +116,7 @@ def class_fields(spec: DataSpec, pixels: Sequence[int], areas: Sequence[float] |
         for value, (name, count, area) in enumerate(zip(names, pixels, metres, strict=False))
     ]
     classes = [
-        # The extension allows a name only letters, digits, "-" and "_".
+        # The extension allows only letters, digits, "-" and "_" in a name.
         {
             "value": value,
             "name": re.sub(r"[^0-9A-Za-z_-]+", "_", name),
@@ -144,7 +144,7 @@ def colormap(spec: DataSpec) -> dict[int, tuple[int, int, int, int]]:
 
 
 def category_names(spec: DataSpec) -> str:
-    """Class names as GDAL's sidecar file ``.aux.xml`` holds them, which a GeoTIFF itself cannot."""
+    """Content of GDAL's sidecar file ``.aux.xml`` with the class names, which a GeoTIFF cannot store."""
     root = ElementTree.Element("PAMDataset")
     band = ElementTree.SubElement(root, "PAMRasterBand", band="1")
     names = ElementTree.SubElement(band, "CategoryNames")

@@ -1,4 +1,4 @@
-"""Embeddings: tokens of an encoder as a raster whose pixels are patches, as points, and as a picture."""
+"""Embeddings: tokens of an encoder as a raster with one pixel per patch, as points, and as a picture."""
 
 import json
 from collections.abc import Iterator
@@ -21,18 +21,18 @@ from ..crs import to_pyproj
 from .base import FinishedMap, ItemFields, Layer, MapContext, Product
 from .rasters import Pieces, RasterProduct, filled, write_cog
 
-#: How features are stored: rounded to 16 bits, as they are, or 255 steps with a scale per band.
+#: Type of stored features: ``float16``, ``float32``, or ``int8`` with a scale per band.
 EmbeddingType = Literal["float16", "float32", "int8"]
 
 _INT8_NODATA, _INT8_STEPS = -128, 127
-#: Tokens that the principal components are found from.
+#: Number of tokens that the principal components are computed from.
 _SAMPLE = 20_000
 _PICTURE_SIDE = 512
 
 
 @dataclass(frozen=True)
 class TokenTarget(Target):
-    """Features of patches: the output of an encoder without a head; there are no labels of it.
+    """Features of patches: the output of an encoder without a head. There are no labels for this target.
 
     Attributes:
         names: Name of each feature.
@@ -48,11 +48,11 @@ class TokenTarget(Target):
 
 
 class Embeddings(RasterProduct):
-    """A band per feature on the grid of patches, nodata where all pixels of a patch are nodata.
+    """Raster with one band per feature on the grid of patches; a patch is nodata if all its pixels are.
 
     Args:
-        dtype: ``float16`` and ``float32`` with nodata NaN; ``int8`` with nodata -128 and a scale per band, from its
-            largest absolute value.
+        dtype: ``float16`` or ``float32`` with nodata NaN; ``int8`` with nodata -128 and a scale per band, computed
+            from the band's largest absolute value.
 
     Raises:
         ConfigError: The type is unknown.
@@ -61,7 +61,7 @@ class Embeddings(RasterProduct):
     name = "embeddings"
     files = {"pred": "{file}"}
     targets = (TokenTarget,)
-    block = 64  # with hundreds of bands, tiles of 512 pixels would take gigabytes
+    block = 64  # with hundreds of bands, tiles of 512 pixels would need gigabytes of memory
 
     def __init__(self, dtype: EmbeddingType = "float16") -> None:
         if dtype not in get_args(EmbeddingType):
@@ -70,7 +70,7 @@ class Embeddings(RasterProduct):
         self._scales: NDArray[np.float64] | None = None
 
     def create_layer(self, context: MapContext) -> Layer:
-        """A band per feature, in full precision until all tokens are known."""
+        """One band per feature, in float32 until the range of all tokens is known."""
         bits = 16 if self.dtype == "float16" else None
         return Layer("pred", tuple(context.spec.target.names), "float32", float("nan"), bits)
 
@@ -85,7 +85,7 @@ class Embeddings(RasterProduct):
             raster.scales = tuple(self._scales.tolist())
 
     def finish(self, finished: FinishedMap) -> None:
-        """Write the raster; in 8 bits, by the range of each feature."""
+        """Write the raster; ``int8`` is scaled by the range of each feature."""
         if self.dtype != "int8":
             super().finish(finished)
             return
@@ -114,7 +114,7 @@ class Embeddings(RasterProduct):
 
 
 class TokenPoints(Product):
-    """A GeoParquet file with a point in the middle of each patch that holds data, and its features as a list.
+    """A GeoParquet file with a point at the centre of each valid patch, and its features as a list.
 
     Args:
         path: The file.
@@ -131,7 +131,7 @@ class TokenPoints(Product):
         return {"points": self.path}
 
     def finish(self, finished: FinishedMap) -> None:
-        """Write a group of rows for each piece of the raster."""
+        """Write one row group for each piece of the raster."""
         grid, layer = self.context.scene.grid, _features(finished)
         crs = None if grid.ground_crs is None else to_pyproj(grid.ground_crs).to_json_dict()
         column = {"encoding": "WKB", "geometry_types": ["Point"], "crs": crs}
@@ -159,7 +159,7 @@ class PrincipalComponents(Product):
     targets = (TokenTarget,)
 
     def finish(self, finished: FinishedMap) -> None:
-        """Find the components from a sample, and draw all patches by them."""
+        """Compute the components from a sample, and draw all patches."""
         grid = self.context.scene.grid
         picture = np.zeros((grid.height, grid.width, 4), np.float32)  # transparent without data
         step = max(1, grid.height * grid.width // _SAMPLE)
@@ -186,7 +186,7 @@ def _features(finished: FinishedMap) -> Layer:
 def _tokens(
     finished: FinishedMap,
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]]:
-    """Rows (N,), columns (N,) and features (N, D) of the patches that hold data, piece by piece."""
+    """Yield rows (N,), columns (N,) and features (N, D) of the valid patches, piece by piece."""
     for top, values in finished.pieces(_features(finished)):
         rows, columns = np.nonzero(~np.isnan(values[0]))
         if len(rows):

@@ -1,4 +1,4 @@
-"""Index: many maps shown as one raster, a VRT per CRS."""
+"""Index: combines many maps into one virtual raster (VRT) per CRS."""
 
 import hashlib
 import itertools
@@ -21,25 +21,25 @@ from ..crs import epsg_code, wkt2
 log = logging.getLogger(__name__)
 
 _ALIGNED = 1e-3  # pixels
-#: Type of a map -> GDAL's name of it, and its nodata.
+#: Type of a map -> GDAL's name of the type, and the nodata value.
 _TYPES = {"uint8": ("Byte", str(IGNORE_INDEX)), "float32": ("Float32", "nan")}
 
 
 def write_index(maps: Sequence[Path], folder: Path, replace: bool = False) -> list[Path]:
-    """Show maps as one raster: a GDAL VRT ``index_EPSG_32615.vrt`` per CRS.
+    """Write one GDAL VRT per CRS that combines maps, such as ``index_EPSG_32615.vrt``.
 
-    Its extent is the union of the maps, its pixels are as fine as the finest; a later map lies over an earlier
-    one; colours, class names, names and units of bands are the first map's. Paths are relative, so that the folder
-    may move. A VRT that is there already stays: the new one is named ``..._2.vrt``. Maps without a CRS, or not
-    north-up, are left out.
+    The extent is the union of the maps, and the pixel size is the smallest. Later maps cover earlier ones. Colours,
+    class names, and names and units of bands are those of the first map. Paths are relative, so that the folder can
+    be moved. An existing VRT is kept, and the new one is named ``..._2.vrt``. Maps without a CRS, or not north up,
+    are omitted with a warning.
 
     Args:
         maps: Maps of classes (uint8, nodata 255) or of values (float32, nodata NaN), with the same bands.
-        folder: Where the indexes go.
-        replace: Replace an index that is there.
+        folder: Folder of the VRTs.
+        replace: Replace an existing VRT.
 
     Returns:
-        The files that were written.
+        Paths of the written files.
 
     Raises:
         DataError: A map cannot be read, is neither of classes nor of values, or has other bands than the first, or a
@@ -93,7 +93,7 @@ class _Tile:
                 )
             try:
                 colors = source.colormap(1)
-            except ValueError:  # it has none
+            except ValueError:  # the map has no colour table
                 colors = {}
             bands = tuple(
                 (name or "", unit or "") for name, unit in zip(source.descriptions, source.units, strict=True)
@@ -101,10 +101,10 @@ class _Tile:
             return cls(path, Grid.of(source), source.block_shapes[0], colors, source.tags(1), dtype, bands)
 
     def check_like(self, first: "_Tile") -> None:
-        """Refuse a map that cannot stand in one index with another.
+        """Check that the map has the type and bands of the first map.
 
         Raises:
-            DataError: Its type or bands are others.
+            DataError: The type or the bands differ.
         """
         if (self.dtype, self.bands) != (first.dtype, first.bands):
             raise DataError(
@@ -114,7 +114,7 @@ class _Tile:
 
     @property
     def described(self) -> str:
-        """Type and bands in words."""
+        """Text with type and bands."""
         return f"{self.dtype} bands {', '.join(f'{name} {unit}'.strip() for name, unit in self.bands)}"
 
     @property
@@ -151,7 +151,7 @@ def _vrt(tiles: Sequence[_Tile], folder: Path) -> ElementTree.Element:
 
 
 def _add_classes(band: ElementTree.Element, first: _Tile) -> None:
-    """Colours, and class names twice: as the maps have them, and as GIS programs show them."""
+    """Add colours, and class names both as tags of the maps and as category names, which GIS programs show."""
     metadata = _add(band, "Metadata")
     for key, name in first.class_tags.items():
         _add(metadata, "MDI", name, key=key)
@@ -169,7 +169,7 @@ def _add_classes(band: ElementTree.Element, first: _Tile) -> None:
 def _add_sources(
     band: ElementTree.Element, tiles: Sequence[_Tile], folder: Path, origin: tuple[float, float, float, float]
 ) -> None:
-    """The band of this number of each map; `origin` is left, top and size of the pixels of the index."""
+    """Add one band of each map; `origin` is left, top and pixel size of the index."""
     left, top, x_size, y_size = origin
     for tile in tiles:
         kind, nodata = _TYPES[tile.dtype]
@@ -179,7 +179,7 @@ def _add_sources(
         source = _add(band, "ComplexSource")
         _add(source, "SourceFilename", relative_path(tile.path, folder), relativeToVRT="1")
         _add(source, "SourceBand", band.attrib["band"])
-        # With these, GDAL opens a map only when its pixels are wanted.
+        # With these properties, GDAL opens a map only when its pixels are read.
         _add(source, "SourceProperties", RasterXSize=columns, RasterYSize=rows, DataType=kind, **blocks)
         _add(source, "SrcRect", xOff="0", yOff="0", xSize=columns, ySize=rows)
         offset = {"xOff": (t.c - left) / x_size, "yOff": (top - t.f) / y_size}

@@ -1,4 +1,4 @@
-"""Areas: how much ground the pixels of a map cover."""
+"""Areas of the pixels of a map on the ground."""
 
 import math
 
@@ -17,19 +17,19 @@ _MAX_PARTS = 8
 
 
 def row_areas(grid: Grid) -> Floats | None:
-    """Ground that one pixel covers, in every row.
+    """Area of one pixel of each row on the ground.
 
-    Projected: the area in the plane of the CRS, as other GIS tools count, as long as it is within 1 % of the
-    area on the ellipsoid at the middle of the scene. Beyond that (web Mercator away from the equator), and in
-    degrees, the area on the CRS's ellipsoid of each row's pixel at the middle column. Flat pieces stand for
-    the curved surface: exact to 1e-6 for pixels of up to a degree.
+    In a projected CRS, this is the planar area, as in other GIS tools, if it is within 1 % of the ellipsoidal area at
+    the middle of the scene. Otherwise (web Mercator away from the equator), and in a geographic CRS, it is the area on
+    the ellipsoid of the CRS, computed for the pixel in the middle column of each row. The curved surface is
+    approximated by flat pieces, with a relative error of 1e-6 for pixels of up to a degree.
 
     Args:
-        grid: Where the pixels lie; may be rotated.
+        grid: Grid of the pixels; may be rotated.
 
     Returns:
-        Square metres (H,); zero where a row is off the Earth. ``None`` without a CRS, or with ground control points
-        alone, between which pixels differ along a row.
+        Square metres (H,); zero for a row outside the Earth. ``None`` without a CRS, or with ground control points
+        alone, since pixel areas then differ along a row.
     """
     if grid.crs is None:
         return None
@@ -61,9 +61,9 @@ def _areas_on_ellipsoid(grid: Grid, crs: pyproj.CRS, rows: Floats) -> Floats:
     x, y = place(grid, (grid.width - 1) / 2 + steps, rows[:, None, None] + steps[:, None])
     longitude, latitude = pyproj.Transformer.from_crs(crs, geodetic, always_xy=True).transform(x, y)
     radians = geodetic.axis_info[0].unit_conversion_factor
-    # Grids of the globe may overhang the poles by half a pixel, which covers no ground.
+    # Global grids may extend beyond the poles by half a pixel, which has no area.
     latitude = np.clip(latitude * radians, -np.pi / 2, np.pi / 2)
-    with np.errstate(invalid="ignore"):  # off the Earth: infinite coordinates
+    with np.errstate(invalid="ignore"):  # infinite coordinates outside the Earth
         corners = _in_space(longitude * radians, latitude, ellipsoid)
         diagonals = corners[:, 1:, 1:] - corners[:, :-1, :-1], corners[:, :-1, 1:] - corners[:, 1:, :-1]
         pieces = np.linalg.norm(np.cross(*diagonals), axis=-1) / 2

@@ -1,4 +1,4 @@
-"""Polygons: the patches of a map's classes as a GeoPackage."""
+"""Polygons: vectorised classes of a map, as a GeoPackage."""
 
 import tempfile
 import warnings
@@ -22,7 +22,7 @@ from .mapped_area import place, row_areas
 
 
 class Polygons(Product):
-    """``NAME_pred.gpkg``: polygons of the classes in `OutputOptions.vector`, or of all of them."""
+    """``NAME_pred.gpkg``: polygons of the classes in `OutputOptions.vector`, or of all classes."""
 
     name = "polygons"
     files = {"polygons": "{map}.gpkg"}
@@ -35,10 +35,10 @@ class Polygons(Product):
 
     @classmethod
     def check(cls, spec: DataSpec, options: OutputOptions) -> None:
-        """Refuse classes that the map does not have.
+        """Check that the requested classes exist.
 
         Raises:
-            ConfigError: There is one.
+            ConfigError: A class is unknown.
         """
         super().check(spec, options)
         for name in options.vector:
@@ -48,23 +48,23 @@ class Polygons(Product):
                 )
 
     def finish(self, finished: FinishedMap) -> None:
-        """Outline the classes of the map."""
+        """Vectorise the classes of the map."""
         spec = self.context.spec
         classes = [spec.target.names.index(name) for name in self.context.options.vector or spec.target.names]
         write_polygons(finished.files["pred"], finished.files["polygons"], classes, spec)
 
 
 def write_polygons(map_path: Path, path: Path, classes: Sequence[int], spec: DataSpec) -> int:
-    """Outline the patches of some classes; pixels that share an edge belong together.
+    """Vectorise some classes of a map; pixels are connected by edges, not by corners.
 
-    The file has one layer, named as the map, with the columns ``class`` (number), ``name`` and
-    ``square_metres`` (the sum of the pixels' areas as in `row_areas`; null without a CRS). It may hold no
-    polygon at all. Map and polygons are held in memory, which therefore grows with both.
+    The file has one layer, named after the map, with the columns ``class`` (number), ``name`` and ``square_metres``
+    (the sum of the pixels' areas, see `row_areas`; null without a CRS). It may contain no polygons. The map and all
+    polygons are kept in memory.
 
     Args:
         map_path: A raster of class numbers.
-        path: The GeoPackage; appears only when it is complete.
-        classes: Which classes.
+        path: Path of the GeoPackage; the file is created when it is complete.
+        classes: Numbers of the classes to vectorise.
         spec: Class names.
 
     Returns:
@@ -99,7 +99,7 @@ def write_polygons(map_path: Path, path: Path, classes: Sequence[int], spec: Dat
     )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # A folder of its own takes SQLite's journals too, and leaves the file its ending, by which GDAL goes.
+        # A temporary folder also contains SQLite's journals, and keeps the extension that GDAL's driver needs.
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
             partial = Path(folder) / "polygons.gpkg"
             with warnings.catch_warnings():
@@ -115,7 +115,7 @@ def _areas(outlines: NDArray[np.object_], grid: Grid) -> NDArray[np.float64]:
     areas = row_areas(grid)
     if areas is None:
         return np.full(len(outlines), np.nan)
-    # Outlines follow the edges of pixels: with rows as high as their area, their plane area is the sum of it.
+    # Outlines follow pixel edges: if rows are stretched to their pixel area, planar areas are the sums.
     edges = np.concatenate([[0.0], np.cumsum(areas)])
 
     def stretched(points: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -12,7 +12,7 @@ _STEPS = 250
 
 
 class Probabilities(RasterProduct):
-    """``NAME_probabilities.tif``: a band per class, in the type that `OutputOptions.probabilities` names."""
+    """``NAME_probabilities.tif``: one band per class, of the type `OutputOptions.probabilities`."""
 
     name = "probabilities"
     files = {"probabilities": "{stem}_probabilities.tif"}
@@ -28,12 +28,12 @@ class Probabilities(RasterProduct):
         return _layer(self.name, tuple(context.spec.target.names), context.options)
 
     def encode(self, rows: BlendedRows) -> Tensor:
-        """Probabilities (K, h, W) as they are stored."""
+        """Probabilities (K, h, W) in their stored form."""
         return _stored(rows.probabilities, rows, self.layer)
 
 
 class Confidence(RasterProduct):
-    """``NAME_confidence.tif``: the highest probability, stored as probabilities are."""
+    """``NAME_confidence.tif``: the highest probability, stored like probabilities."""
 
     name = "confidence"
     files = {"confidence": "{stem}_confidence.tif"}
@@ -49,7 +49,7 @@ class Confidence(RasterProduct):
         return _layer(self.name, ("highest probability",), context.options)
 
     def encode(self, rows: BlendedRows) -> Tensor:
-        """The highest probability (1, h, W) as it is stored."""
+        """The highest probability (1, h, W) in its stored form."""
         probabilities = rows.probabilities
         highest = None if probabilities is None else probabilities.amax(dim=0, keepdim=True)
         return _stored(highest, rows, self.layer)

@@ -1,4 +1,4 @@
-"""Quicklooks: a scene and its map as one small picture."""
+"""Quicklook: a small picture of a scene and its map."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +20,7 @@ _SIDE = 1024
 
 
 class Quicklook(Product):
-    """``NAME_pred.png``: the scene and its map, at most 1024 pixels wide or high each."""
+    """``NAME_pred.png``: the scene beside its map, each at most 1024 pixels wide or high."""
 
     name = "quicklook"
     files = {"quicklook": "{map}.png"}
@@ -41,7 +41,7 @@ class Quicklook(Product):
 
 
 def draw_classes(map_path: Path, pixels: Pixels, spec: DataSpec) -> Figure:
-    """A scene and its classes in their colours."""
+    """Draw a scene beside its classes, in the class colours."""
     with open_raster(map_path) as source:
         classes = source.read(1, out_shape=pixels.masked.shape, resampling=Resampling.nearest)
     sample = {**_frames(pixels, spec), "prediction": classes}
@@ -49,7 +49,7 @@ def draw_classes(map_path: Path, pixels: Pixels, spec: DataSpec) -> Figure:
 
 
 def draw_values(map_path: Path, pixels: Pixels, spec: DataSpec) -> Figure:
-    """A scene and each of its values in the target's colormap, with a scale; white without data."""
+    """Draw a scene beside each of its values, in the target's colormap with a colour bar; nodata is white."""
     target: Any = spec.target
     with open_raster(map_path) as source:
         shape = (source.count, *pixels.masked.shape)
@@ -66,7 +66,7 @@ def draw_values(map_path: Path, pixels: Pixels, spec: DataSpec) -> Figure:
     return figure
 
 
-#: Target -> how its map is drawn beside the scene.
+#: Target -> function that draws its map beside the scene.
 DRAWINGS: dict[type[Target], Callable[[Path, Pixels, DataSpec], Figure]] = {
     ClassTarget: draw_classes,
     ValueTarget: draw_values,

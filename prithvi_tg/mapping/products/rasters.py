@@ -1,4 +1,4 @@
-"""Products that are rasters: how their strips become a GeoTIFF."""
+"""RasterProduct: products that assemble their strips into a GeoTIFF."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
@@ -21,7 +21,7 @@ Pieces = Iterable[tuple[int, NDArray[Any]]]
 
 
 class RasterProduct(Product):
-    """A raster: a cloud-optimised GeoTIFF whose key among the product's files is the name of its layer.
+    """A cloud-optimised GeoTIFF. The name of its layer is its key in `Product.files`.
 
     ``NAME_margin.tif``, the difference between the two highest probabilities::
 
@@ -42,8 +42,8 @@ class RasterProduct(Product):
                 return filled(margin, rows, self.layer)
 
     Attributes:
-        resampling: How GDAL makes overviews.
-        block: Side of a tile in pixels.
+        resampling: GDAL's resampling of overviews.
+        block: Size of a tile in pixels.
     """
 
     resampling: ClassVar[str] = "AVERAGE"
@@ -56,13 +56,13 @@ class RasterProduct(Product):
 
     @abstractmethod
     def encode(self, rows: BlendedRows) -> Tensor | NDArray[Any]:
-        """Stored values (bands, h, W) of finished rows; the layer's nodata where ``rows.masked``, see `filled`."""
+        """Stored values (bands, h, W) of completed rows, with nodata where ``rows.masked``; see `filled`."""
 
     def begin(self, context: MapContext) -> None:
-        """Start the product of one scene; a method that overrides it calls this one first.
+        """Start the product of one scene. A subclass that overrides this method must call it first.
 
         Raises:
-            ConfigError: No file of the product has the name of the layer as its key.
+            ConfigError: The name of the layer is not a key of the product's files.
         """
         super().begin(context)
         self.layer = self.create_layer(context)
@@ -73,10 +73,10 @@ class RasterProduct(Product):
             )
 
     def check_encoded(self, values: Any, rows: BlendedRows) -> None:
-        """Refuse what `encode` gave for rows if it is not what the layer stores.
+        """Check that the result of `encode` matches the layer.
 
         Raises:
-            ConfigError: It has another shape, or is no whole number where the layer holds whole numbers.
+            ConfigError: The shape differs, or the values are floats but the type of the layer is an integer.
         """
         super().check_encoded(values, rows)
         wanted = (len(self.layer.band_names), *rows.nodata.shape)
@@ -94,16 +94,16 @@ class RasterProduct(Product):
         strip.write(self.layer, top, values)
 
     def pieces(self, finished: FinishedMap) -> Pieces:
-        """First row and stored values (bands, h, W), from top to bottom."""
+        """Yield first row and stored values (bands, h, W), from top to bottom."""
         return finished.pieces(self.layer)
 
     def decorate(self, raster: Any) -> None:
-        """Add to an open raster, whose pixels are written, what belongs to it: descriptions, scales, colours, tags."""
+        """Add descriptions, scales, colours and tags to an open raster, after its pixels are written."""
         raster.descriptions = self.layer.band_names
         raster.scales = (self.layer.scale,) * len(self.layer.band_names)
 
     def finish(self, finished: FinishedMap) -> None:
-        """Put the strips together."""
+        """Assemble the strips."""
         context, path = self.context, finished.files[self.layer.name]
         pieces = self.pieces(finished)
         grid = context.scene.grid
@@ -120,17 +120,17 @@ def write_cog(
     resampling: str,
     block: int = 512,
 ) -> None:
-    """Write a cloud-optimised GeoTIFF from top to bottom: DEFLATE, tiles, overviews.
+    """Write a cloud-optimised GeoTIFF, tiled, with DEFLATE compression and overviews.
 
     Args:
-        path: The file; an intermediate file stands beside it while it is written.
-        pieces: First row and stored values (bands, h, W).
-        layer: What they are.
-        grid: Where they lie.
+        path: Path of the file; a temporary file is written beside it.
+        pieces: First row and stored values (bands, h, W) of each piece, from top to bottom.
+        layer: Bands and type of the raster.
+        grid: Grid of the raster.
         tags: Tags of the file.
-        decorate: Called with the open raster when its pixels are written.
-        resampling: How GDAL makes overviews.
-        block: Side of a tile in pixels.
+        decorate: Called with the open raster after its pixels are written.
+        resampling: GDAL's resampling of overviews.
+        block: Size of a tile in pixels.
 
     Raises:
         RasterioError, OSError: The file cannot be written.
@@ -146,7 +146,7 @@ def write_cog(
             write_pieces(out, pieces, grid)
             out.update_tags(**tags)
             decorate(out)
-        # GDAL's sidecar file would hold nothing that is not in the file; class names are written apart.
+        # GDAL's sidecar file would only repeat the file's metadata; class names are written separately.
         with rasterio.Env(GDAL_PAM_ENABLED="NO"):
             copy_raster(
                 plain, path, driver="COG", compress="DEFLATE", blocksize=block, overview_resampling=resampling,
@@ -157,7 +157,7 @@ def write_cog(
 
 
 def raster_profile(layer: Layer, grid: Grid) -> dict[str, Any]:
-    """Place, size and type of a layer, as rasterio takes them."""
+    """Profile of a layer for rasterio: CRS, transform, size and type."""
     return {
         "crs": grid.crs,
         "transform": grid.transform,
@@ -170,8 +170,8 @@ def raster_profile(layer: Layer, grid: Grid) -> dict[str, Any]:
 
 
 def write_pieces(out: Any, pieces: Pieces, grid: Grid) -> None:
-    """Write first row and stored values (bands, h, W) of a raster into an open file."""
-    if grid.control is not None:  # of a scene that has nothing else to place it
+    """Write pieces, each a first row and stored values (bands, h, W), into an open raster."""
+    if grid.control is not None:  # the scene is georeferenced only by ground control points
         out.gcps = grid.control.gcps, grid.control.crs
     for top, values in pieces:
         out.write(values, window=Window(0, top, values.shape[2], values.shape[1]))
@@ -181,9 +181,9 @@ def filled(values: Tensor | None, rows: BlendedRows, layer: Layer) -> Tensor:
     """Stored values (bands, h, W) in the type of a layer, with nodata where `rows` are masked.
 
     Args:
-        values: Values (bands, h, W); ``None`` where no window reached, which gives nodata throughout.
+        values: Values (bands, h, W); ``None`` if no window overlaps the rows, which returns nodata everywhere.
         rows: The rows.
-        layer: What is stored.
+        layer: Type and nodata of the result.
     """
     dtype = torch_dtype(layer)
     if values is None:
@@ -193,6 +193,6 @@ def filled(values: Tensor | None, rows: BlendedRows, layer: Layer) -> Tensor:
 
 
 def torch_dtype(layer: Layer) -> torch.dtype:
-    """The type of stored values as torch names it."""
+    """The torch type of stored values."""
     dtype: torch.dtype = getattr(torch, layer.dtype)
     return dtype

@@ -1,4 +1,4 @@
-"""STAC: an item beside each map, so that it can be found and understood without opening it."""
+"""STAC: an item beside each map, which describes it for catalogues."""
 
 import json
 import math
@@ -28,13 +28,13 @@ _MEDIA_TYPES = {
     ".csv": "text/csv",
     ".parquet": pystac.MediaType.PARQUET,
 }
-#: Files that belong to others and are no assets.
+#: Keys of sidecar files, which are not assets.
 _SIDECARS = (".xml", ".qml")
 _POINTS_PER_SIDE = 32
 
 
 class StacItem(Product):
-    """``NAME_pred.json``: a STAC item of the map, whose assets are the files of all products."""
+    """``NAME_pred.json``: a STAC item of the map, with the files of all products as assets."""
 
     name = "item"
     files = {"item": "{map}.json"}
@@ -75,18 +75,20 @@ def stac_item(
     sources: Sequence[str],
     properties: Mapping[str, Any],
 ) -> pystac.Item:
-    """Describe a map as a STAC item that is to stand in the map's folder.
+    """Create the STAC item of a map, for the folder of the map.
 
-    Fields of STAC 1.1 with its extension projection 2.0.0, and those of the products; dates are midnight UTC.
+    The item has fields of STAC 1.1, of the extension projection 2.0.0, and of the products. Dates are midnight UTC.
 
     Args:
-        map_path: The map; its stem becomes the id.
-        grid: Where its pixels lie; the item has no geometry without a CRS, or if the edge is off the Earth.
-        fields: What the products add.
-        assets: Files by key; pictures are overviews, all else is data. The map is ``map`` if it is not there.
-        dates: Of the scene's frames; without any, the item bears the moment of processing, and says so.
-        sources: What was mapped; files as seen from the folder of the map.
-        properties: Further properties; they take precedence.
+        map_path: Path of the map; its stem becomes the id.
+        grid: Grid of the map; the item has no geometry without a CRS, or if the edge is outside the Earth.
+        fields: Fields of the products.
+        assets: Files by key. Pictures have the role overview, other files the role data. The map is added as ``map``
+            if it is missing.
+        dates: Dates of the scene's frames. Without dates, the item has the time of processing, and a property that
+            explains this.
+        sources: Files of the scene, relative to the folder of the map.
+        properties: Further properties, which take precedence.
     """
     now = datetime.now(UTC)
     geometry, bbox = _footprint(grid)
@@ -123,7 +125,7 @@ def stac_item(
 
 
 def write_stac_item(item: pystac.Item, path: Path) -> None:
-    """Write an item as JSON, whole or not at all; nothing is looked up or validated.
+    """Write an item as JSON atomically, without resolving links or validating.
 
     Raises:
         DataError: The file cannot be written.
@@ -144,7 +146,7 @@ def _asset(path: Path, folder: Path, fields: Mapping[str, Any]) -> pystac.Asset:
 
 
 def _footprint(grid: Grid) -> tuple[dict[str, Any] | None, list[float] | None]:
-    """Outline and bounds in degrees as GeoJSON (RFC 7946), cut at the antimeridian."""
+    """Outline and bounds in degrees as GeoJSON (RFC 7946), split at the antimeridian."""
     crs = None if grid.ground_crs is None else to_pyproj(grid.ground_crs)
     if crs is None or not (crs.is_geographic or crs.is_projected):
         return None, None
@@ -159,7 +161,7 @@ def _footprint(grid: Grid) -> tuple[dict[str, Any] | None, list[float] | None]:
         return None, None
     latitudes = np.clip(latitudes, -90, 90)
     longitudes = np.unwrap(longitudes, period=360)
-    if abs(longitudes[-1] - longitudes[0]) > 180:  # once around a pole, which then is inside
+    if abs(longitudes[-1] - longitudes[0]) > 180:  # the outline encloses a pole
         longitudes = np.append(longitudes, longitudes[[-1, 0]])
         latitudes = np.append(latitudes, [math.copysign(90, latitudes.mean())] * 2)
     outline = shapely.simplify(shapely.Polygon(np.stack([longitudes, latitudes], 1)).buffer(0), 1e-6)

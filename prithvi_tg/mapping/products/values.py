@@ -1,4 +1,4 @@
-"""Values: the map of a model that gives values in a unit, such as biomass."""
+"""ValueMap: the map of a regression model, such as of biomass."""
 
 import re
 from collections.abc import Iterator
@@ -25,14 +25,14 @@ _COLORS = 9
 
 
 class ValueMap(RasterProduct):
-    """``NAME_pred.tif``: float32 with nodata NaN, a band per value in its unit.
+    """``NAME_pred.tif``: float32 with nodata NaN, one band per value in its unit.
 
-    ``NAME_pred.qml`` is the style that QGIS opens it with: the first value in its colours. The style of each further
-    value is ``NAME_pred_VALUE.qml``; load it in QGIS to colour that band instead.
+    ``NAME_pred.qml`` is the style that QGIS applies when it opens the map; it colours the first value. The style of
+    each further value is ``NAME_pred_VALUE.qml``; load it in QGIS to colour that band instead.
 
     Attributes:
-        statistics: Of each band: ``minimum``, ``maximum``, ``mean`` and ``stddev``; empty without data. Known when the
-            raster is written.
+        statistics: ``minimum``, ``maximum``, ``mean`` and ``stddev`` of each band, available after the raster is
+            written; empty without data.
     """
 
     name = "values"
@@ -46,7 +46,7 @@ class ValueMap(RasterProduct):
         return Layer("pred", tuple(context.spec.target.names), "float32", float("nan"))
 
     def encode(self, rows: BlendedRows) -> Tensor:
-        """Values (V, h, W) in their units, NaN where masked: the model's outputs are standardised."""
+        """Convert standardised outputs to values (V, h, W) in their units, NaN where masked."""
         if rows.logits is None:
             return filled(None, rows, self.layer)
         target = self._target
@@ -56,7 +56,7 @@ class ValueMap(RasterProduct):
         return filled(rows.logits * std + mean, rows, self.layer)
 
     def pieces(self, finished: FinishedMap) -> Pieces:
-        """Values, from top to bottom; their statistics are known at the end."""
+        """Yield values from top to bottom, and compute their statistics."""
         moments = [_Moments(mean) for mean in self._target.mean]
         for top, values in super().pieces(finished):
             for moment, band in zip(moments, values, strict=True):
@@ -65,7 +65,7 @@ class ValueMap(RasterProduct):
         self.statistics = [moment.statistics for moment in moments]
 
     def decorate(self, raster: Any) -> None:
-        """Add names, units and statistics, as GDAL calls them."""
+        """Add names, units and statistics of bands, by GDAL's conventions."""
         super().decorate(raster)
         raster.units = self._target.units
         for band, statistics in enumerate(self.statistics, start=1):
@@ -73,13 +73,13 @@ class ValueMap(RasterProduct):
             raster.update_tags(band, **tags)
 
     def finish(self, finished: FinishedMap) -> None:
-        """Write the raster, and a style of each value beside it."""
+        """Write the raster, and a style for each value."""
         super().finish(finished)
         for band, key in enumerate(self._style_keys, start=1):
             write_style(finished.files[key], self._target, band, self.statistics[band - 1])
 
     def outputs(self) -> dict[str, Path]:
-        """Final names: the raster, the style that QGIS opens it with, and a style of each further value."""
+        """Final paths of the raster, of its default style, and of a style for each further value."""
         found = super().outputs()
         path = self.context.path
         further = zip(self._style_keys[1:], self._target.names[1:], strict=True)
@@ -87,20 +87,23 @@ class ValueMap(RasterProduct):
 
     @classmethod
     def earlier_outputs(cls, path: Path) -> set[Path]:
-        """Also the styles of its further values, by the names of its bands."""
+        """Also the styles of further values, found by the band names of the earlier map."""
         found = super().earlier_outputs(path)
         if path.is_file():
-            with suppress(DataError), open_raster(path) as earlier:  # what is no raster has no bands
+            with (
+                suppress(DataError),
+                open_raster(path) as earlier,
+            ):  # a file that is not a raster has no bands
                 found |= {_style_path(path, name) for name in earlier.descriptions[1:] if name}
         return found
 
     @property
     def _style_keys(self) -> list[str]:
-        """The key of the style of each value among the files."""
+        """Key of each value's style in `outputs`."""
         return ["style", *(f"style_{band}" for band in range(2, len(self._target.names) + 1))]
 
     def item_fields(self, finished: FinishedMap) -> ItemFields:
-        """Names, units and statistics, as STAC 1.1 describes bands."""
+        """Names, units and statistics of bands, as fields of STAC 1.1."""
         bands = [
             {"name": name, "data_type": "float32", "nodata": "nan"}
             | ({"unit": unit} if unit else {})
@@ -128,12 +131,12 @@ class ValueMap(RasterProduct):
 
 
 def _style_path(path: Path, name: str) -> Path:
-    """Where the style of a further value of a map is."""
+    """Path of the style of a further value."""
     return path.with_name(f"{path.stem}_{re.sub(r'[^0-9A-Za-z_.-]+', '_', name)}.qml")
 
 
 class _Moments:
-    """Statistics of values that come piece by piece; sums are of differences from `origin`, which lose no digits."""
+    """Running statistics of values. Sums are relative to `origin`, which avoids cancellation."""
 
     def __init__(self, origin: float) -> None:
         self.origin = origin
@@ -141,7 +144,7 @@ class _Moments:
         self.low, self.high = np.inf, -np.inf
 
     def add(self, values: NDArray[Any]) -> None:
-        """Count values; NaN is left out."""
+        """Add values; NaN is ignored."""
         known = values[np.isfinite(values)].astype(np.float64)
         if known.size:
             self.low, self.high = min(self.low, known.min()), max(self.high, known.max())
@@ -152,7 +155,7 @@ class _Moments:
 
     @property
     def statistics(self) -> dict[str, float]:
-        """Minimum, maximum, mean and standard deviation; empty without a value."""
+        """Minimum, maximum, mean and standard deviation; empty without values."""
         if not self.count:
             return {}
         mean = self.total / self.count
@@ -166,13 +169,13 @@ class _Moments:
 
 
 def write_style(path: Path, target: ValueTarget, band: int, statistics: dict[str, float]) -> None:
-    """Write a style of QGIS that colours a band by the colormap of the values, from its minimum to its maximum.
+    """Write a QGIS style that colours a band by the colormap of the values, from its minimum to its maximum.
 
     Args:
-        path: QGIS applies ``NAME_pred.qml`` to ``NAME_pred.tif``; other names are loaded by hand.
-        target: The values; name and unit of the band stand in the legend.
+        path: QGIS applies ``NAME_pred.qml`` to ``NAME_pred.tif``; other styles must be loaded by hand.
+        target: The values; the legend shows name and unit of the band.
         band: Number of the band, from 1.
-        statistics: Of the band; 0 to 1 is coloured without any.
+        statistics: Statistics of the band; without them, the colours range from 0 to 1.
     """
     name, unit = target.names[band - 1], target.units[band - 1]
     low, high = statistics.get("minimum", 0.0), statistics.get("maximum", 1.0)
