@@ -217,9 +217,7 @@ def plan_chip_classes(
     tf32: bool = False,
     fold_time: bool = False,
 ) -> tuple[ChipBatchesDataModule, ChipClassRun]:
-    """Find chips or scenes, and check before classifying that the outputs can be written.
-
-    The arguments are those of `plan_maps`.
+    """Find chips or scenes, and check that the outputs can be written. The arguments are those of `plan_maps`.
 
     Args:
         task: The task that classifies them.
@@ -232,8 +230,7 @@ def plan_chip_classes(
         window: Size of the windows of scenes in pixels; by default each file is one chip.
         stride: Must be ``None``: windows are adjacent.
         blending: Must be ``average``, the default: windows do not overlap.
-        nodata_rule: When a pixel is nodata: ``all``, the default, or ``any``. Windows without valid pixels get no
-            class.
+        nodata_rule: When a pixel is nodata: ``all``, the default, or ``any``; windows of nodata get no class.
         qa_mask: Quality classes that count as nodata.
         batch_size: Number of windows in a batch.
         num_workers: Number of reading processes.
