@@ -1,0 +1,74 @@
+"""The parser of each command, and descriptions of its arguments in Markdown."""
+
+import argparse
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any, Literal, get_args, get_origin
+from unittest import mock
+
+from prithvi_tg.__main__ import main
+
+#: Options that other libraries document.
+_LIGHTNING = ("--trainer", "--return_predictions", "--weights_only", "--verbose", "--print_shtab")
+_TYPE = re.compile(r"\s*\((?:required, )?(?:type|default): .*\)$", re.DOTALL)
+
+
+def parser_of(command: str) -> argparse.ArgumentParser:
+    """The parser that prints the help of a command."""
+    found: list[argparse.ArgumentParser] = []
+    printed = mock.patch.object(
+        argparse.ArgumentParser, "print_help", lambda self, file=None: found.append(self)
+    )
+    with printed, suppress(SystemExit):
+        main([command, "--help"])
+    return found[0]
+
+
+def described_actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+    """The arguments of a parser that are ours, positional ones first."""
+    for action in parser._actions:
+        ours = not any(option.startswith(_LIGHTNING) for option in action.option_strings)
+        if ours and action.help != argparse.SUPPRESS and type(action).__name__ != "ActionLink":
+            yield action
+
+
+def choices(typehint: Any) -> list[str]:
+    """The words that an argument accepts, if it accepts only some."""
+    if get_origin(typehint) is Literal:
+        return [str(word) for word in get_args(typehint)]
+    found = [choices(part) for part in get_args(typehint) if part is not type(None)]
+    return [word for words in found for word in words] if all(found) else []
+
+
+def text_of(action: argparse.Action, parser: argparse.ArgumentParser) -> str:
+    """Description of an argument in Markdown, without its type."""
+    text = (action.help or "") % {**vars(action), "prog": parser.prog}
+    text = " ".join(_TYPE.sub("", text).split())
+    pieces = re.split(r"(`+[^`]*`+)", text)
+    escaped = [piece if piece.startswith("`") else re.sub(r"([*_<\[])", r"\\\1", piece) for piece in pieces]
+    text = "".join(escaped)
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", ")")) or not text else ".")
+
+
+def invocation(action: argparse.Action) -> str:
+    """An argument as it is written: ``--blending {average,hann,crop}``."""
+    words = [str(word) for word in action.choices or ()] or choices(getattr(action, "_typehint", None))
+    named = action.metavar if isinstance(action.metavar, str) else action.dest.rpartition(".")[2].upper()
+    value = "{" + ",".join(words) + "}" if words else named
+    if not action.option_strings:
+        return value if isinstance(action.metavar, str) else action.dest
+    value = "" if action.nargs == 0 else f" {value}"
+    return ", ".join(option + value for option in action.option_strings)
+
+
+def default_of(action: argparse.Action) -> str:
+    """Default of an argument, empty where it says nothing."""
+    unset = action.default in (None, False, argparse.SUPPRESS, "") or action.default in ([], ())
+    said = "(default: " in (action.help or "") and not hasattr(action, "_typehint")
+    if action.required or unset or said:
+        return ""
+    value = action.default
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(str(one) for one in value) + "]"
+    return str(value)

@@ -1,0 +1,157 @@
+"""The documentation site: every fenced command, configuration and line of Python in docs/ runs, page by page.
+
+A block ``bash no-run: REASON`` is parsed, not run. A block of YAML or Python whose first line is a comment with a file
+name is written to that file; one of YAML with ``for: CONFIG`` changes that configuration, and must be accepted by it;
+all other Python runs.
+"""
+
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from command_parsers import parser_of
+from documents import SMALL_TRAINER, TOP, blocks, command_lines, small_options, write_workspace
+
+DOCS = TOP / "docs"
+PAGES = sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)
+BLOCKS = {path: blocks(path.read_text()) for path in PAGES}
+RUN = [
+    path for path, found in BLOCKS.items() if any(one.language in ("bash", "python", "yaml") for one in found)
+]
+#: Commands that Lightning's parser reads, whose ``--print_config`` parses all and runs nothing.
+CONFIGURED = ("fit", "validate", "test", "predict", "check", "stats", "chips")
+
+
+def name_of(path):
+    return str(path.relative_to(DOCS))
+
+
+def file_name(text):
+    """The file that a block is to be written to."""
+    found = re.match(r"# ([\w./-]+\.(?:yaml|py|csv))\n", text)
+    return found and found.group(1)
+
+
+@pytest.mark.version_independent
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
+def test_fences_are_of_a_known_language(path):
+    for block in BLOCKS[path]:
+        assert block.language.startswith("{") or block.language in (
+            "bash",
+            "python",
+            "yaml",
+            "text",
+            "csv",
+        ), block
+        if block.language == "bash":
+            assert not block.info or re.fullmatch(r"no-run: \S.*", block.info), block
+        if block.language == "yaml":
+            assert file_name(block.text) or re.fullmatch(r"for: \S+", block.info), block
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory):
+    """The demo's data and training as the page about floods makes them; read only."""
+    from prithvi_tg.__main__ import main
+
+    top = tmp_path_factory.mktemp("docs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(top)
+        (top / "configs").symlink_to(TOP / "configs")
+        for line in ("synthetic demo/data", "fit --config configs/demo.yaml"):
+            words = ["prithvi-tg", *line.split()]
+            assert main([*words[1:], *small_options(words)]) == 0
+    return top / "demo"
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch, demo):
+    """Where the paths of a page exist; ``demo`` is that of the page about floods."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    write_workspace(tmp_path)
+    shutil.copytree(demo, tmp_path / "demo")
+    modules = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - modules:  # of this page
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
+def run_command(words, command):
+    """Run a line of a page at small size, and give what it prints."""
+    words = [
+        path
+        for word in words
+        for path in (sorted(map(str, Path().glob(word))) if "*" in word else []) or [word]
+    ]
+    extra = small_options(words)
+    if words[1] in ("fit", "validate", "test") and not extra:  # with a configuration of the page
+        extra = SMALL_TRAINER
+    code, out, err = command(*words[1:], *extra)
+    assert code == 0, (words, out, err)
+
+
+def parse_command(words, command):
+    """Parse a line of a page without running it."""
+    if words[1].startswith("--"):  # --version
+        run_command(words, command)
+    elif words[1] in CONFIGURED:
+        code, _, err = command(*words[1:], "--print_config")
+        assert code == 0, (words, err)
+    elif words[1] == "sweep":
+        _, others = parser_of("sweep").parse_known_args(words[2:])
+        parse_command(["prithvi-tg", "fit", *others], command)
+    else:
+        parser_of(words[1]).parse_args(words[2:])
+
+
+def run_bash(block, command):
+    for words in command_lines(block.text):
+        if block.info:
+            if words[0] == "prithvi-tg":
+                parse_command(words, command)
+        else:
+            assert words[0] == "prithvi-tg", f"{words}: only prithvi-tg runs; fence it as bash no-run: REASON"
+            run_command(words, command)
+
+
+def accept_changes(block, command):
+    """Parse a configuration that a block of YAML changes."""
+    Path("changes.yaml").write_text(block.text)
+    assert yaml.safe_load(block.text)
+    base = block.info.removeprefix("for: ")
+    code, _, err = command("fit", "--config", base, "--config", "changes.yaml", "--print_config")
+    assert code == 0, (block.text, err)
+
+
+@pytest.mark.version_independent
+@pytest.mark.parametrize("path", RUN, ids=name_of)
+def test_every_block_of_a_page_runs(path, workspace, command):
+    found = BLOCKS[path]
+    if any("prithvi-tg synthetic demo/data" in one.text for one in found):
+        shutil.rmtree(workspace / "demo")
+    namespace = {"__name__": "__docs__"}
+    for block in found:
+        written = file_name(block.text) if block.language in ("yaml", "python", "csv") else None
+        if written:
+            target = Path(written)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(block.text if target.suffix != ".csv" else block.text.split("\n", 1)[1])
+        elif block.language == "yaml":
+            accept_changes(block, command)
+        elif block.language == "bash":
+            run_bash(block, command)
+        elif block.language == "python":
+            exec(compile(block.text, str(path), "exec"), namespace)
+
+
+@pytest.mark.version_independent
+def test_every_command_has_a_page_of_reference():
+    from prithvi_tg.__main__ import USAGE
+
+    commands = re.findall(r"^  (\w+) {2,}", USAGE, flags=re.MULTILINE)
+    assert sorted(commands) == sorted(path.stem for path in (DOCS / "reference" / "commands").glob("*.md"))
