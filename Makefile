@@ -7,7 +7,7 @@ DEMO := demo
 PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal --durations 10
 BEST := $(DEMO)/runs/version_0/checkpoints/best.ckpt
 
-.PHONY: demo test coverage lint format clean
+.PHONY: demo test coverage docs lint format clean
 
 $(VENV)/.installed: setup.cfg pyproject.toml
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed; say PYTHON=..."'
@@ -17,6 +17,10 @@ $(VENV)/.installed: setup.cfg pyproject.toml
 
 $(VENV)/.installed-tests: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --editable '.[tests]'
+	touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	touch $@
 
 # Removes its own folder demo/ first, so that it always shows a fresh run.
@@ -36,6 +40,10 @@ test: $(VENV)/.installed-tests
 coverage: $(VENV)/.installed-tests
 	PATH="$(abspath $(BIN)):$$PATH" $(PYTEST) --cov --cov-report=term:skip-covered
 
+# The site, in docs/_build/index.html; a warning is an error.
+docs: $(VENV)/.installed-docs
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs docs/_build
+
 lint: $(VENV)/.installed-tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -46,4 +54,4 @@ format: $(VENV)/.installed-tests
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv .venv-* $(DEMO) build *.egg-info
+	rm -rf .venv .venv-* $(DEMO) build docs/_build *.egg-info
