@@ -7,7 +7,7 @@ DEMO := demo
 PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal --durations 10
 BEST := $(DEMO)/runs/version_0/checkpoints/best.ckpt
 
-.PHONY: demo test coverage docs lint format clean
+.PHONY: demo test coverage docs test-docs lint format clean
 
 $(VENV)/.installed: setup.cfg pyproject.toml
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed; say PYTHON=..."'
@@ -43,6 +43,10 @@ coverage: $(VENV)/.installed-tests
 # The site, in docs/_build/index.html; a warning is an error.
 docs: $(VENV)/.installed-docs
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs docs/_build
+
+# Every command and every line of Python on the pages of docs/.
+test-docs: $(VENV)/.installed-tests
+	PATH="$(abspath $(BIN)):$$PATH" $(PYTEST) -m docs tests/test_docs.py
 
 lint: $(VENV)/.installed-tests
 	$(BIN)/ruff format --check .

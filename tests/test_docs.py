@@ -128,6 +128,7 @@ def accept_changes(block, command):
     assert code == 0, (block.text, err)
 
 
+@pytest.mark.docs
 @pytest.mark.version_independent
 @pytest.mark.parametrize("path", RUN, ids=name_of)
 def test_every_block_of_a_page_runs(path, workspace, command):
