@@ -217,7 +217,7 @@ class ChipAugmentation(nn.Module):
             smallest, largest = ("{} x {}".format(*size) for size in (min(sizes), max(sizes)))
             raise ConfigError(
                 f"crop_size: null needs chips of one size, but a batch has chips of {smallest} and {largest} pixels; "
-                "set crop_size, or batch_size: 1"
+                "set crop_size, or batch_size: 1 (eval_batch_size: 1 for validation and test)"
             )
         expected = self.normalize.flags["mean"].numel()
         if channels.shape[1] != expected:
@@ -235,7 +235,12 @@ class ChipAugmentation(nn.Module):
         if mask is not None:
             mask = _unlabel(mask, ~(meaningful.all(1) | valid.any(1)))
         if self.stages:
-            channels, mask, valid = self._augment(channels, mask, valid, batch.get("size"))
+            if self.extra or self.crop_size is not None:
+                channels, mask, valid = self._augment(channels, mask, valid, batch.get("size"))
+            else:
+                channels, mask, valid = self._turn(
+                    channels, mask, valid if "valid" in batch else valid[:, :0]
+                )
         out = {"image": channels.unflatten(1, lead[1:])}
         if image.is_floating_point():
             out["image"] = out["image"].to(image.dtype)
@@ -244,6 +249,20 @@ class ChipAugmentation(nn.Module):
         if "valid" in batch:
             out["valid"] = valid.unflatten(1, lead[1:]).to(batch["valid"].dtype)
         return {key: value for key, value in batch.items() if key not in ("size", "meaningless")} | out
+
+    def _turn(
+        self, channels: Tensor, mask: Tensor | None, valid: Tensor
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Run flips and turns, which fill nothing: labels need no codes, and no further pixel becomes invalid."""
+        # Float32 holds classes exactly; values are only moved.
+        labels = channels[:, :0]
+        if mask is not None:
+            labels = mask.to(channels).reshape(len(mask), -1, *mask.shape[-2:])
+        channels, layers = self._run_stages(channels, torch.cat([labels, valid.to(channels)], dim=1))
+        if mask is not None:
+            moved = layers[:, : labels.shape[1]].to(mask.dtype)
+            mask = moved.reshape(*mask.shape[:-2], *moved.shape[-2:])
+        return channels, mask, layers[:, labels.shape[1] :] > 0.5
 
     def _augment(
         self, channels: Tensor, mask: Tensor | None, valid: Tensor, sizes: Sequence[tuple[int, int]] | None

@@ -85,3 +85,30 @@ def test_further_augmentations_leave_the_mask_alone():
 def test_a_wrong_number_of_channels_is_an_error_that_counts_them():
     with pytest.raises(ConfigError, match=r"\(1, 3, 6, 8, 8\) has 18 channels .* the statistics have 6"):
         plain(6)({"image": torch.zeros(1, 3, 6, 8, 8)})
+
+
+@pytest.mark.parametrize("values", [1, 2])
+def test_flips_move_labels_and_valid_with_the_image_and_valid_may_be_absent(values):
+    place = torch.arange(64.0).reshape(8, 8)
+    image = place.expand(6, 2, 3, 8, 8).clone()
+    image[0, 0, 0, 3, 3] = float("nan")
+    shape = (6, 8, 8) if values == 1 else (6, 2, 8, 8)
+    batch = {"image": image, "mask": place.where(place != 5, float("nan")).expand(shape)}
+    whole = {"valid": torch.ones(image.shape, dtype=torch.bool)}
+    torch.manual_seed(1)
+    out = plain(6, random_flip_rot90=True)(batch)
+    torch.manual_seed(1)
+    again = plain(6, random_flip_rot90=True)(batch | whole)
+    assert "valid" not in out
+    assert (~again["valid"]).sum() == 1
+    for key in ("image", "mask"):
+        assert torch.equal(out[key].nan_to_num(-1), again[key].nan_to_num(-1))
+    moved = out["image"][:, 1, 2]
+    mask = out["mask"] if values == 1 else out["mask"][:, 1]
+    assert torch.equal(mask.nan_to_num(-1), moved.where(moved != 5, -1))
+    assert out["mask"].shape == shape
+
+
+def test_flips_without_labels_need_no_layers():
+    out = plain(1, random_flip_rot90=True)({"image": torch.rand(3, 1, 1, 8, 8)})
+    assert out.keys() == {"image"}

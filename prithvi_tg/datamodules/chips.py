@@ -41,8 +41,7 @@ class ChipDataModule(NonGeoDataModule, metaclass=OldArguments):
     Args:
         dataset_class: The data set.
         root: Its folder.
-        batch_size: Chips in a training batch; the last partial batch of an epoch is dropped. Validation and
-            test take one chip at a time, of any size; the task cuts it into windows.
+        batch_size: Chips in a training batch; the last partial batch of an epoch is dropped.
         num_workers: Processes that load chips.
         crop_size: Side of the random crop for training, in pixels; ``None`` for whole chips, which must be of one
             size then, unless `batch_size` is 1.
@@ -50,6 +49,8 @@ class ChipDataModule(NonGeoDataModule, metaclass=OldArguments):
         augmentations: Further Kornia augmentations of training crops, see `ChipAugmentation`.
         crops_per_chip: Random crops of each chip in an epoch.
         test_split: The split that ``test`` runs on.
+        eval_batch_size: Chips in a batch of validation and test, which the task cuts into windows; chips of unequal
+            sizes need 1.
         splits: A CSV file with columns ``chip`` and ``split`` to use instead of the published split. Without
             chips in ``val``, training runs without validation.
         bands: Bands to use, by name.
@@ -83,6 +84,7 @@ class ChipDataModule(NonGeoDataModule, metaclass=OldArguments):
         augmentations: Sequence[AugmentationBase2D] = (),
         crops_per_chip: int = 1,
         test_split: str = "test",
+        eval_batch_size: int = 1,
         splits: str | Path | None = None,
         bands: Sequence[str] = PRITHVI_BANDS,
         mean: Sequence[float] | None = None,
@@ -117,7 +119,8 @@ class ChipDataModule(NonGeoDataModule, metaclass=OldArguments):
         self.crops_per_chip = crops_per_chip
         self.fold_time = fold_time
         self.test_split = test_split
-        self.val_batch_size = self.test_batch_size = 1
+        self.val_batch_size = self.test_batch_size = eval_batch_size
+        self.collate_fn = collate_chips
         known = inspect.signature(dataset_class.data_spec).parameters
         spec = dataset_class.data_spec(**{key: value for key, value in options.items() if key in known})
         self.spec: DataSpec = spec.with_input(metadata=metadata)

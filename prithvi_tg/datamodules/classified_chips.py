@@ -12,7 +12,6 @@ from ..datasets import ClassifiedChips
 from ..errors import ConfigError
 from ..samplers import ShuffleSampler, WeightedShuffleSampler
 from .chips import ChipDataModule
-from .loading import collate_chips
 
 
 class ClassifiedChipsDataModule(ChipDataModule):
@@ -102,7 +101,6 @@ class ClassifiedChipsDataModule(ChipDataModule):
         )
         self.balance_classes = balance_classes
         self.val_batch_size = self.test_batch_size = eval_batch_size or self.batch_size
-        self.collate_fn = collate_chips
 
     def has_split(self, split: str) -> bool:
         """Whether a split has chips."""

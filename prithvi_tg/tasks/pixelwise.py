@@ -26,6 +26,8 @@ class PixelwiseTask(ScoredTask):
             logits are the same up to rounding. False computes layer by layer.
         window: Side of the sliding window in validation, test and maps, in pixels.
         stride: Pixels from one window to the next; by default half a window.
+        window_batch_size: Windows in a call of the model in validation and test, of all chips of a batch together;
+            fewer where the memory of the device does not hold them.
     """
 
     model: EncoderDecoder
@@ -40,6 +42,7 @@ class PixelwiseTask(ScoredTask):
         fuse: bool = True,
         window: int = 224,
         stride: int | None = None,
+        window_batch_size: int = 16,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -91,8 +94,13 @@ class PixelwiseTask(ScoredTask):
         """Outputs (B, K, H, W) for normalised images of any size, by sliding windows."""
         window = self.hparams["window"]
         stride = self.hparams["stride"] or window // 2
+        size = self.hparams["window_batch_size"]
+
+        def model(windows: Tensor, **coordinates: Tensor) -> Tensor:
+            return self._batch_splitter(self, windows, coordinates)
+
         with cached_weights():
-            return slide_inference(self, image, window, stride, coordinates=coordinates)
+            return slide_inference(model, image, window, stride, batch_size=size, coordinates=coordinates)
 
     def training_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         """Loss of the decode head, plus the weighted loss of the auxiliary head.
