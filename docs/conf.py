@@ -49,6 +49,7 @@ nitpick_ignore_regex = [
     ("py:class", r"prithvi_tg\..*\.Value"),  # type variables
 ]
 suppress_warnings = ["config.cache"]
+smartquotes = False  # options begin with two hyphens
 
 INVENTORIES = {
     "python": "https://docs.python.org/3/",

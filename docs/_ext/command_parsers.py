@@ -2,7 +2,6 @@
 
 import argparse
 import re
-from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, Literal, get_args, get_origin
 from unittest import mock
@@ -11,6 +10,11 @@ from prithvi_tg.__main__ import main
 
 #: Options that other libraries document.
 _LIGHTNING = ("--trainer", "--return_predictions", "--weights_only", "--verbose", "--print_shtab")
+#: Destinations of options that choose the configuration.
+_CONFIGURATION = (
+    "config", "print_config", "seed_everything", "model", "model.help", "data", "data.help", "trainer",
+    "published_result",
+)  # fmt: skip
 _TYPE = re.compile(r"\s*\((?:required, )?(?:type|default): .*\)$", re.DOTALL)
 
 
@@ -25,12 +29,21 @@ def parser_of(command: str) -> argparse.ArgumentParser:
     return found[0]
 
 
-def described_actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
-    """The arguments of a parser that are ours, positional ones first."""
-    for action in parser._actions:
-        ours = not any(option.startswith(_LIGHTNING) for option in action.option_strings)
-        if ours and action.help != argparse.SUPPRESS and type(action).__name__ != "ActionLink":
-            yield action
+def described_actions(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    """The arguments of a parser that are ours: positional ones, options, and what every configured command has."""
+    ours = [
+        action
+        for action in parser._actions
+        if not any(option.startswith(_LIGHTNING) for option in action.option_strings)
+        and action.dest != "help"
+        and action.help != argparse.SUPPRESS
+        and type(action).__name__ != "ActionLink"
+    ]
+
+    def rank(action: argparse.Action) -> int:
+        return 2 if action.dest in _CONFIGURATION else 1 if action.option_strings else 0
+
+    return sorted(ours, key=rank)
 
 
 def choices(typehint: Any) -> list[str]:
@@ -55,6 +68,7 @@ def invocation(action: argparse.Action) -> str:
     """An argument as it is written: ``--blending {average,hann,crop}``."""
     words = [str(word) for word in action.choices or ()] or choices(getattr(action, "_typehint", None))
     named = action.metavar if isinstance(action.metavar, str) else action.dest.rpartition(".")[2].upper()
+    named = named.encode("ascii", "ignore").decode()  # jsonargparse marks some with a character of no width
     value = "{" + ",".join(words) + "}" if words else named
     if not action.option_strings:
         return value if isinstance(action.metavar, str) else action.dest
