@@ -240,7 +240,7 @@ def test_nothing_half_written_stays(tmp_path, monkeypatch):
         (("--nodata_rule", "legacy"), "nodata_rule: 'legacy' applies to maps of pixels; use all or any"),
         (("--skip_existing",), "skip_existing: all chips share one table, chip_classes.csv; remove it"),
         (("--output", "classes.tif"), "output: classes.tif must be a folder, for chip_classes.csv"),
-        (("--format", "hls"), "not the name of an HLS granule"),
+        (("--format", "hls"), "is not of the format, HLS granules"),
     ],
     ids=lambda value: value[-2 if len(value) > 1 else 0] if isinstance(value, tuple) else "",
 )
