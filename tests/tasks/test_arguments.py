@@ -20,7 +20,16 @@ SHARED = {
     "optimizer", "optimizer_args", "schedule", "schedule_args", "lr", "weight_decay", "warmup_steps", "monitor",
     "data_spec",
 }  # fmt: skip
-PIXELWISE = {"decoder", "decoder_args", "head_channels", "auxiliary_weight", "fuse", "window", "stride"}
+PIXELWISE = {
+    "decoder",
+    "decoder_args",
+    "head_channels",
+    "auxiliary_weight",
+    "fuse",
+    "window",
+    "stride",
+    "window_batch_size",
+}
 CLASSES = {"num_classes", "class_names", "class_weights"}
 ARGUMENTS = {
     PrithviSegmentationTask: SHARED | PIXELWISE | CLASSES,
