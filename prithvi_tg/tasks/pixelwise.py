@@ -1,6 +1,6 @@
 """PixelwiseTask: what tasks share that predict something for each pixel."""
 
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from torch import Tensor
@@ -54,7 +54,6 @@ class PixelwiseTask(ScoredTask):
             ConfigError: Settings contradict each other.
             CheckpointError: The weights do not fit the encoder.
         """
-        self._batch_splitter = BatchSplitter()
         encoder, hparams = self.create_encoder(), self.hparams
         neck = self._create_neck(encoder)
         channels, width, classes = int(neck.out_channels), hparams["head_channels"], self.num_outputs
@@ -73,6 +72,10 @@ class PixelwiseTask(ScoredTask):
         return create_decoder(
             hparams["decoder"], encoder, hparams["num_frames"], hparams["head_channels"], **arguments
         )
+
+    @cached_property
+    def _batch_splitter(self) -> BatchSplitter:
+        return BatchSplitter()
 
     # What Lightning calls.
 
