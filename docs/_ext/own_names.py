@@ -44,7 +44,7 @@ def resolve(
     if path is None or path == target:
         return None
     document = str(node.get("refdoc", env.docname))
-    return domain.resolve_xref(env, document, app.builder, "obj", path, node, contnode)  # type: ignore[return-value]
+    return domain.resolve_xref(env, document, app.builder, "obj", path, node, contnode)  # type: ignore[return-value]  # of a reference
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

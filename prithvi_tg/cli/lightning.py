@@ -295,7 +295,7 @@ class PrithviCLI(LightningCLI):
             tf32=settings.tf32,
             fold_time=getattr(fitted_on, "fold_time", False),
         )
-        self.trainer.callbacks.append(writer(run, Path(settings.output)))  # type: ignore[attr-defined]
+        self.trainer.callbacks.append(writer(run, Path(settings.output)))  # type: ignore[attr-defined]  # a connector sets it
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer of the configuration, with the callbacks and loggers of the command."""

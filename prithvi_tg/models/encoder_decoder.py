@@ -106,7 +106,7 @@ class EncoderDecoder(nn.Module):
         elif torch.is_grad_enabled() or any(part.training for head in heads for part in head.modules()):
             logits = self._run(fused_training, tokens, grid, self.neck, heads)
         else:
-            ready = [fused_weights(self.neck, head, tokens) for head in heads]  # type: ignore[arg-type]
+            ready = [fused_weights(self.neck, head, tokens) for head in heads]  # type: ignore[arg-type]  # FCN heads
             logits = [self._run(fused_logits, tokens, grid, weights) for weights in ready]
         return [self._resize(part, size) for part in logits]
 

@@ -95,7 +95,7 @@ def can_fuse(neck: nn.Module, heads: Sequence[nn.Module]) -> bool:
     """Whether the function of these modules is known here: no part is replaced, subclassed or hooked."""
     if type(neck) is not ConvTransposeNeck or any(type(head) is not FCNHead for head in heads):
         return False
-    if not all(len(head.convs) for head in heads):  # type: ignore[arg-type]
+    if not all(len(head.convs) for head in heads):  # type: ignore[arg-type]  # modules
         return False
     parts = [part for module in (neck, *heads) for part in module.modules()]
     if any(isinstance(part, nn.BatchNorm2d) and part.momentum is None for part in parts):

@@ -117,7 +117,7 @@ class LabelDataset(GeoDataset):
     @property
     def files(self) -> list[str]:
         """All files, in the order of their use."""
-        return list(self.paths)  # type: ignore[arg-type]
+        return list(self.paths)  # type: ignore[arg-type]  # always a list here
 
     @property
     def crs(self) -> CRS:

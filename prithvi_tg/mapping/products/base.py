@@ -206,7 +206,7 @@ class Product(ABC):
         """Paths that an earlier map at `path` may have written; they are removed when the map is replaced."""
         return {*named_files(cls.files, path).values()}
 
-    def encode(self, rows: BlendedRows) -> Tensor | NDArray[Any] | None:  # noqa: B027
+    def encode(self, rows: BlendedRows) -> Tensor | NDArray[Any] | None:  # noqa: B027  # optional
         """Compute the input of `write` (bands, h, W) from completed rows; a tensor may be on any device."""
 
     def check_encoded(self, values: Any, rows: BlendedRows) -> None:
@@ -220,7 +220,7 @@ class Product(ABC):
                 f"products: {self.name}.encode gives {type(values).__name__}, not a tensor or array"
             )
 
-    def write(self, top: int, values: NDArray[Any], strip: "StripWriter") -> None:  # noqa: B027
+    def write(self, top: int, values: NDArray[Any], strip: "StripWriter") -> None:  # noqa: B027  # optional
         """Store the result of `encode` with `StripWriter.write` and `StripWriter.count`; `top` is the first row."""
 
     @abstractmethod
