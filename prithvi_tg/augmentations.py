@@ -14,7 +14,7 @@ from .deprecated import accepts_old_arguments
 from .errors import ConfigError
 from .readers.raster import LARGEST_VALUE
 from .spec import reflectance_unit
-from .targets import IGNORE_INDEX, ignore_value
+from .targets import IGNORE_INDEX, ValueTarget, ignore_value
 
 Batch = dict[str, Any]
 
@@ -367,7 +367,7 @@ def encode_mask(mask: Tensor | None, like: Tensor) -> Tensor:
     if mask is None:
         return inside
     values = mask.to(like).reshape(len(mask), -1, *mask.shape[-2:])
-    return torch.cat([inside, (~values.isnan()).to(like), values.nan_to_num()], dim=1)
+    return torch.cat([inside, ValueTarget.is_labelled(values).to(like), values.nan_to_num()], dim=1)
 
 
 def decode_mask(layers: Tensor, mask: Tensor | None) -> tuple[Tensor | None, Tensor]:

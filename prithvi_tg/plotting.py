@@ -97,7 +97,7 @@ def class_colors(target: Target) -> list[str]:
 def draw_classes(axes: Axes, classes: NDArray[np.integer[Any]], target: Target) -> None:
     """Classes (H, W) in their colours; 255 stays white."""
     colors = [*class_colors(target), _UNKNOWN]
-    shown = np.where(classes == IGNORE_INDEX, len(colors) - 1, classes)
+    shown = np.where(target.is_labelled(classes), classes, len(colors) - 1)
     norm = BoundaryNorm(np.arange(len(colors) + 1) - 0.5, len(colors))
     axes.imshow(shown, cmap=ListedColormap(colors), norm=norm, interpolation="nearest")
 
@@ -193,7 +193,7 @@ def plot_evaluation(sample: dict[str, Any], spec: DataSpec) -> Figure:
     for axis, title, classes in zip(axes[-3:], ("label", "prediction"), (label, prediction), strict=False):
         draw_classes(axis, classes, spec.target)
         axis.set_title(title, fontsize=large)
-    wrong = np.where(label == IGNORE_INDEX, np.nan, label != prediction)
+    wrong = np.where(spec.target.is_labelled(label), label != prediction, np.nan)
     axes[-1].imshow(wrong, cmap="Reds", vmin=0, vmax=1.3, interpolation="nearest")
     axes[-1].set_title("errors", fontsize=large)
     add_legend(figure, spec.target, large)

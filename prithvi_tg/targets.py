@@ -1,28 +1,33 @@
-"""Targets: what a label is, and what a model gives for it."""
+"""Targets: the meaning of a label, and the number of outputs that a model needs for it."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from .errors import ConfigError
 
-#: Label of pixels and chips without a label, everywhere after the dataset boundary.
+#: Label of pixels and chips without a label, in every sample and batch.
 IGNORE_INDEX = 255
-#: Classes that fit beside `IGNORE_INDEX` into a byte.
-MOST_CLASSES = 255
+#: Highest number of classes that fit into a byte beside `IGNORE_INDEX`.
+MAX_CLASSES = 255
+
+#: Labels as an array or a tensor.
+Labels = TypeVar("Labels", Tensor, NDArray[Any])
 
 
 def ignore_value(mask: Tensor) -> float:
-    """What means "not labelled" in a mask: NaN where labels are values, `IGNORE_INDEX` where they are classes."""
+    """The value that means "not labelled" in a mask: NaN for values (float), `IGNORE_INDEX` for classes (int)."""
     return float("nan") if mask.is_floating_point() else IGNORE_INDEX
 
 
 def check_class_names(names: Mapping[Any, str] | Sequence[str]) -> None:
-    """Refuse classes that cannot be segmented.
+    """Check that classes can be segmented.
 
     Args:
         names: Name of the class of each stored value, or names of the classes.
@@ -40,18 +45,18 @@ def check_class_names(names: Mapping[Any, str] | Sequence[str]) -> None:
             f"classes: {len(distinct)} named ({', '.join(distinct)}); segmentation needs at least two, such as a class "
             "and its background"
         )
-    if len(distinct) > MOST_CLASSES:
-        raise ConfigError(f"classes: {len(distinct)} named; at most {MOST_CLASSES} fit into a map")
+    if len(distinct) > MAX_CLASSES:
+        raise ConfigError(f"classes: {len(distinct)} named; at most {MAX_CLASSES} fit into a map")
 
 
 class Target(ABC):
-    """What a label is: a description, and nothing that reads files or knows a model.
+    """The description of a label; it reads no files and does not depend on a model.
 
-    A kind of target of your own is a frozen dataclass that derives from this one; `TARGETS` holds it by its `kind`.
+    To add a kind of target, derive a frozen dataclass from this class; `TARGETS` registers it under its `kind`.
     """
 
     kind: ClassVar[str]
-    #: Where a sample holds its label.
+    #: Key of a sample that holds the label.
     label_key: ClassVar[str] = "mask"
     names: tuple[str, ...]
     colors: tuple[str, ...] = ()
@@ -64,19 +69,25 @@ class Target(ABC):
     @property
     @abstractmethod
     def num_outputs(self) -> int:
-        """Number of values that a model gives for each pixel or chip."""
+        """Number of outputs of a model for each pixel or chip."""
 
-    def is_labelled(self, sample: Mapping[str, Any]) -> bool:
-        """Whether anything in a sample has a label."""
-        return bool((sample[self.label_key] != IGNORE_INDEX).any())
+    @classmethod
+    def is_labelled(cls, labels: Labels) -> Labels:
+        """Which labels are labelled: bool, with the shape of `labels`, an array or a tensor."""
+        return labels != IGNORE_INDEX
+
+    def has_label(self, sample: Mapping[str, Any]) -> bool:
+        """Whether a sample has at least one labelled pixel, or its chip has a label."""
+        labels: Tensor = sample[self.label_key]
+        return bool(self.is_labelled(labels).any())
 
     def count(self, sample: Mapping[str, Any]) -> Tensor:
-        """How many pixels of a sample are of each class, int64 (K,)."""
+        """Number of pixels of each class in a sample, int64 (K,)."""
         mask: Tensor = sample[self.label_key]
-        return torch.bincount(mask[mask != IGNORE_INDEX], minlength=self.num_outputs)
+        return torch.bincount(mask[self.is_labelled(mask)], minlength=self.num_outputs)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists and numbers, with the kind, fit for YAML and for a checkpoint that is read safely."""
+        """The kind and attributes as plain lists and numbers, for YAML and for checkpoints that are read safely."""
         values = {key: _lists(value) for key, value in asdict(self).items()}  # type: ignore[call-overload]
         return {"kind": self.kind, **values}
 
@@ -85,7 +96,7 @@ class Target(ABC):
         """The inverse of `to_dict`.
 
         Raises:
-            ConfigError: The kind is unknown, or a key does not belong to it.
+            ConfigError: The kind is unknown, or has no attribute of the name of a key.
         """
         kind = values.get("kind")
         if kind not in TARGETS:
@@ -102,7 +113,7 @@ TARGETS: dict[str, type[Target]] = {}
 
 @dataclass(frozen=True)
 class ClassTarget(Target):
-    """A class of each pixel; int64 labels (H, W), `IGNORE_INDEX` = not labelled.
+    """A class for each pixel: int64 labels (H, W), `IGNORE_INDEX` = not labelled.
 
     Attributes:
         names: Name of each class.
@@ -124,7 +135,7 @@ class ClassTarget(Target):
 
 @dataclass(frozen=True)
 class ValueTarget(Target):
-    """Values of each pixel; float32 labels (H, W), or (V, H, W) for several values, NaN = not labelled.
+    """One or several values for each pixel: float32 labels (H, W) or (V, H, W), NaN = not labelled.
 
     Models learn standardised values, (value - mean) / std; maps and scores are in the unit.
 
@@ -133,9 +144,9 @@ class ValueTarget(Target):
         units: Unit of each value, such as ``t/ha``.
         mean: Mean of each value in the training data, in its unit.
         std: Standard deviation of each value in the training data.
-        valid_range: Lowest and highest value that can be; labels outside are an error.
+        valid_range: Lowest and highest possible value; labels outside this range are an error.
         scale: Factor from stored labels to the unit.
-        cmap: Name of a colormap of Matplotlib, for maps and pictures.
+        cmap: Name of a Matplotlib colormap, for maps and figures.
     """
 
     kind: ClassVar[str] = "values"
@@ -164,19 +175,20 @@ class ValueTarget(Target):
         """Number of values."""
         return len(self.names)
 
-    def is_labelled(self, sample: Mapping[str, Any]) -> bool:
-        """Whether any pixel of a sample has a value."""
-        return bool(self.count(sample).any())
+    @classmethod
+    def is_labelled(cls, labels: Labels) -> Labels:
+        """Which labels are not NaN: bool, with the shape of `labels`, an array or a tensor."""
+        return ~labels.isnan() if isinstance(labels, Tensor) else ~np.isnan(labels)
 
     def count(self, sample: Mapping[str, Any]) -> Tensor:
-        """How many pixels of a sample have each value, int64 (V,)."""
+        """Number of pixels of a sample that have each value, int64 (V,)."""
         mask: Tensor = sample[self.label_key]
-        return (~mask.isnan()).reshape(len(self.names), -1).sum(dim=1)
+        return self.is_labelled(mask).reshape(len(self.names), -1).sum(dim=1)
 
 
 @dataclass(frozen=True)
 class ChipClassTarget(Target):
-    """A class of a whole chip, int64; or, with `multilabel`, whether each class applies, (K,).
+    """A class for each chip, int64 (); with `multilabel`, 1 for each class that applies and 0 for the others, (K,).
 
     Attributes:
         names: Name of each class.
@@ -199,15 +211,16 @@ class ChipClassTarget(Target):
         return len(self.names)
 
     def count(self, sample: Mapping[str, Any]) -> Tensor:
-        """1 for each class of a chip, 0 for the others, int64 (K,)."""
+        """1 for each class of a chip and 0 for the others, int64 (K,)."""
         label: Tensor = sample[self.label_key]
+        labelled = self.is_labelled(label)
         if self.multilabel:
-            return label.where(label != IGNORE_INDEX, 0)
-        return torch.bincount(label[label != IGNORE_INDEX].flatten(), minlength=self.num_outputs)
+            return label.where(labelled, 0)
+        return torch.bincount(label[labelled].flatten(), minlength=self.num_outputs)
 
 
 def _freeze(target: Target) -> None:
-    """Turn lists, as YAML and checkpoints have them, into tuples."""
+    """Convert the lists of YAML and checkpoints to tuples."""
     for key, value in vars(target).copy().items():
         if isinstance(value, list):
             object.__setattr__(target, key, tuple(value))

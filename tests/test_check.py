@@ -115,7 +115,7 @@ def shared_pixels(root):
     write_splits(root, [*splits(root).items(), ("Renamed_0009", "test")])
 
 
-def displaced_mask(root):
+def misaligned_mask(root):
     moved = rasterio.Affine(10, 0, 0, 0, -10, 0)
     rewrite(label_of(root, chips_of(root, "val")[0]), lambda values: values, transform=moved)
 
@@ -144,7 +144,7 @@ FAULTS = {
     bands_reversed: ("error", "standard deviations off; in the order "),
     shared_name: ("error", "1 chip in both"),
     shared_pixels: ("error", "1 chip with the same pixels under another name"),
-    displaced_mask: ("error", "whose mask is not aligned with its image"),
+    misaligned_mask: ("error", "with a mask that is not aligned with its image"),
     one_other_unit: ("error", "1 chip with values more than 20 times"),
     no_data: ("advice", "without any data"),
     class_never_learnt: ("error", "Water has no pixel, but is in val and test"),

@@ -28,7 +28,7 @@ ROOMS = (
     "tasks",
     "mapping",
     "reporting",
-    "checks label_checks studies chip_writing",
+    "checks studies chip_writing",
     "callbacks",
     "commands cli __main__",
 )

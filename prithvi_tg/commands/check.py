@@ -11,11 +11,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ..checks import check_chips, check_scenes
+from ..checks import Finding, check_chips, check_scenes
 from ..cli.lightning import PrithviCLI
 from ..datamodules import ChipDataModule, LabelledScenesDataModule
 from ..errors import own_error
-from ..label_checks import Finding
 from .data_parser import data_parser, parse_data
 from .stats import allow_missing_statistics
 

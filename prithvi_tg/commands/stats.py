@@ -167,14 +167,14 @@ class ValueStatistics:
     """Mean and standard deviation of values."""
 
     def __init__(self, spec: DataSpec) -> None:
-        self.names = spec.target.names
+        self.target, self.names = spec.target, spec.target.names
         self.moments = [Moments() for _ in self.names]
 
     def add(self, sample: Mapping[str, Any]) -> None:
         """Add the labels of a sample, (H, W) or (V, H, W)."""
         mask = sample["mask"]
         for values, moments in zip(mask.reshape(len(self.names), -1), self.moments, strict=True):
-            moments.add(values[~values.isnan()])
+            moments.add(values[self.target.is_labelled(values)])
 
     def result(self) -> dict[str, Any]:
         """``value_mean`` and ``value_std``."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..files import finished_file
 from ..plotting import plot_sample
 from ..spec import DataSpec
-from ..targets import IGNORE_INDEX
+from ..targets import ChipClassTarget
 from .chips import denormalised, gather
 from .confusion import write_confusion
 
@@ -109,7 +109,7 @@ class ClassifiedChipScores:
         """Add a batch with ``label``; `predictions` has the shape of the labels."""
         for number, name in enumerate(names):
             label, prediction = batch["label"][number].cpu(), predictions[number].cpu()
-            if (label == IGNORE_INDEX).all():
+            if not ChipClassTarget.is_labelled(label).any():
                 continue
             self.rows[name] = (label.tolist(), prediction.tolist())
             if self.spec is not None and len(self._wrong) < _MOST_DRAWN and (label != prediction).any():

@@ -18,7 +18,7 @@ from ..errors import DataError
 from ..files import finished_file
 from ..plotting import plot_evaluation
 from ..spec import DataSpec
-from ..targets import IGNORE_INDEX
+from ..targets import ClassTarget
 from ..tasks.metrics import class_scores
 
 Value = TypeVar("Value")
@@ -174,10 +174,10 @@ class ChipScores:
         size = self.num_classes
         for number, name in enumerate(names):
             label, prediction = batch["mask"][number], predictions[number]
-            known = label != IGNORE_INDEX
-            if not known.any():
+            labelled = ClassTarget.is_labelled(label)
+            if not labelled.any():
                 continue
-            pairs = torch.bincount(label[known] * size + prediction[known], minlength=size * size)
+            pairs = torch.bincount(label[labelled] * size + prediction[labelled], minlength=size * size)
             matrix = pairs.reshape(size, size).cpu().numpy()
             self.counts[name] = np.stack([matrix.diagonal(), matrix.sum(1), matrix.sum(0)])
             if self.spec is not None:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..class_paths import find_class
 from ..errors import ConfigError
-from ..targets import IGNORE_INDEX
+from ..targets import ChipClassTarget
 from .losses import PixelCrossEntropy, check_class_weights
 
 
@@ -27,11 +27,11 @@ class LabelCrossEntropy(nn.Module):
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
         """Logits (B, K) and labels (B, K) of 0 and 1, 255 = not labelled -> scalar."""
-        known = label != IGNORE_INDEX
+        labelled = ChipClassTarget.is_labelled(label)
         loss = F.binary_cross_entropy_with_logits(
-            logits.float(), label.where(known, 0).float(), weight=self.weight, reduction="none"
+            logits.float(), label.where(labelled, 0).float(), weight=self.weight, reduction="none"
         )
-        return loss.where(known, 0).sum() / known.sum().clamp(min=1)
+        return loss.where(labelled, 0).sum() / labelled.sum().clamp(min=1)
 
 
 #: Losses by name, and whether they are of chips with several classes. Called with logits (B, K) and labels.

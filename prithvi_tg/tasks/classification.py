@@ -9,7 +9,7 @@ from torchmetrics import MetricCollection
 from ..compat import ClassificationTask
 from ..errors import ConfigError
 from ..models import ChipClassifier, cached_weights
-from ..targets import IGNORE_INDEX, ChipClassTarget
+from ..targets import ChipClassTarget
 from .chip_losses import create_chip_loss
 from .chip_metrics import chip_metrics, chip_scores
 from .data_checks import check_loss
@@ -112,10 +112,6 @@ class PrithviClassificationTask(ScoredTask, ClassificationTask):
     def configure_metrics(self) -> None:
         """Set the metrics of training, validation and test, updated with probabilities (B, K) and labels."""
         self.set_metrics(chip_metrics(self.num_classes, self.multilabel))
-
-    def is_labelled(self, labels: Tensor) -> Tensor:
-        """Which labels are labels."""
-        return labels != IGNORE_INDEX
 
     def probabilities(self, outputs: Tensor) -> Tensor:
         """Probabilities (B, K) of logits: of the classes, adding up to 1, or of each class by itself."""

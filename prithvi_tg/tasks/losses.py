@@ -18,7 +18,7 @@ from torchmetrics import Metric
 
 from ..class_paths import find_class
 from ..errors import ConfigError
-from ..targets import IGNORE_INDEX
+from ..targets import IGNORE_INDEX, ClassTarget
 
 
 class PixelCrossEntropy(nn.Module):
@@ -41,7 +41,7 @@ class PixelCrossEntropy(nn.Module):
     def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
         """Logits (B, K, H, W) and labels (B, H, W) -> scalar."""
         # Not F.cross_entropy: its kernel for images (nll_loss2d) has no deterministic version on CUDA.
-        labelled = mask != IGNORE_INDEX
+        labelled = ClassTarget.is_labelled(mask)
         classes = mask.where(labelled, 0)
         loss = -logits.float().log_softmax(dim=1).gather(1, classes.unsqueeze(1)).squeeze(1)
         if self.weight is not None:
@@ -87,8 +87,9 @@ class DiceLoss(nn.Module):
     def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
         """Logits (B, K, H, W) and labels (B, H, W) -> scalar."""
         probabilities = logits.float().softmax(dim=1)
-        labelled = (mask != IGNORE_INDEX).unsqueeze(1)
-        target = F.one_hot(mask.masked_fill(mask == IGNORE_INDEX, 0), logits.shape[1]).movedim(-1, 1).float()
+        labelled = ClassTarget.is_labelled(mask)
+        target = F.one_hot(mask.where(labelled, 0), logits.shape[1]).movedim(-1, 1).float()
+        labelled = labelled.unsqueeze(1)
         overlap = (probabilities * target * labelled).sum(dim=(2, 3))
         total = probabilities**2 + target**2
         if not self.legacy:
@@ -125,7 +126,7 @@ class FocalLoss(nn.Module):
             reduction="sum",
             ignore_index=IGNORE_INDEX,
         )
-        return loss / (mask != IGNORE_INDEX).sum().clamp(min=1)
+        return loss / ClassTarget.is_labelled(mask).sum().clamp(min=1)
 
 
 class LovaszLoss(nn.Module):
@@ -137,7 +138,7 @@ class LovaszLoss(nn.Module):
 
     def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
         """Logits (B, K, H, W) and labels (B, H, W) -> scalar."""
-        if not (mask != IGNORE_INDEX).any():
+        if not ClassTarget.is_labelled(mask).any():
             return logits.float().sum() * 0  # the library gives no scalar for no pixel
         return self.loss(logits.float(), mask)
 

@@ -92,10 +92,6 @@ class PrithviPixelwiseRegressionTask(PixelwiseTask, PixelwiseRegressionTask):
         """Set the metrics of training, validation and test: errors, their density, and those of `add_metrics`."""
         self.set_metrics({"errors": ValueErrors(self.target), "density": ValueDensity(self.target)})
 
-    def is_labelled(self, labels: Tensor) -> Tensor:
-        """Which labels are values."""
-        return ~labels.isnan()
-
     def encode(self, labels: Tensor) -> Tensor:
         """Standardised labels (B, V, H, W) of labels in the unit (B, H, W) or (B, V, H, W)."""
         mean, std = self._statistics(labels)

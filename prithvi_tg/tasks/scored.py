@@ -9,7 +9,7 @@ from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
 from ..errors import ConfigError
-from ..targets import IGNORE_INDEX
+from ..targets import IGNORE_INDEX, TARGETS
 from .base import PrithviTask
 from .data_checks import check_logits
 from .losses import LabelledMean
@@ -80,8 +80,8 @@ class ScoredTask(PrithviTask):
         self.test_metrics = collection.clone()
 
     def is_labelled(self, labels: Tensor) -> Tensor:
-        """Which of the labels (..., H, W) are labels."""
-        raise NotImplementedError
+        """Which labels are labelled, as the target defines it: bool, with the shape of `labels`."""
+        return TARGETS[self.target_kind].is_labelled(labels)
 
     def encode(self, labels: Tensor) -> Tensor:
         """Labels as the loss takes them."""

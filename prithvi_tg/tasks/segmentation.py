@@ -8,7 +8,6 @@ from torch import Tensor
 from ..compat import SemanticSegmentationTask
 from ..errors import ConfigError
 from ..models import EncoderDecoder
-from ..targets import IGNORE_INDEX
 from .losses import create_loss
 from .metrics import ConfusionMatrix, segmentation_scores
 from .pixelwise import PixelwiseTask
@@ -80,10 +79,6 @@ class PrithviSegmentationTask(PixelwiseTask, SemanticSegmentationTask):
     def configure_metrics(self) -> None:
         """Set the metrics of training, validation and test: a confusion matrix, and those of `add_metrics`."""
         self.set_metrics({"confusion_matrix": ConfusionMatrix(self.num_classes)})
-
-    def is_labelled(self, labels: Tensor) -> Tensor:
-        """Which labels are those of a class."""
-        return labels != IGNORE_INDEX
 
     def decode(self, outputs: Tensor) -> Tensor:
         """The class of the highest logit (B, H, W)."""

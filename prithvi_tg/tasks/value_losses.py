@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..class_paths import find_class
+from ..targets import ValueTarget
 
 
 class LabelledLoss(nn.Module):
@@ -22,9 +23,9 @@ class LabelledLoss(nn.Module):
 
     def forward(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Standardised outputs and labels (B, V, H, W), NaN = not labelled -> scalar."""
-        known = ~labels.isnan()
-        loss = self.function(outputs.float(), labels.float().where(known, 0), reduction="none")
-        return loss.where(known, 0).sum() / known.sum().clamp(min=1)
+        labelled = ValueTarget.is_labelled(labels)
+        loss = self.function(outputs.float(), labels.float().where(labelled, 0), reduction="none")
+        return loss.where(labelled, 0).sum() / labelled.sum().clamp(min=1)
 
 
 #: Losses of values by name.

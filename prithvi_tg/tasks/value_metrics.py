@@ -33,10 +33,10 @@ class ValueErrors(Metric):
     def update(self, prediction: Tensor, label: Tensor) -> None:
         """Count predictions and labels (B, V, H, W)."""
         center = self.center[:, None, None]
-        known = ~label.isnan()
-        y = (label.double() - center).where(known, 0)
-        error = (prediction.double() - center - y).where(known, 0)
-        terms = (known.double(), error, error.abs(), error**2, y, y**2)
+        labelled = ValueTarget.is_labelled(label)
+        y = (label.double() - center).where(labelled, 0)
+        error = (prediction.double() - center - y).where(labelled, 0)
+        terms = (labelled.double(), error, error.abs(), error**2, y, y**2)
         self.sums += torch.stack([term.sum(dim=(0, 2, 3)) for term in terms])
 
     def compute(self) -> Tensor:
@@ -68,13 +68,13 @@ class ValueDensity(Metric):
     def update(self, prediction: Tensor, label: Tensor) -> None:
         """Count predictions and labels (B, V, H, W)."""
         low, width = self.low[:, None, None], self.width[:, None, None]
-        known = ~label.isnan()
+        labelled = ValueTarget.is_labelled(label)
         row, column = (
             ((values.float() - low) / width).nan_to_num().clamp(0, BINS - 1).long()
             for values in (label, prediction)
         )
         for number in range(label.shape[1]):
-            inside = known[:, number]
+            inside = labelled[:, number]
             pairs = (row[:, number] * BINS + column[:, number])[inside]
             self.counts[number] += torch.bincount(pairs, minlength=BINS * BINS).reshape(BINS, BINS)
 

@@ -367,7 +367,7 @@ class ChipDataset(NonGeoDataset):
                 check_label_raster(source, path, self._class_of)
             stored, labelled = read_labels(source, path, legacy=self.legacy_nodata)
         mask = np.where(labelled, self.to_classes(stored), IGNORE_INDEX)
-        outside = (mask != IGNORE_INDEX) & ((mask < 0) | (mask >= len(self.class_names)))
+        outside = ClassTarget.is_labelled(mask) & ((mask < 0) | (mask >= len(self.class_names)))
         if outside.any():
             values, counts = np.unique(stored[outside], return_counts=True)
             unknown = dict(zip(values.tolist(), counts.tolist(), strict=True))

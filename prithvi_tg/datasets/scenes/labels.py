@@ -22,7 +22,7 @@ from ...errors import ConfigError, DataError
 from ...readers.grid import Grid
 from ...readers.labels import check_label_raster, read_labels
 from ...readers.warp import Warped
-from ...targets import IGNORE_INDEX
+from ...targets import IGNORE_INDEX, ClassTarget
 from .footprints import move_to
 from .label_dataset import LabelDataset, Paths, RasterLabels, Transform
 
@@ -73,7 +73,7 @@ class LabelRaster(RasterLabels):
     def _labels(self, grid: Grid, files: Sequence[int]) -> Labels:
         labels = np.full((grid.height, grid.width), IGNORE_INDEX, np.int64)
         for number in files:
-            unlabelled = labels == IGNORE_INDEX
+            unlabelled = ~ClassTarget.is_labelled(labels)
             if unlabelled.any():
                 path = self.files[number]
                 np.copyto(labels, self._to_classes(path, self._read(path, grid)), where=unlabelled)

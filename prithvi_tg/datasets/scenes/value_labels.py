@@ -50,7 +50,7 @@ class ValueRaster(RasterLabels):
     def _labels(self, grid: Grid, files: Sequence[int]) -> Values:
         values = np.full((self.target.num_outputs, grid.height, grid.width), np.nan, np.float32)
         for number in files:
-            unlabelled = np.isnan(values)
+            unlabelled = ~self.target.is_labelled(values)
             if unlabelled.any():
                 np.copyto(values, self._read(self.files[number], grid), where=unlabelled)
         return values[0] if len(values) == 1 else values
@@ -61,7 +61,7 @@ class ValueRaster(RasterLabels):
 
         def read(window: Window, size: tuple[int, int]) -> Warped:
             values = read_mean_values(source, path, self.target, window, size)
-            return Warped(values, ~np.isnan(values))
+            return Warped(values, self.target.is_labelled(values))
 
         values: Values = self._on_grid(
             source, grid, read, self.target.num_outputs, "float32", Resampling.bilinear, Resampling.average

@@ -1,0 +1,29 @@
+"""Finding: one line of the table of ``prithvi-tg check``."""
+
+from collections.abc import Sized
+from dataclasses import dataclass
+from typing import Literal
+
+Severity = Literal["ok", "advice", "error"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the table.
+
+    Attributes:
+        severity: ``error`` if results would be wrong, ``advice`` if they may be.
+        subject: The split, file or argument that was checked.
+        message: The result of the check.
+        advice: How to correct it.
+    """
+
+    severity: Severity
+    subject: str
+    message: str
+    advice: str = ""
+
+
+def count_chips(names: Sized) -> str:
+    """The number of chips, in words: ``1 chip``, ``2 chips``."""
+    return f"{len(names)} chip{'' if len(names) == 1 else 's'}"

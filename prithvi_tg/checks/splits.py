@@ -1,0 +1,271 @@
+"""Checks of the splits of a data module: each is read once, and each problem becomes a finding with advice."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from inspect import signature
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from ..bands import resolve_band
+from ..datamodules import ChipDataModule, LabelledScenesDataModule
+from ..datasets import ChipDataset
+from ..errors import ConfigError, PrithviTGError
+from ..readers.labels import label_counts
+from ..readers.raster import open_raster
+from ..spec import OTHER_UNIT, DataSpec, UnitRatio
+from .findings import Finding, count_chips
+from .labels import LABEL_CHECKS
+from .surveys import Survey, survey_chips, survey_samples
+
+_MOST_LISTED = 10  # chips with the same fault
+_MIXED_UP = 1.0  # mean distance of band means from the statistics, in standard deviations
+
+
+def check_chips(data: ChipDataModule) -> Iterator[Finding]:
+    """Check every chip of training, validation and test.
+
+    Args:
+        data: A data module that is not set up yet.
+    """
+    surveys: dict[str, Survey] = {}
+    for split in ("train", "val", data.test_split):
+        if split == "val" and not data.has_split(split):
+            yield Finding(
+                "ok", split, "no chips: training runs without validation, best.ckpt holds the last weights"
+            )
+            continue
+        try:
+            dataset = data.open_split(split)
+        except PrithviTGError as error:
+            yield Finding("error", split, str(error))
+            continue
+        yield from _described_bands(split, dataset)
+        surveys[split] = survey_chips(dataset)
+        yield from _of_chips(split, surveys[split], data.spec, "scale" in signature(type(data)).parameters)
+    yield from LABEL_CHECKS[data.spec.target.kind](surveys, data.spec)
+    train = surveys.get("train")
+    if train is not None:
+        epoch = len(train.names) * data.crops_per_chip
+        if epoch < data.batch_size:
+            yield Finding(
+                "error", "batch_size", f"{data.batch_size} is larger than the number of crops in an epoch, {epoch}",
+                "lower it or raise crops_per_chip",
+            )  # fmt: skip
+        crop = data.crop_size
+        if crop is not None and train.smallest is not None and train.smallest < crop:
+            yield Finding(
+                "advice", "crop_size", f"{crop} is larger than the smallest chip, {train.smallest} pixels",
+                "smaller chips are padded; set crop_size to the size of the chips",
+            )  # fmt: skip
+    yield from _shared(surveys, {frozenset(pair) for pair in data.same_splits})
+
+
+def _described_bands(split: str, dataset: ChipDataset) -> Iterator[Finding]:
+    """Compare the band descriptions of the first chip with the configuration."""
+    try:
+        with open_raster(dataset.chips[0].image) as source:
+            descriptions = source.descriptions
+    except PrithviTGError:
+        return  # the survey reports it
+    sensor = getattr(dataset, "sensor", None)
+    for number, position in enumerate(dataset.spec.input.file_bands):
+        wanted = dataset.spec.input.bands[number % len(dataset.spec.input.bands)]
+        text = descriptions[position - 1] if position <= len(descriptions) else None
+        described = None if text is None else _described_band(text, sensor)
+        if described is not None and described != wanted:
+            yield Finding(
+                "error", split, f"{wanted} is read from band {position}, but {dataset.chips[0].image.name} describes "
+                f"that band as {text}, {described}", "put file_bands in the order of the files",
+            )  # fmt: skip
+            return
+
+
+def _described_band(text: str, sensor: str | None) -> str | None:
+    """The band that a description names, with or without a date after the name."""
+    for name in (text, text.rpartition("_")[0]):
+        try:
+            return resolve_band(name, sensor)
+        except ConfigError:
+            continue
+    return None
+
+
+def check_scenes(data: LabelledScenesDataModule) -> Iterator[Finding]:
+    """Check images, labels, their splits and the windows that are scored.
+
+    Args:
+        data: A data module that is not set up yet.
+    """
+    try:
+        data.setup("fit")
+        both, images = data.open_both()
+    except PrithviTGError as error:
+        yield Finding("error", "scenes", str(error))
+        return
+    count = len(images.scenes)
+    yield Finding(
+        "ok",
+        "scenes",
+        f"{count} scene{'' if count == 1 else 's'} that overlap{'s' * (count == 1)} the labels",
+    )
+    shared = shapely.union_all(list(both.index.geometry))
+    for split, region in data.split_regions.splits.items():
+        share = shapely.area(shapely.intersection(region.roi, shared)) / shapely.area(shared)
+        yield Finding("ok", split, f"{100 * share:.0f} % of the area that images and labels share")
+    surveys: dict[str, Survey] = {}
+    for split in data.split_regions.splits:
+        try:
+            windows = data.scored_windows(split, both, images)
+            samples = (windows[number] for number in range(len(windows)))
+            survey = surveys[split] = survey_samples(samples, data.spec.target)
+        except PrithviTGError as error:
+            advice = "add it to classes or to ignored_labels" if "not in classes" in str(error) else ""
+            yield Finding("error", split, str(error), advice)
+            continue
+        yield from _of_values(split, survey, data.spec, takes_scale=True)
+    yield from LABEL_CHECKS[data.spec.target.kind](surveys, data.spec)
+
+
+def _of_chips(split: str, survey: Survey, spec: DataSpec, takes_scale: bool) -> Iterator[Finding]:
+    yield Finding("ok", split, f"{count_chips(survey.names)}, each with its {spec.target.label_key}")
+    advice = "repair the file, or skip it with --skip-bad"
+    yield from (Finding("error", split, reason, advice) for reason in survey.unreadable[:_MOST_LISTED])
+    if more := survey.unreadable[_MOST_LISTED:]:
+        yield Finding("error", split, f"{count_chips(more)} more cannot be used", advice)
+    if survey.mislabelled:
+        yield Finding(
+            "error", split, f"{count_chips(survey.mislabelled)} with labels that are not in classes: "
+            f"{label_counts(survey.unknown_labels)}, such as {survey.mislabelled[0]}; known classes are "
+            f"{', '.join(spec.target.names)}",
+            "add them to classes, or to ignored_labels if they mean not labelled; or repair the files",
+        )  # fmt: skip
+    if survey.wrong_unit:
+        yield Finding(
+            "error", split,
+            f"{count_chips(survey.wrong_unit)} with values more than {OTHER_UNIT} times, or less than "
+            f"1/{OTHER_UNIT} of, the statistics, unlike the others{_listed(survey.wrong_unit)}",
+            "check the unit of these files",
+        )  # fmt: skip
+    if survey.misaligned:
+        yield Finding(
+            "error", split,
+            f"{count_chips(survey.misaligned)} with a mask that is not aligned with its image, such as "
+            f"{survey.misaligned[0]}",
+            "write images and masks with the same CRS and transform",
+        )  # fmt: skip
+    if 0 < survey.unplaced < len(survey.names):
+        yield Finding(
+            "advice", split, f"{survey.unplaced} of {len(survey.names)} images have no CRS",
+            "check whether they belong to this data set",
+        )  # fmt: skip
+    for names, what in ((survey.empty, "without any data"), (survey.unlabelled, "without a labelled pixel")):
+        if names:
+            yield Finding("advice", split, f"{count_chips(names)} {what}, such as {names[0]}", "remove them")
+    if survey.duplicates:
+        one, other = survey.duplicates[0]
+        yield Finding(
+            "advice",
+            split,
+            f"{count_chips(survey.duplicates)} duplicated, such as {one} as {other}",
+            "keep one",
+        )
+    yield from _of_values(split, survey, spec, takes_scale)
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The names after a colon, the first ones if there are many."""
+    limit = f", the first {_MOST_LISTED}" if len(names) > _MOST_LISTED else ""
+    return f"{limit}: {', '.join(names[:_MOST_LISTED])}"
+
+
+def _of_values(split: str, survey: Survey, spec: DataSpec, takes_scale: bool) -> Iterator[Finding]:
+    """Compare the unit and order of the bands with the statistics, and report nodata and constant bands."""
+    if survey.nodata > 0.5:
+        yield Finding("advice", split, f"{100 * survey.nodata:.0f} % of the pixels hold no data")
+    if not len(survey.means) or np.isnan(survey.means).any():
+        return
+    means, deviations = survey.means, survey.deviations
+    expected, spread = np.array(spec.input.mean), np.array(spec.input.std)
+    measured = " ".join(f"{value:.4g}" for value in means)
+    known = " ".join(f"{value:.4g}" for value in expected)
+    flat = [band for band, deviation in zip(spec.input.bands, deviations, strict=True) if deviation == 0]
+    if flat:
+        yield Finding(
+            "error",
+            split,
+            f"{', '.join(flat)}: the same value in all pixels",
+            "check how the band was written",
+        )
+    ratio = spec.input.unit_ratio([*means] * spec.input.num_frames, [*survey.lows] * spec.input.num_frames)
+    if spec.input.is_other_unit(ratio):
+        message = f"band means {measured} {ratio.describe()}; the statistics are {known}"
+        yield Finding("error", split, message, _unit_advice(ratio, spec, takes_scale))
+        return
+    yield from _band_order(split, means, expected, spread, spec.input.bands)
+
+
+def _unit_advice(ratio: UnitRatio, spec: DataSpec, takes_scale: bool) -> str:
+    if ratio.mistaken_for is not None:
+        _, scale, offset = ratio.mistaken_for
+        return f"write the scale into the files: gdal_edit.py -scale {scale:g} -offset {offset:g} FILE"
+    power = 10.0 ** round(np.log10(abs(ratio) or 1))
+    if power == 1:
+        return "check unit and statistics: prithvi-tg stats"
+    if takes_scale:
+        return f"different unit; probably scale: {spec.input.scale / power:g}"
+    return f"different unit; the files should probably be multiplied by {1 / power:g}"
+
+
+def _band_order(
+    split: str,
+    means: NDArray[np.float64],
+    expected: NDArray[np.float64],
+    spread: NDArray[np.float64],
+    bands: Sequence[str],
+) -> Iterator[Finding]:
+    """Check whether another order of the bands fits the statistics far better."""
+
+    def distance(order: Sequence[int]) -> float:
+        return float(np.mean(np.abs(means[list(order)] - expected) / spread))
+
+    as_given = distance(range(len(bands)))
+    if as_given < _MIXED_UP or len(bands) > 7:  # 7 bands have 5040 orders
+        return
+    best = min(itertools.permutations(range(len(bands))), key=distance)
+    if distance(best) < as_given / 2:
+        order = " ".join(bands[number] for number in np.argsort(best))
+        yield Finding(
+            "error", split, f"band means are {as_given:.1f} standard deviations off; in the order {order} they would "
+            f"be {distance(best):.1f} off", "check the order of the bands in the files",
+        )  # fmt: skip
+    else:
+        yield Finding(
+            "advice", split, f"band means are {as_given:.1f} standard deviations off the statistics",
+            "compute the statistics of these data with prithvi-tg stats",
+        )  # fmt: skip
+
+
+def _shared(surveys: dict[str, Survey], on_purpose: set[frozenset[str]]) -> Iterator[Finding]:
+    """Chips that are in two splits, by name or by content."""
+    for (one, first), (other, second) in itertools.combinations(surveys.items(), 2):
+        if frozenset((one, other)) in on_purpose or one == other:
+            continue
+        names = sorted({*first.names} & {*second.names})
+        copies = [
+            (first.hashes[digest], second.hashes[digest])
+            for digest in first.hashes
+            if digest in second.hashes and second.hashes[digest] not in names
+        ]
+        if names:
+            yield Finding(
+                "error", f"{one}, {other}", f"{count_chips(names)} in both, such as {names[0]}",
+                f"scores would be too good; if this is intended, set same_splits: [[{one}, {other}]]",
+            )  # fmt: skip
+        if copies:
+            yield Finding(
+                "error", f"{one}, {other}",
+                f"{count_chips(copies)} with the same pixels under another name, such as {' and '.join(copies[0])}",
+                "keep them in one split",
+            )  # fmt: skip

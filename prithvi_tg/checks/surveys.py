@@ -1,0 +1,162 @@
+"""Survey: counts and statistics of a split, collected in one pass over its samples."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..datasets import ChipDataset
+from ..errors import PrithviTGError, UnknownLabelError
+from ..readers.raster import open_raster
+from ..spec import DataSpec
+from ..targets import Target
+
+
+@dataclass
+class Survey:
+    """Counts and statistics of a split.
+
+    Attributes:
+        names: Chips of the split, also those that cannot be read.
+        hashes: Hash of the pixels -> the first chip that has it.
+        duplicates: Pairs of chips with the same pixels.
+        unreadable: The error of each chip that cannot be read.
+        mislabelled: Chips with stored labels that are no class.
+        unknown_labels: Number of pixels of each of these labels.
+        wrong_unit: Chips whose values are in another unit than the statistics.
+        misaligned: Chips whose image and mask have different grids.
+        unplaced: Number of images without a CRS.
+        empty: Chips without data.
+        unlabelled: Chips without a labelled pixel.
+        nodata: Share of the pixels that are nodata in the worst band.
+        smallest: Shortest side of a chip, in pixels.
+        labels: Labelled pixels of each class or value (K,).
+        means: Mean of each band (C,).
+        deviations: Standard deviation of each band (C,).
+        lows: Lowest first percentile of each band in a chip (C,).
+    """
+
+    names: list[str] = field(default_factory=list)
+    hashes: dict[str, str] = field(default_factory=dict)
+    duplicates: list[tuple[str, str]] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+    mislabelled: list[str] = field(default_factory=list)
+    unknown_labels: Counter[int] = field(default_factory=Counter)
+    wrong_unit: list[str] = field(default_factory=list)
+    misaligned: list[str] = field(default_factory=list)
+    unplaced: int = 0
+    empty: list[str] = field(default_factory=list)
+    unlabelled: list[str] = field(default_factory=list)
+    nodata: float = 0.0
+    smallest: int | None = None
+    labels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    means: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    deviations: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    lows: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+
+
+def survey_chips(dataset: ChipDataset) -> Survey:
+    """Read every chip of a split once."""
+    survey = Survey()
+    _add_up(survey, _readable_samples(dataset, survey), dataset.spec.target)
+    if len(survey.wrong_unit) > len(survey.names) / 2:
+        survey.wrong_unit = []  # the band means of the split show it
+    return survey
+
+
+def survey_samples(samples: Iterator[dict[str, Any]], target: Target) -> Survey:
+    """Read the samples of a split once, without checks of their files."""
+    survey = Survey()
+    _add_up(survey, samples, target)
+    return survey
+
+
+def _readable_samples(dataset: ChipDataset, survey: Survey) -> Iterator[dict[str, Any]]:
+    """Samples of the chips that can be read; the survey lists the others."""
+    for chip in dataset.chips:
+        survey.names.append(chip.name)
+        try:
+            sample = dataset.read_chip(chip)
+            _compare_grids(chip.image, chip.mask, chip.name, survey)
+        except UnknownLabelError as error:
+            survey.mislabelled.append(chip.name)
+            survey.unknown_labels.update(error.counts)
+            continue
+        except PrithviTGError as error:
+            survey.unreadable.append(str(error))
+            continue
+        image = sample["image"]
+        if dataset.spec.input.is_other_unit(_unit_ratio(image, sample["valid"], dataset.spec)):
+            survey.wrong_unit.append(chip.name)
+        digest = hashlib.sha256(image.numpy().tobytes()).hexdigest()
+        if not sample["valid"].any():
+            survey.empty.append(chip.name)
+        elif digest in survey.hashes:
+            survey.duplicates.append((survey.hashes[digest], chip.name))
+        else:
+            survey.hashes[digest] = chip.name
+        if not dataset.spec.target.has_label(sample):
+            survey.unlabelled.append(chip.name)
+        side = min(image.shape[-2:])
+        survey.smallest = side if survey.smallest is None else min(survey.smallest, side)
+        yield sample
+
+
+def _unit_ratio(image: Tensor, valid: Tensor, spec: DataSpec) -> float:
+    """Ratio of the values of a chip to the statistics; image and valid are (T, C, H, W)."""
+    values, observed = image.double().flatten(2).flatten(0, 1), valid.flatten(2).flatten(0, 1)
+    # A float has no `one_sided`: a single chip, such as a cloud, may well be bright in every band.
+    return float(
+        spec.input.unit_ratio([float(one[data].mean()) for one, data in zip(values, observed, strict=True)])
+    )
+
+
+def _compare_grids(image: Path, mask: Path, name: str, survey: Survey) -> None:
+    """Check that image and mask have the same CRS and transform."""
+    with open_raster(image) as one, open_raster(mask) as other:
+        if one.crs is None:
+            survey.unplaced += 1
+        if one.crs is None or other.crs is None:
+            return
+        pixel = abs(one.transform.a)
+        apart = np.abs(np.subtract(tuple(one.transform)[:6], tuple(other.transform)[:6])).max() / pixel
+        if one.crs != other.crs or apart > 0.01:
+            survey.misaligned.append(name)
+
+
+def _add_up(survey: Survey, samples: Iterator[dict[str, Any]], target: Target) -> None:
+    """Add up labels, data and band statistics of samples."""
+    labels = np.zeros(target.num_outputs, np.int64)
+    total: Any = 0.0
+    squares: Any = 0.0
+    count: Any = 0.0
+    lows: Any = np.inf
+    pixels = 0
+    for sample in samples:
+        labels += target.count(sample).numpy()
+        image, valid = sample["image"].double(), sample["valid"]
+        observed = image * valid
+        total = total + observed.sum(dim=(0, 2, 3)).numpy()
+        squares = squares + (observed**2).sum(dim=(0, 2, 3)).numpy()
+        count = count + valid.sum(dim=(0, 2, 3)).numpy()
+        pixels += valid[:, 0].numel()
+        lows = np.minimum(lows, _low_percentiles(image.numpy(), valid.numpy()))
+    survey.labels = labels
+    if pixels:
+        survey.lows = lows
+        survey.nodata = 1 - float(np.min(count)) / pixels
+        with np.errstate(invalid="ignore", divide="ignore"):
+            survey.means = total / count
+            survey.deviations = np.sqrt(np.maximum(0, squares / count - survey.means**2))
+
+
+def _low_percentiles(image: NDArray[np.float64], valid: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """First percentile of each band (C,) of an image (T, C, H, W); infinite without data."""
+    bands = zip(image.swapaxes(0, 1), valid.swapaxes(0, 1), strict=True)
+    return np.array([np.percentile(band[data], 1) if data.any() else np.inf for band, data in bands])
