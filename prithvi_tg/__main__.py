@@ -1,4 +1,4 @@
-"""The command ``prithvi-tg``: it prints its help at once and imports Lightning only for commands that need it."""
+"""The command ``prithvi-tg``. Only commands that need Lightning import it, so the help appears at once."""
 
 import sys
 
@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
             if (theirs := unwrapped(error)) is error:
                 raise
             raise theirs from None
-        # An error of a loader process arrives with its traceback around it; the last line is the message.
+        # The text of an error of a loader process contains its traceback; the last line is the message.
         name = f"{type(ours).__module__}.{type(ours).__name__}: "
         line = str(ours).strip().split("\n")[-1].removeprefix(name)
         print(f"prithvi-tg: error: {line}", file=sys.stderr)

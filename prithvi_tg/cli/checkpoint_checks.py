@@ -10,7 +10,7 @@ from ..tasks.data_checks import differing_data
 
 
 def refuse_other_model(checkpoint: Checkpoint, task: PrithviTask, data: Any) -> None:
-    """Refuse differences that are not visible in a state dict: attention heads, band order, statistics.
+    """Check for differences that a state dict does not show: attention heads, band order, statistics.
 
     Raises:
         CheckpointError: The checkpoint is of another model, or was trained on other data.

@@ -57,8 +57,8 @@ from .messages import ShortWarnings, shown_messages
 
 _SKIP = ("--skip-bad", "--skip_bad")
 
-#: Kind of target, or ``pixels`` for all others -> what plans its files for ``predict``, and the callback that writes
-#: them to a folder.
+#: Kind of target, or ``pixels`` for all others -> the function that plans the files of ``predict``, and the callback
+#: that writes them to a folder.
 PREDICTIONS: dict[str, tuple[Callable[..., tuple[BaseDataModule, Any]], Callable[[Any, Path], Callback]]] = {
     "pixels": (plan_maps, partial(MapWriter, raises=True)),
     "chip_classes": (plan_chip_classes, lambda run, folder: ChipClassWriter(run)),
@@ -85,7 +85,7 @@ class PrithviArgumentParser(LightningArgumentParser):
         return added
 
     def parse_args(self, args: Any = None, *more: Any, **options: Any) -> Any:
-        """Parse; a configuration that is not a text file is an error of one line, too."""
+        """Parse the arguments; a configuration that is not a text file is an error of one line."""
         given = sys.argv[1:] if args is None else args
         words = current_words(["--data.skip_bad=true" if word in _SKIP else word for word in given])
         try:
@@ -351,15 +351,15 @@ class PrithviCLI(LightningCLI):
 
 
 def _loggers(given: Any, folder: str) -> Any:
-    """CSV and TensorBoard in the run's own folder by default; CSV beside any others, so that no run lacks curves."""
+    """CSV and TensorBoard loggers by default; a CSV logger is added to others, so that every run has curves."""
     if given is False:
         return False
-    # Written at once: what was logged is there after a kill.
+    # Flushed after each line, so that a killed run keeps its curves.
     curves = CSVLogger(folder, name="", flush_logs_every_n_steps=1)
     if given in (None, True):
         return [curves, TensorBoardLogger(folder, name="", version=curves.version, default_hp_metric=False)]
     given = list(given) if isinstance(given, Iterable) else [given]
-    # The first one's folder is the run's.
+    # The folder of the first logger is the folder of the run.
     return given if any(isinstance(logger, CSVLogger) for logger in given) else [curves, *given]
 
 
@@ -379,7 +379,7 @@ def _add_predict_arguments(parser: LightningArgumentParser) -> None:
     add("--scale", type=float | None, default=None,
         help="Factor from stored values to the unit of the statistics; by default the file's scale tag, or the "
         "factor of the training data.")
-    add("--offset", type=float, default=0.0, help="Added after scaling.")
+    add("--offset", type=float, default=0.0, help="Value that is added after scaling.")
     add("--nodata", type=float, nargs="+", default=[], help="Stored values that mean nodata, besides the tag and NaN.")
     add("--nodata_rule", type=NodataRule | None, default=None,
         help="The map is nodata where all of the model's bands are nodata (all), where any of them is (any), or "
@@ -395,9 +395,9 @@ def _add_predict_arguments(parser: LightningArgumentParser) -> None:
     add("--blending", type=Blending, default="average",
         help="How overlapping windows are combined: mean of logits (average), mean weighted by a Hann window (hann), "
         "or only the centre of each window (crop).")
-    add("--batch_size", type=int | Auto, default="auto", help="Windows in a batch; auto suits the device.")
+    add("--batch_size", type=int | Auto, default="auto", help="Windows in a batch; auto depends on the device.")
     add("--num_workers", type=int | Auto, default="auto",
-        help="Threads that read ahead; auto suits the device, the cores and the memory.")
+        help="Threads that read ahead; auto depends on the device, cores and memory.")
     add("--profile", type=Profile, default="cog", help="cog; or legacy, the files of hls-foundation-os.")
     add("--probabilities", type=ProbabilityType | None, default=None,
         help="Also write NAME_probabilities.tif, a band per class: 0 to 250 (uint8), or floats of 32 or 16 bits.")
@@ -422,7 +422,7 @@ def _from_spec(key: str, data: Any) -> Any:
         "num_outputs": spec.target.num_outputs,
         "num_frames": spec.input.num_frames,
         "bands": list(spec.input.bands),
-        "in_channels": len(spec.input.channel_mean),  # what TorchGeo's tasks call it
+        "in_channels": len(spec.input.channel_mean),  # the name in TorchGeo's tasks
     }[key]
 
 

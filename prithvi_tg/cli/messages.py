@@ -55,7 +55,7 @@ class ShortWarnings:
     """A context in which warnings have one line, and advice that a user cannot act on is hidden.
 
     Args:
-        given: List to which every warning is appended.
+        given: List that collects every warning.
     """
 
     def __init__(self, given: list[str]) -> None:

@@ -1,1 +1,1 @@
-"""Commands that run beside the Lightning loops."""
+"""Commands that do not run a loop of Lightning."""

@@ -22,13 +22,13 @@ _MARKS = {"ok": "ok", "advice": "[yellow]advice[/yellow]", "error": "[red]error[
 
 
 class _Built(PrithviCLI):
-    """Creates the objects of ``fit`` without running it."""
+    """Creates the objects of ``fit`` without training."""
 
     def fit(self, **_: Any) -> None:
-        """Replaces the trainer's method."""
+        """Does nothing; replaces the method of the trainer."""
 
     def after_fit(self) -> None:
-        """Nothing was trained, so there is nothing to score."""
+        """Does nothing: there is no checkpoint to score."""
 
 
 def run(arguments: list[str]) -> int:
@@ -37,7 +37,7 @@ def run(arguments: list[str]) -> int:
         "check",
         "Check every chip or window, the weights and the configuration of a run before training. --skip-bad leaves "
         "out chips that cannot be read, as fit does; a missing file is still an error.",
-        unused="Checked as fit would build it.",
+        unused="Checked as in fit.",
     )
     config = parse_data(parser, arguments)
     findings: list[Finding] = []
@@ -46,13 +46,15 @@ def run(arguments: list[str]) -> int:
         warnings.filterwarnings("ignore", message=".*chips are in both train and")  # the table shows it
         try:
             data = parser.instantiate_classes(config).data
-            findings += [one for one in _of_data(data) if not (no_statistics and "band means" in one.message)]
+            findings += [
+                one for one in _check_data(data) if not (no_statistics and "band means" in one.message)
+            ]
         except Exception as error:
             if (ours := own_error(error)) is None:
                 raise
             findings.append(Finding("error", "data", str(ours)))
         known = {one.message for one in findings}
-        findings += [one for one in _of_run(arguments) if one.message not in known]
+        findings += [one for one in _check_run(arguments) if one.message not in known]
     table = Table(title="check", show_lines=False)
     table.add_column("")
     for column in ("subject", "finding", "advice"):
@@ -65,7 +67,7 @@ def run(arguments: list[str]) -> int:
     return 1 if errors else 0
 
 
-def _of_data(data: Any) -> Iterator[Finding]:
+def _check_data(data: Any) -> Iterator[Finding]:
     if isinstance(data, ChipDataModule):
         yield from check_chips(data)
     elif isinstance(data, LabelledScenesDataModule):
@@ -76,7 +78,7 @@ def _of_data(data: Any) -> Iterator[Finding]:
         )
 
 
-def _of_run(arguments: list[str]) -> Iterator[Finding]:
+def _check_run(arguments: list[str]) -> Iterator[Finding]:
     try:
         built = _Built.run_command(["fit", *arguments])
     except Exception as error:
@@ -88,8 +90,8 @@ def _of_run(arguments: list[str]) -> Iterator[Finding]:
     weights = "random weights" if getattr(built.model, "weights", None) is None else "the weights match"
     yield Finding("ok", "model", f"{parameters / 1e6:.1f} million parameters; {weights}")
     folder = Path(built.trainer.default_root_dir)
-    found = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
-    yield _check_room(folder, parameters, shutil.disk_usage(found).free)
+    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    yield _check_disk(folder, parameters, shutil.disk_usage(existing).free)
     device = built.trainer.strategy.root_device
     if device.type == "cpu" and torch.cuda.is_available():
         yield Finding("advice", "device", "cpu, although a GPU is available", "set trainer.accelerator: gpu")
@@ -102,7 +104,7 @@ def _of_run(arguments: list[str]) -> Iterator[Finding]:
         yield Finding("ok", "device", str(device))
 
 
-def _check_room(folder: Path, parameters: int, free: int) -> Finding:
+def _check_disk(folder: Path, parameters: int, free: int) -> Finding:
     """Check that checkpoints fit on the disk.
 
     Args:
@@ -110,9 +112,11 @@ def _check_room(folder: Path, parameters: int, free: int) -> Finding:
         parameters: Number of parameters of the model.
         free: Free space in bytes.
     """
-    # last.ckpt holds weights and two moments of the optimiser, best.ckpt weights; a new one is written beside the old.
+    # last.ckpt holds weights and two moments of the optimiser, best.ckpt weights. Old and new files exist at once.
     needed = 2 * 4 * parameters * (3 + 1)
-    told = f"{free / 1e9:.1f} GB are free at {folder}; checkpoints need up to {needed / 1e9:.2g} GB"
+    message = f"{free / 1e9:.1f} GB are free at {folder}; checkpoints need up to {needed / 1e9:.2g} GB"
     if free < needed:
-        return Finding("error", "disk", told, "free space, or set trainer.default_root_dir to another disk")
-    return Finding("ok", "disk", told)
+        return Finding(
+            "error", "disk", message, "free space, or set trainer.default_root_dir to another disk"
+        )
+    return Finding("ok", "disk", message)

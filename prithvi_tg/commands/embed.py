@@ -1,4 +1,4 @@
-"""``prithvi-tg embed``: features of an encoder for a scene, as a raster with a band per feature."""
+"""``prithvi-tg embed``: write the features of an encoder for a scene as a raster with a band per feature."""
 
 import argparse
 from typing import get_args
@@ -53,27 +53,27 @@ def _source(
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="prithvi-tg embed",
-        description="Write the features of an encoder for a scene as a GeoTIFF with a band per feature, whose pixels "
-        "are patches of a ViT or as wide as the stride of a stage.",
+        description="Write the features of an encoder for a scene as a GeoTIFF with a band per feature. A pixel is a "
+        "patch of a ViT, or as wide as the stride of a stage of another encoder.",
     )
     # fmt: off
     add = parser.add_argument
     add("scene", help="a raster, an HLS granule, a .SAFE folder; commas join the dates of one scene")
     add("--output", required=True, help="the raster to write, *.tif")
-    add("--ckpt_path", help="a checkpoint of this package, whose encoder is used")
+    add("--ckpt_path", help="a checkpoint of this package, for its encoder")
     add("--encoder", help="a published encoder instead: prithvi_eo_v2_300m, timm/resnet50.a1_in1k, "
         "torchgeo/ResNet50_Weights.SENTINEL2_ALL_MOCO")
     add("--weights", help="weights of --encoder: a path or hf://OWNER/REPOSITORY/FILE; by default the published ones")
     add("--num_frames", type=int, default=1, help="dates of a scene, with --encoder")
     add("--block", type=int, default=-1,
         help="block of a ViT or stage of a CNN whose output is written, counted from 0; negative from the end")
-    add("--frame", type=int, help="features of this date alone, counted from 0; by default of all dates")
+    add("--frame", type=int, help="date of the features, counted from 0; by default all dates, concatenated")
     add("--dtype", choices=get_args(EmbeddingType), default="float16",
         help="how features are stored; int8 has a scale per band")
     add("--points", help="also write this GeoParquet file: a point per patch with its features")
-    add("--quicklook", action="store_true", help="also write a .png, the first three principal components")
+    add("--quicklook", action="store_true", help="also write a .png of the first three principal components")
     add("--window", type=int, help="side of a window in pixels, a multiple of the patch or the largest stride")
-    add("--stride", type=int, help="pixels from one window to the next, a multiple of the same")
+    add("--stride", type=int, help="pixels from one window to the next; a multiple as for --window")
     add("--blending", choices=get_args(Blending), default="average", help="how overlapping windows are combined")
     add("--bands", nargs="+", default=[], help="the band of the file for each band of the encoder: index or name")
     add("--sensor", choices=sorted(SENSORS), help="naming scheme of the bands")
@@ -86,12 +86,12 @@ def _parser() -> argparse.ArgumentParser:
         help="quality classes that count as nodata")
     add("--quality", nargs="+", default=[], help="SCL or Fmask file of the scene, one for each date")
     add("--dates", nargs="+", default=[], help="YYYY-MM-DD for each date")
-    add("--batch_size", type=_number_or_auto, default="auto", help="windows in a batch; auto suits the device")
+    add("--batch_size", type=_number_or_auto, default="auto", help="windows in a batch; auto depends on the device")
     add("--num_workers", type=_number_or_auto, default="auto",
-        help="threads that read ahead; auto suits the device, the cores and the memory")
+        help="threads that read ahead; auto depends on the device, cores and memory")
     add("--precision", choices=get_args(Precision), default="32-true", help="precision of the encoder")
     add("--tf32", action="store_true", help="use TF32 on CUDA")
-    add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="where to compute")
+    add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="device of the encoder")
     add("--overwrite", action="store_true", help="replace files that exist")
     # fmt: on
     return parser

@@ -22,7 +22,7 @@ def run(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="prithvi-tg report",
         description="Write one HTML page about one run, or several side by side: scores with intervals, curves, "
-        "confusion matrices, best and worst chips, maps to pan and zoom. The page is self-contained.",
+        "confusion matrices, best and worst chips, and maps to pan and zoom. The page is self-contained.",
     )
     add = parser.add_argument
     add(
@@ -94,13 +94,13 @@ def _warn(line: str) -> None:
     print(f"prithvi-tg: warning: {line}", file=sys.stderr)
 
 
-def _tiled(path: Path, scene: str | None, spec: DataSpec | None, most: float) -> TiledMap:
+def _tiled(path: Path, scene: str | None, spec: DataSpec | None, max_bytes: float) -> TiledMap:
     if scene is not None:
         if spec is None:
             raise ConfigError(
                 "scenes: no run records bands and statistics, so scenes cannot be shown; omit --scenes"
             )
-        return tile_map(path, most, _scene(scene, spec), spec)
+        return tile_map(path, max_bytes, _scene(scene, spec), spec)
     item = path.with_suffix(".json")
     if not item.exists() or spec is None:
         missing = (
@@ -108,15 +108,15 @@ def _tiled(path: Path, scene: str | None, spec: DataSpec | None, most: float) ->
             if spec is not None
             else "no run records bands and statistics"
         )
-        tiled = tile_map(path, most)
+        tiled = tile_map(path, max_bytes)
         _warn(f"{path}: shown without its scene ({missing})")
         return tiled
     try:
         return tile_map(
-            path, most, resolve_scene(mapped_scene(item, spec.input.num_frames), spec.input), spec
+            path, max_bytes, resolve_scene(mapped_scene(item, spec.input.num_frames), spec.input), spec
         )
     except (ConfigError, DataError) as error:
-        tiled = tile_map(path, most)
+        tiled = tile_map(path, max_bytes)
         _warn(f"{path}: shown without its scene ({error})")
         return tiled
 

@@ -15,7 +15,7 @@ from ..errors import ConfigError, DataError
 from ..spec import DataSpec
 from .data_parser import data_parser, parse_data
 
-# Largest band means of reflectance, and of reflectance times 10000.
+# Plausible ranges of the largest band mean, of reflectance and of reflectance times 10000.
 _LIKELY = ((0.005, 2.0), (50.0, 20_000.0))
 #: Data modules without published statistics.
 _NEED_STATISTICS = ("ChipFolderDataModule", "ClassifiedChipsDataModule", "LabelledScenesDataModule")
@@ -34,19 +34,19 @@ def run(arguments: list[str]) -> int:
     spec = getattr(data, "spec", None)
     if not isinstance(spec, DataSpec):
         raise ConfigError(
-            f"data: {type(data).__name__} is not a data module of this package, which stats needs"
+            f"data: {type(data).__name__} is not a data module of this package; stats needs one"
         )
-    found = training_statistics(_training_set(data), spec, data.num_workers)
-    frequencies = found.pop("class_frequencies", {})
-    weights = ", class_weights under model.init_args" if "class_weights" in found else ""
-    keys = ", ".join(key for key in found if key != "class_weights")
+    statistics = training_statistics(_training_set(data), spec, data.num_workers)
+    frequencies = statistics.pop("class_frequencies", {})
+    weights = ", class_weights under model.init_args" if "class_weights" in statistics else ""
+    keys = ", ".join(key for key in statistics if key != "class_weights")
     print(f"# Put {keys} under data.init_args{weights}.")
-    print(yaml.safe_dump(found, sort_keys=False, allow_unicode=True), end="")
+    print(yaml.safe_dump(statistics, sort_keys=False, allow_unicode=True), end="")
     if frequencies:
         print("# Class frequencies, for information:")
     for name, frequency in frequencies.items():
         print(f"#   {name}: {frequency:g}")
-    highest = max(map(abs, found["mean"]))
+    highest = max(map(abs, statistics["mean"]))
     if not any(low <= highest <= high for low, high in _LIKELY):
         print(
             f"prithvi-tg: warning: scale: with {spec.input.scale:g}, the largest band mean is {highest:g}; reflectance "
@@ -58,7 +58,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _training_set(data: Any) -> Dataset[dict[str, Any]]:
-    """Every chip once, or every pixel of the training area."""
+    """A data set with every chip, or every pixel of the training area, once."""
     if isinstance(data, LabelledScenesDataModule):
         return data.scored_windows("train", *data.open_ground("validate"))
     assert isinstance(data, ChipDataModule)  # as its spec is a DataSpec
@@ -66,7 +66,7 @@ def _training_set(data: Any) -> Dataset[dict[str, Any]]:
 
 
 def allow_missing_statistics(data: Any) -> bool:
-    """Fill in missing statistics, which this command computes, with 0 and 1; returns whether any were missing."""
+    """Set missing statistics to 0 and 1, as the command computes them; return whether any are missing."""
     init_args = data.get("init_args", {})
     if not data.get("class_path", "").endswith(_NEED_STATISTICS):
         return False
@@ -125,8 +125,8 @@ class Moments:
             return
         total = self.count + len(values)
         difference = values.mean() - self.mean
-        own = ((values - values.mean()) ** 2).sum()
-        self.squares = self.squares + own + difference**2 * self.count * len(values) / total
+        squares = ((values - values.mean()) ** 2).sum()
+        self.squares = self.squares + squares + difference**2 * self.count * len(values) / total
         self.mean = self.mean + difference * len(values) / total
         self.count = total
 

@@ -49,7 +49,7 @@ def run(arguments: list[str]) -> int:
         raise ConfigError("sweep: Optuna is not installed; pip install 'prithvi_tg[sweep]'") from error
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # this command prints shorter lines
     options.output.mkdir(parents=True, exist_ok=True)
-    down = "loss" in options.metric
+    is_loss = "loss" in options.metric
     storage = f"sqlite:///{options.output / 'sweep.db'}"
     others = {*optuna.get_all_study_names(storage)} - {options.metric}
     if others:
@@ -60,7 +60,7 @@ def run(arguments: list[str]) -> int:
     study = optuna.create_study(
         storage=storage,
         study_name=options.metric,
-        direction="minimize" if down else "maximize",
+        direction="minimize" if is_loss else "maximize",
         load_if_exists=True,
     )
     # Added trials must propose other values than the existing ones.
@@ -161,8 +161,8 @@ def train(fit: list[str], values: Mapping[str, Any], folder: Path, metric: str) 
             print(f"{folder.name}: {line}", file=sys.stderr)
     curves = folder / "version_0" / "metrics.csv"
     if done.returncode != 0 or not curves.exists():
-        said = [line for line in lines if "error:" in line]
-        raise DataError(f"{said[-1] if said else 'training failed'}; see {folder / 'log.txt'}")
+        errors = [line for line in lines if "error:" in line]
+        raise DataError(f"{errors[-1] if errors else 'training failed'}; see {folder / 'log.txt'}")
     table = pd.read_csv(curves)
     metric = metric if metric in table else current_name(metric)
     if metric not in table or table[metric].isna().all():

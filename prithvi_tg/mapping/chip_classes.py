@@ -16,25 +16,25 @@ from pyarrow import parquet
 from torch import Tensor
 
 from ..errors import ConfigError
-from ..files import file_hash, finished_file, writing
+from ..files import finished_file, writing
 from ..readers.formats import InputOptions, find_inputs, resolve_scene
 from ..readers.grid import Grid
 from ..readers.quality import QualityClass
 from ..readers.scene import NodataRule, Scene
 from ..spec import DataSpec
 from ..targets import IGNORE_INDEX, ChipClassTarget
-from ..tasks import PrithviTask, load_task
+from ..tasks import PrithviTask
 from ..tasks.precision import described_precision
 from ..tiling import Blending
 from .chip_windows import ChipBatches, ChipBatchesDataModule, ChipWindow
 from .model_checks import check_outputs
-from .planning import known_spec, map_paths, split_options, warn_of_pixel_size
+from .planning import known_spec, map_paths, split_existing, split_options, task_and_hash, warn_of_pixel_size
 from .products import Layer, OutputOptions
 from .products.classes import category_names, colormap
 from .products.index import write_index
 from .products.rasters import write_cog
-from .provenance import describe, weights_hash
-from .resources import Auto
+from .provenance import describe
+from .resources import Auto, check_counts
 
 TABLE = "chip_classes"  # .csv and .parquet
 #: Size in pixels; limited because a ViT computes attention between all patches of a chip.
@@ -252,8 +252,8 @@ def plan_chip_classes(
     if is_file and window is None:
         raise ConfigError(f"output: {output} must be a folder, for {TABLE}.csv")
     paths = map_paths(found, output)
-    existing = [paths[one.name] for one in found if writing.skip_existing and paths[one.name].exists()]
-    resolved = [resolve_scene(one, spec.input, reading) for one in found if paths[one.name] not in existing]
+    pending, existing = split_existing(found, paths, writing)
+    resolved = [resolve_scene(one, spec.input, reading) for one in pending]
     warn_of_pixel_size(resolved, spec)
     windows = [one for number, scene in enumerate(resolved) for one in _cut(number, scene, window)]
     cut = "whole files" if window is None else f"window {window}, side by side"
@@ -293,13 +293,7 @@ def _check_options(
     Raises:
         ConfigError: An option is out of range, or does not apply.
     """
-    for key, value, least in (
-        ("window", window, 1),
-        ("batch_size", batch_size, 1),
-        ("num_workers", num_workers, 0),
-    ):
-        if isinstance(value, int) and value < least:
-            raise ConfigError(f"{key}: {value} must be {least} or more")
+    check_counts(window, batch_size, num_workers)
     default = OutputOptions()
     for key in _OF_PIXELS:
         if getattr(writing, key) != getattr(default, key):
@@ -375,9 +369,7 @@ def classify_scenes(
         ConfigError: A file exists, an option is invalid, or a scene is too large to be one chip.
         DataError: No scene is found, or a scene cannot be read.
     """
-    is_task = isinstance(checkpoint, PrithviTask)
-    task = checkpoint if isinstance(checkpoint, PrithviTask) else load_task(checkpoint)
-    weights = weights_hash(task) if is_task else file_hash(Path(str(checkpoint)))
+    task, weights = task_and_hash(checkpoint)
     words = [scenes] if isinstance(scenes, str | Path) else list(scenes)
     reading, writing = split_options(options)
     data, run = plan_chip_classes(

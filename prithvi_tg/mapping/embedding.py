@@ -16,11 +16,10 @@ from ..files import file_hash
 from ..models import Encoder, create_encoder
 from ..models.encoders.base import PyramidEncoder
 from ..readers.block_cache import limit_block_cache
-from ..readers.formats import InputOptions, find_inputs, resolve_scene
 from ..readers.quality import QualityClass
-from ..readers.scene import NodataRule, Scene
+from ..readers.scene import NodataRule
 from ..spec import DataSpec, InputSpec
-from ..tasks import PrithviTask, load_task
+from ..tasks import PrithviTask
 from ..tasks.precision import described_precision
 from ..tiling import Blending
 from .loop import Precision, map_scenes
@@ -28,13 +27,15 @@ from .map_run import MapRun
 from .patch_windows import PatchDataModule, PatchEvents
 from .planning import (
     known_spec,
+    resolve_one_scene,
     split_options,
+    task_and_hash,
     warn_of_pixel_size,
     window_and_stride,
 )
 from .products import OutputOptions
 from .products.embeddings import Embeddings, EmbeddingType, PrincipalComponents, TokenPoints, TokenTarget
-from .provenance import describe, described_windows, weights_hash
+from .provenance import describe, described_windows
 from .resources import Auto
 from .scene_map import SceneMap
 from .scene_windows import SceneDataModule
@@ -118,8 +119,7 @@ def task_encoder(
         ConfigError: The task has no data description.
         CheckpointError: The checkpoint cannot be read.
     """
-    task = checkpoint if isinstance(checkpoint, PrithviTask) else load_task(checkpoint)
-    weights = weights_hash(task) if task is checkpoint else file_hash(Path(str(checkpoint)))
+    task, weights = task_and_hash(checkpoint)
     encoder = task.model.encoder
     sides = _window_and_stride(task, encoder, window, stride)
     name = f"encoder {task.hparams['encoder']} of {task.class_path}"
@@ -233,7 +233,7 @@ def embed_scene(
     pictures = (PrincipalComponents,) if quicklook else ()
     tables = () if points is None else (TokenPoints(Path(points)),)
     writing = replace(writing, products=(Embeddings(dtype), *writing.products, *pictures, *tables))
-    resolved = _resolve(scene, found.spec, replace(reading, legacy=nodata_rule == "legacy"))
+    resolved = resolve_one_scene(scene, found.spec, replace(reading, legacy=nodata_rule == "legacy"))
     data = PatchDataModule(
         [resolved], DataSpec(found.spec, TokenTarget()), *found.window, blending, model.stride,
         batch_size, num_workers, nodata_rule, qa_mask,
@@ -282,13 +282,6 @@ def _scene_map(
     )
     one.check_free()
     return one
-
-
-def _resolve(scene: str | Path, spec: InputSpec, reading: InputOptions) -> Scene:
-    found = find_inputs([scene], spec.num_frames, reading.format)
-    if len(found) != 1:
-        raise ConfigError(f"scene: {scene} contains {len(found)} scenes; name one of them")
-    return resolve_scene(found[0], spec, reading)
 
 
 def _window_and_stride(

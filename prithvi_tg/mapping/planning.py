@@ -15,7 +15,7 @@ from ..readers.block_cache import limit_block_cache
 from ..readers.formats import InputOptions, SceneInput, find_inputs, resolve_scene
 from ..readers.quality import QualityClass
 from ..readers.scene import NodataRule, Scene
-from ..spec import DataSpec
+from ..spec import DataSpec, InputSpec
 from ..tasks import PrithviTask, load_task
 from ..tasks.precision import described_precision
 from ..tiling import Blending
@@ -73,9 +73,7 @@ def map_scene(
         ConfigError: An output file exists, an option is invalid, or the task has no data description.
         DataError: The scene cannot be read or the map cannot be written.
     """
-    task = checkpoint if isinstance(checkpoint, PrithviTask) else load_task(checkpoint)
-    loaded = task is not checkpoint
-    weights = file_hash(Path(str(checkpoint))) if loaded else weights_hash(task)
+    task, weights = task_and_hash(checkpoint)
     reading, writing = split_options(options)
     data, run = plan_maps(
         task,
@@ -132,10 +130,7 @@ def map_strips(
     spec = known_spec(task)
     check_task(task, spec)
     reading, _ = split_options(options)
-    found = find_inputs([scene], spec.input.num_frames, reading.format)
-    if len(found) != 1:
-        raise ConfigError(f"scene: {scene} contains {len(found)} scenes; name one of them")
-    resolved = resolve_scene(found[0], spec.input, replace(reading, legacy=nodata_rule == "legacy"))
+    resolved = resolve_one_scene(scene, spec.input, replace(reading, legacy=nodata_rule == "legacy"))
     warn_of_pixel_size([resolved], spec)
     side, step = window_and_stride(task, window, stride)
     patch = task.model.encoder.patch_size
@@ -203,9 +198,8 @@ def plan_maps(
     reading = replace(reading, legacy=nodata_rule == "legacy")
     found = find_inputs(scenes, spec.input.num_frames, reading.format)
     paths = map_paths(found, output)
-    existing = [paths[one.name] for one in found if writing.skip_existing and paths[one.name].exists()]
-    found = [one for one in found if paths[one.name] not in existing]
-    resolved, unreadable = _resolve_scenes(found, paths, spec, reading)
+    pending, existing = split_existing(found, paths, writing)
+    resolved, unreadable = _resolve_scenes(pending, paths, spec, reading)
     warn_of_pixel_size(resolved, spec)
     side, step = window_and_stride(task, window, stride)
     patch = task.model.encoder.patch_size if isinstance(task, PrithviTask) else 1
@@ -221,6 +215,26 @@ def plan_maps(
     for one_map in maps:
         one_map.check_free()
     return data, MapRun(maps, unreadable, existing, nodata_rule == "legacy")
+
+
+def task_and_hash(checkpoint: str | Path | PrithviTask) -> tuple[PrithviTask, str]:
+    """The task, loaded if `checkpoint` is a file, and the hash of its weights."""
+    if isinstance(checkpoint, PrithviTask):
+        return checkpoint, weights_hash(checkpoint)
+    return load_task(checkpoint), file_hash(Path(checkpoint))
+
+
+def resolve_one_scene(scene: str | Path, spec: InputSpec, reading: InputOptions) -> Scene:
+    """Resolve a path that contains one scene.
+
+    Raises:
+        ConfigError: The path contains several scenes.
+        DataError: No scene is found, or it cannot be read.
+    """
+    found = find_inputs([scene], spec.num_frames, reading.format)
+    if len(found) != 1:
+        raise ConfigError(f"scene: {scene} contains {len(found)} scenes; name one of them")
+    return resolve_scene(found[0], spec, reading)
 
 
 def _resolve_scenes(
@@ -275,6 +289,14 @@ def map_paths(found: Sequence[SceneInput], output: Path) -> dict[str, Path]:
             )
         paths[one.name] = output if single else output / f"{one.name}_pred.tif"
     return paths
+
+
+def split_existing(
+    found: Sequence[SceneInput], paths: Mapping[str, Path], writing: OutputOptions
+) -> tuple[list[SceneInput], list[Path]]:
+    """The scenes to map, and the existing maps that ``skip_existing`` keeps."""
+    existing = [paths[one.name] for one in found if writing.skip_existing and paths[one.name].exists()]
+    return [one for one in found if paths[one.name] not in existing], existing
 
 
 def known_spec(task: PrithviTask) -> DataSpec:

@@ -14,7 +14,7 @@ from ..spec import DataSpec
 from ..tiling import Blending, WindowGrid
 from .device_windows import DeviceWindows
 from .host_copy import CPU
-from .resources import Auto, choose_batch_size, choose_num_workers
+from .resources import Auto, check_counts, choose_batch_size, choose_num_workers
 from .row_reader import StripRange
 from .window_stream import ReadEvents, WindowStream
 
@@ -56,13 +56,7 @@ class SceneDataModule(BaseDataModule):
         qa_mask: Sequence[QualityClass] = (),
         fold_time: bool = False,
     ) -> None:
-        for key, value, least in (
-            ("window", window, 1),
-            ("batch_size", batch_size, 1),
-            ("num_workers", num_workers, 0),
-        ):
-            if value != "auto" and value < least:
-                raise ConfigError(f"{key}: {value} must be {least} or more")
+        check_counts(window, batch_size, num_workers)
         for key, chosen, kind in (("blending", blending, Blending), ("nodata_rule", nodata_rule, NodataRule)):
             if chosen not in get_args(kind):
                 raise ConfigError(f"{key}: {chosen!r} is unknown; known are {', '.join(get_args(kind))}")

@@ -1,16 +1,14 @@
 """ChipClassifier: encoder, pooling and a linear head, for a class of the whole image."""
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from timm.layers.attention_pool import AttentionPoolLatent
 from torch import Tensor, nn
 
 from ..class_paths import find_class
-from .compiling import CompiledCalls
+from .encoder_model import EncoderModel
 from .encoders.base import Encoder, PyramidEncoder
 from .weight_cache import Method, call_method
 
@@ -58,7 +56,7 @@ POOLINGS: dict[str, Callable[[int], nn.Module]] = {
 }
 
 
-class ChipClassifier(nn.Module):
+class ChipClassifier(EncoderModel):
     """An encoder with a pooling of its tokens and a linear layer.
 
     Args:
@@ -81,51 +79,18 @@ class ChipClassifier(nn.Module):
         pooling: str = "mean",
         freeze_encoder: bool = False,
     ) -> None:
-        super().__init__()
-        self.encoder = encoder
+        super().__init__(encoder, freeze_encoder)
         self.pooling = find_class("pooling", pooling, POOLINGS, nn.Module)(width)
         self.head = nn.Linear(width, num_outputs)
         nn.init.trunc_normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
-        self.freeze_encoder = freeze_encoder
-        self._compiled_calls: CompiledCalls | None = None
-        if freeze_encoder:
-            self.encoder.requires_grad_(False)
-            self.encoder.eval()
-
-    def train(self, mode: bool = True) -> "ChipClassifier":
-        """Switch to training mode; a frozen encoder stays in evaluation mode."""
-        super().train(mode)
-        if self.encoder_is_frozen:
-            self.encoder.eval()
-        return self
-
-    def compile(self, *args: Any, **options: Any) -> None:
-        """Compile the encoder in place, when it is first called; see `CompiledCalls`.
-
-        Args:
-            *args: Those of `CompiledCalls`.
-            **options: Arguments of `torch.compile`, such as ``mode``.
-        """
-        self._compiled_calls = CompiledCalls(*args, **options)
-
-    @property
-    def encoder_is_frozen(self) -> bool:
-        """Whether no parameter of the encoder is trained; a callback may unfreeze some later."""
-        return not any(parameter.requires_grad for parameter in self.encoder.parameters())
 
     def forward_features(self, image: Tensor, **coordinates: Tensor) -> Tensor:
         """Pooled features (B, D); arguments as in `forward`."""
-        patch = self.encoder.patch_size
-        height, width = image.shape[-2:]
-        # Pad to whole patches with zeros, the band mean after normalisation.
-        image = F.pad(image, (0, -width % patch, 0, -height % patch))
+        image = self.pad_to_patches(image)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.encoder_is_frozen):
-            if self._compiled_calls is None:
-                features = self.encoder(image, **coordinates)
-            else:
-                method = Method(self.encoder, "__call__")
-                features = self._compiled_calls(call_method, image, method, None, **coordinates)
+            method = Method(self.encoder, "__call__")
+            features = self._run(call_method, image, method, None, **coordinates)
         if isinstance(self.encoder, PyramidEncoder):
             frames = image.shape[1] if image.ndim == 5 else 1
             features = rearrange(features, "b (c t) h w -> b (t h w) c", t=frames)

@@ -1,7 +1,7 @@
 """EncoderDecoder: encoder, neck, head, and an auxiliary head that is used in training only."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from ..deprecated import old_names
 from ..errors import ConfigError
-from .compiling import CompiledCalls
 from .decoders import PIXELS_PER_TOKEN, FCNHead, crop_tokens
+from .encoder_model import EncoderModel
 from .encoders.base import Encoder, TokenEncoder
 from .fusion import can_fuse, fused_logits, fused_training, fused_weights
 from .weight_cache import Method, active_cache, call_method, can_run_converted, converted_weights
@@ -19,7 +19,7 @@ from .weight_cache import Method, active_cache, call_method, can_run_converted, 
 Tokens = Tensor | list[Tensor]
 
 
-class EncoderDecoder(nn.Module):
+class EncoderDecoder(EncoderModel):
     """An encoder with a decoder for semantic segmentation.
 
     Args:
@@ -42,38 +42,11 @@ class EncoderDecoder(nn.Module):
         freeze_encoder: bool = False,
         fuse: bool = True,
     ) -> None:
-        super().__init__()
-        self.encoder = encoder
+        super().__init__(encoder, freeze_encoder)
         self.neck = neck
         self.decode_head = decode_head
         self.auxiliary_head = auxiliary_head
-        self.freeze_encoder = freeze_encoder
         self.fuse = fuse
-        self._compiled_calls: CompiledCalls | None = None
-        if freeze_encoder:
-            self.encoder.requires_grad_(False)
-            self.encoder.eval()  # Lightning leaves modules in the mode that it finds them in
-
-    def train(self, mode: bool = True) -> "EncoderDecoder":
-        """Switch to training mode; a frozen encoder stays in evaluation mode."""
-        super().train(mode)
-        if self.encoder_is_frozen:
-            self.encoder.eval()
-        return self
-
-    def compile(self, *args: Any, **options: Any) -> None:
-        """Compile encoder, neck and heads in place, when they are first called; see `CompiledCalls`.
-
-        Args:
-            *args: Those of `CompiledCalls`.
-            **options: Arguments of `torch.compile`, such as ``mode``.
-        """
-        self._compiled_calls = CompiledCalls(*args, **options)
-
-    @property
-    def encoder_is_frozen(self) -> bool:
-        """Whether no parameter of the encoder is trained; a callback may unfreeze some later."""
-        return not any(parameter.requires_grad for parameter in self.encoder.parameters())
 
     def forward_tokens(self, image: Tensor, **coordinates: Tensor) -> tuple[Tokens, tuple[int, int, int]]:
         """What the neck takes: the last feature of the encoder, or several of them, and the grid of patches.
@@ -81,9 +54,7 @@ class EncoderDecoder(nn.Module):
         An image of any size is padded to whole patches, to its right and bottom, with zeros: the band mean,
         after normalisation.
         """
-        patch = self.encoder.patch_size
-        height, width = image.shape[-2:]
-        image = F.pad(image, (0, -width % patch, 0, -height % patch))
+        image = self.pad_to_patches(image)
         layers: tuple[int, ...] | None = getattr(self.neck, "encoder_layers", None)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.encoder_is_frozen):
             weights = self._converted_weights(self.encoder, image)
@@ -109,11 +80,6 @@ class EncoderDecoder(nn.Module):
             ready = [fused_weights(self.neck, head, tokens) for head in heads]  # type: ignore[arg-type]  # FCN heads
             logits = [self._run(fused_logits, tokens, grid, weights) for weights in ready]
         return [self._resize(part, size) for part in logits]
-
-    def _run(self, function: Callable[..., Any], x: Tokens, *args: Any, **kwargs: Any) -> Any:
-        if self._compiled_calls is None:
-            return function(x, *args, **kwargs)
-        return self._compiled_calls(function, x, *args, **kwargs)
 
     def _converted_weights(self, module: nn.Module, x: Tokens) -> dict[str, Tensor] | None:
         """The weights of a module as autocast would convert them, where there is a cache."""

@@ -1,7 +1,6 @@
 """Results of tasks that classify whole chips: tables, records, pictures."""
 
 import csv
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from ..files import finished_file
 from ..plotting import plot_sample
 from ..spec import DataSpec
 from ..targets import ChipClassTarget
-from .chips import denormalised, gather
+from .chips import denormalised, gather, save_picture
 from .confusion import write_confusion
 
 _MEANS = {
@@ -137,10 +136,7 @@ class ClassifiedChipScores:
         for name, sample in self._wrong.items():
             figure = self.plot(sample)
             if figure is not None:
-                path = folder / f"wrong_{re.sub(r'[^0-9A-Za-z_.-]+', '_', name)}.png"
-                with finished_file(path) as partial:
-                    figure.savefig(partial, format="png", dpi=70)
-                written.append(path)
+                written.append(save_picture(folder, f"wrong_{name}", figure))
         return written
 
     def plot(self, sample: dict[str, Any]) -> Figure | None:

@@ -161,7 +161,7 @@ class ChipScores:
         self.spec = spec
         self.num_extremes = num_extremes
         self.counts: dict[str, NDArray[np.int64]] = {}
-        self._kept: dict[str, tuple[float, dict[str, Tensor]]] = {}
+        self._samples: dict[str, tuple[float, dict[str, Tensor]]] = {}
 
     def update(self, names: Sequence[str], batch: dict[str, Tensor], predictions: Tensor) -> None:
         """Add a batch.
@@ -181,27 +181,28 @@ class ChipScores:
             matrix = pairs.reshape(size, size).cpu().numpy()
             self.counts[name] = np.stack([matrix.diagonal(), matrix.sum(1), matrix.sum(0)])
             if self.spec is not None:
-                self._keep(name, {key: batch[key][number] for key in ("image", "valid", "mask") if key in batch},
+                self._select(name, {key: batch[key][number] for key in ("image", "valid", "mask") if key in batch},
                            prediction)  # fmt: skip
 
-    def _keep(self, name: str, sample: dict[str, Tensor], prediction: Tensor) -> None:
+    def _select(self, name: str, sample: dict[str, Tensor], prediction: Tensor) -> None:
+        """Store the sample if it is among the best or worst chips so far."""
         score = float(ChipCounts((name,), self.counts[name][:, None]).scores()["mIoU"][0])
-        ranked = sorted(self._kept, key=lambda chip: self._kept[chip][0])
+        ranked = sorted(self._samples, key=lambda chip: self._samples[chip][0])
         if len(ranked) >= 2 * self.num_extremes:
             low, high = ranked[self.num_extremes - 1], ranked[self.num_extremes]
-            if self._kept[low][0] <= score <= self._kept[high][0]:
+            if self._samples[low][0] <= score <= self._samples[high][0]:
                 return
-            del self._kept[low if score < self._kept[low][0] else high]
-        self._kept[name] = (
+            del self._samples[low if score < self._samples[low][0] else high]
+        self._samples[name] = (
             score,
             {**{k: v.cpu() for k, v in sample.items()}, "prediction": prediction.cpu()},
         )
 
     def drawable(self, name: str) -> dict[str, Any] | None:
-        """A kept chip, as input of `plot_evaluation`; ``None`` if this process does not hold it."""
-        if name not in self._kept or self.spec is None:
+        """A stored chip, as input of `plot_evaluation`; ``None`` if this process does not hold it."""
+        if name not in self._samples or self.spec is None:
             return None
-        return denormalised(self._kept[name][1], self.spec)
+        return denormalised(self._samples[name][1], self.spec)
 
     def write_table(self, path: Path, chips: ChipCounts) -> None:
         """Write ``chips.csv``, see `write_chip_table`."""
@@ -236,11 +237,16 @@ def gather(value: Value) -> list[Value]:
 def denormalised(sample: dict[str, Tensor], spec: DataSpec) -> dict[str, Any]:
     """A normalised sample with its image (T, C, H, W) converted back to the unit of the statistics."""
     image = sample["image"].float().cpu()
-    image = image.reshape(-1, *image.shape[-2:])
-    mean, std = (
-        torch.tensor(values)[:, None, None] for values in (spec.input.channel_mean, spec.input.channel_std)
-    )
-    return {**sample, "image": (image * std + mean).reshape(spec.input.num_frames, -1, *image.shape[-2:])}
+    frames = image.reshape(spec.input.num_frames, -1, *image.shape[-2:])
+    return {**sample, "image": spec.input.denormalize(frames)}
+
+
+def save_picture(folder: Path, name: str, figure: Figure, dpi: int = 70) -> Path:
+    """Write a figure as a PNG named after a chip; characters that file names may not have become ``_``."""
+    path = folder / f"{re.sub(r'[^0-9A-Za-z_.-]+', '_', name)}.png"
+    with finished_file(path) as partial:
+        figure.savefig(partial, format="png", dpi=dpi)
+    return path
 
 
 def write_chip_table(path: Path, chips: ChipCounts, class_names: Sequence[str]) -> None:
@@ -292,9 +298,5 @@ def write_pictures(folder: Path, scores: ChipScores, chips: ChipCounts) -> list[
         sample = scores.drawable(name)
         if sample is None or scores.spec is None:
             continue
-        path = folder / f"{rank}_{re.sub(r'[^0-9A-Za-z_.-]+', '_', name)}.png"
-        figure = plot_evaluation(sample, scores.spec)
-        with finished_file(path) as partial:
-            figure.savefig(partial, format="png", dpi=70)
-        written.append(path)
+        written.append(save_picture(folder, f"{rank}_{name}", plot_evaluation(sample, scores.spec)))
     return written

@@ -1,7 +1,6 @@
 """Scores of single chips with labels that are values: a table, and pictures of the best and worst chips."""
 
 import csv
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from ..plotting import plot_values
 from ..spec import DataSpec
 from ..targets import ValueTarget
 from ..tasks.value_metrics import ValueErrors, value_scores
-from .chips import denormalised, gather
+from .chips import denormalised, gather, save_picture
 
 _COLUMNS = ("RMSE", "MAE", "bias")
 
@@ -117,10 +116,7 @@ class ValueChipScores:
         written = []
         for rank, name in chips.extremes(self.num_extremes).items():
             if name in self._samples and (figure := self.plot(self._samples[name][1])) is not None:
-                path = folder / f"{rank}_{re.sub(r'[^0-9A-Za-z_.-]+', '_', name)}.png"
-                with finished_file(path) as partial:
-                    figure.savefig(partial, format="png", dpi=60)
-                written.append(path)
+                written.append(save_picture(folder, f"{rank}_{name}", figure, dpi=60))
         return written
 
     def plot(self, sample: dict[str, Any]) -> Figure | None:

@@ -2,28 +2,21 @@
 
 from collections.abc import Callable, Sequence
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..class_paths import find_class
 from ..errors import ConfigError
 from ..targets import ChipClassTarget
-from .losses import PixelCrossEntropy, check_class_weights
+from .losses import ClassWeightedLoss, PixelCrossEntropy, check_class_weights
 
 
-class LabelCrossEntropy(nn.Module):
+class LabelCrossEntropy(ClassWeightedLoss):
     """Binary cross entropy of each class by itself, mean over labelled chips and classes.
 
     Args:
         class_weights: One factor per class.
     """
-
-    def __init__(self, class_weights: Sequence[float] | None = None) -> None:
-        super().__init__()
-        weight = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
-        self.register_buffer("weight", weight, persistent=False)
-        self.weight: Tensor | None
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
         """Logits (B, K) and labels (B, K) of 0 and 1, 255 = not labelled -> scalar."""

@@ -7,17 +7,16 @@ from torch import Tensor
 from torchmetrics import MetricCollection
 
 from ..compat import ClassificationTask
-from ..errors import ConfigError
 from ..models import ChipClassifier, cached_weights
 from ..targets import ChipClassTarget
 from .chip_losses import create_chip_loss
 from .chip_metrics import chip_metrics, chip_scores
+from .classes import ClassTask
 from .data_checks import check_loss
-from .scored import ScoredTask
 from .segmentation import PrithviSegmentationTask
 
 
-class PrithviClassificationTask(ScoredTask, ClassificationTask):
+class PrithviClassificationTask(ClassTask, ClassificationTask):
     """TorchGeo's classification task with a foundation encoder: a class of each chip, or several (multi-label).
 
     Labels are int64 (B,), 255 = not labelled; or, for several classes, (B, K) of 0 and 1. The model gives logits
@@ -69,25 +68,6 @@ class PrithviClassificationTask(ScoredTask, ClassificationTask):
             return spec.target.multilabel
         return bool(self.hparams["multilabel"])
 
-    num_classes = PrithviSegmentationTask.num_classes
-    class_names = PrithviSegmentationTask.class_names
-
-    @property
-    def num_outputs(self) -> int:
-        """Number of classes."""
-        return self.num_classes
-
-    @property
-    def output_names(self) -> list[str]:
-        """Class names."""
-        return self.class_names
-
-    @property
-    def confusion(self) -> Tensor:
-        """Counts (K, K), rows are labels, or (K, 2, 2) of several classes, of the last validation or test."""
-        confusion: Tensor = self.computed["confusion_matrix"]
-        return confusion
-
     # What a subclass may change.
 
     def configure_models(self) -> None:
@@ -104,10 +84,7 @@ class PrithviClassificationTask(ScoredTask, ClassificationTask):
 
     def configure_losses(self) -> None:
         """Set `criterion`, called with logits (B, K) and labels (B,) or (B, K)."""
-        weights = self.hparams["class_weights"]
-        if weights is not None and len(weights) != self.num_classes:
-            raise ConfigError(f"class_weights: {len(weights)} weights for {self.num_classes} classes")
-        self.criterion = create_chip_loss(self.hparams["loss"], self.multilabel, weights)
+        self.criterion = create_chip_loss(self.hparams["loss"], self.multilabel, self.class_weights)
 
     def configure_metrics(self) -> None:
         """Set the metrics of training, validation and test, updated with probabilities (B, K) and labels."""

@@ -21,11 +21,8 @@ from ..errors import ConfigError
 from ..targets import IGNORE_INDEX, ClassTarget
 
 
-class PixelCrossEntropy(nn.Module):
-    """Cross entropy whose mean divides by the number of labelled pixels.
-
-    Class weights multiply each pixel's loss; torch's own mean would divide by the sum of the weights instead.
-    A batch without a labelled pixel gives 0.
+class ClassWeightedLoss(nn.Module):
+    """Base class of losses with an optional weight per class, in the buffer `weight` (K,).
 
     Args:
         class_weights: One factor per class.
@@ -34,9 +31,20 @@ class PixelCrossEntropy(nn.Module):
     def __init__(self, class_weights: Sequence[float] | None = None) -> None:
         super().__init__()
         weight = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
-        # Not persistent: a loss is no part of a model's weights.
+        # Not persistent: checkpoints contain the weights of the model only.
         self.register_buffer("weight", weight, persistent=False)
         self.weight: Tensor | None
+
+
+class PixelCrossEntropy(ClassWeightedLoss):
+    """Cross entropy whose mean divides by the number of labelled pixels.
+
+    Class weights multiply each pixel's loss; torch's own mean would divide by the sum of the weights instead.
+    A batch without a labelled pixel gives 0.
+
+    Args:
+        class_weights: One factor per class.
+    """
 
     def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
         """Logits (B, K, H, W) and labels (B, H, W) -> scalar."""
@@ -98,7 +106,7 @@ class DiceLoss(nn.Module):
         return (1 - dice).mean()
 
 
-class FocalLoss(nn.Module):
+class FocalLoss(ClassWeightedLoss):
     """Focal loss over softmax probabilities (Lin et al. 2017, arXiv:1708.02002), mean over labelled pixels.
 
     With ``gamma = 0`` it is `PixelCrossEntropy`.
@@ -109,11 +117,8 @@ class FocalLoss(nn.Module):
     """
 
     def __init__(self, gamma: float = 2.0, class_weights: Sequence[float] | None = None) -> None:
-        super().__init__()
+        super().__init__(class_weights)
         self.gamma = gamma
-        weight = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
-        self.register_buffer("weight", weight, persistent=False)
-        self.weight: Tensor | None
 
     def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
         """Logits (B, K, H, W) and labels (B, H, W) -> scalar."""

@@ -6,14 +6,14 @@ from typing import Any
 from torch import Tensor
 
 from ..compat import SemanticSegmentationTask
-from ..errors import ConfigError
 from ..models import EncoderDecoder
+from .classes import ClassTask
 from .losses import create_loss
 from .metrics import ConfusionMatrix, segmentation_scores
 from .pixelwise import PixelwiseTask
 
 
-class PrithviSegmentationTask(PixelwiseTask, SemanticSegmentationTask):
+class PrithviSegmentationTask(ClassTask, PixelwiseTask, SemanticSegmentationTask):
     """TorchGeo's semantic segmentation task with a Prithvi or other encoder, and the recipe of hls-foundation-os.
 
     To change one thing, subclass and override one method: `configure_models`, `configure_losses`,
@@ -71,10 +71,7 @@ class PrithviSegmentationTask(PixelwiseTask, SemanticSegmentationTask):
 
     def configure_losses(self) -> None:
         """Set `criterion`, called with logits (B, K, H, W) and labels (B, H, W)."""
-        weights = self.hparams["class_weights"]
-        if weights is not None and len(weights) != self.num_classes:
-            raise ConfigError(f"class_weights: {len(weights)} weights for {self.num_classes} classes")
-        self.criterion = create_loss(self.hparams["loss"], weights)
+        self.criterion = create_loss(self.hparams["loss"], self.class_weights)
 
     def configure_metrics(self) -> None:
         """Set the metrics of training, validation and test: a confusion matrix, and those of `add_metrics`."""
@@ -87,46 +84,6 @@ class PrithviSegmentationTask(PixelwiseTask, SemanticSegmentationTask):
     def compute_scores(self, computed: dict[str, Any]) -> dict[str, Tensor]:
         """See `segmentation_scores`."""
         return segmentation_scores(computed["confusion_matrix"])
-
-    @property
-    def num_classes(self) -> int:
-        """Number of classes.
-
-        Raises:
-            ConfigError: Nothing tells it.
-        """
-        spec = self.data_spec
-        names = self.hparams["class_names"] or (spec.target.names if spec else None)
-        if names:
-            return len(names)
-        if self.hparams["num_classes"] is None:
-            raise ConfigError(
-                "num_classes: not known from the data module; set class_names, or num_classes in Python"
-            )
-        return int(self.hparams["num_classes"])
-
-    @property
-    def class_names(self) -> list[str]:
-        """Class names: the task's own, those of its data or of the run's, or ``class_0`` and so on."""
-        spec = self.data_spec or self._run_spec
-        names = self.hparams["class_names"] or (spec.target.names if spec else None)
-        return list(names or [f"class_{index}" for index in range(self.num_classes)])
-
-    @property
-    def num_outputs(self) -> int:
-        """Number of classes."""
-        return self.num_classes
-
-    @property
-    def output_names(self) -> list[str]:
-        """Class names."""
-        return self.class_names
-
-    @property
-    def confusion(self) -> Tensor:
-        """Counts (K, K) of the last validation or test; rows are labels, columns are predictions."""
-        confusion: Tensor = self.computed["confusion_matrix"]
-        return confusion
 
     # What Lightning calls.
 
