@@ -1,4 +1,4 @@
-"""Lightning tasks, on TorchGeo's, made to be subclassed."""
+"""Lightning tasks, derived from TorchGeo's; to change one part, subclass a task and override a method."""
 
 from .base import PrithviTask
 from .classification import PrithviClassificationTask

@@ -1,4 +1,4 @@
-"""PrithviTask: what our tasks share, whatever they predict: optimiser, schedule, description of the data, resuming."""
+"""PrithviTask: base class of all tasks, with encoder, optimiser, schedule, description of the data and resuming."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -26,35 +26,35 @@ from .data_checks import check_model_takes, check_target, differing_data, other_
 from .precision import Float32Precision, check_precision
 from .schedules import create_schedule
 
-#: Optimisers by name; the path of any other class of ``torch.optim`` may be given.
+#: Optimisers by name; any other class of ``torch.optim`` is given by its path.
 OPTIMIZERS: dict[str, type[Optimizer]] = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
 
 
 class PrithviTask(LightningModule, metaclass=TaskArguments):
-    """The part of a task that has a ``model`` with a Prithvi ``encoder``; the other part is one of TorchGeo's tasks.
+    """Base class of tasks with a ``model`` that has an ``encoder``. A task also derives from one of TorchGeo's tasks.
 
-    A subclass declares its own arguments and passes all others up as ``*args`` and ``**kwargs``; the command line, the
-    help and checkpoints know them all.
+    A subclass declares its own arguments and passes all others on as ``*args`` and ``**kwargs``. The command line, its
+    help and checkpoints include all of them.
 
     Args:
         encoder: A name in `prithvi_tg.models.ENCODERS`; ``timm/NAME``, a backbone of timm; ``torchgeo/WEIGHTS.MEMBER``,
             the architecture of weights of TorchGeo; or the path of an `Encoder` class.
-        encoder_args: Further arguments of the encoder; for Prithvi, fields of the variant to change, such as
+        encoder_args: Further arguments of the encoder; for Prithvi, fields of the variant, such as
             ``{depth: 6, num_heads: 8}``.
-        weights: Pre-trained weights for the encoder: a path; ``pretrained`` for those published with it;
-            ``hf://OWNER/REPOSITORY/FILE``; a URL; or the name of a published encoder. ``None`` trains from random ones.
+        weights: Pre-trained weights for the encoder: a path; ``pretrained`` for the published ones;
+            ``hf://OWNER/REPOSITORY/FILE``; a URL; or the name of a published encoder. ``None`` means random weights.
         truncate_depth: Accept `weights` with more blocks than the encoder, and load the first ones.
         allow_new_bands: Accept bands that `weights` were not trained on; they start from random weights.
-        freeze_encoder: Keep the encoder's weights as they are; train the other layers only.
-        unfreeze_epoch: With `freeze_encoder`, train the encoder too from this epoch on, counted from 0.
-        lora_rank: Rank of low-rank adapters on the attention of the encoder, which is otherwise frozen; 0 for
-            none. Needs ``pip install prithvi_tg[lora]``.
+        freeze_encoder: Do not train the encoder, only the other layers.
+        unfreeze_epoch: With `freeze_encoder`, also train the encoder from this epoch on, counted from 0.
+        lora_rank: Rank of low-rank adapters on the attention of the encoder; its other weights are frozen. 0 for no
+            adapters. Needs ``pip install prithvi_tg[lora]``.
         layer_decay: Factor of the learning rate from each layer of the encoder to the one before it.
         drop_path: Highest stochastic depth rate of the encoder.
         gradient_checkpointing: Recompute the encoder's blocks in the backward pass: less memory, more time.
         compile: Compile the model with ``torch.compile`` in fit, test and predict; the results are the
-            same up to rounding. The first batches take a minute or more, less where torch's cache has the code.
-            Worth it on a GPU; without a C++ compiler the model runs as it is.
+            same up to rounding. The first batches take a minute or more, less if torch has cached the code.
+            Useful on a GPU. Without a C++ compiler the model runs without compilation.
         bands: Bands of a frame, by name; the command line takes them from the data.
         num_frames: Dates in a sample; the command line takes it from the data.
         optimizer: ``adamw``, ``adam`` (whose weight decay is an L2 penalty), or the path of a class, such as
@@ -66,18 +66,18 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
         lr: Highest learning rate.
         weight_decay: Weight decay.
         warmup_steps: Steps of linear warm-up of the schedule ``poly``; its rate falls linearly to 0 over the run.
-        monitor: Logged metric that names the best checkpoint; losses are minimised, all else maximised.
-        data_spec: Bands, statistics and target of the training data, as `DataSpec.to_dict` gives them. A fit takes
-            them from its data module; checkpoints record them, so that a checkpoint alone can map scenes.
+        monitor: Logged metric that selects the best checkpoint; losses are minimised, other metrics maximised.
+        data_spec: Bands, statistics and target of the training data, as returned by `DataSpec.to_dict`. A fit takes
+            them from its data module. Checkpoints record them, so mapping needs no other description.
     """
 
-    #: Kind of target that the task learns, a key of `prithvi_tg.targets.TARGETS`.
+    #: Kind of target of the task, a key of `prithvi_tg.targets.TARGETS`.
     target_kind: ClassVar[str]
     model: Any
     weights: Any
     _loader_states: tuple[Any, ...] = ()
-    _units_judged = False
-    _run_spec: DataSpec | None = None  # of the data module of the run at hand
+    _units_checked = False
+    _run_spec: DataSpec | None = None  # of the data module of the current run
     _predict_cache: WeightCache | None = None
 
     def __init__(
@@ -113,14 +113,14 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
         if compile:
             self.compile_model()
 
-    # What a subclass may change.
+    # Methods to override in a subclass.
 
     def default_mode(self, monitor: str) -> str:
-        """``min`` or ``max``: whether low or high values of a logged metric are better; called before all else."""
+        """``min`` or ``max``: whether low or high values of a logged metric are better; called first in `__init__`."""
         return "min" if "loss" in monitor else "max"
 
     def create_encoder(self) -> Encoder:
-        """The encoder, with its pre-trained weights and adapters.
+        """Create the encoder, and load its pre-trained weights and adapters.
 
         Raises:
             ConfigError: Settings contradict each other.
@@ -151,16 +151,16 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
         return encoder
 
     def compile_model(self) -> None:
-        """Compile the model in place, when it is first called, if there is a C++ compiler."""
+        """Compile the model in place, when it is first called, if a C++ compiler is installed."""
         if has_compiler():
             self.model.compile()
         else:
             rank_zero_warn("compile: no C++ compiler (g++) is found, so the model runs without compilation")
 
     def create_optimizer(self) -> Optimizer:
-        """The optimiser over all parameters that are trained.
+        """Create the optimiser of all trained parameters.
 
-        Adam and AdamW are torch's fused ones on CUDA, unless `optimizer_args` choose otherwise.
+        On CUDA, Adam and AdamW use torch's fused implementation, unless `optimizer_args` choose another.
         """
         name = self.hparams["optimizer"]
         kind = find_class("optimizer", name, OPTIMIZERS, Optimizer)
@@ -176,10 +176,10 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
         return optimizer
 
     def _can_fuse_optimizer(self, groups: list[dict[str, Any]]) -> bool:
-        """Whether a fused optimiser can take the steps: on CUDA, and not where gradients are clipped in 16-mixed.
+        """Whether a fused optimiser can be used: on CUDA, unless gradients are clipped in 16-mixed.
 
-        With a gradient scaler it divides the gradients by the scale in its own step, after Lightning would clip them,
-        which Lightning refuses.
+        With a gradient scaler, a fused optimiser divides the gradients by the scale in its step, after clipping.
+        Lightning raises an error for this combination.
         """
         trainer = self.attached_trainer
         scales = trainer is not None and getattr(trainer.precision_plugin, "scaler", None) is not None
@@ -190,7 +190,7 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Parameters by learning rate: `layer_decay` lowers it from the encoder's last layer to its first.
 
-        Parameters that are never trained are left out.
+        Parameters that are never trained are omitted.
         """
         later = self.hparams["unfreeze_epoch"] is not None
         decay = self.hparams["layer_decay"]
@@ -203,19 +203,19 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
         return [{"params": parameters, "lr": rate} for rate, parameters in groups.items()]
 
     def create_schedule(self, optimizer: Optimizer, total_steps: int) -> LRScheduler:
-        """The schedule, stepped after each of the run's `total_steps` optimiser steps."""
+        """Create the schedule, stepped after each of the `total_steps` optimiser steps of the run."""
         name, arguments = self.hparams["schedule"], self.hparams["schedule_args"] or {}
         if name == "poly":
             arguments = {"warmup_steps": self.hparams["warmup_steps"], **arguments}
         return create_schedule(name, optimizer, total_steps, **arguments)
 
-    # What Lightning calls.
+    # Hooks of Lightning.
 
     def configure_optimizers(self) -> Any:
-        """Optimiser and schedule.
+        """Create optimiser and schedule.
 
         Raises:
-            ConfigError: The run has no step, or no end.
+            ConfigError: The number of steps of the run is 0 or infinite.
         """
         optimizer = self.create_optimizer()
         total_steps = self.trainer.estimated_stepping_batches
@@ -228,16 +228,16 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def configure_callbacks(self) -> list[Callback]:
-        """What several processes need, and that 32-true means float32, unless the trainer has it."""
+        """Callbacks for several processes, and `Float32Precision` unless the trainer has one."""
         given: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]  # a connector sets it
         is_given = any(isinstance(one, Float32Precision) for one in given)
         return [*process_callbacks(given), *([] if is_given else [Float32Precision()])]
 
     def setup(self, stage: str) -> None:
-        """Compare the data module's description of the data with the model; a fit keeps it.
+        """Compare the data module's description of the data with the model; a fit stores it.
 
         Raises:
-            ConfigError: Model and data do not fit together, or the trainer's precision rounds the data.
+            ConfigError: The data do not match the model, or the precision of the trainer rounds the data.
         """
         check_precision(str(self.trainer.precision))
         if stage == "fit":
@@ -250,7 +250,7 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
             )
         spec = getattr(getattr(self.trainer, "datamodule", None), "spec", None)
         self._run_spec = spec if stage != "predict" and isinstance(spec, DataSpec) else None
-        self._units_judged = False
+        self._units_checked = False
         if self._run_spec is None:
             return
         check_target(self._run_spec.target, self.target_kind, type(self).__name__)
@@ -259,7 +259,7 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
             self.hparams["data_spec"] = self._run_spec.to_dict()
         elif self.data_spec is not None:
             self._refuse_other_data(self.data_spec, self._run_spec)
-        self.configure_metrics()  # type: ignore[operator]  # of TorchGeo's part; may depend on the statistics of labels
+        self.configure_metrics()  # type: ignore[operator]  # of TorchGeo's task; may depend on the statistics of labels
 
     def _refuse_other_data(self, known: DataSpec, data: DataSpec) -> None:
         difference = differing_data(known, data)
@@ -285,29 +285,28 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
             rank_zero_warn("weights: not given, so the frozen encoder has random weights")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Say which class can read the checkpoint."""
+        """Record the class that can read the checkpoint."""
         checkpoint["task_class"] = self.class_path
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the states of the loaders until training starts."""
+        """Store the states of the loaders until training starts."""
         loop = checkpoint.get("loops", {}).get("fit_loop", {}).get("state_dict", {})
         self._loader_states = tuple(loop.get("combined_loader", ()))
 
     def on_train_start(self) -> None:
-        """Go on in the middle of an epoch, if the checkpoint was written there.
+        """Resume in the middle of an epoch, if the checkpoint was written there.
 
-        Lightning does so itself, but not where the loader was needed before the state was read, as it is to
-        know the number of steps.
+        Lightning restores the loader only if it did not exist before. Here it does: the number of steps depends on it.
         """
         loader = self.trainer.train_dataloader
         if self._loader_states and isinstance(loader, ResumableLoader):
             loader.load_state_dict(self._loader_states[0])
         self._loader_states = ()
-        self._unfreeze_encoder()  # Lightning calls no hook of the epoch that a run resumes in
+        self._unfreeze_encoder()  # Lightning does not call on_train_epoch_start for a resumed epoch
 
     @property
     def attached_trainer(self) -> Trainer | None:
-        """The trainer, if the task has one; Lightning's own ``trainer`` raises without."""
+        """The trainer, or ``None``; Lightning's ``trainer`` raises an error if there is none."""
         try:
             return self.trainer
         except RuntimeError:
@@ -315,17 +314,17 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
 
     @property
     def backbone(self) -> Encoder:
-        """The encoder, under the name that Lightning's BackboneFinetuning asks for."""
+        """The encoder, under the name that Lightning's BackboneFinetuning requires."""
         encoder: Encoder = self.model.encoder
         return encoder
 
     @property
     def class_path(self) -> str:
-        """Where the class can be imported from."""
+        """Module and name of the class."""
         return f"{type(self).__module__}.{type(self).__qualname__}"
 
     def on_train_epoch_start(self) -> None:
-        """Unfreeze the encoder when its epoch has come."""
+        """Unfreeze the encoder from `unfreeze_epoch` on."""
         self._unfreeze_encoder()
 
     def _unfreeze_encoder(self) -> None:
@@ -336,7 +335,7 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
             self.model.train()
 
     def on_predict_start(self) -> None:
-        """Cache derived weights from now on until the prediction ends: they do not change in it."""
+        """Cache derived weights until the prediction ends; weights do not change during prediction."""
         self._predict_cache = WeightCache()
 
     def on_predict_end(self) -> None:
@@ -344,24 +343,24 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
         self._predict_cache = None
 
     def coordinates(self, batch: Any) -> dict[str, Tensor]:
-        """Dates and places of a batch, where it has them and the encoder takes them."""
+        """The dates and places of a batch that the encoder uses."""
         return {key: batch[key] for key in self.model.encoder.coordinates if key in batch}
 
     def unused_parameters(self, batch: Any) -> set[str]:
-        """Names of parameters that get no gradient from a batch: those that encode dates or places it lacks."""
+        """Names of parameters without a gradient: those that encode dates or places that the batch lacks."""
         encodings = self.model.encoder.coordinates
         missing = [f"model.encoder.{name}." for key, name in encodings.items() if key not in batch]
         return {name for name, _ in self.named_parameters() if name.startswith(tuple(missing))}
 
-    def _judge_units(self, image: Tensor) -> None:
+    def _check_units(self, image: Tensor) -> None:
         """Warn if the first batch of a run, normalised (B, T, C, H, W), is in another unit than the statistics."""
-        self._units_judged = True
+        self._units_checked = True
         spec = self.run_spec
         message = None if spec is None else other_unit_message(image, spec)
         if message is not None:
             rank_zero_warn(message)
 
-    # What the task knows of its data.
+    # Descriptions of the data.
 
     @property
     def num_outputs(self) -> int:
@@ -370,11 +369,11 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
 
     @property
     def run_spec(self) -> DataSpec | None:
-        """Description of the data of the run at hand, or else of the training data."""
+        """Description of the data of the current run, or else of the training data."""
         return self._run_spec or self.data_spec
 
     @property
     def data_spec(self) -> DataSpec | None:
-        """Bands, statistics and classes of the data that it was trained on, if known."""
+        """Bands, statistics and target of the training data, if known."""
         spec = self.hparams["data_spec"]
         return DataSpec.from_dict(spec) if spec else None

@@ -1,4 +1,4 @@
-"""Losses of chips with a class each, or with several."""
+"""Losses of chips with one class, or with several."""
 
 from collections.abc import Callable, Sequence
 
@@ -12,7 +12,7 @@ from .losses import ClassWeightedLoss, PixelCrossEntropy, check_class_weights
 
 
 class LabelCrossEntropy(ClassWeightedLoss):
-    """Binary cross entropy of each class by itself, mean over labelled chips and classes.
+    """Binary cross entropy of each class, averaged over labelled chips and classes.
 
     Args:
         class_weights: One factor per class.
@@ -27,25 +27,25 @@ class LabelCrossEntropy(ClassWeightedLoss):
         return loss.where(labelled, 0).sum() / labelled.sum().clamp(min=1)
 
 
-#: Losses by name, and whether they are of chips with several classes. Called with logits (B, K) and labels.
+#: Losses by name, called with logits (B, K) and labels.
 CHIP_LOSSES: dict[str, Callable[..., nn.Module]] = {"ce": PixelCrossEntropy, "bce": LabelCrossEntropy}
-#: The loss of chips with one class, and of chips with several.
+#: Whether chips can have several classes -> the default loss.
 DEFAULT_LOSS = {False: "ce", True: "bce"}
 
 
 def create_chip_loss(
     name: str | None, multilabel: bool, class_weights: Sequence[float] | None = None
 ) -> nn.Module:
-    """A loss by name.
+    """Create a loss by name.
 
     Args:
         name: A key of `CHIP_LOSSES`, or the path of a class, called with logits (B, K) and labels, (B,) or, with
-            several classes, (B, K); 255 = not labelled. ``None`` for that of the labels.
+            several classes, (B, K); 255 = not labelled. ``None`` for the default loss.
         multilabel: Whether chips can have several classes.
         class_weights: One factor per class.
 
     Raises:
-        ConfigError: The name is unknown, the loss is of other labels, or a weight cannot be.
+        ConfigError: The name is unknown, the loss is for labels of another kind, or a weight is invalid.
     """
     name = name or DEFAULT_LOSS[multilabel]
     if name == DEFAULT_LOSS[not multilabel]:

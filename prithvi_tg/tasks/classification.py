@@ -1,4 +1,4 @@
-"""PrithviClassificationTask: fine-tune an encoder for a class of whole chips."""
+"""PrithviClassificationTask: fine-tune an encoder to classify whole chips."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,27 +17,27 @@ from .segmentation import PrithviSegmentationTask
 
 
 class PrithviClassificationTask(ClassTask, ClassificationTask):
-    """TorchGeo's classification task with a foundation encoder: a class of each chip, or several (multi-label).
+    """TorchGeo's classification task with a foundation encoder: one class per chip, or several (multi-label).
 
-    Labels are int64 (B,), 255 = not labelled; or, for several classes, (B, K) of 0 and 1. The model gives logits
-    (B, K). Whether chips have one class or several is known from the data.
+    Labels are int64 (B,), 255 = not labelled; or, for several classes, (B, K) of 0 and 1. The model returns logits
+    (B, K). The data module determines whether chips have one class or several.
 
     Logged scores: ``val_OA``, overall accuracy; ``val_BA``, balanced accuracy, the mean recall; ``val_mF1`` and
-    ``val_mAP``, means over classes of F1 and average precision; and of each class ``val_Recall_NAME``,
+    ``val_mAP``, means over classes of F1 and average precision; and for each class ``val_Recall_NAME``,
     ``val_Precision_NAME``, ``val_F1_NAME`` and ``val_AP_NAME``; see `prithvi_tg.tasks.chip_metrics.chip_scores`.
 
-    To change one thing, subclass and override one method, as of `PrithviSegmentationTask`.
+    To change one thing, subclass and override one method, as for `PrithviSegmentationTask`.
 
     Args:
-        pooling: A name in `prithvi_tg.models.POOLINGS`: ``mean`` of all patches and dates, ``cls``, the class token,
-            or ``attention`` of a learnt query; or the path of a class.
+        pooling: A name in `prithvi_tg.models.POOLINGS`: ``mean``, the mean of all patches and dates; ``cls``, the class
+            token; or ``attention`` with a learnt query; or the path of a class.
         num_classes: Number of classes; the command line takes it from the data.
         class_names: Name of each class, if the data module does not provide them.
-        multilabel: Whether chips can have several classes, if the data module does not tell it.
+        multilabel: Whether chips can have several classes, if the data module does not define it.
         loss: A name in `prithvi_tg.tasks.chip_losses.CHIP_LOSSES`, or the path of a class; by default ``ce`` for one
-            class a chip and ``bce`` for several.
-        class_weights: Factor per class.
-        monitor: Logged metric that names the best checkpoint; losses are minimised, all else maximised.
+            class per chip and ``bce`` for several.
+        class_weights: One factor per class.
+        monitor: Logged metric that selects the best checkpoint; losses are minimised, other metrics maximised.
     """
 
     counts = ("confusion_matrix", "average_precision")
@@ -68,10 +68,10 @@ class PrithviClassificationTask(ClassTask, ClassificationTask):
             return spec.target.multilabel
         return bool(self.hparams["multilabel"])
 
-    # What a subclass may change.
+    # Methods to override in a subclass.
 
     def configure_models(self) -> None:
-        """Build `model`: encoder, pooling and head; load the pre-trained weights.
+        """Create `model` from encoder, pooling and head, and load the pre-trained weights.
 
         Raises:
             ConfigError: Settings contradict each other.
@@ -91,28 +91,28 @@ class PrithviClassificationTask(ClassTask, ClassificationTask):
         self.set_metrics(chip_metrics(self.num_classes, self.multilabel))
 
     def probabilities(self, outputs: Tensor) -> Tensor:
-        """Probabilities (B, K) of logits: of the classes, adding up to 1, or of each class by itself."""
+        """Probabilities (B, K) from logits, by softmax; with several classes per chip, by a sigmoid for each class."""
         return outputs.float().sigmoid() if self.multilabel else outputs.float().softmax(dim=1)
 
     def decode(self, outputs: Tensor) -> Tensor:
-        """Classes (B,) of logits (B, K); or, of several classes, 1 where the probability is above 0.5, (B, K)."""
+        """Classes (B,) from logits (B, K); with several classes, (B, K), 1 where the probability is above 0.5."""
         return (outputs > 0).long() if self.multilabel else outputs.argmax(dim=1)
 
     def update_metrics(self, metrics: MetricCollection, outputs: Tensor, labels: Tensor) -> None:
-        """Count a batch: logits (B, K) and labels."""
+        """Add a batch of logits (B, K) and labels."""
         metrics.update(self.probabilities(outputs), labels)
 
     def compute_scores(self, computed: dict[str, Any]) -> dict[str, Tensor]:
         """See `chip_scores`."""
         return chip_scores(computed["confusion_matrix"], computed["average_precision"])
 
-    # What Lightning calls.
+    # Hooks of Lightning.
 
     def setup(self, stage: str) -> None:
-        """Compare the data module's description of the data with the model; its labels choose the loss.
+        """Compare the data module's description of the data with the model, and set the loss for its labels.
 
         Raises:
-            ConfigError: Model and data do not fit together.
+            ConfigError: The data do not match the model.
         """
         super().setup(stage)
         self.configure_losses()
@@ -133,8 +133,8 @@ class PrithviClassificationTask(ClassTask, ClassificationTask):
             DataError: The loss is not finite.
         """
         image, label = batch["image"], batch["label"]
-        if not self._units_judged:
-            self._judge_units(image)
+        if not self._units_checked:
+            self._check_units(image)
         logits = self(image, **self.coordinates(batch))
         loss: Tensor = self.criterion(logits, label)
         self.update_metrics(self.train_metrics, logits.detach(), label)
@@ -143,7 +143,7 @@ class PrithviClassificationTask(ClassTask, ClassificationTask):
         return loss
 
     def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
-        """Probabilities (B, K) of a batch of normalised images, as TorchGeo's task gives them."""
+        """Probabilities (B, K) of a batch of normalised images, as TorchGeo's task returns them."""
         in_run = self.attached_trainer is not None and self.trainer.predicting
         with cached_weights(self._predict_cache if in_run else None):
             return self.probabilities(self(batch["image"], **self.coordinates(batch)))

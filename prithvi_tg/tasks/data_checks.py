@@ -1,4 +1,4 @@
-"""Whether data fit a model: bands, classes and statistics, units, and values that are not finite."""
+"""Checks that data match a model: bands, classes, statistics and units; checks for values that are not finite."""
 
 import math
 from collections.abc import Sequence
@@ -13,16 +13,16 @@ from ..targets import Target, ValueTarget
 
 
 def check_model_takes(spec: DataSpec, num_outputs: int, bands: Sequence[str], num_frames: int) -> None:
-    """Make sure that a model of these sizes can be run on the data.
+    """Check that a model has the inputs and outputs that the data require.
 
     Args:
-        spec: Of the data.
-        num_outputs: Of the model, as for all that follow.
-        bands: Names, in order.
-        num_frames: Dates in a sample.
+        spec: Description of the data.
+        num_outputs: Number of outputs of the model.
+        bands: Band names of the model, in order.
+        num_frames: Number of dates in a sample of the model.
 
     Raises:
-        ConfigError: It cannot.
+        ConfigError: They differ.
     """
     if spec.target.num_outputs != num_outputs:
         names = ", ".join(spec.target.names)
@@ -35,10 +35,10 @@ def check_model_takes(spec: DataSpec, num_outputs: int, bands: Sequence[str], nu
 
 
 def check_target(target: Target, kind: str, task: str) -> None:
-    """Make sure that labels are of the kind that a task learns.
+    """Check that labels are of the kind of a task.
 
     Raises:
-        ConfigError: They are not.
+        ConfigError: They are of another kind.
     """
     if target.kind != kind:
         raise ConfigError(
@@ -47,27 +47,27 @@ def check_target(target: Target, kind: str, task: str) -> None:
 
 
 def differing_data(known: DataSpec, data: DataSpec) -> tuple[str, Any, Any] | None:
-    """The first trait in which data differ from those that a model was trained on, so that its scores are void.
+    """The first difference between data and the training data of a model that makes the model's scores invalid.
 
-    The scale of stored values is none of these: data of one unit can be stored in several ways.
+    A different scale of stored values is allowed: data of one unit can be stored in several ways.
 
     Returns:
-        The trait's name, its value in training, and that of the data; ``None`` if all agree.
+        The attribute, its value in training, and its value in the data; ``None`` if there is no difference.
     """
-    one, other = known.input, data.input
-    if one.bands != other.bands:
-        return "bands", list(one.bands), list(other.bands)
-    if one.num_frames != other.num_frames:
-        return "num_frames", one.num_frames, other.num_frames
-    if one.channel_mean != other.channel_mean:
-        return "mean", list(one.mean), list(other.mean)
-    if one.channel_std != other.channel_std:
-        return "std", list(one.std), list(other.std)
+    trained, given = known.input, data.input
+    if trained.bands != given.bands:
+        return "bands", list(trained.bands), list(given.bands)
+    if trained.num_frames != given.num_frames:
+        return "num_frames", trained.num_frames, given.num_frames
+    if trained.channel_mean != given.channel_mean:
+        return "mean", list(trained.mean), list(given.mean)
+    if trained.channel_std != given.channel_std:
+        return "std", list(trained.std), list(given.std)
     if isinstance(known.target, ValueTarget) and isinstance(data.target, ValueTarget):
         for key in ("names", "units"):
-            mine, theirs = getattr(known.target, key), getattr(data.target, key)
-            if mine != theirs:
-                return ("values" if key == "names" else key), list(mine), list(theirs)
+            before, now = getattr(known.target, key), getattr(data.target, key)
+            if before != now:
+                return ("values" if key == "names" else key), list(before), list(now)
         return None
     names, others = known.target.names, data.target.names
     if names != others and sorted(names) == sorted(others):
@@ -76,7 +76,7 @@ def differing_data(known: DataSpec, data: DataSpec) -> tuple[str, Any, Any] | No
 
 
 def other_unit_message(image: Tensor, spec: DataSpec) -> str | None:
-    """What to say of a normalised batch (B, T, C, H, W) that is far from what the statistics say."""
+    """The warning about a normalised batch (B, T, C, H, W) in another unit than the statistics, or ``None``."""
     means = image.detach().float().reshape(len(image), -1, *image.shape[-2:]).mean(dim=(0, 2, 3)).tolist()
     if len(means) != len(spec.input.channel_mean):  # channels that a subclass adds have no statistics
         return None
@@ -85,20 +85,20 @@ def other_unit_message(image: Tensor, spec: DataSpec) -> str | None:
     if not spec.input.is_other_unit(ratio):
         return None
     factor = 10.0 ** -round(math.log10(abs(ratio) or 1))
-    fitting = "" if factor == 1 or ratio.mistaken_for else f"; scale is {spec.input.scale:g}"
-    if fitting:
-        fitting += f", and {spec.input.scale * factor:g} would fit the statistics"
+    advice = "" if factor == 1 or ratio.mistaken_for else f"; scale is {spec.input.scale:g}"
+    if advice:
+        advice += f", and {spec.input.scale * factor:g} would fit the statistics"
     return (
         f"image: the values of the first batch {ratio.describe()} (mean "
-        f"{' '.join(f'{value:.3g}' for value in spec.input.mean)}){fitting}; run prithvi-tg check"
+        f"{' '.join(f'{value:.3g}' for value in spec.input.mean)}){advice}; run prithvi-tg check"
     )
 
 
 def check_loss(loss: Tensor, image: Tensor, names: Sequence[str] | None, step: int) -> None:
-    """Make sure that the loss of a training batch is a number.
+    """Check that the loss of a training batch is finite.
 
     Raises:
-        DataError: It is not; the chips are named.
+        DataError: The loss is NaN or infinite; the message names the chips.
     """
     if torch.isfinite(loss):
         return
@@ -112,16 +112,16 @@ def check_loss(loss: Tensor, image: Tensor, names: Sequence[str] | None, step: i
 
 
 def check_logits(logits: Tensor, image: Tensor, names: Sequence[str] | None, place: str) -> None:
-    """Make sure that the logits (B, K, H, W) of an evaluation are numbers; looks at the device once a batch.
+    """Check that the logits of an evaluation are finite; synchronises with the device once per batch.
 
     Args:
-        logits: Of the batch.
-        image: (B, ...), what they were computed from.
-        names: Of the chips, if they have any.
-        place: Where this is, for the message: ``validation, batch 3``.
+        logits: Logits (B, K, H, W).
+        image: Images (B, ...) of the logits.
+        names: Names of the chips, if known.
+        place: Step and batch for the message: ``validation, batch 3``.
 
     Raises:
-        DataError: Some are not; their chips are named.
+        DataError: Some logits are NaN or infinite; the message names their chips.
     """
     finite = logits.isfinite().flatten(1).all(dim=1)
     if finite.all():

@@ -1,4 +1,4 @@
-"""Weights of a task as a safetensors file that describes itself."""
+"""Export of the weights of a task to a safetensors file that also contains its arguments."""
 
 import copy
 import json
@@ -16,7 +16,7 @@ def export_weights(task: PrithviTask, path: str | Path, overwrite: bool = False)
 
     Args:
         task: A trained task.
-        path: The file to write, ``*.safetensors``; appears only when it is complete.
+        path: The file to write, ``*.safetensors``; it gets this name when it is complete.
         overwrite: Replace the file if it exists.
 
     Returns:

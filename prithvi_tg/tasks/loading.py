@@ -1,4 +1,4 @@
-"""Tasks from checkpoints that describe themselves."""
+"""Loading of a task from a checkpoint that contains its arguments."""
 
 from importlib import import_module
 from inspect import signature
@@ -15,15 +15,15 @@ from .segmentation import PrithviSegmentationTask
 
 
 def load_task(path: str | Path, task_class: type[PrithviTask] | None = None) -> PrithviTask:
-    """The task that wrote a checkpoint, with its weights, in evaluation mode.
+    """Load the task that wrote a checkpoint, with its weights, in evaluation mode.
 
     Args:
         path: A checkpoint or safetensors file of this package.
-        task_class: The class to build; by default the one that wrote the file, which must be importable.
+        task_class: Class of the task; by default the one that wrote the file, which must be importable.
 
     Raises:
-        CheckpointError: The file cannot be read safely, does not describe itself, or names a class that is
-            not a task of this package.
+        CheckpointError: The file cannot be read safely, contains no arguments of a task, or names a class that
+            cannot be imported or is no `PrithviTask`.
     """
     checkpoint = read_checkpoint(path)
     arguments = current_arguments(checkpoint.hyper_parameters, warns=False)
@@ -48,12 +48,12 @@ def _task_class(class_path: Any, path: str | Path) -> type[PrithviTask]:
         return PrithviSegmentationTask
     module, _, name = str(class_path).rpartition(".")
     try:
-        found = getattr(import_module(module), name)
+        task_class = getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise CheckpointError(
             f"{path}: was written by {class_path}, which cannot be imported here; put its folder on "
             "PYTHONPATH, or load it in Python with load_task(path, task_class=...)"
         ) from error
-    if not (isinstance(found, type) and issubclass(found, PrithviTask)):
+    if not (isinstance(task_class, type) and issubclass(task_class, PrithviTask)):
         raise CheckpointError(f"{path}: its task {class_path} is not a task of this package")
-    return found
+    return task_class

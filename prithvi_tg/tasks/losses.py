@@ -1,7 +1,7 @@
-"""Losses of hls-foundation-os, exactly, and two more from libraries.
+"""Losses of segmentation: those of hls-foundation-os, and focal and Lovasz loss from libraries.
 
-All take logits (B, K, H, W) in any precision, compute in float32, and ignore pixels labelled 255. All of them run
-on CUDA under ``torch.use_deterministic_algorithms``.
+All take logits (B, K, H, W) in any precision, compute in float32, and ignore pixels labelled 255. All run on CUDA
+with ``torch.use_deterministic_algorithms``.
 """
 
 import math
@@ -37,10 +37,10 @@ class ClassWeightedLoss(nn.Module):
 
 
 class PixelCrossEntropy(ClassWeightedLoss):
-    """Cross entropy whose mean divides by the number of labelled pixels.
+    """Cross entropy, averaged over labelled pixels; 0 for a batch without a labelled pixel.
 
-    Class weights multiply each pixel's loss; torch's own mean would divide by the sum of the weights instead.
-    A batch without a labelled pixel gives 0.
+    Class weights multiply the loss of each pixel. Unlike in torch, the sum is divided by the number of pixels, not by
+    the sum of their weights.
 
     Args:
         class_weights: One factor per class.
@@ -58,7 +58,7 @@ class PixelCrossEntropy(ClassWeightedLoss):
 
 
 class LabelledMean(Metric):
-    """Mean of a loss over all labelled pixels, of all batches and processes; NaN if there is none."""
+    """Mean of a loss over the labelled pixels of all batches and processes; NaN if there are none."""
 
     total: Tensor
     pixels: Tensor
@@ -69,7 +69,7 @@ class LabelledMean(Metric):
         self.add_state("pixels", torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, loss: Tensor, labelled: Tensor) -> None:
-        """Add the mean loss of a chip; it counts as often as pixels are labelled (scalar)."""
+        """Add the mean loss of a chip, weighted by its number of labelled pixels (scalar)."""
         self.total += (loss * labelled).where(labelled > 0, 0)
         self.pixels += labelled
 
@@ -81,11 +81,11 @@ class LabelledMean(Metric):
 class DiceLoss(nn.Module):
     """One minus the Dice coefficient with squared terms in the denominator, smoothed by 1 (Milletari 2016).
 
-    Computed per sample and class, averaged over both.
+    It is computed per sample and class, and averaged over both.
 
     Args:
-        legacy: As MMSegmentation 0.30: ignored pixels are left out of the numerator only, and count in the
-            denominator as class 0. By default they vanish from both.
+        legacy: As in MMSegmentation 0.30, omit ignored pixels from the numerator only; in the denominator they count
+            as class 0. By default they are omitted from both.
     """
 
     def __init__(self, legacy: bool = False) -> None:
@@ -112,7 +112,7 @@ class FocalLoss(ClassWeightedLoss):
     With ``gamma = 0`` it is `PixelCrossEntropy`.
 
     Args:
-        gamma: How much easy pixels count less.
+        gamma: Exponent that reduces the weight of easy pixels.
         class_weights: One factor per class.
     """
 
@@ -144,7 +144,7 @@ class LovaszLoss(nn.Module):
     def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
         """Logits (B, K, H, W) and labels (B, H, W) -> scalar."""
         if not ClassTarget.is_labelled(mask).any():
-            return logits.float().sum() * 0  # the library gives no scalar for no pixel
+            return logits.float().sum() * 0  # the library returns no scalar without a pixel
         return self.loss(logits.float(), mask)
 
 
@@ -159,31 +159,31 @@ LOSSES: dict[str, Callable[..., nn.Module]] = {
 
 
 def create_loss(name: str, class_weights: Sequence[float] | None = None) -> nn.Module:
-    """A loss by name.
+    """Create a loss by name.
 
     Args:
         name: A key of `LOSSES`, or the path of a class, called with logits (B, K, H, W) and labels (B, H, W).
         class_weights: One factor per class, for losses that take them.
 
     Raises:
-        ConfigError: The name is unknown, the loss takes no class weights, or a weight cannot be.
+        ConfigError: The name is unknown, the loss does not support class weights, or a weight is invalid.
     """
     kind = find_class("loss", name, LOSSES, nn.Module)
     if class_weights is None:
         loss: nn.Module = kind()
         return loss
     if "class_weights" not in signature(kind).parameters:
-        takers = ", ".join(
+        supported = ", ".join(
             key for key, loss in LOSSES.items() if "class_weights" in signature(loss).parameters
         )
-        raise ConfigError(f"class_weights: not supported by the loss {name!r}; use one of {takers}")
+        raise ConfigError(f"class_weights: not supported by the loss {name!r}; use one of {supported}")
     check_class_weights(class_weights)
     loss = kind(class_weights=class_weights)
     return loss
 
 
 def check_class_weights(weights: Sequence[float]) -> None:
-    """Refuse class weights that cannot be.
+    """Check class weights.
 
     Raises:
         ConfigError: One is negative or not finite, or all are 0.
@@ -194,4 +194,4 @@ def check_class_weights(weights: Sequence[float]) -> None:
                 f"class_weights: {weight} of class {index} must be a finite number that is not negative"
             )
     if not any(weights):
-        raise ConfigError("class_weights: all are 0, so that no pixel would count; one must be positive")
+        raise ConfigError("class_weights: all are 0; at least one must be positive")

@@ -1,4 +1,4 @@
-"""Metrics of a whole set from one confusion matrix."""
+"""Scores of segmentation, computed from one confusion matrix of the whole set."""
 
 from collections.abc import Sequence
 
@@ -7,9 +7,9 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 
 from ..targets import IGNORE_INDEX
 
-#: Metrics that exist per class; their mean over classes is called by the name with an ``m`` before it.
+#: Metrics per class; the name of their mean over classes has the prefix ``m``.
 PER_CLASS = ("IoU", "Acc", "Fscore", "Precision")
-#: Means that MMSegmentation defines otherwise; they stand beside ours as ``mmseg_mFscore`` and so on.
+#: Means that MMSegmentation defines differently; logged in addition as ``mmseg_mFscore`` and so on.
 MMSEG_MEANS = ("mDice", "mFscore", "mPrecision")
 
 
@@ -21,11 +21,10 @@ class ConfusionMatrix(MulticlassConfusionMatrix):
 
 
 def class_scores(hits: Tensor, labelled: Tensor, predicted: Tensor) -> dict[str, Tensor]:
-    """Scores of classes and their means, from counts of pixels.
+    """Compute the scores of classes and their means from counts of pixels.
 
-    A class that is labelled but never predicted counts 0 everywhere. A class that is predicted but never
-    labelled counts 0 in IoU and Precision, and is NaN in Acc and Fscore. A class that is neither is NaN
-    everywhere. Means leave NaN out.
+    A class that is labelled but never predicted has the score 0. A class that is predicted but never labelled has
+    IoU and Precision 0, and Acc and Fscore NaN. A class that is neither has the score NaN. Means ignore NaN.
 
     Args:
         hits: (..., K) pixels of a class in label and prediction.
@@ -34,7 +33,7 @@ def class_scores(hits: Tensor, labelled: Tensor, predicted: Tensor) -> dict[str,
 
     Returns:
         ``IoU Acc Fscore Precision`` (..., K), ``mIoU mAcc mFscore mPrecision`` (...,), and ``aAcc`` (...,), the
-        share of pixels that are right; float64.
+        share of correct pixels; float64.
     """
     hits, labelled, predicted = (counts.double() for counts in (hits, labelled, predicted))
     unlabelled = labelled == 0
@@ -50,10 +49,10 @@ def class_scores(hits: Tensor, labelled: Tensor, predicted: Tensor) -> dict[str,
 
 
 def mmseg_scores(confusion: Tensor) -> dict[str, Tensor]:
-    """Every metric of a confusion matrix as MMSegmentation 0.30 defines it, to compare with published results.
+    """All metrics of a confusion matrix as MMSegmentation 0.30 defines them, to compare with published results.
 
-    Its means flatter: a class that is labelled but never predicted, or never right, has no precision or no
-    F-score there, and is left out of their means instead of counting 0.
+    Its means can be too high: a class that is labelled but never predicted, or never correct, has precision or
+    F-score NaN instead of 0, and the means ignore it.
 
     Args:
         confusion: (K, K) counts, rows are labels, columns are predictions.
@@ -76,10 +75,10 @@ def mmseg_scores(confusion: Tensor) -> dict[str, Tensor]:
 
 
 def segmentation_scores(confusion: Tensor) -> dict[str, Tensor]:
-    """Every metric of a confusion matrix, as `class_scores` defines them, and MMSegmentation's means beside.
+    """All metrics of a confusion matrix, as `class_scores` defines them, and the means of MMSegmentation.
 
-    Each metric has one name. ``Acc`` of a class is MMSegmentation's name of recall, kept because published
-    results use it; ``Fscore`` is what is also called Dice. mIoU, mAcc and aAcc are MMSegmentation's.
+    Each metric has one name. ``Acc`` of a class is its recall, named as in MMSegmentation and published results;
+    ``Fscore`` is also known as Dice. mIoU, mAcc and aAcc equal those of MMSegmentation.
 
     Args:
         confusion: (K, K) counts, rows are labels, columns are predictions.
@@ -88,24 +87,24 @@ def segmentation_scores(confusion: Tensor) -> dict[str, Tensor]:
         ``aAcc``, ``mIoU mAcc mFscore mPrecision`` and ``mmseg_mDice mmseg_mFscore mmseg_mPrecision`` (scalars),
         and ``IoU Acc Fscore Precision`` (K values each); all float64.
     """
-    theirs = mmseg_scores(confusion)
-    return class_scores(*_counts(confusion)) | {f"mmseg_{name}": theirs[name] for name in MMSEG_MEANS}
+    means = mmseg_scores(confusion)
+    return class_scores(*_counts(confusion)) | {f"mmseg_{name}": means[name] for name in MMSEG_MEANS}
 
 
 def _counts(confusion: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Hits, labelled and predicted pixels of each class (K,)."""
-    counts = confusion.cpu().double()  # not every accelerator knows float64
+    """Correct, labelled and predicted pixels of each class (K,)."""
+    counts = confusion.cpu().double()  # some accelerators lack float64
     return counts.diagonal(), counts.sum(dim=1), counts.sum(dim=0)
 
 
 def score_log(scores: dict[str, Tensor], names: Sequence[str], prefix: str) -> dict[str, float]:
     """Scores under flat names for a logger: ``val_mIoU``, ``val_IoU_Water``.
 
-    Classes whose score is NaN are left out.
+    NaN scores of classes are omitted.
 
     Args:
-        scores: Scalars, or a value per class or other output.
-        names: One per output.
+        scores: Scalars, or one value per output.
+        names: Name of each output.
         prefix: ``train``, ``val`` or ``test``.
     """
     flat: dict[str, float] = {}

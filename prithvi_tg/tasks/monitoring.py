@@ -1,4 +1,4 @@
-"""Names of logged metrics, also those of before, under which configurations may still monitor them."""
+"""Names of logged metrics, and their old names, which configurations may still monitor."""
 
 import re
 from collections.abc import Collection, Mapping
@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities import rank_zero_warn
 
-#: Metrics that had two names. MMSegmentation's Recall is its Acc; Dice is the F-score.
+#: Old name -> current name of metrics that had two. In MMSegmentation, Recall equals Acc, and Dice the F-score.
 OLD_NAMES = {"Dice": "Fscore", "Recall": "Acc"}
 
 _OLD = "|".join(OLD_NAMES)
@@ -14,7 +14,7 @@ _LOGGED = re.compile(rf"(?P<before>(?:train|val|test)_m?)(?P<metric>{_OLD})(?P<c
 
 
 def current_name(logged: str) -> str:
-    """Today's name of a logged metric: ``val_mFscore`` for ``val_mDice``, ``val_Acc_Water`` for ``val_Recall_Water``.
+    """Current name of a logged metric: ``val_mFscore`` for ``val_mDice``, ``val_Acc_Water`` for ``val_Recall_Water``.
 
     A name that is not an old one is returned as it is.
     """
@@ -26,14 +26,14 @@ def current_name(logged: str) -> str:
 
 
 def log_scores(task: LightningModule, log: Mapping[str, float], shown: Collection[str] = ()) -> None:
-    """Log scores, equal in all processes; those that something monitors under an old name also by that name.
+    """Log scores, which are equal in all processes. A score that is monitored under its old name gets both names.
 
-    Old names reach checkpoints, early stopping and schedules, but no logger, and are warned of.
+    Old names are visible to checkpoints, early stopping and schedules, but not to loggers; each causes a warning.
 
     Args:
-        task: Attached to a trainer.
+        task: A task with a trainer.
         log: Scores under flat names.
-        shown: Names of those that the progress bar shows.
+        shown: Names of the scores that the progress bar shows.
     """
     for name, value in log.items():
         task.log(name, value, sync_dist=True, prog_bar=name in shown)

@@ -1,4 +1,4 @@
-"""PixelwiseTask: what tasks share that predict something for each pixel."""
+"""PixelwiseTask: base class of tasks with a prediction for each pixel."""
 
 from functools import cached_property, partial
 from typing import Any
@@ -12,22 +12,22 @@ from .scored import ScoredTask
 
 
 class PixelwiseTask(ScoredTask):
-    """Windows, losses and scores of a model that gives outputs (B, K, H, W) for labels (B, H, W).
+    """A task with a model that returns outputs (B, K, H, W) for labels (B, H, W), in sliding windows.
 
     Args:
         decoder: A name in `prithvi_tg.models.DECODERS`: the published ``conv_transpose`` or ``geospatial`` neck, for
             ViTs; ``linear``, a linear probe; ``unet``, ``fpn``, ``upernet``, ``segformer`` or ``dpt`` (for ViTs) of
             segmentation_models_pytorch; or the path of a class, see `prithvi_tg.models.create_decoder`.
         decoder_args: Further arguments of the decoder.
-        head_channels: Channels of the heads' convolutions, or of the library's decoder.
-        auxiliary_weight: Weight of the auxiliary head's loss; 0 leaves that head out. Only the published
+        head_channels: Channels of the convolutions of the heads, or of the library's decoder.
+        auxiliary_weight: Weight of the loss of the auxiliary head; 0 for no auxiliary head. Only the published
             necks have one.
         fuse: Compute the published ``conv_transpose`` decoder in a fused form in less than half the time; the
-            logits are the same up to rounding. False computes layer by layer.
+            logits are the same up to rounding. If false, compute it layer by layer.
         window: Side of the sliding window in validation, test and maps, in pixels.
         stride: Pixels from one window to the next; by default half a window.
-        window_batch_size: Windows in a call of the model in validation and test, of all chips of a batch together;
-            fewer where the memory of the device does not hold them.
+        window_batch_size: Number of windows in a call of the model in validation and test, over all chips of a batch;
+            reduced if the windows do not fit into the memory of the device.
     """
 
     model: EncoderDecoder
@@ -48,7 +48,7 @@ class PixelwiseTask(ScoredTask):
         super().__init__(*args, **kwargs)
 
     def configure_models(self) -> None:
-        """Build `model`: encoder, neck and heads; load the pre-trained weights.
+        """Create `model` from encoder, neck and heads, and load the pre-trained weights.
 
         Raises:
             ConfigError: Settings contradict each other.
@@ -77,14 +77,14 @@ class PixelwiseTask(ScoredTask):
     def _batch_splitter(self) -> BatchSplitter:
         return BatchSplitter()
 
-    # What Lightning calls.
+    # Hooks of Lightning.
 
     def forward(
         self, image: Tensor, core_window: tuple[int, int, int, int] | None = None, **coordinates: Tensor
     ) -> Tensor:
         """Outputs (B, K, H, W) for normalised images (B, T, C, H, W) or (B, C, H, W), in one window.
 
-        With `core_window`, only of the pixels between a top, left, bottom and right.
+        `core_window`, the top, left, bottom and right of a part of the image, limits the outputs to this part.
         """
         if core_window is None:
             return self.model(image, **coordinates)
@@ -94,7 +94,7 @@ class PixelwiseTask(ScoredTask):
         return self.model(image, **coordinates)[..., top:bottom, left:right]
 
     def forward_windows(self, image: Tensor, **coordinates: Tensor) -> Tensor:
-        """Outputs (B, K, H, W) for normalised images of any size, by sliding windows."""
+        """Outputs (B, K, H, W) for normalised images of any size, computed in sliding windows."""
         window = self.hparams["window"]
         stride = self.hparams["stride"] or window // 2
         size = self.hparams["window_batch_size"]
@@ -112,8 +112,8 @@ class PixelwiseTask(ScoredTask):
             DataError: The loss is not finite.
         """
         image, mask = batch["image"], batch["mask"]
-        if not self._units_judged:
-            self._judge_units(image)
+        if not self._units_checked:
+            self._check_units(image)
         outputs, auxiliary = self.model.forward_both(image, **self.coordinates(batch))
         labels = self.encode(mask)
         loss: Tensor = self.criterion(outputs, labels)
@@ -135,8 +135,7 @@ class PixelwiseTask(ScoredTask):
     def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         """Outputs (B, K, H, W) for a batch of normalised images of any size.
 
-        A batch of windows of scenes, see `WindowStream`, is not cut any further, and of its windows only the core
-        has outputs.
+        Windows of scenes from a `WindowStream` are not cut again; the outputs cover only their core.
         """
         in_run = self.attached_trainer is not None and self.trainer.predicting
         with cached_weights(self._predict_cache if in_run else None):

@@ -1,4 +1,4 @@
-"""Precision of a run: precisions that would round the data are refused, and TF32 is one explicit setting."""
+"""Precision of a run: a check for precisions that round the data, and one setting for TF32."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -12,12 +12,12 @@ from ..errors import ConfigError
 
 
 def check_precision(precision: str) -> None:
-    """Make sure that a trainer's precision does not round what a model is given.
+    """Check that a trainer's precision does not round the data.
 
-    In ``bf16-true`` and the like, Lightning converts the whole batch: raw images, years and places.
+    With ``bf16-true`` and ``16-true``, Lightning converts the whole batch: raw images, years and places.
 
     Raises:
-        ConfigError: It does.
+        ConfigError: The precision rounds the data.
     """
     half = precision.endswith("-true") and precision not in ("32-true", "64-true")
     if half or precision.startswith("transformer-engine"):
@@ -29,10 +29,10 @@ def check_precision(precision: str) -> None:
 
 @contextmanager
 def float32_precision(tf32: bool) -> Iterator[None]:
-    """Compute in float32, or in TF32 if asked to, within a ``with``; torch's own settings are restored after it.
+    """A context that computes in float32, or in TF32 if `tf32` is set, and then restores the settings of torch.
 
-    TF32 keeps 10 bits of the mantissa of float32. By default torch uses it in cuDNN's convolutions, and not in
-    matrix products. Without CUDA nothing changes.
+    TF32 has 10 of the 23 bits of the mantissa of float32. By default torch uses it in the convolutions of cuDNN, and
+    not in matrix products. Without CUDA the context has no effect.
 
     Args:
         tf32: Use TF32 in matrix products and convolutions.
@@ -53,7 +53,7 @@ def float32_precision(tf32: bool) -> Iterator[None]:
 
 
 def _set_both(backends: Sequence[Any], matmul: str, convolution: bool, values: Sequence[str]) -> None:
-    """Set precisions in both of torch's ways: after one alone, reading them in the other can raise an error."""
+    """Set precisions with both APIs of torch: if only one is used, reading from the other can raise an error."""
     torch.set_float32_matmul_precision(matmul)
     torch.backends.cudnn.allow_tf32 = convolution
     for backend, value in zip(backends, values, strict=True):
@@ -61,11 +61,11 @@ def _set_both(backends: Sequence[Any], matmul: str, convolution: bool, values: S
 
 
 def described_precision(precision: str, tf32: bool) -> dict[str, str]:
-    """The precision of a run in words, for tags and records.
+    """Description of the precision of a run, for tags and records.
 
     Args:
-        precision: That of the trainer.
-        tf32: Whether TF32 was asked for.
+        precision: Precision of the trainer.
+        tf32: Whether TF32 was requested.
     """
     matmul = ("high" if tf32 else "highest") if _has_cuda() else torch.get_float32_matmul_precision()
     return {
@@ -76,7 +76,7 @@ def described_precision(precision: str, tf32: bool) -> dict[str, str]:
 
 
 def uses_tf32() -> bool:
-    """Whether matrix products and convolutions are computed in TF32 now."""
+    """Whether matrix products and convolutions currently use TF32."""
     cudnn: Any = torch.backends.cudnn
     backends: tuple[Any, ...] = (torch.backends.cuda.matmul, cudnn.conv)
     return _has_cuda() and all(backend.fp32_precision == "tf32" for backend in backends)
@@ -87,9 +87,9 @@ def _has_cuda() -> bool:
 
 
 class Float32Precision(Callback):
-    """What ``32-true`` means in a trainer's run: float32, or TF32 if asked for, see `float32_precision`.
+    """Sets the precision of float32 operations in a trainer's run: float32 or TF32, see `float32_precision`.
 
-    Our tasks add it to a trainer that has none.
+    A `PrithviTask` adds this callback to a trainer that has none.
 
     Args:
         tf32: Use TF32 in matrix products and convolutions.
@@ -100,7 +100,7 @@ class Float32Precision(Callback):
         self._running: AbstractContextManager[None] | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Begin."""
+        """Set the precision."""
         self._end()
         if not self.tf32 and _has_cuda() and torch.backends.cuda.matmul.fp32_precision == "tf32":
             rank_zero_warn(
@@ -111,11 +111,11 @@ class Float32Precision(Callback):
         self._running.__enter__()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Restore torch's settings."""
+        """Restore the settings of torch."""
         self._end()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Restore torch's settings."""
+        """Restore the settings of torch."""
         self._end()
 
     def _end(self) -> None:
@@ -124,4 +124,4 @@ class Float32Precision(Callback):
             running.__exit__(None, None, None)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_running": None}  # spawned processes begin their own
+        return self.__dict__ | {"_running": None}  # a spawned process sets its precision in `setup`

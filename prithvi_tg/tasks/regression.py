@@ -16,24 +16,24 @@ from .value_metrics import ValueDensity, ValueErrors, value_scores
 
 
 class PrithviPixelwiseRegressionTask(PixelwiseTask, PixelwiseRegressionTask):
-    """TorchGeo's pixelwise regression task with a foundation encoder, for one value of each pixel or several.
+    """TorchGeo's pixelwise regression task with a foundation encoder, for one or several values per pixel.
 
-    The model gives standardised values, (value - mean) / std with the statistics of its `ValueTarget`; scores,
+    The model returns standardised values, (value - mean) / std with the statistics of its `ValueTarget`; scores,
     predictions and maps are in the unit. Labels are float32 (B, H, W), or (B, V, H, W), NaN = not labelled.
 
-    Logged scores: ``val_RMSE``, ``val_MAE``, ``val_bias`` and ``val_R2``; with several values one of each by its name,
-    ``val_RMSE_biomass``, and the mean of R2, ``val_mR2``.
+    Logged scores: ``val_RMSE``, ``val_MAE``, ``val_bias`` and ``val_R2``; with several values one of each per value,
+    such as ``val_RMSE_biomass``, and the mean of R2, ``val_mR2``.
 
-    To change one thing, subclass and override one method, as of `PrithviSegmentationTask`.
+    To change one thing, subclass and override one method, as for `PrithviSegmentationTask`.
 
     Args:
-        auxiliary_weight: Weight of the auxiliary head's loss; 0 leaves that head out. Only the published
+        auxiliary_weight: Weight of the loss of the auxiliary head; 0 for no auxiliary head. Only the published
             necks have one.
         num_outputs: Number of values; the command line takes it from the data.
         loss: A name in `prithvi_tg.tasks.value_losses.VALUE_LOSSES`: ``mse``, ``mae``, ``huber``; or the path of a
             class.
-        monitor: Logged metric that names the best checkpoint; R2 is maximised, all else minimised, but for scores of
-            `add_metrics` that have a direction of their own.
+        monitor: Logged metric that selects the best checkpoint. R2 is maximised and other metrics minimised, except
+            for scores of `add_metrics` that define ``higher_is_better``.
     """
 
     counts = ("errors", "density")
@@ -52,12 +52,12 @@ class PrithviPixelwiseRegressionTask(PixelwiseTask, PixelwiseRegressionTask):
         super().__init__(*args, auxiliary_weight=auxiliary_weight, monitor=monitor, **kwargs)
 
     def default_mode(self, monitor: str) -> str:
-        """``max`` for R2, ``min`` for all else."""
+        """``max`` for R2, ``min`` for other metrics."""
         return "max" if "R2" in monitor else "min"
 
     @property
     def target(self) -> ValueTarget:
-        """The values; standardised ones without names and units where nothing describes the data.
+        """The values; without a description of the data, standardised values without names and units.
 
         Raises:
             ConfigError: The data have another kind of target.
@@ -82,7 +82,7 @@ class PrithviPixelwiseRegressionTask(PixelwiseTask, PixelwiseRegressionTask):
         """Names of the values."""
         return list(self.target.names)
 
-    # What a subclass may change.
+    # Methods to override in a subclass.
 
     def configure_losses(self) -> None:
         """Set `criterion`, called with standardised outputs and labels (B, V, H, W)."""
@@ -93,17 +93,17 @@ class PrithviPixelwiseRegressionTask(PixelwiseTask, PixelwiseRegressionTask):
         self.set_metrics({"errors": ValueErrors(self.target), "density": ValueDensity(self.target)})
 
     def encode(self, labels: Tensor) -> Tensor:
-        """Standardised labels (B, V, H, W) of labels in the unit (B, H, W) or (B, V, H, W)."""
+        """Standardised labels (B, V, H, W) from labels in the unit (B, H, W) or (B, V, H, W)."""
         mean, std = self._statistics(labels)
         return (self.to_layers(labels).float() - mean) / std
 
     def decode(self, outputs: Tensor) -> Tensor:
-        """Values in the unit (B, H, W), or (B, V, H, W) for several, of standardised outputs."""
+        """Values in the unit (B, H, W), or (B, V, H, W) for several, from standardised outputs."""
         values = self.to_unit(outputs)
         return values[:, 0] if values.shape[1] == 1 else values
 
     def to_unit(self, outputs: Tensor) -> Tensor:
-        """Standardised outputs (B, V, H, W) in the unit."""
+        """Convert standardised outputs (B, V, H, W) to the unit."""
         mean, std = self._statistics(outputs)
         return outputs.float() * std + mean
 
@@ -117,11 +117,11 @@ class PrithviPixelwiseRegressionTask(PixelwiseTask, PixelwiseRegressionTask):
 
     @staticmethod
     def to_layers(labels: Tensor) -> Tensor:
-        """Labels (B, V, H, W) of labels (B, H, W) or (B, V, H, W)."""
+        """Labels (B, V, H, W) from labels (B, H, W) or (B, V, H, W)."""
         return labels.unsqueeze(1) if labels.ndim == 3 else labels
 
     def update_metrics(self, metrics: MetricCollection, outputs: Tensor, labels: Tensor) -> None:
-        """Count values in the unit (B, V, H, W)."""
+        """Add outputs and labels, as values in the unit (B, V, H, W)."""
         metrics.update(self.to_unit(outputs), self.to_layers(labels))
 
     def compute_scores(self, computed: dict[str, Any]) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Learning-rate schedules by name: that of hls-foundation-os, and a constant rate."""
+"""Learning-rate schedules by name."""
 
 import math
 import warnings
@@ -14,9 +14,9 @@ from ..errors import ConfigError
 
 
 def poly_factor(step: int, total_steps: int, warmup_steps: int, power: float, warmup_ratio: float) -> float:
-    """Factor of the base learning rate in a step, counted from 0.
+    """Factor of the base learning rate in a step, counted from 0, as in hls-foundation-os.
 
-    A polynomial from 1 to 0 over the whole run, times a linear warm-up from `warmup_ratio` to 1.
+    The factor is a polynomial from 1 to 0 over the whole run, times a linear warm-up from `warmup_ratio` to 1.
     """
     factor = max(0.0, 1 - step / total_steps) ** power
     if step < warmup_steps:
@@ -25,10 +25,10 @@ def poly_factor(step: int, total_steps: int, warmup_steps: int, power: float, wa
 
 
 class SharedLambdaLR(LambdaLR):
-    """`LambdaLR` with one factor for all parameter groups, also for those that a callback adds while training."""
+    """`LambdaLR` with one factor for all parameter groups, including groups that a callback adds during training."""
 
     def get_lr(self) -> list[Any]:
-        """Rates of all groups; a group that was added starts at its own rate and falls with the others."""
+        """Rates of all groups; an added group starts at its own rate and decays with the others."""
         factor, groups = self.lr_lambdas[0], self.optimizer.param_groups
         for group in groups[len(self.base_lrs) :]:
             self.base_lrs.append(group["lr"] / (factor(self.last_epoch - 1) or 1.0))
@@ -43,10 +43,10 @@ def poly_schedule(
     power: float = 1.0,
     warmup_ratio: float = 1e-6,
 ) -> LambdaLR:
-    """`poly_factor` as a scheduler, to be stepped after each optimiser step.
+    """Scheduler with `poly_factor`, stepped after each optimiser step.
 
     Args:
-        optimizer: Its learning rates are the base rates.
+        optimizer: The optimiser; its learning rates are the base rates.
         total_steps: Optimiser steps of the run.
         warmup_steps: Steps of warm-up.
         power: Exponent of the polynomial.
@@ -64,12 +64,12 @@ def poly_schedule(
 
 
 def constant_schedule(optimizer: Optimizer, total_steps: int) -> LambdaLR:
-    """The learning rate of the optimiser in every step."""
+    """Scheduler with a constant learning rate."""
     return SharedLambdaLR(optimizer, lambda step: 1.0)
 
 
 def cosine_schedule(optimizer: Optimizer, total_steps: int, warmup_steps: int = 0) -> LambdaLR:
-    """Linear warm-up, then half a cosine from 1 to 0 over the rest of the run (Loshchilov and Hutter 2017)."""
+    """Linear warm-up, then half a cosine from 1 to 0 over the rest of the run (Loshchilov, Hutter 2017)."""
 
     def factor(step: int) -> float:
         if step < warmup_steps:
@@ -79,7 +79,7 @@ def cosine_schedule(optimizer: Optimizer, total_steps: int, warmup_steps: int = 
     return SharedLambdaLR(optimizer, factor)
 
 
-#: Schedules by name, called with the optimiser, the number of steps of the run, and arguments of their own.
+#: Schedules by name, called with the optimiser, the number of steps of the run, and further arguments.
 SCHEDULES: dict[str, Callable[..., LRScheduler]] = {
     "poly": poly_schedule,
     "cosine": cosine_schedule,
@@ -88,13 +88,13 @@ SCHEDULES: dict[str, Callable[..., LRScheduler]] = {
 
 
 def create_schedule(name: str, optimizer: Optimizer, total_steps: int, **arguments: Any) -> LRScheduler:
-    """A schedule by name, stepped after each optimiser step.
+    """Create a schedule by name; it is stepped after each optimiser step.
 
     Args:
         name: A key of `SCHEDULES`, or the path of a class of ``torch.optim.lr_scheduler``.
-        optimizer: Its learning rates are the base rates.
+        optimizer: The optimiser; its learning rates are the base rates.
         total_steps: Optimiser steps of the run.
-        **arguments: Of the schedule.
+        **arguments: Arguments of the schedule.
 
     Raises:
         ConfigError: The name or an argument is unknown.

@@ -1,4 +1,4 @@
-"""ScoredTask: how any task of ours counts, scores and logs training, validation and test."""
+"""ScoredTask: base class of tasks with losses, metrics and logged scores."""
 
 from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
@@ -18,15 +18,15 @@ from .monitoring import log_scores
 
 
 class ScoredTask(PrithviTask):
-    """Losses and scores of a model that gives outputs (B, K, ...) for labels (B, ...).
+    """A task with a model that returns outputs (B, K, ...) for labels (B, ...).
 
-    To add scores of your own, override `add_metrics`; to replace all, set `train_metrics`, `val_metrics` and
-    `test_metrics` in `configure_metrics`, as for TorchGeo's tasks.
+    To add scores, override `add_metrics`. To replace all scores, set `train_metrics`, `val_metrics` and `test_metrics`
+    in `configure_metrics`, as for TorchGeo's tasks.
     """
 
-    #: Where a batch holds its labels.
+    #: Key of a batch that holds the labels.
     label_key: ClassVar[str] = "mask"
-    #: Names of the metrics that `compute_scores` takes; all others give one number each.
+    #: Names of the metrics that `compute_scores` uses; all other metrics return one number each.
     counts: ClassVar[tuple[str, ...]] = ()
     train_metrics: MetricCollection
     val_metrics: MetricCollection
@@ -48,25 +48,26 @@ class ScoredTask(PrithviTask):
         """Name of each output of the model."""
         raise NotImplementedError
 
-    # What a subclass may change.
+    # Methods to override in a subclass.
 
     def add_metrics(self) -> dict[str, Metric]:
-        """Further scores, by name: torchmetrics' or your own, updated as `update_metrics` does.
+        """Further metrics by name, from torchmetrics or your own; `update_metrics` updates them.
 
-        That is, with logits (B, K, H, W) and classes (B, H, W), 255 where a pixel is not labelled, so metrics of
-        torchmetrics need ``ignore_index=255``; or with values in the unit and their labels, both (B, V, H, W), NaN
-        where a pixel is not labelled; or with probabilities (B, K) and the labels of chips. Each gives one number,
-        which is logged as ``val_NAME`` and so on, and stands in the progress bar, tables, metrics.json and the report.
-        If it is monitored, its attribute ``higher_is_better`` selects the best checkpoint; if that is ``None``, the
-        rule of the task does, see `monitor`.
+        Segmentation updates them with logits (B, K, H, W) and classes (B, H, W), 255 = not labelled, so metrics of
+        torchmetrics need ``ignore_index=255``. Regression updates them with values in the unit and labels, both
+        (B, V, H, W), NaN = not labelled. Classification updates them with probabilities (B, K) and labels of chips.
+
+        Each metric returns one number. It is logged as ``val_NAME`` and so on, and appears in the progress bar, tables,
+        metrics.json and the report. If it is monitored, its attribute ``higher_is_better`` defines the best checkpoint;
+        if that is ``None``, the rule of the task applies, see `monitor`.
         """
         return {}
 
     def set_metrics(self, metrics: dict[str, Metric]) -> None:
-        """Set `train_metrics`, `val_metrics` and `test_metrics` from metrics by name, and those of `add_metrics`.
+        """Set `train_metrics`, `val_metrics` and `test_metrics` to these metrics and those of `add_metrics`.
 
         Raises:
-            ConfigError: `add_metrics` gives something else than new names and their metrics.
+            ConfigError: `add_metrics` does not return metrics by new names.
         """
         further = self.add_metrics()
         check_metrics(further, {*metrics, "loss"}, IGNORE_INDEX if self.target_kind == "classes" else None)
@@ -84,78 +85,78 @@ class ScoredTask(PrithviTask):
         return TARGETS[self.target_kind].is_labelled(labels)
 
     def encode(self, labels: Tensor) -> Tensor:
-        """Labels as the loss takes them."""
+        """Labels in the form that the loss requires."""
         return labels
 
     def decode(self, outputs: Tensor) -> Tensor:
-        """Outputs (B, K, H, W) of the model as a prediction in the form of labels."""
+        """Predictions, in the form of labels, from the outputs (B, K, H, W) of the model."""
         raise NotImplementedError
 
     def update_metrics(self, metrics: MetricCollection, outputs: Tensor, labels: Tensor) -> None:
-        """Count a batch: outputs (B, K, H, W) and labels (B, H, W)."""
+        """Update metrics with outputs (B, K, H, W) and labels (B, H, W) of a batch."""
         metrics.update(outputs, labels)
 
     def compute_scores(self, computed: dict[str, Any]) -> dict[str, Tensor]:
-        """Scores of a set, from what the metrics of `configure_metrics` gave: scalars, or a value per output."""
+        """Scores of a set from the results of its metrics: scalars, or a value per output."""
         raise NotImplementedError
 
     def forward_evaluation(self, image: Tensor, **coordinates: Tensor) -> Tensor:
         """Outputs (B, K, ...) for normalised images (B, T, C, H, W) of any size, in validation and test."""
         raise NotImplementedError
 
-    # What Lightning calls.
+    # Hooks of Lightning.
 
     def on_train_epoch_end(self) -> None:
-        """Log every score of the epoch's training crops."""
+        """Log all scores of the training crops of the epoch."""
         self._finish(self.train_metrics, "train")
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
-        """Count the pixels of a batch and its loss.
+        """Update loss and metrics with a batch.
 
         Returns:
             ``logits`` (B, K, H, W), the outputs of the model, and ``prediction``, in the form of labels.
 
         Raises:
-            DataError: Outputs are not finite.
+            DataError: An output is not finite.
         """
         return self._evaluate(batch, f"validation, batch {batch_idx}", self.val_metrics, self.val_loss)
 
     def on_validation_epoch_end(self) -> None:
-        """Log loss and every score of the whole validation set."""
+        """Log the loss and all scores of the validation set."""
         self._finish(self.val_metrics, "val", self.val_loss)
 
     def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
         """As `validation_step`.
 
         Raises:
-            DataError: Outputs are not finite.
+            DataError: An output is not finite.
         """
         return self._evaluate(batch, f"test, batch {batch_idx}", self.test_metrics, self.test_loss)
 
     def on_test_epoch_end(self) -> None:
-        """Log loss and every score of the whole test set."""
+        """Log the loss and all scores of the test set."""
         self._finish(self.test_metrics, "test", self.test_loss)
 
     def _evaluate(
         self, batch: Any, place: str, metrics: MetricCollection, mean_loss: LabelledMean
     ) -> dict[str, Tensor]:
-        image, given = batch["image"], batch[self.label_key]
-        fits = self.attached_trainer is None or self.trainer.state.fn == TrainerFn.FITTING
-        if not (fits or self._units_judged):
-            self._judge_units(image)
+        image, labels = batch["image"], batch[self.label_key]
+        is_fit = self.attached_trainer is None or self.trainer.state.fn == TrainerFn.FITTING
+        if not (is_fit or self._units_checked):
+            self._check_units(image)
         outputs = self.forward_evaluation(image, **self.coordinates(batch))
         check_logits(outputs, image, batch.get("name"), place)
-        self.update_metrics(metrics, outputs, given)
-        # Chip by chip, so that the mean over labelled pixels does not depend on the size of a batch.
-        for one, labels in zip(outputs.split(1), self.encode(given).split(1), strict=True):
-            mean_loss.update(self.criterion(one, labels), self.is_labelled(labels).sum())
+        self.update_metrics(metrics, outputs, labels)
+        # One chip at a time, so that the mean over labelled pixels does not depend on the batch size.
+        for output, label in zip(outputs.split(1), self.encode(labels).split(1), strict=True):
+            mean_loss.update(self.criterion(output, label), self.is_labelled(label).sum())
         return {"logits": outputs, "prediction": self.decode(outputs)}
 
     def _finish(self, metrics: MetricCollection, prefix: str, mean_loss: LabelledMean | None = None) -> None:
         computed = {name: metric.compute() for name, metric in metrics.items()}
-        own = {name: value for name, value in computed.items() if name in self.counts}
+        counts = {name: value for name, value in computed.items() if name in self.counts}
         further = {name: _number(name, value) for name, value in computed.items() if name not in self.counts}
-        scores = self.compute_scores(own) if own else {}
+        scores = self.compute_scores(counts) if counts else {}
         if taken := scores.keys() & further:
             raise ConfigError(f"add_metrics: {', '.join(taken)} is a score of the task; choose another name")
         scores |= further
@@ -163,25 +164,25 @@ class ScoredTask(PrithviTask):
         log_scores(self, score_log(scores, self.output_names, prefix), shown if prefix != "train" else {})
         if mean_loss is not None:
             self.log(f"{prefix}_loss", mean_loss.compute())  # over all processes
-        # A trainer's test runs in inference mode, whose tensors a later fit could not count in.
+        # A test runs in inference mode; a later fit could not update tensors that were created in it.
         with torch.inference_mode(False):
             metrics.reset()
             if mean_loss is not None:
                 mean_loss.reset()
         if prefix != "train" and not self.trainer.sanity_checking:
-            self.computed, self.scores = own, scores  # of the last validation or test, for reports
+            self.computed, self.scores = counts, scores  # of the last validation or test, for reports
 
 
 def check_metrics(metrics: Any, taken: Collection[str], ignore_index: int | None) -> None:
-    """Refuse what `ScoredTask.add_metrics` gave if it cannot be counted.
+    """Check the result of `ScoredTask.add_metrics`.
 
     Args:
-        metrics: New names and their metrics, as they should be.
-        taken: Names that they may not have.
+        metrics: The result, which should be a dict of metrics by new names.
+        taken: Names that are not allowed.
         ignore_index: Label of pixels without a label; ``None`` if there is none.
 
     Raises:
-        ConfigError: They are something else.
+        ConfigError: The result is no such dict.
     """
     if not isinstance(metrics, Mapping):
         raise ConfigError(f"add_metrics: gives {type(metrics).__name__}, not a dict of names and metrics")
@@ -200,10 +201,10 @@ def check_metrics(metrics: Any, taken: Collection[str], ignore_index: int | None
 
 
 def _number(name: str, value: Any) -> Tensor:
-    """What a metric of `add_metrics` gave, float64.
+    """The result of a metric of `add_metrics`, float64.
 
     Raises:
-        ConfigError: It is not one number.
+        ConfigError: The result is not one number.
     """
     if isinstance(value, int | float):
         value = torch.tensor(value)

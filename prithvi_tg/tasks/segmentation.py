@@ -14,7 +14,7 @@ from .pixelwise import PixelwiseTask
 
 
 class PrithviSegmentationTask(ClassTask, PixelwiseTask, SemanticSegmentationTask):
-    """TorchGeo's semantic segmentation task with a Prithvi or other encoder, and the recipe of hls-foundation-os.
+    """TorchGeo's semantic segmentation task with a Prithvi or other encoder, trained as in hls-foundation-os.
 
     To change one thing, subclass and override one method: `configure_models`, `configure_losses`,
     `configure_metrics`, `add_metrics`, `create_optimizer` or `create_schedule`.
@@ -23,18 +23,18 @@ class PrithviSegmentationTask(ClassTask, PixelwiseTask, SemanticSegmentationTask
         num_classes: Number of classes; the command line takes it from the data.
         class_names: Name of each class, if the data module does not provide them.
         loss: A name in `prithvi_tg.tasks.losses.LOSSES`, such as ``ce``, ``dice``, ``focal`` or ``lovasz``, or
-            the path of a class; used for both heads.
-        class_weights: Factor per class, for ``ce`` and ``focal``.
+            the path of a class; both heads use it.
+        class_weights: One factor per class, for ``ce`` and ``focal``.
         lr: Highest learning rate.
         warmup_steps: Steps of linear warm-up of the schedule ``poly``; its rate falls linearly to 0 over the run.
-        monitor: Logged metric that names the best checkpoint; losses are minimised, all else maximised, but for scores
-            of `add_metrics` that have a direction of their own.
+        monitor: Logged metric that selects the best checkpoint. Losses are minimised and other metrics maximised,
+            except for scores of `add_metrics` that define ``higher_is_better``.
     """
 
     counts = ("confusion_matrix",)
     target_kind = "classes"
 
-    # Not kept in checkpoints: where the first weights came from, and what only TorchGeo's task takes.
+    # Not stored in checkpoints: the source of the first weights, and arguments that only TorchGeo's task uses.
     ignore = (
         "weights",
         "model",
@@ -67,7 +67,7 @@ class PrithviSegmentationTask(ClassTask, PixelwiseTask, SemanticSegmentationTask
     ) -> None:
         super().__init__(*args, lr=lr, warmup_steps=warmup_steps, monitor=monitor, **kwargs)
 
-    # What a subclass may change.
+    # Methods to override in a subclass.
 
     def configure_losses(self) -> None:
         """Set `criterion`, called with logits (B, K, H, W) and labels (B, H, W)."""
@@ -78,24 +78,24 @@ class PrithviSegmentationTask(ClassTask, PixelwiseTask, SemanticSegmentationTask
         self.set_metrics({"confusion_matrix": ConfusionMatrix(self.num_classes)})
 
     def decode(self, outputs: Tensor) -> Tensor:
-        """The class of the highest logit (B, H, W)."""
+        """The class with the highest logit (B, H, W)."""
         return outputs.argmax(dim=1)
 
     def compute_scores(self, computed: dict[str, Any]) -> dict[str, Tensor]:
         """See `segmentation_scores`."""
         return segmentation_scores(computed["confusion_matrix"])
 
-    # What Lightning calls.
+    # Hooks of Lightning.
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Say which class can read the checkpoint, and keep what was counted of a training epoch."""
+        """Record the class of the task, and the confusion matrix of an unfinished training epoch."""
         super().on_save_checkpoint(checkpoint)
         if self.attached_trainer is not None and (matrix := self._train_confusion) is not None:
             counts = matrix.confmat.clone()
             checkpoint["train_confusion"] = self.trainer.strategy.reduce(counts, reduce_op="sum").cpu()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Continue to count where the checkpoint stopped."""
+        """Restore the confusion matrix of an unfinished training epoch."""
         counts, matrix = checkpoint.get("train_confusion"), self._train_confusion
         if counts is not None and matrix is not None and self.global_rank == 0:
             matrix.confmat += counts.to(matrix.confmat)
@@ -103,6 +103,6 @@ class PrithviSegmentationTask(ClassTask, PixelwiseTask, SemanticSegmentationTask
 
     @property
     def _train_confusion(self) -> Any:
-        """The confusion matrix of the training epoch; ``None`` if a subclass counts something else."""
+        """The confusion matrix of the training epoch; ``None`` if a subclass has replaced it."""
         metrics = self.train_metrics
         return metrics["confusion_matrix"] if "confusion_matrix" in metrics.keys() else None  # noqa: SIM118

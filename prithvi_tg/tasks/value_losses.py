@@ -1,4 +1,4 @@
-"""Losses of values, over labelled pixels alone."""
+"""Losses of pixelwise regression, over labelled pixels only."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,10 +11,10 @@ from ..targets import ValueTarget
 
 
 class LabelledLoss(nn.Module):
-    """Mean of a loss over labelled pixels; 0 where none is labelled.
+    """Mean of a loss over labelled pixels; 0 if no pixel is labelled.
 
     Args:
-        function: Called with predictions and labels (N,) and ``reduction="none"``.
+        function: Loss, called with outputs, labels and ``reduction="none"``.
     """
 
     def __init__(self, function: Callable[..., Tensor]) -> None:
@@ -28,7 +28,7 @@ class LabelledLoss(nn.Module):
         return loss.where(labelled, 0).sum() / labelled.sum().clamp(min=1)
 
 
-#: Losses of values by name.
+#: Losses by name.
 VALUE_LOSSES: dict[str, Callable[[], nn.Module]] = {
     "mse": partial(LabelledLoss, F.mse_loss),
     "mae": partial(LabelledLoss, F.l1_loss),
@@ -37,7 +37,7 @@ VALUE_LOSSES: dict[str, Callable[[], nn.Module]] = {
 
 
 def create_value_loss(name: str) -> nn.Module:
-    """A loss by name.
+    """Create a loss by name.
 
     Args:
         name: A key of `VALUE_LOSSES`, or the path of a class, called with outputs and labels (B, V, H, W), both

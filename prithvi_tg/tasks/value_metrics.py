@@ -1,4 +1,4 @@
-"""Scores of predicted values: RMSE, MAE, bias and R2 of a whole set, and how labels and predictions lie together."""
+"""Scores of pixelwise regression over a whole set, and the joint density of labels and predictions."""
 
 import torch
 from torch import Tensor
@@ -6,19 +6,19 @@ from torchmetrics import Metric
 
 from ..targets import ValueTarget
 
-#: Bins of the density along an axis, from `DEVIATIONS` standard deviations below the mean to as many above.
+#: Number of bins of the density on an axis; they cover the mean plus and minus `DEVIATIONS` standard deviations.
 BINS = 64
 DEVIATIONS = 3.0
 
 
 class ValueErrors(Metric):
-    """Sums over labelled pixels from which all scores of values follow; label NaN is not counted.
+    """Sums over labelled pixels for `value_scores`; a NaN label is ignored.
 
-    Labels and predictions are in the unit of the target; sums are float64, of values relative to the mean of the
-    training data, so that nothing cancels.
+    Labels and predictions are in the unit of the target. The sums are float64, of values minus the mean of the training
+    data, to avoid cancellation.
 
     Args:
-        target: Number of values, and their means.
+        target: The values.
     """
 
     sums: Tensor
@@ -31,7 +31,7 @@ class ValueErrors(Metric):
         self.add_state("sums", torch.zeros(6, len(target.names), dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, prediction: Tensor, label: Tensor) -> None:
-        """Count predictions and labels (B, V, H, W)."""
+        """Add predictions and labels (B, V, H, W)."""
         center = self.center[:, None, None]
         labelled = ValueTarget.is_labelled(label)
         y = (label.double() - center).where(labelled, 0)
@@ -45,12 +45,12 @@ class ValueErrors(Metric):
 
 
 class ValueDensity(Metric):
-    """Counts (V, BINS, BINS) of label (first axis) and prediction (second), for a picture; label NaN is not counted.
+    """Counts (V, BINS, BINS) of labels (first axis) and predictions (second), for a figure; a NaN label is ignored.
 
-    Values beyond `DEVIATIONS` standard deviations are counted in the outermost bins.
+    The outermost bins also count values beyond `DEVIATIONS` standard deviations.
 
     Args:
-        target: Means and standard deviations.
+        target: The values.
     """
 
     counts: Tensor
@@ -66,7 +66,7 @@ class ValueDensity(Metric):
         self.add_state("counts", torch.zeros(shape, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, prediction: Tensor, label: Tensor) -> None:
-        """Count predictions and labels (B, V, H, W)."""
+        """Add predictions and labels (B, V, H, W)."""
         low, width = self.low[:, None, None], self.width[:, None, None]
         labelled = ValueTarget.is_labelled(label)
         row, column = (
@@ -84,14 +84,14 @@ class ValueDensity(Metric):
 
 
 def value_scores(sums: Tensor) -> dict[str, Tensor]:
-    """Scores from the sums of `ValueErrors`.
+    """Compute scores from the sums of `ValueErrors`.
 
     Args:
         sums: (..., 6, V).
 
     Returns:
-        ``RMSE MAE bias R2`` (..., V) in the unit, R2 without one, and with several values the mean of R2 over them,
-        ``mR2`` (...,); float64. NaN where nothing is labelled; R2 is NaN where all labels are the same.
+        ``RMSE MAE bias`` (..., V) in the unit of the values, ``R2`` (..., V), and ``mR2`` (...,), the mean of R2 over
+        the values; float64. NaN without labelled pixels; R2 is also NaN if all labels are equal.
     """
     count, error, absolute, squared, label, squared_label = sums.double().cpu().unbind(-2)
     spread = squared_label - label**2 / count
