@@ -1,4 +1,4 @@
-"""Models: pure torch; they know no file, no dataset, no Lightning."""
+"""Models in torch: encoders, decoders and classifiers, without files, datasets or Lightning."""
 
 from ..deprecated import old_names
 from .classifier import POOLINGS, ChipClassifier

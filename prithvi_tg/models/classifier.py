@@ -1,4 +1,4 @@
-"""ChipClassifier: encoder, pooling and a linear head, for a class of the whole image."""
+"""ChipClassifier: encoder, pooling and a linear head, to classify whole images."""
 
 from collections.abc import Callable
 
@@ -25,7 +25,7 @@ class ClassToken(nn.Module):
 
 
 class MeanPooling(nn.Module):
-    """The mean of all patches of all frames."""
+    """The mean over the patches of all frames."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class MeanPooling(nn.Module):
 
 
 class AttentionPooling(nn.Module):
-    """Attention of one learnt query to all tokens (Zhai et al. 2022, arXiv:2106.04560), by timm."""
+    """Attention of one learnt query to all tokens (Zhai et al. 2022, arXiv:2106.04560), from timm."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class AttentionPooling(nn.Module):
         return self.attention(tokens)
 
 
-#: Pooling by name; a class whose argument is the length of a token; its modules map (B, 1 + N, D) to (B, D).
+#: Pooling modules by name, created with the token width D; they map tokens (B, 1 + N, D) to (B, D).
 POOLINGS: dict[str, Callable[[int], nn.Module]] = {
     "cls": ClassToken,
     "mean": MeanPooling,
@@ -57,15 +57,15 @@ POOLINGS: dict[str, Callable[[int], nn.Module]] = {
 
 
 class ChipClassifier(EncoderModel):
-    """An encoder with a pooling of its tokens and a linear layer.
+    """An encoder with pooling of its tokens and a linear layer.
 
     Args:
-        encoder: Returns tokens (B, 1 + T*h*w, D) of images, class token first; or, for a CNN, maps (B, D*T, h, w),
-            whose mean replaces the class token.
-        width: Length D of a token.
+        encoder: Returns tokens (B, 1 + T*h*w, D) of images, class token first, or maps (B, D*T, h, w). For maps, the
+            mean replaces the class token.
+        width: Width D of a token.
         num_outputs: Number of classes.
         pooling: A name in `POOLINGS`, or the path of a class.
-        freeze_encoder: Train pooling and head only; the encoder stays in evaluation mode.
+        freeze_encoder: Train only pooling and head; the encoder stays in evaluation mode.
 
     Raises:
         ConfigError: The pooling is unknown.

@@ -1,4 +1,4 @@
-"""Parts of a model, compiled for the shapes that they are called with again and again."""
+"""CompiledCalls: compilation of parts of a model for shapes that recur."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 def has_compiler() -> bool:
-    """Whether the C++ compiler is installed that torch.compile needs, for a GPU too."""
+    """Whether a C++ compiler is installed; torch.compile needs one on every device."""
     return shutil.which(os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")) is not None
 
 
@@ -23,16 +23,17 @@ def _compiled(function: Callable[..., Any], options: frozenset[tuple[str, Any]])
 
 
 class CompiledCalls:
-    """Calls of functions, compiled for shapes that do not change.
+    """Calls functions, and compiles them for shapes that recur.
 
-    The first batch of a shape is compiled, in training and in evaluation. A smaller batch of the same shape, the last
-    of an epoch or of a map, runs without compilation: it is not worth another one, and costs no more than padding it
-    to a full batch would, which training could not do because of batch norm. So do all further shapes after `limit`.
+    A function is compiled for the first batch of a shape, in training and in evaluation. A smaller batch of the same
+    shape, such as the last one of an epoch or a map, runs without compilation: compiling again would take longer, and
+    padding to a full batch would change batch norm in training. After `limit` compilations, further shapes also run
+    without compilation.
 
-    It holds nothing that was compiled, so it can be copied and pickled with its model.
+    An instance holds no compiled code, so it can be copied and pickled with its model.
 
     Args:
-        limit: Batches of different shape, precision or need of gradients that are compiled, for each function.
+        limit: Highest number of compilations per function, for batches of different shape, precision or gradient mode.
         **options: Further arguments of `torch.compile`.
     """
 
@@ -45,11 +46,11 @@ class CompiledCalls:
     def __call__(
         self, function: Callable[..., Any], x: Tensor | list[Tensor], *args: Any, **kwargs: Any
     ) -> Any:
-        """``function(x, *args, **kwargs)``, compiled if x has one of the shapes that are.
+        """Return ``function(x, *args, **kwargs)``, compiled for the shape of x or not.
 
         Args:
-            function: A function of a module, not a method or closure: compiled code is cached by function.
-            x: A batch (B, ...), or several of the same B.
+            function: A function of a module, not a method or closure, as compiled code is cached by function.
+            x: A batch (B, ...), or several with the same B.
             *args: Further arguments.
             **kwargs: Further arguments.
         """

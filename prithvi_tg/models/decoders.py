@@ -1,6 +1,6 @@
 """Necks and heads of hls-foundation-os, with its parameter names.
 
-A neck turns patch tokens into a feature map at image resolution, a head turns that into logits.
+A neck converts patch tokens to a feature map at image resolution; a head converts the map to logits.
 """
 
 import itertools
@@ -13,15 +13,15 @@ from torch import Tensor, nn
 from ..errors import ConfigError
 from .encoders.base import Encoder, TokenEncoder
 
-#: Side of the square of pixels that a published neck makes of a token.
+#: Side of the square of pixels that a published neck computes from a token.
 PIXELS_PER_TOKEN = 16
 
 
 def token_channels(name: str, encoder: Encoder, num_frames: int) -> int:
-    """Channels of a map of the tokens of all frames.
+    """Number of channels of a map of the tokens of all frames.
 
     Raises:
-        ConfigError: The encoder gives no tokens.
+        ConfigError: The encoder returns no tokens.
     """
     if not isinstance(encoder, TokenEncoder):
         strides = ", ".join(map(str, encoder.strides))
@@ -47,7 +47,7 @@ class ChannelNorm(nn.Module):
 def token_map(tokens: Tensor, grid: tuple[int, int, int]) -> Tensor:
     """Patch tokens (B, 1 + T*h*w, D) -> (B, D*T, h, w); channel = d*T + t, as the published necks expect.
 
-    Channels come last in memory, as convolutions like them best.
+    Channels are last in memory, the fastest layout for convolutions.
     """
     frames, rows, columns = grid
     pixels = rearrange(tokens[:, 1:], "b (t h w) d -> b h w (d t)", t=frames, h=rows, w=columns)
@@ -57,7 +57,7 @@ def token_map(tokens: Tensor, grid: tuple[int, int, int]) -> Tensor:
 def crop_tokens(
     tokens: Tensor, grid: tuple[int, int, int], rows: slice, columns: slice
 ) -> tuple[Tensor, tuple[int, int, int]]:
-    """The class token and the patch tokens of some rows and columns of the grid, and their own grid."""
+    """The class token and the patch tokens of some rows and columns of the grid, and the grid of these tokens."""
     frames, height, width = grid
     patches = rearrange(tokens[:, 1:], "b (t h w) d -> b t h w d", t=frames, h=height, w=width)
     patches = patches[:, :, rows, columns]
@@ -83,7 +83,7 @@ class ConvTransposeNeck(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.out_channels = channels
-        self.halo = 0.0  # tokens beyond its own that a pixel depends on
+        self.halo = 0.0  # distance, in tokens, up to which tokens influence a pixel
         self.fpn1 = self._stage(channels)
         self.fpn2 = self._stage(channels)
 
@@ -99,14 +99,14 @@ class ConvTransposeNeck(nn.Module):
 
 
 class GeospatialNeck(nn.Module):
-    """Blocks of a transposed convolution and 3 x 3 convolutions, channels halved from block to block.
+    """Blocks of a transposed convolution and 3 x 3 convolutions; each block has half the channels of the one before.
 
     Args:
         channels: Width of the encoder times the number of frames.
         first_channels: Channels of the first block.
-        num_blocks: Blocks; each doubles the resolution.
-        convs_per_block: 3 x 3 convolutions (with batch norm and ReLU) after each transposed one.
-        dropout: Dropout rate after each batch norm; 0 leaves the layer out.
+        num_blocks: Number of blocks; each doubles the resolution.
+        convs_per_block: Number of 3 x 3 convolutions (with batch norm and ReLU) after each transposed one.
+        dropout: Dropout rate after each batch norm; 0 omits the layer.
     """
 
     head_convs = 1
@@ -123,7 +123,7 @@ class GeospatialNeck(nn.Module):
         super().__init__()
         widths = [channels] + [first_channels // 2**block for block in range(num_blocks)]
         self.out_channels = widths[-1]
-        # A 3 x 3 convolution reaches one pixel further, and a pixel of each block is half as large as before.
+        # Each 3 x 3 convolution adds one pixel; the pixels of each block are half as large as those of the one before.
         self.halo = convs_per_block * (1 - 0.5**num_blocks)
         self.layers = nn.ModuleList(
             nn.Sequential(
@@ -131,7 +131,7 @@ class GeospatialNeck(nn.Module):
             )
             for before, after in itertools.pairwise(widths)
         )
-        self.to(memory_format=torch.channels_last)  # as the tokens are
+        self.to(memory_format=torch.channels_last)  # the layout of `token_map`
 
     @staticmethod
     def _conv(channels: int, dropout: float) -> nn.Sequential:
@@ -177,7 +177,7 @@ class FCNHead(nn.Module):
 
     Args:
         in_channels: Channels of the neck.
-        num_classes: Classes.
+        num_classes: Number of classes.
         channels: Channels of the convolutions.
         num_convs: Number of 3 x 3 convolutions.
         dropout: Rate of the channel dropout.

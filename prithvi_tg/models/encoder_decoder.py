@@ -20,17 +20,17 @@ Tokens = Tensor | list[Tensor]
 
 
 class EncoderDecoder(EncoderModel):
-    """An encoder with a decoder for semantic segmentation.
+    """An encoder with a decoder for pixelwise outputs.
 
     Args:
-        encoder: Tokens or maps from images.
-        neck: Called as ``neck(features, grid)``, gives a feature map (B, C, H', W'). A neck with an attribute
-            ``encoder_layers`` is given the features of these indices, normalised, as a list.
-        decode_head: Logits from the feature map.
-        auxiliary_head: A second head on the same features, for training; ``None`` for none.
-        freeze_encoder: Train the neck and the heads only; the encoder stays in evaluation mode.
-        fuse: Compute the published decoder by the algebra of `prithvi_tg.models.fusion`: the same logits up to
-            rounding, the same parameters. It has no effect on other decoders.
+        encoder: Returns tokens or maps of images.
+        neck: Called as ``neck(features, grid)``; returns a feature map (B, C, H', W'). If it has an attribute
+            ``encoder_layers``, its first argument is the list of the normalised features of these indices.
+        decode_head: Returns logits for the feature map.
+        auxiliary_head: A second head on the same features, used in training; ``None`` for no second head.
+        freeze_encoder: Train only the neck and the heads; the encoder stays in evaluation mode.
+        fuse: Compute the published decoder in the fused form of `prithvi_tg.models.fusion`, with the same parameters
+            and, up to rounding, the same logits. It has no effect on other decoders.
     """
 
     def __init__(
@@ -49,10 +49,9 @@ class EncoderDecoder(EncoderModel):
         self.fuse = fuse
 
     def forward_tokens(self, image: Tensor, **coordinates: Tensor) -> tuple[Tokens, tuple[int, int, int]]:
-        """What the neck takes: the last feature of the encoder, or several of them, and the grid of patches.
+        """Features for the neck, the last one of the encoder or several, and the grid of patches.
 
-        An image of any size is padded to whole patches, to its right and bottom, with zeros: the band mean,
-        after normalisation.
+        An image of any size is padded to whole patches, see `pad_to_patches`.
         """
         image = self.pad_to_patches(image)
         layers: tuple[int, ...] | None = getattr(self.neck, "encoder_layers", None)
@@ -70,19 +69,19 @@ class EncoderDecoder(EncoderModel):
     def forward_heads(
         self, tokens: Tokens, grid: tuple[int, int, int], size: tuple[int, int], heads: Sequence[nn.Module]
     ) -> list[Tensor]:
-        """Logits (B, K, H, W) of each head at image size; resizing is an identity for a patch of 16."""
+        """Logits (B, K, H, W) of each head, resized to the image; for patches of 16 pixels they have that size."""
         if not (self.fuse and can_fuse(self.neck, heads)):
             weights = self._converted_weights(self.neck, tokens)
             logits = self._run(decode, tokens, grid, Method(self.neck, "__call__"), heads, weights)
         elif torch.is_grad_enabled() or any(part.training for head in heads for part in head.modules()):
             logits = self._run(fused_training, tokens, grid, self.neck, heads)
         else:
-            ready = [fused_weights(self.neck, head, tokens) for head in heads]  # type: ignore[arg-type]  # FCN heads
-            logits = [self._run(fused_logits, tokens, grid, weights) for weights in ready]
+            fused = [fused_weights(self.neck, head, tokens) for head in heads]  # type: ignore[arg-type]  # FCN heads
+            logits = [self._run(fused_logits, tokens, grid, weights) for weights in fused]
         return [self._resize(part, size) for part in logits]
 
     def _converted_weights(self, module: nn.Module, x: Tokens) -> dict[str, Tensor] | None:
-        """The weights of a module as autocast would convert them, where there is a cache."""
+        """The weights of a module in the type of autocast, from the active cache, if any."""
         device = (x if isinstance(x, Tensor) else x[0]).device.type
         cache = active_cache()
         if cache is None or not can_run_converted(module, device):
@@ -130,14 +129,14 @@ class EncoderDecoder(EncoderModel):
 
     @property
     def _halo(self) -> int | None:
-        """Tokens beyond its own that a pixel of the logits depends on, after the encoder."""
+        """Distance, in tokens, up to which tokens influence a pixel of the logits, after the encoder."""
         neck: float | None = getattr(self.neck, "halo", None)
         if neck is None or not isinstance(self.decode_head, FCNHead):
             return None
         return math.ceil(neck + len(self.decode_head.convs) / PIXELS_PER_TOKEN)
 
     def forward_both(self, image: Tensor, **coordinates: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Logits of the decode head and, where there is one, of the auxiliary head; each (B, K, H, W)."""
+        """Logits (B, K, H, W) of the decode head, and of the auxiliary head, if any."""
         heads = [head for head in (self.decode_head, self.auxiliary_head) if head is not None]
         height, width = image.shape[-2:]
         tokens, grid = self.forward_tokens(image, **coordinates)
@@ -152,10 +151,10 @@ def decode(
     heads: Sequence[nn.Module],
     weights: dict[str, Tensor] | None = None,
 ) -> list[Tensor]:
-    """Logits of each head on the map of a neck; `weights` are as in `call_method`.
+    """Logits of each head on the map of a neck; for `weights` see `call_method`.
 
     Raises:
-        ConfigError: The neck does not give a map of its ``out_channels``.
+        ConfigError: The neck does not return a map with its ``out_channels``.
     """
     features = call_method(tokens, neck, weights, grid)
     _check_map(features, neck.module)
@@ -163,17 +162,17 @@ def decode(
 
 
 def _check_map(features: Any, neck: nn.Module) -> None:
-    """Refuse what a neck gave if it is not a map (B, out_channels, H', W').
+    """Check that a neck has returned a map (B, out_channels, H', W').
 
     Raises:
-        ConfigError: It is not.
+        ConfigError: It has returned something else.
     """
     channels = getattr(neck, "out_channels", None)
     is_map = isinstance(features, Tensor) and features.ndim == 4
     if not is_map or (channels is not None and features.shape[1] != channels):
-        found = f"shape {tuple(features.shape)}" if isinstance(features, Tensor) else type(features).__name__
+        given = f"shape {tuple(features.shape)}" if isinstance(features, Tensor) else type(features).__name__
         wanted = "out_channels" if channels is None else f"{channels}, its out_channels"
-        raise ConfigError(f"decoder: {type(neck).__name__} gives {found}, not a map (B, {wanted}, H', W')")
+        raise ConfigError(f"decoder: {type(neck).__name__} gives {given}, not a map (B, {wanted}, H', W')")
 
 
 __getattr__ = old_names(__name__)

@@ -1,24 +1,24 @@
-"""Exact algebra that makes the published decoders cheap: the same function of the same parameters.
+"""Fused computation of the published decoder: the same function of the same parameters, with fewer operations.
 
-A transposed convolution with nothing but a linear layer after it need not be computed for itself.
+A transposed convolution and a linear layer after it can be computed in one step.
 
-- Transposed convolution (kernel 2, stride 2), then 3 x 3 convolution: what a pixel of the input adds to the
-  output is a patch of 4 x 4 pixels, its *response*; together they are one transposed convolution with kernel 4,
-  stride 2 and padding 1. That is computed as a 2 x 2 convolution whose outputs are the four *phases* (even and
-  odd rows and columns) of the image, one pixel larger than needed. The feature map at full resolution, wider
-  than all that follows, is never made. The bias of the transposed convolution is a further channel of ones: the
-  zeros that the second convolution puts around the image then are right by themselves.
+- Transposed convolution (kernel 2, stride 2), then 3 x 3 convolution: each input pixel adds a patch of 4 x 4 pixels,
+  its *response*, to the output. Together the layers are one transposed convolution with kernel 4, stride 2 and
+  padding 1. It is computed as a 2 x 2 convolution with the four *phases* (even and odd rows and columns) of the image
+  as outputs, one pixel larger than needed. The feature map at full resolution, the widest one, is never computed. The
+  bias of the transposed convolution becomes a channel of ones, so that the zero padding of the second convolution
+  stays correct.
 - Two transposed convolutions (kernel 2, stride 2) are one with kernel 4 and stride 4.
-- Transposed convolutions whose kernel is their stride, LayerNorm over channels and GELU are functions of one
-  pixel: all that a neck does before its last upscaling is a matrix product per token, and pixels are put in
-  place once.
+- Transposed convolutions with kernel = stride, LayerNorm over channels and GELU are functions of one pixel. Up to its
+  last upscaling, the neck is therefore a series of matrix products per token, and pixels are moved to their places
+  once.
 
-`GeospatialNeck` is left as it is: its 3 x 3 convolutions have as many inputs as outputs, so that there is
-little to save (a quarter of the operations in three blocks, none in the first), and its blocks are faster apart.
+`GeospatialNeck` is not fused: its 3 x 3 convolutions have as many inputs as outputs, so fusing saves few operations (a
+quarter in three blocks, none in the first), and separate blocks are faster.
 
-In evaluation batch norm is folded into the weights, and these are cached within `cached_weights`. In training they
-are computed from the parameters at each step, so that gradients, state dict and optimiser are those of the
-plain modules; what is cheap but wide (phases, batch norm, ReLU) is computed again in the backward pass.
+In evaluation, batch norm is folded into the weights, and `cached_weights` caches them. In training, the weights are
+computed from the parameters at each step, so that gradients, state dict and optimiser are those of the separate
+modules. Cheap but wide results (phases, batch norm, ReLU) are recomputed in the backward pass.
 """
 
 from collections.abc import Callable, Sequence
@@ -39,20 +39,20 @@ Grid = tuple[int, int, int]
 
 
 def response(upscale: nn.ConvTranspose2d, weight: Tensor) -> Tensor:
-    """What each input channel of an upscaling adds to the output of the 3 x 3 convolution after it.
+    """Responses of an upscaling and a 3 x 3 convolution: the output for one pixel of each input channel.
 
     Args:
-        upscale: Kernel 2, stride 2, from I channels to C.
-        weight: Of the convolution, (O, C, 3, 3).
+        upscale: Upscaling with kernel 2 and stride 2, from I channels to C.
+        weight: Weight (O, C, 3, 3) of the convolution.
 
     Returns:
-        (I + 1, O, 4, 4), in float32 whatever autocast says; the last is that of a channel of ones, which
-        stands for the bias of the upscaling.
+        (I + 1, O, 4, 4), float32 even under autocast. The last response is that of a channel of ones, for the bias of
+        the upscaling.
     """
     with torch.autocast(weight.device.type, enabled=False):
         ones = _bias(upscale)[None, :, None, None].expand(1, -1, 2, 2)
         taps = torch.cat([upscale.weight, ones])
-        # All pairs of taps in one matrix product, then each to its place.
+        # Compute all pairs of taps in one matrix product, then move each to its place.
         pairs = rearrange(weight, "o c u v -> (o u v) c") @ rearrange(taps, "i c s t -> c (i s t)")
         parts = rearrange(pairs, "(o u v) (i s t) -> u v i o s t", u=3, v=3, s=2, t=2)
         rows = sum((F.pad(parts[u], (0, 0, 2 - u, u)) for u in range(3)), start=parts.new_zeros(()))
@@ -60,7 +60,7 @@ def response(upscale: nn.ConvTranspose2d, weight: Tensor) -> Tensor:
 
 
 def phase_kernel(responses: Tensor) -> Tensor:
-    """The 2 x 2 convolution, (4 * O, I, 2, 2), whose outputs are the phases of responses (I, O, 4, 4)."""
+    """Weight (4 * O, I, 2, 2) of the 2 x 2 convolution that computes the phases, from responses (I, O, 4, 4)."""
     return rearrange(responses, "i o (a p) (b q) -> (p q o) i a b", p=2, q=2).flip(-2, -1)
 
 
@@ -87,12 +87,12 @@ _KNOWN = {
     nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.Dropout2d,
 }  # fmt: skip
 
-#: Convolutions are fastest where their input channels are a multiple of this; elsewhere than here any number is.
+#: Device type -> multiple of input channels for which convolutions are fastest; 1 for other devices.
 _CHANNEL_MULTIPLE = {"cuda": 64}
 
 
 def can_fuse(neck: nn.Module, heads: Sequence[nn.Module]) -> bool:
-    """Whether the function of these modules is known here: no part is replaced, subclassed or hooked."""
+    """Whether the modules can be fused: their parts are of known types, not subclasses, and have no hooks."""
     if type(neck) is not ConvTransposeNeck or any(type(head) is not FCNHead for head in heads):
         return False
     if not all(len(head.convs) for head in heads):  # type: ignore[arg-type]  # modules
@@ -115,16 +115,16 @@ class NormWeights(NamedTuple):
 
 
 class FusedWeights(NamedTuple):
-    """All that `fused_logits` computes with: pairs of weight and bias, in one type.
+    """Weights of `fused_logits`: pairs of weight and bias, in one type.
 
     Attributes:
         upscale: The first upscaling, see `upscale_weights`.
         first_norm: The LayerNorm after it.
         pair: The second and third upscaling, see `pair_weights`.
         second_norm: The LayerNorm after them.
-        phases: The last upscaling and the first 3 x 3 convolution, batch norm folded in, see `phase_kernel`; its input
-            channels are those of the neck, one of ones, and zeros up to a multiple that suits the device.
-        later: Further 3 x 3 convolutions, batch norm folded in.
+        phases: The last upscaling and the first 3 x 3 convolution with batch norm, see `phase_kernel`. Its input
+            channels are those of the neck, one of ones, and zeros up to a multiple for the device.
+        later: Further 3 x 3 convolutions with batch norm.
         classes: The 1 x 1 convolution to the classes, as a matrix.
     """
 
@@ -140,7 +140,7 @@ class FusedWeights(NamedTuple):
 def fused_weights(neck: ConvTransposeNeck, head: FCNHead, like: Tensor) -> FusedWeights:
     """Weights of a neck and a head in evaluation, on the device of `like`, in its type or that of autocast.
 
-    They come from the cache of `prithvi_tg.models.weight_cache.cached_weights`, if there is one.
+    They are taken from the cache of `prithvi_tg.models.weight_cache.cached_weights`, if there is one.
     """
     device = like.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else like.dtype
@@ -179,9 +179,9 @@ def _compute_weights(neck: ConvTransposeNeck, head: FCNHead, dtype: torch.dtype)
 
 
 def fused_logits(tokens: Tensor, grid: Grid, weights: FusedWeights) -> Tensor:
-    """Logits of a `ConvTransposeNeck` and an `FCNHead` in evaluation: a function of its arguments alone.
+    """Logits of a `ConvTransposeNeck` and an `FCNHead` in evaluation, as a pure function.
 
-    All is computed in the type of the weights, whatever autocast says; LayerNorm keeps float32 statistics in any.
+    The computation has the type of the weights even under autocast; the statistics of LayerNorm are always float32.
 
     Args:
         tokens: (B, 1 + T*h*w, D).
@@ -212,13 +212,13 @@ def fused_logits(tokens: Tensor, grid: Grid, weights: FusedWeights) -> Tensor:
 def fused_training(
     tokens: Tensor, grid: Grid, neck: ConvTransposeNeck, heads: Sequence[FCNHead]
 ) -> list[Tensor]:
-    """Logits of each head with gradients, in training or evaluation; in training running statistics are updated.
+    """Logits of each head with gradients, in training or evaluation. Training updates the running statistics.
 
     Args:
         tokens: (B, 1 + T*h*w, D).
         grid: T, h, w.
         neck: The neck.
-        heads: On the neck's features.
+        heads: Heads on the features of the neck.
 
     Returns:
         One (B, K, 16 h, 16 w) per head.
@@ -228,7 +228,7 @@ def fused_training(
     x = checkpoint(
         _norm_and_gelu, x, NormWeights(norm1.ln.weight, norm1.ln.bias, norm1.ln.eps), use_reentrant=False
     )
-    # Composing these two takes as long as it saves in a batch of four.
+    # Not composed as in evaluation: for a batch of four, composing takes as long as it saves.
     x = F.linear(x, *upscale_weights(up2)).view(-1, up2.out_channels)
     x = F.linear(x, *upscale_weights(up3))
     x = checkpoint(
@@ -255,18 +255,18 @@ def fused_training(
 def _norm_and_relu(
     bn: nn.BatchNorm2d, head: FCNHead | None, before: Callable[..., Tensor], *inputs: Tensor
 ) -> Tensor:
-    """``relu(bn(before(*inputs)))``, then the logits if a head is given; nothing but the inputs is stored."""
+    """``relu(bn(before(*inputs)))``, or its logits if a head is given; stores only the inputs for the backward pass."""
     mean, variance = bn.running_mean, bn.running_var
     momentum = bn.momentum
     assert mean is not None
     assert variance is not None
     assert momentum is not None
-    new = mean.clone(), variance.clone()  # the second pass must not count into the running statistics
+    new = mean.clone(), variance.clone()  # the recomputation must not update the running statistics again
     classes = None
     if head is not None:
-        # Dropping a channel of an image is dropping a column of the matrix that makes its logits.
-        wanted = head.dropout(inputs[0].new_ones(len(inputs[0]), bn.num_features, 1, 1))
-        classes = head.conv_seg.weight.flatten(1) * wanted.flatten(1)[:, None]
+        # To drop a channel of an image, drop its column of the matrix that computes the logits.
+        factors = head.dropout(inputs[0].new_ones(len(inputs[0]), bn.num_features, 1, 1))
+        classes = head.conv_seg.weight.flatten(1) * factors.flatten(1)[:, None]
 
     def run(classes: Tensor | None, *inputs: Tensor) -> Tensor:
         x = F.batch_norm(before(*inputs), *new, bn.weight, bn.bias, bn.training, momentum, bn.eps)
@@ -292,7 +292,7 @@ def _same(x: Tensor) -> Tensor:
 
 
 class _Unphase(torch.autograd.Function):
-    """Phases (B, h + 1, w + 1, 2, 2, C) plus a bias for all of a batch to a map (B, C, 2 h, 2 w)."""
+    """Phases (B, h + 1, w + 1, 2, 2, C), plus a bias for the whole batch, to a map (B, C, 2 h, 2 w)."""
 
     @staticmethod
     def forward(ctx: Any, phases: Tensor, bias: Tensor) -> Tensor:
@@ -316,7 +316,7 @@ _PHASES = ((0, 0), (0, 1), (1, 0), (1, 1))
 def _from_phases(phases: Tensor, bias: Tensor | None = None) -> Tensor:
     """Phases (B, h + 1, w + 1, 2, 2, C) to a map (B, C, 2 h, 2 w), channels last.
 
-    Phase p of rows holds rows 2 i + p - 1: of the first its first one and of the second its last one lie outside.
+    Phase p holds rows 2 i + p - 1. The first row of phase 0 and the last row of phase 1 lie outside the map.
     """
     batch, h, w = len(phases), phases.shape[1] - 1, phases.shape[2] - 1
     out = phases.new_empty(batch, h, 2, w, 2, phases.shape[-1])
@@ -325,14 +325,16 @@ def _from_phases(phases: Tensor, bias: Tensor | None = None) -> Tensor:
         part, place = phases[:, rows, columns, p, q], out[:, :, 1 - p, :, 1 - q]
         if bias is None:
             place.copy_(part)
-        elif torch.compiler.is_compiling():  # it takes no `out` with gaps, and needs none
+        elif (
+            torch.compiler.is_compiling()
+        ):  # compiled code does not support a strided `out`, and does not need it
             place.copy_(part + bias[:, rows, columns, p, q])
         else:
             torch.add(part, bias[:, rows, columns, p, q], out=place)
     return out.view(batch, 2 * h, 2 * w, -1).permute(0, 3, 1, 2)
 
 
-# Both.
+# In evaluation and with gradients.
 
 
 def _layers(neck: ConvTransposeNeck) -> tuple[Any, ...]:
@@ -348,9 +350,9 @@ def _pixels(tokens: Tensor, grid: Grid) -> Tensor:
 
 
 def _norm_and_gelu(x: Tensor, norm: NormWeights) -> Tensor:
-    """LayerNorm and GELU of pixels, several to a row: (N, P * C) -> (N * P, C), in the type of x.
+    """LayerNorm and GELU of pixels, P in each row: (N, P * C) -> (N * P, C), in the type of x.
 
-    Autocast would compute LayerNorm in float32 on CUDA; its statistics are float32 in any type.
+    Autocast would compute LayerNorm in float32 on CUDA; the statistics are float32 for every type.
     """
     channels = len(norm.weight)
     with torch.autocast(x.device.type, enabled=False):
@@ -363,7 +365,7 @@ def _norm_and_gelu(x: Tensor, norm: NormWeights) -> Tensor:
 def _in_place(x: Tensor, grid: Grid, channels: int) -> Tensor:
     """Pixels (B*h*w*4*16, C) as a map (B, channels, 8 h, 8 w), channels last.
 
-    The channel after those of the pixels is of ones, all others after it are zero.
+    The first channel after those of the pixels is one, all further channels are zero.
     """
     _, rows, columns = grid
     x = rearrange(
@@ -379,7 +381,7 @@ def _in_place(x: Tensor, grid: Grid, channels: int) -> Tensor:
 
 
 def _affine(bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Batch norm in evaluation, as a factor and an offset of each channel."""
+    """Factor and offset of each channel of a batch norm in evaluation."""
     assert bn.running_mean is not None
     assert bn.running_var is not None
     scale = bn.weight * (bn.running_var + bn.eps).rsqrt()

@@ -1,4 +1,4 @@
-"""Low-rank adapters (Hu et al. 2021, arXiv:2106.09685) on the attention of an encoder, with peft."""
+"""Low-rank adapters (Hu et al. 2021, arXiv:2106.09685) for the attention layers of an encoder, with peft."""
 
 import re
 
@@ -15,13 +15,13 @@ def add_lora(encoder: Encoder, rank: int) -> None:
     """Add adapters to the linear layers of every attention, and freeze all other parameters.
 
     Args:
-        encoder: Changed in place. Its attentions are called ``attn``, and their layers ``qkv`` (or ``q``, ``k`` and
-            ``v``) and ``proj``, as in timm.
-        rank: Rank of the adapters; they are scaled by 2.
+        encoder: The encoder, changed in place. Its attention modules must be named ``attn`` and their layers ``qkv``
+            (or ``q``, ``k`` and ``v``) and ``proj``, as in timm.
+        rank: Rank of the adapters; their scale is 2.
 
     Raises:
-        ConfigError: peft is not installed, the encoder has no such layers, or reads their weights without calling
-            them.
+        ConfigError: peft is not installed, or the encoder has no such layers or uses their weights without calling
+            the layers.
     """
     try:
         from peft import LoraConfig, inject_adapter_in_model
@@ -42,7 +42,7 @@ def add_lora(encoder: Encoder, rank: int) -> None:
 
 
 def _check_that_layers_are_called(encoder: Encoder, layers: list[str]) -> None:
-    """Refuse an attention that reads ``qkv.weight`` itself: its adapters would have no effect."""
+    """Check that the encoder calls its layers; if it only reads ``qkv.weight``, adapters would have no effect."""
     called = set()
     hooks = [
         encoder.get_submodule(name).register_forward_hook(lambda *_, name=name: called.add(name))
@@ -65,7 +65,7 @@ def _check_that_layers_are_called(encoder: Encoder, layers: list[str]) -> None:
 
 
 def merge_lora(module: nn.Module) -> None:
-    """Merge adapters into their weights, in place; parameters have their published names again."""
+    """Merge adapters into the weights, in place, and restore the published parameter names."""
     for child_name, child in list(module.named_children()):
         if hasattr(child, "base_layer") and hasattr(child, "merge"):
             child.merge()  # type: ignore[operator]

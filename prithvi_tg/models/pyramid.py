@@ -1,9 +1,9 @@
 """Decoders of segmentation_models_pytorch on the features of any encoder, and a linear probe.
 
-The library's decoders expect maps at 1/4, 1/8, 1/16 and 1/32 of the image, and use one at 1/2 where there is one. A
-pyramid encoder gives them. A plain ViT has one scale, so the pyramid is made from four layers by transposed
-convolutions and pooling, as in ViTDet (Li et al. 2022, arXiv:2203.16527). DPT takes its four layers at one scale and
-makes its own pyramid.
+The library's decoders require maps at 1/4, 1/8, 1/16 and 1/32 of the image, and also use one at 1/2, if any. A
+pyramid encoder returns such maps. A plain ViT has one scale; four of its layers become a pyramid by transposed
+convolutions and pooling, as in ViTDet (Li et al. 2022, arXiv:2203.16527). DPT uses four layers at one scale and
+computes its own pyramid.
 """
 
 import math
@@ -24,16 +24,16 @@ from ..errors import ConfigError
 from .decoders import ChannelNorm, token_channels, token_map, upscale
 from .encoders.base import Encoder, PyramidEncoder
 
-#: Strides that every decoder of the library but U-Net needs.
+#: Strides that all decoders of the library except U-Net require.
 _STRIDES = (4, 8, 16, 32)
 
 
 def default_layers(depth: int) -> tuple[int, ...]:
-    """Four blocks, evenly spread and ending with the last: 2, 5, 8, 11 of 12."""
+    """Indices of four evenly spaced blocks, including the last: 2, 5, 8, 11 of 12."""
     return tuple(max(0, -(-depth * quarter // 4) - 1) for quarter in (1, 2, 3, 4))
 
 
-# The library's decoders: channels at strides 1, 2, 4, ... (0 for none) and of the decoder -> module, output channels.
+# The library's decoders: channels at strides 1, 2, 4, ... (0 without a map) and of the decoder -> module, its channels.
 
 
 def _unet(widths: Sequence[int], channels: int, **options: Any) -> tuple[nn.Module, int]:
@@ -67,13 +67,13 @@ class LibraryNeck(nn.Module):
     """A decoder of segmentation_models_pytorch as a neck.
 
     Args:
-        name: A key of the table of the library's decoders.
-        widths: Channels of the maps at strides 1, 2, 4 and so on, 0 where there is none.
+        name: ``unet``, ``fpn``, ``upernet`` or ``segformer``.
+        widths: Channels of the maps at strides 1, 2, 4 and so on, 0 for a stride without a map.
         channels: Channels of the decoder.
         **options: Further arguments of the library's decoder.
 
     Raises:
-        ConfigError: The decoder does not take an option.
+        ConfigError: An option is unknown.
     """
 
     def __init__(self, name: str, widths: Sequence[int], channels: int, **options: Any) -> None:
@@ -88,7 +88,7 @@ class LibraryNeck(nn.Module):
         """Maps (B, C_i, H / i, W / i) by stride i -> (B, out_channels, H', W').
 
         Raises:
-            ConfigError: One sample in training, where UPerNet's pooled batch norm sees one value.
+            ConfigError: A training batch for UPerNet has one sample; its batch norm after pooling needs two.
         """
         coarsest = max(maps)
         batch, _, height, width = maps[coarsest].shape
@@ -96,18 +96,18 @@ class LibraryNeck(nn.Module):
             raise ConfigError(
                 "batch_size: upernet cannot be trained on batches of 1, its batch norm needs 2 or more"
             )
-        # The library's decoders also look at the shapes of the image and of a map at half its size.
+        # The library's decoders also use the shapes of the image and of a map at half its size.
         empty = maps[coarsest].new_empty
         strides = [2**power for power in range(int(math.log2(coarsest)) + 1)]
         sizes = {stride: (height * coarsest // stride, width * coarsest // stride) for stride in strides}
         return self.decoder([maps[s] if s in maps else empty(batch, 0, *sizes[s]) for s in strides])
 
 
-# On the tokens of a ViT.
+# Necks for the tokens of a ViT.
 
 
 class IdentityNeck(nn.Module):
-    """No neck at all: the last tokens as a map, for a linear probe.
+    """Returns the last tokens as a map, for a linear probe.
 
     Args:
         channels: Width of the encoder times the number of frames.
@@ -116,7 +116,7 @@ class IdentityNeck(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.out_channels = channels
-        self.halo = 1.0  # of the bilinear upsampling that follows
+        self.halo = 1.0  # for the bilinear upsampling of the logits
 
     def forward(self, tokens: Tensor, grid: tuple[int, int, int]) -> Tensor:
         """(B, 1 + T*h*w, D) -> (B, D*T, h, w)."""
@@ -124,12 +124,12 @@ class IdentityNeck(nn.Module):
 
 
 class PyramidNeck(LibraryNeck):
-    """A decoder of the library on a pyramid that is made from four layers of tokens.
+    """A decoder of the library on a pyramid of four layers of tokens.
 
     Args:
         name: ``unet``, ``fpn``, ``upernet`` or ``segformer``.
         in_channels: Width of the encoder times the number of frames.
-        depth: Blocks of the encoder; selects the layers, see `default_layers`.
+        depth: Number of blocks of the encoder, which selects the layers, see `default_layers`.
         channels: Channels of the pyramid and the decoder.
         **options: Further arguments of the library's decoder.
     """
@@ -139,13 +139,13 @@ class PyramidNeck(LibraryNeck):
         self.encoder_layers = default_layers(depth)
         self.projections = _projections(in_channels, channels, len(self.encoder_layers))
         self.scales = _scales(channels)
-        self.to(memory_format=torch.channels_last)  # as the tokens are
+        self.to(memory_format=torch.channels_last)  # the layout of `token_map`
 
     def forward(self, layers: Sequence[Tensor], grid: tuple[int, int, int]) -> Tensor:
         """Four times (B, 1 + T*h*w, D) -> (B, out_channels, H', W').
 
         Raises:
-            ConfigError: One sample in training with ``upernet``.
+            ConfigError: A training batch for ``upernet`` has one sample.
         """
         maps = _even_maps(self.projections, layers, grid)
         scaled = [scale(x) for scale, x in zip(self.scales, maps, strict=True)]
@@ -157,7 +157,7 @@ class DPTNeck(nn.Module):
 
     Args:
         in_channels: Width of the encoder times the number of frames.
-        depth: Blocks of the encoder; selects the layers, see `default_layers`.
+        depth: Number of blocks of the encoder, which selects the layers, see `default_layers`.
         channels: Channels of the decoder.
     """
 
@@ -169,7 +169,7 @@ class DPTNeck(nn.Module):
         self.decoder = DPTDecoder(
             [channels] * 4, [16] * 4, False, "ignore", [channels] * 4, fusion_channels=channels
         )
-        self.to(memory_format=torch.channels_last)  # as the tokens are
+        self.to(memory_format=torch.channels_last)  # the layout of `token_map`
 
     def forward(self, layers: Sequence[Tensor], grid: tuple[int, int, int]) -> Tensor:
         """Four times (B, 1 + T*h*w, D) -> (B, channels, H', W')."""
@@ -184,7 +184,7 @@ def _projections(in_channels: int, channels: int, layers: int) -> nn.ModuleList:
 def _even_maps(
     projections: nn.ModuleList, layers: Sequence[Tensor], grid: tuple[int, int, int]
 ) -> list[Tensor]:
-    """Layers of tokens as maps; halving and doubling them again needs even grids."""
+    """Layers of tokens as maps, padded to even grids, so that they can be halved and doubled."""
     _, rows, columns = grid
     padding = (0, columns % 2, 0, rows % 2)
     maps = [project(token_map(x, grid)) for project, x in zip(projections, layers, strict=True)]
@@ -192,14 +192,14 @@ def _even_maps(
 
 
 def _cropped(features: Tensor, grid: tuple[int, int, int]) -> Tensor:
-    """Without what was padded to make the grid even."""
+    """Features without the padding of `_even_maps`."""
     _, rows, columns = grid
     factor = features.shape[-1] // (columns + columns % 2)
     return features[..., : rows * factor, : columns * factor]
 
 
 def _scales(channels: int) -> nn.ModuleList:
-    """From 1/16 of the image to 1/4, 1/8, 1/16 and 1/32."""
+    """Modules that resize maps from 1/16 of the image to 1/4, 1/8, 1/16 and 1/32."""
     return nn.ModuleList(
         (
             nn.Sequential(
@@ -212,11 +212,11 @@ def _scales(channels: int) -> nn.ModuleList:
     )
 
 
-# On the maps of a pyramid encoder.
+# Necks for the maps of a pyramid encoder.
 
 
 class LastMapNeck(nn.Module):
-    """No neck at all: the last map of a pyramid encoder, for a linear probe.
+    """Returns the last map of a pyramid encoder, for a linear probe.
 
     Args:
         channels: Channels of the last map times the number of frames.
@@ -229,7 +229,7 @@ class LastMapNeck(nn.Module):
         self.out_channels = channels
 
     def forward(self, maps: Sequence[Tensor], grid: tuple[int, int, int]) -> Tensor:
-        """One (B, C*T, h, w) -> itself."""
+        """A list of one map (B, C*T, h, w) -> this map."""
         return maps[0]
 
 
@@ -238,13 +238,13 @@ class MapNeck(LibraryNeck):
 
     Args:
         name: ``unet``, ``fpn``, ``upernet`` or ``segformer``.
-        encoder: Whose maps it takes; of several at one stride, the last.
-        num_frames: Dates in a sample.
+        encoder: Encoder of the maps; of several maps at one stride, the last is used.
+        num_frames: Number of dates in a sample.
         channels: Channels of the decoder.
         **options: Further arguments of the library's decoder.
 
     Raises:
-        ConfigError: The encoder lacks maps that the decoder needs.
+        ConfigError: The encoder lacks a map that the decoder requires.
     """
 
     def __init__(
@@ -267,16 +267,16 @@ class MapNeck(LibraryNeck):
         """(B, C_i * T, H / stride_i, W / stride_i) by stride -> (B, out_channels, H', W').
 
         Raises:
-            ConfigError: One sample in training with ``upernet``.
+            ConfigError: A training batch for ``upernet`` has one sample.
         """
         return self.decode(dict(zip(self.strides, maps, strict=True)))
 
 
-# For the table of decoders, see `prithvi_tg.models.create_decoder`.
+# Functions for the table of decoders, see `prithvi_tg.models.create_decoder`.
 
 
 def linear_decoder(encoder: Encoder, num_frames: int, channels: int) -> IdentityNeck | LastMapNeck:
-    """The last feature of any encoder."""
+    """A neck that returns the last feature of any encoder as a map."""
     kind = LastMapNeck if isinstance(encoder, PyramidEncoder) else IdentityNeck
     return kind(encoder.embed_dim * num_frames)
 

@@ -1,4 +1,4 @@
-"""Encoders and decoders by name, by family, or by the path of a class."""
+"""Tables of encoders and decoders, and functions that create one by name or class path."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -38,15 +38,15 @@ DECODERS: dict[str, Callable[..., nn.Module]] = {
 def create_encoder(
     name: str, drop_path: float = 0.0, gradient_checkpointing: bool = False, **arguments: Any
 ) -> Encoder:
-    """An encoder with random weights.
+    """Create an encoder with random weights.
 
     Args:
         name: A key of `ENCODERS`; ``timm/NAME``; ``torchgeo/WEIGHTS.MEMBER``; or the path of an `Encoder` class,
             ``package.module.Class``.
         drop_path: Highest stochastic depth rate.
         gradient_checkpointing: Recompute blocks in the backward pass instead of storing their activations.
-        **arguments: ``num_bands`` and further arguments of the encoder; for Prithvi, changed fields of
-            `EncoderVariant` (``depth=6, num_heads=8``).
+        **arguments: ``num_bands`` and further arguments of the encoder; for Prithvi, fields of `EncoderVariant`
+            (``depth=6, num_heads=8``).
 
     Raises:
         ConfigError: The name or an argument is unknown.
@@ -69,9 +69,9 @@ def create_encoder(
 def create_decoder(
     name: str, encoder: Encoder, num_frames: int = 1, channels: int = 256, **arguments: Any
 ) -> nn.Module:
-    """A decoder for an encoder: a neck that turns features into a map, on which a head computes the logits.
+    """Create a decoder for an encoder: a neck that converts features to a map, from which a head computes the logits.
 
-    A neck of your own is a `torch.nn.Module`::
+    To add a neck, write a `torch.nn.Module`::
 
         class MyNeck(nn.Module):
             def __init__(self, encoder, num_frames, channels):
@@ -82,20 +82,22 @@ def create_decoder(
             def forward(self, tokens, grid):
                 return self.conv(token_map(tokens, grid))
 
-    `forward` takes the last feature of the encoder: tokens (B, 1 + T*h*w, D) of a `TokenEncoder`, which `token_map`
-    turns into a map (B, D*T, h, w), or a map (B, C*T, h, w) of a `PyramidEncoder`; and the grid (T, h, w) of patches.
-    It gives a map (B, out_channels, H', W') of any size; the logits are resized to the image.
+    `forward` has two arguments: the last feature of the encoder, and the grid (T, h, w) of patches. The feature is
+    tokens (B, 1 + T*h*w, D) of a `TokenEncoder`, which `token_map` converts to a map (B, D*T, h, w), or a map
+    (B, C*T, h, w) of a `PyramidEncoder`. `forward` returns a map (B, out_channels, H', W') of any size; the logits are
+    resized to the image.
 
-    Attributes of a neck: ``out_channels``, required. ``encoder_layers``, indices of features: `forward` takes a list
-    of these instead of the last one, see `Encoder.forward_intermediates`. ``head_convs`` and ``auxiliary_convs``,
-    numbers of 3 x 3 convolutions of the heads, by default none and no auxiliary head. ``halo``, how many tokens beyond
-    its own a pixel of the map depends on: maps with ``blending: crop`` then run the neck on a part of the tokens only.
+    A neck has these attributes. ``out_channels`` is required. ``encoder_layers`` are indices of features; if it is set,
+    the first argument of `forward` is a list of these features, see `Encoder.forward_intermediates`. ``head_convs`` and
+    ``auxiliary_convs`` are numbers of 3 x 3 convolutions of the heads; by default, the head has none and there is no
+    auxiliary head. ``halo`` is the distance, in tokens, up to which tokens influence a pixel of the map; with it, maps
+    with ``blending: crop`` run the neck only on the tokens that they need.
 
     Args:
-        name: A key of `DECODERS`, or the path of a class, ``package.module.Class``, that takes the arguments below.
+        name: A key of `DECODERS`, or the path of a class, ``package.module.Class``, with the arguments below.
         encoder: The encoder.
-        num_frames: Dates in a sample.
-        channels: Channels of the decoder, if they are variable; ``head_channels`` of a task.
+        num_frames: Number of dates in a sample.
+        channels: Channels of the decoder, if it allows a choice; ``head_channels`` of a task.
         **arguments: Further arguments of the decoder; ``decoder_args`` of a task.
 
     Returns:

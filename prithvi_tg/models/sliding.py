@@ -1,4 +1,4 @@
-"""Sliding inference over images in memory: the mean of the logits of overlapping windows."""
+"""Sliding-window inference for images in memory: the mean of the logits of overlapping windows."""
 
 from collections.abc import Callable, Mapping
 
@@ -18,18 +18,18 @@ def slide_inference(
     batch_size: int = 4,
     coordinates: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
-    """Logits of an image of any size.
+    """Compute the logits of an image of any size.
 
     `window_starts` places the windows. An image smaller than a window is padded at its right and bottom with zeros
     (the band mean, after normalisation), and the logits are cropped.
 
     Args:
-        model: Logits (B, K, window, window) from (B, T, C, window, window).
+        model: Returns logits (B, K, window, window) for images (B, T, C, window, window).
         image: (B, T, C, H, W) or (B, C, H, W), normalised.
-        window: Side of a window in pixels, a multiple of the patch.
-        stride: Distance of windows in pixels.
-        batch_size: Windows per call of the model.
-        coordinates: Further arguments of the model with a row per image, such as ``timestamps``.
+        window: Size of a window in pixels, a multiple of the patch.
+        stride: Distance of neighbouring windows in pixels.
+        batch_size: Number of windows per call of the model.
+        coordinates: Further arguments of the model with one row per image, such as ``timestamps``.
 
     Returns:
         (B, K, H, W), float32 for any precision of the model.

@@ -1,4 +1,4 @@
-"""Weights in another form (fused, or in a low precision), cached where weights are known not to change."""
+"""WeightCache: fused or converted weights, cached while the parameters do not change."""
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
@@ -11,15 +11,15 @@ from torch.func import functional_call
 
 from ..compat import is_compiled, version_of
 
-_here = local()
+_active = local()
 
 
 class WeightCache:
-    """Values computed from parameters, for a run in which the parameters do not change.
+    """Cache of values that are computed from parameters.
 
-    Calls within `cached_weights` use it. A change by an ordinary operation is detected by the storage and version of
-    a tensor. Some writes bypass torch's version counters (``parameter.data.mul_``, fused optimisers), so nothing is
-    cached outside of `cached_weights`.
+    Calls within `cached_weights` use the cache. It detects ordinary changes of a parameter by the storage and version
+    of the tensor. Some writes bypass torch's version counters (``parameter.data.mul_``, fused optimisers), so nothing
+    is cached outside of `cached_weights`.
     """
 
     def __init__(self) -> None:
@@ -28,16 +28,16 @@ class WeightCache:
         self._values: dict[Hashable, Any] = {}
 
     def get(self, key: Hashable, tensors: Iterable[Tensor], compute: Callable[[], Any]) -> Any:
-        """The cached result of `compute` for these tensors, as ordinary tensors without gradients.
+        """Return the result of `compute` for these tensors, from the cache if possible, without gradients.
 
         Args:
-            key: Name of the computation and of its module.
+            key: Identifies the computation and its module.
             tensors: All inputs of the computation.
             compute: Called if the cache has no value for these tensors.
         """
         tensors = list(tensors)
         with torch.inference_mode(False), torch.no_grad():
-            if any(tensor.is_inference() for tensor in tensors):  # these have no version
+            if any(tensor.is_inference() for tensor in tensors):  # inference tensors have no version
                 return compute()
             state = [
                 (tensor.data_ptr(), version_of(tensor), tensor.dtype, tensor.device) for tensor in tensors
@@ -52,26 +52,26 @@ class WeightCache:
 
 @contextmanager
 def cached_weights(cache: WeightCache | None = None) -> Iterator[WeightCache]:
-    """Cache derived weights in the calls of this thread within a ``with``, in which no weight may change.
+    """A context that caches derived weights in this thread. Parameters must not change inside it.
 
     Args:
-        cache: One that several such blocks share; by default that of the enclosing block, or a new one for this block.
+        cache: A cache that several contexts share; by default that of the enclosing context, or else a new one.
     """
-    around = active_cache()
-    _here.cache = cache or around or WeightCache()
+    enclosing = active_cache()
+    _active.cache = cache or enclosing or WeightCache()
     try:
-        yield _here.cache
+        yield _active.cache
     finally:
-        _here.cache = around
+        _active.cache = enclosing
 
 
 def active_cache() -> WeightCache | None:
-    """The cache of the innermost `cached_weights` around, if any."""
-    return None if torch.compiler.is_compiling() else getattr(_here, "cache", None)
+    """The cache of the innermost enclosing `cached_weights`, if any."""
+    return None if torch.compiler.is_compiling() else getattr(_active, "cache", None)
 
 
 def can_run_converted(module: nn.Module, device: str) -> bool:
-    """Whether `converted_weights` can stand for a module's own: under autocast, in evaluation, without gradients."""
+    """Whether `converted_weights` can replace those of a module: under autocast, in evaluation, without gradients."""
     return (
         torch.is_autocast_enabled(device)
         and not torch.is_grad_enabled()
@@ -83,7 +83,7 @@ def can_run_converted(module: nn.Module, device: str) -> bool:
 def converted_weights(cache: WeightCache, module: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
     """Matrices and kernels of a module in a low precision, from the cache, for `call_method`.
 
-    Autocast itself converts all weights in every call, which takes a large part of its time. The results are equal.
+    Autocast converts all weights in every call, which takes much time. The results are equal.
     """
     weights = {
         f"module.{name}.weight": part.weight
@@ -100,7 +100,7 @@ def converted_weights(cache: WeightCache, module: nn.Module, dtype: torch.dtype)
 
 
 class Method(nn.Module):
-    """A method of a module as a module, for `call_method`."""
+    """A module that calls a method of another module, for `call_method`."""
 
     def __init__(self, module: nn.Module, name: str) -> None:
         super().__init__()
@@ -108,12 +108,12 @@ class Method(nn.Module):
         self.name = name
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """The method's."""
+        """Call the method."""
         return getattr(self.module, self.name)(*args, **kwargs)
 
 
 def call_method(x: Any, method: Method, weights: dict[str, Tensor] | None, *args: Any, **kwargs: Any) -> Any:
-    """``method(x, *args, **kwargs)``, with weights of `converted_weights` in place of the module's own, if given."""
+    """Return ``method(x, *args, **kwargs)``; `weights` from `converted_weights` replace those of the module."""
     if weights is None:
         return method(x, *args, **kwargs)
     return functional_call(method, weights, (x, *args), kwargs)

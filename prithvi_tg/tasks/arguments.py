@@ -6,7 +6,7 @@ from ..deprecated import OldArguments
 
 
 class TaskArguments(OldArguments):
-    """Metaclass of tasks: the signature of a class includes the arguments that its base classes take as ``**kwargs``."""
+    """Metaclass of tasks: a signature includes the arguments that base classes take as ``**kwargs``."""
 
     @property
     def __signature__(cls) -> Signature:  # noqa: N805  # of a metaclass

@@ -1,4 +1,4 @@
-"""Encoders: features from images."""
+"""Encoders: models that compute features of images."""
 
 from .base import Encoder, PyramidEncoder, TokenEncoder
 from .prithvi import VARIANTS, EncoderVariant, PrithviViT

@@ -1,8 +1,8 @@
-"""Encoder: what every encoder gives, whatever library its layers come from.
+"""Encoder: base class of all encoders.
 
-There are two kinds. A `TokenEncoder` (a plain ViT) has one scale and gives tokens; a `PyramidEncoder` (a CNN or a
-hierarchical transformer) gives maps at several strides. To add one, subclass the kind that it is, and name the class
-by its path (``encoder: my_package.MyEncoder``) or add a line to `prithvi_tg.models.registry.ENCODERS`.
+There are two kinds. A `TokenEncoder` (a plain ViT) has one scale and returns tokens; a `PyramidEncoder` (a CNN or a
+hierarchical transformer) returns maps at several strides. To add an encoder, subclass one of them, and give its class
+path (``encoder: my_package.MyEncoder``) or add a line to `prithvi_tg.models.registry.ENCODERS`.
 """
 
 from abc import ABC, abstractmethod
@@ -18,30 +18,30 @@ from ...errors import ConfigError
 
 Value = TypeVar("Value")
 
-#: What timm's ``group_parameters`` takes: regular expressions by group, or a function from name to ordinal.
+#: Argument of timm's ``group_parameters``: regular expressions by group, or a function from name to ordinal.
 GroupMatcher = Mapping[str, Any] | Callable[[str], Any]
 
 
 class Encoder(nn.Module, ABC):
-    """Features from images.
+    """Computes features of images.
 
-    A constructor takes ``num_bands``, and ``drop_path`` and ``gradient_checkpointing`` if the encoder supports them;
-    further arguments come from ``encoder_args``.
+    The constructor has an argument ``num_bands``, and ``drop_path`` and ``gradient_checkpointing`` if the encoder
+    supports them. ``encoder_args`` gives further arguments.
 
     Attributes:
-        num_bands: Bands of a frame.
-        patch_size: Side in pixels that an image must be a multiple of: the patch of a ViT, the largest stride of a
-            pyramid. Smaller images are padded by `EncoderDecoder`.
+        num_bands: Number of bands of a frame.
+        patch_size: Height and width of an image must be multiples of this: the patch of a ViT, or the largest stride of
+            a pyramid, in pixels. `EncoderDecoder` pads other images.
         num_features: Channels of each intermediate feature, per frame.
         strides: Pixels of the image per pixel of each intermediate feature.
-        coordinates: What the encoder knows of dates and places, ``timestamps`` and ``location``, with the name of the
-            submodule that encodes it; empty for encoders that use neither.
-        input_weights: Names of the parameters whose axis 1 is the bands; pre-trained ones are matched by band name.
-        pretrained: Where published weights are, for ``weights: pretrained``: ``hf://OWNER/REPOSITORY/FILE`` or a URL.
-        pretrained_bands: Names of the bands that the published weights take, in order.
-        pretrained_statistics: Mean and standard deviation of each of these bands that the published weights take; for
-            Prithvi, see `prithvi_tg.bands.PRETRAINING_STATISTICS`.
-        pretrained_scale: Factor from the stored values of their training data to the unit of the statistics.
+        coordinates: Keys of a batch that the encoder uses, ``timestamps`` and ``location``, and for each the name of
+            the submodule that encodes it; empty for encoders that use neither.
+        input_weights: Names of the parameters with the bands on axis 1; pre-trained ones are matched by band name.
+        pretrained: Source of published weights, for ``weights: pretrained``: ``hf://OWNER/REPOSITORY/FILE`` or a URL.
+        pretrained_bands: Names of the bands of the published weights, in order.
+        pretrained_statistics: Mean and standard deviation of each of these bands in pre-training; for Prithvi, see
+            `prithvi_tg.bands.PRETRAINING_STATISTICS`.
+        pretrained_scale: Factor from stored values of the pre-training data to the unit of the statistics.
     """
 
     num_bands: int
@@ -62,7 +62,7 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def forward_features(self, image: Tensor, **coordinates: Tensor) -> Tensor:
-        """The last feature of images (B, T, C, H, W) or (B, C, H, W); see the two kinds for its shape."""
+        """The last feature of images (B, T, C, H, W) or (B, C, H, W); for its shape see the two kinds."""
 
     @abstractmethod
     def forward_intermediates(
@@ -72,8 +72,8 @@ class Encoder(nn.Module, ABC):
 
         Args:
             image: (B, T, C, H, W) or (B, C, H, W), normalised; H and W multiples of `patch_size`.
-            indices: Which features, as indices of `num_features`.
-            norm: Apply the final norm of a ViT to each.
+            indices: Indices of features, as of `num_features`.
+            norm: Apply the final norm of a ViT to each feature.
             **coordinates: ``timestamps`` (B, T, 2) and ``location`` (B, 2), for encoders with `coordinates`.
 
         Returns:
@@ -85,15 +85,15 @@ class Encoder(nn.Module, ABC):
         return self.forward_features(image, **coordinates)
 
     def group_matcher(self) -> GroupMatcher:
-        """Parameters by layer, from the input on, for layer-wise learning rates, as timm's method of this name."""
+        """Parameters by layer, from the input on, for layer-wise learning rates; as timm's `group_matcher`."""
         return {}
 
     def rename_weights(self, state_dict: Mapping[str, Value]) -> Mapping[str, Value]:
-        """The tensors of a file, whose names start with ``encoder.``, under the names of this encoder."""
+        """Rename the tensors of a file to the parameters of this encoder; all names start with ``encoder.``."""
         return state_dict
 
     def layer_distances(self) -> dict[str, int]:
-        """How many layers lie between each parameter and the decoder; 0 for those that no group matches.
+        """Number of layers between each parameter and the decoder; 0 for parameters that match no group.
 
         Raises:
             ConfigError: The encoder does not group its parameters.
@@ -103,7 +103,7 @@ class Encoder(nn.Module, ABC):
             raise ConfigError(
                 f"layer_decay: {type(self).__name__} has no group_matcher; set layer_decay to 1"
             )
-        # What no group matches lies behind all of them, as the decoder does.
+        # timm puts parameters that match no group, such as those of the decoder, after all groups.
         names = [*(name for name, _ in self.named_parameters()), "decoder"]
         module: Any = SimpleNamespace(named_parameters=lambda: [(name, None) for name in names])
         layers = group_parameters(module, matcher, reverse=True)
@@ -113,7 +113,7 @@ class Encoder(nn.Module, ABC):
         """Images as (B, T, C, H, W).
 
         Raises:
-            ConfigError: They do not have the bands of the encoder.
+            ConfigError: Their number of bands is not that of the encoder.
         """
         image = image.unsqueeze(1) if image.ndim == 4 else image
         if image.shape[2] != self.num_bands:
@@ -137,13 +137,13 @@ class Encoder(nn.Module, ABC):
 
 
 class TokenEncoder(Encoder):
-    """A plain ViT. Its features are tokens (B, 1 + T*h*w, D): one of the whole image, then patches in order t, h, w."""
+    """A plain ViT. Its features are tokens (B, 1 + T*h*w, D): the class token, then patches in order t, h, w."""
 
 
 class PyramidEncoder(Encoder):
     """A CNN or hierarchical transformer. Its features are maps (B, C_i * T, H / stride_i, W / stride_i).
 
-    Each frame is encoded for itself; a subclass sets `num_bands`, `num_features` and `strides`, and implements
+    Each frame is encoded separately. A subclass sets `num_bands`, `num_features` and `strides`, and implements
     `forward_frames`.
     """
 

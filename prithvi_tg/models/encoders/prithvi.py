@@ -1,7 +1,7 @@
-"""PrithviViT: tokens from images, and the table of encoder variants.
+"""PrithviViT: the encoder of Prithvi, and the table of its variants.
 
-The architecture is the encoder of Prithvi (Jakubik et al. 2023, arXiv:2310.18660): a ViT over patches of
-one frame each, with a fixed sine-cosine table for time, row and column.
+The architecture (Jakubik et al. 2023, arXiv:2310.18660) is a ViT over patches of one frame each, with a fixed
+sine-cosine table for time, row and column.
 """
 
 from collections.abc import Sequence
@@ -27,17 +27,17 @@ class EncoderVariant:
     """One row of the table of encoders.
 
     Attributes:
-        width: Length of a token.
+        width: Width of a token.
         depth: Number of transformer blocks.
-        num_heads: Attention heads of a block.
+        num_heads: Number of attention heads of a block.
         patch_size: Side of a patch in pixels.
-        num_frames: Frames it was pre-trained on; any number can be given to the model.
-        num_bands: Bands of a frame.
-        coordinates: Whether time and place of the image are encoded too (the ``TL`` models).
-        first_day: Number that the time encoding gives to 1 January. Public sources disagree on what the published
-            models were trained with: their README says days 1 to 365, common loaders count from 0.
+        num_frames: Number of frames in pre-training; the model accepts any number.
+        num_bands: Number of bands of a frame.
+        coordinates: Whether the encoder also encodes time and place of the image (the ``TL`` models).
+        first_day: Number of 1 January in the time encoding. Public sources disagree about the published models: their
+            README gives days 1 to 365, common loaders count from 0.
         repo: Repository of the published weights on the Hugging Face hub.
-        file: Their file in that repository.
+        file: File of the weights in that repository.
     """
 
     width: int
@@ -68,7 +68,7 @@ def _eo_v2(name: str, width: int, depth: int, num_heads: int, patch_size: int = 
     )
 
 
-#: Published encoders, and ``nano``: our own, for tests, demos and training from scratch.
+#: Published encoders, and ``nano``, a small one for tests, demos and training from scratch.
 VARIANTS: dict[str, EncoderVariant] = {
     "nano": EncoderVariant(128, 4, 4),
     "prithvi_eo_v1_100m": EncoderVariant(
@@ -84,10 +84,10 @@ VARIANTS: dict[str, EncoderVariant] = {
 
 
 def encoder_variant(name: str, **overrides: Any) -> EncoderVariant:
-    """A row of `VARIANTS`, with some of its values replaced.
+    """A row of `VARIANTS` with some values replaced.
 
     Raises:
-        ConfigError: The name or an override is unknown, or the values do not fit together.
+        ConfigError: The name or an override is unknown, or the values contradict each other.
     """
     if name not in VARIANTS:
         raise ConfigError(f"encoder: {name!r} is unknown; known are {', '.join(VARIANTS)}")
@@ -108,13 +108,13 @@ def encoder_variant(name: str, **overrides: Any) -> EncoderVariant:
 def prithvi_encoder(
     name: str, drop_path: float = 0.0, gradient_checkpointing: bool = False, **overrides: Any
 ) -> "PrithviViT":
-    """A Prithvi encoder with random weights, by name.
+    """Create a Prithvi encoder with random weights.
 
     Args:
         name: A key of `VARIANTS`.
-        drop_path: Highest stochastic depth rate; rises linearly from 0 over the blocks.
+        drop_path: Highest stochastic depth rate; the rate rises linearly from 0 over the blocks.
         gradient_checkpointing: Recompute each block in the backward pass instead of storing its activations.
-        **overrides: Fields of `EncoderVariant` that differ (``depth=6, num_heads=8``).
+        **overrides: Fields of `EncoderVariant` (``depth=6, num_heads=8``).
 
     Raises:
         ConfigError: The name or an override is unknown.
@@ -123,7 +123,7 @@ def prithvi_encoder(
 
 
 class PatchEmbed(nn.Module):
-    """Patches to tokens: a convolution whose kernel and stride are one patch of one frame."""
+    """Patches to tokens: a convolution with one patch of one frame as kernel and stride."""
 
     def __init__(self, num_bands: int, width: int, patch_size: int) -> None:
         super().__init__()
@@ -134,14 +134,15 @@ class PatchEmbed(nn.Module):
         """(B, T, C, H, W) -> (B, T*h*w, D), tokens in order t, h, w."""
         p, q = self.proj.kernel_size[1:]
         pixels = rearrange(image, "b t c (h p) (w q) -> b (t h w) (c p q)", p=p, q=q)
-        # As a matrix product: oneDNN 3.12 with AMX returns wrong numbers for bfloat16 convolutions whose kernel and
-        # stride are 16. In the image's own precision even under autocast: it costs little and rounds no reflectance.
+        # A matrix product, as oneDNN 3.12 with AMX returns wrong numbers for bfloat16 convolutions with kernel and
+        # stride 16. It has the precision of the image even under autocast: the cost is low, and reflectances are not
+        # rounded.
         with torch.autocast(image.device.type, enabled=False):
             return F.linear(pixels.to(self.proj.weight.dtype), self.proj.weight.flatten(1), self.proj.bias)
 
 
 class CoordinateEncoding(nn.Module):
-    """Two numbers as sines and cosines, half the width each, times a learnt scale."""
+    """Encodes two numbers as sines and cosines, half the width each, times a learnt scale."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -149,8 +150,8 @@ class CoordinateEncoding(nn.Module):
         self.scale = nn.Parameter(torch.full((1,), 0.1))
 
     def forward(self, pairs: Tensor) -> Tensor:
-        """(..., 2) -> (..., D); zero where either number is NaN, which means unknown."""
-        # In float32 even under autocast: the year 2018 is 2016 in bfloat16.
+        """(..., 2) -> (..., D); zero if one of the numbers is NaN, that is, unknown."""
+        # float32 even under autocast: bfloat16 rounds the year 2018 to 2016.
         with torch.autocast(pairs.device.type, enabled=False):
             half = self.width // 2
             rates = 10000.0 ** -(torch.arange(half // 2, device=pairs.device) / (half / 2))
@@ -163,12 +164,12 @@ class CoordinateEncoding(nn.Module):
 class PrithviViT(TokenEncoder):
     """The Prithvi encoder.
 
-    Parameter names are those of the published checkpoints. The position table is not learnt: it is computed
-    for the frames and the grid of the image at hand.
+    Parameter names are those of the published checkpoints. The position table is not learnt; it is computed for the
+    frames and grid of each image.
 
     Args:
-        variant: Widths and depths; see `VARIANTS`.
-        drop_path: Highest stochastic depth rate; rises linearly from 0 over the blocks.
+        variant: Width, depth and other sizes; see `VARIANTS`.
+        drop_path: Highest stochastic depth rate; the rate rises linearly from 0 over the blocks.
         gradient_checkpointing: Recompute each block in the backward pass instead of storing its activations.
     """
 
@@ -204,7 +205,7 @@ class PrithviViT(TokenEncoder):
         self._init_weights()
 
     def _init_weights(self) -> None:
-        """As in masked autoencoders (He et al. 2021, arXiv:2111.06377)."""
+        """Initialise as masked autoencoders (He et al. 2021, arXiv:2111.06377)."""
         nn.init.normal_(self.cls_token, std=0.02)
         nn.init.xavier_uniform_(self.patch_embed.proj.weight.view(self.width, -1))
         self.patch_embed.proj.bias.data.zero_()  # type: ignore[union-attr]
@@ -214,7 +215,7 @@ class PrithviViT(TokenEncoder):
                 nn.init.zeros_(module.bias)
 
     def group_matcher(self) -> GroupMatcher:
-        """The embeddings, then block by block; the final norm belongs to the decoder."""
+        """Groups: the embeddings, then each block; the final norm belongs to the decoder."""
         return {"stem": r"cls_token|patch_embed|\w+_embed_enc", "blocks": r"blocks\.(\d+)\."}
 
     def embed(
@@ -240,7 +241,7 @@ class PrithviViT(TokenEncoder):
     ) -> Tensor:
         """Normalised tokens.
 
-        Time and place are used by encoders with ``coordinates`` only; missing ones, or NaN, are ignored.
+        Only encoders with ``coordinates`` use time and place; missing or NaN values are ignored.
 
         Args:
             image: (B, T, C, H, W), or (B, C, H, W) for one frame; H and W multiples of the patch.
@@ -268,12 +269,12 @@ class PrithviViT(TokenEncoder):
         timestamps: Tensor | None = None,
         location: Tensor | None = None,
     ) -> list[Tensor]:
-        """Tokens after chosen blocks, as timm's method of this name.
+        """Tokens after some of the blocks; as timm's `forward_intermediates`.
 
         Args:
             image: As in `forward_features`.
-            indices: Blocks, counted from 0; negative ones from the end.
-            norm: Apply the encoder's final norm to each.
+            indices: Indices of blocks, counted from 0, or negative from the end.
+            norm: Apply the final norm of the encoder to each.
             timestamps: As in `forward_features`.
             location: As in `forward_features`.
 
@@ -287,29 +288,29 @@ class PrithviViT(TokenEncoder):
         wanted = [index + depth if index < 0 else index for index in indices]
         if any(not 0 <= index < depth for index in wanted):
             raise ConfigError(f"indices: {list(indices)} are out of range for an encoder of {depth} blocks")
-        found: dict[int, Tensor] = {}
+        features: dict[int, Tensor] = {}
         tokens = self.embed(image, timestamps, location)
         for index, block in enumerate(self.blocks):
             tokens = self._run(block, tokens)
             if index in wanted:
-                found[index] = self.norm(tokens) if norm else tokens
+                features[index] = self.norm(tokens) if norm else tokens
             if index == max(wanted):
                 break
-        return [found[index] for index in wanted]
+        return [features[index] for index in wanted]
 
 
 @lru_cache(maxsize=32)
-@torch.inference_mode(False)  # a table first made while predicting must also serve training
+@torch.inference_mode(False)  # a table that is computed in prediction must also work in training
 def position_table(
     width: int, frames: int, rows: int, columns: int, device: torch.device | None = None
 ) -> Tensor:
     """The fixed 3-D sine-cosine table of Prithvi.
 
-    Of the width, 6/16 encode the column, 6/16 the row and 4/16 the frame, in this order. It is computed on the CPU and
-    cached on the device: a copy in every call would wait for all work of a GPU.
+    6/16 of the width encode the column, 6/16 the row and 4/16 the frame, in this order. The table is computed on the
+    CPU and cached on the device: a copy in every call would wait for all work of a GPU.
 
     Returns:
-        (1 + frames*rows*columns, width) float32; the class token's row is zero, then order t, h, w.
+        (1 + frames*rows*columns, width) float32; zero for the class token, then patches in order t, h, w.
     """
     shape = (frames, rows, columns)
     axes = [
@@ -323,7 +324,7 @@ def position_table(
 
 @torch.compiler.assume_constant_result
 def _constant_table(*arguments: Any) -> Tensor:
-    """As `position_table`; compiled code holds its result instead of computing it in every call."""
+    """`position_table` as a constant of compiled code."""
     return position_table(*arguments)
 
 

@@ -1,6 +1,6 @@
-"""Any backbone of timm as an encoder: CNNs and hierarchical transformers as pyramids, plain ViTs as tokens.
+"""Backbones of timm as encoders: CNNs and hierarchical transformers return pyramids, plain ViTs tokens.
 
-Each date is encoded for itself. Parameters keep timm's names, under ``backbone``.
+Each date is encoded separately. Parameters have timm's names, with the prefix ``backbone``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,17 +17,17 @@ from .base import Encoder, GroupMatcher, PyramidEncoder, TokenEncoder, Value
 
 _BACKBONE = "backbone."
 
-#: How the families of timm's models are made to take images of any size.
+#: Arguments with which the families of timm's models accept images of any size.
 _ANY_SIZE: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
 
 
 class TimmEncoder(Encoder):
-    """What both kinds share.
+    """Base class of both kinds.
 
     Args:
-        name: timm's name of the model.
-        backbone: The model, without its head.
-        num_bands: Bands of a frame.
+        name: Name of the model in timm.
+        backbone: The model without its head.
+        num_bands: Number of bands of a frame.
     """
 
     def __init__(self, name: str, backbone: Any, num_bands: int) -> None:
@@ -52,7 +52,7 @@ class TimmEncoder(Encoder):
         """Maps (N, C_i, h_i, w_i) by index, from frames (N, C, H, W).
 
         Raises:
-            ConfigError: The model takes images of one size only, and these are of another.
+            ConfigError: The model accepts images of one size only, and these have another size.
         """
         wanted = [index % len(self.strides) for index in indices]
         try:
@@ -65,11 +65,11 @@ class TimmEncoder(Encoder):
                 f"encoder: timm/{self.name} does not take images of {height} x {width} ({error}); set "
                 "encoder_args.img_size, crop_size and window to one size, or choose another encoder"
             ) from error
-        found = dict(zip(sorted(set(wanted)), maps, strict=True))
-        return [found[index] for index in wanted]
+        by_index = dict(zip(sorted(set(wanted)), maps, strict=True))
+        return [by_index[index] for index in wanted]
 
     def group_matcher(self) -> GroupMatcher:
-        """That of the model, for names that start with ``backbone.``."""
+        """The matcher of the model, for names with the prefix ``backbone.``."""
         matcher = self.backbone.group_matcher()
         if callable(matcher):
             return lambda name: (
@@ -78,11 +78,11 @@ class TimmEncoder(Encoder):
         return {group: _prefixed(patterns) for group, patterns in matcher.items() if patterns is not None}
 
     def rename_weights(self, state_dict: Mapping[str, Value]) -> Mapping[str, Value]:
-        """Names of timm under ``encoder.backbone.``; those of our own checkpoints are there already."""
-        own = f"encoder.{_BACKBONE}"
-        if any(key.startswith(own) for key in state_dict):
+        """Add the prefix ``encoder.backbone.`` to names of timm; names of our checkpoints already have it."""
+        prefix = f"encoder.{_BACKBONE}"
+        if any(key.startswith(prefix) for key in state_dict):
             return state_dict
-        return {own + key.removeprefix("encoder."): value for key, value in state_dict.items()}
+        return {prefix + key.removeprefix("encoder."): value for key, value in state_dict.items()}
 
 
 class TimmPyramid(TimmEncoder, PyramidEncoder):
@@ -90,7 +90,7 @@ class TimmPyramid(TimmEncoder, PyramidEncoder):
 
 
 class TimmViT(TimmEncoder, TokenEncoder):
-    """A plain ViT of timm, or another model of one scale. The token of the whole image is the mean of its patches'."""
+    """A plain ViT of timm, or another model with one scale. The class token is the mean of the patch tokens."""
 
     def __init__(self, name: str, backbone: Any, num_bands: int) -> None:
         super().__init__(name, backbone, num_bands)
@@ -103,7 +103,7 @@ class TimmViT(TimmEncoder, TokenEncoder):
     def forward_intermediates(
         self, image: Tensor, indices: Sequence[int], norm: bool = False, **coordinates: Tensor
     ) -> list[Tensor]:
-        """Tokens (B, 1 + T*h*w, D) after chosen blocks; see `Encoder.forward_intermediates`."""
+        """Tokens (B, 1 + T*h*w, D) after some of the blocks; see `Encoder.forward_intermediates`."""
         image = self.frames(image)
         maps = self.forward_frames(image.flatten(0, 1), indices, norm)
         patches = [rearrange(one, "(b t) d h w -> b (t h w) d", t=image.shape[1]) for one in maps]
@@ -117,17 +117,17 @@ def timm_encoder(
     gradient_checkpointing: bool = False,
     **arguments: Any,
 ) -> TimmEncoder:
-    """A backbone of timm with random weights.
+    """Create a backbone of timm with random weights.
 
     Args:
-        name: timm's name (``resnet50``, ``convnext_tiny.fb_in22k``).
-        num_bands: Bands of a frame.
+        name: Name in timm (``resnet50``, ``convnext_tiny.fb_in22k``).
+        num_bands: Number of bands of a frame.
         drop_path: Highest stochastic depth rate.
         gradient_checkpointing: Recompute layers in the backward pass instead of storing their activations.
         **arguments: Further arguments of ``timm.create_model``.
 
     Raises:
-        ConfigError: There is no such model, it does not take an argument, or it gives no intermediate features.
+        ConfigError: The model is unknown, does not accept an argument, or returns no intermediate features.
     """
     backbone = _create_backbone(
         name, num_bands, {"drop_path_rate": drop_path} if drop_path else {}, arguments
@@ -141,7 +141,7 @@ def timm_encoder(
             raise ConfigError(f"gradient_checkpointing: timm/{name} does not support it") from error
     strides = {info["reduction"] for info in backbone.feature_info}
     is_pyramid = len(strides) > 1
-    # Layers that no feature passes would get no gradient, which DistributedDataParallel refuses.
+    # Unused layers would get no gradient, which DistributedDataParallel reports as an error.
     indices = list(range(len(backbone.feature_info)))
     backbone.prune_intermediate_layers(indices, prune_norm=is_pyramid, prune_head=True)
     return (TimmPyramid if is_pyramid else TimmViT)(name, backbone, num_bands)
@@ -171,7 +171,7 @@ def _create_backbone(name: str, num_bands: int, rates: dict[str, Any], arguments
 
 
 def _prefixed(patterns: Any) -> Any:
-    """A pattern of a group matcher, or a list of pairs of pattern and suffix, for names under ``backbone.``."""
+    """A pattern of a group matcher, or a list of pairs of pattern and suffix, with the prefix ``backbone.``."""
     if isinstance(patterns, str):
         return rf"^backbone\.(?:{patterns.replace('^', '')})"
     return [(_prefixed(pattern), suffix) for pattern, suffix in patterns]

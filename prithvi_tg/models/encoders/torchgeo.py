@@ -1,7 +1,7 @@
-"""Backbones that TorchGeo publishes weights for, as encoders: ``torchgeo/ResNet50_Weights.SENTINEL2_ALL_MOCO``.
+"""Backbones with weights in TorchGeo, as encoders: ``torchgeo/ResNet50_Weights.SENTINEL2_ALL_MOCO``.
 
-The name of the weights selects the architecture and the names of their bands, so that weights for 13 bands serve six
-of them. They are loaded only where ``weights: pretrained`` asks for them.
+The name of the weights selects the architecture and the band names, so that weights for 13 bands can be used with six
+of them. The weights are loaded only with ``weights: pretrained``.
 """
 
 import re
@@ -33,7 +33,7 @@ _LANDSAT_5_7 = {
     "B8": "PANCHROMATIC",
 }
 
-#: Start of a member of the weights -> what its sensor calls the bands.
+#: Prefix of a member of the weights -> canonical name of each band name of its sensor.
 _BAND_NAMES: dict[str, Mapping[str, str]] = {
     "SENTINEL2": SENSORS["sentinel2"],
     "LANDSAT_TM": _LANDSAT_5_7,
@@ -44,11 +44,11 @@ _BAND_NAMES: dict[str, Mapping[str, str]] = {
 
 
 class TorchvisionSwin(PyramidEncoder):
-    """A Swin transformer of torchvision, as TorchGeo builds its ``swin_*``; maps at strides 4, 8, 16 and 32.
+    """A Swin transformer of torchvision, as in TorchGeo's ``swin_*``; returns maps at strides 4, 8, 16 and 32.
 
     Args:
-        name: torchvision's name (``swin_v2_t``).
-        num_bands: Bands of a frame.
+        name: Name in torchvision (``swin_v2_t``).
+        num_bands: Number of bands of a frame.
         drop_path: Highest stochastic depth rate.
         gradient_checkpointing: Recompute each stage in the backward pass instead of storing its activations.
         **arguments: Further arguments of torchvision's function.
@@ -71,7 +71,7 @@ class TorchvisionSwin(PyramidEncoder):
             self.backbone = torchvision.models.get_model(name, weights=None, **arguments).features
         except TypeError as error:
             raise ConfigError(f"encoder_args: torchvision's {name}: {error}") from error
-        # torchvision sets a rate of its own, 0.2 or more.
+        # torchvision sets a rate of 0.2 or more.
         drops = [part for part in self.backbone.modules() if isinstance(part, StochasticDepth)]
         for block, drop in enumerate(drops):
             drop.p = drop_path * block / max(1, len(drops) - 1)
@@ -79,48 +79,48 @@ class TorchvisionSwin(PyramidEncoder):
         self.backbone[0][0] = nn.Conv2d(
             num_bands, embedding.out_channels, embedding.kernel_size, embedding.stride
         )
-        stages = len(self.backbone) // 2  # the patch embedding or merging, then the blocks, of each
+        stages = len(self.backbone) // 2  # each has a patch embedding or merging, then its blocks
         self.num_features = tuple(embedding.out_channels * 2**stage for stage in range(stages))
         self.strides = tuple(embedding.stride[0] * 2**stage for stage in range(stages))
 
     def forward_frames(self, frames: Tensor, indices: Sequence[int]) -> list[Tensor]:
         """Maps (N, C_i, H / stride_i, W / stride_i) by index, from frames (N, C, H, W)."""
         wanted = [index % len(self.strides) for index in indices]
-        found = {}
+        maps = {}
         x = frames
         for stage in range(max(wanted) + 1):
             x = self.backbone[2 * stage](x)
             blocks = self.backbone[2 * stage + 1]
             x = checkpoint(blocks, x, use_reentrant=False) if self.gradient_checkpointing else blocks(x)
-            found[stage] = x.permute(0, 3, 1, 2)
-        return [found[index] for index in wanted]
+            maps[stage] = x.permute(0, 3, 1, 2)
+        return [maps[index] for index in wanted]
 
     def group_matcher(self) -> GroupMatcher:
-        """The patch embedding, then block by block; patch merging belongs to the stage after it."""
+        """Groups: the patch embedding, then each block; patch merging belongs to the next stage."""
         return {
             "stem": r"^backbone\.0",
             "blocks": [(r"^backbone\.(\d+)\.(\d+)\.", None), (r"^backbone\.(\d+)", (0,))],
         }
 
     def rename_weights(self, state_dict: Mapping[str, Value]) -> Mapping[str, Value]:
-        """Names of torchvision, ``features.*``, under ``encoder.backbone.``."""
+        """Replace the prefix ``features.`` of torchvision by ``encoder.backbone.``."""
         return {re.sub(r"^features\.", "encoder.backbone.", key): value for key, value in state_dict.items()}
 
 
-#: torchvision's architectures of TorchGeo; all others are timm's.
+#: Architectures of TorchGeo that are from torchvision; all others are from timm.
 _TORCHVISION = ("swin_t", "swin_s", "swin_b", "swin_v2_t", "swin_v2_s", "swin_v2_b")
 
 
 def torchgeo_encoder(name: str, num_bands: int = 6, **arguments: Any) -> Encoder:
-    """The architecture of weights of TorchGeo, with random weights.
+    """Create the architecture of weights of TorchGeo, with random weights.
 
     Args:
-        name: ``WEIGHTS.MEMBER``, as ``torchgeo.models.get_weight`` takes it.
-        num_bands: Bands of a frame.
-        **arguments: Those of `timm_encoder`, or of `TorchvisionSwin`.
+        name: ``WEIGHTS.MEMBER``, as for ``torchgeo.models.get_weight``.
+        num_bands: Number of bands of a frame.
+        **arguments: Arguments of `timm_encoder` or `TorchvisionSwin`.
 
     Raises:
-        ConfigError: There are no such weights, or their architecture is neither timm's nor torchvision's Swin.
+        ConfigError: The weights are unknown, or their architecture is not supported.
     """
     weights, architecture = _find_weights(name)
     build: Callable[..., Encoder]
@@ -144,8 +144,8 @@ def torchgeo_encoder(name: str, num_bands: int = 6, **arguments: Any) -> Encoder
 
 
 def _find_weights(name: str) -> tuple[Any, str]:
-    """A member of TorchGeo's weights, and the name of the function that builds its model."""
-    from torchgeo.models import get_model_weights, list_models  # it takes a second
+    """A member of TorchGeo's weights, and the name of its architecture."""
+    from torchgeo.models import get_model_weights, list_models  # this import takes a second
 
     members: dict[str, tuple[Any, str]] = {}
     for architecture in list_models():
@@ -160,9 +160,9 @@ def _find_weights(name: str) -> tuple[Any, str]:
 
 
 def _statistics(transforms: Any, count: int) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-    """Mean and deviation of `count` bands that normalise as the transforms of weights do, if they only normalise.
+    """Mean and standard deviation of `count` bands with the same effect as the transforms of weights.
 
-    Resizing and cropping are left out: they change which pixels a window has, not their values' unit.
+    ``None`` if the transforms do more than normalise. Resizing and cropping are ignored, as they do not change units.
     """
     mean, std = np.zeros(count), np.ones(count)
     for step in transforms if isinstance(transforms, nn.Sequential) else [transforms]:
@@ -178,7 +178,7 @@ def _statistics(transforms: Any, count: int) -> tuple[tuple[float, ...], tuple[f
 
 
 def _band_names(member: str, codes: Sequence[str]) -> tuple[str, ...]:
-    """Canonical names of bands; those that have none keep their own."""
+    """Canonical names of bands; a band without one has its original name."""
     names = next(names for start, names in _BAND_NAMES.items() if member.startswith(start))
     return tuple(_band_name(code, names) for code in codes)
 
