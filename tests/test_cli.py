@@ -216,6 +216,26 @@ def test_help_of_check_and_synthetic_states_what_they_do(command):
     assert "at least 6" in command("synthetic", "--help")[1]
 
 
+@pytest.mark.parametrize(
+    ("kind", "arguments"),
+    [
+        ("PolygonSplit", "{path: absent.gpkg}"),
+        ("TimeSplit", "{train: [2018-01-01, 2018-12-31], val: [2019-01-01, 2019-12-31]}"),
+    ],
+)
+def test_every_kind_of_split_can_be_named_in_a_configuration(command, tmp_path, kind, arguments):
+    path = tmp_path / "split.yaml"
+    path.write_text(
+        "data: {init_args: {split: {class_path: prithvi_tg.datamodules.scene_splits."
+        f"{kind}, init_args: {arguments}}}, images: absent.tif}}}}"
+    )
+    shipped = Path(__file__).parents[1] / "configs" / "scenes.yaml"
+    runs = f"--trainer.default_root_dir={tmp_path / 'runs'}"
+    code, _, err = command("fit", "--config", shipped, "--config", path, runs)
+    assert code == 1
+    assert_one_line(err, "absent.tif", "no such file")
+
+
 def damage_mask(folder):
     (folder / "LabelHand" / "Synthetic_0003_LabelHand.tif").unlink()
 

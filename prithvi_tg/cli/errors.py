@@ -93,7 +93,7 @@ def _rewritten(message: str, classes: list[type[Any]]) -> str | None:
     """A message of a known form, in terms of a configuration."""
     if absent := re.search(r"File does not exist: '([^']+)'", message):
         return f"config: {absent.group(1)}: no such file"
-    if spaces := re.search(r"Spaces not allowed in keys: (.+)\.$", message):
+    if spaces := re.search(r"Spaces not allowed in keys: (.+)\.$", message, re.MULTILINE):
         return (
             f"{spaces.group(1)}: unknown key; keys have no spaces. Of the output of stats, only mean, std and "
             "class_weights are keys"

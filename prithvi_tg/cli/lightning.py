@@ -96,6 +96,8 @@ class PrithviArgumentParser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the error in one line, and exit with 2."""
+        if not self.exit_on_error:  # an inner parser tries the kinds of an argument one by one
+            super().error(message, ex)
         sys.stderr.write(f"prithvi-tg: error: {one_line(message, _known_classes())}\n")
         sys.exit(2)
 
