@@ -23,6 +23,8 @@ extensions = [
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
     "command_reference",
+    "module_pages",
+    "notebooks",
     "own_names",
 ]
 exclude_patterns = ["_build"]
@@ -46,7 +48,7 @@ python_maximum_signature_line_length = 100
 nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(?!prithvi_tg\.).*"),
-    ("py:class", r"prithvi_tg\..*\.Value"),  # type variables
+    ("py:class", r"prithvi_tg\..*\.(Value|_Class)"),  # type variables
 ]
 suppress_warnings = ["config.cache"]
 smartquotes = False  # options begin with two hyphens

@@ -101,6 +101,8 @@ def small_options(words: list[str]) -> list[str]:
     if command == "chips":
         return ["--data.windows_per_epoch=16"]
     options = [option for name, options in SMALL.items() if name in words for option in options]
+    if "--model.encoder" in words and "nano" not in words:  # whose arguments are others
+        options = [option for option in options if not option.startswith("--model.encoder_args")]
     if (
         "--trainer.devices" in words
     ):  # several processes are tested in mapping/test_run.py and test_processes.py

@@ -18,6 +18,7 @@ from documents import SMALL_TRAINER, TOP, blocks, command_lines, small_options, 
 DOCS = TOP / "docs"
 PAGES = sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)
 BLOCKS = {path: blocks(path.read_text()) for path in PAGES}
+NOTEBOOKS = [path for path in PAGES if path.parent.name == "notebooks" and path.stem != "index"]
 RUN = [
     path for path, found in BLOCKS.items() if any(one.language in ("bash", "python", "yaml") for one in found)
 ]
@@ -148,6 +149,17 @@ def test_every_block_of_a_page_runs(path, workspace, command):
             run_bash(block, command)
         elif block.language == "python":
             exec(compile(block.text, str(path), "exec"), namespace)
+
+
+@pytest.mark.version_independent
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=name_of)
+def test_a_notebook_converts_with_every_block_of_its_page(path):
+    jupytext = pytest.importorskip("jupytext")
+    cells = [cell["source"] for cell in jupytext.read(path)["cells"] if cell["cell_type"] == "code"]
+    blocks_of_page = [
+        ("%%bash\n" if one.language == "bash" else "") + one.text.strip() for one in BLOCKS[path]
+    ]
+    assert cells == blocks_of_page
 
 
 @pytest.mark.version_independent
