@@ -15,20 +15,19 @@ from prithvi_tg.datasets.synthetic import write_sen1floods11
 TOP = Path(__file__).parents[1]
 # Appended to commands, so that full-size recipes take seconds; `make demo` runs the demo's at full length.
 SMALL_TRAINER = ["--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
+SMALL_NANO = [f"--model.encoder_args={TINY}", "--model.head_channels=8"]
 SMALL = {
     "configs/sen1floods11.yaml": [
         "--model.encoder=nano",
         "--model.weights=data/weights/Prithvi_EO_V1_100M.pt",
-        f"--model.encoder_args={TINY}",
-        "--model.head_channels=8",
+        *SMALL_NANO,
         "--data.splits=data/sen1floods11/splits.csv",
         "--data.batch_size=2",
         "--data.num_workers=0",
         *SMALL_TRAINER,
     ],
     "configs/demo.yaml": [
-        f"--model.encoder_args={TINY}",
-        "--model.head_channels=8",
+        *SMALL_NANO,
         *SMALL_TRAINER,
         "--data.crop_size=64",
         "--trainer.check_val_every_n_epoch=1",
@@ -47,8 +46,7 @@ SMALL = {
     ],
     "configs/classification.yaml": [f"--model.encoder_args={TINY}", *SMALL_TRAINER],
     "configs/small_chips.yaml": [
-        f"--model.encoder_args={TINY}",
-        "--model.head_channels=8",
+        *SMALL_NANO,
         "--data.crop_size=64",
         "--trainer.check_val_every_n_epoch=1",
         *SMALL_TRAINER,

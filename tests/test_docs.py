@@ -5,6 +5,7 @@ name is written to that file; one of YAML with ``for: CONFIG`` changes that conf
 all other Python runs.
 """
 
+import itertools
 import re
 import shutil
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 from command_parsers import parser_of
-from documents import SMALL_TRAINER, TOP, blocks, command_lines, small_options, write_workspace
+from documents import SMALL_NANO, SMALL_TRAINER, TOP, blocks, command_lines, small_options, write_workspace
 
 DOCS = TOP / "docs"
 PAGES = sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)
@@ -82,6 +83,13 @@ def workspace(tmp_path, monkeypatch, demo):
             del sys.modules[name]
 
 
+def small_encoder(words):
+    """Options that make the encoder of a page's own configuration small."""
+    files = [Path(after) for word, after in itertools.pairwise(words) if word == "--config"]
+    text = "".join(path.read_text() for path in files)
+    return SMALL_NANO if "encoder: nano" in text and "encoder_args" not in text else []
+
+
 def run_command(words, command):
     """Run a line of a page at small size, and give what it prints."""
     words = [
@@ -91,7 +99,7 @@ def run_command(words, command):
     ]
     extra = small_options(words)
     if words[1] in ("fit", "validate", "test") and not extra:  # with a configuration of the page
-        extra = SMALL_TRAINER
+        extra = [*SMALL_TRAINER, *small_encoder(words)]
     code, out, err = command(*words[1:], *extra)
     assert code == 0, (words, out, err)
 

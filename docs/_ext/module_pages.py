@@ -23,7 +23,7 @@ class ModulesDirective(SphinxDirective):
         for module, members in _modules(self.arguments[0].split()):
             own = ["   :members: " + ", ".join(members)] if members else ["   :no-members:"]
             lines += [
-                f"# {module.removeprefix('prithvi_tg.')}",
+                f"## {module.removeprefix('prithvi_tg.')}",
                 "",
                 "```{eval-rst}",
                 f".. automodule:: {module}",
