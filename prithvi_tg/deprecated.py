@@ -93,7 +93,7 @@ KEYS = {
     "walks": "locality_groups",
 }
 #: The same for what reads scenes; elsewhere ``mask`` is the label.
-SCENE_KEYS = KEYS | {"ground": "roi", "mask": "qa_mask"}
+SCENE_KEYS = KEYS | {"ground": "roi", "grounds": "period_rois", "mask": "qa_mask"}
 
 _FLAT_TARGET = {"class_names": "names", "class_colors": "colors"}
 

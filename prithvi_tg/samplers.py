@@ -70,19 +70,19 @@ class ExactCoverGeoSampler(GeoSampler):
 
 
 class ResumableSampler:
-    """A sampler that can begin in the middle of an epoch.
+    """A sampler that can start in the middle of an epoch.
 
     Attributes:
-        skip: Number of samples of this process that every pass leaves out at its start.
+        skip: Number of samples of this process that each pass skips at its start.
     """
 
     skip = 0
 
     def skip_first(self, samples: int) -> None:
-        """Leave out the first samples of this process from now on.
+        """Skip the first samples of this process in all following passes.
 
         Args:
-            samples: Their number; 0 for whole epochs.
+            samples: Number of samples; 0 for whole epochs.
         """
         self.skip = samples
 
@@ -90,9 +90,9 @@ class ResumableSampler:
 class RandomWindowGeoSampler(ResumableSampler, GeoSampler, DistributedSampler[Any]):
     """Random windows inside a region, aligned with the data set's pixels.
 
-    Like TorchGeo's random sampler, with these differences: windows are aligned with pixels, so nothing is resampled.
-    Each epoch draws other windows, the same for the same seed. Each process draws its own windows: the class is a
-    `DistributedSampler`, so that Lightning sets its epoch and does not replace it.
+    Unlike with TorchGeo's random sampler, windows are aligned with pixels, so nothing is resampled. Each epoch draws
+    other windows, the same for the same seed. Each process draws its own windows: the class is a `DistributedSampler`,
+    so that Lightning sets its epoch and does not replace it.
 
     Args:
         grid: The data set's pixels, see `SceneDataset.grid`.
@@ -100,7 +100,7 @@ class RandomWindowGeoSampler(ResumableSampler, GeoSampler, DistributedSampler[An
         size: Side of a window in pixels.
         length: Windows in an epoch, over all processes.
         periods: Times to draw from, with equal probability; all time by default.
-        grounds: Area with data of each period, if not everywhere; a window gets a period with data in it.
+        period_rois: Area with data in each period, if not everywhere; each window gets a period with data in it.
         balanced_boxes: Top left and bottom right pixels (N, 4) of boxes, and their probabilities, which centre most
             windows on rare classes; see `LabelIndex`.
         locality_groups: Number of groups of neighbouring windows. The windows of an epoch are drawn first, then sorted
@@ -127,7 +127,7 @@ class RandomWindowGeoSampler(ResumableSampler, GeoSampler, DistributedSampler[An
         seed: int = 0,
         rank: int | None = None,
         world_size: int | None = None,
-        grounds: Sequence[Any] | None = None,
+        period_rois: Sequence[Any] | None = None,
     ) -> None:
         drawn: Any = range(length)
         DistributedSampler.__init__(self, drawn, world_size or _world_size(), _rank(rank), seed=seed)
@@ -136,9 +136,9 @@ class RandomWindowGeoSampler(ResumableSampler, GeoSampler, DistributedSampler[An
         self.size = size
         self.length = length
         self.periods = list(periods) or [pd.Interval(pd.Timestamp.min, pd.Timestamp.max, closed="both")]
-        self.grounds = None if grounds is None else np.array(grounds, object)
+        self.period_rois = None if period_rois is None else np.array(period_rois, object)
         self.balanced_boxes = balanced_boxes
-        self.locality_groups = locality_groups * self.num_replicas  # a process has walks of its own
+        self.locality_groups = locality_groups * self.num_replicas  # each process has its own groups
         self._safe = places_in(roi, grid, size)
         if not len(self._safe):
             raise ConfigError(f"size: no window of {size} pixels fits inside the region of this split")
@@ -152,29 +152,33 @@ class RandomWindowGeoSampler(ResumableSampler, GeoSampler, DistributedSampler[An
         rng = np.random.default_rng([self.seed, self.epoch])
         places = (self._place(rng) for _ in range(self.length))
         drawn = [(row, column, self._period(rng, row, column)) for row, column in places]
-        order = self._walked(np.array(drawn), rng) if self.locality_groups and drawn else range(self.length)
+        order = (
+            self._sort_by_group(np.array(drawn), rng)
+            if self.locality_groups and drawn
+            else range(self.length)
+        )
         for number in order:
             row, column, period = drawn[number]
             yield row, column, self.periods[period]
 
-    def _walked(self, windows: NDArray[np.int64], rng: np.random.Generator) -> list[int]:
-        """An order of windows (N; row, column, period) in which the walks take turns.
+    def _sort_by_group(self, windows: NDArray[np.int64], rng: np.random.Generator) -> list[int]:
+        """An order of windows (N; row, column, period) in which groups of neighbours take turns.
 
-        All windows lie along a Hilbert curve over the ground; each walk has an equal part of it and starts
-        anywhere in its part. Parts and turns are the same in each epoch: a process that loads every n-th batch
-        comes back to the ground whose blocks it has decoded.
+        Windows are sorted along a Hilbert curve over the area. Each group has an equal part of the curve, and starts
+        at a random position in it. Parts and turns are the same in each epoch, so that a process that loads every n-th
+        batch returns to blocks that it has decoded.
         """
         rows, columns, periods = windows.T
         bounds = (0, 0, self.grid.width, self.grid.height)  # the same curve in each epoch
         along = GeoSeries.from_xy(columns, rows).hilbert_distance(total_bounds=bounds).to_numpy()
         parts = np.array_split(np.lexsort((along, periods)), min(self.locality_groups, len(windows)))
-        locality_groups = [np.roll(part, rng.integers(len(part))) for part in parts]
-        turns = np.random.default_rng(self.seed).permutation(len(locality_groups))
+        groups = [np.roll(part, rng.integers(len(part))) for part in parts]
+        turns = np.random.default_rng(self.seed).permutation(len(groups))
         return [
-            int(locality_groups[turn][step])
-            for step in range(len(locality_groups[0]))
+            int(groups[turn][step])
+            for step in range(len(groups[0]))
             for turn in turns
-            if step < len(locality_groups[turn])
+            if step < len(groups[turn])
         ]
 
     def _place(self, rng: np.random.Generator) -> tuple[int, int]:
@@ -186,7 +190,7 @@ class RandomWindowGeoSampler(ResumableSampler, GeoSampler, DistributedSampler[An
             else:
                 boxes, chances = self.balanced_boxes
                 top, left, bottom, right = boxes[rng.choice(len(boxes), p=chances)]
-                # A window that holds a pixel of the place, wherever in the window that is.
+                # All windows that contain a pixel of the box.
                 top, left = top - self.size + 1, left - self.size + 1
                 bottom, right = bottom + self.size - 1, right + self.size - 1
             rows = rng.integers(top, max(top, bottom - self.size) + 1, _TRIES)
@@ -198,10 +202,10 @@ class RandomWindowGeoSampler(ResumableSampler, GeoSampler, DistributedSampler[An
         return int(row), int(column)
 
     def _period(self, rng: np.random.Generator, row: int, column: int) -> int:
-        if self.grounds is None:
+        if self.period_rois is None:
             return int(rng.integers(len(self.periods)))
         window = window_boxes(self.grid, np.array([row]), np.array([column]), self.size)
-        inside = np.flatnonzero(shapely.intersects(self.grounds, window))
+        inside = np.flatnonzero(shapely.intersects(self.period_rois, window))
         return int(inside[rng.integers(len(inside))])
 
     def _bounds(self, part: Any) -> tuple[int, int, int, int]:
@@ -212,8 +216,8 @@ class RandomWindowGeoSampler(ResumableSampler, GeoSampler, DistributedSampler[An
     def __iter__(self) -> Iterator[Any]:
         """Geo-slices ``(x, y, t)`` of this process."""
         for number, (row, column, period) in enumerate(self.windows()):
-            own, process = divmod(number, self.num_replicas)
-            if process == self.rank and self.skip <= own < len(self):
+            index, process = divmod(number, self.num_replicas)
+            if process == self.rank and self.skip <= index < len(self):
                 yield *self.grid.window_slices(row, column, self.size), slice(period.left, period.right)
 
     def __len__(self) -> int:
@@ -246,11 +250,11 @@ class ShuffleSampler(ResumableSampler, DistributedSampler[int]):
 class RandomCropSampler(ResumableSampler, DistributedSampler[Any]):
     """The samples of another sampler, each with the place of a random crop.
 
-    Places depend on seed, epoch, process and the position in the epoch alone: neither processes that load nor a cache
-    change them, and a run that resumes draws the same.
+    Places depend only on seed, epoch, process and position in the epoch, not on loader processes or caches. A resumed
+    run draws the same places.
 
     Args:
-        sampler: Draws numbers of chips.
+        sampler: Sampler of chip numbers.
     """
 
     def __init__(self, sampler: ShuffleSampler) -> None:

@@ -60,7 +60,7 @@ def run(arguments: list[str]) -> int:
 def _training_set(data: Any) -> Dataset[dict[str, Any]]:
     """A data set with every chip, or every pixel of the training area, once."""
     if isinstance(data, LabelledScenesDataModule):
-        return data.scored_windows("train", *data.open_ground("validate"))
+        return data.scored_windows("train", *data.open_and_split("validate"))
     assert isinstance(data, ChipDataModule)  # as its spec is a DataSpec
     return data.open_split("train")
 

@@ -21,7 +21,7 @@ from ..datasets.scenes.footprints import Roi
 from ..datasets.scenes.label_dataset import LabelDataset
 from ..datasets.scenes.label_index import index_labels
 from ..datasets.scenes.label_layers import create_label_layer
-from ..datasets.scenes.scored_windows import ScoredWindows, ground_at
+from ..datasets.scenes.scored_windows import ScoredWindows, area_in_period
 from ..datasets.scenes.splits import Region, Regions, split_by_blocks, split_by_polygons, whole_region
 from ..deprecated import OldArguments
 from ..errors import ConfigError, DataError
@@ -41,7 +41,7 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
     """Scenes and a label layer, combined as TorchGeo's ``images & labels``; splits share no pixel.
 
     Training draws random windows. Validation and test score each labelled pixel once, with any number of
-    processes. A checkpoint stores `spec`, the description of the data, which maps of new scenes need.
+    processes. A checkpoint stores `spec`, the description of the data, for maps of new scenes.
 
     Args:
         images: Rasters, granules, ``.SAFE`` folders or folders of them, see `find_inputs`.
@@ -178,10 +178,10 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
 
     @property
     def bootstrap_block(self) -> int:
-        """Side in pixels of the blocks of ground that are resampled for intervals of scores.
+        """Side in pixels of the blocks that are resampled for intervals of scores.
 
         Neighbouring windows are not independent. With a split by blocks, the side is the smallest multiple of the
-        split's block that holds two windows; otherwise it is that of four windows.
+        block of the split with room for two windows; otherwise it is four windows.
         """
         if isinstance(self.split, BlockSplit):
             return self.split.block * math.ceil(2 * self.window / self.split.block)
@@ -190,13 +190,13 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
     # Data.
 
     def open_images(self) -> SceneDataset:
-        """Open the images alone."""
+        """Open the images without the labels."""
         return SceneDataset.open(
             self.images, self.spec.input, self.reading, self.composite, self.nodata_rule, self.qa_mask
         )
 
     def open_labels(self) -> LabelDataset:
-        """Open the labels alone."""
+        """Open the labels without the images."""
         return self.layer.open(self.labels)
 
     def open_both(self) -> tuple[IntersectionDataset, SceneDataset]:
@@ -216,7 +216,7 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
         return both, images
 
     def regions(self, images: SceneDataset, roi: Any) -> Regions:
-        """The area of every split, inside the overlap of images and labels."""
+        """The area of each split inside the overlap of images and labels."""
         split, grid = self.split, images.grid
         outlines = images.index.geometry.to_numpy()
         footprints = list(outlines[shapely.intersects(outlines, roi)])
@@ -252,7 +252,7 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
         """
         if stage == "predict":
             return
-        both, images = self.open_ground(stage)
+        both, images = self.open_and_split(stage)
         roi = shapely.union_all(list(both.index.geometry))
         if stage == "fit":
             self._draw_windows(both, images, roi)
@@ -262,7 +262,7 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
                 setattr(self, f"{split}_dataset", scored)
                 setattr(self, f"{split}_sampler", UnrepeatedSampler(scored))
 
-    def open_ground(self, stage: str) -> tuple[IntersectionDataset, SceneDataset]:
+    def open_and_split(self, stage: str) -> tuple[IntersectionDataset, SceneDataset]:
         """Open images and labels for a stage, and split the area of their overlap.
 
         Raises:
@@ -280,7 +280,7 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
 
     @property
     def validates(self) -> bool:
-        """Whether the split has a part for validation."""
+        """Whether there is a validation split."""
         return "val" in self.split.names
 
     def _draw_windows(self, both: IntersectionDataset, images: SceneDataset, roi: Any) -> None:
@@ -290,9 +290,9 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
         labels = both.datasets[1]
         balanced_boxes = index_labels(labels, images.grid, region, self.window) if self.balanced else None
         periods = self.periods("train", images)
-        grounds = [ground_at(both, period) for period in periods]
-        if not shapely.covers(shapely.union_all(grounds), inside):
-            inside = shapely.intersection(inside, shapely.union_all(grounds))
+        rois = [area_in_period(both, period) for period in periods]
+        if not shapely.covers(shapely.union_all(rois), inside):
+            inside = shapely.intersection(inside, shapely.union_all(rois))
         self.train_dataset = both
         self.train_sampler = RandomWindowGeoSampler(
             images.grid,
@@ -303,11 +303,11 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
             balanced_boxes,
             locality_groups=4 * self.batch_size,
             seed=self.seed,
-            grounds=None if all(one.equals(grounds[0]) for one in grounds) else grounds,
+            period_rois=None if all(one.equals(rois[0]) for one in rois) else rois,
         )
 
     def scored_windows(self, split: str, both: IntersectionDataset, images: SceneDataset) -> ScoredWindows:
-        """Windows that contain every labelled pixel of a split, with its label once; call `setup` first."""
+        """Windows of a split, in which each labelled pixel has its label once; call `setup` first."""
         region, periods = self._region(split), self.periods(split, images)
         return ScoredWindows(both, images.grid, region, self.window, self.stride, periods)
 
@@ -336,13 +336,13 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
         return pinned(loader)
 
     def val_dataloader(self) -> Any:
-        """Loader of each labelled pixel once, over all processes; an empty list without validation."""
+        """Loader with each labelled pixel once, over all processes; an empty list without validation."""
         if not self.validates:
             return []
         return self._scoring_loader(super().val_dataloader())
 
     def test_dataloader(self) -> DataLoader[Any]:
-        """Loader of each labelled pixel once, over all processes."""
+        """Loader with each labelled pixel once, over all processes."""
         return self._scoring_loader(super().test_dataloader())
 
     def _scoring_loader(self, loader: DataLoader[Any]) -> DataLoader[Any]:

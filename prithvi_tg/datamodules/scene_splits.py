@@ -9,7 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from ..datasets.scenes.dataset import SceneDataset
-from ..datasets.scenes.splits import SPLITS, read_split_polygons
+from ..datasets.scenes.splits import read_split_polygons
+from ..datasets.split_fractions import SPLITS
 from ..errors import ConfigError
 
 
@@ -19,8 +20,8 @@ class BlockSplit:
 
     Attributes:
         block: Side of a block in pixels.
-        fractions: Shares of training, validation and test; without a share of validation, ``[0.8, 0, 0.2]``, training
-            runs without validation.
+        fractions: Shares of training, validation and test; with no share of validation, as in ``[0.8, 0, 0.2]``,
+            training runs without validation.
         buffer: Pixels between training windows and the blocks of other splits.
         seed: The same seed gives the same blocks.
     """
@@ -35,16 +36,16 @@ class BlockSplit:
 
     @property
     def names(self) -> list[str]:
-        """The splits that have a share."""
+        """The splits with a share."""
         return [name for name, share in zip(SPLITS, self.fractions, strict=False) if share > 0]
 
 
 @dataclass(frozen=True)
 class PolygonSplit:
-    """Polygons with the split of their area; see `split_by_polygons`.
+    """Polygons with an attribute for the split of their area; see `split_by_polygons`.
 
     Attributes:
-        path: A file that GeoPandas reads.
+        path: A vector file that GeoPandas can read.
         attribute: Column with ``train``, ``val`` or ``test``.
     """
 
@@ -53,7 +54,7 @@ class PolygonSplit:
 
     @property
     def names(self) -> list[str]:
-        """The splits that have a polygon."""
+        """The splits with a polygon."""
         found = set(read_split_polygons(self.path, self.attribute)[self.attribute])
         return [name for name in SPLITS if name in found]
 
@@ -62,13 +63,13 @@ class PolygonSplit:
 class TimeSplit:
     """Periods of training, validation and test, on the same area.
 
-    An image belongs to a split if its first and its last date are in the period. Images with dates in and outside a
+    An image belongs to a split if its first and last date lie in the period. Images with dates inside and outside of a
     period, and images without a date, belong to no split.
 
     Attributes:
         train: First and last day, ``YYYY-MM-DD``, both included.
-        val: As `train`; the periods must not share a day. None by default: then training runs without validation.
-        test: As `train`; none by default.
+        val: As `train`; periods must not overlap. ``None``, the default, means training without validation.
+        test: As `train`; no test set by default.
 
     Raises:
         ConfigError: A day cannot be read, a period ends before it begins, or two share a day.
@@ -88,7 +89,7 @@ class TimeSplit:
 
     @property
     def names(self) -> list[str]:
-        """The splits that have a period."""
+        """The splits with a period."""
         return [name for name in SPLITS if getattr(self, name) is not None]
 
     def period(self, split: str) -> tuple[pd.Timestamp, pd.Timestamp]:
@@ -105,13 +106,13 @@ class TimeSplit:
         return first, last + pd.Timedelta(days=1) - pd.Timedelta(nanoseconds=1)
 
     def holds(self, split: str, time: pd.Interval) -> bool:
-        """Whether every date of an image lies in the period of a split."""
+        """Whether all dates of an image lie in the period of a split."""
         first, last = self.period(split)
         return bool(first <= time.left and time.right <= last)
 
 
 def warn_of_images_in_no_split(split: TimeSplit, images: SceneDataset) -> None:
-    """Warn of images with dates in and outside a period, and of images without a date."""
+    """Warn about images with dates inside and outside of a period, and about images without a date."""
     names = split.names
     periods = [pd.Interval(*split.period(name), closed="both") for name in names]
     left_out = [

@@ -1,4 +1,4 @@
-"""Chips: samples that are files of their own, as TorchGeo's `NonGeoDataset`."""
+"""Chips: data sets with separate files for each sample, as TorchGeo's `NonGeoDataset`."""
 
 from ...deprecated import old_names
 

@@ -1,4 +1,4 @@
-"""ChipDataset: pairs of an image and a mask, the base of every data set of chips."""
+"""ChipDataset: base class of data sets of chips, pairs of an image and a mask."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 Sample = dict[str, Any]
-#: Wider values are float32 in a cache and in samples.
+#: Size of a stored value in bytes, at most; wider values are converted to float32.
 _STORED_BYTES = 4
 _SAMPLED_CHIPS = 8
 
@@ -54,13 +54,13 @@ def _advice_for_bad_chips() -> Iterator[None]:
 
 
 class ChipDataset(NonGeoDataset):
-    """Chips: small images with a mask of the same size beside them.
+    """Chips: small images, each with a mask of the same size.
 
     A sample has
 
-    * ``image``: float32 (T, C, H, W), scaled; pixels without data have the band's mean;
-    * ``valid``: bool (T, C, H, W), true where the image has data;
-    * ``mask``: int64 (H, W), classes, and 255 where there is no label or no band has data;
+    * ``image``: float32 (T, C, H, W), scaled; pixels without data have the mean of the band;
+    * ``valid``: bool (T, C, H, W), true for pixels with data;
+    * ``mask``: int64 (H, W), classes; 255 for pixels without a label or without data in all bands;
     * ``name``: name of the chip;
     * ``meaningless``: int64 (1,), number of values of the image that are not finite or beyond 1e30;
     * with `metadata`, ``timestamps``: float32 (T, 2), year and day of year 1..366, and ``location``: float32
@@ -73,12 +73,12 @@ class ChipDataset(NonGeoDataset):
         split: Part of the data set.
         splits: A CSV file with columns ``chip`` and ``split`` to use instead of the published lists.
         bands: Bands to read, by name; bands without published statistics need `mean` and `std`.
-        mean: Mean per band after scaling; the published one by default. Fills pixels without data.
+        mean: Mean per band after scaling; the published one by default. It fills pixels without data.
         std: Standard deviation per band after scaling; the published one by default.
-        legacy_nodata: Treat pixels without data as hls-foundation-os did, see `read_image`.
+        legacy_nodata: Treat pixels without data as in hls-foundation-os, see `read_image`.
         metadata: Add dates and locations to the samples, for encoders that use them.
         download: Download missing files first; see `prithvi_tg.datasets.download` for the sources.
-        transforms: Applied to each sample.
+        transforms: Called with each sample.
 
     Raises:
         DataError: The image or the mask of a chip is missing.
@@ -103,7 +103,7 @@ class ChipDataset(NonGeoDataset):
     split_names: tuple[str, ...] = ("train", "val", "test")
     #: Label of pixels without a label.
     unlabelled: float = IGNORE_INDEX
-    #: Where decoded chips are kept; a data module sets it.
+    #: Cache of decoded chips; a data module sets it.
     cache: ChipCache | None = None
 
     def __init__(
@@ -143,7 +143,7 @@ class ChipDataset(NonGeoDataset):
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
     ) -> DataSpec:
-        """Bands, statistics and classes of the data set, for a model that is trained on it.
+        """Description of the data set, for models that are trained on it: bands, statistics and classes.
 
         Raises:
             ConfigError: A band is unknown or not in the files, or its statistics are neither published nor given.
@@ -187,14 +187,14 @@ class ChipDataset(NonGeoDataset):
         raise ConfigError(f"download: {type(self).__name__} has no published archive; remove download")
 
     def find_chips(self) -> list[Chip]:
-        """The chips of the split, each with its mask; see `pair_by_stem`."""
+        """Find the chips of the split and their masks; see `pair_by_stem`."""
         raise NotImplementedError
 
     def leave_out_bad(self) -> dict[str, str]:
-        """Read every chip, and leave out unreadable chips.
+        """Read all chips, and remove the unreadable ones from the data set.
 
         Returns:
-            The errors, by name of the chip.
+            The error of each removed chip, by name.
 
         Raises:
             DataError: All chips are unreadable.
@@ -224,16 +224,16 @@ class ChipDataset(NonGeoDataset):
         return sample if self.transforms is None else self.transforms(sample)
 
     def crop(self, place: CropPlace, side: int | None) -> Sample:
-        """A sample for training: a square crop of a chip, of which only these pixels are copied and converted.
+        """Return a square crop of a chip for training; only its pixels are copied and converted.
 
-        A chip that is smaller than the crop is padded at its bottom and right: no label, no data, the band's mean.
+        A chip that is smaller than the crop is padded at its bottom and right, without label and data, with band means.
 
         Args:
-            place: The chip, and where in it the crop lies.
+            place: The chip and the position of the crop in it.
             side: Side of the crop in pixels; ``None`` for the whole chip.
 
         Returns:
-            The sample, without ``valid`` where all pixels hold data.
+            The sample, without ``valid`` if all pixels have data.
         """
         if self.transforms is not None or type(self).read_chip is not ChipDataset.read_chip:
             return crop_sample(self[place.chip], place, side, self._mean)  # samples may differ from the files
@@ -245,7 +245,7 @@ class ChipDataset(NonGeoDataset):
         )
 
     def read_chip(self, chip: Chip) -> Sample:
-        """The sample of a chip, before transforms.
+        """Return the sample of a chip, before transforms.
 
         Raises:
             DataError: A file cannot be read, or differs in size or number of bands.
@@ -256,7 +256,7 @@ class ChipDataset(NonGeoDataset):
         return sample
 
     def stored_chip(self, chip: Chip) -> StoredChip:
-        """What the files of a chip hold, from the cache if there is one.
+        """Return the content of the files of a chip, from the cache if there is one.
 
         Raises:
             DataError: A file cannot be read, or differs in size or number of bands.
@@ -285,7 +285,7 @@ class ChipDataset(NonGeoDataset):
         return StoredChip(values, bits, label, scalings, bool(valid.any()), meaningless, metadata)
 
     def _read_label(self, chip: Chip, valid: NDArray[np.bool_]) -> NDArray[Any] | None:
-        """Labels as they are stored in a cache, from the mask and the pixels with data (T*C, H, W) of a chip."""
+        """Read the mask of a chip in the form of a cache; `valid` (T*C, H, W) marks the image's pixels with data."""
         mask = self.read_mask(chip.mask)
         if mask.shape[-2:] != valid.shape[-2:]:
             raise DataError(
@@ -304,7 +304,7 @@ class ChipDataset(NonGeoDataset):
         return {"mask": torch.from_numpy(label.astype(label.dtype if label.dtype.kind == "f" else np.int64))}
 
     def _sample(self, chip: Chip, stored: StoredChip) -> Sample:
-        """The sample of a chip or a crop of it, with ``valid`` only where there are pixels without data."""
+        """The sample of a chip or of a crop, with ``valid`` only if some pixels have no data."""
         image, valid = stored.in_unit(self.spec.input, self._mean, self.legacy_nodata)
         shape = (self.num_frames, len(self.spec.input.bands), *image.shape[1:])
         sample: Sample = {"image": torch.from_numpy(image.reshape(shape))}
@@ -315,10 +315,10 @@ class ChipDataset(NonGeoDataset):
         return sample | {key: torch.from_numpy(value.copy()) for key, value in stored.metadata.items()}
 
     def read_image(self, path: Path) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Image (T, C, H, W) in the unit of the statistics, and a mask of its data of the same shape.
+        """Read an image (T, C, H, W) in the unit of the statistics, and a mask of its pixels with data.
 
-        Pixels without data are filled with the band's mean. With `legacy_nodata`, all pixels count as data and keep
-        their stored values, as in hls-foundation-os.
+        Pixels without data have the mean of the band. With `legacy_nodata`, all pixels count as data and keep their
+        stored values, as in hls-foundation-os.
         """
         values, valid, scalings, _ = self._read_image(path)
         stored = StoredChip(values, packed(valid), None, scalings)
@@ -327,7 +327,7 @@ class ChipDataset(NonGeoDataset):
         return image.reshape(shape), valid.reshape(shape)
 
     def _read_image(self, path: Path) -> tuple[NDArray[Any], NDArray[np.bool_], tuple[Scaling, ...], int]:
-        """Stored values and valid mask (T*C, H, W), scalings, and the number of values that mean nothing."""
+        """Stored values and valid mask (T*C, H, W), scalings, and the number of meaningless values."""
         spec, legacy = self.spec.input, self.legacy_nodata
         with open_raster(path) as source:
             count = data_bands(source, spec.file_count)
@@ -341,7 +341,7 @@ class ChipDataset(NonGeoDataset):
         return values, valid, tuple(scalings), bands.meaningless
 
     def stored_bytes(self) -> int:
-        """About how many bytes `StoredChip` takes for all chips, from the headers of a few."""
+        """Approximate size of the `StoredChip`s of all chips in bytes, from the headers of a few files."""
         sizes = []
         for chip in self.chips[:: max(1, len(self.chips) // _SAMPLED_CHIPS)]:
             with suppress(DataError), open_raster(chip.image) as source:  # reading the chip reports the error
@@ -351,15 +351,15 @@ class ChipDataset(NonGeoDataset):
 
     @property
     def pixel_size(self) -> float | None:
-        """Side of a pixel of the first chip in metres; ``None`` without a geo-reference."""
+        """Size of a pixel of the first chip in metres; ``None`` without a georeference."""
         with _advice_for_bad_chips(), open_raster(self.chips[0].image) as source:
             return Grid.of(source).pixel_size
 
     def read_mask(self, path: Path) -> NDArray[Any]:
-        """Classes (H, W), 255 where there is no label.
+        """Read classes (H, W), 255 for pixels without a label.
 
         Raises:
-            DataError: A label is no whole number or none of the classes, or the raster has several bands.
+            DataError: A label is no integer or no class, or the raster has several bands.
             ConfigError: The nodata tag of the raster is the value of a class.
         """
         with open_raster(path) as source:
@@ -375,14 +375,14 @@ class ChipDataset(NonGeoDataset):
         return mask
 
     def unknown_labels(self, counts: dict[int, int]) -> str:
-        """The error message for stored labels that are no class; `counts` has their numbers of pixels."""
+        """Error message for stored labels that are no class; `counts` gives the number of pixels of each."""
         return (
             f"label {label_counts(counts)} is not one of the {len(self.class_names)} classes "
             f"({', '.join(self.class_names)})"
         )
 
     def _class_of(self, value: int) -> str | None:
-        """Name of the class of a stored label, if it is one."""
+        """Class name of a stored label; ``None`` if it is no class."""
         number = int(self.to_classes(np.array([value], np.int64))[0])
         return self.class_names[number] if 0 <= number < len(self.class_names) else None
 
@@ -398,14 +398,14 @@ class ChipDataset(NonGeoDataset):
         return [None] * self.num_frames
 
     def to_classes(self, stored: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Classes and 255 from stored labels; by default the labels themselves."""
+        """Convert stored labels to classes and 255; by default they are equal."""
         return stored
 
     def plot(self, sample: Sample, show_titles: bool = True, suptitle: str | None = None) -> Figure:
-        """Draw a sample: every date in true colour, the mask, and the prediction if there is one.
+        """Draw a sample: each date in true colour, the mask, and the prediction if there is one.
 
         Args:
-            sample: A sample of this data set, perhaps with ``prediction`` (H, W).
+            sample: A sample of this data set, optionally with ``prediction`` (H, W).
             show_titles: Add a title to each panel.
             suptitle: Title of the figure.
         """

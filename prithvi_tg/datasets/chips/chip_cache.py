@@ -1,4 +1,4 @@
-"""ChipCache: decoded chips in files that processes map into their memory."""
+"""ChipCache: decoded chips in files that processes map into memory."""
 
 import hashlib
 import inspect
@@ -29,18 +29,18 @@ _PREAMBLE = struct.Struct("<8sQ")
 _ALIGNMENT = 64
 #: Files beside a raster that GDAL reads with it.
 _SIDECARS = ("", ".aux.xml", ".msk")
-#: What a data set is asked for, not what its files mean.
+#: Attributes of a data set that do not change how its files are decoded.
 _NOT_SETTINGS = frozenset({"cache", "chips", "label_of", "root", "split", "splits", "transforms"})
 #: Folder beside the chips.
 FOLDER_NAME = ".prithvi_tg_cache"
 
 
 class CacheEntry(NamedTuple):
-    """Where a chip is kept.
+    """File of a chip in the cache.
 
     Attributes:
-        path: The file.
-        state: Changes with the files of the chip.
+        path: Path of the file.
+        state: Hash that changes with the files of the chip.
     """
 
     path: Path
@@ -48,15 +48,15 @@ class CacheEntry(NamedTuple):
 
 
 class ChipCache:
-    """Decoded chips, one file each, which any number of processes share through the system's page cache.
+    """Stores each decoded chip in a file; processes share the files through the page cache of the system.
 
-    A file holds a `StoredChip`. It appears under its final name only when it is complete. Its name depends on the
-    chip and on the settings and code of the data set; its header has the state (size and time) of the chip's files, so
-    that a chip whose files have changed is decoded again.
+    A file contains a `StoredChip`, and gets its final name when it is complete. The name depends on the chip and on the
+    settings and code of the data set. The header records the state (size and time) of the chip's files, so that a
+    chip is decoded again after they change.
 
     Args:
-        folder: Where the files are; ``None`` for a folder beside the images of the chips.
-        settings: Of the data set, see `settings_digest`.
+        folder: Folder of the cache; ``None`` for a folder beside the images of the chips.
+        settings: Hash of the data set, see `settings_digest`.
     """
 
     def __init__(self, folder: Path | None, settings: str) -> None:
@@ -66,7 +66,7 @@ class ChipCache:
         self._full = False
 
     def entry(self, chip: Chip) -> CacheEntry:
-        """The file of a chip; the state of the chip's own files is looked up once."""
+        """The cache file of a chip; the state of the chip's files is determined once."""
         if chip not in self._entries:
             image, mask = chip.image.absolute(), chip.mask.absolute()
             name = _digest(self.settings, chip.name, str(image), str(mask))
@@ -77,14 +77,18 @@ class ChipCache:
         return self._entries[chip]
 
     def load(self, entry: CacheEntry) -> StoredChip | None:
-        """The chip, in memory that is mapped; ``None`` if it is not there, or its files have changed."""
+        """Map a chip into memory; ``None`` if it is not cached, or its files have changed."""
         try:
             with entry.path.open("rb") as file:
                 memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             magic, length = _PREAMBLE.unpack_from(memory)
             start = _PREAMBLE.size
             header = json.loads(memory[start : start + length])
-        except (OSError, ValueError, struct.error):  # missing, empty, or cut off by a crash of the system
+        except (
+            OSError,
+            ValueError,
+            struct.error,
+        ):  # missing, empty, or incomplete after a crash of the system
             return None
         if magic != _MAGIC or header["state"] != entry.state or header["size"] != len(memory):
             return None
@@ -103,7 +107,7 @@ class ChipCache:
         )
 
     def store(self, entry: CacheEntry, chip: StoredChip) -> None:
-        """Keep a chip; where it cannot be written, it is decoded again whenever it is needed."""
+        """Write a chip. After an error, no further chips are written, and they are decoded when needed."""
         if self._full:
             return
         try:
@@ -119,20 +123,20 @@ class ChipCache:
 
 
 def settings_digest(dataset: "ChipDataset") -> str:
-    """Changes with the settings of a data set, and with the code of its classes."""
+    """Hash of the settings of a data set and of the code of its classes."""
     settings = {key: value for key, value in vars(dataset).items() if key not in _NOT_SETTINGS}
     sources = []
     for cls in type(dataset).__mro__:
         if cls.__module__ != "builtins":
             try:
                 sources.append(inspect.getsource(cls))
-            except (OSError, TypeError):  # typed in a console
+            except (OSError, TypeError):  # defined in a console
                 sources.append(cls.__qualname__)
     return _digest(*sources, *(f"{key}={settings[key]!r}" for key in sorted(settings)))
 
 
 def _states(path: Path) -> Iterator[str]:
-    """Size and time of a raster and the files beside it, those of its sources for a VRT."""
+    """Size and time of a raster and the files that GDAL reads with it; for a VRT, of its sources."""
     if path.suffix.lower() == ".vrt":
         yield json.dumps(fingerprint(str(path)))
         return
@@ -164,7 +168,7 @@ def _parts(state: str, chip: StoredChip) -> Iterator[bytes]:
         "arrays": [],
     }
     lines = [[name, array.dtype.str, array.shape] for name, array in arrays.items()]
-    # Room for the header with its offsets and size, which are not known yet.
+    # Reserve room for the header, as its offsets and size are not known yet.
     room = len(json.dumps(header | {"arrays": lines})) + 24 * (len(arrays) + 1)
     end = _aligned(_PREAMBLE.size + room)
     room = end - _PREAMBLE.size

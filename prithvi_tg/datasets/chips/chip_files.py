@@ -1,4 +1,4 @@
-"""The files of chips, found in folders or by names."""
+"""Chip: the files of a sample, and functions that find them."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -18,10 +18,10 @@ class Chip(NamedTuple):
 def pair_by_stem(
     names: Iterable[str], image: Callable[[str], Path], mask: Callable[[str], Path]
 ) -> list[Chip]:
-    """Chips from names, after a check that both files of each exist.
+    """Chips with these names, after a check that all files exist.
 
     Raises:
-        DataError: A file is missing; the message has the first one and the number of others.
+        DataError: A file is missing; the message names the first one and the number of others.
     """
     chips = [Chip(name, image(name), mask(name)) for name in names]
     listings: dict[Path, set[str]] = {}
@@ -30,27 +30,27 @@ def pair_by_stem(
             if path.parent not in listings:
                 folder = path.parent
                 listings[folder] = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
-    lacking = [
+    missing = [
         (chip, kind, path)
         for chip in chips
         for kind, path in (("image", chip.image), ("mask", chip.mask))
         if path.name not in listings[path.parent]
     ]
-    if lacking:
-        chip, kind, path = lacking[0]
-        if len([one for _, other, one in lacking if other == kind]) == len(chips) > 1:
+    if missing:
+        chip, kind, path = missing[0]
+        if len([one for _, other, one in missing if other == kind]) == len(chips) > 1:
             raise DataError(
                 f"{path}: no such file; none of the {len(chips)} {kind}s exists: check folder, pattern, and the names "
                 f"of chips in the list of splits, such as {chip.name}"
             )
-        others = len(lacking) - 1
+        others = len(missing) - 1
         more = f" ({others} other file{'s are' if others > 1 else ' is'} missing too)" if others else ""
         raise DataError(f"{path}: no such file; the {kind} of chip {chip.name} is missing{more}")
     return chips
 
 
 def chips_in_folder(folder: Path, image_suffix: str, mask_suffix: str) -> list[Chip]:
-    """Every chip of a folder, in the order of their names; macOS's ``._`` files are skipped.
+    """All chips of a folder, sorted by name, without the ``._`` files of macOS.
 
     Raises:
         DataError: The folder has no images, or the image or mask of a chip is missing.

@@ -14,7 +14,7 @@ from .pattern_chips import PatternChips, describe_input
 
 
 class ChipFolder(PatternChips):
-    """Chips of your own: any bands, any number of dates, any classes.
+    """Your own chips: any bands, any number of dates, any classes.
 
     Args:
         images: Pattern of the images, with one ``*`` for the name of a chip.
@@ -28,7 +28,7 @@ class ChipFolder(PatternChips):
         split: ``train``, ``val`` or ``test``.
         file_bands: Bands of one frame in the order of the files, by name; `bands` by default. The bands of the
             next frame follow.
-        num_frames: Dates in a file.
+        num_frames: Number of dates in a file.
         sensor: Naming scheme of the bands, needed where sensors disagree.
         scale: Factor from stored values to the unit of `mean` and `std`, for files without scale tags. Tags that
             contradict it are an error.
@@ -91,22 +91,22 @@ class ChipFolder(PatternChips):
         """Bands, statistics and classes, from the arguments of the data set.
 
         Raises:
-            ConfigError: A band is unknown or not in the files, or the statistics do not fit the bands.
+            ConfigError: A band is unknown or not in the files, or the statistics do not match the bands.
         """
         check_class_names(classes)
         inputs = describe_input(bands, mean, std, file_bands, num_frames, sensor, scale, nodata)
         return DataSpec(inputs, ClassTarget(tuple(dict.fromkeys(classes.values())), tuple(class_colors)))
 
     def unknown_labels(self, counts: dict[int, int]) -> str:
-        """The error message for stored labels that are no class; `counts` has their numbers of pixels."""
+        """Error message for stored labels that are no class; `counts` gives the number of pixels of each."""
         known = ", ".join(map(str, self.classes))
         return (
-            f"holds {label_counts(counts)}, not in classes; known are {known}; add them to classes, or to "
+            f"contains {label_counts(counts)}, not in classes; known are {known}; add them to classes, or to "
             "ignored_labels if they mean not labelled"
         )
 
     def to_classes(self, stored: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Stored labels to classes; unknown ones become -1."""
+        """Convert stored labels to classes; unknown labels become -1."""
         classes = np.full(stored.shape, -1, dtype=np.int64)
         for label, name in self.classes.items():
             classes[stored == label] = self.class_names.index(name)

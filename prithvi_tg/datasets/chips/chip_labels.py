@@ -1,7 +1,6 @@
-"""Classes of whole chips: from a table or from folders of classes, and how chips are split."""
+"""Classes of whole chips, from a table or from folders of classes, and their splits."""
 
 import hashlib
-import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from ...errors import ConfigError, DataError
+from ..split_fractions import SPLITS, check_fractions
 from .split_lists import read_splits
 
-SPLITS = ("train", "val", "test")
-#: Between the classes of a chip that has several.
+#: Separator of several classes in a cell of a table.
 SEPARATOR = ";"
 
 
@@ -21,10 +20,10 @@ class ChipLabel(NamedTuple):
     """The classes of a chip.
 
     Attributes:
-        name: The chip.
-        image: Its image.
-        classes: Names, as stored; exactly one unless chips can have several classes.
-        split: Its split, if the table has that column.
+        name: Name of the chip.
+        image: Path of the image.
+        classes: Class names as stored; exactly one, unless chips can have several classes.
+        split: Split of the chip, if the table has that column.
     """
 
     name: str
@@ -46,18 +45,18 @@ TABLE_READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
 
 
 def read_label_table(path: str | Path, images: str, multilabel: bool = False) -> list[ChipLabel]:
-    """Labels from a CSV or Parquet table with a row per chip and the columns ``chip`` and ``class``.
+    """Read labels from a CSV or Parquet table with a row per chip and the columns ``chip`` and ``class``.
 
-    A column ``split`` is optional. With `multilabel`, a cell holds any number of classes, separated by ``;`` (or a
+    A column ``split`` is optional. With `multilabel`, a cell contains any number of classes, separated by ``;`` (or a
     list, in Parquet).
 
     Args:
         path: The table.
-        images: Pattern of the images, with one ``*`` that stands for the name of a chip.
+        images: Pattern of the images, with one ``*`` for the name of a chip.
         multilabel: Whether a chip can have several classes.
 
     Raises:
-        ConfigError: The pattern has not one ``*``.
+        ConfigError: The pattern does not contain exactly one ``*``.
         DataError: The table is missing, lacks a column or a cell, or has two rows for a chip.
     """
     path = Path(path)
@@ -103,14 +102,14 @@ def _classes(cell: Any, multilabel: bool) -> tuple[str, ...]:
 
 
 def labels_of_folders(images: str) -> list[ChipLabel]:
-    """Labels from folders of classes: each folder bears the name of a class; a chip is called ``CLASS/STEM``.
+    """Read labels from folders that are named after classes; the name of a chip is ``CLASS/STEM``.
 
     Args:
-        images: Pattern of the images, with two ``*``: the first stands for the class, the second for the chip, as in
+        images: Pattern of the images, with two ``*``, the first for the class and the second for the chip, as in
             ``data/chips/*/*.tif``.
 
     Raises:
-        ConfigError: The pattern is another one.
+        ConfigError: The pattern does not have this form.
         DataError: No file matches.
     """
     before, _, after = images.partition("/*/")
@@ -119,7 +118,7 @@ def labels_of_folders(images: str) -> list[ChipLabel]:
             f"images: {images!r} must be ROOT/*/*.tif, one * for the class and one for the chip; or give labels, a "
             "table of the classes"
         )
-    # macOS puts files that begin with ._ beside others.
+    # macOS adds files with the prefix ._
     paths = sorted(path for path in Path(before).glob(f"*/{after}") if not path.name.startswith("._"))
     if not paths:
         raise DataError(f"{images}: no file matches; images must be in a folder per class")
@@ -135,17 +134,18 @@ def split_labels(
     splits: str | Path | None = None,
     fractions: Sequence[float] = (0.6, 0.2, 0.2),
 ) -> dict[str, list[ChipLabel]]:
-    """Labels by split: after a list of splits, else the table's own column, else in fractions.
+    """Assign labels to splits: by a list of splits, or else by the column of the table, or else by fractions.
 
-    Fractions follow from a hash of each chip's name, so that a chip stays in its split when others come or go.
+    With fractions, the split of a chip depends on a hash of its name, so that adding or removing other chips does not
+    change it.
 
     Args:
-        labels: Of all chips.
-        splits: A CSV file with columns ``chip`` and ``split``. Chips that it does not name are left out.
+        labels: Labels of all chips.
+        splits: A CSV file with columns ``chip`` and ``split``. Chips that are not listed are omitted.
         fractions: Shares of training, validation and test.
 
     Raises:
-        ConfigError: Fractions do not add up to 1.
+        ConfigError: The fractions do not add up to 1.
         DataError: The list names a chip without a label, or only some rows of a table have a split.
     """
     labels = list(labels)
@@ -161,14 +161,7 @@ def split_labels(
     without = [label.name for label in labels if label.split is None]
     if without and len(without) < len(labels):
         raise DataError(f"labels: chip {without[0]} has no split, but others have; name the split of each")
-    if (
-        len(fractions) != len(SPLITS)
-        or min(fractions) < 0
-        or not math.isclose(sum(fractions), 1, abs_tol=1e-6)
-    ):
-        raise ConfigError(
-            f"split_fractions: {list(fractions)} must be three shares of {', '.join(SPLITS)} that add up to 1"
-        )
+    check_fractions("split_fractions", fractions)
     found = {}
     for label in labels:
         found.setdefault(label.split or _split_of(label.name, fractions), []).append(label)

@@ -1,4 +1,4 @@
-"""ClassifiedChips: chips with classes of the whole chip, from a table or from folders of classes."""
+"""ClassifiedChips: chips with a class for the whole chip, from a table or from folders of classes."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,38 +21,38 @@ from .stored_chips import StoredChip
 
 
 class ClassifiedChips(ChipDataset):
-    """Chips of your own with a class of the whole chip, or, with `multilabel`, any number of classes.
+    """Your own chips with one class for the whole chip, or, with `multilabel`, any number of classes.
 
-    A sample is that of `ChipDataset`, with this entry instead of ``mask``:
+    A sample is as in `ChipDataset`, with this entry instead of ``mask``:
 
-    * ``label``: int64 (), the class; or, with `multilabel`, int64 (K,), 1 for each class that applies. 255 if the chip
-      has no data at all.
+    * ``label``: int64 (), the class; or, with `multilabel`, int64 (K,), 1 for each class that applies; 255 if the chip
+      has no data.
 
-    Labels come from a table, ``labels: labels.csv`` with ``images: chips/*.tif``, or from folders of classes,
-    ``images: chips/*/*.tif``, where the name of a chip is ``CLASS/STEM``.
+    Labels are read from a table, ``labels: labels.csv`` with ``images: chips/*.tif``, or from folders of classes,
+    ``images: chips/*/*.tif``; then the name of a chip is ``CLASS/STEM``.
 
     Args:
-        images: Pattern of the images: with one ``*``, the name of a chip; without `labels` with two, the class and
-            the chip.
+        images: Pattern of the images: with `labels`, one ``*`` for the name of a chip; without, two ``*``, for the
+            class and for the chip.
         classes: Names of the classes, in the order of the model's outputs.
         bands: Bands to use, in the order of the channels, by name.
         mean: Mean per band after scaling; ``prithvi-tg stats`` computes it.
         std: Standard deviation per band after scaling.
         labels: A CSV or Parquet table with columns ``chip``, ``class`` and, optionally, ``split``.
-        splits: A CSV file with columns ``chip`` and ``split``; by default the table's own column, or fractions.
-        split_fractions: Shares of training, validation and test, if no list or column gives the splits. The split of
-            a chip depends on a hash of its name. For several chips of one scene, give a list instead.
+        splits: A CSV file with columns ``chip`` and ``split``; by default the column of the table, or fractions.
+        split_fractions: Shares of training, validation and test, if there is no list or column of splits. The split
+            of a chip depends on a hash of its name. If several chips are from one scene, give a list instead.
         multilabel: Whether several classes, separated by ``;`` in the table, can apply to a chip.
         split: ``train``, ``val`` or ``test``.
         file_bands: Bands of one frame in the order of the files, by name; `bands` by default. The bands of the
             next frame follow.
-        num_frames: Dates in a file.
+        num_frames: Number of dates in a file.
         sensor: Naming scheme of the bands, needed where sensors disagree.
         scale: Factor from stored values to the unit of `mean` and `std`, for files without scale tags. Tags that
             contradict it are an error.
         nodata: Stored values that mean nodata, besides the file's tag and NaN.
-        ignored_labels: Classes of the table or folders to leave out, with their chips; with `multilabel`, only the
-            class is left out.
+        ignored_labels: Classes of the table or folders to ignore, with their chips; with `multilabel`, only the class
+            is ignored.
         class_colors: ``#rrggbb`` of each class.
         legacy_nodata: See `ChipDataset`.
         metadata: See `ChipDataset`; only locations are known.
@@ -125,7 +125,7 @@ class ClassifiedChips(ChipDataset):
         """Bands, statistics and classes, from the arguments of the data set.
 
         Raises:
-            ConfigError: A class is given twice, a band is unknown or not in the files, or the statistics do not fit
+            ConfigError: A class is given twice, a band is unknown or not in the files, or the statistics do not match
                 the bands.
         """
         for name in classes:
@@ -143,11 +143,13 @@ class ClassifiedChips(ChipDataset):
         split_fractions: Sequence[float] = (0.6, 0.2, 0.2),
         multilabel: bool = False,
     ) -> dict[str, list[ChipLabel]]:
-        """Chips of each split with their classes; arguments and errors are those of the data set."""
+        """The chips of each split with their classes; for arguments and errors see the class."""
         if labels is not None:
             found = read_label_table(labels, images, multilabel)
         elif multilabel:
-            raise ConfigError("labels: not given; multilabel needs a table, as a folder bears one class only")
+            raise ConfigError(
+                "labels: not given; multilabel needs a table, as a folder can only have one class"
+            )
         else:
             found = labels_of_folders(images)
         return split_labels(found, splits, split_fractions)
@@ -156,7 +158,7 @@ class ClassifiedChips(ChipDataset):
         """The chips of the split; `Chip.mask` is the image, as there are no masks.
 
         Raises:
-            ConfigError: There is no such split.
+            ConfigError: The split has no chips.
             DataError: A class is unknown, or an image is missing.
         """
         by_split = self.labels_by_split(
@@ -198,35 +200,35 @@ class ClassifiedChips(ChipDataset):
 
     @property
     def class_counts(self) -> Tensor:
-        """Chips of each class, int64 (K,)."""
+        """Number of chips of each class, int64 (K,)."""
         labels = torch.stack(list(self.label_of.values()))
         if self.multilabel:
             return labels.sum(dim=0)
         return torch.bincount(labels, minlength=len(self.class_names))
 
     def _read_label(self, chip: Chip, valid: NDArray[np.bool_]) -> None:
-        """There are no masks."""
+        """``None``: the label is a class of the whole chip."""
 
     def _target(self, chip: Chip, stored: StoredChip) -> Sample:
         label = self.label_of[chip.name]
         return {"label": label.clone() if stored.has_data else torch.full_like(label, IGNORE_INDEX)}
 
     def plot(self, sample: Sample, show_titles: bool = True, suptitle: str | None = None) -> Figure:
-        """Draw a sample: every date in true colour, titled with its classes.
+        """Draw a sample: each date in true colour, with the classes as title.
 
         Args:
-            sample: A sample of this data set, perhaps with ``prediction``, encoded as ``label``.
+            sample: A sample of this data set, optionally with ``prediction`` in the form of ``label``.
             show_titles: Add the date to each panel, and the classes of the chip.
             suptitle: Title of the figure; by default the classes.
         """
-        told = [
+        classes = [
             f"{key}: {', '.join(self._names(sample[key])) or 'none'}"
             for key in ("label", "prediction")
             if key in sample
         ]
         pixels: Sample = {key: sample[key] for key in ("image", "valid") if key in sample}
         return plot_sample(
-            pixels, self.spec, show_titles, suptitle or ("; ".join(told) if show_titles else None)
+            pixels, self.spec, show_titles, suptitle or ("; ".join(classes) if show_titles else None)
         )
 
     def _names(self, label: Tensor) -> list[str]:

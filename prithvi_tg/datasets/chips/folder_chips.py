@@ -1,4 +1,4 @@
-"""FolderChipDataset: chips in a folder per split, as published data sets have them."""
+"""FolderChipDataset: chips in a folder per split, the layout of published data sets."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ class FolderChipDataset(ChipDataset):
     image_suffix = "_merged.tif"
     mask_suffix = ".mask.tif"
     published_lists: str | None = None
-    #: Key of `SOURCES`, and the archives there.
+    #: Key of `SOURCES`, and the names of the archives at this address.
     source: str = ""
     archives: tuple[str, ...] = ()
 
@@ -28,10 +28,10 @@ class FolderChipDataset(ChipDataset):
         download_archives(SOURCES[self.source], self.archives, self.root)
 
     def find_chips(self) -> list[Chip]:
-        """All chips in the folder of the split, or those of the user's or the published list.
+        """The chips in the folder of the split, or those in the list of `splits`.
 
         Raises:
-            ConfigError: There is no such split, or no published list.
+            ConfigError: The split is unknown, or there is no published list.
             DataError: The folder is empty, or the image or mask of a chip is missing.
         """
         if self.splits is None:

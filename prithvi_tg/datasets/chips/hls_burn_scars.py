@@ -15,7 +15,7 @@ from .folder_chips import FolderChipDataset
 class HLSBurnScars(FolderChipDataset):
     """HLS Burn Scars.
 
-    804 chips of 512 x 512 pixels at 30 m over the contiguous United States, 2018 to 2021.
+    804 chips of 512 x 512 pixels at 30 m in the contiguous United States, 2018 to 2021.
 
     * sensor: HLS S30, six bands, float32 reflectance 0..1, tagged nodata = -9999
     * classes: unburnt land, burn scar; -1 is missing
@@ -37,7 +37,7 @@ class HLSBurnScars(FolderChipDataset):
     source = "hls_burn_scars"
     archives = ("hls_burn_scars.tar.gz",)
     file_bands = PRITHVI_BANDS
-    # Statistics as hls-foundation-os published them with its configuration for this data set.
+    # Statistics from the configuration of hls-foundation-os for this data set.
     default_mean = (
         0.033349706741586264,
         0.05701185520536176,
@@ -59,10 +59,10 @@ class HLSBurnScars(FolderChipDataset):
     class_colors = ("#a8b88a", "#b0301c")
 
     def dates(self, chip: Chip) -> list[date | None]:
-        """From ``.2020248.`` in the name."""
+        """The date in the name of the chip, such as ``.2020248.``."""
         found = re.search(r"\.(\d{7})\.", chip.name)
         return [datetime.strptime(found.group(1), "%Y%j").date() if found else None]
 
     def to_classes(self, stored: NDArray[np.int64]) -> NDArray[np.int64]:
-        """-1 is missing."""
+        """Convert stored labels to classes; -1 means not labelled."""
         return np.where(stored == -1, IGNORE_INDEX, stored)

@@ -21,8 +21,8 @@ from .folder_chips import FolderChipDataset
 class MultiTemporalCropClassification(FolderChipDataset):
     """Multi-temporal crop classification.
 
-    3854 chips of 224 x 224 pixels at 30 m over the contiguous United States, 2022, each with three dates of
-    one growing season; labels from the Cropland Data Layer.
+    3854 chips of 224 x 224 pixels at 30 m in the contiguous United States, 2022, each with three dates of one
+    growing season. The labels are from the Cropland Data Layer.
 
     * sensor: HLS, 18 bands = 3 dates x 6 bands, date by date, int16 reflectance x 1e4
     * classes: 13, stored as 1 to 13; 0 is no data
@@ -42,10 +42,10 @@ class MultiTemporalCropClassification(FolderChipDataset):
     Args:
         root: Folder of the data set.
         split: ``train``, ``val`` or ``test``.
-        legacy_channel_order: Use the scrambled order of bands and dates in the training of hls-foundation-os:
-            channel (date f, band i) holds file band 3i + f (from 0), with the statistics of band
-            (3i + f) mod 6. For its published checkpoint only.
-        **kwargs: As `ChipDataset`.
+        legacy_channel_order: Use the mixed order of bands and dates in the training of hls-foundation-os, for its
+            published checkpoint only: channel (date f, band i) is file band 3i + f (from 0), with the statistics of
+            band (3i + f) mod 6.
+        **kwargs: Arguments of `ChipDataset`.
     """
 
     folders = {"train": "training_chips", "val": "validation_chips", "test": "validation_chips"}
@@ -54,7 +54,7 @@ class MultiTemporalCropClassification(FolderChipDataset):
     published_lists = "multi_temporal_crop"
     file_bands = PRITHVI_BANDS
     num_frames = 3
-    # Statistics as hls-foundation-os published them with its configuration for this data set.
+    # Statistics from the configuration of hls-foundation-os for this data set.
     default_mean = (494.905781, 815.239594, 924.335066, 2968.881459, 2634.621962, 1739.579917)
     default_std = (284.925432, 357.84876, 575.566823, 896.601013, 951.900334, 921.407808)
     nodata = (-9999.0,)
@@ -109,10 +109,10 @@ class MultiTemporalCropClassification(FolderChipDataset):
         std: Sequence[float] | None = None,
         legacy_channel_order: bool = False,
     ) -> DataSpec:
-        """See `ChipDataset.data_spec`; see the class for `legacy_channel_order`.
+        """See `ChipDataset.data_spec`; for `legacy_channel_order` see the class.
 
         Raises:
-            ConfigError: The scrambled order is combined with a choice of bands.
+            ConfigError: `legacy_channel_order` is combined with a choice of bands.
         """
         spec = super().data_spec(bands, mean, std)
         if not legacy_channel_order:
@@ -142,5 +142,5 @@ class MultiTemporalCropClassification(FolderChipDataset):
         return self._dates.get(chip.name, [None] * 3)
 
     def to_classes(self, stored: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Stored 1 to 13 are classes 0 to 12; 0 is no data."""
+        """Convert stored labels 1 to 13 to classes 0 to 12; 0 is nodata."""
         return np.where(stored == 0, IGNORE_INDEX, stored - 1)

@@ -1,4 +1,4 @@
-"""PatternChips: chips of your own, found by patterns of file names and a list of splits."""
+"""PatternChips: your own chips, found by patterns of file names and a list of splits."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from .base import Chip, ChipDataset, Sample, pair_by_stem, split_list
 
 
 class PatternChips(ChipDataset):
-    """Chips of your own, described by a configuration; a subclass adds the target.
+    """Base class of your own chips, described by a configuration; a subclass adds the target.
 
     Args:
         images: Pattern of the images, with one ``*`` for the name of a chip.
@@ -24,7 +24,7 @@ class PatternChips(ChipDataset):
         transforms: See `ChipDataset`.
 
     Raises:
-        ConfigError: A pattern has no ``*``.
+        ConfigError: A pattern does not contain exactly one ``*``.
         DataError: The image or the mask of a chip in the list is missing.
     """
 
@@ -78,10 +78,10 @@ def describe_input(
     scale: float = 1.0,
     nodata: Sequence[float] = (),
 ) -> InputSpec:
-    """The input of a model, from the arguments of a data set of your own; see `ChipFolder` for them.
+    """The input of a model, from the arguments of `ChipFolder`.
 
     Raises:
-        ConfigError: A band is unknown or not in the files, or the statistics do not fit the bands.
+        ConfigError: A band is unknown or not in the files, or the statistics do not match the bands.
     """
     names = tuple(resolve_band(band, sensor) for band in bands)
     held = [resolve_band(band, sensor) for band in file_bands] if file_bands else list(names)

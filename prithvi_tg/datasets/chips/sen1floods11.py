@@ -34,7 +34,7 @@ class Sen1Floods11(ChipDataset):
     folder = Path("v1.1/data/flood_events/HandLabeled")
     file_bands = tuple(SENSORS["sentinel2"].values())
     sensor = "sentinel2"
-    # Statistics and scale as hls-foundation-os published them with its configuration for this data set.
+    # Statistics and scale from the configuration of hls-foundation-os for this data set.
     default_mean = (0.14245495, 0.13921481, 0.12434631, 0.31420089, 0.20743526, 0.12046503)
     default_std = (0.04036231, 0.04186983, 0.05267646, 0.0822221, 0.06834774, 0.05294205)
     scale = 0.0001
@@ -45,7 +45,7 @@ class Sen1Floods11(ChipDataset):
     split_names = ("train", "val", "test", "bolivia")
 
     def download(self) -> None:
-        """Download the missing chips of the published lists or the user's list."""
+        """Download the missing chips of the published lists or of `splits`."""
         lists = read_splits(self.splits or published_splits("sen1floods11"))
         names = [
             f"{self.folder.as_posix()}/{kind}/{chip}_{kind}.tif"
@@ -56,10 +56,10 @@ class Sen1Floods11(ChipDataset):
         download_files(SOURCES["sen1floods11"], names, self.root)
 
     def find_chips(self) -> list[Chip]:
-        """The chips of the split, from the published lists or the user's.
+        """The chips of the split, from the published lists or `splits`.
 
         Raises:
-            ConfigError: There is no such split.
+            ConfigError: The split is unknown.
             DataError: The folder or a file is missing.
         """
         folder = self.root / self.folder
@@ -74,5 +74,5 @@ class Sen1Floods11(ChipDataset):
         )
 
     def to_classes(self, stored: NDArray[np.int64]) -> NDArray[np.int64]:
-        """-1 is not labelled."""
+        """Convert stored labels to classes; -1 means not labelled."""
         return np.where(stored == -1, IGNORE_INDEX, stored)

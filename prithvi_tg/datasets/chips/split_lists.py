@@ -1,4 +1,4 @@
-"""Lists that say which chips are for training, validation and test."""
+"""Lists of the chips of each split."""
 
 import csv
 import warnings
@@ -12,7 +12,7 @@ def split_list(splits: str | Path, split: str) -> list[str]:
     """The chips of one split of a list, see `read_splits`.
 
     Raises:
-        ConfigError: The list has no such split.
+        ConfigError: The split is not in the list.
     """
     lists = read_splits(splits)
     if split not in lists:
@@ -21,12 +21,12 @@ def split_list(splits: str | Path, split: str) -> list[str]:
 
 
 def published_splits(name: str) -> Path:
-    """The published split lists of a data set, as they ship with this package."""
+    """Path of the published split lists of a data set, which are part of this package."""
     return Path(str(files(__package__) / "splits" / f"{name}.csv"))
 
 
 def read_splits(path: str | Path) -> dict[str, list[str]]:
-    """Split lists from a CSV file in UTF-8 with a row per chip and the columns ``chip`` and ``split``.
+    """Read split lists from a CSV file in UTF-8 with a row per chip and the columns ``chip`` and ``split``.
 
     Blank lines, spaces around names and a byte-order mark are ignored.
 

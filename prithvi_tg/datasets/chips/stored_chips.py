@@ -1,4 +1,4 @@
-"""Chips as their files store them, and crops of them."""
+"""StoredChip: a chip with the stored values of its files, and crops of chips."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -16,12 +16,12 @@ from ...targets import ignore_value
 
 
 class CropPlace(NamedTuple):
-    """Where a crop lies in a chip of any size.
+    """Position of a crop in a chip of any size.
 
     Attributes:
         chip: Number of the chip.
-        down: Rows above the crop, as a fraction of those that are left over, in 0..1, 1 excluded.
-        across: Columns left of the crop, in the same way.
+        down: Rows above the crop, as a fraction of all rows outside the crop, in 0..1, 1 excluded.
+        across: Columns left of the crop, as a fraction of all columns outside the crop.
     """
 
     chip: int
@@ -29,7 +29,7 @@ class CropPlace(NamedTuple):
     across: float = 0.0
 
     def window(self, height: int, width: int, side: int | None) -> tuple[slice, slice]:
-        """Rows and columns of a crop of `side` pixels; every place has the same probability."""
+        """Rows and columns of a crop of `side` pixels; all positions have the same probability."""
         if side is None:
             return slice(0, height), slice(0, width)
         top = int(self.down * (max(0, height - side) + 1))
@@ -39,15 +39,15 @@ class CropPlace(NamedTuple):
 
 @dataclass(frozen=True)
 class StoredChip:
-    """A chip as its files store it.
+    """A chip with the stored values of its files.
 
     Attributes:
-        values: (T*C, H, W) in their stored type.
-        valid: (T*C, H, ceil(W / 8)) uint8, a bit for each value that is data; ``None`` where all are.
-        label: (H, W) uint8 classes, 255 = not labelled; or float32 values (H, W) or (V, H, W), NaN = not labelled;
-            ``None`` where the label is that of the whole chip.
-        scalings: What the values of each channel mean, see `apply_scaling`.
-        has_data: Whether any value of the whole chip is data.
+        values: Values (T*C, H, W) in their stored type.
+        valid: One bit for each value, set for data, uint8 (T*C, H, ceil(W / 8)); ``None`` if all values are data.
+        label: Classes uint8 (H, W), 255 = not labelled; or values float32 (H, W) or (V, H, W), NaN = not labelled;
+            ``None`` if the label is a class of the whole chip.
+        scalings: Scaling of each channel, see `apply_scaling`.
+        has_data: Whether the whole chip has any data.
         meaningless: Number of values of the whole chip that are not finite or beyond 1e30.
         metadata: Dates and place, by name.
     """
@@ -61,7 +61,7 @@ class StoredChip:
     metadata: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     def crop(self, place: CropPlace, side: int | None) -> "StoredChip":
-        """The part of the chip that a crop shows, without padding."""
+        """The part of the chip inside a crop, without padding."""
         height, width = self.values.shape[-2:]
         rows, columns = place.window(height, width, side)
         valid = None
@@ -74,14 +74,14 @@ class StoredChip:
     def in_unit(
         self, spec: InputSpec, mean: NDArray[np.float32], legacy: bool = False
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
-        """Values (T*C, H, W) in the unit of the statistics, and which are data, ``None`` where all are.
+        """Values (T*C, H, W) in the unit of the statistics, and a mask of data; ``None`` if all values are data.
 
         Args:
             spec: The input of the model.
-            mean: (T*C,), stands where there is no data.
+            mean: Fill values (T*C,) for pixels without data.
             legacy: Replace -9999 as in hls-foundation-os.
         """
-        with np.errstate(over="ignore"):  # values that float32 cannot hold are not valid anyway
+        with np.errstate(over="ignore"):  # values beyond the range of float32 are not valid
             values = self.values.astype(np.float32, order="C")
         if legacy:
             values = legacy_values(values, spec)
@@ -89,13 +89,13 @@ class StoredChip:
         if self.valid is None:
             return values, None
         valid = _unpacked(self.valid, values.shape[-1])
-        for band, holds_data, middle in zip(values, valid, mean, strict=True):
-            np.copyto(band, middle, where=~holds_data)
+        for band, has_data, fill in zip(values, valid, mean, strict=True):
+            np.copyto(band, fill, where=~has_data)
         return values, valid
 
 
 def packed(valid: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """A mask (..., W) with a bit per value, (..., ceil(W / 8))."""
+    """Pack a mask (..., W) into one bit per value, (..., ceil(W / 8))."""
     return np.packbits(valid, axis=-1)
 
 
@@ -110,14 +110,14 @@ def crop_sample(
     mean: NDArray[np.float32],
     cropped: bool = False,
 ) -> dict[str, Any]:
-    """A square crop of a sample; see `ChipDataset.crop`.
+    """Return a square crop of a sample; see `ChipDataset.crop`.
 
     Args:
         sample: A sample of a `ChipDataset`.
-        place: Where in the chip the crop lies.
-        side: Side of the crop; ``None`` for all of the sample.
-        mean: (T*C,), what padding holds in the image.
-        cropped: The sample is the crop already, and only needs padding.
+        place: Position of the crop in the chip.
+        side: Side of the crop in pixels; ``None`` for the whole sample.
+        mean: Fill values (T*C,) of the image in the padding.
+        cropped: The sample is already cropped, and only needs padding.
     """
     image = sample["image"]
     height, width = image.shape[-2:]
@@ -134,10 +134,10 @@ def crop_sample(
     if side is None or (height, width) == (side, side):
         return out
     out.setdefault("valid", torch.ones(image.shape, dtype=torch.bool))
-    middle = torch.from_numpy(mean).reshape(*image.shape[:-2], 1, 1)
+    means = torch.from_numpy(mean).reshape(*image.shape[:-2], 1, 1)
     for key, value in out.items():
         if _is_map(value, height, width):
-            fill: Any = {"image": middle, "valid": False}.get(key, ignore_value(value))
+            fill: Any = {"image": means, "valid": False}.get(key, ignore_value(value))
             padded = value.new_empty((*value.shape[:-2], side, side))
             padded[...] = fill
             padded[..., :height, :width] = value

@@ -17,13 +17,13 @@ from .pattern_chips import PatternChips, describe_input
 
 
 class ValueChipFolder(PatternChips):
-    """Chips of your own with values as labels: any bands, any number of dates, one value or several.
+    """Your own chips with values as labels: any bands, any number of dates, one or several values.
 
     The ``mask`` of a sample is float32 (H, W), or (V, H, W) for several values, in the unit, NaN = not labelled.
 
     Args:
-        images: Pattern of the images, with one ``*`` that stands for the name of a chip.
-        labels: Pattern of the rasters of values, with one ``*`` that stands for the same name; a band per value.
+        images: Pattern of the images, with one ``*`` for the name of a chip.
+        labels: Pattern of the rasters of values, with one ``*`` for the same name; one band per value.
         splits: A CSV file with columns ``chip`` and ``split``.
         values: Name of each value.
         bands: Bands to use, in the order of the channels, by name.
@@ -32,22 +32,22 @@ class ValueChipFolder(PatternChips):
         value_mean: Mean of each value in the training data, in its unit; ``prithvi-tg stats`` computes it.
         value_std: Standard deviation of each value.
         units: Unit of each value.
-        valid_range: Lowest and highest value that can be.
+        valid_range: Lowest and highest valid value; labels outside are an error.
         value_scale: Factor from stored values to the unit, for label files without scale tags.
         split: ``train``, ``val`` or ``test``.
-        file_bands: Bands of one frame as the files hold them, by name; `bands` by default. Frames follow one
-            another.
-        num_frames: Dates in a file.
+        file_bands: Bands of one frame in the order of the files, by name; `bands` by default. The bands of the
+            next frame follow.
+        num_frames: Number of dates in a file.
         sensor: Naming scheme of the bands, needed where sensors disagree.
         scale: Factor from stored values to the unit of `mean` and `std`, for files without scale tags.
         nodata: Stored values of images that mean nodata, besides the file's tag and NaN.
-        legacy_nodata: See `ChipDataset`; of images.
-        metadata: See `ChipDataset`; only places are known.
+        legacy_nodata: See `ChipDataset`; for images only.
+        metadata: See `ChipDataset`; only locations are known.
         transforms: See `ChipDataset`.
 
     Raises:
         ConfigError: Settings contradict each other.
-        DataError: A chip of the list, or the partner of one, is missing.
+        DataError: The image or the raster of values of a chip in the list is missing.
     """
 
     unlabelled = float("nan")
@@ -86,7 +86,7 @@ class ValueChipFolder(PatternChips):
         super().__init__(images, labels, splits, spec, split, legacy_nodata, metadata, transforms)
 
     @classmethod
-    def data_spec(  # type: ignore[override]  # everything that a data set knows of itself is given here
+    def data_spec(  # type: ignore[override]  # all properties of the data set are arguments
         cls,
         values: Sequence[str],
         bands: Sequence[str],
@@ -106,7 +106,7 @@ class ValueChipFolder(PatternChips):
         """Bands, statistics and values, from the arguments of the data set.
 
         Raises:
-            ConfigError: A band is unknown or not in the files, or the statistics do not fit bands or values.
+            ConfigError: A band is unknown or not in the files, or the statistics do not match bands or values.
         """
         inputs = describe_input(bands, mean, std, file_bands, num_frames, sensor, scale, nodata)
         target = ValueTarget(
@@ -115,14 +115,14 @@ class ValueChipFolder(PatternChips):
         return DataSpec(inputs, target)
 
     def plot(self, sample: Sample, show_titles: bool = True, suptitle: str | None = None) -> Figure:
-        """Draw a sample: every date in true colour, the label of each value, and the prediction if there is one."""
+        """Draw a sample: each date in true colour, the label of each value, and the prediction if there is one."""
         figure = plot_values(sample, self.spec)
         if suptitle:
             figure.suptitle(suptitle)
         return figure
 
     def read_mask(self, path: Path) -> NDArray[Any]:
-        """Values (H, W), or (V, H, W) for several, in the unit; NaN where there is no label.
+        """Read values (H, W), or (V, H, W) for several, in the unit; NaN for pixels without a label.
 
         Raises:
             DataError: The raster has another number of bands, or a value lies outside the valid range.

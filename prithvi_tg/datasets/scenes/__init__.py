@@ -1,4 +1,4 @@
-"""Scenes as TorchGeo's `RasterDataset`, and label layers of their ground."""
+"""Scenes as TorchGeo's `RasterDataset`, and label layers of the same area."""
 
 from ...deprecated import old_names
 

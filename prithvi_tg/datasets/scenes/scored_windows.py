@@ -1,4 +1,4 @@
-"""Windows of scenes as a map-style data set that scores every pixel once."""
+"""ScoredWindows: windows of scenes as a map-style data set in which each pixel is scored once."""
 
 import itertools
 from collections.abc import Sequence
@@ -23,16 +23,16 @@ from .splits import Region, window_boxes
 class ScoredWindows(Dataset[dict[str, Any]]):
     """Windows that cover a region; a pixel of several windows has its label in only one of them.
 
-    Windows without data of a period, such as between distant scenes, are left out, and so are labels outside the
-    region. Samples have a ``name``, like chips.
+    Windows without data in a period, such as between distant scenes, are omitted, as are labels outside the region.
+    Samples have a ``name``, as chips do.
 
     Args:
-        dataset: Images and labels, by geo-slice.
+        dataset: Images and labels, indexed by geo-slice.
         grid: The pixels of the data set.
         region: The region to score.
-        size: Side of a window in pixels.
-        stride: Distance of windows; the size by default.
-        periods: Times, each of which is scored; all time as one by default.
+        size: Size of a window in pixels.
+        stride: Distance of neighbouring windows; the size by default.
+        periods: Periods, each scored separately; by default one period of all times.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class ScoredWindows(Dataset[dict[str, Any]]):
         self.size = size
         self.periods = list(periods) or [pd.Interval(pd.Timestamp.min, pd.Timestamp.max, closed="both")]
         pixel = abs(grid.transform.a)
-        self._ground = region.roi.buffer(1e-6 * pixel)  # rounding errors push no window over an edge
+        self._roi = region.roi.buffer(1e-6 * pixel)  # a tolerance for rounding errors at an edge
         self.windows: list[tuple[int, int, tuple[slice, slice]]] = []
         for top, left, bottom, right in region.boxes:
             rows, columns = (
@@ -64,13 +64,13 @@ class ScoredWindows(Dataset[dict[str, Any]]):
         self._prefixes = _prefixes(self.periods)
 
     def _places(self) -> list[tuple[int, int]]:
-        """Numbers of a period and a window that have data, period by period."""
+        """Pairs of a period and a window with data, sorted by period."""
         rows, columns = (np.array([window[axis] for window in self.windows]) for axis in (0, 1))
         boxes = window_boxes(self.grid, rows, columns, self.size)
         return [
             (number, int(window))
             for number, period in enumerate(self.periods)
-            for window in np.flatnonzero(shapely.intersects(boxes, ground_at(self.dataset, period)))
+            for window in np.flatnonzero(shapely.intersects(boxes, area_in_period(self.dataset, period)))
         ]
 
     def __len__(self) -> int:
@@ -88,7 +88,7 @@ class ScoredWindows(Dataset[dict[str, Any]]):
         row, column, core = self.windows[self.places[index][1]]
         scored = np.zeros((self.size, self.size), bool)
         scored[core] = True
-        scored &= self._on_ground(row, column)
+        scored &= self._in_region(row, column)
         mask = sample["mask"].masked_fill(torch.from_numpy(~scored), ignore_value(sample["mask"]))
         return {**sample, "mask": mask, "name": self.name(index)}
 
@@ -98,12 +98,12 @@ class ScoredWindows(Dataset[dict[str, Any]]):
         row, column, _ = self.windows[window]
         return f"{self._prefixes[number]}row_{row:05d}_column_{column:05d}"
 
-    def _on_ground(self, row: int, column: int) -> Any:
+    def _in_region(self, row: int, column: int) -> Any:
         t = self.grid.transform
         corner = Affine(t.a, t.b, t.c + t.a * column, t.d, t.e, t.f + t.e * row)
         window = shapely.box(corner.c, corner.f + t.e * self.size, corner.c + t.a * self.size, corner.f)
-        shapely.prepare(self._ground)  # at once if it is, which it is not in a process that was spawned
-        if shapely.covers(self._ground, window):
+        shapely.prepare(self._roi)  # needed in spawned processes; no work if it is prepared
+        if shapely.covers(self._roi, window):
             return True
         return geometry_mask([self.region.roi], (self.size, self.size), corner, invert=True)
 
@@ -120,18 +120,16 @@ def _prefixes(periods: Sequence[pd.Interval]) -> list[str]:
     return prefixes
 
 
-def ground_at(dataset: GeoDataset, period: pd.Interval) -> Any:
-    """The area with data of a period, in coordinates of the data set's CRS.
+def area_in_period(dataset: GeoDataset, period: pd.Interval) -> Any:
+    """The area with data in a period, in coordinates of the data set's CRS.
 
-    If a `SceneDataset` has scenes of exactly this period, only these count, as in its samples.
+    If a `SceneDataset` has scenes with exactly this period, only these are used, as in its samples.
     """
     if isinstance(dataset, IntersectionDataset):
-        found = shapely.intersection(*(ground_at(part, period) for part in dataset.datasets))
+        area = shapely.intersection(*(area_in_period(part, period) for part in dataset.datasets))
     else:
         times = dataset.index.index
         same = times == period if isinstance(dataset, SceneDataset) else np.zeros(len(times), bool)
-        found = shapely.union_all(
-            list(dataset.index.geometry[same if same.any() else times.overlaps(period)])
-        )
-    shapely.prepare(found)
-    return found
+        area = shapely.union_all(list(dataset.index.geometry[same if same.any() else times.overlaps(period)]))
+    shapely.prepare(area)
+    return area

@@ -1,4 +1,4 @@
-"""Regions: disjoint areas for training, validation and test."""
+"""Regions: disjoint areas of training, validation and test."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,12 +16,12 @@ from pyproj import CRS
 
 from ...errors import ConfigError, DataError
 from ...readers.grid import Grid
+from ..split_fractions import SPLITS, check_fractions
 from .footprints import Roi, move_to
 
-SPLITS = ("train", "val", "test")
-_DEALS = 200  # that are tried for shares near to the fractions
+_ASSIGNMENTS = 200  # random assignments of blocks to splits, at most
 _SHARE_TOLERANCE = 0.02
-_SLIVER = 1e-3  # pixels of an image, below which rounding errors alone put it into a block
+_SLIVER = 1e-3  # pixels of images in a block that rounding errors alone can cause
 _COLORS = {"train": "#4477aa", "val": "#eebb33", "test": "#aa3377"}
 
 
@@ -30,8 +30,8 @@ class Region:
     """The area of one split.
 
     Attributes:
-        roi: In coordinates of the data set's CRS; training windows lie wholly inside.
-        boxes: Top, left, bottom and right of disjoint rectangles of pixels that contain every scored pixel.
+        roi: The area, in coordinates of the data set's CRS; it contains whole training windows.
+        boxes: Top, left, bottom and right of disjoint rectangles of pixels that contain all scored pixels.
     """
 
     roi: Any
@@ -44,7 +44,7 @@ class Regions:
 
     Attributes:
         grid: The pixels of the data set.
-        splits: A region per split.
+        splits: Region of each split.
         lost: Share of the area that the training split loses to the buffer.
     """
 
@@ -61,7 +61,7 @@ class Regions:
             frame.plot(ax=axis, color=_COLORS.get(name, "#777777"), edgecolor="white", linewidth=0.5)
             axis.plot([], [], "s", color=_COLORS.get(name, "#777777"), label=name)
         axis.legend(loc="upper right")
-        axis.set_title(f"splits; the buffer costs {100 * self.lost:.1f} % of the training ground")
+        axis.set_title(f"splits; the buffer costs {100 * self.lost:.1f} % of the training area")
         axis.ticklabel_format(useOffset=False, style="plain")
         return figure
 
@@ -75,37 +75,32 @@ def split_by_blocks(
     seed: int = 0,
     footprints: Sequence[Any] = (),
 ) -> Regions:
-    """Blocks, each wholly for training, validation or test.
+    """Split into blocks, each for training, validation or test.
 
-    Blocks are squares of `block` pixels; those at the right and bottom edges are larger, up to the edge. Distant images
-    have separate blocks, and areas without an image have none. Blocks are assigned to splits at random, in shares as
-    near to `fractions` as whole blocks allow, with at least one block for each split that has a fraction. Of several
-    random assignments, the first is used whose shares of the images' pixels are within two percentage points of
-    `fractions`, or within a block if there are fewer than 50; otherwise the nearest.
+    Blocks are squares of `block` pixels; those at the right and bottom edges extend to the edge. Distant images have
+    separate blocks, and areas without an image have none. Blocks are assigned to splits at random, in shares as near to
+    `fractions` as whole blocks allow, with at least one block for each split that has a fraction.
+
+    Several random assignments are compared by their shares of the pixels of the images. The first one within two
+    percentage points of `fractions` is used, or within one block if there are fewer than 50 blocks; otherwise the
+    nearest one.
 
     Args:
         grid: The pixels of the data set.
         block: Side of a block in pixels.
-        window: Side of the windows that will be drawn, in pixels.
+        window: Size of the windows in pixels.
         fractions: Shares of training, validation and test.
         buffer: Pixels between training windows and the blocks of other splits.
         seed: The same seed gives the same blocks.
-        footprints: Where the images lie, in coordinates of the data set's CRS; all over the grid by default.
+        footprints: Outlines of the images, in coordinates of the data set's CRS; the whole grid by default.
 
     Raises:
         ConfigError: The fractions do not add up, there are too few blocks, or no window fits.
     """
-    if (
-        len(fractions) != len(SPLITS)
-        or min(fractions) < 0
-        or not math.isclose(sum(fractions), 1, abs_tol=1e-6)
-    ):
-        raise ConfigError(
-            f"fractions: {list(fractions)} must be three shares of {', '.join(SPLITS)} that add up to 1"
-        )
+    check_fractions("fractions", fractions)
     if block < window:
         raise ConfigError(f"block: {block} is smaller than a window, {window}; no window fits into a block")
-    images = image_ground(grid, footprints)
+    images = image_area(grid, footprints)
     boxes, pixels = _blocks(grid, block, images)
     wanted = [fraction > 0 for fraction in fractions]
     if len(boxes) < sum(wanted):
@@ -115,9 +110,11 @@ def split_by_blocks(
             f"block: {block} gives {len(boxes)} blocks of {held_by}, too few for {sum(wanted)} splits; use "
             "smaller blocks"
         )
-    dealt = _deal(pixels, fractions, np.random.default_rng(seed))
-    held = {name: [boxes[k] for k in np.flatnonzero(dealt == number)] for number, name in enumerate(SPLITS)}
-    rois = {name: shapely.union_all([_ground(grid, box) for box in found]) for name, found in held.items()}
+    assigned = _assign_splits(pixels, fractions, np.random.default_rng(seed))
+    held = {
+        name: [boxes[k] for k in np.flatnonzero(assigned == number)] for number, name in enumerate(SPLITS)
+    }
+    rois = {name: shapely.union_all([_box_outline(grid, box) for box in part]) for name, part in held.items()}
     lost = 0.0
     if buffer and not rois["train"].is_empty:
         pixel = max(abs(grid.transform.a), abs(grid.transform.e))
@@ -129,12 +126,12 @@ def split_by_blocks(
         raise ConfigError(
             f"buffer: {buffer} pixels leave no room for a training window of {window}; lower it"
         )
-    found_regions = {name: Region(rois[name], tuple(held[name])) for name in SPLITS if held[name]}
-    return Regions(grid, found_regions, lost)
+    regions = {name: Region(rois[name], tuple(held[name])) for name in SPLITS if held[name]}
+    return Regions(grid, regions, lost)
 
 
 def _edges(length: int, block: int) -> list[int]:
-    """Where blocks begin and end along an axis; none is smaller than a block, if the axis is not."""
+    """First and last pixels of blocks along an axis; no block is smaller than `block`, unless the axis is."""
     count = max(1, length // block)
     return [block * k for k in range(count)] + [length]
 
@@ -142,7 +139,7 @@ def _edges(length: int, block: int) -> list[int]:
 def _blocks(
     grid: Grid, block: int, images: Any
 ) -> tuple[list[tuple[int, int, int, int]], NDArray[np.float64]]:
-    """Blocks (N; top, left, bottom, right) that hold images, and how many pixels of images each holds (N,)."""
+    """Blocks (N; top, left, bottom, right) that contain images, and the number of image pixels in each (N,)."""
     boxes: list[tuple[int, int, int, int]] = []
     for top, left, bottom, right in pixel_boxes(grid, images):
         rows = [top + edge for edge in _edges(bottom - top, block)]
@@ -150,7 +147,7 @@ def _blocks(
         boxes += [
             (row, column, end, stop) for row, end in pairwise(rows) for column, stop in pairwise(columns)
         ]
-    outlines = np.array([_ground(grid, box) for box in boxes], object)
+    outlines = np.array([_box_outline(grid, box) for box in boxes], object)
     shapely.prepare(images)
     partial = ~shapely.covers(images, outlines)
     outlines[partial] = shapely.intersection(outlines[partial], images)
@@ -159,10 +156,10 @@ def _blocks(
     return [boxes[number] for number in held], pixels[held]
 
 
-def _deal(
+def _assign_splits(
     pixels: NDArray[np.float64], fractions: Sequence[float], rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """A split for each block (N,), by the pixels of images that each holds (N,)."""
+    """Assign a split to each block (N,), from the number of image pixels in each (N,)."""
     count = len(pixels)
     shares = np.array(fractions) * count
     numbers = np.floor(shares).astype(int)
@@ -173,17 +170,17 @@ def _deal(
         numbers[np.argmax(np.where(numbers > 1, numbers - shares, -np.inf))] -= 1
     splits = np.repeat(np.arange(len(fractions)), numbers)
     least = math.inf
-    for _ in range(_DEALS):
-        deal = rng.permutation(splits)
-        off = np.abs(np.bincount(deal, pixels, len(fractions)) / pixels.sum() - fractions).max()
+    for _ in range(_ASSIGNMENTS):
+        assignment = rng.permutation(splits)
+        off = np.abs(np.bincount(assignment, pixels, len(fractions)) / pixels.sum() - fractions).max()
         if off < least - 1e-9:
-            least, dealt = off, deal
+            least, assigned = off, assignment
         if least <= max(_SHARE_TOLERANCE, 1 / count):
             break
-    return dealt
+    return assigned
 
 
-def _ground(grid: Grid, box: tuple[int, int, int, int]) -> Any:
+def _box_outline(grid: Grid, box: tuple[int, int, int, int]) -> Any:
     top, left, bottom, right = box
     t = grid.transform
     return shapely.box(t.c + t.a * left, t.f + t.e * bottom, t.c + t.a * right, t.f + t.e * top)
@@ -197,15 +194,15 @@ def split_by_polygons(
     footprints: Sequence[Any] = (),
     roi: Roi | None = None,
 ) -> Regions:
-    """Split by polygons of a vector file, with an attribute that is ``train``, ``val`` or ``test``.
+    """Split by polygons of a vector file with an attribute ``train``, ``val`` or ``test``.
 
     Args:
         grid: The pixels of the data set.
-        path: The file of polygons.
-        attribute: Its column with the split.
-        window: Side of the windows that will be drawn, in pixels.
-        footprints: Where the images lie, in coordinates of the data set's CRS; all over the grid by default.
-        roi: The images in their CRS, to cut the polygons to.
+        path: File of the polygons.
+        attribute: Column with the split.
+        window: Size of the windows in pixels.
+        footprints: Outlines of the images, in coordinates of the data set's CRS; the whole grid by default.
+        roi: Region of the images, to clip the polygons.
 
     Raises:
         DataError: The file cannot be read or has no CRS, or polygons have no split or overlap.
@@ -216,7 +213,7 @@ def split_by_polygons(
         raise DataError(f"{path}: polygons cannot be aligned with images that have no CRS")
     target = CRS.from_user_input(grid.crs)
     moved = move_to(frame.geometry.to_numpy(), frame.crs, target, roi, str(path))
-    images = image_ground(grid, footprints)
+    images = image_area(grid, footprints)
     rois = {
         name: shapely.intersection(shapely.union_all(moved[frame[attribute] == name]), images)
         for name in SPLITS
@@ -236,7 +233,7 @@ def split_by_polygons(
 
 
 def read_split_polygons(path: str | Path, attribute: str) -> geopandas.GeoDataFrame:
-    """Polygons with the split of each in a column.
+    """Read polygons with a column of splits.
 
     Raises:
         DataError: The file cannot be read, has no CRS, or a polygon has no split.
@@ -257,25 +254,25 @@ def read_split_polygons(path: str | Path, attribute: str) -> geopandas.GeoDataFr
     return frame
 
 
-def image_ground(grid: Grid, footprints: Sequence[Any]) -> Any:
+def image_area(grid: Grid, footprints: Sequence[Any]) -> Any:
     """The area of all images; that of the grid if there are no footprints."""
     return shapely.union_all(list(footprints)) if len(footprints) else shapely.box(*grid.bounds)
 
 
 def pixel_boxes(grid: Grid, roi: Any) -> tuple[tuple[int, int, int, int], ...]:
-    """Disjoint rectangles of pixels (top, left, bottom, right) around ground, one for each place that has some."""
+    """Disjoint rectangles of pixels (top, left, bottom, right) that contain an area, one for each separate part."""
     edges = []
     for part in shapely.get_parts(roi):
         left, bottom, right, top = part.bounds
         first, last = grid.row_and_column(left, top), grid.row_and_column(right, bottom)
-        low = [max(0, math.floor(at + 1e-6)) for at in first]  # rounding errors of coordinates add no pixel
+        low = [max(0, math.floor(at + 1e-6)) for at in first]  # tolerance for rounding errors of coordinates
         high = [
             min(most, math.ceil(at - 1e-6)) for at, most in zip(last, (grid.height, grid.width), strict=True)
         ]
         if low[0] < high[0] and low[1] < high[1]:
             edges.append(shapely.box(low[1], low[0], high[1], high[0]))
     merged = shapely.union_all(edges)
-    while True:  # rectangles around parts may overlap; then one around both stands for them
+    while True:  # merge overlapping rectangles into one around both
         around = [shapely.box(*part.bounds) for part in shapely.get_parts(merged)]
         merged = shapely.union_all(around)
         if len(shapely.get_parts(merged)) == len(around):
@@ -285,15 +282,15 @@ def pixel_boxes(grid: Grid, roi: Any) -> tuple[tuple[int, int, int, int], ...]:
 
 
 def whole_region(grid: Grid, roi: Any, footprints: Sequence[Any] = ()) -> Region:
-    """The whole area of a data set, for splits by time."""
-    return Region(roi, pixel_boxes(grid, image_ground(grid, footprints)))
+    """The whole area of a data set as a region, for splits by time."""
+    return Region(roi, pixel_boxes(grid, image_area(grid, footprints)))
 
 
 def holds_window(roi: Any, grid: Grid, window: int) -> bool:
     """Whether a window of whole pixels fits into an area."""
     return any(
         len(_places_in_part(part, grid, window, most))
-        for most in (4, 64)  # a coarse search first, since most parts have room
+        for most in (4, 64)  # a coarse search first, which finds a window in most parts
         for part in shapely.get_parts(roi)
     )
 
@@ -301,7 +298,7 @@ def holds_window(roi: Any, grid: Grid, window: int) -> bool:
 def places_in(roi: Any, grid: Grid, window: int, most: int = 64) -> NDArray[np.int64]:
     """Some top left pixels (N, 2) of windows inside an area; empty if none fits.
 
-    For every part of the area, the candidates are the positions of its corners along both axes, and a lattice of
+    For each part of the area, the candidates are the positions of its corners along both axes, and a lattice of
     `most` x `most` positions.
     """
     found = [_places_in_part(part, grid, window, most) for part in shapely.get_parts(roi)]
@@ -309,7 +306,7 @@ def places_in(roi: Any, grid: Grid, window: int, most: int = 64) -> NDArray[np.i
 
 
 def _places_in_part(part: Any, grid: Grid, window: int, most: int) -> NDArray[np.int64]:
-    if not part.area:  # what a difference may leave
+    if not part.area:  # a line or point, which a difference can leave
         return np.empty((0, 2), np.int64)
     edges = np.array([grid.row_and_column(x, y) for x, y in shapely.get_coordinates(part)])
     axes = []
@@ -328,7 +325,7 @@ def _places_in_part(part: Any, grid: Grid, window: int, most: int) -> NDArray[np
 
 
 def window_boxes(grid: Grid, rows: NDArray[Any], columns: NDArray[Any], size: int) -> Any:
-    """Outlines (N,) of windows by their top left pixels, drawn in by half a pixel, so that neighbours do not touch."""
+    """Outlines (N,) of windows by their top left pixels, reduced by half a pixel, so that neighbours do not touch."""
     t = grid.transform
     x, y = t.c + t.a * (columns + 0.5), t.f + t.e * (rows + 0.5)
     return shapely.box(x, y + t.e * (size - 1), x + t.a * (size - 1), y)
@@ -339,7 +336,7 @@ def covered(
 ) -> NDArray[np.bool_]:
     """Whether windows with these top left pixels lie inside an area (N,)."""
     t = grid.transform
-    margin = 1e-6  # of a pixel: rounding errors push no window over an edge
+    margin = 1e-6  # of a pixel, so that rounding errors do not exclude windows at an edge
     left, right = t.c + t.a * (columns + margin), t.c + t.a * (columns + window - margin)
     top, bottom = t.f + t.e * (rows + margin), t.f + t.e * (rows + window - margin)
     shapely.prepare(roi)
