@@ -1,4 +1,4 @@
-"""DataSpec: what a trained model must know of its data, so that a checkpoint can map a scene on its own."""
+"""DataSpec: the description of the data of a model, which a checkpoint stores for maps of new scenes."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,14 +13,14 @@ from .deprecated import FlatDataSpec, flat_attribute, nested_spec
 from .errors import ConfigError
 from .targets import Target
 
-#: Values so many times more or less than the statistics are in another unit, not of another place.
+#: Ratio of values to the statistics, or of the statistics to values, from which on the unit is another one.
 OTHER_UNIT = 20
-#: Standard deviations: where every band lies further to one side, the unit is another one.
+#: If all bands lie more standard deviations to the same side of the mean, the unit is another one.
 ONE_SIDED = 3
 
 
 class StoredFormat(NamedTuple):
-    """Numbers in which reflectance is delivered: reflectance 0..1 = number * `scale` + `offset`."""
+    """A format of stored reflectance: reflectance 0..1 = stored number * `scale` + `offset`."""
 
     name: str
     scale: float
@@ -32,18 +32,18 @@ LANDSAT_C2 = StoredFormat("Landsat Collection 2 Level 2 numbers", 2.75e-5, -0.2)
 
 
 class UnitRatio(float):
-    """How many times the statistics some values are, and what else speaks for another unit.
+    """Ratio of values to the statistics, with further signs of another unit.
 
     Attributes:
-        mistaken_for: The format in which the values would fit the statistics, if they have its signature.
-        one_sided: Whether every band lies more than three standard deviations to one side.
+        mistaken_for: The stored format in which the values would match the statistics, if there is one.
+        one_sided: Whether all bands lie more than three standard deviations to the same side of the mean.
     """
 
     mistaken_for: StoredFormat | None = None
     one_sided: bool = False
 
     def describe(self) -> str:
-        """What the values are, for a message that has named them."""
+        """The predicate of a message about the values: ``are about 0.01 times the statistics``."""
         if self.mistaken_for is not None:
             name, scale, offset = self.mistaken_for
             return f"look like {name} (reflectance = number * {scale:g} {offset:+g})"
@@ -55,8 +55,8 @@ class UnitRatio(float):
 
 
 def reflectance_unit(mean: Sequence[float]) -> float:
-    """What a reflectance of 1 is in the unit of band means: 1, or 1e4."""
-    # No surface reflects ten times the light that falls on it, so larger means are in 1e4ths.
+    """The value of a reflectance of 1 in the unit of band means: 1 or 1e4."""
+    # A mean reflectance cannot be above 10, so the unit of larger means is 1e-4.
     return 1e4 if max(abs(value) for value in mean) > 10 else 1.0
 
 
@@ -67,15 +67,15 @@ class InputSpec:
     Attributes:
         bands: Canonical band names in the order of the channels.
         mean: Mean per band after scaling, or per frame and band (``T * C`` values, time-major).
-        std: Standard deviation, as `mean`.
+        std: Standard deviation, in the form of `mean`.
         num_frames: Number of dates ``T`` in a sample.
         scale: Factor from stored values to the unit of `mean` and `std`.
-        nodata: Stored values that mean "no data", beside a file's own tag and NaN.
-        legacy_fill: What hls-foundation-os put in the place of stored -9999 before scaling; nothing by default.
-        file_bands: 1-based bands of a file that hold the ``T * C`` channels, where it has no descriptions.
-        file_count: Bands of such a file.
+        nodata: Stored values that mean nodata, besides the tag of the file and NaN.
+        legacy_fill: Value with which hls-foundation-os replaced stored -9999 before scaling; none by default.
+        file_bands: Bands of a file, from 1, for the ``T * C`` channels, if the file has no band descriptions.
+        file_count: Number of bands of such a file.
         metadata: Whether the model was trained with dates and places.
-        pixel_size: Metres of a pixel of the training data, if known.
+        pixel_size: Size of a pixel of the training data in metres, if known.
     """
 
     bands: tuple[str, ...]
@@ -117,18 +117,18 @@ class InputSpec:
 
     @property
     def reflectance_unit(self) -> float:
-        """What a reflectance of 1 is in the unit of the statistics: 1, or 1e4 where the means tell so."""
+        """The value of a reflectance of 1 in the unit of the statistics: 1 or 1e4."""
         return reflectance_unit(self.mean)
 
     def unit_ratio(
         self, values: Sequence[float], lows: Sequence[float] | None = None, scale: float | None = None
     ) -> UnitRatio:
-        """How many times the statistics values are: the median over channels; 1 where nothing is known.
+        """Ratio of values to the statistics: the median over channels; 1 if no value is known.
 
         Args:
-            values: A mean or median per channel, in the unit of the statistics; NaN where unknown.
-            lows: A low percentile per channel, if known: the offset of Sentinel-2 shows in the darkest pixels.
-            scale: Factor that led from stored values to these; that of the training data by default.
+            values: A mean or median per channel, in the unit of the statistics; NaN if unknown.
+            lows: A low percentile per channel, if known; the darkest pixels show the offset of Sentinel-2.
+            scale: Factor from stored values to `values`; that of the training data by default.
         """
         v, mean, std = (np.array(part, float) for part in (values, self.channel_mean, self.channel_std))
         known = np.isfinite(v)
@@ -160,20 +160,20 @@ class InputSpec:
         lows: Sequence[float] | None,
         gain: NDArray[np.float64],
     ) -> bool:
-        """Whether values of the right magnitude carry the offset of +1000, which is 0.1 of reflectance.
+        """Whether values of the right magnitude contain the offset of +1000, a reflectance of 0.1.
 
-        `gain` is how much further from the mean each channel lies without the offset, in standard deviations.
+        `gain` is the increase of the distance of each channel from the mean without the offset, in standard deviations.
         """
         unit = self.reflectance_unit
-        if lows is None:  # the same shift in every band is no property of the ground
+        if lows is None:  # no surface has the same shift in all bands
             return bool((np.abs(values - mean - 0.1 * unit) < 0.03 * unit).all())
-        # Shadow and water reflect next to nothing, so the darkest pixels lie at the offset itself.
+        # Shadow and water have a reflectance near 0, so the value of the darkest pixels is the offset.
         dark = np.array([low for low in lows if math.isfinite(low)]) / unit
         at_offset = len(dark) > 0 and (dark > 0.09).all() and np.mean(dark < 0.17) >= 0.5
         return bool(at_offset and gain.mean() < 0.25)
 
     def frame(self, number: int) -> "InputSpec":
-        """The same of one frame alone."""
+        """The description of one of the frames."""
         span = slice(number * len(self.bands), (number + 1) * len(self.bands))
         return replace(
             self,
@@ -186,18 +186,18 @@ class InputSpec:
 
     @staticmethod
     def is_other_unit(ratio: float) -> bool:
-        """Whether a `unit_ratio` shows that the unit is another one."""
+        """Whether a `unit_ratio` indicates another unit."""
         if isinstance(ratio, UnitRatio) and (ratio.one_sided or ratio.mistaken_for is not None):
             return True
         return not 1 / OTHER_UNIT < ratio < OTHER_UNIT
 
     def normalize(self, image: Tensor) -> Tensor:
-        """Images (..., T, C, H, W) in the unit of the statistics, minus the mean and divided by the deviation."""
+        """Subtract the mean from images (..., T, C, H, W) in the unit of the statistics; divide by the deviation."""
         mean, std = self._statistics(image)
         return (image - mean) / std
 
     def denormalize(self, image: Tensor) -> Tensor:
-        """The inverse of `normalize`."""
+        """Convert normalised images (..., T, C, H, W) to the unit of the statistics."""
         mean, std = self._statistics(image)
         return image * std + mean
 
@@ -211,11 +211,11 @@ class InputSpec:
 
 @dataclass(frozen=True)
 class DataSpec(metaclass=FlatDataSpec):
-    """What goes into a model, and what comes out.
+    """Description of the input and the target of a model.
 
     Attributes:
         input: Bands, units and statistics of the images.
-        target: What a label is: classes of pixels, values of pixels, or a class of a chip.
+        target: Meaning of the labels: classes of pixels, values of pixels, or classes of chips.
     """
 
     input: InputSpec
@@ -227,16 +227,16 @@ class DataSpec(metaclass=FlatDataSpec):
             return flat_attribute(self, name)
 
     def with_input(self, **changes: Any) -> "DataSpec":
-        """The same with some attributes of the input changed."""
+        """A copy with some attributes of the input changed."""
         return replace(self, input=replace(self.input, **changes))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists and numbers, fit for YAML and for a checkpoint that is read safely."""
+        """The attributes as plain lists and numbers, for YAML and for checkpoints that are read safely."""
         return {"input": _plain(asdict(self.input)), "target": self.target.to_dict()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "DataSpec":
-        """The inverse of `to_dict`; also reads the flat layout of earlier releases.
+        """Create a description from the result of `to_dict`, or from the flat form of earlier releases.
 
         Raises:
             ConfigError: A key is unknown or a required one is missing.

@@ -93,7 +93,7 @@ class Target(ABC):
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> "Target":
-        """The inverse of `to_dict`.
+        """Create a target from the result of `to_dict`.
 
         Raises:
             ConfigError: The kind is unknown, or has no attribute of the name of a key.

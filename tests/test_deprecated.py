@@ -8,13 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import shapely
 import torch
+from rasterio.transform import Affine
 
 import prithvi_tg
 from prithvi_tg import load_task, map_scene
 from prithvi_tg.__main__ import main
 from prithvi_tg.augmentations import ChipAugmentation
 from prithvi_tg.deprecated import KEYS, MODULES, NAMES, current_record, current_words
+from prithvi_tg.readers.grid import Grid
+from prithvi_tg.samplers import RandomWindowGeoSampler
 from prithvi_tg.tasks import PrithviSegmentationTask
 
 BEFORE = Path(__file__).parent / "compatibility"
@@ -43,6 +47,14 @@ def test_old_names_are_the_new_objects(module, old):
 def test_an_unknown_name_is_an_error_as_ever():
     with pytest.raises(AttributeError, match="prithvi_tg"):
         prithvi_tg.nothing_of_this_name  # noqa: B018
+
+
+def test_the_old_argument_of_the_window_sampler_sets_the_rois_of_periods():
+    grid = Grid(None, Affine(1, 0, 0, 0, -1, 64), 64, 64)
+    roi = shapely.box(0, 0, 64, 64)
+    with pytest.warns(FutureWarning, match="use period_rois"):
+        sampler = RandomWindowGeoSampler(grid, roi, 32, 4, grounds=[roi])
+    assert sampler.period_rois.tolist() == [roi]
 
 
 def test_old_arguments_of_classes_and_functions_are_taken(tiny_task, flood_root, tmp_path):

@@ -1,4 +1,4 @@
-"""Data modules: batches on the device, on TorchGeo's base classes."""
+"""Data modules: batches on the device, derived from TorchGeo's base classes."""
 
 from ..deprecated import old_names
 from .chips import (

@@ -1,4 +1,4 @@
-"""Where data modules keep decoded chips: in shared memory, in files, or nowhere."""
+"""CacheChooser: the cache of decoded chips of a data module, in shared memory, in files, or none."""
 
 import fcntl
 import logging
@@ -22,18 +22,18 @@ from ..readers.block_cache import memory_bytes
 _log = logging.getLogger(__name__)
 
 CACHES = ("ram", "disk", "none")
-#: Share of the memory that decoded chips may take unless ``cache: ram`` is set.
+#: Fraction of the memory for decoded chips, unless ``cache: ram`` is set.
 _SHARE = 4
 _SHARED_MEMORY = Path("/dev/shm")
 _PREFIX = "prithvi_tg-chips-"
-_NEW = 60  # seconds in which a folder may not have its lock yet
+_NEW = 60  # seconds after its creation in which a folder may have no lock
 
 
 def check_cache(cache: str | None, cache_folder: str | Path | None) -> None:
-    """Refuse an unknown kind of cache.
+    """Check the arguments of a cache.
 
     Raises:
-        ConfigError: It is none of `CACHES`, or a folder is given for another kind than ``disk``.
+        ConfigError: `cache` is not in `CACHES`, or a folder is given for another cache than ``disk``.
     """
     if cache is not None and cache not in CACHES:
         raise ConfigError(f"cache: {cache!r} is unknown; known are {', '.join(CACHES)}")
@@ -44,11 +44,11 @@ def check_cache(cache: str | None, cache_folder: str | Path | None) -> None:
 
 
 class CacheChooser:
-    """Gives the data sets of a data module their cache.
+    """Chooses the cache for the data sets of a data module.
 
     Args:
-        cache: One of `CACHES`; by default ``ram`` if the decoded chips fit into a quarter of the memory that this
-            process may use, otherwise ``none``.
+        cache: One of `CACHES`; by default ``ram`` if the decoded chips fit into a quarter of the memory that is
+            available to this process, otherwise ``none``.
         folder: Folder for ``disk``; by default one beside the images.
 
     Raises:
@@ -60,14 +60,14 @@ class CacheChooser:
         self.cache = cache
         self.folder = None if folder is None else Path(folder)
         self._temporary: Path | None = None
-        self._decided: str | None = None
+        self._choice: str | None = None
 
     def attach(self, datasets: Sequence[ChipDataset], repeated: bool, local_rank: int = 0) -> None:
         """Set the cache of data sets.
 
         Args:
-            datasets: Those of a stage.
-            repeated: Whether their chips are read more than once; otherwise only a cache on the disk helps.
+            datasets: Data sets of a stage.
+            repeated: Whether chips are read more than once; otherwise only a cache on the disk is useful.
             local_rank: Number of this process on its machine.
 
         Raises:
@@ -75,47 +75,47 @@ class CacheChooser:
         """
         if self.cache != "disk" and not repeated:
             return
-        if self._decided is None:
-            self._decided = self.cache or self._fitting(datasets)
-        if self._decided == "none":
+        if self._choice is None:
+            self._choice = self.cache or self._choose(datasets)
+        if self._choice == "none":
             return
-        folder = self.folder if self._decided == "disk" else self._memory_folder(datasets, local_rank)
+        folder = self.folder if self._choice == "disk" else self._memory_folder(datasets, local_rank)
         for dataset in datasets:
             dataset.cache = ChipCache(folder, settings_digest(dataset))
 
-    def _fitting(self, datasets: Sequence[ChipDataset]) -> str:
+    def _choose(self, datasets: Sequence[ChipDataset]) -> str:
         size, memory = sum(dataset.stored_bytes() for dataset in datasets), memory_bytes()
         if size > memory // _SHARE:
-            _tell(
+            _log_rank_zero(
                 f"cache: none; the decoded chips, about {_gigabytes(size)}, are more than a quarter of the memory, "
-                f"{_gigabytes(memory)}; cache: disk keeps them in files"
+                f"{_gigabytes(memory)}; cache: disk stores them in files"
             )
             return "none"
         if size > _free(_memory_parent()):
-            _tell(
+            _log_rank_zero(
                 f"cache: none; {_memory_parent()} has {_gigabytes(_free(_memory_parent()))} for about "
-                f"{_gigabytes(size)} of decoded chips; cache: disk keeps them in files"
+                f"{_gigabytes(size)} of decoded chips; cache: disk stores them in files"
             )
             return "none"
-        _tell(f"cache: ram, about {_gigabytes(size)} of decoded chips")
+        _log_rank_zero(f"cache: ram, about {_gigabytes(size)} of decoded chips")
         return "ram"
 
     def _memory_folder(self, datasets: Sequence[ChipDataset], local_rank: int) -> Path:
         if self._temporary is None:
             size = sum(dataset.stored_bytes() for dataset in datasets)
-            # Containers often have little shared memory; the page cache keeps files of another folder in memory, too.
+            # Containers often have little shared memory; the page cache also holds files of another folder in memory.
             parents = dict.fromkeys((_memory_parent(), Path(tempfile.gettempdir())))
             parent = next((one for one in parents if _free(one) >= size), None)
             if parent is None:
-                told = " and ".join(f"{one} has {_gigabytes(_free(one))}" for one in parents)
+                available = " and ".join(f"{one} has {_gigabytes(_free(one))}" for one in parents)
                 raise ConfigError(
-                    f"cache: ram needs about {_gigabytes(size)}, but {told}; set cache: disk or none"
+                    f"cache: ram needs about {_gigabytes(size)}, but {available}; set cache: disk or none"
                 )
             remove_abandoned(parent)
             self._temporary = _shared_name(parent)
             if local_rank == 0:
                 self._temporary.mkdir(mode=0o700, exist_ok=True)
-                weakref.finalize(self, _remove, self._temporary, _locked(self._temporary), os.getpid())
+                weakref.finalize(self, _remove, self._temporary, _lock(self._temporary), os.getpid())
         return self._temporary
 
 
@@ -124,28 +124,28 @@ def _memory_parent() -> Path:
 
 
 def _shared_name(parent: Path) -> Path:
-    """A new folder, the same in all training processes."""
+    """Path of a new folder, the same in all training processes."""
     names = [tempfile.mktemp(prefix=f"{_PREFIX}{os.getuid()}-", dir=parent)]
     if torch.distributed.is_initialized():
         torch.distributed.broadcast_object_list(names)
     return Path(names[0])
 
 
-def _locked(folder: Path) -> int:
-    """A lock that holds as long as this process or one of its loaders runs."""
+def _lock(folder: Path) -> int:
+    """Lock a folder until this process and its loader processes end."""
     lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     return lock
 
 
 def _remove(folder: Path, lock: int, process: int) -> None:
-    if os.getpid() == process:  # not in a loader that was forked
+    if os.getpid() == process:  # not in a forked loader process
         shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)
 
 
 def remove_abandoned(parent: Path) -> None:
-    """Remove the caches of runs of this user that were killed: no process holds their locks."""
+    """Remove the caches of killed runs of this user, which no process has locked."""
     for folder in parent.glob(f"{_PREFIX}{os.getuid()}-*"):
         with suppress(OSError):
             if time.time() - folder.stat().st_mtime < _NEW and not (folder / "lock").exists():
@@ -167,5 +167,5 @@ def _gigabytes(size: int) -> str:
 
 
 @rank_zero_only
-def _tell(line: str) -> None:
+def _log_rank_zero(line: str) -> None:
     _log.info(line)

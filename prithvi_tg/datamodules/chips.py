@@ -39,18 +39,18 @@ class ChipDataModule(NonGeoDataModule, metaclass=OldArguments):
     """Batches of a `ChipDataset`: random crops for training, whole chips for validation and test.
 
     Args:
-        dataset_class: The data set.
-        root: Its folder.
-        batch_size: Chips in a training batch; the last partial batch of an epoch is dropped.
-        num_workers: Processes that load chips.
-        crop_size: Side of the random crop for training, in pixels; ``None`` for whole chips, which must be of one
-            size then, unless `batch_size` is 1.
-        random_flip_rot90: Also flip and turn training crops at random.
-        augmentations: Further Kornia augmentations of training crops, see `ChipAugmentation`.
-        crops_per_chip: Random crops of each chip in an epoch.
-        test_split: The split that ``test`` runs on.
-        eval_batch_size: Chips in a batch of validation and test, which the task cuts into windows; chips of unequal
-            sizes need 1.
+        dataset_class: Class of the data set.
+        root: Folder of the data set.
+        batch_size: Number of chips in a training batch; the last partial batch of an epoch is dropped.
+        num_workers: Number of loader processes.
+        crop_size: Side of the random crop for training, in pixels; ``None`` for whole chips, which must then have the
+            same size, unless `batch_size` is 1.
+        random_flip_rot90: Flip training crops and rotate them by multiples of 90 degrees at random.
+        augmentations: Further Kornia augmentations for training, see `ChipAugmentation`.
+        crops_per_chip: Number of random crops of each chip in an epoch.
+        test_split: Split for ``test``.
+        eval_batch_size: Number of chips in a batch of validation and test, which the task cuts into windows; must be 1
+            for chips of unequal sizes.
         splits: A CSV file with columns ``chip`` and ``split`` to use instead of the published split. Without
             chips in ``val``, training runs without validation.
         bands: Bands to use, by name.
@@ -58,11 +58,11 @@ class ChipDataModule(NonGeoDataModule, metaclass=OldArguments):
         std: Standard deviation per band after scaling; the published one by default.
         legacy_nodata: Treat nodata as hls-foundation-os does.
         metadata: Pass dates and locations to encoders that use them.
-        skip_bad: Read every chip first, skip those that cannot be read, and list them.
+        skip_bad: Read all chips first, skip those that cannot be read, and list them.
             By default a chip that cannot be read is an error.
         same_splits: Pairs of splits that share chips on purpose; ``prithvi-tg check`` does not report them.
-        cache: Keep decoded chips, as their files store them, so that no file is opened after the first epoch: ``ram``,
-            in memory that all processes of a machine share; ``disk``, in files that later runs use, too; ``none``. By
+        cache: Cache decoded chips, with their stored values, so that no file is opened after the first epoch: ``ram``,
+            in memory that all processes of a machine share; ``disk``, in files that later runs also use; ``none``. By
             default ``ram`` if training and validation chips fit into a quarter of the memory, otherwise ``none``.
         cache_folder: Folder for ``cache: disk``; by default ``.prithvi_tg_cache`` beside the images.
         download: Download missing files first, in one process only.
@@ -70,7 +70,7 @@ class ChipDataModule(NonGeoDataModule, metaclass=OldArguments):
         **kwargs: Further arguments of the data set.
 
     Raises:
-        ConfigError: There is no such split or cache.
+        ConfigError: The split or the cache is unknown.
     """
 
     def __init__(
@@ -144,12 +144,12 @@ class ChipDataModule(NonGeoDataModule, metaclass=OldArguments):
         return batch
 
     def prepare_data(self) -> None:
-        """Download; Lightning calls this in one process of each machine."""
+        """Download missing files; Lightning calls this in one process of each machine."""
         if self.download:
             self.dataset_class(split="train", download=True, **self.kwargs)  # type: ignore[call-arg]
 
     def setup(self, stage: str) -> None:
-        """Open the splits that a stage needs; see `ChipDataset` for its errors.
+        """Open the splits of a stage; for errors of the data set see `ChipDataset`.
 
         Raises:
             ConfigError: The training set is smaller than a batch.
@@ -161,7 +161,7 @@ class ChipDataModule(NonGeoDataModule, metaclass=OldArguments):
         local_rank = self.trainer.local_rank if self.trainer else 0
         self.caching.attach([*opened.values()], repeated=stage == "fit", local_rank=local_rank)
         for split, dataset in opened.items():
-            self._leave_out_bad(split, dataset)
+            self._skip_unreadable(split, dataset)
         if "val" in opened:
             self.val_dataset = opened["val"]
         if stage == "fit":
@@ -177,7 +177,7 @@ class ChipDataModule(NonGeoDataModule, metaclass=OldArguments):
             self.test_dataset = opened[self.test_split]
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Random crops of shuffled chips."""
+        """Loader of random crops of shuffled chips."""
         assert isinstance(self.train_dataset, ConcatDataset)
         loader = ResumableLoader(
             RandomCrops(self.train_dataset, self.crop_size),
@@ -191,7 +191,7 @@ class ChipDataModule(NonGeoDataModule, metaclass=OldArguments):
         return pinned(loader)
 
     def create_train_sampler(self, chips: ConcatDataset[Any]) -> ShuffleSampler:
-        """The sampler of training chips: each once per epoch, shuffled."""
+        """Sampler of the training chips, each once per epoch, shuffled."""
         return ShuffleSampler(chips)
 
     @property
@@ -200,15 +200,15 @@ class ChipDataModule(NonGeoDataModule, metaclass=OldArguments):
         return self.has_split("val")
 
     def val_dataloader(self) -> Any:
-        """Each chip once, over all processes; an empty list without validation chips, which Lightning skips."""
+        """Loader with each chip once, over all processes; an empty list without validation chips."""
         return self._scored(self.val_dataset) if self.validates else []
 
     def test_dataloader(self) -> DataLoader[Any]:
-        """Each chip once, over all processes."""
+        """Loader with each chip once, over all processes."""
         return self._scored(self.test_dataset)
 
     def _scored(self, dataset: Any) -> DataLoader[Any]:
-        # Lightning's own sampler repeats chips until all processes have equally many.
+        # Not Lightning's sampler, which repeats chips so that all processes have the same number.
         loader: DataLoader[Any] = DataLoader(
             dataset,
             batch_size=self.val_batch_size,
@@ -220,18 +220,18 @@ class ChipDataModule(NonGeoDataModule, metaclass=OldArguments):
         return for_scoring(pinned(loader))
 
     def has_split(self, split: str) -> bool:
-        """Whether the list of splits has chips in a split; published data sets have chips in all."""
+        """Whether a split has chips in the list of splits; in published data sets all splits have."""
         listed = self.kwargs["splits"]
         if listed is None or listed == "published":
             return True
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of chips in two splits; `open_split` warns of them
+            warnings.simplefilter("ignore")  # `open_split` warns about chips in two splits
             return split in read_splits(listed)
 
     def open_split(self, split: str) -> ChipDataset:
-        """The data set of a split; see `ChipDataset` for its errors."""
+        """Open the data set of a split; for errors see `ChipDataset`."""
         dataset = self._open(split)
-        self._leave_out_bad(split, dataset)
+        self._skip_unreadable(split, dataset)
         return dataset
 
     def _open(self, split: str) -> ChipDataset:
@@ -239,16 +239,16 @@ class ChipDataModule(NonGeoDataModule, metaclass=OldArguments):
         assert isinstance(dataset, ChipDataset)
         return dataset
 
-    def _leave_out_bad(self, split: str, dataset: ChipDataset) -> None:
+    def _skip_unreadable(self, split: str, dataset: ChipDataset) -> None:
         if self.skip_bad:
             bad = dataset.leave_out_bad()
             self.skipped |= bad
             for chip, reason in bad.items():
-                _tell(f"Skipped: {split} chip {chip}: {reason}")
+                _log_rank_zero(f"Skipped: {split} chip {chip}: {reason}")
 
 
 @rank_zero_only
-def _tell(line: str) -> None:
+def _log_rank_zero(line: str) -> None:
     _log.info(line)
 
 
@@ -256,7 +256,7 @@ class Sen1Floods11DataModule(ChipDataModule):
     """Batches of `Sen1Floods11`; ``test_split: bolivia`` tests on a separate event.
 
     Args:
-        root: Folder with ``v1.1/`` in it.
+        root: Folder that contains ``v1.1/``.
         **kwargs: Arguments of `ChipDataModule`.
     """
 
@@ -268,7 +268,7 @@ class HLSBurnScarsDataModule(ChipDataModule):
     """Batches of `HLSBurnScars`.
 
     Args:
-        root: Folder with ``training/`` and ``validation/`` in it.
+        root: Folder that contains ``training/`` and ``validation/``.
         **kwargs: Arguments of `ChipDataModule`.
     """
 
@@ -280,7 +280,7 @@ class MultiTemporalCropDataModule(ChipDataModule):
     """Batches of `MultiTemporalCropClassification`.
 
     Args:
-        root: Folder with ``training_chips/`` and ``validation_chips/`` in it.
+        root: Folder that contains ``training_chips/`` and ``validation_chips/``.
         legacy_channel_order: See `MultiTemporalCropClassification`.
         **kwargs: Arguments of `ChipDataModule`.
     """
@@ -303,12 +303,12 @@ class ChipFolderDataModule(ChipDataModule):
         images: Pattern of the images, with one ``*`` for the name of a chip.
         labels: Pattern of the masks, with one ``*`` for the same name.
         splits: A CSV file with columns ``chip`` and ``split``.
-        classes: Name of the class of each stored label.
+        classes: Class name of each stored label.
         bands: Bands to use, in the order of the channels, by name.
         mean: Mean per band after scaling; ``prithvi-tg stats`` computes it.
         std: Standard deviation per band after scaling.
         file_bands: Bands of one frame in the order of the files; `bands` by default.
-        num_frames: Dates in a file.
+        num_frames: Number of dates in a file.
         sensor: Naming scheme of the bands, needed where sensors disagree.
         scale: Factor from stored values to the unit of `mean` and `std`, for files without scale tags. Tags that
             contradict it are an error.
@@ -318,7 +318,7 @@ class ChipFolderDataModule(ChipDataModule):
         **kwargs: Arguments of `ChipDataModule`.
 
     Raises:
-        ConfigError: There are no statistics.
+        ConfigError: Statistics are missing.
     """
 
     def __init__(
@@ -367,7 +367,7 @@ class ValueChipFolderDataModule(ChipDataModule):
 
     Args:
         images: Pattern of the images, with one ``*`` for the name of a chip.
-        labels: Pattern of the rasters of values, with one ``*`` for the same name; a band per value.
+        labels: Pattern of the rasters of values, with one ``*`` for the same name; one band per value.
         splits: A CSV file with columns ``chip`` and ``split``.
         values: Name of each value.
         bands: Bands to use, in the order of the channels, by name.
@@ -376,17 +376,17 @@ class ValueChipFolderDataModule(ChipDataModule):
         value_mean: Mean of each value in the training data, in its unit; ``prithvi-tg stats`` computes it.
         value_std: Standard deviation of each value.
         units: Unit of each value.
-        valid_range: Lowest and highest value that can be; labels outside are an error.
+        valid_range: Lowest and highest valid value; labels outside are an error.
         value_scale: Factor from stored values to the unit, for label files without scale tags.
         file_bands: Bands of one frame in the order of the files; `bands` by default.
-        num_frames: Dates in a file.
+        num_frames: Number of dates in a file.
         sensor: Naming scheme of the bands, needed where sensors disagree.
         scale: Factor from stored values of images to the unit of `mean` and `std`, for files without scale tags.
         nodata: Stored values of images that mean nodata, besides the file's tag and NaN.
         **kwargs: Arguments of `ChipDataModule`.
 
     Raises:
-        ConfigError: There are no statistics.
+        ConfigError: Statistics are missing.
     """
 
     def __init__(

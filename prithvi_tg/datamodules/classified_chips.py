@@ -1,4 +1,4 @@
-"""Data module of chips with classes of the whole chip."""
+"""Data module of chips with a class for the whole chip."""
 
 import warnings
 from collections.abc import Sequence
@@ -15,39 +15,39 @@ from .chips import ChipDataModule
 
 
 class ClassifiedChipsDataModule(ChipDataModule):
-    """Batches of `ClassifiedChips`: whole chips with a class each, from a table or from folders of classes.
+    """Batches of `ClassifiedChips`: whole chips with one class each, from a table or from folders of classes.
 
-    Batches hold ``image`` (B, T, C, H, W), normalised, and ``label`` (B,) or, with `multilabel`, (B, K). Chips of
+    Batches contain ``image`` (B, T, C, H, W), normalised, and ``label`` (B,) or, with `multilabel`, (B, K). Chips of
     unequal sizes need `batch_size` 1, or `crop_size` and ``eval_batch_size: 1``.
 
     Args:
-        images: Pattern of the images: with one ``*``, the name of a chip; without `labels` with two, the class and
-            the chip, as in ``data/chips/*/*.tif``.
+        images: Pattern of the images: with `labels`, one ``*`` for the name of a chip; without, two ``*``, for the
+            class and for the chip, as in ``data/chips/*/*.tif``.
         classes: Names of the classes, in the order of the model's outputs.
         labels: A CSV or Parquet table with columns ``chip``, ``class`` and, optionally, ``split``.
-        splits: A CSV file with columns ``chip`` and ``split``; by default the table's own column, or fractions.
-        split_fractions: Shares of training, validation and test, by a hash of the chips' names, if no list or column
-            gives the splits.
+        splits: A CSV file with columns ``chip`` and ``split``; by default the column of the table, or fractions.
+        split_fractions: Shares of training, validation and test, if there is no list or column of splits; the split of
+            a chip depends on a hash of its name.
         multilabel: Whether several classes, separated by ``;`` in the table, can apply to a chip.
         bands: Bands to use, in the order of the channels, by name.
         mean: Mean per band after scaling; ``prithvi-tg stats`` computes it.
         std: Standard deviation per band after scaling.
         file_bands: Bands of one frame in the order of the files; `bands` by default.
-        num_frames: Dates in a file.
+        num_frames: Number of dates in a file.
         sensor: Naming scheme of the bands, needed where sensors disagree.
         scale: Factor from stored values to the unit of `mean` and `std`, for files without scale tags. Tags that
             contradict it are an error.
         nodata: Stored values that mean nodata, besides the file's tag and NaN.
-        ignored_labels: Classes to leave out, with their chips; with `multilabel`, only the class is left out.
+        ignored_labels: Classes to ignore, with their chips; with `multilabel`, only the class is ignored.
         class_colors: ``#rrggbb`` of each class.
-        crop_size: Side of the random crop for training, in pixels; by default whole chips, as the class of a
-            part may differ.
+        crop_size: Side of the random crop for training, in pixels; by default whole chips, as a part may have
+            another class.
         balance_classes: Draw training chips of all classes equally often. Not for `multilabel`.
-        eval_batch_size: Chips in a batch of validation and test; `batch_size` by default.
+        eval_batch_size: Number of chips in a batch of validation and test; `batch_size` by default.
         **kwargs: Arguments of `ChipDataModule`.
 
     Raises:
-        ConfigError: There are no statistics, or settings contradict each other.
+        ConfigError: Statistics are missing, or settings contradict each other.
     """
 
     def __init__(
@@ -106,11 +106,11 @@ class ClassifiedChipsDataModule(ChipDataModule):
         """Whether a split has chips."""
         keys = ("images", "labels", "splits", "split_fractions", "multilabel")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of chips in two splits; `open_split` warns of them
+            warnings.simplefilter("ignore")  # `open_split` warns about chips in two splits
             return split in ClassifiedChips.labels_by_split(**{key: self.kwargs[key] for key in keys})
 
     def create_train_sampler(self, chips: ConcatDataset[Any]) -> ShuffleSampler:
-        """Each chip once, shuffled; or, balanced, with replacement, each class equally often."""
+        """Sampler of each chip once, shuffled; or, if balanced, of each class equally often, with replacement."""
         if not self.balance_classes:
             return super().create_train_sampler(chips)
         dataset: Any = chips.datasets[0]

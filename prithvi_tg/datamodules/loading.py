@@ -1,4 +1,4 @@
-"""Loaders: from samples to batches."""
+"""Functions for loaders: batches from samples, workers, and pinned memory."""
 
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -19,13 +19,13 @@ from ..targets import ignore_value
 
 
 def collate(samples: Iterable[Mapping[Any, Any]], without: Collection[str] = ()) -> dict[Any, Any]:
-    """A batch like that of TorchGeo's `stack_samples`: stacked tensors, and lists of other values.
+    """Combine samples to a batch as TorchGeo's `stack_samples`: stacked tensors, and lists of other values.
 
     In a loader process, tensors are stacked in shared memory, which saves a copy.
 
     Args:
         samples: The samples.
-        without: Keys to leave out.
+        without: Keys to omit.
     """
     samples = list(samples)
     columns = {key: [sample[key] for sample in samples] for key in samples[0] if key not in without}
@@ -36,10 +36,10 @@ def collate(samples: Iterable[Mapping[Any, Any]], without: Collection[str] = ())
 
 
 class RandomCrops(Dataset[dict[str, Any]]):
-    """Crops of training chips, by chip and place; see `ChipDataset.crop`.
+    """Crops of training chips, by `CropPlace`; see `ChipDataset.crop`.
 
     Args:
-        chips: A data set of chips, any number of times.
+        chips: A data set of chips, repeated any number of times.
         side: Side of a crop in pixels; ``None`` for whole chips.
     """
 
@@ -57,11 +57,11 @@ class RandomCrops(Dataset[dict[str, Any]]):
 
 
 def collate_chips(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """A batch of chips; chips of unequal sizes are padded at their bottom and right to the largest size.
+    """Combine chips to a batch; chips of unequal sizes are padded at their bottom and right to the largest size.
 
-    ``valid`` is left out if no sample has it. Padding is not labelled (255, or NaN for values) and not valid. The batch
-    then has the entry ``size``, the height
-    and width of each chip, which `ChipAugmentation` needs to crop within the chips.
+    ``valid`` is omitted if no sample has it. Padding is not labelled (255, or NaN for values) and not valid. A padded
+    batch has the entry ``size``, the height and width of each chip, which `ChipAugmentation` needs to crop inside the
+    chips.
     """
     if any("valid" in sample for sample in samples):
         samples = [
@@ -94,7 +94,7 @@ def _padding(key: str, value: Tensor) -> float:
 
 
 collate_training = partial(collate, without=("valid",))
-"""`collate` without ``valid``, which only pictures need; training ignores unlabelled pixels."""
+"""`collate` without ``valid``, which only figures need; training ignores pixels without a label."""
 
 
 def init_reading_worker(worker_id: int, megabytes: int | None, rank: int) -> None:
@@ -105,7 +105,7 @@ def init_reading_worker(worker_id: int, megabytes: int | None, rank: int) -> Non
 
     Args:
         worker_id: Number of the worker.
-        megabytes: Limit of the block cache, see `limit_block_cache`; ``None`` keeps that of the user.
+        megabytes: Limit of the block cache, see `limit_block_cache`; ``None`` does not change it.
         rank: Rank of the training process.
     """
     if megabytes is not None:
@@ -115,16 +115,16 @@ def init_reading_worker(worker_id: int, megabytes: int | None, rank: int) -> Non
 
 
 def pinned(loader: DataLoader[Any]) -> DataLoader[Any]:
-    """The loader, with batches in pinned memory if there is a GPU."""
+    """Let a loader return batches in pinned memory if there is a GPU."""
     loader.pin_memory = torch.cuda.is_available()
     return loader
 
 
 def for_scoring(loader: DataLoader[Any]) -> DataLoader[Any]:
-    """The loader, with a random generator of its own, so that scoring does not change the training.
+    """Give a loader its own random generator, so that scoring does not change the training.
 
     Raises:
-        ConfigError: A process has no samples. Lightning needs the same logged metrics from each process.
+        ConfigError: A process has no samples. Lightning needs the same logged metrics from all processes.
     """
     sampler: Any = loader.sampler
     if isinstance(sampler, UnrepeatedSampler) and sampler.count < sampler.num_replicas:

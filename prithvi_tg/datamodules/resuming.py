@@ -1,4 +1,4 @@
-"""Resuming within an epoch: the position of the loader and the states of the random generators."""
+"""ResumableLoader: resumes within an epoch, with the states of the random generators."""
 
 import random
 from collections.abc import Iterator
@@ -14,17 +14,18 @@ from ..samplers import ResumableSampler
 
 
 class ResumableLoader(DataLoader[Any]):
-    """A loader that resumes within an epoch, from a position and random states that Lightning saves in checkpoints.
+    """A loader that resumes within an epoch, from the position and random states in a checkpoint of Lightning.
 
-    The order of its sampler, a `ResumableSampler`, depends on seed and epoch alone. Samples that were used before are
-    not read again. With several training processes, the random states of all are saved, and restored if the number of
-    processes is the same. Random states of loader processes are not saved; the data sets of this package use none.
+    The order of its sampler, a `ResumableSampler`, depends only on seed and epoch. Samples before the position are not
+    read again. With several training processes, the random states of all processes are saved; they are restored if the
+    number of processes is the same. Random states of loader processes are not saved; the data sets of this package use
+    none.
 
     Raises:
         ConfigError: An epoch has no batch.
     """
 
-    _taken = 0
+    _num_batches = 0  # of this epoch so far
     _state: dict[str, Any] | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -39,23 +40,23 @@ class ResumableLoader(DataLoader[Any]):
             )
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        # A generator: it starts with the request for the first batch, after Lightning has set the epoch.
+        # A generator starts with the request for the first batch, after Lightning has set the epoch.
         state, self._state = self._state, None
         sampler: Any = self.sampler
         resumable = isinstance(sampler, ResumableSampler)
-        within = state is not None and state["epoch"] == self._epoch and resumable
-        self._taken = state["batches"] if state is not None and within else 0
+        resumes = state is not None and state["epoch"] == self._epoch and resumable
+        self._num_batches = state["batches"] if state is not None and resumes else 0
         if resumable:
-            sampler.skip_first(self._taken * (self.batch_size or 1))
-        # Seeds of loader processes: not from the generator of the training, as some epochs start no processes.
+            sampler.skip_first(self._num_batches * (self.batch_size or 1))
+        # The seeds of loader processes do not come from the generator of the training, as some epochs start none.
         seed = getattr(sampler, "seed", 0) * 1_000_003 + self._epoch
-        seed += getattr(sampler, "rank", 0) * 1_000_000_007  # each process has its own
+        seed += getattr(sampler, "rank", 0) * 1_000_000_007  # a different one for each process
         self.generator = torch.Generator().manual_seed(seed)
         batches = super().__iter__()
         if state is not None:
             _restore(state["random"])
         for batch in batches:
-            self._taken += 1
+            self._num_batches += 1
             yield batch
 
     @property
@@ -63,15 +64,15 @@ class ResumableLoader(DataLoader[Any]):
         return int(getattr(self.sampler, "epoch", 0))
 
     def state_dict(self) -> dict[str, Any]:
-        """The epoch, the number of its batches so far, and the random states; called in every process."""
+        """The epoch, the number of its batches so far, and the random states; must be called in all processes."""
         states: list[Any] = [random_state()]
         if torch.distributed.is_initialized():
             states *= torch.distributed.get_world_size()
             torch.distributed.all_gather_object(states, random_state())
-        return {"epoch": self._epoch, "batches": self._taken, "random": states}
+        return {"epoch": self._epoch, "batches": self._num_batches, "random": states}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Resume there in the next iteration."""
+        """Resume from this state in the next iteration."""
         self._state = state
 
 
@@ -87,7 +88,7 @@ def random_state() -> dict[str, Any]:
 
 
 def restore_random_state(state: dict[str, Any]) -> None:
-    """The inverse of `random_state`."""
+    """Restore a state from `random_state`."""
     torch.set_rng_state(state["torch"].cpu())
     if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all([one.cpu() for one in state["cuda"]])

@@ -1,4 +1,4 @@
-"""Datasets: samples of tensors from files, on TorchGeo's base classes."""
+"""Data sets: samples of tensors from files, derived from TorchGeo's base classes."""
 
 from ..deprecated import old_names
 from .chips.base import Chip, ChipDataset

@@ -1,4 +1,4 @@
-"""Downloads of data sets: resumable, verified, and written to the final name only when complete."""
+"""Downloads of data sets. They can be resumed and are verified; a file gets its final name when it is complete."""
 
 import base64
 import hashlib
@@ -13,7 +13,7 @@ from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progres
 
 from ..errors import DataError
 
-#: Where the data sets are published. Names change: replace an entry to download from elsewhere.
+#: Address of each data set. Addresses change: replace an entry to download from another one.
 SOURCES = {
     "sen1floods11": "https://storage.googleapis.com/sen1floods11",
     "hls_burn_scars": "hf://datasets/nasa-impact/hls_burn_scars",
@@ -26,9 +26,9 @@ _TRIES = 5
 
 
 def download_files(base_url: str, names: Iterable[str], root: Path) -> None:
-    """Download files below an address over HTTP(S) to the same relative paths in a folder.
+    """Download files from an HTTP(S) address to the same relative paths in a folder.
 
-    Existing files are kept. An interrupted transfer is resumed. A file gets its final name when it is complete and
+    Existing files are skipped. An interrupted transfer is resumed. A file gets its final name when it is complete and
     matches the MD5 in the header ``x-goog-hash`` of Google's storage, if there is one.
 
     Args:
@@ -74,7 +74,7 @@ def _transfer(session: requests.Session, url: str, partial: Path) -> Mapping[str
     headers = {"Range": f"bytes={start}-"} if start else {}
     with session.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as response:
         if response.status_code == requests.codes.requested_range_not_satisfiable:
-            partial.unlink()  # as long as the file or longer: start again
+            partial.unlink()  # it is as long as the file, or longer; start again
             raise requests.ConnectionError("the partial file does not match")
         response.raise_for_status()
         resumed = response.status_code == requests.codes.partial_content
@@ -92,11 +92,11 @@ def _check_md5(path: Path, headers: Mapping[str, str], url: str) -> None:
     for entry in headers.get("x-goog-hash", "").split(","):
         kind, _, value = entry.strip().partition("=")
         if kind == "md5":
-            found = base64.b64encode(hashlib.md5(path.read_bytes()).digest()).decode()
-            if found != value:
+            md5 = base64.b64encode(hashlib.md5(path.read_bytes()).digest()).decode()
+            if md5 != value:
                 path.unlink()
                 raise DataError(
-                    f"{url}: its MD5 is {found}, the published one is {value}; the file was discarded"
+                    f"{url}: its MD5 is {md5}, the published one is {value}; the file was discarded"
                 )
 
 
@@ -110,7 +110,7 @@ def download_archives(source: str, archives: Iterable[str], root: Path, endpoint
         source: ``hf://datasets/OWNER/NAME``.
         archives: tar files in that repository.
         root: Folder to unpack into.
-        endpoint: Another server than the hub.
+        endpoint: Address of another server than the hub.
 
     Raises:
         DataError: An archive cannot be downloaded, differs from the published one, or has paths outside the folder.
@@ -139,22 +139,22 @@ def _check_sha256(path: Path, published: str | None, name: str) -> None:
     if published is None or len(published) != 64:
         return  # small files carry a git hash instead
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != published:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    if sha256 != published:
         path.resolve().unlink()
         path.unlink(missing_ok=True)
         raise DataError(
-            f"{name}: its SHA-256 is {found}, the published one is {published}; the file was discarded"
+            f"{name}: its SHA-256 is {sha256}, the published one is {published}; the file was discarded"
         )
 
 
 def unpack(archive: Path, root: Path) -> None:
     """Unpack a tar file; each file gets its final name when it is complete.
 
-    macOS's ``._`` files are skipped. Paths that lead out of the folder, links and devices are refused.
+    The ``._`` files of macOS are skipped. Paths outside of the folder, links and devices are errors.
 
     Raises:
-        DataError: The archive is damaged, or has a refused member.
+        DataError: The archive is damaged, or has such a member.
     """
     root.mkdir(parents=True, exist_ok=True)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())

@@ -1,8 +1,8 @@
 """Synthetic data in published layouts: small, seeded and similar to real data.
 
-Scenes are made from spectral signatures (top-of-atmosphere reflectance, after the shape of library spectra of
-water, vegetation, soil and built-up land), mixed within pixels, under thin and thick cloud with shadows,
-with texture, sensor noise, a swath edge without data, and a geo-reference.
+Scenes are computed from spectral signatures (top-of-atmosphere reflectance, similar to library spectra of water,
+vegetation, soil and built-up land). They have mixed pixels, thin and thick clouds with shadows, texture, sensor noise,
+a swath edge without data, and a georeference.
 """
 
 import csv
@@ -38,9 +38,9 @@ _DEGREES_PER_PIXEL = 8.983152841195215e-05  # 10 m at the equator, as in Sen1Flo
 
 
 def random_field(rng: np.random.Generator, height: int, width: int, roughness: float) -> Array:
-    """A random surface (H, W) with a power-law spectrum, mean 0 and deviation 1.
+    """A random surface (H, W) with a power-law spectrum, mean 0 and standard deviation 1.
 
-    Its roughness goes from 0, rolling hills, to 1, texture at every scale.
+    The roughness is between 0, smooth hills, and 1, texture at every scale.
     """
     rows = np.fft.fftfreq(height)[:, None]
     columns = np.fft.rfftfreq(width)[None, :]
@@ -54,18 +54,18 @@ def random_field(rng: np.random.Generator, height: int, width: int, roughness: f
 def flood_scene(
     rng: np.random.Generator, height: int, width: int
 ) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
-    """A flooded landscape in an image of Sentinel-2.
+    """An image of a flooded landscape by Sentinel-2.
 
     Args:
-        rng: Source of all randomness.
-        height: Pixels.
-        width: Pixels.
+        rng: Random number generator.
+        height: Height in pixels.
+        width: Width in pixels.
 
     Returns:
-        Bands (13, H, W), reflectance x 1e4 with 0 for no data, and labels (H, W): 0 land, 1 water, -1 under
-        thick cloud and outside the swath.
+        Bands (13, H, W), reflectance x 1e4, 0 = nodata, and labels (H, W): 0 land, 1 water, -1 under thick cloud and
+        outside the swath.
     """
-    fine = (2 * height, 2 * width)  # pixels of the sensor mix four of these
+    fine = (2 * height, 2 * width)  # a pixel of the sensor is the mean of four of these
     elevation = random_field(rng, *fine, roughness=0.4)
     level = np.quantile(elevation, rng.uniform(0.15, 0.5))
     water = elevation < level
@@ -76,7 +76,7 @@ def flood_scene(
     surface = np.moveaxis(spectra[land], -1, 0)
     clear, muddy = (np.array(SIGNATURES[f"{kind} water"])[:, None, None] for kind in ("clear", "turbid"))
     surface = np.where(water, (1 - turbid) * clear + turbid * muddy, surface)
-    emergent = water & (random_field(rng, *fine, roughness=0.7) > 1.3)  # plants that stand in the water
+    emergent = water & (random_field(rng, *fine, roughness=0.7) > 1.3)  # plants in the water
     surface = np.where(emergent, 0.65 * surface + 0.35 * spectra[1][:, None, None], surface)
     surface = surface * np.exp(0.10 * random_field(rng, *fine, roughness=0.9))
     image = surface.reshape(13, height, 2, width, 2).mean(axis=(2, 4))
@@ -106,7 +106,7 @@ _BURNT = np.array((0.05, 0.06, 0.07, 0.11, 0.20, 0.19))
 
 
 def _texture(rng: np.random.Generator, image: Array) -> Array:
-    """Add variations of brightness and noise of the sensor."""
+    """Add variations of brightness and sensor noise."""
     texture = np.exp(0.10 * random_field(rng, image.shape[-2], image.shape[-1], roughness=0.9))
     return image * texture + 0.003 * rng.standard_normal(image.shape)
 
@@ -117,8 +117,8 @@ def burn_scene(
     """A landscape with burn scars.
 
     Returns:
-        Bands (6, H, W), reflectance 0..1 with -9999 for no data, and labels (H, W): 0 unburnt, 1 burnt, -1
-        outside the swath.
+        Bands (6, H, W), reflectance 0..1, -9999 = nodata, and labels (H, W): 0 unburnt, 1 burnt, -1 outside the
+        swath.
     """
     cover = random_field(rng, height, width, roughness=0.6)
     land = np.digitize(cover, np.quantile(cover, (0.5, 0.8, 0.97)))
@@ -139,7 +139,7 @@ def burn_scene(
 def crop_scene(
     rng: np.random.Generator, height: int, width: int
 ) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
-    """Fields of thirteen crops on three dates, each with its own growing season.
+    """Fields of thirteen crops on three dates; each crop has its own growing season.
 
     Returns:
         Bands (18, H, W), date by date, reflectance x 1e4, and labels (H, W): 1 to 13, 0 at some borders.
@@ -183,8 +183,8 @@ def write_raster(
         path: The file.
         values: (H, W) or (C, H, W).
         corner: Coordinates of the upper left corner.
-        nodata: Its nodata tag.
-        pixel: Side of a pixel in units of the CRS.
+        nodata: Nodata tag.
+        pixel: Size of a pixel in units of the CRS.
         crs: CRS of the coordinates.
         names: Band descriptions; those of Sentinel-2 for 13 bands by default.
     """
@@ -210,7 +210,7 @@ def write_raster(
 
 
 def empty_folder(root: str | Path, chips: int) -> Path:
-    """The folder to write chips to.
+    """Check that a folder for chips is empty or absent.
 
     Raises:
         ConfigError: The folder is not empty, or there are too few chips for three splits.
@@ -232,7 +232,7 @@ def _write_folders(
     seed: int,
     nodata: int,
 ) -> Path:
-    """Two thirds of the chips to train on, one third to validate, named as published; and a larger scene."""
+    """Write two thirds of the chips for training, one third for validation, with published names, and a scene."""
     rng = np.random.default_rng(seed)
     for number, name in enumerate(names):
         folder = root / folders["val" if number % 3 == 0 else "train"]
@@ -316,7 +316,7 @@ def write_sen1floods11(
     return root
 
 
-#: Classes of `write_classified_chips`, and the shares of their covers.
+#: Classes of `write_classified_chips` -> share of each land cover.
 _CHIP_CLASSES = {
     "Water": {"clear water": 0.8, "turbid water": 0.2},
     "Forest": {"forest": 0.85, "grass": 0.15},
@@ -328,9 +328,9 @@ def covered_chip(rng: np.random.Generator, height: int, width: int, name: str) -
     """A landscape with mostly one kind of land cover.
 
     Args:
-        rng: Source of all randomness.
-        height: Pixels.
-        width: Pixels.
+        rng: Random number generator.
+        height: Height in pixels.
+        width: Width in pixels.
         name: A class of `_CHIP_CLASSES`.
 
     Returns:
@@ -345,11 +345,11 @@ def covered_chip(rng: np.random.Generator, height: int, width: int, name: str) -
 
 
 def write_classified_chips(root: str | Path, chips: int = 24, size: int = 64, seed: int = 0) -> Path:
-    """Write synthetic chips with a class each, for `ClassifiedChips`, and a larger scene.
+    """Write synthetic chips with one class each, for `ClassifiedChips`, and a larger scene.
 
-    ``chips/NAME.tif`` (6 bands of HLS, reflectance x 1e4) and ``labels.csv``: of each class half of the chips to train
-    on, a quarter each for validation and test. ``scene.tif`` is a patchwork of squares of a chip's size,
-    ``scene_label.tif`` the number of the class in each. Arguments are those of `write_sen1floods11`.
+    The chips are ``chips/NAME.tif`` (6 bands of HLS, reflectance x 1e4). ``labels.csv`` assigns half of the chips of
+    each class to training, and a quarter each to validation and test. ``scene.tif`` consists of squares of the size of
+    a chip, and ``scene_label.tif`` has the class number of each. For the arguments see `write_sen1floods11`.
 
     Raises:
         ConfigError: The folder is not empty, or there are too few chips for each class in each split.

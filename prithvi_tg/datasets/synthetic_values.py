@@ -1,4 +1,4 @@
-"""Synthetic chips with values as labels: vegetation of known biomass in six bands."""
+"""Synthetic chips with values as labels: vegetation with known biomass, in six bands."""
 
 import csv
 from pathlib import Path
@@ -12,25 +12,25 @@ from .synthetic import SIGNATURES, empty_folder, random_field, write_raster
 
 #: Positions of `PRITHVI_BANDS` among the 13 bands of Sentinel-2.
 _PLACES = (1, 2, 3, 8, 11, 12)
-_MOST_BIOMASS = 300.0  # t/ha, of a dense forest
+_MAX_BIOMASS = 300.0  # t/ha, of a dense forest
 _UNKNOWN = -1.0
 
 
 def biomass_scene(
     rng: np.random.Generator, height: int, width: int
 ) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
-    """Vegetation of a biomass that varies smoothly, over soil.
+    """Vegetation over soil, with a biomass that varies smoothly.
 
-    Reflectance saturates with biomass, as in reality, so that a linear model of single pixels has an error of its own.
+    Reflectance saturates with biomass, as in reality, so that a linear model of single pixels is not exact.
 
     Args:
-        rng: Source of all randomness.
-        height: Pixels.
-        width: Pixels.
+        rng: Random number generator.
+        height: Height in pixels.
+        width: Width in pixels.
 
     Returns:
-        Bands (6, H, W), reflectance x 1e4, -9999 outside the swath, and biomass (1, H, W) in t/ha, -1 where it is not
-        known.
+        Bands (6, H, W), reflectance x 1e4, -9999 outside the swath, and biomass (1, H, W) in t/ha, -1 for pixels
+        without a label.
     """
     density = 1 / (1 + np.exp(-1.6 * random_field(rng, height, width, roughness=0.0)))
     cover = 1 - np.exp(-3 * density)
@@ -39,10 +39,10 @@ def biomass_scene(
     light = 1 + 0.04 * random_field(rng, height, width, roughness=0.6)
     image = spectra * light + rng.normal(0, 0.006, (len(_PLACES), height, width))
     bands = np.clip(np.rint(1e4 * image), 1, 15000).astype(np.int16)
-    biomass = (_MOST_BIOMASS * density).astype(np.float32)
+    biomass = (_MAX_BIOMASS * density).astype(np.float32)
     side = max(2, height // 8)
     top, left = rng.integers(0, height - side), rng.integers(0, width - side)
-    biomass[top : top + side, left : left + side] = _UNKNOWN  # no field work there
+    biomass[top : top + side, left : left + side] = _UNKNOWN  # an area without field data
     edge = int(rng.integers(0, max(1, width // 10)))
     bands[:, :, :edge] = -9999
     return bands, biomass[None]

@@ -143,7 +143,7 @@ def test_polygons_of_values_and_chips_of_values_are_refused(root, tmp_path):
     plots = geopandas.GeoDataFrame({"height": [3.0]}, geometry=[shapely.box(0, 0, 1, 1)], crs="EPSG:32615")
     plots.to_file(tmp_path / "plots.gpkg")
     with pytest.raises(
-        ConfigError, match=r"labels: .*plots\.gpkg holds polygons, but values are read from rasters"
+        ConfigError, match=r"labels: .*plots\.gpkg contains polygons, but values are read from rasters"
     ):
         module(root, labels=str(tmp_path / "plots.gpkg")).open_labels()
     with pytest.raises(ConfigError, match="its labels are values; only classes can be cut into chips"):

@@ -6,7 +6,7 @@ from ..chips.multi_temporal_crop import MultiTemporalCropClassification
 from .label_dataset import Paths, Transform
 from .labels import LabelRaster
 
-#: Name of each value of the Cropland Data Layer, as the USDA gives them.
+#: Name of each value of the Cropland Data Layer, from the USDA.
 CDL_NAMES: dict[int, str] = {
     0: "Background",
     1: "Corn",
@@ -177,21 +177,21 @@ CDL_TO_CROP_CLASS: dict[int, int | None] = _crop_classes()
 class CDLLabels(LabelRaster):
     """The Cropland Data Layer as labels, by default of the 13 classes of the multi-temporal crop data set.
 
-    One raster a year of the contiguous United States, by the USDA National Agricultural Statistics Service;
-    30 m (10 m from 2024), EPSG:5070. The year of harvest is read from the name of the file, so that images are
-    combined with the labels of their year: ``2022_30m_cdls.tif``, or ``CDL_2022_06.tif`` for parts from CropScape.
-    Images of two years are combined with both layers; to use one layer, name its file.
+    The USDA National Agricultural Statistics Service publishes one raster per year of the contiguous United States, at
+    30 m (10 m from 2024), EPSG:5070. The year of harvest is read from the file name, ``2022_30m_cdls.tif``, or
+    ``CDL_2022_06.tif`` for parts from CropScape, so that images are combined with the labels of their year. Images of
+    two years are combined with both layers; to use only one, give its file.
 
-    Assumptions of the 13 classes:
+    Assumptions about the 13 classes:
 
-    * One crop a class: corn is 1, without sweet corn and popcorn; winter wheat is 24, without durum and spring
-      wheat; cotton, soybeans, sorghum, alfalfa likewise. Double crops, also of two of these, are Other.
-    * Natural Vegetation is shrubland and grassland or pasture, and also hay other than alfalfa (37), which
-      the published table of a reprocessing of the chips groups so although it is cultivated.
-    * Developed/Barren is every developed class, open space too.
+    * Each crop is one class: corn is 1, without sweet corn and popcorn; winter wheat is 24, without durum and spring
+      wheat; the same holds for cotton, soybeans, sorghum and alfalfa. Double crops, also of two of these, are Other.
+    * Natural Vegetation is shrubland and grassland or pasture, and also hay other than alfalfa (37): it is cultivated,
+      but a published table of a reprocessing of the chips puts it into this class.
+    * Developed/Barren includes all developed classes, also open space.
     * All other crops, aquaculture, and perennial ice and snow are Other.
     * 62 to 65, 82, 83 and 87 of older layers have the class of the values that replaced them.
-    * Background 0, clouds 81, undefined 88 and 255 are no label.
+    * Background 0, clouds 81, undefined 88 and 255 mean not labelled.
 
     Args:
         paths: Rasters or folders of rasters.

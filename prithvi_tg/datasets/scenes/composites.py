@@ -1,4 +1,4 @@
-"""Temporal composites: the few frames of a model from many dates of one place."""
+"""Temporal composites: the frames of a model, built from many dates of one place."""
 
 import re
 from collections.abc import Sequence
@@ -20,13 +20,13 @@ _SIDE = 256
 
 @dataclass(frozen=True)
 class TemporalComposite:
-    """The choice of frames: the nearest dates to given ones, or medians of periods.
+    """Selects the frames of an image: the available dates nearest to some dates, or medians of periods.
 
     Attributes:
-        dates: One per frame, ``YYYY-MM-DD``; the frame is the nearest available date.
+        dates: A date per frame, ``YYYY-MM-DD``; the frame is the nearest available date.
         tolerance: Largest difference in days; unlimited by default.
-        periods: Instead of dates: first and last day of a period per frame; the frame is the median of the clear
-            pixels of the period.
+        periods: Instead of dates, first and last day of a period per frame; the frame is the median of the clear pixels
+            of the period.
     """
 
     dates: tuple[str, ...] = ()
@@ -59,20 +59,20 @@ def compose_frames(
     options: InputOptions | None = None,
     qa_mask: Sequence[QualityClass] = (),
 ) -> list[Scene]:
-    """One scene of several frames for every place.
+    """Build one scene of several frames for each place.
 
-    Dates of one tile, or on one grid, belong to one place; HLS S30 and L30 can be mixed.
+    Dates with the same tile or grid belong to one place; HLS S30 and L30 can be mixed.
 
     Args:
         inputs: Scenes of one date each, see `find_inputs`.
         spec: Bands and statistics, with the number of frames of the composite.
-        composite: The choice of frames.
+        composite: The selection of frames.
         options: How to read the files.
-        qa_mask: Classes of the quality layers that are not clear.
+        qa_mask: Quality classes that are not clear.
 
     Raises:
-        ConfigError: The number of frames does not fit.
-        DataError: A date is unknown, no date fits, or a period has no clear pixel.
+        ConfigError: The number of frames is not that of the model.
+        DataError: The date of a scene is unknown, no date is near enough, or a period has no clear pixel.
     """
     if composite.num_frames != spec.num_frames:
         raise ConfigError(
@@ -116,8 +116,8 @@ def _compose(
     for number, (begin, end) in enumerate(composite.periods):
         within = tuple(scene for scene in scenes if _day(begin) <= _date(scene) <= _day(end))
         if not within:
-            told = ", ".join(str(_date(scene)) for scene in scenes)
-            raise DataError(f"{name}: no date from {begin} to {end}; available dates: {told}")
+            available = ", ".join(str(_date(scene)) for scene in scenes)
+            raise DataError(f"{name}: no date from {begin} to {end}; available dates: {available}")
         if not any(_clear_share(scene, spec.frame(number), qa_mask) for scene in within):
             raise DataError(f"{name}: no clear pixel from {begin} to {end} in {len(within)} dates")
         frames.append(within)

@@ -1,4 +1,4 @@
-"""SceneDataset: a TorchGeo `RasterDataset` of scenes, read window by window."""
+"""SceneDataset: scenes as a TorchGeo `RasterDataset`, read by windows."""
 
 import math
 import os
@@ -48,9 +48,9 @@ class SceneDataset(RasterDataset):
     * ``timestamps`` (T, 2) and ``location`` (2,), for models trained with them.
 
     The index has one period per scene, from its first to its last date. A query whose time equals one of these
-    periods reads the scenes of that period alone; any other query reads all scenes whose period it overlaps. Scenes
-    with the same dates form a mosaic with one period; where they overlap, the first scene in the list that has data
-    is used. Scenes that overlap by more than a fifth of their area are not combined: each gets its own period,
+    periods reads only the scenes of that period; any other query reads all scenes whose period it overlaps. Scenes
+    with the same dates form a mosaic with one period; where scenes overlap, the first one in the list with data is
+    used. Scenes that overlap by more than a fifth of their area are not combined: each gets its own period,
     which ends one microsecond before that of the previous scene.
 
     The grid is that of the first scene, north up. A flipped or rotated scene, or one georeferenced only by ground

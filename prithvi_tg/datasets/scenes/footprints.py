@@ -20,7 +20,7 @@ Points = NDArray[np.float64]
 
 _TOLERANCE = 0.05  # largest error of an edge, in pixels
 _MOST_PIECES = 1000  # per edge
-_MARGIN = 0.05  # degrees around images, for different datums
+_MARGIN = 0.05  # degrees around images, for differences of datums
 _AREA_OF_USE_MARGIN = 5.0  # degrees; UTM coordinates are common outside their zone
 _POINTS_PER_SIDE = 101  # for the bounds of a box in another CRS
 _POLAR = 85.0  # degrees of latitude; a footprint beyond it covers all longitudes
@@ -67,12 +67,12 @@ class Roi:
         """
         spans = [span for box in self.boxes for span in self._degrees(box)]
         to_crs = Transformer.from_crs(4326, crs, always_xy=True)
-        found = np.array([to_crs.transform_bounds(*span, densify_pts=_POINTS_PER_SIDE) for span in spans])
-        if not np.isfinite(found).all():
+        bounds = np.array([to_crs.transform_bounds(*span, densify_pts=_POINTS_PER_SIDE) for span in spans])
+        if not np.isfinite(bounds).all():
             return None
-        margin = 0.02 * (found[:, 2:] - found[:, :2]).max()  # for curves between the points
+        margin = 0.02 * (bounds[:, 2:] - bounds[:, :2]).max()  # for curves between the points
         turns = (-360, 0, 360) if crs.is_geographic else (0,)
-        west, south, east, north = found.T
+        west, south, east, north = bounds.T
         boxes = [
             shapely.box(west + turn - margin, south - margin, east + turn + margin, north + margin)
             for turn in turns
@@ -152,7 +152,7 @@ def move_to(
         name: File of the polygons, for messages.
 
     Returns:
-        The polygons; empty where they are far from all images or have no coordinates in `target`.
+        The polygons; a polygon that is far from all images or has no coordinates in `target` is empty.
 
     Raises:
         DataError: `source` cannot be converted to `target`, or only a part of an outline has coordinates there.
@@ -196,7 +196,7 @@ def _spacing(geometries: Geometries, moved: Callable[[Points], Points], pixel: f
     length = np.hypot(*step.T)
     first, last = moved(start), moved(start + step)
     off = np.zeros(len(start))
-    with np.errstate(invalid="ignore"):  # of points that have no coordinates
+    with np.errstate(invalid="ignore"):  # for points without coordinates
         for at in (0.25, 0.5):  # an S-shaped edge has no error in its middle
             bend = moved(start + at * step) - (first + at * (last - first))
             off = np.maximum(off, np.hypot(*bend.T))

@@ -1,4 +1,4 @@
-"""Finding the files of a geo-slice in the index of a TorchGeo data set, faster than with GeoPandas."""
+"""GeoIndex: finds the files of a geo-slice in the index of a TorchGeo data set, faster than GeoPandas."""
 
 from typing import Any
 
@@ -11,9 +11,9 @@ _PARTS = ("start", "stop", "step")
 
 
 class GeoIndex:
-    """The index of a data set as plain arrays, rebuilt when the data set's index is replaced.
+    """The index of a data set as arrays, rebuilt when the index of the data set is replaced.
 
-    There are thousands of queries, and GeoPandas has a large overhead for each.
+    GeoPandas has a large overhead per query, and there are thousands of queries.
     """
 
     def __init__(self) -> None:
@@ -38,15 +38,15 @@ class GeoIndex:
         return x, y, t
 
     def hits(self, index: GeoDataFrame, x: slice, y: slice, t: slice, one_period: bool = False) -> list[int]:
-        """Rows of an index whose bounding box and time a resolved query touches.
+        """Rows of an index with a bounding box and time that a resolved query touches.
 
         Args:
             index: The index of the data set.
             x: Left and right of the query, in units of the CRS.
             y: Bottom and top of the query.
             t: First and last moment of the query.
-            one_period: If the query's time is exactly the period of some rows, find these rows alone, although
-                the periods of others overlap it.
+            one_period: If the time of the query is exactly the period of some rows, return only these rows, even if the
+                periods of others overlap it.
         """
         if self._of is not index:
             self._of = index
@@ -57,7 +57,7 @@ class GeoIndex:
             axis=1
         )
         first, last = (pd.Timestamp(moment).to_datetime64() for moment in (t.start, t.stop))
-        now = (self._first <= last) & (self._last >= first)
+        overlapping = (self._first <= last) & (self._last >= first)
         same = (self._first == first) & (self._last == last)
-        found: list[int] = np.flatnonzero(near & (same if one_period and same.any() else now)).tolist()
-        return found
+        rows: list[int] = np.flatnonzero(near & (same if one_period and same.any() else overlapping)).tolist()
+        return rows

@@ -39,7 +39,7 @@ _OPEN_FILES = 128
 class LabelDataset(GeoDataset):
     """Base class of label layers: finds files and their dates, and returns the sample of a geo-slice."""
 
-    suffixes: tuple[str, ...]  # of label files in a folder
+    suffixes: tuple[str, ...]  # suffixes of label files in a folder
     filename_regex: str
     date_format: str
     transforms: Transform | None
@@ -55,21 +55,23 @@ class LabelDataset(GeoDataset):
             self._roi = Roi.of(images)
 
     def _find(self, paths: Paths) -> list[str]:
-        """Files in the order given, those of a folder sorted by name."""
-        found: list[str] = []
+        """Files in the given order; files of a folder are sorted by name."""
+        files: list[str] = []
         for path in [paths] if isinstance(paths, str | Path) else paths:
             if not Path(path).is_dir():
-                found.append(str(path))
+                files.append(str(path))
                 continue
-            inside = sorted(str(file) for file in Path(path).rglob(self.filename_glob) if self._is_ours(file))
+            inside = sorted(
+                str(file) for file in Path(path).rglob(self.filename_glob) if self._is_label_file(file)
+            )
             if not inside:
                 raise DataError(f"{path}: contains no label files ({', '.join(self.suffixes)})")
-            found += inside
-        if not found:
+            files += inside
+        if not files:
             raise DataError("paths: empty; give label files or folders of them")
-        return list(dict.fromkeys(found))
+        return list(dict.fromkeys(files))
 
-    def _is_ours(self, file: Path) -> bool:
+    def _is_label_file(self, file: Path) -> bool:
         named = re.match(self.filename_regex, file.name, re.VERBOSE)
         return file.suffix.lower() in self.suffixes and named is not None
 
@@ -157,7 +159,7 @@ class LabelDataset(GeoDataset):
 
 
 class RasterLabels(LabelDataset, RasterDataset):
-    """Base class of rasters of classes and of values: keeps files open and reads labels on the grid of a window."""
+    """Base class of rasters of classes or values; caches open files, and reads labels on the grid of a window."""
 
     is_image = False
     suffixes = (".tif", ".tiff", ".vrt", ".img")
@@ -201,30 +203,30 @@ class RasterLabels(LabelDataset, RasterDataset):
         resampling: Resampling,
         reducing: Resampling | None = None,
     ) -> NDArray[Any]:
-        """Values of a raster from `read`, on a grid (C, H, W), NaN where not labelled; see `GridReader`."""
-        found = np.full((channels, grid.height, grid.width), np.nan, dtype)
-        for turned in _turned(Grid.of(source)):
-            reader = GridReader(turned, grid, read, channels, dtype, resampling, reducing)
-            values, labelled, _ = reader.read(Window(0, 0, grid.width, grid.height), found.shape[1:])
-            np.copyto(found, values, where=labelled & np.isnan(found))
-        return found
+        """Values of a raster from `read`, on a grid (C, H, W), NaN for pixels without a label; see `GridReader`."""
+        on_grid = np.full((channels, grid.height, grid.width), np.nan, dtype)
+        for shifted in _shifted_grids(Grid.of(source)):
+            reader = GridReader(shifted, grid, read, channels, dtype, resampling, reducing)
+            values, labelled, _ = reader.read(Window(0, 0, grid.width, grid.height), on_grid.shape[1:])
+            np.copyto(on_grid, values, where=labelled & np.isnan(on_grid))
+        return on_grid
 
     def _source(self, path: str) -> DatasetReader:
-        # By process: a file opened before a fork belongs to the parent process.
-        mine = self._sources.setdefault(os.getpid(), {})
-        if path not in mine:
-            while len(mine) >= _OPEN_FILES:
-                mine.pop(next(iter(mine))).close()
+        # By process, as a file that was opened before a fork belongs to the parent process.
+        sources = self._sources.setdefault(os.getpid(), {})
+        if path not in sources:
+            while len(sources) >= _OPEN_FILES:
+                sources.pop(next(iter(sources))).close()
             with reading(path):
-                mine[path] = rasterio.open(path)
-        return mine[path]
+                sources[path] = rasterio.open(path)
+        return sources[path]
 
 
-def _turned(own: Grid) -> list[Grid]:
-    """A raster's grid, repeated 360 degrees away if its longitudes go beyond 180 degrees."""
-    turns = [0.0]
-    if own.crs is not None and own.crs.is_geographic:
-        left, _, right, _ = own.bounds
-        turns += [-360.0] * (right > 180) + [360.0] * (left < -180)
-    t = own.transform
-    return [replace(own, transform=Affine(t.a, t.b, t.c + turn, t.d, t.e, t.f)) for turn in turns]
+def _shifted_grids(grid: Grid) -> list[Grid]:
+    """The grid of a raster, and its copy shifted by 360 degrees if its longitudes extend beyond 180 degrees."""
+    shifts = [0.0]
+    if grid.crs is not None and grid.crs.is_geographic:
+        left, _, right, _ = grid.bounds
+        shifts += [-360.0] * (right > 180) + [360.0] * (left < -180)
+    t = grid.transform
+    return [replace(grid, transform=Affine(t.a, t.b, t.c + shift, t.d, t.e, t.f)) for shift in shifts]

@@ -1,4 +1,4 @@
-"""Label layers: what the labels of scenes are, and how their files are opened."""
+"""Label layers: the target of labels of scenes, and the data set of their files."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -17,29 +17,29 @@ _VECTOR = (".gpkg", ".geojson", ".shp")
 
 
 class LabelLayer(ABC):
-    """What labels of scenes are: their target, and the data set of their files."""
+    """Base class of label layers: the target, and the data set of the files."""
 
     target: Target
 
     @abstractmethod
     def open(self, paths: Sequence[str]) -> LabelDataset:
-        """The labels of some files.
+        """Open label files.
 
         Raises:
-            ConfigError: The files do not fit the layer.
+            ConfigError: The files are not of the kind of the layer.
             DataError: A file cannot be read.
         """
 
 
 class ClassLayer(LabelLayer):
-    """Rasters or polygons of classes; classes are numbered in the order of their names' first appearance.
+    """Rasters or polygons of classes; classes are numbered in the order in which their names first appear.
 
     Args:
-        classes: Name of the class of each stored label, or of each value of `label_attribute`.
+        classes: Class name of each stored label, or of each value of `label_attribute`.
         class_colors: ``#rrggbb`` of each class.
         ignored_labels: Stored labels that mean "not labelled".
         label_attribute: Column of the polygons that holds the class.
-        all_touched: Label every pixel that a polygon touches, not only those whose centre it covers.
+        all_touched: Label every pixel that a polygon touches, not only those with their centre in it.
 
     Raises:
         ConfigError: There are fewer than two classes, or one has no name.
@@ -61,7 +61,7 @@ class ClassLayer(LabelLayer):
         self.all_touched = all_touched
 
     def open(self, paths: Sequence[str]) -> LabelRaster | LabelPolygons:
-        """Polygons if all files hold polygons, else rasters."""
+        """Open vector files as polygons, and other files as rasters."""
         if all(Path(path).suffix.lower() in _VECTOR for path in paths):
             if self.label_attribute is None:
                 raise ConfigError(
@@ -83,7 +83,7 @@ class CDLLayer(LabelLayer):
         self.target = ClassTarget(crops.class_names, tuple(class_colors or crops.class_colors))
 
     def open(self, paths: Sequence[str]) -> CDLLabels:
-        """Rasters of the layer, whose names hold their year."""
+        """Open rasters of the layer; their names contain the year."""
         return CDLLabels(paths)
 
 
@@ -98,17 +98,17 @@ class ValueLayer(LabelLayer):
         self.target: ValueTarget = target
 
     def open(self, paths: Sequence[str]) -> ValueRaster:
-        """Rasters with a band per value."""
+        """Open rasters with one band per value."""
         for path in paths:
             if Path(path).suffix.lower() in _VECTOR:
                 raise ConfigError(
-                    f"labels: {path} holds polygons, but values are read from rasters; burn the attribute into one "
+                    f"labels: {path} contains polygons, but values are read from rasters; burn the attribute into one "
                     "(gdal_rasterize -a)"
                 )
         return ValueRaster(paths, self.target)
 
 
-#: Published label layers, by the name that stands in the place of classes.
+#: Published label layers, by the name that replaces `classes` in a configuration.
 LABEL_LAYERS: dict[str, type[CDLLayer]] = {"cdl": CDLLayer}
 
 
@@ -118,19 +118,19 @@ def create_label_layer(
     balanced: bool = False,
     **options: Any,
 ) -> LabelLayer:
-    """The label layer of a configuration.
+    """Create the label layer of a configuration.
 
     Args:
-        classes: Name of the class of each stored label, or a name in `LABEL_LAYERS`.
-        values: What the labels are where they are values.
-        balanced: Whether windows are to be balanced by their classes.
-        **options: See `ClassLayer`; of a published layer, its colours count.
+        classes: Class name of each stored label, or a name in `LABEL_LAYERS`.
+        values: The target of labels that are values.
+        balanced: Whether training windows are balanced by class.
+        **options: Arguments of `ClassLayer`; a published layer only uses ``class_colors``.
 
     Raises:
         ConfigError: Both or none are given, or an option of classes is given for values.
     """
     if (classes is None) == (values is None):
-        raise ConfigError("classes, values: give one of them, whichever the labels hold")
+        raise ConfigError("classes, values: give one of them, depending on the labels")
     if values is not None:
         for key, value in {"balanced": balanced, **options}.items():
             if value:

@@ -35,16 +35,16 @@ class LabelRaster(RasterLabels):
     """Rasters of labels, in any CRS and resolution.
 
     A sample contains ``mask`` int64 (H, W) on the pixels of the query, by nearest neighbour, ``bounds`` and
-    ``crs``. Pixels without a label, or outside all files, are 255. Where a file has no label, the next file in the
-    list is used; so pass several files to one data set. TorchGeo's ``|`` would keep 255 instead.
+    ``crs``. Pixels without a label, or outside all files, are 255. If a pixel has no label in one file, the next file
+    in the list is used. Pass several files to one data set: TorchGeo's ``|`` would keep 255.
 
     A subclass may set TorchGeo's ``filename_regex`` and ``date_format``; then each image uses only files of its
-    time.
+    period.
 
     Args:
         paths: Rasters with one band, or folders of them (``.tif``, ``.tiff``, ``.vrt``, ``.img``).
-        classes: Class number, from 0, of each stored value; ``None`` for values that mean "not labelled". The
-            file's nodata tag always does.
+        classes: Class number, from 0, of each stored value; ``None`` for values that mean "not labelled", as the
+            nodata tag of the file does.
         transforms: Called with each sample.
 
     Raises:
@@ -87,21 +87,21 @@ class LabelRaster(RasterLabels):
             stored, labelled = read_labels(source, path, window, size)
             return Warped(stored[None], labelled[None])
 
-        found: NDArray[np.float64] = self._on_grid(source, grid, read, 1, "float64", Resampling.nearest)[0]
-        return found
+        labels: NDArray[np.float64] = self._on_grid(source, grid, read, 1, "float64", Resampling.nearest)[0]
+        return labels
 
     def _to_classes(self, path: str, stored: NDArray[np.float64]) -> Labels:
-        moved = ~np.isnan(stored)
-        values = stored[moved]
+        labelled = ~np.isnan(stored)
+        values = stored[labelled]
         at = np.searchsorted(self._known, values).clip(max=len(self._known) - 1)
         unknown = values[self._known[at] != values]
         if unknown.size:
             counts = Counter(unknown.tolist())
-            held = _some(f"{value:g} ({count} pixels)" for value, count in counts.most_common())
+            listed = _some(f"{value:g} ({count} pixels)" for value, count in counts.most_common())
             known = _some(f"{value:g}" for value in self._known)
-            raise DataError(f"{path}: contains {held}, not in classes; known are {known}; {_ADVICE}")
+            raise DataError(f"{path}: contains {listed}, not in classes; known are {known}; {_ADVICE}")
         labels = np.full(stored.shape, IGNORE_INDEX, np.int64)
-        labels[moved] = self._numbers[at]
+        labels[labelled] = self._numbers[at]
         return labels
 
 
@@ -109,11 +109,11 @@ class LabelPolygons(LabelDataset, VectorDataset):
     """Polygons of labels, rasterised on the pixels of each query.
 
     A sample contains ``mask`` int64 (H, W), ``bounds`` and ``crs``. The class of a pixel is that of the polygon
-    that contains its centre. Where polygons overlap, the last one is used, in the order of files and of features
-    in a file. Pixels outside all polygons are 255.
+    that contains its centre. If polygons overlap, the last one is used, in the order of files and of features in a
+    file. Pixels outside all polygons are 255.
 
     A subclass may set TorchGeo's ``filename_regex`` and ``date_format``; then each image uses only files of its
-    time.
+    period.
 
     Args:
         paths: GeoPackages, GeoJSON or Shapefiles, or folders of them (``.gpkg``, ``.geojson``, ``.shp``).
@@ -145,8 +145,8 @@ class LabelPolygons(LabelDataset, VectorDataset):
     ) -> None:
         _check_classes(classes if isinstance(classes, Mapping) else {"": classes})
         if isinstance(classes, Mapping) == (attribute is None):
-            fit = "one class number" if attribute is None else "a class number for each of its values"
-            raise ConfigError(f"classes: {classes!r} does not match attribute {attribute!r}; give {fit}")
+            wanted = "one class number" if attribute is None else "a class number for each of its values"
+            raise ConfigError(f"classes: {classes!r} does not match attribute {attribute!r}; give {wanted}")
         self.label_name = attribute
         self.classes = classes
         self.all_touched = all_touched
@@ -189,10 +189,10 @@ class LabelPolygons(LabelDataset, VectorDataset):
         values = frame[self.label_name].tolist()
         counts = Counter(repr(value) for value in values if value not in self.classes)
         if counts:
-            held = _some(f"{value} ({count} polygons)" for value, count in counts.most_common())
+            listed = _some(f"{value} ({count} polygons)" for value, count in counts.most_common())
             known = _some(map(repr, self.classes))
             raise DataError(
-                f"{path}: {self.label_name} contains {held}, not in classes; known are {known}; {_ADVICE}"
+                f"{path}: {self.label_name} contains {listed}, not in classes; known are {known}; {_ADVICE}"
             )
         return [self.classes[value] for value in values]
 
@@ -200,20 +200,20 @@ class LabelPolygons(LabelDataset, VectorDataset):
         parts, outlines = [], []
         for number, (path, part) in enumerate(zip(self.files, self._parts, strict=True)):
             moved = move_to(part.geometry.to_numpy(), part.crs, crs, self._roi, path)
-            found = GeoDataFrame({"number": part["number"], "file": number}, geometry=moved, crs=crs)
-            parts.append(found[~found.is_empty])
+            frame = GeoDataFrame({"number": part["number"], "file": number}, geometry=moved, crs=crs)
+            parts.append(frame[~frame.is_empty])
             outlines.append(shapely.box(*parts[-1].total_bounds) if len(parts[-1]) else shapely.Polygon())
         self._polygons = pd.concat(parts, ignore_index=True)
         return outlines
 
     def _labels(self, grid: Grid, files: Sequence[int]) -> Labels:
-        found = self._polygons.iloc[np.sort(self._polygons.sindex.query(shapely.box(*grid.bounds)))]
-        found = found[found["file"].isin(files)]
+        polygons = self._polygons.iloc[np.sort(self._polygons.sindex.query(shapely.box(*grid.bounds)))]
+        polygons = polygons[polygons["file"].isin(files)]
         shape = (grid.height, grid.width)
-        if found.empty:
+        if polygons.empty:
             return np.full(shape, IGNORE_INDEX, np.int64)
         drawn = rasterize(
-            zip(found.geometry, found["number"], strict=True),
+            zip(polygons.geometry, polygons["number"], strict=True),
             shape,
             fill=IGNORE_INDEX,
             transform=grid.transform,

@@ -1,4 +1,4 @@
-"""Values of scenes, such as biomass or height: rasters as a TorchGeo data set, to be joined to images."""
+"""ValueRaster: rasters of values, such as biomass or height, as a TorchGeo data set, combined with images by ``&``."""
 
 from collections.abc import Sequence
 
@@ -20,23 +20,24 @@ Values = NDArray[np.float32]
 class ValueRaster(RasterLabels):
     """Rasters of values, in any CRS and resolution.
 
-    A sample holds ``mask`` float32 (H, W), or (V, H, W) for several values, in the unit, NaN = not labelled, on the
-    pixels of the query, ``bounds`` and ``crs``. Where a pixel of the query covers several of the raster, it has their
-    mean; elsewhere values are bilinear. A pixel is labelled if its centre lies in a labelled pixel of the raster;
-    pixels that are not labelled add nothing to others. Later files fill what earlier ones leave unlabelled.
+    A sample contains ``mask`` float32 (H, W), or (V, H, W) for several values, in the unit, NaN = not labelled, on the
+    pixels of the query, ``bounds`` and ``crs``. A pixel of the query that covers several pixels of the raster has their
+    mean; otherwise values are interpolated bilinearly. A pixel is labelled if its centre lies in a labelled pixel of
+    the raster; pixels without a label are ignored. If a pixel has no label in one file, the next file in the list is
+    used.
 
-    A subclass may set TorchGeo's ``filename_regex`` and ``date_format``; then only files of the images' time
-    are used.
+    A subclass may set TorchGeo's ``filename_regex`` and ``date_format``; then each image uses only files of its
+    period.
 
     Args:
-        paths: Rasters with a band per value, or folders that hold them (``.tif``, ``.tiff``, ``.vrt``, ``.img``).
+        paths: Rasters with one band per value, or folders of them (``.tif``, ``.tiff``, ``.vrt``, ``.img``).
         target: The values, see `read_values`.
         transforms: Called with each sample.
 
     Raises:
         ConfigError: Scale tags contradict the scale of the target.
-        DataError: A file is missing, unreadable, has no CRS or another number of bands, or no date in its name
-            where there should be one. When read: a value lies outside the valid range.
+        DataError: A file is missing, unreadable, has no CRS or another number of bands, or its name does not match
+            `filename_regex`. When read: a value lies outside the valid range.
     """
 
     def __init__(self, paths: Paths, target: ValueTarget, transforms: Transform | None = None) -> None:
@@ -56,7 +57,7 @@ class ValueRaster(RasterLabels):
         return values[0] if len(values) == 1 else values
 
     def _read(self, path: str, grid: Grid) -> Values:
-        """Values of a file on a grid (V, H, W), NaN where there is none."""
+        """Values of a file on a grid (V, H, W), NaN for pixels without a value."""
         source = self._source(path)
 
         def read(window: Window, size: tuple[int, int]) -> Warped:
