@@ -1,1 +1,1 @@
-"""Reporting: pictures and tables that people look at before they believe a number."""
+"""Reporting: tables, records, figures and pages of scores."""

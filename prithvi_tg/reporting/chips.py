@@ -1,4 +1,4 @@
-"""Scores of single chips: a table of counts, bootstrap intervals, and the best and worst chips."""
+"""ChipCounts and ChipScores: counts of single chips, bootstrap intervals, and the best and worst chips."""
 
 import csv
 import re
@@ -37,8 +37,8 @@ class ChipCounts:
     """Pixel counts of chips by class, from which all scores are computed.
 
     Attributes:
-        names: One per chip.
-        counts: (3, N, K): labelled pixels with the class in both label and prediction, in the label, in the
+        names: Name of each chip.
+        counts: Labelled pixels (3, N, K) with the class in both label and prediction, in the label, and in the
             prediction.
         block: Side of the blocks of ground that are resampled for windows of a scene, in pixels; 0 if it is not
             recorded. Not used for chips.
@@ -52,12 +52,12 @@ class ChipCounts:
         """``IoU`` (D, K), ``mIoU mAcc mFscore mPrecision`` and ``aAcc`` (D,) of the whole set.
 
         Args:
-            weights: How often each chip is counted, (D, N); once by default, with D = 1.
+            weights: Number of times (D, N) that each chip is counted; once by default, with D = 1.
         """
         weights = np.ones((1, len(self.names)), np.int64) if weights is None else weights
         hits, labelled, predicted = (torch.from_numpy(weights @ counts) for counts in self.counts)
-        found = class_scores(hits, labelled, predicted)
-        return {name: found[name].numpy() for name in _SCORES}
+        scores = class_scores(hits, labelled, predicted)
+        return {name: scores[name].numpy() for name in _SCORES}
 
     @cached_property
     def block_side(self) -> int | None:
@@ -91,9 +91,9 @@ class ChipCounts:
     @cached_property
     def _places(self) -> NDArray[np.int64] | None:
         """Row and column (N, 2) of windows of a scene; ``None`` for chips."""
-        found = [_WINDOW.fullmatch(name) for name in self.names]
-        places = [(int(one[1]), int(one[2])) for one in found if one is not None]
-        return np.array(places) if places and len(places) == len(found) else None
+        matches = [_WINDOW.fullmatch(name) for name in self.names]
+        places = [(int(match[1]), int(match[2])) for match in matches if match is not None]
+        return np.array(places) if places and len(places) == len(matches) else None
 
     def intervals(self, draws: int = 1000, seed: int = 0) -> dict[str, NDArray[np.float64]]:
         """Bootstrap intervals (Efron 1979): 2.5th and 97.5th percentile, first axis of each score.
@@ -128,7 +128,7 @@ class ChipCounts:
         return self.scores(weights[:, self.units])
 
     def singly(self) -> dict[str, NDArray[np.float64]]:
-        """Scores of each chip alone, one row per chip."""
+        """Scores of each chip, one row per chip."""
         return self.scores(np.eye(len(self.names), dtype=np.int64))
 
 
@@ -167,7 +167,7 @@ class ChipScores:
         """Add a batch.
 
         Args:
-            names: One per chip.
+            names: Name of each chip.
             batch: Normalised ``image`` (B, T, C, H, W), ``mask`` (B, H, W), and optionally ``valid``.
             predictions: Classes (B, H, W).
         """

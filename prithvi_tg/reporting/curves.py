@@ -10,14 +10,14 @@ from matplotlib.ticker import MaxNLocator
 
 from .runs import Run
 
-#: Title of a panel, and the columns of ``metrics.csv`` that it shows: solid, and dotted. Where a model has an
-#: auxiliary head, its training loss holds that one's too, and is not what validation measures.
+#: Title of a panel, its column of ``metrics.csv`` for validation (solid), and possible columns for training (dotted).
+#: For a model with an auxiliary head, ``train_loss`` includes its loss and cannot be compared with ``val_loss``.
 Panel = tuple[str, str, tuple[str, ...]]
 _LOSS: Panel = ("loss", "val_loss", ("train_loss_decode", "train_loss"))
 _RATE: Panel = ("learning rate", "lr-", ())
-#: Kind of target -> the score that is drawn.
+#: Kind of target -> the score of a panel.
 _SCORES: dict[str, str] = {"classes": "mIoU", "values": "R2", "chip_classes": "mF1"}
-_FEW = 30  # points, that are marked
+_FEW = 30  # points; a curve with at most this many has markers
 
 
 def curves_svg(runs: Sequence[Run]) -> bytes | None:
@@ -31,7 +31,7 @@ def curves_svg(runs: Sequence[Run]) -> bytes | None:
     if any(
         name.startswith("lr-") and run.curves[name].notna().any() for run in trained for name in run.curves
     ):
-        panels.append(_RATE)  # a short run logs none
+        panels.append(_RATE)  # short runs do not log it
     figure = Figure(figsize=(12, 3.4 + 0.25 * -(-len(runs) // columns)), layout="constrained")
     decode_loss = any("train_loss_decode" in run.curves for run in trained)
     for axes, (title, solid, dotted) in zip(figure.subplots(1, len(panels)), panels, strict=True):
@@ -41,7 +41,7 @@ def curves_svg(runs: Sequence[Run]) -> bytes | None:
             _draw(axes, run.curves, solid, color, "-", width, run.name)
             in_training = next((name for name in dotted if name in run.curves), None)
             if in_training is not None:
-                label = None if solid in run.curves else run.name  # of a run without validation
+                label = None if solid in run.curves else run.name  # for a run without validation
                 _draw(axes, run.curves, in_training, color, ":", width, label)
         head = ", decode head" if title == "loss" and decode_loss else ""
         axes.set_title(f"{title} (dotted: training{head})" if dotted else title)

@@ -1,6 +1,6 @@
-"""Published results, and the difference of a run's scores to them.
+"""Published results, and the distance of the scores of a run to them.
 
-Figures of hls-foundation-os (Jakubik et al. 2023, arXiv:2310.18660, and the model cards of its checkpoints).
+Results of hls-foundation-os (Jakubik et al. 2023, arXiv:2310.18660, and the model cards of its checkpoints).
 """
 
 from collections import Counter
@@ -20,7 +20,7 @@ class ListedChips:
 
     Attributes:
         data_set: Name of the list.
-        split: Its split.
+        split: Split of the list.
     """
 
     data_set: str
@@ -99,7 +99,7 @@ def why_not_comparable(name: str, chips: Sequence[str], class_names: Sequence[st
     Args:
         name: A key of `PUBLISHED`.
         chips: Names of all chips that were scored, by all processes.
-        class_names: One per class.
+        class_names: Name of each class.
     """
     result = PUBLISHED[name]
     wanted = [metric.partition("/")[2] for metric in result.scores]
@@ -109,12 +109,12 @@ def why_not_comparable(name: str, chips: Sequence[str], class_names: Sequence[st
 
 
 def distance_table(name: str, scores: dict[str, Tensor], class_names: Sequence[str]) -> Table:
-    """A row per published metric: published, this run, difference, in per cent.
+    """Table with one row per published metric: published, this run, difference, in per cent.
 
     Args:
         name: A key of `PUBLISHED`.
         scores: The result of `prithvi_tg.tasks.metrics.mmseg_scores`.
-        class_names: One per class.
+        class_names: Name of each class.
     """
     table = Table(title=f"distance to the published result {name}, per cent")
     for column in ("metric", "published", "this run", "difference"):
@@ -122,14 +122,18 @@ def distance_table(name: str, scores: dict[str, Tensor], class_names: Sequence[s
     for metric, published in PUBLISHED[name].scores.items():
         kind, _, class_name = metric.partition("/")
         values = scores[kind]
-        own = float(values[list(class_names).index(class_name)] if class_name else values)
+        score = float(values[list(class_names).index(class_name)] if class_name else values)
         table.add_row(
-            metric, *(f"{100 * v:.2f}" for v in (published, own)), f"{100 * (own - published):+.2f}"
+            metric, *(f"{100 * v:.2f}" for v in (published, score)), f"{100 * (score - published):+.2f}"
         )
     return table
 
 
 def check_name(name: str | None) -> None:
-    """Raise a ConfigError that lists the known names for one that is not among them."""
+    """Check the name of a published result.
+
+    Raises:
+        ConfigError: The name is not in `PUBLISHED`.
+    """
     if name is not None and name not in PUBLISHED:
         raise ConfigError(f"published_result: {name!r} is unknown; known are {', '.join(PUBLISHED)}")

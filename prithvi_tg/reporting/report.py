@@ -19,7 +19,7 @@ from .curves import curves_svg
 from .runs import Run, differing_settings
 from .tiles import TILE, TiledMap, data_address
 
-_FEWEST = 5  # chips or blocks needed for an interval
+_MIN_UNITS = 5  # chips or blocks, for intervals
 _UNSCORED = "nothing: trained without validation; score it with prithvi-tg test"
 _FIGURES = ("scatter.png", "confusion.png")
 _MEANS = ("mIoU", "aAcc", *(f"m{name}" for name in PER_CLASS if name != "IoU"))
@@ -136,7 +136,7 @@ _PAGES = {"classes": _class_page}
 
 
 def _other_means(runs: Sequence[Run]) -> list[str]:
-    """MMSegmentation's means that differ from ours in some run."""
+    """Means of MMSegmentation that differ from ours in a run."""
     overall = [run.metrics["overall"] for run in runs]
     return [
         f"mmseg_{name}"
@@ -146,7 +146,7 @@ def _other_means(runs: Sequence[Run]) -> list[str]:
 
 
 def _further(runs: Sequence[Run]) -> list[str]:
-    """Further scores that a task has added."""
+    """Names of scores that a task has added."""
     known = {*_MEANS, *(f"mmseg_{name}" for name in MMSEG_MEANS)}
     return list(dict.fromkeys(name for run in runs for name in run.metrics["overall"] if name not in known))
 
@@ -161,7 +161,7 @@ def makers(tiled: TiledMap, runs: Sequence[Run]) -> list[str]:
 
 
 def _places(maps: Sequence[TiledMap], runs: Sequence[Run]) -> list[list[dict[str, Any]]]:
-    """Maps by place and legend, each with its number among all."""
+    """Maps grouped by place and legend, with their numbers in `maps`."""
     places: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for number, one in enumerate(maps):
         known = makers(one, runs)
@@ -177,7 +177,7 @@ def _places(maps: Sequence[TiledMap], runs: Sequence[Run]) -> list[list[dict[str
 
 
 def _compared(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """IoU of each class and the mean, a row each: of the first run, and of others with the difference to it."""
+    """Rows of IoU per class and of the mean: for the first run, and for others with the difference to it."""
     bounds = [_difference_bounds(runs[0], run) for run in runs]
     rows = []
     for number, name in enumerate([*runs[0].class_names, None]):
@@ -200,7 +200,7 @@ def _compared(runs: Sequence[Run]) -> list[dict[str, Any]]:
 def _difference_bounds(first: Run, run: Run) -> dict[str, Any] | None:
     if first.chips is None or run.chips is None or first.chips.names != run.chips.names:
         return None
-    return first.chips.difference_intervals(run.chips) if first.chips.num_units >= _FEWEST else None
+    return first.chips.difference_intervals(run.chips) if first.chips.num_units >= _MIN_UNITS else None
 
 
 def _minus(one: float | None, other: float | None) -> float | None:
@@ -213,7 +213,7 @@ def _labelled(run: Run) -> list[int]:
 
 def _described(run: Run) -> dict[str, Any]:
     counts = run.metrics["confusion_matrix"]["counts"] if run.is_scored else []
-    known = run.chips is not None and run.chips.num_units >= _FEWEST
+    known = run.chips is not None and run.chips.num_units >= _MIN_UNITS
     intervals = run.chips.intervals() if run.chips is not None and known else None
     return {
         "name": run.name,
@@ -252,36 +252,36 @@ def _scored(chips: ChipCounts) -> str:
 def _why_no_intervals(chips: ChipCounts | None) -> str:
     if chips is None:
         return "no chips.csv"
-    return f"fewer than {_FEWEST} {'chips' if chips.block_side is None else 'blocks of ground'}"
+    return f"fewer than {_MIN_UNITS} {'chips' if chips.block_side is None else 'blocks of ground'}"
 
 
 def _record(run: Run) -> dict[str, str]:
-    """The record of a run as text, a value per row of the table."""
-    told = run.metrics.get("run") or {}
-    git, versions, training = (told.get(key) or {} for key in ("git", "versions", "training"))
+    """The record of a run as text, one value per row of the table."""
+    record = run.metrics.get("run") or {}
+    git, versions, training = (record.get(key) or {} for key in ("git", "versions", "training"))
     parts = [f"{part['folder']} (to epoch {part['epoch']})" for part in training.get("resumed_from", [])]
-    checkpoint, epoch = told.get("checkpoint"), told.get("checkpoint_epoch")
+    checkpoint, epoch = record.get("checkpoint"), record.get("checkpoint_epoch")
     words = {
-        "task": told.get("task"),
+        "task": record.get("task"),
         "checkpoint": checkpoint if epoch is None else f"{checkpoint}, epoch {epoch}",
-        "SHA-256": (told.get("checkpoint_sha256") or "")[:16],
+        "SHA-256": (record.get("checkpoint_sha256") or "")[:16],
         "trained": f"{training['epochs']} epochs, {training['steps']} steps" if training else None,
         "parameters": f"{training['parameters']:,}, {training['parameters_trained']:,} of them trained"
         if training
         else None,
         "training time": f"{training['seconds']:.0f} s" if training else None,
         "resumed from": ", ".join(parts),
-        "seed": told.get("seed"),
-        "precision": told.get("precision"),
-        "device": told.get("device"),
-        "processes": told.get("processes"),
-        "time": f"{told['seconds']:.0f} s" if "seconds" in told and not training else None,
-        "memory": f"{told['peak_memory_gb']} GB" if told.get("peak_memory_gb") is not None else None,
-        "GPU memory": f"{told['peak_gpu_memory_gb']} GB"
-        if told.get("peak_gpu_memory_gb") is not None
+        "seed": record.get("seed"),
+        "precision": record.get("precision"),
+        "device": record.get("device"),
+        "processes": record.get("processes"),
+        "time": f"{record['seconds']:.0f} s" if "seconds" in record and not training else None,
+        "memory": f"{record['peak_memory_gb']} GB" if record.get("peak_memory_gb") is not None else None,
+        "GPU memory": f"{record['peak_gpu_memory_gb']} GB"
+        if record.get("peak_gpu_memory_gb") is not None
         else None,
-        "warnings": "; ".join(told.get("warnings") or ()),
-        "skipped chips": len(told.get("skipped_chips") or ()) or None,
+        "warnings": "; ".join(record.get("warnings") or ()),
+        "skipped chips": len(record.get("skipped_chips") or ()) or None,
         "commit": git.get("commit", "")[:12] + (" with changes" if git.get("changed") else ""),
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
     }
@@ -289,7 +289,7 @@ def _record(run: Run) -> dict[str, str]:
 
 
 def _rows(records: Sequence[dict[str, str]]) -> dict[str, list[tuple[str, list[str]]]]:
-    """The records of runs, a row per key: differing values, and values common to all."""
+    """The records of runs, one row per key: keys with differing values, and keys with equal values."""
     keys = dict.fromkeys(key for record in records for key in record)
     rows: dict[str, list[tuple[str, list[str]]]] = {"differing": [], "same": []}
     for key in keys:

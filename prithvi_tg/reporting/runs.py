@@ -1,4 +1,4 @@
-"""Reading the folders of runs: scores, chips, curves, pictures."""
+"""Run: the scores, chips, curves and pictures in the folder of a run."""
 
 import json
 import re
@@ -102,9 +102,7 @@ def read_run(folder: Path, name: str | None = None) -> Run:
     if _kind(metrics) != "classes":
         return _read_other(folder, name or folder.name, metrics)
     if not {"per_class", "confusion_matrix"} <= metrics.keys():
-        raise DataError(
-            f"{path}: has no confusion matrix, which the report needs; the task replaced the scores"
-        )
+        raise DataError(f"{path}: has no confusion matrix, which report needs; the task replaced the scores")
     if metrics["confusion_matrix"] is not None:
         metrics |= _scores(metrics, path)
     table, curves = folder / TABLE, folder / "metrics.csv"
@@ -174,8 +172,8 @@ def _why_no_run(folder: Path) -> str:
         return "not a folder" if folder.exists() else "no such folder"
     files = (path for name in ("metrics.json", "config.yaml") for path in folder.glob(f"*/{name}"))
     if runs := sorted({path.parent.name for path in files}, key=lambda name: (len(name), name)):
-        held = "runs; name one or several of them" if len(runs) > 1 else "a run; name its folder"
-        return f"contains {held}: {', '.join(str(folder / run) for run in runs)}"
+        advice = "runs; name one or several of them" if len(runs) > 1 else "a run; name its folder"
+        return f"contains {advice}: {', '.join(str(folder / run) for run in runs)}"
     checkpoints = folder / "checkpoints"
     if (checkpoints / "last.ckpt").exists():
         score = f", or score {checkpoints / 'best.ckpt'} with validate or test"
@@ -215,7 +213,7 @@ def read_runs(folders: Sequence[Path], names: Sequence[str] = ()) -> list[Run]:
 
 
 def differing_settings(runs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """Settings that differ between runs, with one value per run; ``None`` where a run lacks the setting.
+    """Settings that differ between runs, with one value per run; ``None`` if a run lacks the setting.
 
     Runs without any settings are not compared.
     """
@@ -231,11 +229,11 @@ def differing_settings(runs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]
 def _pictures(folder: Path, chips: ChipCounts) -> dict[str, Path]:
     """Pictures of chips by caption, worst chips first."""
     scores = dict(zip(chips.names, chips.singly()["mIoU"], strict=True))
-    found = {}
+    pictures = {}
     for rank, name in extremes(chips, len(chips.names)).items():
         if picture := next(iter(sorted(folder.glob(f"{rank}_*.png"))), None):
-            found[f"{rank.replace('_', ' ')}: {name}, mIoU {100 * scores[name]:.1f}"] = picture
-    return found
+            pictures[f"{rank.replace('_', ' ')}: {name}, mIoU {100 * scores[name]:.1f}"] = picture
+    return pictures
 
 
 def read_settings(folder: Path) -> dict[str, Any]:

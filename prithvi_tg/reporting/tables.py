@@ -14,7 +14,7 @@ from ..spec import DataSpec
 
 
 def as_text(table: Table) -> str:
-    """A table as lines of text, in the width and colours of the terminal."""
+    """Convert a table to text, with the width and colours of the terminal."""
     console = Console()
     with console.capture() as capture:
         console.print(table)
@@ -22,11 +22,11 @@ def as_text(table: Table) -> str:
 
 
 def score_table(scores: dict[str, Tensor], class_names: Sequence[str], title: str) -> Table:
-    """A row per class and one of means, in per cent.
+    """Table with one row per class and one for means, in per cent.
 
     Args:
         scores: The result of `prithvi_tg.tasks.metrics.segmentation_scores`.
-        class_names: One per class.
+        class_names: Name of each class.
         title: Title of the table.
     """
     columns = [name for name, values in scores.items() if values.ndim == 1]
@@ -36,18 +36,18 @@ def score_table(scores: dict[str, Tensor], class_names: Sequence[str], title: st
         if value.ndim == 0 and name not in known and not name.startswith("mmseg_"):
             caption += f"; {name} {float(value):.4g}"
     if any(bool(scores[name].isnan().any()) for name in columns):
-        caption += "; means leave out the classes shown as -"
-    theirs = {
+        caption += "; means ignore the classes shown as -"
+    mmseg = {
         name.removeprefix("mmseg_"): value for name, value in scores.items() if name.startswith("mmseg_")
     }
     others = [
         f"{name} {_percent(value)}"
-        for name, value in theirs.items()
+        for name, value in mmseg.items()
         if name in scores and not torch.isclose(value, scores[name], equal_nan=True)
     ]
     if others:
         caption += (
-            f"; MMSegmentation's means, which leave out classes that were never right: {', '.join(others)}"
+            f"; MMSegmentation's means, which ignore classes without a correct pixel: {', '.join(others)}"
         )
     table = Table(title=title, caption=caption)
     table.add_column("class")
@@ -61,14 +61,14 @@ def score_table(scores: dict[str, Tensor], class_names: Sequence[str], title: st
 
 
 def map_table(results: Sequence[Any]) -> Table:
-    """A row per scene, mapped or failed.
+    """Table with one row per scene, mapped or failed.
 
     Args:
         results: The result of `prithvi_tg.mapping.map_run.MapRun.results`.
     """
     table = Table(
         title="maps",
-        caption="windows: computed / skipped because they hold no data; content: of the mapped pixels",
+        caption="windows: computed / skipped because they have no data; content: of the mapped pixels",
     )
     table.add_column("scene", overflow="fold")
     for column in ("size", "windows", "seconds", "Mpx/s", "nodata"):
@@ -103,12 +103,12 @@ def write_scores(
 
     Args:
         path: The file, ``metrics.json``.
-        results: The result of `ResultKind.record`: ``overall`` scores, and those of each class or value; or
+        results: The result of `ResultKind.record` (``overall`` scores, and those of each class or value) or of
             `ResultKind.unscored`.
         split: The scored split; ``None`` for a run without scores.
         run: Record of the run.
         spec: Description of the data.
-        block: Side of the blocks of ground that intervals resample windows of a scene in, see `ChipCounts`.
+        block: Side of the blocks of ground that intervals resample, for windows of a scene; see `ChipCounts`.
     """
     record: dict[str, Any] = {"split": split, **results}
     record["bootstrap_block"] = block

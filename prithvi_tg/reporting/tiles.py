@@ -1,4 +1,4 @@
-"""Tiles of a map and its scene, embedded in an HTML page."""
+"""TiledMap: tiles of a map and its scene, to embed in an HTML page."""
 
 import base64
 import math
@@ -54,12 +54,14 @@ class TiledMap:
     size: int = 0
 
 
-def tile_map(path: Path, most: float, scene: Scene | None = None, spec: DataSpec | None = None) -> TiledMap:
+def tile_map(
+    path: Path, max_bytes: float, scene: Scene | None = None, spec: DataSpec | None = None
+) -> TiledMap:
     """Cut a map into tiles, down to the finest level that fits into a number of bytes.
 
     Args:
         path: A map with a colour table, as written by `prithvi_tg.mapping`.
-        most: Largest size of all tiles in bytes.
+        max_bytes: Largest size of all tiles in bytes.
         scene: The mapped scene, shown below the map; it must have the same pixels.
         spec: Bands and statistics of the model, needed to read the scene.
 
@@ -89,7 +91,7 @@ def tile_map(path: Path, most: float, scene: Scene | None = None, spec: DataSpec
                         tile["scene"] = _scene(reader, window, factor, limits)
                     tiles[f"{row}_{column}"] = tile
                     size += sum(map(len, tile.values()))
-                    if level and result.size + size > most:
+                    if level and result.size + size > max_bytes:
                         return result
                 shape = {
                     "width": math.ceil(source.width / factor),

@@ -1,4 +1,4 @@
-"""Scores of single chips with labels that are values: a table, and pictures of the best and worst chips."""
+"""ValueChipScores: scores of single chips with values as labels, a table and pictures."""
 
 import csv
 from collections.abc import Sequence
@@ -27,8 +27,8 @@ class ValueChips:
     """Sums of errors of chips, see `ValueErrors`.
 
     Attributes:
-        names: One per chip.
-        sums: (N, 6, V).
+        names: Name of each chip.
+        sums: Sums (N, 6, V).
     """
 
     names: tuple[str, ...]
@@ -63,7 +63,7 @@ class ValueChipScores:
         """Add a batch.
 
         Args:
-            names: One per chip.
+            names: Name of each chip.
             batch: Normalised ``image`` (B, T, C, H, W), ``mask`` (B, H, W) or (B, V, H, W), and optionally ``valid``.
             predictions: Values of the same shape as the mask, in the unit of the target.
         """

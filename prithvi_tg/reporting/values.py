@@ -1,4 +1,4 @@
-"""Tables, records and pictures of the scores of values."""
+"""Tables, records and figures of the scores of pixelwise regression."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ VALUE_SCORES = ("RMSE", "MAE", "bias", "R2")
 
 
 def value_table(scores: dict[str, Tensor], target: ValueTarget, title: str) -> Table:
-    """A row per value, in its unit; R2 has none.
+    """Table with one row per value, in its unit; R2 has no unit.
 
     Args:
         scores: Scalars for one value, or a number per value, and further scalars.
@@ -51,7 +51,7 @@ def plain_value_scores(scores: dict[str, Tensor], sums: Tensor, target: ValueTar
 
 
 def write_density(folder: Path, counts: Tensor, target: ValueTarget) -> Path:
-    """Write ``scatter.png``: a histogram of pixels by label and prediction, a panel per value.
+    """Write ``scatter.png``: a histogram of pixels by label and prediction, with one panel per value.
 
     Args:
         folder: Existing folder of the run.
