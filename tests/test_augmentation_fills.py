@@ -95,7 +95,7 @@ def assert_nothing_is_invented(out):
 
 
 @pytest.mark.parametrize("name", kornia_classes())
-def test_each_augmentation_of_kornia_is_right_for_chips_or_refused_by_name(name):
+def test_each_augmentation_of_kornia_is_correct_for_chips_or_refused_by_name(name):
     if name not in ON_REFLECTANCE | ON_NORMALISED:
         with pytest.raises(ConfigError, match=f"augmentations: {name} (?!is not known).*; remove it"):
             augmentation(getattr(K, name).__new__(getattr(K, name)))  # some need more to be built
@@ -113,19 +113,19 @@ def test_the_tables_of_augmentations_do_not_overlap():
 
 
 @pytest.mark.parametrize("fill", FILLS)
-def test_whatever_fills_a_pixel_is_no_label(fill):
+def test_no_fill_value_becomes_a_label(fill):
     assert_nothing_is_invented(augmentation(FILLS[fill]())(batch_of()))
 
 
 @pytest.mark.parametrize("label", [0, 1, 254])
-def test_a_rotation_labels_its_corners_as_not_labelled(label):
+def test_corners_filled_by_a_rotation_are_not_labelled(label):
     batch = {"image": torch.ones(2, 6, 32, 32), "mask": torch.full((2, 32, 32), label)}
     out = augmentation(K.RandomRotation((45.0, 45.0), p=1.0))(batch)["mask"]
     assert set(out.unique().tolist()) == {label, 255}
     assert (out[:, 0, 0] == 255).all()
 
 
-def test_labels_stay_where_no_label_is_kept_beside_them():
+def test_a_rotation_without_a_mask_marks_its_corners_as_nodata():
     batch = {"image": torch.ones(2, 1, 6, 32, 32), "valid": torch.ones(2, 1, 6, 32, 32, dtype=torch.bool)}
     out = augmentation(K.RandomRotation((45.0, 45.0), p=1.0))(batch)
     assert "mask" not in out
@@ -139,7 +139,7 @@ def test_labels_stay_where_no_label_is_kept_beside_them():
     weights=st.lists(st.floats(0.001, 1), min_size=4, max_size=4),
     fill=st.floats(-1000, 1000, width=32),
 )
-def test_a_code_of_a_blend_or_a_fill_is_no_other_label(labels, weights, fill):
+def test_codes_of_blends_and_fills_are_no_labels(labels, weights, fill):
     codes = encode_labels(torch.tensor(labels, dtype=torch.float32)[:, None, None])
     decoded, labelled = decode_labels(codes)
     assert decoded.flatten().tolist() == labels
@@ -150,7 +150,7 @@ def test_a_code_of_a_blend_or_a_fill_is_no_other_label(labels, weights, fill):
     assert int(decode_labels(torch.full((1, 2, 1, 1), fill))[0]) == 255
 
 
-def test_labels_are_exact_beside_images_of_half_precision():
+def test_labels_are_exact_with_images_of_half_precision():
     batch = batch_of()
     batch["mask"] = torch.arange(SIDE).expand(4, SIDE, SIDE) + 190
     batch["image"] = batch["image"].half()
@@ -160,7 +160,7 @@ def test_labels_are_exact_beside_images_of_half_precision():
 
 
 @pytest.mark.parametrize("name", sorted(ON_REFLECTANCE))
-def test_augmentations_on_reflectance_leave_chips_alone_that_they_are_not_drawn_for(name):
+def test_augmentations_on_reflectance_change_only_the_drawn_chips(name):
     batch = batch_of()
     batch["image"][0, 0, :, 0, 0] = torch.tensor([1.5, 1.1, 2.0, -0.01, -0.3, 0.5])
     out = augmentation(made(name, p=0.0))(batch)["image"]
@@ -168,7 +168,7 @@ def test_augmentations_on_reflectance_leave_chips_alone_that_they_are_not_drawn_
 
 
 @pytest.mark.parametrize("name", sorted(ON_REFLECTANCE))
-def test_augmentations_on_reflectance_do_the_same_in_either_unit(name):
+def test_augmentations_on_reflectance_have_the_same_effect_in_both_units(name):
     outs = []
     for unit in (1.0, 1e4):
         augment = augmentation(made(name), unit=unit)
@@ -185,18 +185,18 @@ def test_a_brightness_augmentation_changes_reflectance_and_keeps_what_is_above_o
     torch.testing.assert_close(out * STD[0] + MEAN[0], torch.tensor([0.3, 0.6, 1.5, 0.0]))
 
 
-def test_augmentations_on_reflectance_are_refused_for_bands_that_hold_none():
+def test_augmentations_on_reflectance_are_refused_for_other_bands():
     with pytest.raises(ConfigError, match="RandomGamma needs reflectance, but a band has the mean -12"):
         ChipAugmentation([-12.0, -18.0], [3.0, 3.0], extra=[K.RandomGamma()])
 
 
-def test_an_augmentation_that_kornia_adds_is_refused_until_it_is_known():
+def test_an_augmentation_new_in_kornia_is_refused_until_it_is_classified():
     new = type("RandomNew", (K.IntensityAugmentationBase2D,), {"__module__": "kornia.augmentation.new"})
     with pytest.raises(ConfigError, match="augmentations: RandomNew is not known to keep labels right"):
         augmentation(new())
 
 
-def test_an_augmentation_of_ones_own_runs_on_normalised_images():
+def test_a_user_defined_augmentation_runs_on_normalised_images():
     class Darker(K.IntensityAugmentationBase2D):
         def apply_transform(self, input, params, flags, transform=None):
             return input - 1
@@ -209,14 +209,14 @@ def test_an_augmentation_of_ones_own_runs_on_normalised_images():
 @pytest.mark.parametrize(
     "container", [K.ImageSequential(K.RandomRotation(30.0)), torch.nn.Identity(), K.VideoSequential()]
 )
-def test_what_is_no_single_augmentation_is_refused_by_name(container):
+def test_objects_that_are_not_single_augmentations_are_refused_by_name(container):
     with pytest.raises(
         ConfigError, match=f"{type(container).__name__} is no augmentation of kornia.augmentation"
     ):
         augmentation(container)
 
 
-def test_what_kornia_refuses_is_one_line():
+def test_an_error_of_kornia_has_one_line():
     with pytest.raises(ConfigError, match=r"^augmentations: Kornia refuses a batch \(.*\)$"):
         augmentation(K.RandomClahe(grid_size=(100, 100), p=1.0))(batch_of())
 
@@ -234,7 +234,7 @@ def test_an_augmentation_that_adds_channels_is_refused():
 
 @settings(deadline=None, max_examples=40)
 @given(height=st.integers(1, 150), width=st.integers(1, 150), square=st.booleans(), seed=st.integers(0, 1000))
-def test_flips_and_turns_move_pixels_and_make_none(height, width, square, seed):
+def test_flips_and_rotations_only_move_pixels(height, width, square, seed):
     torch.manual_seed(seed)
     width = height if square else width
     place = torch.arange(1, height * width + 1).reshape(height, width)
@@ -254,7 +254,7 @@ def test_chips_that_are_not_square_reach_all_four_orientations():
     assert len({tuple(sample.flatten().tolist()) for sample in out}) == 4
 
 
-def test_quarter_turns_of_squares_are_those_of_kornia():
+def test_rotations_of_squares_equal_those_of_kornia():
     image = torch.rand(32, 2, 17, 17)
     torch.manual_seed(3)
     out = ChipAugmentation([0.0] * 2, [1.0] * 2, random_flip_rot90=True)({"image": image})["image"]

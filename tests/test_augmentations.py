@@ -51,7 +51,7 @@ def test_all_frames_and_masks_share_one_geometry(frames, bands, height, width, c
         assert out["image"].shape[-2:] == (crop, crop)
 
 
-def test_flips_and_turns_reach_all_eight_orientations():
+def test_flips_and_rotations_reach_all_eight_orientations():
     torch.manual_seed(0)
     image = torch.arange(16.0).reshape(1, 1, 1, 4, 4).expand(400, -1, -1, -1, -1)
     out = plain(1, random_flip_rot90=True)({"image": image})["image"]
@@ -75,7 +75,7 @@ def test_one_date_without_a_time_axis_keeps_its_layout():
     assert plain(6, crop_size=8)({"image": torch.zeros(2, 6, 20, 20)})["image"].shape == (2, 6, 8, 8)
 
 
-def test_further_augmentations_leave_the_mask_alone():
+def test_further_augmentations_do_not_change_the_mask():
     batch = {"image": torch.ones(2, 1, 6, 8, 8), "mask": torch.ones(2, 8, 8, dtype=torch.int64)}
     out = plain(6, extra=[K.RandomGaussianNoise(p=1.0)])(batch)
     assert not torch.equal(out["image"], batch["image"])
@@ -88,7 +88,7 @@ def test_a_wrong_number_of_channels_is_an_error_that_counts_them():
 
 
 @pytest.mark.parametrize("values", [1, 2])
-def test_flips_move_labels_and_valid_with_the_image_and_valid_may_be_absent(values):
+def test_flips_move_labels_and_valid_with_the_image_and_valid_is_optional(values):
     place = torch.arange(64.0).reshape(8, 8)
     image = place.expand(6, 2, 3, 8, 8).clone()
     image[0, 0, 0, 3, 3] = float("nan")
@@ -109,6 +109,6 @@ def test_flips_move_labels_and_valid_with_the_image_and_valid_may_be_absent(valu
     assert out["mask"].shape == shape
 
 
-def test_flips_without_labels_need_no_layers():
+def test_flips_work_without_labels():
     out = plain(1, random_flip_rot90=True)({"image": torch.rand(3, 1, 1, 8, 8)})
     assert out.keys() == {"image"}

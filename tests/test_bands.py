@@ -26,14 +26,14 @@ def test_names_are_resolved_per_sensor(name, sensor, band):
     assert resolve_band(name, sensor) == band
 
 
-def test_an_ambiguous_name_needs_its_sensor():
+def test_an_ambiguous_band_name_needs_a_sensor():
     with pytest.raises(
         ConfigError, match=r"'B05' is ambiguous \(RED_EDGE_1 on sentinel2.*NIR_NARROW on hls_l30"
     ):
         resolve_band("B05")
 
 
-def test_an_unknown_name_lists_the_known():
+def test_an_error_about_an_unknown_band_lists_the_known_ones():
     with pytest.raises(
         ConfigError, match=r"'NIR_NAROW' is unknown; did you mean NIR_NARROW.*known are COASTAL_AEROSOL"
     ):
@@ -57,7 +57,7 @@ def test_files_are_read_by_their_band_descriptions(descriptions, expected):
     assert band_indexes(PRITHVI_BANDS, descriptions, "scene.tif") == expected
 
 
-def test_a_file_without_a_wanted_band_is_named():
+def test_an_error_names_a_file_without_a_band():
     with pytest.raises(
         DataError,
         match=r"scene\.tif: band descriptions \(B02, B03, None\) lack RED; give the bands by index",
@@ -65,7 +65,7 @@ def test_a_file_without_a_wanted_band_is_named():
         band_indexes(["BLUE", "RED"], ["B02", "B03", None], "scene.tif")
 
 
-def test_a_file_that_could_be_of_two_sensors_asks_for_one():
+def test_an_error_about_an_ambiguous_file_asks_for_the_sensor():
     described = ["B01", "B02", "B03", "B04", "B05", "B06", "B07", "B09", "B10", "B11"]
     with pytest.raises(ConfigError, match="matches several sensors"):
         band_indexes(["SWIR_1"], described, "scene.tif")

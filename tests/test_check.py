@@ -152,7 +152,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("plant", FAULTS, ids=lambda plant: plant.__name__)
-def test_planted_faults_of_the_data_are_found(config, command, root, plant):
+def test_faults_of_the_data_are_found(config, command, root, plant):
     plant(root)
     severity, words = FAULTS[plant]
     code, out, err = command(
@@ -172,13 +172,13 @@ def test_planted_faults_of_the_data_are_found(config, command, root, plant):
         (("--data.root", "no/such/folder"), "no/such/folder"),
     ],
 )
-def test_planted_faults_of_the_configuration_are_found(config, command, arguments, words):
+def test_faults_of_the_configuration_are_found(config, command, arguments, words):
     code, out, err = command("check", "--config", config, *arguments)
     assert code == 1, out + err
     assert any("error" in line and words in line for line in out.splitlines()), out
 
 
-def test_without_statistics_all_else_is_looked_at(flood_root, command, tmp_path):
+def test_everything_else_is_checked_without_statistics(flood_root, command, tmp_path):
     config = tmp_path / "config.yaml"
     config.write_text(
         "model: {class_path: PrithviSegmentationTask, init_args: {encoder: nano, warmup_steps: 1}}\n"
@@ -196,7 +196,7 @@ def test_without_statistics_all_else_is_looked_at(flood_root, command, tmp_path)
     assert "band means" not in out
 
 
-def test_labels_that_no_class_names_are_one_finding_and_say_what_to_do(flood_root, command, tmp_path):
+def test_labels_without_a_class_are_one_finding_with_advice(flood_root, command, tmp_path):
     hand = f"{flood_root}/v1.1/data/flood_events/HandLabeled"
     chips = {
         "images": f"{hand}/S2Hand/*_S2Hand.tif", "labels": f"{hand}/LabelHand/*_LabelHand.tif", "mean": [0.1],

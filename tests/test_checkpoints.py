@@ -66,7 +66,7 @@ def test_flat_pretrained_weights_load(tmp_path):
     "prefix", ["encoder.", "backbone.", "model.encoder.", "module.encoder.", "module.", "model.module."]
 )
 @pytest.mark.parametrize("wrapper", [None, "state_dict", "model"])
-def test_every_published_prefix_and_wrapper_is_understood(tmp_path, prefix, wrapper):
+def test_every_published_prefix_and_wrapper_is_supported(tmp_path, prefix, wrapper):
     tensors = encoder_tensors(prefix) | {"decoder.mask_token": torch.zeros(1)}
     torch.save({wrapper: tensors} if wrapper else tensors, tmp_path / "weights.pt")
     encoder = make_encoder()
@@ -84,7 +84,7 @@ def test_safetensors_load(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["burn_scars_64", "crop_64"])
-def test_mmseg_checkpoints_load_whole(golden, golden_segmenter, name):
+def test_mmseg_checkpoints_load_completely(golden, golden_segmenter, name):
     model = golden_segmenter(name)
     report = load_weights(model, golden / "models" / f"{name}.pth")
     assert len(report.matched) == len(model.state_dict())
@@ -194,7 +194,7 @@ def test_another_architecture_is_an_error(tmp_path, overrides, message):
         load_weights(make_encoder(**overrides), tmp_path / "weights.pt")
 
 
-def test_the_first_blocks_can_be_taken_on_purpose(tmp_path):
+def test_the_first_blocks_can_be_loaded_on_request(tmp_path):
     torch.save(encoder_tensors(), tmp_path / "weights.pt")
     report = load_weights(make_encoder(depth=1), tmp_path / "weights.pt", truncate_depth=True)
     assert all(key.startswith("encoder.blocks.1.") for key in report.unexpected)
@@ -208,7 +208,7 @@ def test_two_dimensional_patch_embeddings_are_reshaped(tmp_path):
     assert load_weights(make_encoder(), tmp_path / "flat.pt").reshaped == ["encoder.patch_embed.proj.weight"]
 
 
-def test_a_position_table_that_is_not_the_fixed_one_speaks_up(tmp_path):
+def test_another_position_table_gives_a_warning(tmp_path):
     tensors = encoder_tensors()
     tensors["pos_embed"] = tensors["pos_embed"] + 0.01
     torch.save(tensors, tmp_path / "learnt.pt")
@@ -254,7 +254,7 @@ def test_bands_of_own_weights_are_matched_by_the_names_in_the_file(before, now, 
     assert torch.equal(loaded, theirs)
 
 
-def test_bands_that_own_weights_lack_need_a_word(tmp_path):
+def test_missing_bands_of_weights_must_be_allowed_explicitly(tmp_path):
     _, path = own_file(["BLUE", "GREEN", "RED", "NIR_NARROW"], "ckpt", tmp_path)
     bands = ["SWIR_1", "SWIR_2", "RED", "NIR_NARROW"]
     with pytest.raises(CheckpointError, match=r"not trained on SWIR_1, SWIR_2; set allow_new_bands: true"):
@@ -264,7 +264,7 @@ def test_bands_that_own_weights_lack_need_a_word(tmp_path):
     assert report.bands == {"SWIR_1": "new", "SWIR_2": "new", "RED": "kept", "NIR_NARROW": "kept"}
 
 
-def test_channels_beyond_the_named_bands_are_not_matched_by_guessing(tmp_path):
+def test_channels_beyond_the_named_bands_are_not_matched(tmp_path):
     """A subclass may add channels, such as an index, to those of its bands."""
     tensors = make_encoder(num_bands=3).state_dict()
     file = Checkpoint(
@@ -275,7 +275,7 @@ def test_channels_beyond_the_named_bands_are_not_matched_by_guessing(tmp_path):
         load_weights(make_encoder(num_bands=2), file, bands=["B", "A"])
 
 
-def test_a_file_of_unknown_bands_is_loaded_by_position_and_says_so(tmp_path):
+def test_a_file_with_unknown_bands_is_loaded_by_position_with_a_warning(tmp_path):
     tensors = {f"encoder.{key}": value for key, value in make_encoder(num_bands=3).state_dict().items()}
     encoder = make_encoder(num_bands=3)
     report = load_weights(

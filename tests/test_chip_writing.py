@@ -67,7 +67,7 @@ def trained(data, folder):
     return task.confusion, task.state_dict()
 
 
-def test_training_on_chips_is_training_on_their_windows(root, tmp_path):
+def test_training_on_written_chips_equals_training_on_their_windows(root, tmp_path):
     write_chips(scenes(root), tmp_path / "chips", epochs=2, num_workers=0)
     direct, weights = trained(scenes(root), tmp_path)
     again, same = trained(chips_of(tmp_path / "chips", InOrder), tmp_path)
@@ -94,7 +94,7 @@ def test_the_table_of_chips_opens_in_a_gis(root, tmp_path):
     assert not train.geometry.buffer(-1e-7).intersects(others.union_all().buffer(-1e-7)).any()
 
 
-def test_writing_goes_on_where_it_stopped(root, tmp_path, monkeypatch):
+def test_writing_resumes_after_an_interruption(root, tmp_path, monkeypatch):
     from prithvi_tg import chip_writing
 
     write, count = chip_writing._ChipWriter.__getitem__, []

@@ -61,7 +61,7 @@ def test_validate_prints_a_table(config, command, trained):
     assert "val, per cent" in out
 
 
-def test_a_run_can_go_on_from_its_last_checkpoint(config, command, trained, tmp_path):
+def test_a_run_can_be_resumed_from_its_last_checkpoint(config, command, trained, tmp_path):
     last = trained.with_name("last.ckpt")
     code, _, err = command("fit", "--config", config, "--ckpt_path", last, "--trainer.max_epochs", 2)
     assert code == 0, err
@@ -88,7 +88,9 @@ def foreign_weights(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "mmseg"])
-def test_weights_of_others_are_taken_with_a_configuration(config, command, flood_root, tmp_path, kind):
+def test_weights_of_other_projects_are_loaded_with_a_configuration(
+    config, command, flood_root, tmp_path, kind
+):
     weights = foreign_weights(tmp_path, kind)
     code, out, err = command("test", "--config", config, "--ckpt_path", weights)
     assert code == 0, err
@@ -115,7 +117,7 @@ def test_weights_of_others_are_taken_with_a_configuration(config, command, flood
     assert "does not describe its model; give the configuration" in err
 
 
-def test_an_integer_limit_stays_an_integer(config, command, tmp_path):
+def test_an_integer_limit_is_not_converted_to_a_float(config, command, tmp_path):
     settings = yaml.safe_load(config.read_text())
     settings["trainer"]["limit_val_batches"] = 1
     settings["trainer"]["limit_train_batches"] = 1.0
@@ -170,7 +172,7 @@ def assert_one_line(err, *words):
         ("batch_size: 2", "batch_size: 9", ("batch_size: 9 is larger than",)),
     ],
 )
-def test_a_wrong_configuration_is_one_line_and_exit_code_2(config, command, old, new, words):
+def test_an_invalid_configuration_gives_one_line_and_exit_code_2(config, command, old, new, words):
     config.write_text(config.read_text().replace(old, new, 1))
     code, _, err = command("fit", "--config", config)
     assert code == 2
@@ -192,7 +194,7 @@ def test_a_wrong_configuration_is_one_line_and_exit_code_2(config, command, old,
         (("train",), ("unknown command 'train'",)),
     ],
 )
-def test_a_wrong_command_line_is_exit_code_2(command, arguments, words):
+def test_an_invalid_command_line_gives_exit_code_2(command, arguments, words):
     code, _, err = command(*arguments)
     assert code == 2
     assert all(word in err for word in words)
@@ -200,7 +202,7 @@ def test_a_wrong_command_line_is_exit_code_2(command, arguments, words):
 
 
 @pytest.mark.parametrize("name", ["fit", "validate", "test", "predict"])
-def test_help_shows_no_code_and_what_ckpt_path_means_here(command, name):
+def test_help_shows_no_code_and_explains_ckpt_path_of_the_command(command, name):
     code, out, _ = command(name, "--help")
     assert code == 0
     assert "functools" not in out
@@ -273,7 +275,9 @@ def damage_all(folder):
         (damage_all, ("S2Hand: contains no chips",)),
     ],
 )
-def test_bad_data_are_one_line_and_exit_code_1(config, command, flood_root, tmp_path, damage, words, workers):
+def test_bad_data_give_one_line_and_exit_code_1(
+    config, command, flood_root, tmp_path, damage, words, workers
+):
     root = shutil.copytree(flood_root, tmp_path / "damaged")
     damage(root / Sen1Floods11.folder)
     # A batch of all three training chips, so that the damaged one is among them.
@@ -283,7 +287,7 @@ def test_bad_data_are_one_line_and_exit_code_1(config, command, flood_root, tmp_
     assert_one_line(err, *words)
 
 
-def test_a_corrupt_scene_is_one_line_and_exit_code_1(command, trained, tmp_path):
+def test_a_corrupt_scene_gives_one_line_and_exit_code_1(command, trained, tmp_path):
     (tmp_path / "scene.tif").write_bytes(b"II*\0 and then nothing")
     code, _, err = command(
         "predict", "--ckpt_path", trained, tmp_path / "scene.tif", "--output", tmp_path / "maps"
@@ -310,13 +314,13 @@ def test_a_corrupt_scene_is_one_line_and_exit_code_1(command, trained, tmp_path)
         ),
     ],
 )
-def test_a_checkpoint_of_another_model_is_one_line(config, command, trained, arguments, words):
+def test_a_checkpoint_of_another_model_is_an_error_of_one_line(config, command, trained, arguments, words):
     code, _, err = command("test", "--config", config, "--ckpt_path", trained, *arguments)
     assert code == 1
     assert_one_line(err, "best.ckpt", *words)
 
 
-def test_weights_of_another_architecture_are_one_line(config, command, tmp_path):
+def test_weights_of_another_architecture_are_an_error_of_one_line(config, command, tmp_path):
     weights = foreign_weights(tmp_path, "mmseg")
     code, _, err = command(
         "test", "--config", config, "--ckpt_path", weights, "--model.encoder_args", "{width: 64, depth: 2}"
@@ -329,7 +333,7 @@ def test_weights_of_another_architecture_are_one_line(config, command, tmp_path)
     "arguments",
     [["-m", "prithvi_tg", "--help"], ["-m", "prithvi_tg", "--version"], ["-c", "import prithvi_tg"]],
 )
-def test_help_version_and_import_answer_within_a_second(arguments):
+def test_help_version_and_import_take_less_than_a_second(arguments):
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     out = subprocess.run([sys.executable, *arguments], check=True, capture_output=True, text=True).stdout
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -341,7 +345,7 @@ def test_help_version_and_import_answer_within_a_second(arguments):
         assert out.strip() == f"prithvi-tg {__version__}"
 
 
-def test_importing_the_package_loads_nothing_heavy_leaves_precision_alone_and_every_name_resolves():
+def test_importing_the_package_is_light_keeps_precision_and_resolves_every_name():
     code = (
         "import sys, prithvi_tg; "
         "assert not {'torch', 'lightning', 'torchgeo', 'numpy'} & set(sys.modules); "

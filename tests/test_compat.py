@@ -77,7 +77,7 @@ def foreign_names(text: str, package: frozenset[str] = frozenset()) -> list[str]
 
 @pytest.mark.version_independent
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_private_names_of_other_libraries_are_in_compat_alone(path):
+def test_private_names_of_other_libraries_are_only_in_compat(path):
     assert foreign_names(path.read_text(), package_names()) == []
 
 
@@ -156,7 +156,7 @@ def test_the_version_of_a_tensor_counts_writes_in_place():
     assert compat.version_of(tensor) == before + 1
 
 
-def test_a_compiled_part_is_noticed():
+def test_a_compiled_part_is_detected():
     module = nn.Sequential(nn.Linear(2, 2))
     assert not compat.is_compiled(module)
     module[0].compile(backend="eager")
@@ -164,14 +164,14 @@ def test_a_compiled_part_is_noticed():
 
 
 @pytest.mark.parametrize("register", ["register_forward_hook", "register_forward_pre_hook"])
-def test_forward_hooks_are_noticed(register):
+def test_forward_hooks_are_detected(register):
     module = nn.Linear(2, 2)
     assert not compat.has_forward_hooks(module)
     getattr(module, register)(lambda *_: None)
     assert compat.has_forward_hooks(module)
 
 
-def test_what_a_wrapper_of_processes_averages_can_be_asked_and_limited(tmp_path):
+def test_parameters_averaged_over_processes_can_be_read_and_limited(tmp_path):
     torch.distributed.init_process_group("gloo", f"file://{tmp_path / 'store'}", rank=0, world_size=1)
     try:
         module = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))

@@ -122,7 +122,7 @@ def test_every_configuration_runs(name, synthetic, tmp_path, command):
 
 @pytest.mark.version_independent
 @pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: path.name)
-def test_configurations_are_short_and_speak_of_placeholders_only(path):
+def test_configurations_are_short_and_contain_only_placeholder_paths(path):
     text = path.read_text()
     assert len(text.splitlines()) <= 40
     for word in text.split():

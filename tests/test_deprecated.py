@@ -44,7 +44,7 @@ def test_old_names_are_the_new_objects(module, old):
         assert getattr(importlib.import_module(module), old) is getattr(importlib.import_module(home), new)
 
 
-def test_an_unknown_name_is_an_error_as_ever():
+def test_an_unknown_name_is_still_an_error():
     with pytest.raises(AttributeError, match="prithvi_tg"):
         prithvi_tg.nothing_of_this_name  # noqa: B018
 
@@ -57,7 +57,7 @@ def test_the_old_argument_of_the_window_sampler_sets_the_rois_of_periods():
     assert sampler.period_rois.tolist() == [roi]
 
 
-def test_old_arguments_of_classes_and_functions_are_taken(tiny_task, flood_root, tmp_path):
+def test_old_arguments_of_classes_and_functions_are_accepted(tiny_task, flood_root, tmp_path):
     with pytest.warns(FutureWarning, match="flips_and_turns"):
         augmentation = ChipAugmentation([0.0], [1.0], flips_and_turns=True)
     assert augmentation.augment is not None
@@ -83,7 +83,7 @@ class Further(PrithviSegmentationTask):
         super().__init__(**kwargs)
 
 
-def test_arguments_of_subclasses_are_collected_as_ever():
+def test_arguments_of_subclasses_are_still_collected():
     task = Further(
         extra=3, encoder="nano", encoder_args={"width": 32, "depth": 1, "num_heads": 2}, num_classes=2
     )
@@ -136,7 +136,7 @@ def test_a_run_started_before_is_resumed(flood_root, tmp_path, monkeypatch):
         (["--trainer.max_epochs", "1"], ["--trainer.max_epochs", "1"]),
     ],
 )
-def test_old_options_become_new_ones(words, expected):
+def test_old_options_are_converted_to_new_ones(words, expected):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         assert current_words(words) == expected

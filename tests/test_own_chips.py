@@ -60,7 +60,7 @@ def settings(folder, **changes):
     } | changes
 
 
-def test_a_folder_of_chips_needs_a_description_only(own):
+def test_a_folder_of_chips_needs_only_a_configuration(own):
     dataset = ChipFolder(**settings(own, mean=[0, 0], std=[1, 1], scale=0.5), split="train")
     sample = dataset[0]
     with rasterio.open(own / "img_a.tif") as source:
@@ -76,7 +76,7 @@ def test_a_folder_of_chips_needs_a_description_only(own):
     assert dataset.spec.target.names == ("Wheat", "Maize")
 
 
-def test_classes_of_one_name_are_one(own):
+def test_labels_with_the_same_class_name_are_one_class(own):
     dataset = ChipFolder(
         **settings(
             own, mean=[0, 0], std=[1, 1], classes={10: "Crop", 0: "Other", 20: "Crop"}, ignored_labels=[]
@@ -89,7 +89,7 @@ def test_classes_of_one_name_are_one(own):
     np.testing.assert_array_equal(dataset[0]["mask"][4:], np.where(label == 0, 1, 0))
 
 
-def test_check_compares_the_order_of_bands_with_what_the_files_describe(own, command, monkeypatch):
+def test_check_compares_the_order_of_bands_with_their_descriptions(own, command, monkeypatch):
     monkeypatch.setenv("COLUMNS", "300")
     path = write_config(own, mean=[350.0, 2500.0], std=[60.0, 550.0], bands=["RED", "NIR_NARROW"])
     words = ("check", "--config", path)
@@ -120,7 +120,7 @@ def test_check_compares_the_order_of_bands_with_what_the_files_describe(own, com
         ({"mean": [1, 2, 3]}, ConfigError, "mean: 3 values for 2 bands and 2 frames"),
     ],
 )
-def test_a_description_that_does_not_fit_is_an_error(own, changes, error, message):
+def test_an_invalid_description_of_chips_is_an_error(own, changes, error, message):
     with pytest.raises(error, match=message):
         ChipFolder(**settings(own, **({"mean": [0, 0], "std": [1, 1]} | changes)), split="train")[0]
 
@@ -155,14 +155,14 @@ def test_statistics_are_printed_ready_to_paste(own, command):
     assert len(pasted.val_dataset) == 1
 
 
-def test_statistics_in_no_known_unit_point_to_the_scale(own, command):
+def test_statistics_in_an_unknown_unit_give_a_warning_about_scale(own, command):
     code, _, err = command("stats", "--config", write_config(own, scale=1e-8))
     assert code == 0
     assert "warning: scale: with 1e-08, the largest band mean is 2." in err
     assert "Check scale" in err
 
 
-def test_chips_without_statistics_say_how_to_get_them(own, command):
+def test_an_error_about_missing_statistics_says_how_to_compute_them(own, command):
     code, _, err = command("fit", "--config", write_config(own))
     assert code == 2
     assert "mean, std: not given; prithvi-tg stats computes them" in err
@@ -180,7 +180,7 @@ def quick_trainer(folder):
     )
 
 
-def test_torchgeos_task_trains_on_our_data(tmp_path):
+def test_a_torchgeo_task_trains_on_our_data(tmp_path):
     root = LAYOUTS["multi_temporal_crop"](tmp_path / "crop", chips=6, size=32)
     data = MultiTemporalCropDataModule(root, batch_size=2, crop_size=32, fold_time=True)
     assert data.mean.shape == data.std.shape == (18,)
@@ -206,7 +206,7 @@ def write_loveda(root: Path) -> None:
                     )
 
 
-def test_our_task_trains_on_a_data_module_of_torchgeos(tmp_path):
+def test_our_task_trains_on_a_torchgeo_data_module(tmp_path):
     write_loveda(tmp_path / "loveda")
     data = LoveDADataModule(root=tmp_path / "loveda", scene=["rural", "urban"], batch_size=2)
     names = ["No data", "Background", "Building", "Road", "Water", "Barren", "Forest", "Agriculture"]

@@ -23,7 +23,7 @@ from prithvi_tg.tasks.precision import Float32Precision, check_precision, float3
 
 @pytest.mark.version_independent
 @pytest.mark.parametrize("patch_size", [8, 14, 16])
-def test_patches_are_embedded_alike_in_bfloat16(patch_size):
+def test_patch_embedding_in_bfloat16_equals_that_in_float32(patch_size):
     """Some versions of oneDNN return wrong numbers for bfloat16 convolutions with kernel and stride of 16."""
     torch.manual_seed(0)
     encoder = create_encoder("nano", width=32, depth=1, num_heads=2, patch_size=patch_size).eval()
@@ -48,7 +48,7 @@ def golden_task(golden, burn_spec):
     return task
 
 
-def test_maps_in_half_precision_agree_with_float32_and_say_so(golden, golden_task, tmp_path):
+def test_maps_in_half_precision_agree_with_float32_and_record_the_precision(golden, golden_task, tmp_path):
     scene = golden / "inference" / "burn_scars" / "in" / "clean.tif"
     maps = {}
     for precision in ("32-true", "bf16-mixed", "16-mixed"):
@@ -153,9 +153,7 @@ def test_without_cuda_no_setting_changes():
 
 @pytest.mark.usefixtures("_cuda")
 @pytest.mark.parametrize("tf32", [False, True])
-def test_a_trainer_of_ones_own_computes_in_float32_unless_told_otherwise(
-    tiny_task, flood_root, tmp_path, tf32
-):
+def test_a_users_trainer_computes_in_float32_by_default(tiny_task, flood_root, tmp_path, tf32):
     data = Sen1Floods11DataModule(flood_root, batch_size=2, crop_size=32, splits=flood_root / "splits.csv")
     seen = []
 
@@ -175,7 +173,7 @@ def test_a_trainer_of_ones_own_computes_in_float32_unless_told_otherwise(
 
 
 @pytest.mark.usefixtures("_cuda")
-def test_maps_tell_whether_tf32_was_on(golden, golden_task, tmp_path):
+def test_maps_record_whether_tf32_was_used(golden, golden_task, tmp_path):
     scene = golden / "inference" / "burn_scars" / "in" / "clean.tif"
     seen = []
     golden_task.model.register_forward_pre_hook(lambda *_: seen.append(uses_tf32()))

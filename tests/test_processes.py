@@ -31,7 +31,7 @@ def noted(flood_root, tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", ["unfreeze_epoch", "callback", "callback_frozen", "gradual"])
-def test_parameters_that_are_freed_later_stay_the_same_in_all_processes(name, noted):
+def test_parameters_unfrozen_later_stay_equal_in_all_processes(name, noted):
     run = noted(name)
     assert run["differ"] == {"encoder": 0, "neck": 0, "decode_head": 0}
     assert run["changed"]["encoder"]
@@ -57,7 +57,7 @@ def test_each_process_draws_its_own_augmentation_and_dropout(noted):
         assert one != other
 
 
-def test_two_processes_resume_bit_by_bit(noted):
+def test_two_processes_resume_exactly(noted):
     whole, resumed = noted("whole"), noted("resumed")
     assert resumed["weights"] == whole["weights"]
     assert whole["drawn"][-len(resumed["drawn"]) :] == resumed["drawn"]
@@ -96,7 +96,7 @@ def run(*words, **environment):
 @pytest.mark.parametrize(
     ("strategy", "task"), [("ddp", "Broken"), ("ddp", "BrokenFirst"), ("ddp_spawn", "Broken")]
 )
-def test_a_process_that_fails_ends_the_others_with_its_error(strategy, task, config, tmp_path):
+def test_an_error_in_one_process_ends_the_others_with_this_error(strategy, task, config, tmp_path):
     text = config.read_text().replace("PrithviSegmentationTask", f"several_processes.{task}")
     config.write_text(text + f"  strategy: {strategy}\n  devices: 2\n")
     paths = [str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]

@@ -20,7 +20,7 @@ def commands():
 
 
 @pytest.mark.version_independent
-def test_every_command_is_one_that_is_run_here_or_by_the_gate():
+def test_every_command_is_run_here_or_by_the_gate():
     gate = (TOP / ".ci" / "run").read_text()
     for words in commands():
         assert words[0] in ("prithvi-tg", "make"), words
@@ -42,7 +42,7 @@ def test_it_has_at_most_160_lines():
     assert len(README.splitlines()) <= 160
 
 
-def test_every_key_in_the_text_is_one_that_the_command_takes(command):
+def test_every_key_in_the_text_is_accepted_by_the_command(command):
     known = ""
     for module in ("Sen1Floods11DataModule", "LabelledScenesDataModule"):
         code, out, _ = command("fit", "--data.help", module)

@@ -78,7 +78,7 @@ def test_without_checkpoints_the_last_weights_are_scored(config, tmp_path, comma
     assert "val, per cent" in out
 
 
-def test_going_on_without_checkpoints_does_not_name_the_one_it_goes_on_from(
+def test_resuming_without_checkpoints_does_not_record_the_resumed_checkpoint_as_scored(
     config, tmp_path, command, trained_run
 ):
     last = trained_run / "checkpoints/last.ckpt"
@@ -102,7 +102,7 @@ def unvalidated(config, tmp_path, flood_root, command):
     return tmp_path / "runs/version_0", out
 
 
-def test_a_training_without_validation_leaves_a_record_without_scores(unvalidated):
+def test_a_training_without_validation_writes_a_record_without_scores(unvalidated):
     run, out = unvalidated
     assert "no validation ran" in out
     assert "without scores" in out
@@ -114,7 +114,7 @@ def test_a_training_without_validation_leaves_a_record_without_scores(unvalidate
     assert record.metrics["run"]["checkpoint_epoch"] == 0  # as of a run with validation
 
 
-def test_a_report_shows_a_run_without_validation_alone_and_beside_its_test(unvalidated, config, command):
+def test_a_report_shows_a_run_without_validation_with_and_without_its_test(unvalidated, config, command):
     run, _ = unvalidated
     code, _, err = command("report", run)
     assert code == 0, err
@@ -137,7 +137,7 @@ def test_a_report_shows_a_run_without_validation_alone_and_beside_its_test(unval
     assert "<h3>training</h3>" not in page
 
 
-def test_a_command_that_fails_before_it_computes_leaves_no_run(unvalidated, config, command):
+def test_a_command_that_fails_early_leaves_no_folder_of_a_run(unvalidated, config, command):
     run, _ = unvalidated
     words = ("--config", config, "--data.splits", run.parents[1] / "splits.csv")
     code, _, err = command("validate", *words, "--ckpt_path", run / "checkpoints/best.ckpt")
@@ -148,7 +148,7 @@ def test_a_command_that_fails_before_it_computes_leaves_no_run(unvalidated, conf
     assert (run / "checkpoints/best.ckpt").exists()
 
 
-def test_a_trainer_of_one_s_own_leaves_the_same_record(tiny_task, flood_root, tmp_path):
+def test_a_users_trainer_writes_the_same_record(tiny_task, flood_root, tmp_path):
     data = Sen1Floods11DataModule(flood_root, splits=flood_root / "splits.csv", crop_size=32, batch_size=2)
     callbacks = [
         TrainingRecord(),
@@ -177,7 +177,7 @@ def test_a_trainer_of_one_s_own_leaves_the_same_record(tiny_task, flood_root, tm
     assert len(last.pictures) == len(list((tmp_path / "version_0/chips").iterdir()))
 
 
-def test_curves_that_a_kill_cut_short_are_taken_along_as_far_as_they_are_whole(config, tmp_path, command):
+def test_complete_lines_of_truncated_curves_are_kept_when_resuming(config, tmp_path, command):
     words = ("fit", "--config", config, "--trainer.max_epochs", 4, "--trainer.log_every_n_steps", 1)
     code, _, err = command(*words)
     assert code == 0, err
@@ -198,7 +198,7 @@ def test_curves_that_a_kill_cut_short_are_taken_along_as_far_as_they_are_whole(c
     assert "not found; the curves of this run start here" in out
 
 
-def test_a_training_that_was_stopped_after_its_end_is_scored_by_going_on(config, tmp_path, command):
+def test_resuming_a_training_stopped_after_its_end_scores_it(config, tmp_path, command):
     words = ("fit", "--config", config, "--trainer.max_epochs", 2, "--trainer.log_every_n_steps", 1)
     code, _, err = command(*words)
     assert code == 0, err
@@ -218,7 +218,7 @@ def test_a_training_that_was_stopped_after_its_end_is_scored_by_going_on(config,
     assert "Written: " + str(tmp_path / "runs/version_0") not in out
 
 
-def test_what_was_warned_of_is_in_the_record(config, tmp_path, flood_root):
+def test_warnings_are_in_the_record(config, tmp_path, flood_root):
     rows = (flood_root / "splits.csv").read_text().splitlines()
     leak = next(row for row in rows if row.endswith(",train")).replace(",train", ",val")
     (tmp_path / "splits.csv").write_text("\n".join([*rows, leak]) + "\n")
@@ -240,7 +240,7 @@ def test_what_was_warned_of_is_in_the_record(config, tmp_path, flood_root):
 
 
 @pytest.mark.version_independent
-def test_a_run_that_is_told_to_stop_says_how_to_go_on_and_does_not_pass_for_done(config, tmp_path):
+def test_a_stopped_run_explains_how_to_resume_and_is_not_complete(config, tmp_path):
     words = [sys.executable, "-m", "prithvi_tg", "fit", "--config", config, "--trainer.max_epochs", "500",
              "--trainer.check_val_every_n_epoch", "500"]  # fmt: skip
     run = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
@@ -254,7 +254,7 @@ def test_a_run_that_is_told_to_stop_says_how_to_go_on_and_does_not_pass_for_done
     assert f"Stopped. To resume, repeat the command with --ckpt_path {last}" in err
 
 
-def test_a_map_of_a_task_in_memory_is_known_by_its_weights(trained_run, tmp_path, flood_root, command):
+def test_a_map_of_a_task_in_memory_is_identified_by_its_weights(trained_run, tmp_path, flood_root, command):
     run = shutil.copytree(trained_run, tmp_path / "version_0")
     task = load_task(run / "checkpoints/best.ckpt")
     path = map_scene(task, flood_root / "scene.tif", tmp_path / "maps/scene_pred.tif")
@@ -264,7 +264,7 @@ def test_a_map_of_a_task_in_memory_is_known_by_its_weights(trained_run, tmp_path
     assert "made with the weights of version_0" in (run / "report.html").read_text()
 
 
-def test_a_report_finds_the_scene_of_a_map_from_everywhere(
+def test_a_report_finds_the_scene_of_a_map_from_any_folder(
     trained_run, tmp_path, flood_root, command, monkeypatch
 ):
     run = shutil.copytree(trained_run, tmp_path / "version_0")

@@ -88,7 +88,7 @@ def train(make_data, root, workers, folder, stop=None, ckpt_path=None):
 
 
 @pytest.mark.parametrize(("make_data", "workers"), [(chips, 0), (chips, 2), (scenes, 2)])
-def test_a_run_that_is_stopped_goes_on_as_if_it_had_not_been(make_data, workers, flood_root, tmp_path):
+def test_a_resumed_run_equals_an_uninterrupted_run(make_data, workers, flood_root, tmp_path):
     trainer, weights, scores = train(make_data, flood_root, workers, tmp_path / "whole")
     steps = trainer.num_training_batches
     assert steps >= 4
@@ -103,7 +103,7 @@ def test_a_run_that_is_stopped_goes_on_as_if_it_had_not_been(make_data, workers,
         assert scores_again == scores, stop
 
 
-def test_the_loader_goes_on_with_the_batches_that_are_left():
+def test_the_loader_resumes_with_the_remaining_batches():
     def loader():
         dataset = torch.arange(20)
         return ResumableLoader(dataset, batch_size=3, sampler=ShuffleSampler(dataset, seed=3), drop_last=True)
@@ -118,7 +118,7 @@ def test_the_loader_goes_on_with_the_batches_that_are_left():
     assert len([*resumed]) == 6  # the next epoch is whole again
 
 
-def test_random_generators_are_taken_up():
+def test_states_of_random_generators_are_restored():
     state = random_state()
     first = torch.rand(1).item(), np.random.rand(), random.random()
     restore_random_state(state)
@@ -126,9 +126,7 @@ def test_random_generators_are_taken_up():
 
 
 @pytest.mark.version_independent
-def test_a_killed_run_leaves_a_readable_checkpoint_and_ends_as_one_that_was_not_killed(
-    config, command, tmp_path
-):
+def test_a_killed_run_leaves_a_readable_checkpoint_and_can_be_resumed_exactly(config, command, tmp_path):
     def fit(folder, *more):
         return ("fit", "--config", config, "--trainer.max_epochs", 40, "--trainer.check_val_every_n_epoch", 40,
                 "--trainer.log_every_n_steps", 1, "--trainer.default_root_dir", folder, *more)  # fmt: skip
@@ -160,7 +158,7 @@ def test_a_killed_run_leaves_a_readable_checkpoint_and_ends_as_one_that_was_not_
     assert all(torch.equal(ends[0][key], ends[1][key]) for key in ends[0])
 
 
-def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(flood_root, tmp_path, monkeypatch):
+def test_a_failed_checkpoint_does_not_replace_the_previous_one(flood_root, tmp_path, monkeypatch):
     train(chips, flood_root, 0, tmp_path, stop=3)
     (last,) = tmp_path.rglob("last.ckpt")
     before = last.read_bytes()

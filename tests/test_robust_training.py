@@ -15,7 +15,7 @@ from prithvi_tg.datasets.synthetic import write_sen1floods11
 from prithvi_tg.errors import DataError
 
 
-def test_a_loss_that_is_not_finite_names_the_chips(tiny_task):
+def test_an_error_about_a_loss_that_is_not_finite_names_the_chips(tiny_task):
     batch = {
         "image": torch.randn(2, 1, 6, 32, 32),
         "mask": torch.zeros(2, 32, 32, dtype=torch.long),
@@ -134,7 +134,7 @@ def test_skipping_all_chips_is_an_error(config, command, tmp_path):
     assert (code, "no chip of val can be read" in err) == (1, True)
 
 
-def test_a_logger_of_another_kind_leaves_the_csv_in_the_run_s_folder(config, command, tmp_path):
+def test_another_logger_does_not_move_the_csv_from_the_folder_of_the_run(config, command, tmp_path):
     logger = f"{{class_path: TensorBoardLogger, init_args: {{save_dir: {tmp_path}, name: mine}}}}"
     code, _, err = command("fit", "--config", config, "--trainer.logger", logger)
     assert code == 0, err
@@ -144,7 +144,7 @@ def test_a_logger_of_another_kind_leaves_the_csv_in_the_run_s_folder(config, com
     assert code == 0, err
 
 
-def test_batches_are_pinned_where_there_is_a_gpu(flood_root, monkeypatch):
+def test_batches_are_pinned_if_there_is_a_gpu(flood_root, monkeypatch):
     data = Sen1Floods11DataModule(flood_root, splits=flood_root / "splits.csv", batch_size=2, crop_size=32)
     data.setup("fit")
     assert not data.train_dataloader().pin_memory or torch.cuda.is_available()
@@ -154,7 +154,7 @@ def test_batches_are_pinned_where_there_is_a_gpu(flood_root, monkeypatch):
 
 
 @pytest.mark.parametrize(("most", "warned"), [(10_000, False), (10, True)])
-def test_images_in_another_unit_are_told_when_training_begins(
+def test_images_in_another_unit_give_a_warning_when_training_starts(
     config, command, tmp_path, most, warned, recwarn
 ):
     root = write_sen1floods11(tmp_path / "data", chips=6, size=64, scene_size=(64, 64))

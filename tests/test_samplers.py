@@ -41,7 +41,7 @@ def dataset_of(path):
     st.integers(1, 90), st.integers(1, 90), st.integers(1, 40), st.integers(1, 40),
     st.sampled_from([10.0, 0.1, 1 / 3]),
 )  # fmt: skip
-def test_every_pixel_is_drawn_and_is_where_it_should_be(tmp_path_factory, height, width, size, stride, pixel):
+def test_every_pixel_is_drawn_at_its_position(tmp_path_factory, height, width, size, stride, pixel):
     stride = min(stride, size)
     dataset = dataset_of(write(tmp_path_factory.mktemp("scene") / "scene.tif", height, width, pixel))
     sampler = ExactCoverGeoSampler(dataset, size, stride)
@@ -59,7 +59,7 @@ def test_every_pixel_is_drawn_and_is_where_it_should_be(tmp_path_factory, height
     assert first == sorted(first)  # reading order
 
 
-def test_it_draws_from_torchgeo_s_own_data_sets(tmp_path):
+def test_the_sampler_works_with_data_sets_of_torchgeo(tmp_path):
     write(tmp_path / "scene.tif", 70, 50)
     dataset = RasterDataset(tmp_path)
     loader = DataLoader(
@@ -89,7 +89,7 @@ def random_windows(locality_groups, size=64, length=400, **options):
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_walks_hand_out_the_same_windows_in_an_order_that_revisits_blocks(processes):
+def test_locality_groups_reorder_windows_so_that_blocks_are_reused(processes):
     drawn = [place[:2] for place in random_windows(0).windows()]
     walked = [place[:2] for place in random_windows(8, world_size=processes, rank=0).windows()]
     assert walked != drawn
@@ -107,14 +107,14 @@ def test_walks_hand_out_the_same_windows_in_an_order_that_revisits_blocks(proces
         assert np.median(spread) > 2048
 
 
-def test_walks_differ_from_epoch_to_epoch_and_repeat_with_the_seed():
+def test_locality_groups_differ_by_epoch_and_repeat_with_the_seed():
     first, again = random_windows(4), random_windows(4)
     assert list(first) == list(again)
     again.set_epoch(1)
     assert list(first) != list(again)
 
 
-def test_a_walk_keeps_to_its_ground_from_epoch_to_epoch_and_starts_elsewhere():
+def test_a_locality_group_keeps_its_area_in_every_epoch_with_another_start():
     sampler = random_windows(8)
     grounds, starts = [], []
     for epoch in (0, 1):
@@ -128,6 +128,6 @@ def test_a_walk_keeps_to_its_ground_from_epoch_to_epoch_and_starts_elsewhere():
     assert np.abs(starts[0] - starts[1]).max() > 512
 
 
-def test_an_epoch_without_windows_and_one_with_fewer_than_walks():
+def test_epochs_may_have_no_windows_or_fewer_than_locality_groups():
     assert list(random_windows(8, length=0)) == []
     assert len(list(random_windows(8, length=3))) == 3

@@ -34,7 +34,7 @@ def malicious(request, tmp_path, mark):
     return path
 
 
-def test_the_file_would_leave_a_mark(mark, tmp_path):
+def test_loading_the_test_file_with_pickle_runs_its_code(mark, tmp_path):
     pickle.loads(pickle.dumps(Mark(str(mark))))  # noqa: S301
     assert mark.exists()
 
@@ -85,7 +85,7 @@ def test_no_input_is_unpickled_freely(
     assert path.name in told.replace("\n", "") or path.stem in told.replace("\n", ""), told
 
 
-def test_configurations_cannot_build_or_call_what_is_none_of_ours(config, command, mark, tmp_path):
+def test_configurations_cannot_create_or_call_arbitrary_objects(config, command, mark, tmp_path):
     tagged = tmp_path / "tagged.yaml"
     tagged.write_text(
         f"seed_everything: !!python/object/apply:pathlib.Path.touch [{mark}]\n{config.read_text()}"
@@ -105,7 +105,7 @@ def test_configurations_cannot_build_or_call_what_is_none_of_ours(config, comman
         assert not mark.exists()
 
 
-def test_a_checkpoint_cannot_name_a_class_that_is_no_task(trained, command, flood_root, tmp_path):
+def test_a_checkpoint_cannot_name_a_class_other_than_a_task(trained, command, flood_root, tmp_path):
     content = torch.load(trained, weights_only=True)
     for class_path in ("subprocess.Popen", "os.system", "antigravity.none"):
         path = tmp_path / "other.ckpt"
@@ -115,7 +115,7 @@ def test_a_checkpoint_cannot_name_a_class_that_is_no_task(trained, command, floo
         assert "other.ckpt" in err
 
 
-def test_python_in_a_vrt_does_not_run(trained, flood_root, mark, tmp_path, command):
+def test_python_code_in_a_vrt_is_not_run(trained, flood_root, mark, tmp_path, command):
     scene = flood_root / "scene.tif"
     bands = "".join(
         f'<VRTRasterBand dataType="Float32" band="{band}" subClass="VRTDerivedRasterBand">'

@@ -18,13 +18,13 @@ KINDS = [
 
 
 @pytest.mark.parametrize("target", KINDS, ids=lambda target: target.kind)
-def test_a_description_survives_a_checkpoint(target):
+def test_a_description_is_equal_after_a_checkpoint(target):
     spec = DataSpec(INPUT, target)
     stored = json.loads(json.dumps(spec.to_dict()))
     assert DataSpec.from_dict(stored) == spec
 
 
-def test_every_kind_of_target_is_tried():
+def test_every_kind_of_target_is_tested():
     known = {kind for kind, target in TARGETS.items() if target.__module__ == "prithvi_tg.targets"}
     assert {target.kind for target in KINDS} == known
 
@@ -41,7 +41,7 @@ def test_the_flat_description_of_earlier_checkpoints_is_read():
     assert spec == DataSpec(InputSpec(("RED",), (1.0,), (2.0,)), ClassTarget(("a", "b"), ("#000000",)))
 
 
-def test_the_flat_arguments_and_attributes_of_earlier_releases_are_taken():
+def test_flat_arguments_and_attributes_of_earlier_releases_are_accepted():
     with pytest.warns(FutureWarning, match="InputSpec"):
         spec = DataSpec(("RED",), (1.0,), std=(2.0,), class_names=("a", "b"))
     assert spec == DataSpec(InputSpec(("RED",), (1.0,), (2.0,)), ClassTarget(("a", "b")))
@@ -65,14 +65,14 @@ def test_an_unknown_target_is_refused(values, message):
         Target.from_dict(values)
 
 
-def test_statistics_of_values_must_fit_the_values():
+def test_the_number_of_statistics_must_match_the_values():
     with pytest.raises(ConfigError, match=r"mean: 1 given for 2 values"):
         ValueTarget(("a", "b"), mean=(1.0,))
     with pytest.raises(ConfigError, match=r"std: .* must be positive"):
         ValueTarget(std=(0.0,))
 
 
-def test_images_are_normalised_by_frame_and_band_and_back():
+def test_denormalize_inverts_normalize_by_frame_and_band():
     image = torch.rand(3, 2, 2, 4, 5)
     normalised = INPUT.normalize(image)
     expected = (image[:, 1, 0] - 0.2) / 2.0

@@ -45,7 +45,7 @@ def jobs_run_here(monkeypatch):
         monkeypatch.setattr(f"{module}.subprocess", SimpleNamespace(run=run_here))
 
 
-def test_a_study_is_run_once_and_gone_on_with(config, tmp_path, jobs_run_here):
+def test_a_study_is_run_once_and_can_be_resumed(config, tmp_path, jobs_run_here):
     jobs = [
         Job(f"seed_{n}", {"seed": str(n)}, ("--config", str(config), f"--seed_everything={n}"))
         for n in (0, 1)
@@ -66,7 +66,7 @@ def test_a_study_is_run_once_and_gone_on_with(config, tmp_path, jobs_run_here):
         run_jobs(other, tmp_path / "study")
 
 
-def test_a_job_that_fails_names_its_log_and_the_others_are_run(config, tmp_path, monkeypatch):
+def test_a_failed_job_names_its_log_and_the_others_run(config, tmp_path, monkeypatch):
     def run(words, **options):  # the job that fails is a process, as all are outside of tests
         return (subprocess.run if "--model.encoder=none" in words else run_here)(words, **options)
 
@@ -101,7 +101,7 @@ def test_a_summary_has_mean_deviation_and_count_of_each_case():
     ],
     ids=["label_efficiency", "seed_reproduction"],
 )
-def test_studies_run_small(study, options, tmp_path, monkeypatch, jobs_run_here):
+def test_every_study_runs_at_a_small_size(study, options, tmp_path, monkeypatch, jobs_run_here):
     monkeypatch.chdir(TOP)
     words = ["run.py", "--small", "--seeds", "0", "--output", str(tmp_path), *options]
     monkeypatch.setattr(sys, "argv", words)
@@ -117,7 +117,7 @@ def test_studies_run_small(study, options, tmp_path, monkeypatch, jobs_run_here)
     assert (tmp_path / f"{study}.png").stat().st_size > 5000
 
 
-def test_a_sweep_tries_values_of_any_key_and_adds_to_what_is_there(config, tmp_path, command, request):
+def test_a_sweep_varies_any_key_and_adds_to_existing_trials(config, tmp_path, command, request):
     pytest.importorskip("optuna", reason="the extra sweep is not installed")
     space = tmp_path / "space.yaml"
     space.write_text("model.lr: {low: 1.0e-5, high: 1.0e-2, log: true}\nmodel.loss: [ce, dice]\n")
@@ -162,14 +162,14 @@ def test_a_sweep_tries_values_of_any_key_and_adds_to_what_is_there(config, tmp_p
         ("", "a line per key"),
     ],
 )
-def test_a_space_that_says_something_else_is_an_error(line, message, tmp_path):
+def test_an_invalid_search_space_is_an_error(line, message, tmp_path):
     path = tmp_path / "space.yaml"
     path.write_text(line)
     with pytest.raises(ConfigError, match=message):
         read_space(path)
 
 
-def test_a_sweep_takes_an_old_name_of_a_metric(tmp_path, monkeypatch):
+def test_a_sweep_accepts_an_old_name_of_a_metric(tmp_path, monkeypatch):
     def fit(*_, **__):
         (tmp_path / "trial/version_0").mkdir(parents=True)
         (tmp_path / "trial/version_0/metrics.csv").write_text("step,val_mFscore\n1,0.25\n2,0.5\n")

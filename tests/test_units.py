@@ -31,7 +31,7 @@ def judged(spec, stored, scale=None, lows=None):
 
 @specs
 @pytest.mark.parametrize("form", [SENTINEL2_OFFSET, LANDSAT_C2], ids=["sentinel2", "landsat"])
-def test_delivered_numbers_are_recognised_by_their_signature(spec, form):
+def test_stored_formats_of_reflectance_are_recognised(spec, form):
     numbers = (reflectance(spec) - form.offset) / form.scale
     other, ratio = judged(spec, numbers, scale=1e-4 * spec.input.reflectance_unit)
     assert other
@@ -47,7 +47,7 @@ def test_a_wrong_magnitude_is_another_unit(spec, factor):
 
 @specs
 @pytest.mark.parametrize("shift", [-2.5, -1, 0, 1, 2.5])
-def test_a_bright_or_dark_place_is_in_the_unit(spec, shift):
+def test_bright_or_dark_places_are_in_the_unit(spec, shift):
     uneven = np.array([0.5, 1, 0.7, 1, 0.6, 1]) * shift
     other, ratio = judged(spec, (np.array(spec.input.mean) + uneven * spec.input.std) / spec.input.scale)
     assert not other or ratio <= 1 / 20  # dark bands of small means may turn negative
@@ -55,7 +55,7 @@ def test_a_bright_or_dark_place_is_in_the_unit(spec, shift):
 
 @specs
 @pytest.mark.parametrize("side", [-1, 1])
-def test_every_band_more_than_three_deviations_to_one_side_is_another_unit(spec, side):
+def test_all_bands_three_deviations_to_one_side_mean_another_unit(spec, side):
     values = np.array(spec.input.mean) + side * 3.5 * np.array(spec.input.std)
     assert judged(spec, values / spec.input.scale)[1].one_sided
     values[2] = spec.input.mean[2]

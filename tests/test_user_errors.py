@@ -83,14 +83,14 @@ def test_an_error_in_a_callback_has_its_file_and_line(fit):
     assert err.strip().splitlines()[-1] == "KeyError: 'names'"
 
 
-def test_an_error_of_this_package_from_an_own_class_takes_one_line(fit):
+def test_an_error_of_this_package_from_a_users_class_has_one_line(fit):
     code, err = fit(lambda settings: own_data(settings, kind="none"))
     assert code == 1
     assert "Traceback" not in err
     assert "refused" in err.strip().splitlines()[-1]
 
 
-def test_a_wrong_argument_of_an_own_class_takes_one_line(fit):
+def test_a_wrong_argument_of_a_users_class_gives_one_line(fit):
     code, err = fit(lambda settings: own_data(settings, batchsize=2))
     assert code == 2
     assert "Traceback" not in err

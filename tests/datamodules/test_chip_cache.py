@@ -121,7 +121,7 @@ def test_samples_are_the_same_with_and_without_a_cache(folder, make, cache):
 @pytest.mark.parametrize(
     "changes", [{"legacy_nodata": True}, {"crop_size": 64}, {"crop_size": None, "batch_size": 1}]
 )
-def test_samples_are_the_same_for_other_settings(folder, changes):
+def test_samples_are_the_same_for_further_settings(folder, changes):
     assert_equal(
         batches(classes(folder, cache="ram", **changes)), batches(classes(folder, cache="none", **changes))
     )
@@ -223,7 +223,7 @@ class Inverted(ChipFolder):
 
 
 @pytest.mark.parametrize("folder", ["int16"], indirect=True)
-def test_other_code_of_a_data_set_has_other_files(folder):
+def test_changed_code_of_a_data_set_uses_new_cache_files(folder):
     data = classes(folder)
     plain, inverted = (kind(split="train", **data.kwargs) for kind in (ChipFolder, Inverted))
     assert chip_cache.settings_digest(plain) != chip_cache.settings_digest(inverted)
@@ -232,7 +232,7 @@ def test_other_code_of_a_data_set_has_other_files(folder):
     )
 
 
-def test_a_file_that_was_cut_off_is_not_used(flood_root, tmp_path):
+def test_a_truncated_cache_file_is_not_used(flood_root, tmp_path):
     expected = floods(flood_root, tmp_path)[0]
     (path,) = tmp_path.glob("*.chip")
     whole = path.read_bytes()
@@ -242,7 +242,7 @@ def test_a_file_that_was_cut_off_is_not_used(flood_root, tmp_path):
         assert path.read_bytes() == whole
 
 
-def test_a_full_disk_is_reported_once_and_the_run_goes_on(flood_root, tmp_path, monkeypatch, caplog):
+def test_a_full_disk_is_reported_once_and_the_run_continues(flood_root, tmp_path, monkeypatch, caplog):
     def full(*_):
         raise OSError(28, "No space left on device")
 
@@ -254,7 +254,7 @@ def test_a_full_disk_is_reported_once_and_the_run_goes_on(flood_root, tmp_path, 
     assert [*tmp_path.iterdir()] == []  # nothing half-written
 
 
-def test_integers_stay_integers_and_masks_are_bits(flood_root, tmp_path):
+def test_integers_keep_their_type_and_valid_masks_are_packed(flood_root, tmp_path):
     dataset = floods(flood_root, tmp_path)
     assert len([*dataset]) == len(dataset)
     stored = [dataset.cache.load(dataset.cache.entry(chip)) for chip in dataset.chips]
@@ -277,17 +277,17 @@ def test_the_cache_in_memory_is_removed_with_its_data_module(flood_root):
     assert not folder.exists()
 
 
-def test_caches_of_killed_runs_are_removed_and_others_stay(tmp_path):
+def test_only_caches_of_killed_runs_are_removed(tmp_path):
     killed = tmp_path / f"prithvi_tg-chips-{os.getuid()}-killed"
     killed.mkdir()
     process = os.fork()
     if not process:
-        caching._locked(killed)
+        caching._lock(killed)
         os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(process, 0)
     running = tmp_path / f"prithvi_tg-chips-{os.getuid()}-running"
     running.mkdir()
-    lock = caching._locked(running)
+    lock = caching._lock(running)
     assert (killed / "lock").exists()
     remove_abandoned(tmp_path)
     assert not killed.exists()
@@ -295,7 +295,7 @@ def test_caches_of_killed_runs_are_removed_and_others_stay(tmp_path):
     os.close(lock)
 
 
-def test_the_default_is_memory_where_the_chips_fit(flood_root, monkeypatch, caplog):
+def test_the_default_cache_is_memory_if_the_chips_fit(flood_root, monkeypatch, caplog):
     data = Sen1Floods11DataModule(flood_root, splits=flood_root / "splits.csv", batch_size=1)
     with caplog.at_level(logging.INFO):
         data.setup("fit")
@@ -315,7 +315,7 @@ def test_the_default_is_memory_where_the_chips_fit(flood_root, monkeypatch, capl
     assert line.startswith("cache: none; the decoded chips, about ")
 
 
-def test_memory_that_does_not_suffice_is_one_clear_error(flood_root, monkeypatch):
+def test_insufficient_memory_is_one_clear_error(flood_root, monkeypatch):
     monkeypatch.setattr(caching, "_free", lambda folder: 1000)
     data = Sen1Floods11DataModule(flood_root, splits=flood_root / "splits.csv", batch_size=1, cache="ram")
     with pytest.raises(ConfigError, match=r"cache: ram needs about .* GB, but .* set cache: disk or none"):
@@ -329,7 +329,7 @@ def test_memory_that_does_not_suffice_is_one_clear_error(flood_root, monkeypatch
         ({"cache": "ram", "folder": "somewhere"}, "cache_folder: somewhere is for cache: disk only"),
     ],
 )
-def test_settings_that_cannot_be_are_one_clear_error(options, message):
+def test_invalid_settings_are_one_clear_error(options, message):
     with pytest.raises(ConfigError, match=message):
         CacheChooser(**options)
 
@@ -337,7 +337,7 @@ def test_settings_that_cannot_be_are_one_clear_error(options, message):
 # Crops.
 
 
-def test_places_of_crops_are_uniform():
+def test_positions_of_crops_are_uniform():
     side, length = 5, 9
     rows = [
         CropPlace(0, down, 0).window(length, 3, side)[0].start
@@ -348,7 +348,7 @@ def test_places_of_crops_are_uniform():
     assert CropPlace(0, 1 - 2**-53, 0.0).window(length, 9, side)[0] == slice(4, 9)
 
 
-def test_a_resumed_epoch_draws_the_crops_that_are_left():
+def test_a_resumed_epoch_draws_the_remaining_crops():
     def sampler():
         return RandomCropSampler(ShuffleSampler(range(20), seed=3))
 
@@ -364,7 +364,7 @@ def test_a_resumed_epoch_draws_the_crops_that_are_left():
     assert not {place.down for place in first} & {place.down for place in other}
 
 
-def test_processes_draw_different_places():
+def test_processes_draw_different_crops():
     ranks = [
         RandomCropSampler(ShuffleSampler(range(20), seed=3, rank=rank, world_size=2)) for rank in range(2)
     ]
@@ -398,7 +398,7 @@ class Doubled(ChipFolder):
 
 
 @pytest.mark.parametrize("folder", ["int16"], indirect=True)
-def test_a_data_set_that_changes_samples_is_cropped_after_that(folder):
+def test_a_data_set_with_transforms_is_cropped_after_them(folder):
     data = classes(folder)
     plain, doubled = (kind(split="train", **data.kwargs) for kind in (ChipFolder, Doubled))
     place = CropPlace(2, 0.4, 0.1)

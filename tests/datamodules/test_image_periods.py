@@ -54,7 +54,7 @@ dates = st.one_of(st.just((None, None)), st.tuples(days, days))
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(dates, st.integers(0, SIDE)), min_size=2, max_size=5))
-def test_a_window_of_a_period_holds_pixels_of_its_images_alone(tmp_path, scenes):
+def test_a_window_of_a_period_has_pixels_of_its_images_only(tmp_path, scenes):
     dataset = SceneDataset([scene(tmp_path, k + 1, *one) for k, one in enumerate(scenes)], SPEC)
     for number, (own, column) in enumerate(scenes):
         sample = dataset[window_of(dataset, number)]
@@ -80,7 +80,7 @@ def module(folder, images, split, **options):
     )  # fmt: skip
 
 
-def test_images_of_one_day_on_the_same_ground_are_drawn_and_scored_one_by_one(tmp_path):
+def test_overlapping_images_of_one_day_are_drawn_and_scored_separately(tmp_path):
     images = [write(tmp_path / f"{k}.tif", k, descriptions=["RED_20200630"], bands=1) for k in (1, 2)]
     data = module(tmp_path, images, BlockSplit(16))
     data.setup("fit")
@@ -103,7 +103,7 @@ def dated(folder, *names):
 HALVES = TimeSplit(("2020-01-01", "2020-06-30"), ("2020-07-01", "2020-12-31"))
 
 
-def test_an_image_is_of_a_split_that_holds_all_its_days(tmp_path):
+def test_an_image_belongs_to_the_split_with_all_its_days(tmp_path):
     images = dated(tmp_path, "0101_0630", "0629_0630", "0630_0701", "0701_0702", "0701_1231")
     data = module(tmp_path / "l", images, HALVES, num_frames=2)
     with pytest.warns(UserWarning, match=r"split: 1 images belong to no split: .*: 0630_0701.tif$"):
@@ -115,7 +115,7 @@ def test_an_image_is_of_a_split_that_holds_all_its_days(tmp_path):
     assert held == {"train": ["0101_0630", "0629_0630"], "val": ["0701_0702", "0701_1231"]}
 
 
-def test_an_image_without_a_date_is_of_no_split_by_time(tmp_path):
+def test_an_image_without_a_date_belongs_to_no_split_by_time(tmp_path):
     data = module(tmp_path, [write(tmp_path / "a.tif", 1, bands=1, descriptions=["RED"])], HALVES)
     with (
         pytest.warns(UserWarning, match=r"dates are unknown or do not all lie in one period: a.tif$"),
@@ -143,7 +143,7 @@ def test_an_image_without_a_date_is_of_no_split_by_time(tmp_path):
         ),
     ],
 )
-def test_periods_that_share_a_day_or_cannot_be_read_are_errors(periods, words):
+def test_overlapping_or_unreadable_periods_are_errors(periods, words):
     with pytest.raises(ConfigError, match=words):
         TimeSplit(*periods)
 

@@ -71,7 +71,7 @@ def test_values_of_scenes_that_are_not_finite_are_counted(root, tmp_path):
     assert int(data.train_aug.meaningless) == int(batch["meaningless"].sum()) > 0
 
 
-def test_training_windows_hold_images_and_labels_of_the_same_pixels(root):
+def test_training_windows_have_images_and_labels_of_the_same_pixels(root):
     data = module(root)
     data.setup("fit")
     with rasterio.open(root / "scene.tif") as file:
@@ -140,7 +140,7 @@ def config(root, tmp_path):
     return path
 
 
-def test_scenes_train_without_validation_ground(config, command, tmp_path):
+def test_scenes_train_without_a_validation_region(config, command, tmp_path):
     words = ("--config", config, "--data.split.init_args.fractions", "[0.75, 0, 0.25]")
     code, out, err = command("fit", *words)
     assert code == 0, err
@@ -179,7 +179,7 @@ def test_file_bands_that_contradict_the_descriptions_of_a_scene_are_an_error(
     assert command(name, "--config", config, "--data.file_bands", right)[0] == 0
 
 
-def test_check_tells_the_ground_and_the_classes_of_every_split(config, command, monkeypatch):
+def test_check_reports_the_area_and_the_classes_of_every_split(config, command, monkeypatch):
     monkeypatch.setenv("COLUMNS", "300")
     code, out, err = command("check", "--config", config)
     assert code == 0, out + err
@@ -261,7 +261,7 @@ def moved(source, path, **profile):
     return str(path)
 
 
-def test_labels_elsewhere_are_an_error_that_names_both(root, tmp_path):
+def test_labels_that_do_not_overlap_the_images_are_an_error_that_names_both(root, tmp_path):
     far = moved(
         root / "scene_label.tif", tmp_path / "far.tif", transform=rasterio.Affine(1e-4, 0, 80, 0, -1e-4, 10)
     )
@@ -275,7 +275,7 @@ def test_a_label_without_crs_is_an_error(root, tmp_path):
         module(root, labels=lost).setup("fit")
 
 
-def test_a_stored_label_that_no_class_names_is_an_error(root):
+def test_a_stored_label_without_a_class_is_an_error(root):
     classes = {0: "No water", 7: "Lava"}
     words = r"scene_label\.tif: contains 1 \(\d+ pixels\), not in classes; known are 0, 7"
     with pytest.raises(DataError, match=words):
@@ -292,7 +292,7 @@ def test_a_split_without_images_is_an_error(root):
         data.setup("fit")
 
 
-def test_lightning_leaves_the_samplers_alone(root):
+def test_lightning_does_not_replace_the_samplers(root):
     """They share out work themselves; wrapped once more they would draw too little, or score twice."""
     data = module(root)
     data.setup("fit")
@@ -320,7 +320,7 @@ def apart(root, tmp_path):
 
 
 @pytest.mark.parametrize("balanced", [False, True])
-def test_scenes_that_lie_apart_and_are_of_other_days_are_sampled_where_they_are(apart, balanced):
+def test_distant_scenes_of_different_days_are_sampled_inside_their_images(apart, balanced):
     images, labels = (sorted(map(str, apart.glob(f"{kind}_*.tif"))) for kind in ("image", "label"))
     data = module(apart, images=images, labels=labels, balanced=balanced, windows_per_epoch=40)
     data.setup("fit")
@@ -350,7 +350,7 @@ def test_scenes_that_lie_apart_and_are_of_other_days_are_sampled_where_they_are(
         (TimeSplit(("2020", "2020"), ("2021", "2021")), 128),
     ],
 )
-def test_intervals_resample_blocks_of_the_split_that_hold_several_windows(root, split, side):
+def test_intervals_resample_blocks_with_room_for_several_windows(root, split, side):
     assert module(root, split=split, window=32).bootstrap_block == side
 
 

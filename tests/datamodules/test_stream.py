@@ -118,7 +118,7 @@ def test_threads_read_whole_blocks_that_do_not_overlap(tmp_path, monkeypatch, wo
     assert all(span[0] % 64 == 0 for span in spans)
 
 
-def test_rows_are_forgotten_once_no_window_needs_them(tmp_path):
+def test_rows_are_discarded_when_no_window_needs_them(tmp_path):
     """What is held does not grow with the height of a scene."""
     path = write(tmp_path / "scene.tif", noise(3000, 40), blockysize=50)
     scene = resolve_scene(find_inputs([path])[0], SPEC)
@@ -134,7 +134,7 @@ def test_rows_are_forgotten_once_no_window_needs_them(tmp_path):
 @pytest.mark.parametrize(
     ("factor", "warned"), [(1, False), (1e-4, True), (1e4, True), (6, True), (0.5, False)]
 )
-def test_a_scene_in_another_unit_is_warned_of(tmp_path, factor, warned):
+def test_a_scene_in_another_unit_gives_a_warning(tmp_path, factor, warned):
     path = write(tmp_path / "scene.tif", (noise(300, 300) * factor).astype(np.float32))
     scene = resolve_scene(find_inputs([path])[0], SPEC)
     with warnings.catch_warnings(record=True) as said:
@@ -147,7 +147,7 @@ def test_a_scene_in_another_unit_is_warned_of(tmp_path, factor, warned):
         assert "give --scale" in messages[0]
 
 
-def test_clouds_and_small_negatives_are_no_reason_to_warn(tmp_path):
+def test_clouds_and_small_negative_values_give_no_warning(tmp_path):
     values = noise(300, 300)
     values[:, :100] = 14000  # a third under cloud
     values[:, 100:120] = -30
@@ -158,7 +158,7 @@ def test_clouds_and_small_negatives_are_no_reason_to_warn(tmp_path):
         list(SceneDataModule([scene], SPEC, window=64, stride=64).stream())
 
 
-def test_the_work_is_shared_out_without_gap_or_overlap(tmp_path):
+def test_strips_are_divided_between_processes_without_gap_or_overlap(tmp_path):
     paths = [write(tmp_path / f"{name}.tif", noise(*size)) for name, size in
              (("a", (1500, 100)), ("b", (30, 30)), ("c", (2100, 200)))]  # fmt: skip
     scenes = [resolve_scene(one, SPEC) for one in find_inputs(paths)]
@@ -196,7 +196,7 @@ def test_dates_and_places_reach_models_that_were_trained_with_them(tmp_path):
     assert batch["timestamps"].isnan().all()
 
 
-def test_scenes_of_other_sizes_share_a_batch(tmp_path):
+def test_scenes_of_different_sizes_share_a_batch(tmp_path):
     """Small scenes fill a batch together."""
     paths = [write(tmp_path / f"{name}.tif", noise(20 + k, 30)) for k, name in enumerate("abc")]
     scenes = [resolve_scene(one, SPEC) for one in find_inputs(paths)]
@@ -205,7 +205,7 @@ def test_scenes_of_other_sizes_share_a_batch(tmp_path):
     assert (batch["image"][:, :, :, 40:] == 0).all()  # filled up with the mean
 
 
-def test_a_stream_has_as_many_batches_as_it_says(tmp_path):
+def test_a_stream_has_as_many_batches_as_its_length(tmp_path):
     path = write(tmp_path / "scene.tif", noise(1300, 200))
     scene = resolve_scene(find_inputs([path])[0], SPEC)
     data = SceneDataModule([scene], SPEC, window=64, stride=32, batch_size=4)

@@ -84,7 +84,7 @@ def fit(unequal, command):
     side=st.integers(2, 48),
     seed=st.integers(0, 1000),
 )
-def test_a_crop_holds_as_much_of_a_chip_as_fits(sizes, side, seed):
+def test_a_crop_contains_as_much_of_a_chip_as_fits(sizes, side, seed):
     torch.manual_seed(seed)
     samples = []
     for height, width in sizes:
@@ -105,7 +105,7 @@ def test_a_crop_holds_as_much_of_a_chip_as_fits(sizes, side, seed):
         assert torch.equal(mask[valid], image[valid].long() % 255)
 
 
-def test_chips_of_one_size_are_stacked_as_they_were():
+def test_chips_of_one_size_are_stacked_without_padding():
     samples = [{"image": torch.rand(1, 2, 8, 9), "mask": torch.zeros(8, 9), "name": name} for name in "ab"]
     batch, expected = collate_chips(samples), default_collate(samples)
     assert batch.keys() == expected.keys()
@@ -113,7 +113,7 @@ def test_chips_of_one_size_are_stacked_as_they_were():
     assert batch["name"] == expected["name"]
 
 
-def test_each_chip_draws_its_own_crop_all_over_it():
+def test_each_chip_draws_its_own_crop_at_any_position():
     torch.manual_seed(0)
     samples = [{"image": torch.arange(900.0).reshape(1, 1, 30, 30)}] * 30 + [
         {"image": torch.zeros(1, 1, 40, 8)}
@@ -124,7 +124,7 @@ def test_each_chip_draws_its_own_crop_all_over_it():
     assert (out % 30).max() >= 9
 
 
-def test_crops_of_a_resumed_run_are_those_of_one_that_was_not_stopped():
+def test_a_resumed_run_draws_the_crops_of_an_uninterrupted_run():
     samples = [{"image": torch.rand(1, 1, side, 30)} for side in (24, 30, 36)]
     augment = ChipAugmentation([0.0], [1.0], crop_size=16, random_flip_rot90=True)
     torch.manual_seed(0)
@@ -142,19 +142,19 @@ def test_chips_of_unequal_sizes_train(fit, workers):
     assert code == 0, err
 
 
-def test_whole_chips_of_unequal_sizes_are_one_clear_line(fit):
+def test_a_batch_of_whole_chips_of_unequal_sizes_is_an_error_of_one_line(fit):
     code, _, err = fit(crop_size=None)
     assert code != 0
     assert "crop_size: null needs chips of one size" in err.strip().splitlines()[-1]
     assert "Traceback" not in err
 
 
-def test_whole_chips_of_unequal_sizes_train_one_by_one(fit):
+def test_whole_chips_of_unequal_sizes_train_with_batch_size_1(fit):
     code, _, err = fit(crop_size=None, batch_size=1)
     assert code == 0, err
 
 
-def test_values_that_are_not_finite_are_printed_once_a_stage(fit, unequal):
+def test_values_that_are_not_finite_are_printed_once_per_stage(fit, unequal):
     for number in (1, 3):
         with rasterio.open(unequal / f"img_{number}.tif") as source:
             image, profile = source.read().astype("float32"), source.profile
@@ -181,7 +181,7 @@ def test_values_that_are_not_finite_are_printed_once_a_stage(fit, unequal):
         b"chip,split\ra,train\rb,val",
     ],
 )
-def test_split_lists_are_read_as_spreadsheets_write_them(tmp_path, content):
+def test_split_lists_written_by_spreadsheets_are_read(tmp_path, content):
     (tmp_path / "splits.csv").write_bytes(content)
     assert read_splits(tmp_path / "splits.csv") == {"train": ["a"], "val": ["b"]}
 
@@ -196,7 +196,7 @@ def test_split_lists_are_read_as_spreadsheets_write_them(tmp_path, content):
         ("chip,split\n,train\n", "row ',train' must name a chip and its split"),
     ],
 )
-def test_a_split_list_that_lacks_something_is_an_error_that_names_it(tmp_path, content, said):
+def test_an_incomplete_split_list_is_an_error_that_names_the_gap(tmp_path, content, said):
     (tmp_path / "splits.csv").write_text(content)
     with pytest.raises(DataError, match=said):
         read_splits(tmp_path / "splits.csv")

@@ -71,7 +71,7 @@ def test_every_labelled_pixel_is_scored_once(root, known, stride):
     )
 
 
-def test_labels_on_another_grid_are_means_of_the_pixels_that_they_cover(root, known, tmp_path):
+def test_labels_on_another_grid_are_means_of_the_pixels_they_cover(root, known, tmp_path):
     """Labels of 10 m for a scene of 30 m, in three parts that are scaled by a tag."""
     with rasterio.open(root / "scene_label.tif") as source:
         values, place = source.read(1), source.transform
@@ -94,7 +94,7 @@ def test_labels_on_another_grid_are_means_of_the_pixels_that_they_cover(root, kn
         np.testing.assert_allclose(mask[at], expected[at], atol=0.11)
 
 
-def test_several_values_keep_their_order_and_their_own_unlabelled_pixels(root, known, tmp_path):
+def test_several_values_keep_their_order_and_have_separate_unlabelled_pixels(root, known, tmp_path):
     with rasterio.open(root / "scene_label.tif") as source:
         values, profile = source.read(1), source.profile | {"count": 2}
     second = np.where(values == -1, -1, 1 + values)
@@ -134,7 +134,7 @@ def test_several_values_keep_their_order_and_their_own_unlabelled_pixels(root, k
         ({"split": None}, "split: not given"),
     ],
 )
-def test_settings_that_do_not_fit_values_are_refused(root, options, message):
+def test_settings_of_classes_are_refused_for_values(root, options, message):
     with pytest.raises(ConfigError, match=message):
         module(root, **options)
 

@@ -44,7 +44,7 @@ def table(path, *rows, header="chip,class"):
     return path
 
 
-def test_a_sample_holds_image_valid_and_label(settings, root):
+def test_a_sample_contains_image_valid_and_label(settings, root):
     dataset = ClassifiedChips(**settings, split="train")
     sample = dataset[0]
     assert sample["name"] == "chip_0000"
@@ -82,7 +82,7 @@ def test_folders_of_classes_give_the_same_labels_as_a_table(settings, root, tmp_
         assert one["label"] == other["label"]
 
 
-def test_several_classes_are_a_vector_of_zeros_and_ones(settings, tmp_path):
+def test_several_classes_become_a_vector_of_zeros_and_ones(settings, tmp_path):
     labels = table(tmp_path / "l.csv", "chip_0000,Water; Bare", "chip_0001,", "chip_0002,Cloud;Forest")
     options = {
         "labels": labels,
@@ -153,14 +153,14 @@ def test_a_chip_without_data_has_no_label(settings, root, tmp_path):
         (["a,Water"], "chip,class", {"labels": "labels.xlsx"}, ConfigError, r"kinds: \.csv, \.parquet"),
     ],
 )
-def test_what_is_wrong_is_told_in_a_line(settings, tmp_path, rows, header, changes, error, message):
+def test_errors_in_labels_have_one_line(settings, tmp_path, rows, header, changes, error, message):
     labels = table(tmp_path / "l.csv", *rows, header=header)
     with pytest.raises(error, match=message) as caught:
         ClassifiedChips(**(settings | {"labels": labels, "split_fractions": (1, 0, 0)} | changes))
     assert "\n" not in str(caught.value)
 
 
-def test_fractions_keep_a_chip_in_its_split_when_others_come(settings):
+def test_adding_chips_does_not_change_the_split_of_a_chip(settings):
     few, many = (
         {
             label.name: split
@@ -196,7 +196,7 @@ def test_batches_are_normalised_and_have_labels(settings):
     assert train["label"].shape == (4,)
 
 
-def test_balanced_classes_come_equally_often(settings, tmp_path):
+def test_balanced_classes_are_drawn_equally_often(settings, tmp_path):
     rows = [f"chip_{k:04d},{'Water' if k else 'Bare'}" for k in range(12)]
     labels = table(tmp_path / "l.csv", *rows)
     options = {"labels": labels, "split_fractions": (1, 0, 0), "crops_per_chip": 100}
@@ -214,7 +214,7 @@ def test_balanced_classes_come_equally_often(settings, tmp_path):
     assert list(sampler) != drawn
 
 
-def test_check_looks_at_chips_with_a_class(settings):
+def test_check_reads_chips_with_a_class(settings):
     data = ClassifiedChipsDataModule(**settings)
     findings = [(one.severity, one.subject, one.message) for one in check_chips(data)]
     assert ("ok", "train", "6 chips, each with its label") in findings
@@ -236,7 +236,7 @@ def test_statistics_are_those_of_the_training_chips(settings, root, tmp_path, co
     assert found["class_weights"] == pytest.approx([1, 1, 1])
 
 
-def test_synthetic_chips_have_every_class_in_every_split(root, tmp_path):
+def test_every_class_of_the_synthetic_chips_is_in_every_split(root, tmp_path):
     counts = pd.read_csv(root / "labels.csv").groupby(["split", "class"]).size().unstack()
     assert counts.loc["train"].tolist() == [2, 2, 2]
     assert counts.loc[["val", "test"]].to_numpy().tolist() == [[1, 1, 1]] * 2

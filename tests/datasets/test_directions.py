@@ -84,7 +84,7 @@ def expected_at(grid, transform):
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.one_of(st.sampled_from([0, 1, 90, 180, 270]), st.floats(-180, 180)), st.booleans())
-def test_labels_lie_on_the_pixels_they_were_drawn_on_however_the_image_is_turned(tmp_path, angle, mirrored):
+def test_labels_match_the_pixels_of_flipped_and_rotated_images(tmp_path, angle, mirrored):
     transform = turned(angle, mirrored)
     grid, numbers, labels = under(tmp_path, transform=transform)
     assert grid.is_north_up
@@ -125,7 +125,7 @@ def control(transform, bend=0.0):
 
 
 @pytest.mark.parametrize("angle", [0, 20])
-def test_control_points_place_an_image_and_its_labels(tmp_path, angle):
+def test_control_points_georeference_an_image_and_its_labels(tmp_path, angle):
     transform = turned(angle)
     grid, numbers, labels = under(tmp_path, gcps=control(transform))
     assert grid.crs == UTM
@@ -152,7 +152,7 @@ def test_an_image_between_bent_control_points_is_straightened(tmp_path):
     assert valid.mean() > 0.8
 
 
-def test_a_map_of_control_points_keeps_them_and_its_polygons_are_placed_by_them(tmp_path):
+def test_a_map_keeps_control_points_and_its_polygons_use_them(tmp_path):
     transform = turned(20)
     scene = scene_of(write(tmp_path / "image.tif", NUMBERS, gcps=control(transform)))
     with SceneReader(scene, SPEC) as reader:
@@ -181,7 +181,7 @@ def test_a_map_of_control_points_keeps_them_and_its_polygons_are_placed_by_them(
     assert write_index([tmp_path / "classes_pred.tif"], tmp_path) == []
 
 
-def test_points_in_one_line_place_nothing(tmp_path):
+def test_collinear_control_points_give_no_georeference(tmp_path):
     points = [GroundControlPoint(k, k, 500000.0 + 30 * k, 4200000.0 - 30 * k) for k in range(5)]
     scene = scene_of(write(tmp_path / "image.tif", NUMBERS, gcps=points))
     assert not scene.grid.is_placed

@@ -92,7 +92,7 @@ def visible(folder):
     return sorted(path.name for path in folder.rglob("*") if path.is_file())
 
 
-def test_files_arrive_whole_and_are_not_asked_for_twice(server, tmp_path):
+def test_files_are_downloaded_completely_and_only_once(server, tmp_path):
     server.files = {"/a/x.tif": b"x" * 5000, "/a/y.tif": b"y"}
     for _ in range(2):
         download_files(server.url, ["a/x.tif", "a/y.tif"], tmp_path / "data")
@@ -100,7 +100,7 @@ def test_files_arrive_whole_and_are_not_asked_for_twice(server, tmp_path):
     assert len(server.requests) == 2
 
 
-def test_a_broken_transfer_goes_on_where_it_stopped(server, tmp_path):
+def test_an_interrupted_transfer_is_resumed(server, tmp_path):
     content = bytes(range(256)) * 1200
     server.files = {"/x.tif": content}
     server.break_after = 150_000
@@ -109,7 +109,7 @@ def test_a_broken_transfer_goes_on_where_it_stopped(server, tmp_path):
     assert server.requests[-1][2] == "bytes=131072-"  # what had arrived, in whole chunks
 
 
-def test_a_wrong_checksum_keeps_nothing(server, tmp_path):
+def test_a_file_with_a_wrong_checksum_is_discarded(server, tmp_path):
     server.files = {"/x.tif": b"x"}
     server.wrong_hash = True
     with pytest.raises(
@@ -124,7 +124,7 @@ def test_a_file_that_is_not_published_is_named(server, tmp_path):
         download_files(server.url, ["gone.tif"], tmp_path)
 
 
-def test_floods_download_what_the_list_names(server, tmp_path, flood_root, monkeypatch):
+def test_floods_download_the_chips_of_the_list(server, tmp_path, flood_root, monkeypatch):
     for path in flood_root.rglob("*_*.tif"):
         server.files[f"/{path.relative_to(flood_root)}"] = path.read_bytes()
     monkeypatch.setitem(download.SOURCES, "sen1floods11", server.url)
@@ -168,14 +168,14 @@ def test_archives_of_the_hub_are_unpacked_once(hub, tmp_path):
     assert len(hub.requests) == asked
 
 
-def test_a_wrong_checksum_of_the_hub_keeps_nothing(hub, tmp_path):
+def test_an_archive_of_the_hub_with_a_wrong_checksum_is_discarded(hub, tmp_path):
     hub.wrong_hash = True
     with pytest.raises(DataError, match=r"burn\.tar\.gz: its SHA-256 is .* the file was discarded"):
         download_archives("hf://datasets/o/burn", ["burn.tar.gz"], tmp_path / "data", endpoint=hub.url)
     assert not (tmp_path / "data").exists()
 
 
-def test_an_archive_that_is_not_published_says_what_to_do(server, tmp_path):
+def test_an_error_about_an_unpublished_archive_gives_advice(server, tmp_path):
     with pytest.raises(DataError, match=r"gone\.tgz: cannot be downloaded .* by hand"):
         download_archives("hf://datasets/o/burn", ["gone.tgz"], tmp_path / "data", endpoint=server.url)
 
@@ -196,7 +196,7 @@ def link(name, target):
     ],
     ids=["parent", "absolute", "link outside", "link"],
 )
-def test_archives_cannot_reach_out_of_their_folder(tmp_path, member):
+def test_archives_cannot_write_outside_their_folder(tmp_path, member):
     (tmp_path / "empty").mkdir()
     (tmp_path / "evil.tgz").write_bytes(
         archive(tmp_path / "empty", [(member, b"x" if not member.linkname else b"")])
@@ -218,7 +218,7 @@ def test_a_damaged_archive_is_named(tmp_path):
         unpack(tmp_path / "burn.tgz", tmp_path / "data")
 
 
-def test_weights_come_from_the_endpoint_that_is_set_and_then_from_the_cache(server, tmp_path, monkeypatch):
+def test_weights_are_downloaded_from_the_configured_endpoint_and_then_cached(server, tmp_path, monkeypatch):
     server.files["/me/mine/resolve/main/sub/w.pt"] = b"weights"
     code = "from prithvi_tg.checkpoints import find_weights; print(find_weights('hf://me/mine/sub/w.pt'))"
     settings = {"HF_ENDPOINT": server.url, "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "0"}

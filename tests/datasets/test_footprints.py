@@ -118,7 +118,9 @@ def test_a_lake_on_a_continent_is_labelled_under_utm(tmp_path, crs):
 @given(
     st.integers(1, 60), st.floats(-75, 75), st.floats(-3, 3), st.floats(0.5, 2.0), st.sampled_from([10.0, 500.0]),
 )  # fmt: skip
-def test_edges_that_are_straight_in_degrees_are_followed_within_a_pixel(zone, latitude, east, size, pixel):
+def test_straight_edges_in_degrees_are_reprojected_with_an_error_below_a_pixel(
+    zone, latitude, east, size, pixel
+):
     utm = CRS(32600 + zone)
     middle = 6 * zone - 183 + east
     box = shapely.box(middle - size, latitude - size, middle + size, latitude + size)
@@ -131,7 +133,7 @@ def test_edges_that_are_straight_in_degrees_are_followed_within_a_pixel(zone, la
 
 @settings(max_examples=40, deadline=None)
 @given(st.sampled_from(sorted(PLACES)), st.sampled_from([4326, 4269, 3857, 6933, 4087, 3413, 5070]))
-def test_the_region_of_images_holds_all_their_ground_in_any_crs(place, crs):
+def test_the_region_of_images_contains_their_area_in_any_crs(place, crs):
     if crs == 5070 and place not in ("UTM", "Albers", "Web Mercator"):
         return  # North America alone
     own, left, top, pixel = PLACES[place]
@@ -147,7 +149,7 @@ def test_the_region_of_images_holds_all_their_ground_in_any_crs(place, crs):
     assert shapely.covers(region, shapely.points(points)).all()
 
 
-def test_polygons_inside_the_region_are_left_as_they_are_and_broken_ones_are_mended_where_they_are_cut():
+def test_polygons_inside_the_region_are_unchanged_and_invalid_ones_are_repaired_when_clipped():
     bow_tie = shapely.Polygon([(0, 0), (2, 2), (2, 0), (0, 2)])
     inside = shapely.Polygon([(0, 0), (1, 1), (1, 0), (0, 1)])
     away = shapely.box(5, 5, 6, 6)
@@ -162,7 +164,7 @@ def test_polygons_inside_the_region_are_left_as_they_are_and_broken_ones_are_men
     assert whole.area == pytest.approx(1 + 0.25)
 
 
-def test_an_outline_that_has_no_coordinates_in_part_is_an_error_and_one_elsewhere_is_left_out():
+def test_an_outline_partly_outside_the_crs_is_an_error_and_one_far_away_is_omitted():
     orthographic = CRS("+proj=ortho +lat_0=40 +lon_0=-100")
     near, far = shapely.box(-101, 39, -99, 41), shapely.box(79, -41, 81, -39)
     moved = move_to([near, far], CRS(4326), orthographic, None, "a.gpkg")
@@ -174,7 +176,7 @@ def test_an_outline_that_has_no_coordinates_in_part_is_an_error_and_one_elsewher
         move_to([shapely.box(-180, -90, 180, 90)], CRS(4326), orthographic, None, "a.gpkg")
 
 
-def test_labels_that_lie_nowhere_near_the_images_do_not_overlap_them(tmp_path):
+def test_labels_far_from_the_images_do_not_overlap_them(tmp_path):
     images = images_at(tmp_path, *PLACES["UTM"])
     near, far = shapely.box(-124, 37, -122, 39), shapely.box(10, 50, 11, 51)
     paths = [save(tmp_path / f"{k}.gpkg", [shape], "EPSG:4326") for k, shape in enumerate((far, near))]

@@ -100,7 +100,7 @@ def test_bands_of_hls_are_numbered_per_sensor(granule, codes, sensor):
     assert file_names(found.band_files(PRITHVI_BANDS)) == names(granule, codes)
 
 
-def test_granules_of_one_folder_are_told_apart_and_sorted_by_tile_and_date():
+def test_granules_of_one_folder_are_separated_and_sorted_by_tile_and_date():
     later, other = L30.replace("2018190", "2018195"), S30.replace("T10SEH", "T10SDH")
     files = [*names(later, L30_CODES), *names(S30), *names(other)]
     found = hls_granules(sorted(files, key=lambda file: file[::-1]))  # band by band
@@ -151,7 +151,7 @@ def test_a_missing_band_is_named_with_its_file():
         found.band_files(["NIR"])
 
 
-def test_hls_files_are_known_by_name():
+def test_hls_files_are_recognised_by_name():
     assert all(is_hls_file(f"folder/{name}") for name in names(S30, ("B02", "B8A", "Fmask", "SZA")))
     others = (S30, f"{S30}.B02.jpg", f"{S30}.B02.tif.aux.xml", f"{S30}.NDVI.tif", "scene.tif")
     assert not any(is_hls_file(name) for name in others)
@@ -175,7 +175,7 @@ def test_hls_values_become_reflectance_and_untagged_fill_is_nodata(tmp_path):
 
 
 @pytest.mark.parametrize("dot", ["", "."])
-def test_a_local_prefix_takes_the_files_that_exist(tmp_path, dot):
+def test_a_local_prefix_selects_the_existing_files(tmp_path, dot):
     touch(tmp_path, [*names(S30, ("B02", "B8A")), *names(L30)])
     found = hls_granule(f"{tmp_path / S30}{dot}")
     assert found.name == S30
@@ -183,7 +183,7 @@ def test_a_local_prefix_takes_the_files_that_exist(tmp_path, dot):
     assert found.quality is None
 
 
-def test_a_local_prefix_without_files_says_what_was_looked_for(tmp_path):
+def test_an_error_about_a_local_prefix_names_the_expected_files(tmp_path):
     with pytest.raises(
         DataError, match=rf"must contain {S30}\.B02\.tif and the other bands; found no HLS file"
     ):
@@ -213,7 +213,7 @@ def test_a_prefix_is_neither_a_file_nor_a_folder(tmp_path):
     assert not is_hls_prefix(tmp_path / S30)
 
 
-def test_a_safe_folder_is_named_and_dated_by_its_product(safe):
+def test_name_and_date_of_a_safe_folder_are_those_of_its_product(safe):
     found = safe_granule(safe, PRITHVI_BANDS)
     assert found.name == safe.name.removesuffix(".SAFE")
     assert (found.sensor, found.tile, found.date) == ("sentinel2", "T29UNU", date(2022, 10, 5))
@@ -230,7 +230,7 @@ def test_a_safe_folder_is_named_and_dated_by_its_product(safe):
         (["BLUE", "NIR_BROAD", "NIR_NARROW", "WATER_VAPOR"], ["10m", "10m", "20m", "60m"]),
     ],
 )
-def test_the_finest_resolution_that_holds_all_wanted_bands_is_taken(safe, bands, resolutions):
+def test_the_finest_resolution_with_all_bands_is_used(safe, bands, resolutions):
     files = file_names(safe_granule(safe, bands).band_files(bands))
     assert [file.removesuffix(".jp2").split("_")[-1] for file in files] == resolutions
 

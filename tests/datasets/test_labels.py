@@ -102,7 +102,7 @@ def raster(tmp_path):
 # Rasters
 
 
-def test_a_window_on_the_file_s_own_pixels_is_read_without_warping(raster, monkeypatch):
+def test_a_window_on_the_grid_of_the_file_is_read_without_warping(raster, monkeypatch):
     monkeypatch.setattr("prithvi_tg.readers.warp.WarpedVRT", None)
     labels = LabelRaster(raster, SAME)
     assert (mask_of(labels, LEFT, TOP, 40, 50) == numbered(40, 50)).all()
@@ -133,7 +133,7 @@ def test_beyond_the_edge_of_a_file_pixels_are_unlabelled(tmp_path_factory, row, 
 
 @pytest.mark.parametrize("pixel", [10.0, 30.0, 70.0])
 @pytest.mark.parametrize("nodata", [None, 0, 7])
-def test_another_crs_and_resolution_is_as_rasterio_reprojects_it(tmp_path, pixel, nodata):
+def test_another_crs_and_resolution_equals_the_reprojection_by_rasterio(tmp_path, pixel, nodata):
     values, (x, y) = numbered(60, 60), in_albers()
     path = write(tmp_path / "a.tif", values, x - 300, y + 300, 30.0, ALBERS, nodata=nodata)
     labels = LabelRaster(path, {value: number for value, number in SAME.items() if value != nodata})
@@ -154,7 +154,7 @@ def test_another_crs_and_resolution_is_as_rasterio_reprojects_it(tmp_path, pixel
 @given(
     st.floats(-900, 900), st.floats(-900, 900), st.sampled_from([10.0, 30.0, 60.0]), st.sampled_from([1, 100])
 )  # fmt: skip
-def test_every_pixel_has_the_label_that_its_centre_lies_on(tmp_path_factory, east, south, pixel, scale):
+def test_every_pixel_has_the_label_at_its_centre(tmp_path_factory, east, south, pixel, scale):
     # Where pixels are large, the two grids are bent against each other.
     east, south, pixel, side = scale * east, scale * south, scale * pixel, scale * 3e-4
     values = numbered(100, 100)
@@ -177,7 +177,7 @@ def test_every_pixel_has_the_label_that_its_centre_lies_on(tmp_path_factory, eas
 
 @pytest.mark.parametrize("corner", [(0, 0), (0, -1), (-1, 0), (-1, -1)])
 @pytest.mark.parametrize("crs", [UTM, ALBERS])
-def test_a_label_in_a_corner_pixel_of_the_file_is_there(tmp_path, corner, crs):
+def test_a_label_in_a_corner_pixel_of_the_file_is_read(tmp_path, corner, crs):
     values = np.zeros((32, 32), np.uint8)
     values[corner] = 1
     left, top = (LEFT, TOP) if crs == UTM else in_albers()
@@ -192,7 +192,7 @@ def test_a_label_in_a_corner_pixel_of_the_file_is_there(tmp_path, corner, crs):
     assert 20 < (found == 0).sum() < 100  # a third of those around it; the file ends beside it
 
 
-def test_stored_values_become_classes_and_nodata_and_none_do_not(tmp_path):
+def test_stored_values_become_classes_and_nodata_and_none_are_unlabelled(tmp_path):
     stored = np.array([[5, 9, 200], [0, 255, 5]], np.uint8)
     labels = LabelRaster(write(tmp_path / "a.tif", stored, nodata=255), {5: 0, 200: 1, 9: 2, 0: None})
     assert (mask_of(labels, LEFT, TOP, 2, 3) == [[0, 2, 1], [255, 255, 0]]).all()
@@ -200,14 +200,14 @@ def test_stored_values_become_classes_and_nodata_and_none_do_not(tmp_path):
 
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "int32", "float32"])
 @pytest.mark.parametrize("shift", [0, 7])
-def test_labels_may_be_stored_as_any_kind_of_number(tmp_path, dtype, shift):
+def test_labels_may_have_any_numeric_type(tmp_path, dtype, shift):
     stored = np.array([[0, 2], [3, 0]], dtype)
     stored[1, 0] = np.nan if dtype == "float32" else 3
     labels = LabelRaster(write(tmp_path / "a.tif", stored), {0: 4, 2: 1, 3: None})
     assert (mask_of(labels, LEFT + shift, TOP, 2, 3) == [[4, 1, 255], [255, 4, 255]]).all()
 
 
-def test_an_unknown_value_is_named_with_its_pixels(tmp_path):
+def test_an_error_about_an_unknown_value_counts_its_pixels(tmp_path):
     stored = np.array([[17, 1, 17], [17, 2, 18]], np.uint8)
     labels = LabelRaster(write(tmp_path / "labels.tif", stored), {1: 0, 2: 1, 0: None})
     message = r"labels.tif: contains 17 \(3 pixels\), 18 \(1 pixels\), not in classes; known are 0, 1, 2; add"
@@ -216,7 +216,7 @@ def test_an_unknown_value_is_named_with_its_pixels(tmp_path):
     assert (mask_of(labels, LEFT + 30, TOP, 2, 1) == [[0], [1]]).all()  # only where it is met
 
 
-def test_later_files_fill_what_earlier_ones_leave_unlabelled(tmp_path):
+def test_later_files_fill_pixels_that_earlier_files_do_not_label(tmp_path):
     first, second = np.array([[1, 0, 9]], np.uint8), np.array([[2, 2, 2, 2]], np.uint8)
     paths = [write(tmp_path / "z.tif", first, nodata=0), write(tmp_path / "a.tif", second)]
     labels = LabelRaster(paths, {1: 1, 2: 2, 9: None})
@@ -227,7 +227,7 @@ def test_later_files_fill_what_earlier_ones_leave_unlabelled(tmp_path):
     ).all()  # sorted by name
 
 
-def test_files_of_several_crs_make_one_data_set(tmp_path):
+def test_files_with_several_crs_form_one_data_set(tmp_path):
     x, y = in_albers(LEFT + 3000, TOP)
     paths = [
         write(tmp_path / "utm.tif", np.full((50, 50), 1, np.uint8)),
@@ -241,7 +241,7 @@ def test_files_of_several_crs_make_one_data_set(tmp_path):
     assert (found[20:30, 110:120] == 2).all()
 
 
-def test_the_outline_of_a_large_raster_is_bent_as_it_is_on_the_ground(tmp_path):
+def test_the_outline_of_a_large_raster_follows_the_curves_of_its_edges(tmp_path):
     path = write(tmp_path / "a.tif", np.ones((20, 40), np.uint8), -2e6, 3e6, 1e5, ALBERS)
     labels = LabelRaster(path, {1: 0})
     assert labels.index.total_bounds.tolist() == [-2e6, 1e6, 2e6, 3e6]
@@ -269,7 +269,7 @@ def count_opening(opened, original, path, *args, **kwargs):
     return original(path, *args, **kwargs)
 
 
-def test_only_so_many_files_stay_open(tmp_path, monkeypatch):
+def test_the_number_of_open_files_is_limited(tmp_path, monkeypatch):
     monkeypatch.setattr("prithvi_tg.datasets.scenes.label_dataset._OPEN_FILES", 2)
     for number in range(4):
         write(tmp_path / f"{number}.tif", np.full((1, 1), number, np.uint8), LEFT + 30 * number)
@@ -284,7 +284,7 @@ def test_only_so_many_files_stay_open(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("suffix", ["gpkg", "geojson", "shp"])
 @pytest.mark.parametrize("all_touched", [False, True])
-def test_polygons_are_drawn_as_rasterio_draws_them(tmp_path, suffix, all_touched):
+def test_polygons_are_rasterised_as_by_rasterio(tmp_path, suffix, all_touched):
     shapes = [shapely.Point(LEFT + 400, TOP - 500).buffer(333), square(10.4, 8.7, 5.2), square(25, 30, 3.3)]
     path = save(tmp_path / f"fields.{suffix}", shapes, crop=["corn", "soy", "corn"])
     labels = LabelPolygons(path, "crop", {"corn": 2, "soy": 0}, all_touched)
@@ -300,7 +300,7 @@ def test_polygons_are_drawn_as_rasterio_draws_them(tmp_path, suffix, all_touched
 
 @settings(max_examples=30, deadline=None)
 @given(st.floats(-2000, 2000), st.floats(-2000, 2000), st.integers(1, 50), st.sampled_from([7.0, 30.0]))
-def test_a_window_of_polygons_is_drawn_as_all_of_them_are(tmp_path_factory, east, south, size, pixel):
+def test_a_window_of_polygons_equals_a_part_of_the_whole_raster(tmp_path_factory, east, south, size, pixel):
     path = tmp_path_factory.mktemp("labels") / "a.gpkg"
     shapes = [square(row, column, 2.4) for row in range(0, 90, 4) for column in range(0, 90, 5)]
     numbers = [number % 7 for number in range(len(shapes))]
@@ -327,7 +327,7 @@ def test_all_touched_draws_every_pixel_that_a_polygon_touches(tmp_path):
     assert (mask_of(LabelPolygons(path, None, 1, all_touched=True), LEFT, TOP, 4, 4) == 1).sum() == 4
 
 
-def test_a_point_planted_in_a_corner_pixel_is_found_there(tmp_path):
+def test_a_small_polygon_in_a_corner_pixel_labels_this_pixel(tmp_path):
     spot = shapely.Point(LEFT + 15, TOP - 15).buffer(1)
     path = tmp_path / "a.gpkg"
     GeoDataFrame(geometry=[spot], crs=UTM).to_crs(ALBERS).to_file(path)
@@ -338,14 +338,14 @@ def test_a_point_planted_in_a_corner_pixel_is_found_there(tmp_path):
     assert (found == 255).sum() == 63
 
 
-def test_of_overlapping_polygons_the_later_one_wins(tmp_path):
+def test_the_later_one_of_overlapping_polygons_is_used(tmp_path):
     first = save(tmp_path / "1.gpkg", [square(0, 0, 3), square(0, 1, 1), square(1, 0, 1)], kind=[0, 1, 8])
     second = save(tmp_path / "2.gpkg", [square(2, 2, 1)], kind=[2])
     labels = LabelPolygons([first, second], "kind", {0: 0, 1: 1, 2: 2, 8: None})
     assert (mask_of(labels, LEFT, TOP, 3, 3) == [[0, 1, 0], [255, 0, 0], [0, 0, 2]]).all()
 
 
-def test_polygons_of_dated_files_hold_at_their_time(tmp_path):
+def test_polygons_of_dated_files_are_used_for_images_of_their_period(tmp_path):
     class Yearly(LabelPolygons):
         filename_regex = r"fields_(?P<date>\d{4})"
         date_format = "%Y"
@@ -358,7 +358,7 @@ def test_polygons_of_dated_files_hold_at_their_time(tmp_path):
     assert (mask_of(labels, LEFT, TOP, 1, 2) == [[0, 1]]).all()
 
 
-def test_polygons_are_reprojected_once_and_from_what_the_file_says(tmp_path, monkeypatch):
+def test_polygons_are_reprojected_once_from_the_crs_of_the_file(tmp_path, monkeypatch):
     labels = LabelPolygons(save(tmp_path / "a.gpkg", [square(3, 3, 5)]), None, 0)
     calls = Counter()
     monkeypatch.setattr(
@@ -374,7 +374,7 @@ def test_polygons_are_reprojected_once_and_from_what_the_file_says(tmp_path, mon
     assert labels.index.total_bounds.tolist() == list(square(3, 3, 5).bounds)
 
 
-def test_polygons_half_the_world_away_do_not_disturb(tmp_path):
+def test_polygons_far_from_the_images_do_not_matter(tmp_path):
     near, far = shapely.box(-93, 37, -92, 38), shapely.box(-4, 0, -2, 1)
     labels = LabelPolygons(save(tmp_path / "a.geojson", [near, far], DEGREES), None, 1)
     labels.crs = UTM
@@ -383,7 +383,7 @@ def test_polygons_half_the_world_away_do_not_disturb(tmp_path):
     assert (mask_of(labels, x, y, 4, 4) == 1).all()
 
 
-def test_polygons_alone_have_no_pixels_unless_they_are_told(tmp_path):
+def test_polygons_without_images_need_a_pixel_size(tmp_path):
     path = save(tmp_path / "a.gpkg", [square(0, 0, 3)])
     with pytest.raises(
         ConfigError, match=r"res: .*a.gpkg has no pixel size; set res, or combine it with images$"
@@ -448,7 +448,7 @@ def bad_files(folder):
         }),
     ],
 )  # fmt: skip
-def test_a_file_that_cannot_be_used_is_told_in_one_line(tmp_path, make, message):
+def test_an_unusable_file_is_an_error_of_one_line(tmp_path, make, message):
     bad_files(tmp_path)
     for name, expected in message.items():
         with pytest.raises(DataError, match=expected) as caught:
@@ -462,7 +462,7 @@ def test_class_numbers_are_0_to_254(raster, number):
         LabelRaster(raster, {1: number})
 
 
-def test_classes_must_fit(raster, tmp_path):
+def test_invalid_classes_of_labels_are_refused(raster, tmp_path):
     path = save(tmp_path / "a.gpkg", [square(0, 0)], kind=["a"])
     with pytest.raises(ConfigError, match="classes: empty"):
         LabelRaster(raster, {})
@@ -502,7 +502,7 @@ def label_polygons(folder):
 
 @pytest.mark.parametrize("make_images", [scene_dataset, torchgeo_dataset])
 @pytest.mark.parametrize("make_labels", [label_raster, label_polygons])
-def test_labels_join_images(tmp_path, image, make_images, make_labels):
+def test_labels_are_combined_with_images(tmp_path, image, make_images, make_labels):
     alone = make_labels(tmp_path)
     alone.crs, alone.res = UTM, 10.0
     labels = make_labels(tmp_path)
@@ -537,7 +537,7 @@ def test_a_window_in_the_corner_between_tilted_outlines_is_unlabelled(tmp_path, 
     assert (mask_of(both.datasets[1], left, top, 1, 1, 1.0) == 255).all()
 
 
-def test_workers_do_not_use_what_their_parent_opened(raster, tmp_path, monkeypatch):
+def test_workers_do_not_use_files_opened_by_their_parent(raster, tmp_path, monkeypatch):
     labels = LabelRaster(raster, SAME)
     log = tmp_path / "opened"
     original = rasterio.open
@@ -571,13 +571,13 @@ def test_labels_can_be_pickled_after_use(tmp_path, make):
     assert (mask_of(again, *place) == expected).all()
 
 
-def test_labels_cannot_be_laid_over_images_without_a_place(tmp_path, raster):
+def test_labels_cannot_be_combined_with_images_without_a_crs(tmp_path, raster):
     path = write(tmp_path / "flat.tif", np.ones((8, 8), np.float32), crs=None)
     with pytest.raises(DataError, match=r"labels.tif: labels cannot be aligned with images that have no CRS"):
         scene_dataset(path) & LabelRaster(raster, SAME)
 
 
-def test_transforms_are_applied(raster):
+def test_transforms_are_called_with_samples(raster):
     labels = LabelRaster(raster, SAME, transforms=lambda sample: {**sample, "mask": sample["mask"] + 1})
     assert mask_of(labels, LEFT, TOP, 1, 1) == numbered(1, 1) + 1
 
@@ -585,7 +585,7 @@ def test_transforms_are_applied(raster):
 # The Cropland Data Layer
 
 
-def test_the_cropland_data_layer_s_values_are_those_of_torchgeo():
+def test_values_of_the_cropland_data_layer_are_those_of_torchgeo():
     known = getattr(CDL, "valid_classes", None) or CDL.cmap
     assert set(CDL_NAMES) - {62} == set(known)  # 62 is of older layers
 
@@ -621,7 +621,7 @@ def cropland(tmp_path):
     return folder
 
 
-def test_images_meet_the_cropland_of_their_year(cropland, image):
+def test_images_are_combined_with_the_cropland_layer_of_their_year(cropland, image):
     labels = CDLLabels(cropland)
     assert [Path(path).name for path in labels.files] == ["2021_30m_cdls.tif", "CDL_2022_29.tif"]
     for year, number in ((2021, 2), (2022, 3)):
@@ -636,7 +636,7 @@ def test_images_meet_the_cropland_of_their_year(cropland, image):
         labels[window(*in_albers(), 4, 4, t=slice(pd.Timestamp(2019, 1, 1), pd.Timestamp(2019, 12, 31)))]
 
 
-def test_a_file_whose_name_tells_no_year_is_refused(cropland):
+def test_a_file_without_a_year_in_its_name_is_refused(cropland):
     with pytest.raises(DataError, match=r"notes.tif: its name does not contain the date of the labels"):
         CDLLabels(cropland / "notes.tif")
 

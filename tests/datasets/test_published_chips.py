@@ -32,7 +32,7 @@ def crop_root(tmp_path_factory):
         ("crop", MultiTemporalCropDataModule, {"legacy_channel_order": True}),
     ],
 )
-def test_pipelines_equal_the_golden_ones(golden, name, module, options):
+def test_pipelines_equal_the_golden_results(golden, name, module, options):
     arrays = np.load(golden / "data" / f"{name}.npz")
     data = module(golden / "data" / name, legacy_nodata=True, **options)
     data.setup("test")
@@ -49,7 +49,7 @@ def test_pipelines_equal_the_golden_ones(golden, name, module, options):
     np.testing.assert_array_equal(batch["mask"][0].numpy()[window], trained)
 
 
-def test_the_true_order_is_the_golden_one_unscrambled(golden):
+def test_channels_in_the_true_order_equal_the_golden_channels(golden):
     """Golden channel (band i, frame f) is file channel 3i + f; ours (date t, band b) is file channel 6t + b."""
     arrays = np.load(golden / "data" / "crop.npz")
     data = MultiTemporalCropDataModule(golden / "data" / "crop", legacy_nodata=True)
@@ -73,7 +73,7 @@ def plant(root, folder):
                 out.write(np.full(shape, 100 * (index // 6 + 1) + index % 6, "int16"), index + 1)
 
 
-def test_planted_bands_and_dates_are_where_they_belong(tmp_path):
+def test_known_bands_and_dates_are_in_the_right_channels(tmp_path):
     root = LAYOUTS["multi_temporal_crop"](tmp_path / "crop", chips=6, size=32)
     plant(root, "validation_chips")
     planted = np.array([[100 * (t + 1) + b for b in range(6)] for t in range(3)])
@@ -89,7 +89,7 @@ def test_planted_bands_and_dates_are_where_they_belong(tmp_path):
             assert scrambled[date, band] == planted.flatten()[3 * band + date]
 
 
-def test_planted_dates_stay_in_order_through_augmentation(tmp_path):
+def test_augmentation_keeps_the_order_of_dates(tmp_path):
     root = LAYOUTS["multi_temporal_crop"](tmp_path / "crop", chips=6, size=48)
     plant(root, "training_chips")
     mean, std = [0.0] * 6, [1.0] * 6
@@ -100,7 +100,7 @@ def test_planted_dates_stay_in_order_through_augmentation(tmp_path):
     assert torch.equal(batch["image"], planted[None, :, :, None, None].expand(4, 3, 6, 32, 32))
 
 
-def test_the_scrambled_order_carries_the_scrambled_statistics():
+def test_the_legacy_channel_order_has_the_legacy_statistics():
     plain, legacy = (
         MultiTemporalCropClassification.data_spec(legacy_channel_order=order) for order in (False, True)
     )
@@ -112,7 +112,7 @@ def test_the_scrambled_order_carries_the_scrambled_statistics():
         MultiTemporalCropClassification.data_spec(["BLUE"], legacy_channel_order=True)
 
 
-def test_crop_labels_are_shifted_once(crop_root):
+def test_crop_labels_are_reduced_by_one(crop_root):
     dataset = MultiTemporalCropClassification(crop_root, "val")
     with rasterio.open(dataset.chips[0].mask) as source:
         stored = source.read(1).astype(int)
@@ -124,7 +124,7 @@ def test_published_crop_lists_have_the_published_lengths():
     assert {split: len(names) for split, names in lists.items()} == {"train": 3083, "val": 771, "test": 771}
 
 
-def test_test_is_validation_as_published(burn_root, crop_root):
+def test_the_test_split_is_the_validation_split_as_published(burn_root, crop_root):
     for dataset, root in ((HLSBurnScars, burn_root), (MultiTemporalCropClassification, crop_root)):
         names = {
             split: [chip.name for chip in dataset(root, split).chips] for split in ("train", "val", "test")
@@ -158,7 +158,7 @@ def test_a_mask_without_its_image_is_named_and_macos_files_are_skipped(tmp_path)
         HLSBurnScars(root, "val")
 
 
-def test_lists_look_in_both_folders(burn_root, tmp_path):
+def test_chips_of_lists_are_searched_in_both_folders(burn_root, tmp_path):
     chips = [chip.name for split in ("train", "val") for chip in HLSBurnScars(burn_root, split).chips]
     (tmp_path / "mine.csv").write_text("chip,split\n" + "".join(f"{chip},test\n" for chip in chips))
     assert len(HLSBurnScars(burn_root, "test", splits=tmp_path / "mine.csv")) == 6

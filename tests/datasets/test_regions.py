@@ -36,7 +36,7 @@ def pixels(grid, query, size):
     st.integers(64, 400), st.integers(64, 400), st.integers(8, 40), st.integers(0, 24), st.integers(0, 12),
     st.integers(0, 99), st.sampled_from([10.0, 1 / 3]),
 )  # fmt: skip
-def test_no_training_window_comes_near_a_pixel_of_another_split(
+def test_no_training_window_is_within_the_buffer_of_another_split(
     height, width, window, extra, buffer, seed, pixel
 ):
     grid, block = grid_of(height, width, pixel), window + extra
@@ -66,7 +66,7 @@ def test_no_training_window_comes_near_a_pixel_of_another_split(
         assert (near == 0).all()
 
 
-def test_epochs_draw_others_seeds_the_same_and_processes_their_own():
+def test_windows_differ_by_epoch_and_process_and_repeat_with_the_seed():
     grid = grid_of(200, 200)
     ground = whole_region(grid, shapely.box(*grid.bounds)).roi
 
@@ -84,7 +84,7 @@ def test_epochs_draw_others_seeds_the_same_and_processes_their_own():
     assert [place for pair in zip(*both, strict=True) for place in pair] == drawn()[:40]
 
 
-def test_the_buffer_s_cost_is_told():
+def test_the_area_lost_to_the_buffer_is_reported():
     grid = grid_of(400, 400)
     without, with_ = (split_by_blocks(grid, 100, 32, buffer=buffer) for buffer in (0, 16))
     assert without.lost == 0
@@ -106,7 +106,7 @@ def test_the_buffer_s_cost_is_told():
         ({"block": 64, "buffer": 60}, "buffer: 60 pixels leave no room for a training window of 32"),
     ],
 )
-def test_splits_into_which_nothing_fits_are_errors(arguments, words):
+def test_splits_without_room_for_a_window_are_errors(arguments, words):
     with pytest.raises(ConfigError, match=words):
         split_by_blocks(grid_of(200, 200), window=32, **arguments)
 
@@ -119,7 +119,7 @@ def polygons(folder, shapes):
     return folder / "splits.gpkg"
 
 
-def test_windows_lie_inside_the_user_s_polygons(tmp_path):
+def test_windows_lie_inside_the_given_polygons(tmp_path):
     grid = grid_of(200, 200)
     left, bottom, right, top = grid.bounds
     triangle = shapely.Polygon([(left, top), (left, bottom), (right - 300, top)])

@@ -64,7 +64,7 @@ def test_bands_are_found_by_index_or_name(tmp_path, burn_spec, count, descriptio
     assert f"BLUE={expected[0]}" in scene.origin
 
 
-def test_a_scene_with_other_bands_asks_for_them(tmp_path, burn_spec):
+def test_an_error_about_a_scene_with_other_bands_asks_for_bands(tmp_path, burn_spec):
     path = write_scene(tmp_path / "scene.tif", planted(4))
     with pytest.raises(
         DataError, match=r"scene\.tif: has 4 bands, the model takes 6 .* choose them with --bands"
@@ -76,7 +76,7 @@ def test_a_scene_with_other_bands_asks_for_them(tmp_path, burn_spec):
         resolve(path, burn_spec, bands=(0, 1, 2, 3, 4, 5))
 
 
-def test_names_in_the_wrong_places_are_an_error(tmp_path, burn_spec):
+def test_band_names_in_the_wrong_order_are_an_error(tmp_path, burn_spec):
     descriptions = ("B12", "B11", "B8A", "B04", "B03", "B02")
     path = write_scene(tmp_path / "scene.tif", planted(6), descriptions=descriptions)
     with pytest.raises(ConfigError, match=r"bands: 'B12' is .*, but BLUE is expected in this position|'B11'"):
@@ -96,14 +96,14 @@ def test_the_rule_decides_which_pixels_are_masked(tmp_path, burn_spec, rule, mas
     assert torch.isfinite(sample["image"]).all()
 
 
-def test_a_given_value_is_nodata_too(tmp_path, burn_spec):
+def test_a_given_value_also_means_nodata(tmp_path, burn_spec):
     values = planted(6)
     values[:, 2, 2] = 99
     scene = resolve(write_scene(tmp_path / "scene.tif", values), burn_spec, nodata=(99.0,))
     assert whole(scene, burn_spec)["masked"].nonzero().tolist() == [[2, 2]]
 
 
-def test_folders_and_globs_stand_for_the_rasters_in_them(tmp_path):
+def test_folders_and_globs_are_expanded_to_rasters(tmp_path):
     for name in ("b.tif", "a.TIFF", "d.vrt", "c.png", ".hidden.tif"):
         (tmp_path / name).touch()
     assert [found.name for found in find_inputs([tmp_path])] == ["a", "b", "d"]
@@ -115,7 +115,7 @@ def test_folders_and_globs_stand_for_the_rasters_in_them(tmp_path):
         find_inputs([tmp_path / "gone.tif"])
 
 
-def test_addresses_and_vsi_paths_are_left_to_gdal(tmp_path, burn_spec):
+def test_urls_and_vsi_paths_are_passed_to_gdal(tmp_path, burn_spec):
     names = {
         "/vsicurl/https://host/a/scene.tif": "scene",
         "https://host/b.c/other.tif?signature=x/y": "other",
@@ -128,7 +128,7 @@ def test_addresses_and_vsi_paths_are_left_to_gdal(tmp_path, burn_spec):
 
 
 @pytest.mark.parametrize("unit", [1.0, 1e4])
-def test_scale_and_offset_tags_tell_reflectance(tmp_path, burn_spec, unit):
+def test_scale_and_offset_tags_give_reflectance(tmp_path, burn_spec, unit):
     spec = (
         burn_spec
         if unit == 1
@@ -169,7 +169,7 @@ def as_three_files(folder, values, transforms=(TRANSFORM,) * 3):
     return paths
 
 
-def test_dates_in_one_file_or_in_three_are_the_same_scene(tmp_path, three_dates):
+def test_three_dates_are_the_same_scene_in_one_file_and_in_three_files(tmp_path, three_dates):
     values = planted_dates()
     one = write_scene(tmp_path / "one.tif", values.reshape(18, 5, 4))
     three = as_three_files(tmp_path, values)
@@ -180,7 +180,7 @@ def test_dates_in_one_file_or_in_three_are_the_same_scene(tmp_path, three_dates)
     assert torch.equal(images[0], images[1])
 
 
-def test_described_dates_are_put_in_order(tmp_path, three_dates):
+def test_dates_in_band_descriptions_are_sorted(tmp_path, three_dates):
     values = planted_dates()
     names = [f"{band}_2020{month:02d}01" for month in (3, 6, 9) for band in BANDS]
     shuffled = np.random.default_rng(0).permutation(18)
@@ -192,7 +192,7 @@ def test_described_dates_are_put_in_order(tmp_path, three_dates):
     assert scene.timestamps.tolist() == [[2020, 61], [2020, 153], [2020, 245]]
 
 
-def test_scrambled_dates_are_an_error(tmp_path, three_dates):
+def test_dates_must_be_in_order_and_match_the_model(tmp_path, three_dates):
     path = write_scene(tmp_path / "one.tif", planted_dates().reshape(18, 5, 4))
     days = tuple(date(2020, month, 1) for month in (3, 9, 6))
     with pytest.raises(DataError, match=r"dates are not in order \(2020-03-01 2020-09-01 2020-06-01\)"):
@@ -201,7 +201,7 @@ def test_scrambled_dates_are_an_error(tmp_path, three_dates):
         resolve(path, three_dates, dates=days[:2])
 
 
-def test_the_number_of_dates_must_fit(tmp_path, three_dates, burn_spec):
+def test_the_number_of_dates_must_match_the_model(tmp_path, three_dates, burn_spec):
     paths = as_three_files(tmp_path, planted_dates())
     with pytest.raises(DataError, match="2 dates given, but the model takes 3"):
         find_inputs([",".join(map(str, paths[:2]))], 3)
@@ -213,7 +213,7 @@ def test_the_number_of_dates_must_fit(tmp_path, three_dates, burn_spec):
         resolve(path, three_dates)
 
 
-def test_dates_on_other_grids_land_on_the_first_ones_pixels(tmp_path, three_dates):
+def test_dates_on_other_grids_are_warped_to_the_grid_of_the_first(tmp_path, three_dates):
     """A point planted in one pixel is found there, whatever grid its date came on."""
     values = np.zeros((3, 6, 5, 4), "float32")
     values[:, :, 3, 1] = 7
@@ -241,7 +241,7 @@ def test_dates_on_other_grids_land_on_the_first_ones_pixels(tmp_path, three_date
     assert sample["valid"].all()
 
 
-def test_what_a_date_does_not_cover_is_without_data(tmp_path, three_dates):
+def test_pixels_that_a_date_does_not_cover_have_no_data(tmp_path, three_dates):
     values = planted_dates()
     east = rasterio.Affine(30, 0, 600000 + 60, 0, -30, 4200000)
     paths = as_three_files(tmp_path, values, (TRANSFORM, east, TRANSFORM))
@@ -254,7 +254,7 @@ def test_what_a_date_does_not_cover_is_without_data(tmp_path, three_dates):
         resolve(",".join(map(str, paths)), three_dates)
 
 
-def test_a_scene_without_geo_reference_is_mapped_and_warned_of(tmp_path, burn_spec, three_dates):
+def test_a_scene_without_georeference_is_mapped_with_a_warning(tmp_path, burn_spec, three_dates):
     values = planted(6)
     path = tmp_path / "plain.tif"
     with rasterio.open(path, "w", driver="GTiff", dtype="float32", count=6, height=5, width=4) as out:
@@ -308,7 +308,7 @@ def test_granules_of_one_tile_are_the_dates_of_one_scene(tmp_path, three_dates):
         find_inputs([tmp_path / "archive"], 3)
 
 
-def test_fmask_masks_what_the_user_chooses(tmp_path, burn_spec):
+def test_fmask_masks_the_chosen_classes(tmp_path, burn_spec):
     fmask = np.zeros((5, 4), "uint8")
     fmask[0] = 0b00000010  # cloud
     fmask[1] = 0b00001000  # shadow
@@ -366,7 +366,7 @@ def safe_product(folder, offset):
 
 
 @pytest.mark.parametrize("offset", [0, -1000])
-def test_a_sentinel_2_product_is_reflectance_with_or_without_offset(tmp_path, burn_spec, offset):
+def test_a_sentinel_2_product_gives_reflectance_with_or_without_offset(tmp_path, burn_spec, offset):
     safe = safe_product(tmp_path, offset)
     for word in (safe, tmp_path):
         scene = resolve(word, burn_spec)
@@ -377,7 +377,7 @@ def test_a_sentinel_2_product_is_reflectance_with_or_without_offset(tmp_path, bu
     assert rows == [*range(8), *range(20, 24)]
 
 
-def test_zeros_are_data_unless_the_file_is_like_the_training_files(tmp_path):
+def test_zeros_are_data_unless_the_file_has_the_layout_of_the_training_files(tmp_path):
     """Sen1Floods11's files mean no data by 0; in most others it is a dark pixel."""
     spec = Sen1Floods11.data_spec()
     six = planted(6) * 1000
@@ -395,7 +395,7 @@ def test_zeros_are_data_unless_the_file_is_like_the_training_files(tmp_path):
     assert "no data: -9999 0, besides tag and NaN" in scene.origin
 
 
-def test_a_quality_layer_may_be_a_file_of_its_own(tmp_path, burn_spec):
+def test_a_quality_layer_may_be_a_separate_file(tmp_path, burn_spec):
     layer = np.full((1, 5, 4), 4, "uint8")
     layer[0, 1, 2] = 9
     write_scene(tmp_path / "scene_SCL.tif", layer)
@@ -409,7 +409,7 @@ def test_a_quality_layer_may_be_a_file_of_its_own(tmp_path, burn_spec):
         resolve(path, burn_spec, quality=(str(tmp_path / "other.tif"),))
 
 
-def test_maps_in_a_folder_are_no_scenes(tmp_path):
+def test_maps_in_a_folder_are_not_scenes(tmp_path):
     for name in ("a.tif", "a_pred.tif", "a_confidence.tif", "index_EPSG_32615.vrt"):
         (tmp_path / name).touch()
     assert [found.name for found in find_inputs(str(tmp_path))] == ["a"]

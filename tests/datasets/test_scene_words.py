@@ -70,7 +70,7 @@ def test_names_that_differ_behind_a_hash_are_two_scenes(tmp_path):
         ("s3://bucket/key/a#1.tif", "a"),
     ],
 )
-def test_names_in_the_form_of_gdal_are_one_scene(word, name):
+def test_names_of_gdal_with_commas_are_one_scene(word, name):
     (found,) = find_inputs([word])
     assert (found.name, found.frames) == (name, (word,))
 
@@ -83,12 +83,12 @@ def test_names_in_the_form_of_gdal_are_one_scene(word, name):
         ("/vsis3/bucket/a.tif", "/vsis3/bucket/b.tif"),
     ],
 )
-def test_commas_join_dates_of_any_form(dates):
+def test_commas_separate_dates_of_any_form(dates):
     (found,) = find_inputs([",".join(dates)], num_frames=2)
     assert found.frames == dates
 
 
-def test_a_subdataset_is_mapped_and_a_container_names_its_own(tmp_path):
+def test_a_subdataset_is_mapped_and_an_error_about_a_container_lists_them(tmp_path):
     path = tmp_path / "two.tif"
     for append in ("NO", "YES"):
         write(path, APPEND_SUBDATASET=append)
@@ -110,12 +110,12 @@ def test_a_subdataset_is_mapped_and_a_container_names_its_own(tmp_path):
         ("Band", "band"),
     ],
 )
-def test_descriptions_that_count_the_bands_name_none(tmp_path, descriptions):
+def test_descriptions_that_only_number_the_bands_are_not_names(tmp_path, descriptions):
     assert bands_of(write(tmp_path / "a.tif", descriptions=descriptions)) == [1, 2]
 
 
 @pytest.mark.parametrize("digits", ["12345678", "20201301", "00000000", "99999999"])
-def test_digits_that_are_no_date_are_no_date(tmp_path, digits):
+def test_digits_that_form_no_date_are_not_read_as_one(tmp_path, digits):
     path = write(tmp_path / "a.tif", descriptions=(f"B04_{digits}", f"B02_{digits}"))
     (found,) = find_inputs([path])
     scene = resolve_scene(found, SPEC)
@@ -130,14 +130,14 @@ def test_a_band_that_is_named_twice_is_an_error(tmp_path):
     assert bands_of(path, bands=("1", "2")) == [1, 2]
 
 
-def test_names_that_recur_are_the_dates_of_a_model_of_several(tmp_path):
+def test_repeated_band_names_are_the_dates_of_a_multi_temporal_model(tmp_path):
     spec = DataSpec(InputSpec(("BLUE", "RED"), (1000.0,) * 2, (500.0,) * 2, num_frames=2), ClassTarget())
     path = write(tmp_path / "a.tif", 4, ("B04", "B02", "B04", "B02"))
     assert bands_of(path, spec) == [2, 1, 4, 3]
 
 
 @pytest.mark.parametrize("crs", [SITE, None])
-def test_a_site_grid_has_no_place_on_earth(tmp_path, crs):
+def test_a_local_grid_has_no_geographic_coordinates(tmp_path, crs):
     path = write(tmp_path / "a.tif", crs=crs)
     (found,) = find_inputs([path])
     grid = resolve_scene(found, SPEC).grid
@@ -156,7 +156,7 @@ def test_the_size_of_pixels_is_in_metres(tmp_path, crs, pixel, size):
     assert resolve_scene(found, SPEC).grid.pixel_size == pytest.approx(size, rel=0.01)
 
 
-def test_a_scale_typed_for_a_scene_overrules_its_tags(tmp_path):
+def test_a_scale_option_overrides_the_tags_of_a_scene(tmp_path):
     path = write(tmp_path / "a.tif")
     with rasterio.open(path, "r+") as out:
         out.scales, out.offsets = (2e-4,) * 2, (-0.1,) * 2

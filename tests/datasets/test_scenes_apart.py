@@ -36,7 +36,7 @@ scene = st.tuples(st.integers(0, 600), st.integers(0, 600), st.integers(33, 300)
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(scene, min_size=1, max_size=4), st.integers(1, 40), st.integers(0, 9))
-def test_every_pixel_of_an_image_is_in_one_block_and_no_block_is_without_image(scenes, apart, seed):
+def test_every_image_pixel_is_in_one_block_and_every_block_has_image_pixels(scenes, apart, seed):
     scenes = [
         (apart * top if k % 2 else top, apart * left if k % 2 else left, height, width)
         for k, (top, left, height, width) in enumerate(scenes)
@@ -63,7 +63,7 @@ def test_every_pixel_of_an_image_is_in_one_block_and_no_block_is_without_image(s
 
 @pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize("sides", [(160, 160), (150, 175), (131, 290)])
-def test_with_fifty_blocks_every_split_has_its_share_of_blocks_and_of_pixels(seed, sides):
+def test_with_fifty_blocks_splits_have_their_shares_of_blocks_and_pixels(seed, sides):
     apart = [(0, 0, *sides), (5000, 7000, *sides[::-1])]
     grid = grid_of(6000, 8000)
     slanted = shapely.affinity.rotate(footprint(3000, 1000, *sides), 17)
@@ -91,7 +91,7 @@ EARLIER = {
 }  # fmt: skip
 
 
-def test_rectangles_around_ground_are_disjoint_also_where_outlines_end_within_a_pixel():
+def test_rectangles_around_an_area_are_disjoint_even_if_outlines_end_inside_a_pixel():
     grid = grid_of(100, 100)
     ground = shapely.union_all([footprint(0, 0, 10.4, 10.4), footprint(10.6, 10.6, 20, 20)])
     assert pixel_boxes(grid, ground) == ((0, 0, 31, 31),)
@@ -135,7 +135,7 @@ def module(images, labels, split, **options):
 
 @pytest.mark.parametrize("other_zone", [False, True])
 @pytest.mark.parametrize("how", ["blocks", "time", "polygons"])
-def test_two_scenes_200_km_apart_are_set_up_at_once_and_share_their_ground(tmp_path, other_zone, how):
+def test_two_scenes_200_km_apart_are_set_up_quickly_and_divided_between_splits(tmp_path, other_zone, how):
     images, labels = two_scenes(tmp_path, other_zone)
     split = BlockSplit(16)
     if how == "time":

@@ -63,7 +63,7 @@ def test_a_sample_has_the_declared_layout(flood_root):
     assert sample["name"] == "Synthetic_0003"
 
 
-def test_bands_are_taken_by_name_in_the_order_asked_for(root):
+def test_bands_are_selected_by_name_in_the_given_order(root):
     image, _ = files(root, "Synthetic_0001")
     rewrite(
         image,
@@ -75,21 +75,21 @@ def test_bands_are_taken_by_name_in_the_order_asked_for(root):
     torch.testing.assert_close(swapped, torch.tensor([13, 9, 2]) * 0.01)
 
 
-def test_statistics_follow_the_bands():
+def test_statistics_are_in_the_order_of_the_bands():
     spec = Sen1Floods11.data_spec(["B12", "BLUE"])
     assert spec.input.bands == ("SWIR_2", "BLUE")
     assert spec.input.mean == (0.12046503, 0.14245495)
     assert spec.input.file_bands == (13, 2)
 
 
-def test_bands_without_published_statistics_need_them():
+def test_bands_without_published_statistics_need_mean_and_std():
     with pytest.raises(ConfigError, match="mean, std: no published statistics for NIR_BROAD; give both"):
         Sen1Floods11.data_spec(["BLUE", "B08"])
     assert Sen1Floods11.data_spec(["BLUE", "B08"], mean=[1, 2], std=[3, 4]).input.std == (3, 4)
 
 
 @pytest.mark.parametrize("value", [0, -9999])
-def test_pixels_without_data_are_filled_and_ignored_where_no_band_has_data(root, value):
+def test_pixels_without_data_are_filled_and_unlabelled_if_no_band_has_data(root, value):
     image, label = files(root, "Synthetic_0001")
 
     def punch(values):
@@ -134,7 +134,7 @@ def golden_floods(real_data, tmp_path, **arguments):
     return root, splits
 
 
-def test_the_pipeline_on_a_real_chip_equals_the_golden_one(real_data, tmp_path):
+def test_the_pipeline_on_a_real_chip_equals_the_golden_result(real_data, tmp_path):
     root, splits = golden_floods(real_data, tmp_path)
     golden = np.load(real_data / "golden_floods" / "floods_real.npz")
     data = Sen1Floods11DataModule(root, splits=splits, legacy_nodata=True)
@@ -212,7 +212,7 @@ def test_a_corrupt_raster_is_named(root, damage):
         open_split(root)[0]
 
 
-def test_an_empty_folder_says_what_it_should_hold(tmp_path):
+def test_an_error_about_an_empty_folder_names_the_expected_files(tmp_path):
     with pytest.raises(DataError, match=r"S2Hand: contains no chips \(NAME_S2Hand.tif\); set root"):
         Sen1Floods11(tmp_path)
 
@@ -250,7 +250,7 @@ def test_a_batch_larger_than_the_training_set_is_an_error(root):
         Sen1Floods11DataModule(root, splits=root / "splits.csv", batch_size=4).setup("fit")
 
 
-def test_test_runs_on_the_split_asked_for(root):
+def test_test_uses_the_chosen_split(root):
     data = Sen1Floods11DataModule(root, splits=root / "splits.csv", test_split="bolivia")
     data.setup("test")
     assert [chip.name for chip in data.test_dataset.chips] == ["Synthetic_0002"]

@@ -94,7 +94,7 @@ def test_a_pixel_that_is_never_clear_is_without_data(tmp_path):
     assert not sample["masked"].any()  # the other date has data
 
 
-def test_every_tile_is_a_scene_of_its_own(archive):
+def test_every_tile_becomes_a_separate_scene(archive):
     for day in (2020101, 2020201):
         granule(archive, "S30", day, 100, tile="T16SEH")
     scenes = compose_frames(
@@ -111,12 +111,12 @@ def test_every_tile_is_a_scene_of_its_own(archive):
         ({"dates": ("2020-04-01",)}, "composite: gives 1 frames, but the model takes 2"),
     ],
 )  # fmt: skip
-def test_series_that_cannot_be_made_are_errors(archive, series, words):
+def test_invalid_composites_are_errors(archive, series, words):
     with pytest.raises((DataError, ConfigError), match=words):
         compose_frames(find_inputs([archive]), SPEC, TemporalComposite(**series))
 
 
-def test_a_period_that_is_all_cloudy_is_an_error(tmp_path):
+def test_a_period_without_clear_pixels_is_an_error(tmp_path):
     granule(tmp_path / "hls", "S30", 2020100, 1000, cloudy=np.s_[:])
     granule(tmp_path / "hls", "S30", 2020200, 1000)
     series = TemporalComposite(periods=(("2020-04-01", "2020-04-30"), ("2020-05-01", "2020-12-31")))
@@ -124,7 +124,7 @@ def test_a_period_that_is_all_cloudy_is_an_error(tmp_path):
         compose_frames(find_inputs([tmp_path / "hls"]), SPEC, series, qa_mask=("cloud",))
 
 
-def test_dates_must_be_dates():
+def test_dates_must_have_the_form_of_dates():
     with pytest.raises(ConfigError, match="composite: '20-4-2020' is not a date; write it as YYYY-MM-DD"):
         TemporalComposite(dates=("20-4-2020",))
     with pytest.raises(ConfigError, match="composite: give dates, or periods"):

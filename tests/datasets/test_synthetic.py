@@ -13,7 +13,7 @@ def test_the_same_seed_gives_the_same_scene():
     np.testing.assert_array_equal(first[1], second[1])
 
 
-def test_scenes_look_like_floods():
+def test_synthetic_floods_are_plausible():
     """Water is dark in the short-wave infrared, plants bright in the near infrared."""
     bands, labels = flood_scene(np.random.default_rng(0), 128, 128)
     assert bands.shape == (13, 128, 128)
@@ -49,7 +49,7 @@ def test_the_layout_is_the_published_one(flood_root):
         assert file.descriptions[8] == "B8A"
 
 
-def test_nothing_is_overwritten(flood_root, tmp_path):
+def test_existing_data_are_not_overwritten(flood_root, tmp_path):
     with pytest.raises(ConfigError, match="exists and is not empty"):
         write_sen1floods11(flood_root)
     with pytest.raises(ConfigError, match="chips: 5 are too few"):

@@ -44,7 +44,7 @@ def mask_of(labels, left, top, height, width, pixel=30.0):
     return mask.numpy()
 
 
-def test_values_on_the_file_s_own_pixels_are_those_of_the_file(tmp_path):
+def test_values_on_the_grid_of_the_file_are_those_of_the_file(tmp_path):
     values = ramp(40, 50)
     values[3, 4], values[5, 6] = -1, np.nan
     labels = ValueRaster(write(tmp_path / "a.tif", values, nodata=-1), HEIGHT)
@@ -56,7 +56,7 @@ def test_values_on_the_file_s_own_pixels_are_those_of_the_file(tmp_path):
     assert np.isnan(beyond[:, :2]).all()
 
 
-def test_scale_and_offset_tags_count_as_for_chips(tmp_path):
+def test_scale_and_offset_tags_are_used_as_for_chips(tmp_path):
     path = write(tmp_path / "a.tif", np.full((4, 4), 50), dtype="int16", tags=(0.5, 1.0))
     assert (mask_of(ValueRaster(path, HEIGHT), LEFT, TOP, 4, 4) == 26).all()
     with pytest.raises(
@@ -68,7 +68,7 @@ def test_scale_and_offset_tags_count_as_for_chips(tmp_path):
 
 
 @pytest.mark.parametrize("pixel", [30.0, 60.0, 300.0, 600.0])
-def test_a_pixel_that_covers_many_has_the_mean_of_those_that_are_labelled(tmp_path, pixel):
+def test_a_large_pixel_has_the_mean_of_the_labelled_pixels_it_covers(tmp_path, pixel):
     rng, side = np.random.default_rng(0), int(pixel // 10)
     values = rng.uniform(0, 100, (8 * side, 8 * side))
     values[rng.random(values.shape) < 0.3] = -1
@@ -85,7 +85,7 @@ def test_a_pixel_that_covers_many_has_the_mean_of_those_that_are_labelled(tmp_pa
     )
 
 
-def test_larger_label_pixels_are_bilinear_and_what_is_not_labelled_adds_nothing(tmp_path):
+def test_larger_label_pixels_are_interpolated_without_unlabelled_pixels(tmp_path):
     values = ramp(20, 20, 90.0)
     values[10:, 8:] = -9999
     labels = ValueRaster(write(tmp_path / "a.tif", values, pixel=90.0, nodata=-9999), HEIGHT)
@@ -100,7 +100,7 @@ def test_larger_label_pixels_are_bilinear_and_what_is_not_labelled_adds_nothing(
 
 
 @pytest.mark.parametrize("pixel", [10.0, 30.0, 95.0])
-def test_another_crs_gives_the_value_of_the_place(tmp_path, pixel):
+def test_values_in_another_crs_are_read_at_the_same_place(tmp_path, pixel):
     """A linear function of Albers coordinates, read on UTM pixels."""
     (x,), (y,) = transform_points(UTM, ALBERS, [LEFT], [TOP])
     left, top = x - 1500.5, y + 1500.5
@@ -114,7 +114,7 @@ def test_another_crs_gives_the_value_of_the_place(tmp_path, pixel):
     np.testing.assert_allclose(mask.ravel(), expected, atol=0.1 if pixel <= 30 else 0.8)
 
 
-def test_several_values_are_bands_and_each_has_its_own_labels(tmp_path):
+def test_several_values_are_bands_with_separate_labels(tmp_path):
     values = np.stack([ramp(6, 6), 100 + ramp(6, 6)])
     values[0, :2], values[1, :, :2] = -1, -1
     target = ValueTarget(("height", "biomass"))

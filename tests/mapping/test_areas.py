@@ -24,12 +24,12 @@ def test_without_a_crs_areas_are_unknown():
     assert row_areas(Grid(None, Affine(30, 0, 0, 0, -30, 0), 3, 4)) is None
 
 
-def test_feet_become_metres():
+def test_feet_are_converted_to_metres():
     areas = row_areas(grid(2263, 980000, 200000, 100))
     np.testing.assert_allclose(areas, (100 * 1200 / 3937) ** 2, rtol=1e-12)
 
 
-def test_a_plane_that_knows_no_place_on_earth_keeps_its_own_area():
+def test_a_plane_without_geographic_coordinates_keeps_its_area():
     assert row_areas(grid('LOCAL_CS["site",UNIT["metre",1]]', 0, 0, 2)).tolist() == [4.0] * 3
 
 
@@ -50,12 +50,12 @@ def test_the_pixels_of_a_globe_add_up_to_its_surface():
     assert row_areas(grid(4326, -180, 90, 1, 180, 360)).sum() * 360 == pytest.approx(EARTH, rel=1e-6)
 
 
-def test_what_overhangs_the_poles_covers_no_ground():
+def test_rows_beyond_the_poles_have_no_area():
     areas = row_areas(grid(4326, -180, 90.5, 1, 181, 360))
     assert areas.sum() * 360 == pytest.approx(EARTH, rel=1e-6)
 
 
-def test_other_angles_than_degrees_are_understood():
+def test_other_angular_units_than_degrees_are_supported():
     gradians = row_areas(grid(4807, -200, 100, 1, 200, 400))
     assert gradians.sum() * 400 == pytest.approx(EARTH, rel=1e-3)  # Clarke's Earth of 1880, not WGS 84
 
@@ -66,11 +66,11 @@ def test_web_mercator_far_north_covers_a_quarter_of_its_plane():
     assert areas[0] < areas[1] < areas[2]
 
 
-def test_web_mercator_at_the_equator_counts_as_its_plane():
+def test_web_mercator_at_the_equator_has_the_area_of_its_plane():
     assert row_areas(grid(3857, 1_000_000, 45, 30)).tolist() == [900.0] * 3
 
 
-def test_a_pole_in_the_middle_of_the_scene_is_no_special_place():
+def test_a_scene_with_a_pole_in_its_middle_has_the_right_area():
     areas = row_areas(grid(3413, -60, 45, 30, 3, 4))
     np.testing.assert_allclose(areas, areas[0], rtol=1e-6)
     # The plane is true to scale at 70 degrees north and too small at the pole.
@@ -86,7 +86,7 @@ def test_rotated_grids_have_areas():
     np.testing.assert_allclose(turned, straight[1], rtol=1e-6)
 
 
-def test_twenty_thousand_rows_take_no_time():
+def test_twenty_thousand_rows_are_computed_quickly():
     start = perf_counter()
     row_areas(grid(4326, 0, 60, 2.7e-4, 20_000, 20_000))
     assert perf_counter() - start < 2

@@ -44,7 +44,7 @@ def wait_until(condition):
         time.sleep(0.002)
 
 
-def test_threads_read_ahead_into_the_next_scenes_and_no_further(data):
+def test_threads_read_ahead_up_to_the_next_scenes(data):
     read = []
 
     def open_scene(scene):
@@ -65,7 +65,7 @@ def test_threads_read_ahead_into_the_next_scenes_and_no_further(data):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_scenes_that_nobody_asks_for_are_skipped_and_all_files_are_closed(data, workers):
+def test_discarded_scenes_are_skipped_and_all_files_are_closed(data, workers):
     opened = []
 
     def open_scene(scene):
@@ -84,7 +84,7 @@ def test_scenes_that_nobody_asks_for_are_skipped_and_all_files_are_closed(data, 
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
-def test_a_scene_that_cannot_be_read_leaves_the_next_ones_alone(data, workers):
+def test_an_unreadable_scene_does_not_affect_the_next_ones(data, workers):
     def open_scene(scene):
         reader = data.open_scene(scene)
         if scene.name == "s1":
@@ -106,7 +106,7 @@ def test_a_scene_that_cannot_be_read_leaves_the_next_ones_alone(data, workers):
     assert found == {"s0": 2, "s1": "failed", "s2": 2, "s3": 2, "s4": 2}
 
 
-def test_jobs_run_in_order_and_few_of_them_wait():
+def test_jobs_run_in_order_and_the_queue_is_short():
     thread, gate, done = BackgroundThread(most=2), threading.Event(), []
     thread.submit(gate.wait)
     thread.submit(lambda: done.append(1))
@@ -121,7 +121,7 @@ def test_jobs_run_in_order_and_few_of_them_wait():
     assert done == [1, 2]
 
 
-def test_after_a_job_that_raised_no_other_one_is_run():
+def test_no_job_runs_after_an_error():
     thread, gate, done = BackgroundThread(most=4), threading.Event(), []
     thread.submit(gate.wait)
     thread.submit(lambda: 1 / 0)
@@ -133,7 +133,7 @@ def test_after_a_job_that_raised_no_other_one_is_run():
     assert done == []
 
 
-def test_batches_and_threads_suit_the_device():
+def test_batch_size_and_threads_depend_on_the_device():
     cuda, plan = torch.device("cuda"), WindowGrid.of((1000, 10980), 224, 112)
     assert choose_batch_size(CPU, 224) == 4
     assert choose_batch_size(cuda, 224) == 64

@@ -89,7 +89,7 @@ def scenes(draw):
     scenes(), st.sampled_from(("average", "hann", "crop")), st.integers(1, 9), st.sampled_from((0, 1, 2)),
     st.sampled_from((1, 2, 3)), st.sampled_from((1, 16)), st.sampled_from((None, 16, 64)),
 )  # fmt: skip
-def test_every_valid_pixel_keeps_its_own_value_and_every_other_one_is_nodata(
+def test_every_valid_pixel_keeps_its_value_and_all_others_are_nodata(
     case, blending, batch_size, workers, ranks, align, block
 ):
     height, width, window, stride, seed, holes = case
@@ -137,7 +137,7 @@ def test_windows_without_data_are_never_run(tmp_path):
     assert logits[0, 199, 99] == 5
 
 
-def test_a_hann_window_trusts_its_middle_more(tmp_path):
+def test_a_hann_window_gives_its_centre_more_weight(tmp_path):
     path = write(tmp_path / "scene.tif", np.ones((3, 16, 48), np.float32))
 
     def edges(image):  # wrong at the left and right of every window
@@ -155,7 +155,7 @@ def test_a_hann_window_trusts_its_middle_more(tmp_path):
     assert worst["average"] > worst["hann"] > worst["crop"] == 1
 
 
-def test_strips_share_no_row_and_leave_none_out():
+def test_every_row_is_in_exactly_one_strip():
     for blending in ("average", "hann", "crop"):
         plan = WindowGrid.of((3000, 500), 224, 112, blending, 16)
         assert len(plan.strips) > 3

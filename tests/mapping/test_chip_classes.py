@@ -112,7 +112,7 @@ def test_qa_mask_needs_a_quality_layer(tmp_path):
         classify_scenes(task_of(), write_scene(tmp_path / "s.tif"), tmp_path / "o", qa_mask=("cloud",))
 
 
-def test_any_lacking_band_is_nodata_if_the_rule_says_so(tmp_path):
+def test_a_missing_band_is_nodata_with_the_rule_any(tmp_path):
     scene = write_scene(tmp_path / "s.tif", nodata=np.s_[:1, :SIDE, :SIDE])
     for rule, lacking in (("all", 0), ("any", 1)):
         classify_scenes(task_of(), scene, tmp_path / rule, window=SIDE, nodata_rule=rule)
@@ -139,7 +139,7 @@ def test_existing_maps_are_skipped_and_stay_in_the_index(tmp_path, predict):
     ]  # fmt: skip
 
 
-def test_a_coarse_map_is_as_other_maps_of_classes(tmp_path, checkpoint, predict):
+def test_a_coarse_map_has_the_form_of_other_class_maps(tmp_path, checkpoint, predict):
     code, _, err = predict(
         write_scene(tmp_path / "s.tif"), "--window", SIDE, "--output", tmp_path / "one.tif"
     )
@@ -158,7 +158,7 @@ def test_a_coarse_map_is_as_other_maps_of_classes(tmp_path, checkpoint, predict)
     assert "<Category>Bare soil</Category>" in (tmp_path / "one.tif.aux.xml").read_text()
 
 
-def test_outlines_say_where_they_come_from(tmp_path, predict):
+def test_the_file_of_outlines_records_software_task_and_windows(tmp_path, predict):
     scene = write_scene(tmp_path / "s.tif", height=SIDE, width=SIDE)
     code, _, err = predict(scene, "--output", tmp_path / "out")
     assert code == 0, err
@@ -169,7 +169,7 @@ def test_outlines_say_where_they_come_from(tmp_path, predict):
     assert metadata[b"windows"] == b"whole files"
 
 
-def test_several_classes_a_window_are_a_band_each(tmp_path):
+def test_several_classes_per_window_have_one_band_each(tmp_path):
     scene = write_scene(tmp_path / "s.tif", nodata=np.s_[:, :SIDE, :SIDE])
     classify_scenes(task_of(multilabel=True), scene, tmp_path / "m", window=SIDE)
     with rasterio.open(tmp_path / "m" / "s_pred.tif") as file:
@@ -180,7 +180,7 @@ def test_several_classes_a_window_are_a_band_each(tmp_path):
     assert np.isnan(values).sum() == 3
 
 
-def test_a_table_is_replaced_only_if_asked_for(tmp_path):
+def test_a_table_is_replaced_only_with_overwrite(tmp_path):
     scene = write_scene(tmp_path / "s.tif", height=SIDE, width=SIDE)
     written = classify_scenes(task_of(), scene, tmp_path / "out")
     before = [path.read_bytes() for path in written]
@@ -202,7 +202,7 @@ def test_a_table_is_replaced_only_if_asked_for(tmp_path):
     ]  # no outlines of others
 
 
-def test_nothing_half_written_stays(tmp_path, monkeypatch):
+def test_no_incomplete_file_remains(tmp_path, monkeypatch):
     from prithvi_tg.mapping import chip_classes
 
     def fail(*_, **__):
@@ -244,7 +244,7 @@ def test_nothing_half_written_stays(tmp_path, monkeypatch):
     ],
     ids=lambda value: value[-2 if len(value) > 1 else 0] if isinstance(value, tuple) else "",
 )
-def test_no_option_is_ignored(words, message, tmp_path, predict, monkeypatch):
+def test_options_without_effect_are_errors(words, message, tmp_path, predict, monkeypatch):
     scene = write_scene(tmp_path / "s.tif", height=SIDE, width=SIDE)
     monkeypatch.chdir(tmp_path)
     code, _, err = predict(scene, "--output", tmp_path / "out", *words)

@@ -36,7 +36,7 @@ def normalised(stored):
     st.sampled_from(("uint8", "int16", "uint16", "int32", "float32")), st.sampled_from((None, 0.0, 0.4, 1.0)),
     st.integers(0, 2**16),
 )  # fmt: skip
-def test_windows_are_the_normalised_pixels_whatever_the_chunks(chunks, width, window, dtype, holes, seed):
+def test_windows_are_the_normalised_pixels_for_any_chunks(chunks, width, window, dtype, holes, seed):
     rng = np.random.default_rng(seed)
     parts = [stored_pixels(rng, height, width, dtype, holes) for height in chunks]
     expected = np.concatenate([normalised(part) for part in parts], axis=1)
@@ -63,7 +63,7 @@ def test_rows_above_the_first_window_are_dropped():
     np.testing.assert_array_equal(buffer.window(112, 118, 0, 5), normalised(part)[:, 12:18])
 
 
-def test_rows_without_data_take_no_memory_and_are_at_the_mean():
+def test_rows_without_data_use_no_memory_and_have_the_mean():
     part = stored_pixels(np.random.default_rng(0), 20, 5, "int16", 1.0)
     rows = Rows.of(0, part)
     assert rows.values is None

@@ -95,7 +95,7 @@ def test_a_pixel_is_the_mean_of_the_tokens_of_its_patch(tmp_path):
     assert sorted(entry.name for entry in path.parent.iterdir()) == ["emb.json", "emb.png", "emb.tif"]
 
 
-def test_a_block_is_chosen_and_16_bits_are_stored(tmp_path):
+def test_a_block_can_be_chosen_and_is_stored_in_16_bits(tmp_path):
     task, scene = task_of(), write_scene(tmp_path / "scene.tif")
     with rasterio.open(embed_scene(task, scene, tmp_path / "emb.tif", block=0)) as file:
         found = file.read()[:, 3, 2]
@@ -117,7 +117,7 @@ def test_8_bits_have_a_scale_per_band(tmp_path):
     assert np.nanmax(error / scales[:, None, None]) <= 0.5 + 1e-4
 
 
-def test_points_lie_in_the_middle_of_patches_that_hold_data(tmp_path):
+def test_points_lie_at_the_centres_of_patches_with_data(tmp_path):
     points = tmp_path / "elsewhere" / "points.parquet"
     path = embed_scene(
         task_of(), write_scene(tmp_path / "scene.tif"), tmp_path / "emb.tif", dtype="float32", points=points
@@ -132,7 +132,7 @@ def test_points_lie_in_the_middle_of_patches_that_hold_data(tmp_path):
             np.testing.assert_array_equal(one["embedding"], values[:, one["row"], one["column"]])
 
 
-def test_features_of_several_dates_stand_one_after_the_other(tmp_path):
+def test_features_of_several_dates_are_concatenated(tmp_path):
     task = task_of(frames=2)
     dates = [write_scene(tmp_path / f"{seed}.tif", seed=seed) for seed in (0, 1)]
     scene = ",".join(map(str, dates))
@@ -149,7 +149,7 @@ def test_features_of_several_dates_stand_one_after_the_other(tmp_path):
 
 
 @pytest.mark.parametrize("rows_per_block", [1, 7, 64])
-def test_blocks_of_the_file_make_no_difference(tmp_path, rows_per_block):
+def test_embeddings_do_not_depend_on_the_blocks_of_the_file(tmp_path, rows_per_block):
     task, scene = task_of(), write_scene(tmp_path / "scene.tif")
     expected = embed_scene(task, scene, tmp_path / "a.tif", dtype="float32")
     copy = tmp_path / "copy.tif"
@@ -238,7 +238,7 @@ def test_a_pixel_of_a_resnet_is_as_wide_as_the_stride_of_its_stage(tmp_path, sta
     assert np.isnan(values[:, 0, 0]).all()
 
 
-def test_a_checkpoint_of_values_has_an_encoder_too(tmp_path):
+def test_the_encoder_of_a_regression_checkpoint_can_be_used(tmp_path):
     torch.manual_seed(0)
     spec = DataSpec(spec_of().input, ValueTarget(("biomass",), ("t/ha",), (1.0,), (1.0,)))
     task = PrithviPixelwiseRegressionTask(
@@ -276,7 +276,7 @@ def test_a_published_encoder_of_timm_takes_8_bit_colours(tmp_path):
         np.testing.assert_allclose(file.read(), expected.numpy(), rtol=0, atol=1e-4)
 
 
-def test_weights_of_torchgeo_know_their_bands_and_statistics():
+def test_weights_of_torchgeo_define_bands_and_statistics():
     encoder = create_encoder("torchgeo/ResNet18_Weights.SENTINEL2_RGB_SECO")
     assert encoder.pretrained_bands == ("RED", "GREEN", "BLUE")
     image = torch.rand(1, 3, 8, 8, dtype=torch.float64) * 255
@@ -320,7 +320,7 @@ def test_a_published_encoder_is_used_by_its_name(tmp_path, monkeypatch):
         ({"profile": "legacy"}, "profile: 'legacy' has no map of tokens; use cog"),
     ],
 )
-def test_options_that_do_not_fit_are_refused(tmp_path, options, reason):
+def test_invalid_options_are_refused(tmp_path, options, reason):
     with pytest.raises(ConfigError, match=reason):
         embed_scene(task_of(), write_scene(tmp_path / "scene.tif"), tmp_path / "e" / "emb.tif", **options)
     assert not (tmp_path / "e").exists()

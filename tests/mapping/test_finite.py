@@ -74,7 +74,7 @@ def test_logits_that_are_not_finite_fail_the_scene_and_name_the_window(tmp_path,
         list(map_strips(task, scene))
 
 
-def test_pixels_of_another_size_than_in_training_are_warned_of_once(tmp_path, values):
+def test_another_pixel_size_than_in_training_gives_one_warning(tmp_path, values):
     scene = write(tmp_path / "scene.tif", values, pixel=60)
     with pytest.warns(UserWarning, match=r"pixel size 60 m, but 10 m in the training data") as told:
         map_scene(task_of(pixel_size=10.0), scene, tmp_path / "map.tif")
@@ -82,12 +82,12 @@ def test_pixels_of_another_size_than_in_training_are_warned_of_once(tmp_path, va
 
 
 @pytest.mark.parametrize("trained", [None, 20.0, 45.0])
-def test_pixels_of_about_the_trained_size_are_fine(tmp_path, values, trained, recwarn):
+def test_a_similar_pixel_size_gives_no_warning(tmp_path, values, trained, recwarn):
     map_scene(task_of(pixel_size=trained), write(tmp_path / "scene.tif", values), tmp_path / "map.tif")
     assert not [one for one in recwarn if "pixel size" in str(one.message)]
 
 
-def test_a_half_finished_map_is_not_resumed_when_a_source_of_its_vrt_has_changed(
+def test_an_unfinished_map_is_not_resumed_after_a_source_of_its_vrt_has_changed(
     tmp_path, values, capsys, monkeypatch
 ):
     source, scene, task = write(tmp_path / "source.tif", values), tmp_path / "scene.vrt", task_of()

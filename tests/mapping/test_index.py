@@ -61,7 +61,7 @@ def test_an_index_has_the_colours_and_names_of_the_maps(tmp_path):
     assert "<Category>Open water</Category>" in index.read_text()
 
 
-def test_a_later_map_lies_over_an_earlier_one_except_where_it_has_no_data(tmp_path):
+def test_later_maps_cover_earlier_ones_except_for_nodata(tmp_path):
     below = write_map(tmp_path / "a.tif", [[0, 0, 0]])
     above = write_map(tmp_path / "b.tif", [[1, 255]], west=600000 + 30)
     (index,) = write_index([below, above], tmp_path)
@@ -69,7 +69,7 @@ def test_a_later_map_lies_over_an_earlier_one_except_where_it_has_no_data(tmp_pa
         assert file.read(1).tolist() == [[0, 1, 0]]
 
 
-def test_the_finest_map_gives_the_pixels(tmp_path):
+def test_the_index_has_the_pixels_of_the_finest_map(tmp_path):
     coarse = write_map(tmp_path / "a.tif", [[0, 1]])
     fine = write_map(tmp_path / "b.tif", [[1, 0, 1]], size=10, north=4200000 - 30)
     (index,) = write_index([coarse, fine], tmp_path)
@@ -79,7 +79,7 @@ def test_the_finest_map_gives_the_pixels(tmp_path):
         np.testing.assert_array_equal(file.read(1), expected)
 
 
-def test_maps_off_the_common_grid_come_within_half_a_pixel(tmp_path):
+def test_maps_off_the_common_grid_are_shifted_by_at_most_half_a_pixel(tmp_path):
     values = np.arange(36).reshape(6, 6) % 2
     maps = [
         write_map(tmp_path / "a.tif", values),
@@ -94,7 +94,7 @@ def test_maps_off_the_common_grid_come_within_half_a_pixel(tmp_path):
     assert (whole[:, 6:10] == 255).all()
 
 
-def test_rounding_of_coordinates_shifts_no_map(tmp_path):
+def test_rounding_errors_of_coordinates_shift_no_map(tmp_path):
     size = 2.6949458523585647e-4
     values = np.arange(15).reshape(3, 5) % 2
     maps = [
@@ -128,7 +128,7 @@ def test_an_index_of_values_has_all_bands_with_names_and_units(tmp_path):
         np.testing.assert_array_equal(file.read(masked=True).mask, False)
 
 
-def test_maps_of_other_bands_do_not_share_an_index(tmp_path):
+def test_maps_with_different_bands_have_separate_indexes(tmp_path):
     first = write_values(tmp_path / "a.tif", [[[1]], [[2]]])
     for other in (
         write_values(tmp_path / "b.tif", [[[1]], [[2]]], units=("Mg/ha", "m")),
@@ -141,7 +141,7 @@ def test_maps_of_other_bands_do_not_share_an_index(tmp_path):
     assert not list(tmp_path.glob("*.vrt"))
 
 
-def test_every_crs_has_its_own_index(tmp_path):
+def test_every_crs_has_a_separate_index(tmp_path):
     maps = [
         write_map(tmp_path / f"{k}.tif", [[k]], crs)
         for k, crs in enumerate(["EPSG:32615", "EPSG:32616", CRS.from_string(ALBERS), "EPSG:32616"])
@@ -163,20 +163,20 @@ def test_an_index_works_after_its_folder_has_moved(tmp_path):
         assert file.read(1).tolist() == [[0, 1]]
 
 
-def test_an_index_that_is_there_stays(tmp_path):
+def test_an_existing_index_is_kept(tmp_path):
     path = write_map(tmp_path / "a.tif", [[0, 1]])
     names = [write_index([path], tmp_path)[0].name for _ in range(3)]
     assert names == ["index_EPSG_32615.vrt", "index_EPSG_32615_2.vrt", "index_EPSG_32615_3.vrt"]
 
 
 @pytest.mark.parametrize("unfit", [{"crs": None}, {"shear": 5}])
-def test_maps_that_no_index_can_show_are_left_out_and_named(tmp_path, unfit, caplog):
+def test_maps_that_an_index_cannot_show_are_omitted_and_named(tmp_path, unfit, caplog):
     path = write_map(tmp_path / "a.tif", [[0, 1]], **unfit)
     assert write_index([path], tmp_path) == []
     assert "a.tif" in caplog.text
 
 
-def test_maps_that_cannot_be_read_are_an_error(tmp_path):
+def test_unreadable_maps_are_an_error(tmp_path):
     with pytest.raises(DataError, match=r"missing\.tif"):
         write_index([tmp_path / "missing.tif"], tmp_path)
     path = tmp_path / "legacy.tif"

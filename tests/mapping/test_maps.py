@@ -32,7 +32,7 @@ def golden_task(golden, burn_spec):
 
 @pytest.mark.parametrize("device", ["cpu", CUDA])
 @pytest.mark.parametrize("name", ["clean", "holes", "no_nodata_tag"])
-def test_legacy_maps_equal_the_golden_ones(golden, golden_task, tmp_path, name, device):
+def test_legacy_maps_equal_the_golden_maps(golden, golden_task, tmp_path, name, device):
     folder = golden / "inference" / "burn_scars"
     output = map_scene(
         golden_task, folder / "in" / f"{name}.tif", tmp_path / "map.tif", profile="legacy", device=device
@@ -95,20 +95,20 @@ def test_a_map_that_fails_leaves_no_file_behind(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_output_folder_that_cannot_be_made_is_named(golden, golden_task, tmp_path):
+def test_an_error_names_the_output_folder_that_cannot_be_created(golden, golden_task, tmp_path):
     (tmp_path / "maps").write_text("a file where the folder should be")
     scene = golden / "inference" / "burn_scars" / "in" / "too_small.tif"
     with pytest.raises(DataError, match=r"maps/map\.tif: cannot be written"):
         map_scene(golden_task, scene, tmp_path / "maps" / "map.tif")
 
 
-def test_a_task_that_does_not_know_its_data_cannot_map(tiny_task, tmp_path):
+def test_a_task_without_a_data_description_cannot_map(tiny_task, tmp_path):
     with pytest.raises(ConfigError, match="data_spec: the task has no description of its data"):
         map_scene(tiny_task, tmp_path / "scene.tif", tmp_path / "map.tif")
 
 
 @pytest.mark.parametrize("name", ["clean", "holes", "no_nodata_tag"])
-def test_the_legacy_configuration_of_burn_scars_maps_as_the_seed_did(golden, command, tmp_path, name):
+def test_the_legacy_configuration_of_burn_scars_reproduces_the_seed(golden, command, tmp_path, name):
     """From the published kind of checkpoint through the command line, with the golden model's sizes."""
     scene = golden / "inference" / "burn_scars" / "in" / f"{name}.tif"
     code, out, err = command(

@@ -38,7 +38,7 @@ class Third(PrithviSegmentationTask):
 
 
 @pytest.mark.parametrize("kind", ["class_names", Sigmoid, Hidden])
-def test_a_model_with_one_output_makes_no_map(kind, flood_root, tmp_path):
+def test_a_model_with_one_output_cannot_map(kind, flood_root, tmp_path):
     if kind == "class_names":
         spec = {**SPEC.to_dict(), "target": {"kind": "classes", "names": ["Water"]}}
         task = PrithviSegmentationTask(
@@ -66,7 +66,7 @@ def test_more_outputs_than_classes_are_refused(flood_root, tmp_path):
         ("task: multilabel, num_labels: 2, loss: bce", "task: a map stores one class per pixel"),
     ],
 )
-def test_the_command_refuses_torchgeo_s_tasks_without_a_logit_per_class(
+def test_the_command_refuses_torchgeo_tasks_without_a_logit_per_class(
     flood_root, tmp_path, command, options, reason
 ):
     from lightning.pytorch import Trainer

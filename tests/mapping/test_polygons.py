@@ -40,7 +40,7 @@ def write_map(tmp_path):
     return write
 
 
-def test_patches_keep_their_holes_and_touch_only_by_edges(write_map, tmp_path):
+def test_polygons_keep_their_holes_and_share_only_edges(write_map, tmp_path):
     path = tmp_path / "water.gpkg"
     assert write_polygons(write_map(*UTM), path, [1], SPEC) == 3
     patches = geopandas.read_file(path, layer="scene_pred").sort_values("square_metres", ascending=False)
@@ -55,7 +55,7 @@ def test_patches_keep_their_holes_and_touch_only_by_edges(write_map, tmp_path):
 
 
 @pytest.mark.parametrize("place", [UTM, DEGREES, ("EPSG:3857", Affine(30, 0, 1e6, 0, -30, 8.4e6))])
-def test_areas_add_up_to_those_of_the_pixels(write_map, tmp_path, place):
+def test_areas_of_polygons_add_up_to_the_area_of_the_pixels(write_map, tmp_path, place):
     path = tmp_path / "all.gpkg"
     map_path = write_map(*place)
     write_polygons(map_path, path, [0, 1], SPEC)
@@ -66,7 +66,7 @@ def test_areas_add_up_to_those_of_the_pixels(write_map, tmp_path, place):
         assert patches[value] == pytest.approx((per_pixel * (value == CLASSES)).sum())
 
 
-def test_a_class_that_does_not_occur_gives_a_layer_without_rows(write_map, tmp_path):
+def test_a_class_without_pixels_gives_an_empty_layer(write_map, tmp_path):
     path = tmp_path / "ice.gpkg"
     assert write_polygons(write_map(*UTM), path, [2], SPEC) == 0
     patches = geopandas.read_file(path)
@@ -84,7 +84,7 @@ def test_without_a_crs_polygons_are_in_the_plane_of_the_map(write_map, tmp_path,
     assert not [warning for warning in recwarn if "crs" in str(warning.message)]
 
 
-def test_rotated_maps_keep_their_place(write_map, tmp_path):
+def test_polygons_of_rotated_maps_are_in_the_right_place(write_map, tmp_path):
     transform = Affine(26, 15, 600000, 15, -26, 4200000)
     write_polygons(write_map("EPSG:32615", transform), tmp_path / "water.gpkg", [1], SPEC)
     patches = geopandas.read_file(tmp_path / "water.gpkg")
@@ -96,7 +96,7 @@ def test_classes_without_a_name_are_an_error(write_map, tmp_path):
         write_polygons(write_map(*UTM), tmp_path / "water.gpkg", [3], SPEC)
 
 
-def test_a_failure_leaves_nothing_behind(write_map, tmp_path, monkeypatch):
+def test_a_failure_leaves_no_files(write_map, tmp_path, monkeypatch):
     def fill_the_disk(self, path, **_):
         path.write_bytes(b"half")
         path.with_name(f"{path.name}-journal").write_bytes(b"half")

@@ -68,7 +68,7 @@ def task():
     )
 
 
-def test_a_product_of_a_class_path_is_made_beside_the_map(task, flood_root, tmp_path):
+def test_a_product_given_by_class_path_is_written_with_the_map(task, flood_root, tmp_path):
     scene, here = flood_root / "scene.tif", __name__
     path = map_scene(
         task, scene, tmp_path / "s_pred.tif", products=[f"{here}.Margin", f"{here}.Lowest", "confidence"]
@@ -92,7 +92,7 @@ def test_a_product_of_a_class_path_is_made_beside_the_map(task, flood_root, tmp_
     assert {"confidence", "margin", "lowest", "pred"} == set(assets)
 
 
-def test_the_command_takes_products_by_name(trained, flood_root, tmp_path, command):
+def test_the_command_accepts_products_by_name(trained, flood_root, tmp_path, command):
     code, _, err = command(
         "predict", "--ckpt_path", trained, flood_root / "scene.tif", "--output", tmp_path,
         "--products", f"{__name__}.Margin", "probabilities", "--trainer.accelerator", "cpu",
@@ -116,15 +116,13 @@ def test_the_command_takes_products_by_name(trained, flood_root, tmp_path, comma
         ("values", "values: does not support classes"),
     ],
 )
-def test_products_that_cannot_be_made_are_refused_before_any_work(
-    task, flood_root, tmp_path, products, reason
-):
+def test_impossible_products_are_refused_before_mapping(task, flood_root, tmp_path, products, reason):
     with pytest.raises(ConfigError, match=reason):
         map_scene(task, flood_root / "scene.tif", tmp_path / "s_pred.tif", products=products)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_option_and_its_product_are_the_same(task, flood_root, tmp_path):
+def test_an_option_is_equivalent_to_its_product(task, flood_root, tmp_path):
     for name, options in (("a", {"confidence": True}), ("b", {"products": PRODUCTS["confidence"]})):
         map_scene(task, flood_root / "scene.tif", tmp_path / f"{name}_pred.tif", **options)
     with (
@@ -135,7 +133,7 @@ def test_an_option_and_its_product_are_the_same(task, flood_root, tmp_path):
         assert one.profile == other.profile
 
 
-def test_products_of_an_unfinished_map_are_kept_with_its_strips(task, tmp_path, flood_root):
+def test_an_unfinished_map_with_other_products_starts_again(task, tmp_path, flood_root):
     """Another set of products has other strips."""
     scene = flood_root / "scene.tif"
     output = tmp_path / "s_pred.tif"
@@ -206,7 +204,9 @@ def counts(key, value):
         ),
     ],
 )  # fmt: skip
-def test_a_product_that_does_not_fit_is_an_error_that_names_it(task, flood_root, tmp_path, product, reason):
+def test_an_error_names_the_product_that_does_not_match_the_target(
+    task, flood_root, tmp_path, product, reason
+):
     with pytest.raises(ConfigError, match=reason):
         map_scene(task, flood_root / "scene.tif", tmp_path / "s_pred.tif", products=product)
     assert not (tmp_path / "s_pred.tif").exists()
@@ -219,7 +219,7 @@ class OneText(Counts):
         return "counted by row"
 
 
-def test_numbers_are_counted_and_a_summary_may_be_one_text(trained, flood_root, tmp_path, command):
+def test_counts_are_summed_and_a_summary_may_be_one_text(trained, flood_root, tmp_path, command):
     code, out, err = command(
         "predict", "--ckpt_path", trained, flood_root / "scene.tif", "--output", tmp_path,
         "--products", f"{__name__}.OneText", "--trainer.accelerator", "cpu",

@@ -67,7 +67,7 @@ def test_a_stacked_scene_and_its_granule_have_the_same_map(scene, tmp_path, sens
         np.testing.assert_array_equal(classes_of(found), expected)
 
 
-def test_real_clouds_are_masked_by_the_classes_that_the_user_names(scene, real_data, tmp_path):
+def test_real_clouds_are_masked_by_the_chosen_quality_classes(scene, real_data, tmp_path):
     task = random_task(Sen1Floods11.data_spec())
     layer = real_data / "sentinel2_scene" / "S2A_L2A_T29UNU_20221005_60m_SCL_640.tif"
     scl = classes_of(layer)

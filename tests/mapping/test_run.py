@@ -98,7 +98,7 @@ def test_a_map_is_a_valid_cog_with_names_colours_and_overviews(checkpoint, tmp_p
     ]  # fmt: skip
 
 
-def test_the_item_beside_a_map_counts_its_classes(checkpoint, tmp_path):
+def test_the_stac_item_of_a_map_has_the_counts_of_its_classes(checkpoint, tmp_path):
     scene = write_scene(tmp_path / "scene.tif", 100, 90)
     path = map_scene(checkpoint, scene, tmp_path / "scene_pred.tif", dates=["2020-06-30"])
     item = pystac.Item.from_file(path.with_suffix(".json"))
@@ -111,7 +111,7 @@ def test_the_item_beside_a_map_counts_its_classes(checkpoint, tmp_path):
 
 
 @pytest.mark.parametrize(("kind", "tolerance"), [("uint8", 1 / 500), ("float32", 1e-7), ("float16", 1e-3)])
-def test_probabilities_and_confidence_are_what_the_logits_say(checkpoint, tmp_path, kind, tolerance):
+def test_probabilities_and_confidence_follow_from_the_logits(checkpoint, tmp_path, kind, tolerance):
     scene = write_scene(tmp_path / "scene.tif", 600, 40)
     path = map_scene(checkpoint, scene, tmp_path / "s_pred.tif", probabilities=kind, confidence=True)
     rows = list(map_strips(checkpoint, scene))
@@ -137,7 +137,7 @@ def test_probabilities_and_confidence_are_what_the_logits_say(checkpoint, tmp_pa
     np.testing.assert_array_equal(classes_of(path)[~masked], expected.argmax(axis=0)[~masked])
 
 
-def test_polygons_and_a_quicklook_on_request(checkpoint, tmp_path):
+def test_polygons_and_a_quicklook_are_written_on_request(checkpoint, tmp_path):
     scene = write_scene(tmp_path / "scene.tif", 100, 90)
     path = map_scene(checkpoint, scene, tmp_path / "s_pred.tif", vector=["Burn scar"], quicklook=True)
     polygons = geopandas.read_file(tmp_path / "s_pred.gpkg")
@@ -172,7 +172,7 @@ def test_an_index_shows_all_maps_of_a_crs(checkpoint, tmp_path, command):
 # The same map, however it is made.
 
 
-def test_batches_threads_and_tiles_make_no_difference(checkpoint, tmp_path):
+def test_maps_do_not_depend_on_batches_threads_and_tiles(checkpoint, tmp_path):
     scene = write_scene(tmp_path / "scene.tif", 300, 150)
     tiled = write_scene(tmp_path / "tiled.tif", 300, 150, tiled=True, blockxsize=64, blockysize=64)
     maps = [
@@ -222,7 +222,7 @@ def wait_for(condition, process, seconds=120):
 
 
 @pytest.mark.version_independent
-def test_a_run_that_is_killed_goes_on_where_it_stopped(checkpoint, tmp_path, command):
+def test_a_killed_run_is_resumed(checkpoint, tmp_path, command):
     scene = write_scene(tmp_path / "scene.tif", 6000, 60)
     expected = classes_of(map_scene(checkpoint, scene, tmp_path / "whole.tif"))
     folder, parts = tmp_path / "maps", tmp_path / "maps" / ".scene_pred.parts"
@@ -269,7 +269,7 @@ def interrupted(checkpoint, scene, output, monkeypatch, after):
     return count
 
 
-def test_only_strips_that_are_sound_are_kept(checkpoint, tmp_path, monkeypatch):
+def test_only_valid_strips_are_reused(checkpoint, tmp_path, monkeypatch):
     scene = write_scene(tmp_path / "scene.tif", 2000, 40)
     expected = classes_of(map_scene(checkpoint, scene, tmp_path / "whole.tif"))
     output = tmp_path / "map.tif"
@@ -284,7 +284,7 @@ def test_only_strips_that_are_sound_are_kept(checkpoint, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("what", ["setting", "scene", "checkpoint"])
-def test_strips_of_another_run_are_not_used(checkpoint, tmp_path, monkeypatch, what):
+def test_strips_of_another_run_are_not_reused(checkpoint, tmp_path, monkeypatch, what):
     scene = write_scene(tmp_path / "scene.tif", 2000, 40)
     output = tmp_path / "map.tif"
     strips = interrupted(checkpoint, scene, output, monkeypatch, after=2)
@@ -301,7 +301,7 @@ def test_strips_of_another_run_are_not_used(checkpoint, tmp_path, monkeypatch, w
     assert strips == [0, 1, 0, 1, 2, 3]
 
 
-def test_a_kill_between_the_names_is_made_good(checkpoint, tmp_path, monkeypatch):
+def test_a_run_killed_while_files_are_renamed_is_completed(checkpoint, tmp_path, monkeypatch):
     """Several files belong to a map; the map itself gets its name last."""
     scene = write_scene(tmp_path / "scene.tif", 100, 40)
     output = tmp_path / "maps" / "s_pred.tif"
@@ -328,7 +328,7 @@ def test_a_kill_between_the_names_is_made_good(checkpoint, tmp_path, monkeypatch
 # What is in the way.
 
 
-def test_nothing_is_overwritten_unasked(checkpoint, tmp_path):
+def test_nothing_is_overwritten_without_the_option(checkpoint, tmp_path):
     scene = write_scene(tmp_path / "scene.tif", 50, 40)
     output = map_scene(checkpoint, scene, tmp_path / "map.tif")
     with pytest.raises(ConfigError, match=r"map\.tif: exists; add --overwrite"):
@@ -342,7 +342,7 @@ def test_nothing_is_overwritten_unasked(checkpoint, tmp_path):
     assert output.stat().st_mtime_ns > before
 
 
-def test_names_that_collide_are_an_error_before_any_work(checkpoint, tmp_path, command):
+def test_colliding_names_are_an_error_before_mapping(checkpoint, tmp_path, command):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         write_scene(tmp_path / folder / "x.tif", 40, 40)
@@ -387,7 +387,9 @@ def one_band_missing(path):
     ],
 )
 @pytest.mark.parametrize("workers", [0, 2])
-def test_one_bad_scene_leaves_the_others_mapped(checkpoint, tmp_path, command, damage, words, workers):
+def test_one_bad_scene_does_not_prevent_maps_of_the_others(
+    checkpoint, tmp_path, command, damage, words, workers
+):
     for name in ("a", "c"):
         write_scene(tmp_path / f"{name}.tif", 60, 70)
     damage(tmp_path / "b.tif")
@@ -414,7 +416,7 @@ def test_one_bad_scene_leaves_the_others_mapped(checkpoint, tmp_path, command, d
 
 
 @pytest.mark.parametrize("value", [-9999, np.nan])
-def test_a_scene_without_any_data_gets_a_map_that_says_so(checkpoint, tmp_path, value):
+def test_a_scene_without_data_gets_a_map_of_nodata(checkpoint, tmp_path, value):
     scene = write_scene(tmp_path / "scene.tif", 60, 70)
     with rasterio.open(scene, "r+") as file:
         file.write(np.full((6, 60, 70), value, "float32"))
@@ -424,7 +426,7 @@ def test_a_scene_without_any_data_gets_a_map_that_says_so(checkpoint, tmp_path, 
         assert (file.read() == 255).all()
 
 
-def test_a_full_disk_is_a_clear_error_and_leaves_no_half_map(checkpoint, tmp_path):
+def test_a_full_disk_is_a_clear_error_and_leaves_no_incomplete_map(checkpoint, tmp_path):
     scene = write_scene(tmp_path / "scene.tif", 400, 600)
     output = tmp_path / "maps" / "s_pred.tif"
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -442,7 +444,7 @@ def test_a_full_disk_is_a_clear_error_and_leaves_no_half_map(checkpoint, tmp_pat
     assert cog_validate(output)[0]
 
 
-def test_an_output_folder_that_cannot_be_made_is_named(checkpoint, tmp_path, command):
+def test_an_error_names_the_output_folder_that_cannot_be_created(checkpoint, tmp_path, command):
     (tmp_path / "maps").write_text("a file where the folder should be")
     scene = write_scene(tmp_path / "scene.tif", 50, 40)
     with pytest.raises(DataError, match=r"maps/map\.tif: cannot be written"):
@@ -452,7 +454,7 @@ def test_an_output_folder_that_cannot_be_made_is_named(checkpoint, tmp_path, com
     assert "scene_pred.tif: cannot be written" in err
 
 
-def test_finished_rows_can_be_had_one_after_the_other(checkpoint, tmp_path):
+def test_completed_rows_are_yielded_in_order(checkpoint, tmp_path):
     scene = write_scene(tmp_path / "scene.tif", 300, 50)
     expected = classes_of(map_scene(checkpoint, scene, tmp_path / "map.tif", blending="hann"))
     rows = list(map_strips(checkpoint, scene, blending="hann"))
@@ -460,7 +462,7 @@ def test_finished_rows_can_be_had_one_after_the_other(checkpoint, tmp_path):
     np.testing.assert_array_equal(np.concatenate([part.classes for part in rows]), expected)
 
 
-def test_an_archive_can_grow(checkpoint, tmp_path, command):
+def test_skip_existing_keeps_maps_and_extends_the_index(checkpoint, tmp_path, command):
     """Scenes that are mapped are left alone on request, and the index shows all of them."""
     archive = tmp_path / "archive"
     archive.mkdir()
@@ -477,7 +479,7 @@ def test_an_archive_can_grow(checkpoint, tmp_path, command):
     assert not (tmp_path / "m" / "index_EPSG_32615_2.vrt").exists()
 
 
-def test_what_belonged_to_a_replaced_map_goes_with_it(checkpoint, tmp_path):
+def test_files_of_a_replaced_map_are_removed(checkpoint, tmp_path):
     scene = write_scene(tmp_path / "scene.tif", 50, 40)
     output = tmp_path / "m" / "s_pred.tif"
     map_scene(checkpoint, scene, output, confidence=True, quicklook=True, vector="Burn scar")

@@ -79,7 +79,7 @@ def mapped(spec, word, output):
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", SCENES)
-def test_the_scene_of_a_map_is_found_again_from_elsewhere(kind, tmp_path, monkeypatch):
+def test_the_scene_of_a_map_is_found_from_another_folder(kind, tmp_path, monkeypatch):
     spec, create = SCENES[kind]
     word = create(tmp_path / "scenes")
     path = mapped(spec, word, tmp_path / "maps/map_pred.tif")
@@ -97,7 +97,7 @@ def test_the_scene_of_a_map_is_found_again_from_elsewhere(kind, tmp_path, monkey
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", ["raster", "name with a comma", "dates", "dates in one raster", "granule"])
-def test_items_of_before_name_plain_rasters(kind, tmp_path):
+def test_older_items_name_plain_rasters(kind, tmp_path):
     spec, create = SCENES[kind]
     path = mapped(spec, create(tmp_path / "scenes"), tmp_path / "maps/map_pred.tif")
     item = path.with_suffix(".json")

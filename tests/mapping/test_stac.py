@@ -35,7 +35,7 @@ def footprint_of(folder, crs, transform, height=100, width=100):
     return shapely.geometry.shape(item.geometry), item.bbox
 
 
-def test_an_item_survives_writing_and_reading(tmp_path):
+def test_an_item_is_equal_after_writing_and_reading(tmp_path):
     item = item_of(tmp_path, areas=[13.5e6, 4.5e6], **{"prithvi_tg:version": "1.0"})
     path = tmp_path / "scene_pred.json"
     write_stac_item(item, path)
@@ -57,7 +57,7 @@ def test_an_item_survives_writing_and_reading(tmp_path):
     ]
 
 
-def test_assets_are_named_from_the_item_and_say_what_they_are(tmp_path):
+def test_assets_have_relative_paths_roles_and_classes(tmp_path):
     item = item_of(tmp_path)
     path = tmp_path / "scene_pred.json"
     write_stac_item(item, path)
@@ -87,14 +87,14 @@ def test_a_map_among_the_assets_keeps_its_key(tmp_path):
     assert "classification:classes" in item.assets["pred"].extra_fields
 
 
-def test_several_dates_are_a_span(tmp_path):
+def test_several_dates_give_a_start_and_an_end(tmp_path):
     item = item_of(tmp_path, dates=[date(2023, 8, 2), None, date(2023, 7, 1), date(2023, 9, 3)])
     assert item.datetime is None
     assert item.properties["start_datetime"] == "2023-07-01T00:00:00Z"
     assert item.properties["end_datetime"] == "2023-09-03T00:00:00Z"
 
 
-def test_without_a_date_the_item_says_that_it_bears_the_time_of_processing(tmp_path):
+def test_an_item_without_a_date_notes_that_it_has_the_time_of_processing(tmp_path):
     item = item_of(tmp_path, dates=[None])
     assert item.datetime is not None
     assert (datetime.now(UTC) - item.datetime).total_seconds() < 60
@@ -102,7 +102,7 @@ def test_without_a_date_the_item_says_that_it_bears_the_time_of_processing(tmp_p
     assert "prithvi_tg:datetime" not in item_of(tmp_path).properties
 
 
-def test_without_a_crs_an_item_has_no_place(tmp_path):
+def test_an_item_without_a_crs_has_no_geometry(tmp_path):
     path = tmp_path / "scene_pred.json"
     write_stac_item(item_of(tmp_path, Grid(None, GRID.transform, 100, 200)), path)
     item = pystac.Item.from_file(path)
@@ -111,7 +111,7 @@ def test_without_a_crs_an_item_has_no_place(tmp_path):
     assert item.properties["prithvi_tg:classes"][0]["square_metres"] is None
 
 
-def test_a_crs_without_a_code_is_told_in_full(tmp_path):
+def test_a_crs_without_a_code_is_written_in_full(tmp_path):
     item = item_of(tmp_path, Grid(CRS.from_string(ALBERS), GRID.transform, 100, 200))
     assert item.properties["proj:code"] is None
     assert CRS.from_wkt(item.properties["proj:wkt2"]) == CRS.from_string(ALBERS)
@@ -127,7 +127,7 @@ def test_footprints_follow_the_curves_of_the_grid(tmp_path):
     assert outline.exterior.is_ccw
 
 
-def test_a_straight_footprint_has_four_corners(tmp_path):
+def test_a_footprint_with_straight_edges_has_four_corners(tmp_path):
     outline, bbox = footprint_of(tmp_path, "EPSG:4326", Affine(0.01, 0, 10, 0, -0.01, 50))
     assert outline.equals(shapely.box(10, 49, 11, 50))
     assert len(outline.exterior.coords) == 5

@@ -110,7 +110,7 @@ def test_a_map_of_values_has_a_style_and_an_item(flood_root, tmp_path):
     assert "prithvi_tg:classes" not in text
 
 
-def test_styles_of_values_that_are_no_more_are_removed(flood_root, tmp_path):
+def test_styles_of_values_of_a_replaced_map_are_removed(flood_root, tmp_path):
     map_scene(task_of(TWO), flood_root / "scene.tif", tmp_path / "s_pred.tif")
     map_scene(task_of(BIOMASS), flood_root / "scene.tif", tmp_path / "s_pred.tif", overwrite=True)
     assert sorted(entry.name for entry in tmp_path.glob("*.qml")) == ["s_pred.qml"]
@@ -142,7 +142,7 @@ def test_several_scenes_of_values_have_an_index(flood_root, tmp_path, command):
     np.testing.assert_array_equal(both, np.concatenate(maps, axis=2))
 
 
-def test_a_scene_without_data_gives_a_map_without_values(flood_root, tmp_path):
+def test_a_scene_without_data_gives_a_map_of_nodata_values(flood_root, tmp_path):
     scene = tmp_path / "empty.tif"
     with rasterio.open(flood_root / "scene.tif") as source:
         profile = source.profile | {"nodata": 0}
@@ -169,18 +169,18 @@ def test_options_of_classes_are_refused(options, reason, flood_root, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_outputs_must_be_as_many_as_the_values(flood_root, tmp_path):
+def test_the_number_of_outputs_must_match_the_values(flood_root, tmp_path):
     with pytest.raises(ConfigError, match=r"the model has 3 outputs for 2 values \(biomass, height\)"):
         map_scene(task_of(TWO, OneTooMany), flood_root / "scene.tif", tmp_path / "s_pred.tif")
 
 
-def test_no_map_is_made_of_classes_of_chips():
+def test_classes_of_chips_cannot_be_mapped():
     spec = DataSpec(Sen1Floods11.data_spec().input, ChipClassTarget(("a", "b")))
     with pytest.raises(ConfigError, match="target: no map can be made of chip_classes"):
         select_products(spec, OutputOptions())
 
 
-def test_the_command_maps_values_and_sums_them_up(flood_root, tmp_path, command, monkeypatch):
+def test_the_command_maps_values_and_prints_a_summary(flood_root, tmp_path, command, monkeypatch):
     from prithvi_tg.callbacks import maps
 
     shown = []

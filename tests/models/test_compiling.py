@@ -140,7 +140,7 @@ def test_a_second_run_starts_from_the_cache(monkeypatch, tmp_path):
     assert found == [[2, 0], [0, 2]]
 
 
-def test_channels_that_only_fill_up_change_no_logit(monkeypatch):
+def test_padding_channels_do_not_change_logits(monkeypatch):
     model = create_model(**MODELS["conv_transpose"]).eval()
     with torch.inference_mode():
         expected = model(IMAGE)
@@ -150,7 +150,7 @@ def test_channels_that_only_fill_up_change_no_logit(monkeypatch):
     assert weights.phases[0].shape[1] == 64
 
 
-def test_without_a_compiler_a_task_runs_as_it_is(monkeypatch):
+def test_without_a_compiler_a_task_runs_uncompiled(monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.warns(UserWarning, match="compile: no C\\+\\+ compiler"):
         task = PrithviSegmentationTask(**PRITHVI, num_classes=2, head_channels=8, compile=True)
@@ -176,7 +176,7 @@ def optimizer_of(monkeypatch, on_cuda, **options):
         (True, {"optimizer": "torch.optim.Adamax"}, None),
     ],
 )
-def test_adam_is_fused_on_cuda_unless_told_otherwise(monkeypatch, on_cuda, options, fused):
+def test_adam_is_fused_on_cuda_unless_arguments_choose_otherwise(monkeypatch, on_cuda, options, fused):
     _, optimizer = optimizer_of(monkeypatch, on_cuda, **options)
     assert optimizer.defaults.get("fused") is fused
 
@@ -184,7 +184,7 @@ def test_adam_is_fused_on_cuda_unless_told_otherwise(monkeypatch, on_cuda, optio
 @pytest.mark.parametrize(
     ("scaler", "clip", "fused"), [(None, 1.0, True), ("a scaler", None, True), ("a scaler", 1.0, None)]
 )
-def test_a_scaler_and_clipped_gradients_take_no_fused_optimiser(monkeypatch, scaler, clip, fused):
+def test_a_gradient_scaler_with_clipping_uses_no_fused_optimiser(monkeypatch, scaler, clip, fused):
     trainer = SimpleNamespace(precision_plugin=SimpleNamespace(scaler=scaler), gradient_clip_val=clip)
     monkeypatch.setattr(PrithviSegmentationTask, "attached_trainer", trainer)
     _, optimizer = optimizer_of(monkeypatch, True)

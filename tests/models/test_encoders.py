@@ -150,7 +150,7 @@ def test_tokens_of_a_vit_are_those_of_timm():
 # The U-Net baseline.
 
 
-def test_unet_on_a_resnet_is_the_u_net_of_segmentation_models_pytorch():
+def test_unet_with_a_resnet_equals_the_u_net_of_segmentation_models_pytorch():
     theirs = smp.Unet("resnet18", encoder_weights=None, in_channels=6, classes=2).eval()
     task = make_task(encoder="timm/resnet18", decoder="unet", head_channels=256).eval()
     encoder = {key: value for key, value in theirs.encoder.state_dict().items() if not key.startswith("fc.")}
@@ -222,7 +222,7 @@ def test_an_encoder_and_a_decoder_outside_the_package_are_named_by_class_path(fl
     torch.testing.assert_close(loaded(image), task.eval()(image))
 
 
-def test_u_net_takes_an_encoder_of_any_depth():
+def test_u_net_works_with_an_encoder_of_any_depth():
     task = own_task(decoder="unet", decoder_args=None)
     training_step(task, make_batch(32))
     assert task.eval()(torch.zeros(1, 1, 6, 30, 21)).shape == (1, 2, 30, 21)
@@ -250,7 +250,7 @@ def test_u_net_takes_an_encoder_of_any_depth():
         ({"weights": "pretrained"}, "weights: none are published with this encoder"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_built_is_an_error_of_one_line(arguments, message):
+def test_an_impossible_encoder_or_decoder_is_an_error_of_one_line(arguments, message):
     given = {"encoder": "nano", "encoder_args": {}} | arguments
     with pytest.raises((ConfigError, CheckpointError), match=message) as caught:
         make_task(**given)
@@ -301,7 +301,7 @@ def test_layer_decay_needs_an_encoder_that_groups_its_parameters():
         own_task(layer_decay=0.5).create_optimizer()
 
 
-def test_adapters_train_alone_in_a_vit_of_timm_and_are_merged(tmp_path):
+def test_only_adapters_of_a_timm_vit_are_trained_and_they_are_merged(tmp_path):
     pytest.importorskip("peft", reason="peft is an extra")
     options = {"encoder": "timm/vit_tiny_patch16_224", "encoder_args": TINY_VIT}
     task = make_task(**options, lora_rank=2, lr=1e-2)
@@ -325,7 +325,7 @@ def test_adapters_that_would_have_no_effect_are_refused():
         make_task(encoder="timm/swinv2_tiny_window8_256", encoder_args=TINY_SWIN, decoder="unet", lora_rank=2)
 
 
-def test_batch_norm_of_a_frozen_encoder_stays_as_it_is_until_its_epoch(floods, tmp_path):
+def test_batch_norm_of_a_frozen_encoder_does_not_change_until_its_epoch(floods, tmp_path):
     for unfreeze, changes in ((None, False), (0, True)):
         task = make_task(
             encoder="timm/resnet10t", decoder="linear", freeze_encoder=True, unfreeze_epoch=unfreeze
@@ -362,7 +362,7 @@ class Halved(nn.Conv2d):
         return nn.functional.conv2d(x, self.weight.double().mul(1 / 3).float(), self.bias)
 
 
-def test_cached_weights_of_low_precision_leave_subclasses_of_layers_alone():
+def test_converted_weights_do_not_replace_those_of_layer_subclasses():
     encoder = own_task().model.encoder
     encoder.second = Halved(encoder.second.in_channels, encoder.second.out_channels, 1)
     model = EncoderDecoder(encoder, nn.Identity(), nn.Identity()).eval()
@@ -383,7 +383,7 @@ def test_drop_path_reaches_the_blocks_of_timm():
 # Weights.
 
 
-def test_a_file_of_timm_loads_under_its_own_names_with_bands_by_name(tmp_path):
+def test_a_file_of_timm_is_loaded_with_bands_matched_by_name(tmp_path):
     torch.manual_seed(1)
     published = timm.create_model("resnet10t")  # three bands, and a head that we have no use for
     save_file(published.state_dict(), tmp_path / "resnet.safetensors")
@@ -427,11 +427,11 @@ def test_bands_of_torchgeo_weights_are_matched_by_name(tmp_path):
         ("ResNet50_Weights.FMOW_RGB_GASSL", ""),
     ],
 )  # fmt: skip
-def test_torchgeo_weights_name_their_bands(weights, bands):
+def test_torchgeo_weights_define_their_bands(weights, bands):
     assert create_encoder(f"torchgeo/{weights}").pretrained_bands == tuple(bands.split())
 
 
-def test_a_swin_of_torchgeo_is_that_of_torchvision(tmp_path):
+def test_a_swin_of_torchgeo_equals_that_of_torchvision(tmp_path):
     torch.manual_seed(1)
     theirs = swin_v2_t().eval()
     torch.save(theirs.state_dict(), tmp_path / "satlas.pth")
@@ -452,7 +452,7 @@ def test_a_swin_of_torchgeo_is_that_of_torchvision(tmp_path):
     assert rate["encoder.backbone.0.0.weight"] == min(rate.values())
 
 
-def test_deeper_weights_of_timm_are_another_architecture(tmp_path):
+def test_deeper_weights_of_timm_need_truncate_depth(tmp_path):
     torch.manual_seed(1)
     deeper = create_encoder("timm/vit_tiny_patch16_224", **(TINY_VIT | {"depth": 5}))
     state = {key.removeprefix("backbone."): value for key, value in deeper.state_dict().items()}
@@ -466,7 +466,7 @@ def test_deeper_weights_of_timm_are_another_architecture(tmp_path):
     )
 
 
-def test_pretrained_names_what_is_published_with_the_encoder(monkeypatch, tmp_path):
+def test_pretrained_selects_the_weights_published_with_the_encoder(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     fetched = []
 
@@ -485,7 +485,7 @@ def test_pretrained_names_what_is_published_with_the_encoder(monkeypatch, tmp_pa
     assert encoder.pretrained.startswith("https://")
 
 
-def test_images_of_another_size_than_a_model_of_one_size_takes_are_an_error():
+def test_images_of_another_size_are_an_error_for_a_model_of_one_size():
     encoder = create_encoder("timm/mixer_s32_224")
     with pytest.raises(ConfigError, match=r"timm/mixer_s32_224 does not take images of 64 x 64"):
         encoder(torch.zeros(1, 6, 64, 64))

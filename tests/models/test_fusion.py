@@ -114,7 +114,7 @@ def test_gradients_and_running_statistics_are_the_plain_ones(training):
             torch.testing.assert_close(mine, his, msg=name)
 
 
-def test_dropout_drops_the_channels_that_the_plain_head_drops():
+def test_dropout_drops_the_same_channels_as_the_plain_head():
     neck, heads = decoder(4, dropout=0.5, width=64)
     set_mode(True, neck, heads)
     tokens, grid = tokens_of(3, (1, 2, 2), 4), (1, 2, 2)
@@ -183,7 +183,7 @@ UNCOUNTED = {
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("change", COUNTED | UNCOUNTED)
-def test_every_change_of_weights_is_in_the_next_evaluation(change, precision):
+def test_every_change_of_weights_affects_the_next_evaluation(change, precision):
     model = segmenter().eval()
     with torch.inference_mode(), cached_weights(), torch.autocast("cpu", precision):
         before = model(IMAGE)
@@ -222,7 +222,7 @@ def test_weights_are_cached_until_a_version_changes(change):
     torch.testing.assert_close(after, theirs, atol=1e-5, rtol=1e-5)
 
 
-def test_blocks_of_one_run_share_a_cache_and_nothing_is_cached_outside():
+def test_contexts_of_one_run_share_a_cache_and_nothing_is_cached_outside():
     model, cache = segmenter().eval(), WeightCache()
     for _ in range(2):
         with torch.inference_mode(), cached_weights(cache), cached_weights() as inner:
@@ -241,7 +241,7 @@ def segmenter_state(seed):
     }
 
 
-def test_a_training_step_is_seen_by_the_next_evaluation():
+def test_a_training_step_affects_the_next_evaluation():
     model = segmenter()
     both(model.eval())
     optimizer = torch.optim.SGD(model.parameters(), 0.5)
@@ -276,7 +276,7 @@ class Louder(FCNHead):
         lambda model: setattr(model, "decode_head", FCNHead(32, 3, 8, num_convs=0).eval()),
     ],
 )
-def test_parts_that_are_replaced_subclassed_or_hooked_are_called(change):
+def test_replaced_subclassed_or_hooked_parts_are_not_fused(change):
     model = segmenter().eval()
     before, _ = both(model)
     change(model)
@@ -285,7 +285,7 @@ def test_parts_that_are_replaced_subclassed_or_hooked_are_called(change):
     assert not torch.equal(after, before)
 
 
-def test_dropout_that_is_left_on_in_evaluation_is_heard():
+def test_dropout_that_is_active_in_evaluation_has_an_effect():
     model = segmenter().eval()
     model.decode_head.dropout.train()
     with torch.inference_mode():
@@ -315,7 +315,7 @@ def test_two_upscalings_are_one_matrix():
         torch.testing.assert_close(result, expected[0], atol=1e-6, rtol=1e-5)
 
 
-def test_a_response_is_what_one_pixel_does():
+def test_a_response_is_the_output_for_one_pixel():
     upscale, conv = nn.ConvTranspose2d(3, 4, 2, 2), nn.Conv2d(4, 5, 3, padding=1, bias=False)
     nn.init.zeros_(upscale.bias)
     point = torch.zeros(1, 3, 3, 3)
@@ -338,7 +338,7 @@ def test_bfloat16_is_near_float32():
 
 
 @pytest.mark.parametrize("decoder", ["conv_transpose", "unet", "geospatial"])
-def test_matrices_kept_in_bfloat16_are_those_that_autocast_makes(decoder):
+def test_cached_bfloat16_weights_equal_those_of_autocast(decoder):
     torch.manual_seed(0)
     task = PrithviSegmentationTask(
         encoder="nano", encoder_args=TINY, decoder=decoder, head_channels=16, num_classes=3, fuse=False

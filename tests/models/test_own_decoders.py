@@ -67,7 +67,7 @@ def make_task(decoder, **decoder_args):
 
 
 @pytest.mark.parametrize("decoder", ["ConvNeck", "LastLayers"])
-def test_a_decoder_of_an_own_module_takes_features_and_gives_logits_at_image_size(decoder):
+def test_a_decoder_from_a_users_module_gives_logits_at_image_size(decoder):
     task = make_task(f"{HERE}.{decoder}", kernel=1)
     assert task(torch.randn(1, 1, 6, 40, 33)).shape == (1, 2, 40, 33)
 
@@ -83,7 +83,7 @@ def test_a_decoder_of_an_own_module_takes_features_and_gives_logits_at_image_siz
         ("Listed", r"decoder: Listed gives list, not a map \(B, 8"),
     ],
 )
-def test_what_a_decoder_gives_is_compared_with_its_out_channels(decoder, message):
+def test_the_map_of_a_decoder_must_have_its_out_channels(decoder, message):
     task = make_task(f"{HERE}.{decoder}")
     with pytest.raises(ConfigError, match=message):
         task(torch.randn(1, 1, 6, 32, 32))
@@ -97,6 +97,6 @@ def test_what_a_decoder_gives_is_compared_with_its_out_channels(decoder, message
         ("build", "build is not a class; it must be one that derives from torch.nn.modules.module.Module"),
     ],
 )
-def test_a_decoder_that_does_not_fit_is_refused_when_it_is_built(decoder, message):
+def test_an_invalid_decoder_is_refused_when_it_is_created(decoder, message):
     with pytest.raises(ConfigError, match=message):
         create_decoder(f"{HERE}.{decoder}", create_encoder("nano", num_bands=6, **TINY))

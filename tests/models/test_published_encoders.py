@@ -75,7 +75,7 @@ def randomised(encoder):
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_tokens_equal_the_independent_statement(name):
+def test_tokens_equal_an_independent_implementation(name):
     """Each variant at a sixteenth of its width and two blocks: same patch, same encodings."""
     variant = VARIANTS[name]
     width = max(32, variant.width // 16 // 16 * 16)
@@ -135,7 +135,7 @@ def on_meta(name):
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_published_files_load_whole_at_full_size(name):
+def test_published_files_are_loaded_completely_at_full_size(name):
     report = load_weights(on_meta(name), published_checkpoint(name))
     assert report.missing == []
     assert report.unexpected == ["decoder.mask_token"]
@@ -160,7 +160,7 @@ def coordinate_encoder(**overrides):
     return randomised(create_encoder("prithvi_eo_v2_tiny_tl", width=32, depth=1, num_heads=2, **overrides))
 
 
-def test_missing_metadata_add_nothing():
+def test_missing_metadata_are_ignored():
     encoder = coordinate_encoder()
     image = torch.randn(1, 2, 6, 32, 32)
     unknown = {"timestamps": torch.full((1, 2, 2), torch.nan), "location": torch.full((1, 2), torch.nan)}
@@ -169,7 +169,7 @@ def test_missing_metadata_add_nothing():
     assert not torch.equal(encoder(image, timestamps=one_known), encoder(image))
 
 
-def test_what_the_first_of_january_is_can_be_switched():
+def test_the_number_of_the_first_of_january_can_be_chosen():
     image, dates = torch.randn(1, 1, 6, 32, 32), torch.tensor([[[2020.0, 100.0]]])
     from_one, from_zero = coordinate_encoder(), coordinate_encoder(first_day=0)
     from_zero.load_state_dict(from_one.state_dict())
@@ -179,7 +179,7 @@ def test_what_the_first_of_january_is_can_be_switched():
     assert not torch.equal(from_zero(image, timestamps=dates), from_one(image, timestamps=dates))
 
 
-def test_years_survive_half_precision():
+def test_years_are_exact_in_half_precision():
     """2018 is 2016 in bfloat16; time is encoded in float32 whatever the precision around it."""
     encode = coordinate_encoder().temporal_embed_enc
     dates = torch.tensor([[2018.0, 100.0], [2016.0, 100.0]])
@@ -228,6 +228,6 @@ def test_gradient_checkpointing_gives_the_same_gradients():
     torch.testing.assert_close(gradients[0], gradients[1])
 
 
-def test_an_override_that_does_not_exist_lists_the_known():
+def test_an_error_about_an_unknown_override_lists_the_known_ones():
     with pytest.raises(ConfigError, match="known are width, depth, num_heads"):
         create_encoder("prithvi_eo_v2_300m", embed_dim=3)

@@ -15,7 +15,7 @@ NAMES = ["burn_scars_64", "crop_64"]
 
 @pytest.mark.parametrize("fuse", [True, False])
 @pytest.mark.parametrize("name", NAMES)
-def test_neck_and_heads_equal_the_golden_ones(golden, golden_segmenter, name, fuse):
+def test_neck_and_heads_equal_the_golden_results(golden, golden_segmenter, name, fuse):
     arrays = np.load(golden / "models" / f"{name}.npz")
     model = golden_segmenter(name)
     model.fuse = fuse
@@ -54,7 +54,7 @@ def test_full_size_models_have_every_published_key_and_shape(golden, keys, overr
     assert ours == theirs
 
 
-def test_logits_come_back_at_image_size_for_any_patch():
+def test_logits_have_the_image_size_for_any_patch():
     encoder = create_encoder("nano", width=32, depth=1, num_heads=2, patch_size=14)
     model = EncoderDecoder(encoder, ConvTransposeNeck(32), FCNHead(32, 3, 8)).eval()
     assert model(torch.zeros(2, 1, 6, 28, 42)).shape == (2, 3, 28, 42)
@@ -72,7 +72,7 @@ def test_geospatial_neck_has_the_published_names_and_16_times_the_resolution():
     assert neck(torch.zeros(1, 1 + 6, 64), (1, 2, 3)).shape == (1, 4, 32, 48)
 
 
-def test_a_frozen_encoder_is_neither_trained_nor_switched_to_training():
+def test_a_frozen_encoder_is_not_trained_and_stays_in_evaluation_mode():
     encoder = create_encoder("nano", width=32, depth=1, num_heads=2, drop_path=0.5)
     model = EncoderDecoder(encoder, ConvTransposeNeck(32), FCNHead(32, 2, 8), freeze_encoder=True).train()
     model(torch.randn(2, 6, 16, 16)).sum().backward()
@@ -82,7 +82,7 @@ def test_a_frozen_encoder_is_neither_trained_nor_switched_to_training():
     assert model.decode_head.training
 
 
-def test_an_auxiliary_head_is_not_needed():
+def test_an_auxiliary_head_is_optional():
     encoder = create_encoder("nano", width=32, depth=1, num_heads=2)
     model = EncoderDecoder(encoder, ConvTransposeNeck(32), FCNHead(32, 2, 8))
     assert model.forward_both(torch.randn(2, 6, 16, 16))[1] is None
@@ -92,7 +92,7 @@ def test_an_auxiliary_head_is_not_needed():
 @pytest.mark.parametrize(
     "core_window", [(0, 0, 80, 96), (16, 32, 48, 64), (17, 5, 63, 60), (0, 40, 33, 96), (40, 0, 80, 1)]
 )
-def test_a_part_of_the_logits_is_the_part_of_all_logits(decoder, core_window):
+def test_logits_of_a_core_window_equal_that_part_of_all_logits(decoder, core_window):
     """Neck and head see all that the kept pixels depend on, at edges too."""
     torch.manual_seed(0)
     task = PrithviSegmentationTask(
@@ -106,7 +106,7 @@ def test_a_part_of_the_logits_is_the_part_of_all_logits(decoder, core_window):
     torch.testing.assert_close(part, whole, rtol=0, atol=2e-5)
 
 
-def test_the_head_runs_on_the_kept_tokens_and_their_neighbours_only():
+def test_the_head_runs_only_on_tokens_of_the_core_window_and_their_neighbours():
     task = PrithviSegmentationTask(encoder="nano", encoder_args=TINY, head_channels=16, num_classes=3).eval()
     seen = []
     task.model.decode_head.register_forward_hook(

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.version_independent
 
 
 @pytest.mark.parametrize("name", ["burn_scars_64", "crop_64"])
-def test_sliding_inference_equals_the_golden_one(golden, golden_segmenter, name):
+def test_sliding_inference_equals_the_golden_result(golden, golden_segmenter, name):
     arrays = np.load(golden / "models" / f"{name}.npz")
     with torch.inference_mode():
         image = golden_input(arrays, "slide_input_q")
@@ -29,14 +29,14 @@ def test_sliding_inference_equals_the_golden_one(golden, golden_segmenter, name)
     overlap=st.integers(0, 39),
     batch_size=st.integers(1, 7),
 )
-def test_every_pixel_gets_exactly_its_own_value(height, width, window, overlap, batch_size):
+def test_sliding_inference_of_an_identity_is_exact(height, width, window, overlap, batch_size):
     stride = max(1, window - overlap)
     image = torch.arange(2 * height * width, dtype=torch.float32).reshape(2, 1, 1, height, width)
     logits = slide_inference(lambda windows: windows[:, 0], image, window, stride, batch_size=batch_size)
     torch.testing.assert_close(logits, image[:, 0])
 
 
-def test_precision_of_the_model_does_not_limit_the_sum():
+def test_logits_are_summed_in_float32_for_any_precision_of_the_model():
     image = torch.rand(1, 1, 1, 50, 50)
     logits = slide_inference(lambda windows: windows[:, 0].bfloat16(), image, 20, 10)
     assert logits.dtype == torch.float32

@@ -53,7 +53,7 @@ class CacheAndNumber(Dataset):
         pytest.param(None, {}, PHYSICAL, id="no groups"),
     ],
 )  # fmt: skip
-def test_memory_is_that_of_the_container(groups, files, limit, tmp_path):
+def test_the_memory_limit_is_that_of_the_container(groups, files, limit, tmp_path):
     if groups is not None:
         (tmp_path / "proc/self").mkdir(parents=True)
         (tmp_path / "proc/self/cgroup").write_text(groups + "\n")

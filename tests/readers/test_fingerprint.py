@@ -33,7 +33,7 @@ def touch(path):
 
 
 @pytest.mark.parametrize("depth", [0, 1, 2])
-def test_a_changed_file_is_noticed_also_behind_a_vrt(tmp_path, depth):
+def test_a_changed_file_is_detected_also_in_a_vrt(tmp_path, depth):
     source = path = write(tmp_path / "a.tif")
     for number in range(depth):
         path = vrt(tmp_path / f"{number}.vrt", path)
@@ -43,14 +43,14 @@ def test_a_changed_file_is_noticed_also_behind_a_vrt(tmp_path, depth):
     assert fingerprint(str(path)) != before
 
 
-def test_a_sidecar_that_a_gis_writes_is_no_change(tmp_path):
+def test_a_sidecar_file_of_a_gis_is_not_a_change(tmp_path):
     path = write(tmp_path / "a.tif")
     before = fingerprint(str(path))
     (tmp_path / "a.tif.aux.xml").write_text("<PAMDataset></PAMDataset>")
     assert fingerprint(str(path)) == before
 
 
-def test_a_file_that_cannot_be_read_has_no_state(tmp_path):
+def test_an_unreadable_file_has_no_fingerprint(tmp_path):
     assert fingerprint(str(tmp_path / "none.tif"))["states"] == {}
 
 
@@ -64,7 +64,7 @@ def server(tmp_path):
         process.terminate()
 
 
-def test_a_changed_remote_file_is_noticed(tmp_path, server):
+def test_a_changed_remote_file_is_detected(tmp_path, server):
     path = write(tmp_path / "a.tif")
     before = fingerprint(f"{server}/a.tif")
     assert before["states"]

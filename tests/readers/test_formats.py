@@ -71,7 +71,7 @@ def test_a_scene_of_the_format_is_read_as_the_raster_with_the_same_values(folder
     assert named.scenes[0].name == "lake"
 
 
-def test_a_folder_of_them_is_searched_and_dates_are_joined_by_commas(folder, flood_root):
+def test_folders_of_a_user_format_are_searched_and_commas_separate_dates(folder, flood_root):
     assert [found.name for found in find_inputs(folder.parent, format=HERE)] == ["lake"]
     with pytest.raises(DataError, match=r"contains no scene \(\*\.scene folders\)"):
         find_inputs(flood_root, format=HERE)
@@ -86,7 +86,7 @@ def test_a_registered_format_needs_no_name(folder, monkeypatch):
     assert SceneDataset.open(folder, SPEC.input).scenes[0].origin == "a folder of bands"
 
 
-def test_predict_maps_it(command, trained, folder, flood_root, tmp_path):
+def test_predict_maps_a_user_format(command, trained, folder, flood_root, tmp_path):
     code, _, err = command(
         "predict", "--ckpt_path", trained, folder.parent, "--format", HERE, "--output", tmp_path
     )
@@ -134,13 +134,13 @@ def test_labelled_scenes_are_read_from_a_configuration(command, folder, flood_ro
         ("pathlib.Path", "format: pathlib.Path must derive from prithvi_tg.readers.frames.SceneFormat"),
     ],
 )
-def test_an_unknown_format_is_one_line(name, words):
+def test_an_unknown_format_is_an_error_of_one_line(name, words):
     with pytest.raises(ConfigError) as error:
         scene_formats(name)
     assert words in str(error.value)
 
 
-def test_one_format_of_the_table_can_be_asked_for(flood_root):
+def test_a_format_of_the_table_can_be_chosen(flood_root):
     assert [found.name for found in find_inputs(flood_root / "scene.tif", format="raster")] == ["scene"]
     with pytest.raises(DataError, match=r"\.SAFE folder"):
         SceneDataset.open(flood_root / "scene.tif", SPEC.input, InputOptions(format="safe"))
@@ -166,7 +166,7 @@ class Wrong(BandFolders):
         (lambda frame: replace(frame, dates=("2020-05-01",)), "gives the date '2020-05-01', not a datetime.date"),
     ],
 )  # fmt: skip
-def test_what_a_format_gives_is_checked_when_a_scene_is_opened(folder, monkeypatch, change, words):
+def test_results_of_a_format_are_checked_when_a_scene_is_opened(folder, monkeypatch, change, words):
     monkeypatch.setattr(Wrong, "frame", staticmethod(change))
     with pytest.raises(ConfigError, match=rf"format: Wrong.open {words}.*lake\.scene\)$"):
         SceneDataset.open(folder, SPEC.input, InputOptions(format=f"{__name__}.Wrong"))
@@ -196,7 +196,7 @@ class Stacks(BandFolders):
         ("Stacks", "format: Stacks has stacks = True, which needs tile_and_date"),
     ],
 )
-def test_a_format_that_lacks_a_method_is_refused(folder, name, words):
+def test_a_format_without_a_required_method_is_refused(folder, name, words):
     with pytest.raises(ConfigError, match=words):
         find_inputs(folder.parent, 2, format=f"{__name__}.{name}")
 

@@ -76,7 +76,7 @@ def test_a_mask_means_not_labelled(tmp_path, read):
 
 
 @both
-def test_a_class_that_is_also_the_nodata_tag_is_an_error_that_names_both(tmp_path, read):
+def test_a_class_equal_to_the_nodata_tag_is_an_error_that_names_both(tmp_path, read):
     with pytest.raises(ConfigError, match=r"classes: value 7 .*nodata tag"):
         read(tmp_path, np.array([[0, 1, 7]], np.uint8), nodata=7)
 
@@ -102,7 +102,7 @@ def test_complex_labels_are_refused(tmp_path, read):
 
 
 @both
-def test_a_value_that_no_class_names_is_refused(tmp_path, read):
+def test_a_value_without_a_class_is_refused(tmp_path, read):
     with pytest.raises(DataError, match=r"not one of the 3 classes|not in classes"):
         read(tmp_path, np.array([[0, 1, 8]], np.uint8))
 

@@ -42,7 +42,7 @@ HALF = np.array([[0, 0, 255, 255]] * 3, np.uint8)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "int32", "float32", "float64"])
-def test_the_nodata_tag_excludes_a_pixel_of_its_band_alone(tmp_path, dtype):
+def test_the_nodata_tag_of_a_band_excludes_pixels_of_this_band_only(tmp_path, dtype):
     values = np.full((2, 3, 4), 5, dtype)
     values[0, 1, 1] = 7
     bands = valid_of(write(tmp_path / "a.tif", values, nodata=7))
@@ -66,7 +66,7 @@ def test_every_band_has_its_own_nodata_tag(tmp_path):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3.4e38, -3.4e38, 1.1e30])
-def test_values_without_meaning_are_no_data_and_are_counted(tmp_path, value):
+def test_meaningless_values_are_nodata_and_are_counted(tmp_path, value):
     values = np.ones((2, 3, 4), "float32")
     values[1, 0, :2] = value
     bands = valid_of(write(tmp_path / "a.tif", values))
@@ -75,7 +75,7 @@ def test_values_without_meaning_are_no_data_and_are_counted(tmp_path, value):
 
 
 @pytest.mark.parametrize("value", [np.nan, -3.4028234663852886e38])
-def test_values_that_the_tag_explains_are_not_counted(tmp_path, value):
+def test_values_equal_to_the_nodata_tag_are_not_counted(tmp_path, value):
     values = np.ones((1, 3, 4), "float32")
     values[0, 0, :2] = value
     bands = valid_of(write(tmp_path / "a.tif", values, nodata=value), (1,))
@@ -93,7 +93,7 @@ def test_a_mask_of_the_file_excludes_pixels_of_all_bands(tmp_path, internal):
     assert (part.valid == (HALF > 0)[:2, 1:]).all()
 
 
-def test_mask_tag_and_given_values_all_exclude(tmp_path):
+def test_mask_tag_and_given_values_all_mean_nodata(tmp_path):
     values = np.arange(12, dtype="int16").reshape(1, 3, 4)
     path = write(tmp_path / "a.tif", values, mask=HALF)
     found = valid_of(path, (1,), nodata=[6.0])
@@ -111,7 +111,7 @@ def test_an_alpha_band_excludes_pixels(tmp_path, count, dtype):
         assert (read_bands(source, [1, 2], alpha=alpha).valid == (HALF > 0)).all()
 
 
-def test_a_fourth_band_of_bytes_that_is_known_to_hold_data_is_no_alpha_band(tmp_path):
+def test_a_fourth_byte_band_with_data_is_not_an_alpha_band(tmp_path):
     path = write(tmp_path / "a.tif", np.zeros((4, 3, 4), "uint8"))
     with open_raster(path) as source:
         assert source.colorinterp[3] == ColorInterp.alpha  # what GDAL makes of four bands of bytes
@@ -119,7 +119,7 @@ def test_a_fourth_band_of_bytes_that_is_known_to_hold_data_is_no_alpha_band(tmp_
         assert alpha_band(source, num_bands=3) == 4
 
 
-def test_the_legacy_rule_knows_tag_and_given_values_alone(tmp_path):
+def test_the_legacy_rule_uses_only_the_tag_and_given_values(tmp_path):
     values = np.ones((1, 3, 4), "float32")
     values[0, 0] = [np.nan, 3e38, -1, 9]
     path = write(tmp_path / "a.tif", values, mask=HALF, nodata=-1)
@@ -133,7 +133,7 @@ def test_complex_rasters_are_refused(tmp_path):
         pass
 
 
-def test_a_container_names_its_rasters(tmp_path):
+def test_an_error_about_a_container_lists_its_rasters(tmp_path):
     path = tmp_path / "two.tif"
     for append in ("NO", "YES"):
         write(path, np.ones((1, 3, 4), "uint8"), APPEND_SUBDATASET=append)
@@ -143,7 +143,7 @@ def test_a_container_names_its_rasters(tmp_path):
         assert source.count == 1
 
 
-def test_a_file_that_is_closed_late_leaves_the_environment_of_others_alone(tmp_path):
+def test_closing_a_file_late_does_not_change_other_environments(tmp_path):
     path = write(tmp_path / "a.tif", np.zeros((1, 3, 4), "int16"))
     forgotten = open_raster(path)
     forgotten.__enter__()

@@ -40,7 +40,7 @@ def shifted(dx=0.0, dy=0.0, **changes):
 
 
 @pytest.mark.parametrize("fill", [np.nan, 0, -9999, 65535, 1e36])
-def test_a_neighbour_without_data_never_bleeds_into_a_value(fill):
+def test_neighbours_without_data_never_affect_a_value(fill):
     values = np.full((2, 300, 320), 100, np.float32)
     valid = np.ones(values.shape, bool)
     values[0, 100:150], valid[0, 100:150] = fill, False
@@ -63,7 +63,7 @@ def test_validity_is_that_of_the_nearest_pixel(dx, dy, pixel):
     assert ((found.valid[0] == valid[0, row.astype(int), column.astype(int)]) | undecided).all()
 
 
-def test_the_same_lattice_is_read_without_resampling():
+def test_the_same_grid_is_read_without_resampling():
     values = np.random.default_rng(0).random((1, 300, 320), np.float32)
     grid = shifted(30 * 17, -30 * 5)
     found = whole(reader(OWN, grid, values), grid)
@@ -72,7 +72,7 @@ def test_the_same_lattice_is_read_without_resampling():
     assert not found.valid[0, :, 303:].any()
 
 
-def test_a_pixel_does_not_depend_on_the_window_that_it_is_read_by():
+def test_a_pixel_does_not_depend_on_its_window():
     values = np.random.default_rng(0).random((1, 300, 320), np.float32)
     (x,), (y,) = transform(UTM, DEGREES, [600000], [4200000])
     grid = Grid(DEGREES, Affine(3e-4, 0, x, 0, -3e-4, y), 280, 290)
@@ -84,7 +84,7 @@ def test_a_pixel_does_not_depend_on_the_window_that_it_is_read_by():
 
 
 @pytest.mark.parametrize("degrees", [1, 30, 45, 90])
-def test_a_linear_ramp_stays_one_when_the_grid_is_turned(degrees):
+def test_a_linear_ramp_stays_linear_on_a_rotated_grid(degrees):
     ramp = np.mgrid[:300, :320][1].astype(np.float32)[None] + 0.5
     turned = Affine.translation(604800, 4195500) * Affine.rotation(degrees) * Affine.scale(30, -30)
     grid = shifted(transform=turned, height=60, width=70)
@@ -118,7 +118,7 @@ def test_a_raster_of_the_whole_world_covers_a_window_in_utm():
     assert found.values[0, 0, 0] == numbers[0, int(90 - y), int(x + 180)]
 
 
-def test_a_raster_elsewhere_gives_no_data():
+def test_a_raster_outside_the_window_gives_nodata():
     far = shifted(transform=Affine(30, 0, 200000, 0, -30, 1000000), height=40, width=40)
     found = whole(reader(OWN, far, np.ones((1, 300, 320), np.float32)), far)
     assert not found.valid.any()
@@ -142,7 +142,7 @@ def test_much_finer_pixels_are_averaged(most_values, monkeypatch):
     assert np.abs(found.values - 0.5).max() < 0.03
 
 
-def test_averages_are_placed_where_their_pixels_are():
+def test_averages_are_at_the_place_of_their_pixels():
     own, grid = fine()
     ramp = np.indices((700, 800)).astype(np.float32) + 0.5
     found = whole(reader(own, grid, ramp), grid)
@@ -150,7 +150,7 @@ def test_averages_are_placed_where_their_pixels_are():
     assert np.abs(found.values - np.stack([rows + 31.7, columns + 23.4])).max() < 0.1
 
 
-def test_averages_are_of_pixels_that_hold_data():
+def test_averages_use_only_pixels_with_data():
     own, grid = fine()
     values = np.full((1, 700, 800), 100, np.float32)
     valid = np.random.default_rng(0).random(values.shape) < 0.5
@@ -160,7 +160,7 @@ def test_averages_are_of_pixels_that_hold_data():
     assert 0.3 < found.valid.mean() < 0.7
 
 
-def test_much_finer_labels_are_those_of_the_nearest_pixel():
+def test_much_finer_labels_are_read_by_nearest_neighbour():
     own, grid = fine()
     labels = np.arange(700 * 800, dtype=np.float64).reshape(1, 700, 800)
     found = whole(reader(own, grid, labels.astype(np.float32), resampling=Resampling.nearest), grid)

@@ -49,7 +49,7 @@ def test_counts_of_chips_add_up_to_the_scores_of_the_set(classes):
     np.testing.assert_allclose(added["aAcc"][0], whole["aAcc"])
 
 
-def test_intervals_repeat_with_the_seed_hold_the_score_and_narrow_with_more_chips():
+def test_intervals_repeat_with_the_seed_contain_the_score_and_narrow_with_more_chips():
     few, many = (scored(chips=count)[0].gathered() for count in (8, 128))
     assert np.array_equal(few.intervals()["mIoU"], few.intervals()["mIoU"])
     assert not np.array_equal(few.intervals()["mIoU"], few.intervals(seed=1)["mIoU"])
@@ -60,7 +60,7 @@ def test_intervals_repeat_with_the_seed_hold_the_score_and_narrow_with_more_chip
     assert width[1] < 0.5 * width[0]
 
 
-def test_intervals_of_equal_chips_have_no_width_and_of_an_absent_class_are_unknown():
+def test_intervals_of_equal_chips_have_no_width_and_of_absent_classes_are_nan():
     counts = np.tile(np.array([[[40, 0]], [[50, 0]], [[60, 0]]]), (1, 9, 1))
     bounds = ChipCounts(tuple("abcdefghi"), counts).intervals()
     np.testing.assert_allclose(bounds["IoU"][:, 0], 40 / 70)
@@ -68,7 +68,7 @@ def test_intervals_of_equal_chips_have_no_width_and_of_an_absent_class_are_unkno
     np.testing.assert_allclose(bounds["mIoU"], 40 / 70)
 
 
-def test_the_table_reads_as_it_was_written(tmp_path):
+def test_a_written_table_is_read_unchanged(tmp_path):
     chips = scored()[0].gathered()
     write_chip_table(tmp_path / "chips.csv", chips, SPEC.target.names)
     again = read_chip_table(tmp_path / "chips.csv")
@@ -84,7 +84,7 @@ def test_the_table_reads_as_it_was_written(tmp_path):
         read_chip_table(tmp_path / "chips.csv")
 
 
-def test_the_best_and_the_worst_are_drawn_and_none_twice(tmp_path):
+def test_the_best_and_worst_chips_are_drawn_once(tmp_path):
     scores, _ = scored(chips=11, spec=SPEC, num_extremes=2)
     chips = scores.gathered()
     wanted = extremes(chips, 2)
@@ -104,7 +104,7 @@ def test_a_chip_without_labels_is_not_scored():
     assert scores.gathered().names == ()
 
 
-def test_a_difference_on_the_same_chips_is_surer_than_the_scores():
+def test_the_interval_of_a_paired_difference_is_narrower():
     generator = np.random.default_rng(1)
     hits = generator.integers(10, 90, (30, 2))
     one = ChipCounts(tuple(f"{k:02d}" for k in range(30)), np.stack([hits, hits * 0 + 100, hits * 0 + 100]))
@@ -165,7 +165,7 @@ def test_blocks_of_an_older_table_are_four_windows_wide(tmp_path):
     assert read_chip_table(tmp_path / "chips.csv", block=40).block_side == 40
 
 
-def test_differences_of_scenes_are_drawn_in_blocks_too():
+def test_differences_of_scenes_are_resampled_in_blocks():
     names, counts = windows(16, 16)
     rng = np.random.default_rng(3)
     gain = np.kron(rng.integers(-5, 9, (4, 4)), np.ones((4, 4), int)).ravel()[:, None]

@@ -29,7 +29,7 @@ def published_chips(name):
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_exactly_the_published_chips_can_be_compared(name):
+def test_only_scores_of_the_published_chips_can_be_compared(name):
     chips, classes = published_chips(name), CLASSES[name]
     assert len(chips) == COUNTS[name]
     assert why_not_comparable(name, chips[::-1], classes) is None
@@ -55,7 +55,7 @@ def test_other_classes_cannot_be_compared():
     assert reason == "no distance to the published result sen1floods11_test: the classes lack Water"
 
 
-def test_the_distance_is_to_mmsegmentation_s_scores():
+def test_the_distance_uses_the_scores_of_mmsegmentation():
     confusion = torch.tensor([[90, 10], [20, 80]])
     table = distance_table("sen1floods11_bolivia", mmseg_scores(confusion), ["No water", "Water"])
     assert list(table.columns[2].cells) == [f"{100 * 80 / 110:.2f}", f"{100 * (80 / 110 + 90 / 120) / 2:.2f}"]

@@ -43,7 +43,7 @@ def reported(tmp_path_factory, flood_root):
     return folder
 
 
-def test_a_run_s_folder_holds_curves_chips_pictures_and_events(reported):
+def test_the_folder_of_a_run_has_curves_chips_pictures_and_events(reported):
     run = reported / "runs/version_0"
     names = {path.name.split(".")[0] for path in run.iterdir()}
     assert {"metrics", "chips", "confusion", "config", "events"} <= names
@@ -53,7 +53,7 @@ def test_a_run_s_folder_holds_curves_chips_pictures_and_events(reported):
     assert any(name.startswith("lr-") for name in curves)
 
 
-def test_tensorboard_holds_the_curves_and_panels_of_validation(reported):
+def test_tensorboard_has_the_curves_and_panels_of_validation(reported):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(reported / "runs/version_0"))
@@ -63,7 +63,7 @@ def test_tensorboard_holds_the_curves_and_panels_of_validation(reported):
     assert len(events.Images("validation/chip_1")) == 2  # epochs
 
 
-def test_the_page_holds_everything_in_itself(reported):
+def test_the_page_is_self_contained(reported):
     page = (reported / "report.html").read_text()
     assert "Floods &lt;here&gt;" in page
     assert "<here>" not in page
@@ -89,7 +89,7 @@ def test_runs_are_compared_in_settings_and_scores(reported):
     assert "not scored on the same pixels" not in page
 
 
-def test_scores_on_other_chips_are_told_apart(reported, tmp_path, command):
+def test_the_page_notes_scores_on_other_chips(reported, tmp_path, command):
     test = reported / "runs/version_2"
     assert json.loads((test / "metrics.json").read_text())["split"] == "test"
     code, _, err = command(
@@ -106,7 +106,7 @@ def test_scores_on_other_chips_are_told_apart(reported, tmp_path, command):
     assert "tested: not scored on the same pixels as fit" in (tmp_path / "page.html").read_text()
 
 
-def test_a_map_of_another_run_is_told_and_its_scene_may_be_unknown(reported, tmp_path, command):
+def test_the_page_notes_a_map_of_another_run_and_a_missing_scene(reported, tmp_path, command):
     lone = tmp_path / "lone_pred.tif"
     shutil.copyfile(reported / "more/scene_pred.tif", lone)
     code, _, err = command(
@@ -118,7 +118,7 @@ def test_a_map_of_another_run_is_told_and_its_scene_may_be_unknown(reported, tmp
     assert ", which belong to none of these runs</small>" in (tmp_path / "page.html").read_text()
 
 
-def test_intervals_are_told_of_five_chips_or_more(reported, tmp_path, command):
+def test_intervals_need_five_chips_or_more(reported, tmp_path, command):
     run = tmp_path / "run"
     shutil.copytree(reported / "runs/version_0", run)
     header, *rows = (run / "chips.csv").read_text().splitlines()
@@ -132,7 +132,7 @@ def test_intervals_are_told_of_five_chips_or_more(reported, tmp_path, command):
         assert ("95 % interval of IoU" in page) == told
 
 
-def test_tiles_are_the_map_pixel_by_pixel(reported):
+def test_tiles_equal_the_map_pixel_by_pixel(reported):
     from base64 import b64decode
     from io import BytesIO
 
@@ -150,7 +150,7 @@ def test_tiles_are_the_map_pixel_by_pixel(reported):
     assert [name for name, _ in tiled.classes] == ["No water", "Water"]
 
 
-def test_a_large_map_is_cut_until_its_room_is_full(tmp_path, reported):
+def test_a_large_map_is_tiled_up_to_the_size_limit(tmp_path, reported):
     path = tmp_path / "large_pred.tif"
     values = np.random.default_rng(0).integers(0, 2, (1, 1500, 900), dtype=np.uint8)
     with rasterio.open(
@@ -172,7 +172,7 @@ def test_a_large_map_is_cut_until_its_room_is_full(tmp_path, reported):
     assert len(small.levels) < len(whole.levels)
 
 
-def test_runs_that_cannot_be_read_or_compared_are_told(reported, tmp_path, command):
+def test_unreadable_or_incomparable_runs_are_errors(reported, tmp_path, command):
     with pytest.raises(DataError, match=r"contains no metrics\.json; name the folder of a scored run"):
         read_runs([tmp_path])
     with pytest.raises(DataError, match="no such folder"):
@@ -217,7 +217,7 @@ def test_runs_that_cannot_be_read_or_compared_are_told(reported, tmp_path, comma
     assert not (tmp_path / "new.html").exists()
 
 
-def test_scores_of_an_older_file_are_read_by_today_s_definitions(reported, tmp_path):
+def test_scores_of_an_older_file_follow_the_current_definitions(reported, tmp_path):
     run = reported / "runs/version_0"
     record = json.loads((run / "metrics.json").read_text())
     new = read_runs([run])[0].metrics
@@ -247,7 +247,7 @@ def test_no_column_of_the_page_or_the_files_repeats_another(reported):
         assert not [name for name in scores if name in ("Dice", "Recall", "mDice", "mRecall")]
 
 
-def test_the_page_says_that_windows_of_a_scene_are_resampled_in_blocks(reported, tmp_path, command):
+def test_the_page_explains_that_windows_are_resampled_in_blocks(reported, tmp_path, command):
     run = tmp_path / "run"
     shutil.copytree(reported / "runs/version_0", run)
     header, row, *_ = (run / "chips.csv").read_text().splitlines()
@@ -270,7 +270,7 @@ def test_the_page_says_that_windows_of_a_scene_are_resampled_in_blocks(reported,
         assert "all windows of a block are drawn together" in page
 
 
-def test_a_scene_that_is_not_the_map_s_is_an_error(reported, flood_root, command, tmp_path):
+def test_a_scene_of_another_map_is_an_error(reported, flood_root, command, tmp_path):
     chip = next((flood_root / "v1.1").rglob("*_S2Hand.tif"))
     code, _, err = command(
         "report", reported / "runs/version_0", "--maps", reported / "maps/scene_pred.tif", "--scenes", chip,
@@ -305,14 +305,14 @@ def page(reported):
 
 
 @pytest.mark.version_independent
-def test_every_picture_of_the_page_shows(page):
+def test_every_picture_of_the_page_is_displayed(page):
     sizes = page.eval_on_selector_all("img[src]", "found => found.map(one => one.naturalWidth)")
     assert len(sizes) >= 5
     assert all(sizes)
 
 
 @pytest.mark.version_independent
-def test_the_confusion_matrix_turns_from_shares_to_pixels_and_back(page):
+def test_the_confusion_matrix_switches_between_shares_and_pixels(page):
     cell = page.locator(".confusion td").first
     share = cell.text_content()
     page.click("#confusion-unit")
@@ -322,7 +322,7 @@ def test_the_confusion_matrix_turns_from_shares_to_pixels_and_back(page):
 
 
 @pytest.mark.version_independent
-def test_a_picture_of_a_chip_opens_large_and_closes(page):
+def test_a_picture_of_a_chip_can_be_enlarged_and_closed(page):
     page.click(".chips img >> nth=0")
     assert page.locator("#enlarged").is_visible()
     page.click("#enlarged button")
@@ -330,7 +330,7 @@ def test_a_picture_of_a_chip_opens_large_and_closes(page):
 
 
 @pytest.mark.version_independent
-def test_the_map_zooms_moves_fades_and_fits_again(page):
+def test_the_map_can_be_zoomed_moved_faded_and_reset(page):
     box = page.locator(".map").first
     box.scroll_into_view_if_needed()
     first = box.locator("img.classes").first
@@ -401,7 +401,7 @@ def test_a_screenshot_of_the_map_has_the_colours_of_its_classes(page, reported):
     assert all((picture == color).all(axis=1).mean() < 0.001 for color in present)
 
 
-def test_settings_with_objects_of_python_are_not_read(tmp_path):
+def test_settings_with_python_objects_are_not_read(tmp_path):
     (tmp_path / "hparams.yaml").write_text("lr: 0.1\nsize: !!python/tuple [1, 2]\n")
     with pytest.warns(UserWarning, match="contains Python objects"):
         assert read_settings(tmp_path) == {}

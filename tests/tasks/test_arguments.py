@@ -68,7 +68,7 @@ def test_help_describes_every_argument(task_class, command):
     assert "--model.patience" not in out  # of TorchGeo's task
 
 
-def test_own_arguments_of_a_subclass_are_recorded_with_the_shared_ones():
+def test_arguments_of_a_subclass_are_recorded_with_the_shared_ones():
     task = Smoothed("nano", TINY, num_classes=2, smoothing=0.2)
     assert (task.hparams["smoothing"], task.hparams["monitor"]) == (0.2, "val_mIoU")
     assert set(inspect.signature(Smoothed).parameters) == ARGUMENTS[PrithviSegmentationTask] | {"smoothing"}

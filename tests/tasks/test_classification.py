@@ -79,7 +79,7 @@ def images(batch=2, frames=1, size=32):
 
 @pytest.mark.parametrize("pooling", ["cls", "mean", "attention"])
 @pytest.mark.parametrize("frames", [1, 3])
-def test_poolings_give_a_row_of_logits_a_chip(pooling, frames):
+def test_poolings_give_one_row_of_logits_per_chip(pooling, frames):
     torch.manual_seed(0)
     model = ChipClassifier(create_encoder("nano", **TINY), 32, 5, pooling).eval()
     image = images(2, frames, 40)
@@ -107,7 +107,7 @@ def test_maps_of_a_pyramid_are_pooled_over_places_and_dates():
     torch.testing.assert_close(model.forward_features(image), expected)
 
 
-def test_an_unknown_pooling_is_named():
+def test_an_error_names_an_unknown_pooling():
     with pytest.raises(ConfigError, match="pooling: 'max' is unknown; known are cls, mean, attention"):
         ChipClassifier(create_encoder("nano", **TINY), 32, 3, "max")
 
@@ -126,7 +126,7 @@ def test_layer_decay_lowers_rates_of_early_blocks():
     assert rates == {1.0, 0.5, 0.25, 0.125}
 
 
-def test_adapters_alone_are_trained_with_the_head():
+def test_only_adapters_and_the_head_are_trained():
     task = PrithviClassificationTask("nano", TINY, num_classes=3, lora_rank=2)
     trained = [name for name, parameter in task.named_parameters() if parameter.requires_grad]
     assert all("lora_" in name or name.startswith("model.head.") for name in trained)
@@ -136,7 +136,7 @@ def test_adapters_alone_are_trained_with_the_head():
 # Losses and scores.
 
 
-def test_cross_entropy_leaves_out_chips_without_a_label():
+def test_cross_entropy_ignores_chips_without_a_label():
     logits = torch.randn(4, 3, generator=torch.Generator().manual_seed(1))
     label = torch.tensor([0, 2, 255, 1])
     expected = torch.nn.functional.cross_entropy(logits[[0, 1, 3]], label[[0, 1, 3]])
@@ -196,7 +196,7 @@ def test_scores_of_several_classes_are_those_of_their_definitions():
     assert float(scores["mAP"]) == pytest.approx(np.mean(expected), rel=1e-5)
 
 
-def test_a_class_that_no_chip_has_is_left_out_of_means(recwarn):
+def test_means_ignore_a_class_that_no_chip_has(recwarn):
     metrics = chip_metrics(3, multilabel=False)
     probabilities = torch.tensor([[0.7, 0.2, 0.1], [0.3, 0.6, 0.1], [0.2, 0.7, 0.1]])
     for metric in metrics.values():
@@ -210,7 +210,7 @@ def test_a_class_that_no_chip_has_is_left_out_of_means(recwarn):
 # Runs.
 
 
-def test_separable_classes_are_learnt_and_scores_are_those_of_the_predicted_table(
+def test_separable_classes_are_learnt_and_scores_match_the_predicted_table(
     root, run, best, tmp_path, command
 ):
     config = run.parent / "config.yaml"
@@ -245,7 +245,7 @@ def test_separable_classes_are_learnt_and_scores_are_those_of_the_predicted_tabl
     assert len(chips) == len(joined)
 
 
-def test_chips_with_a_place_have_outlines(root, best, tmp_path):
+def test_georeferenced_chips_have_outlines(root, best, tmp_path):
     written = classify_scenes(best, root / "chips", tmp_path)
     assert [path.name for path in written] == ["chip_classes.csv", "chip_classes.parquet"]
     outlines = geopandas.read_parquet(written[1])
@@ -256,7 +256,7 @@ def test_chips_with_a_place_have_outlines(root, best, tmp_path):
     np.testing.assert_allclose(projected, bounds, atol=1)
 
 
-def test_a_scene_becomes_a_map_with_one_pixel_a_window(root, best, tmp_path, command):
+def test_a_scene_becomes_a_map_with_one_pixel_per_window(root, best, tmp_path, command):
     words = ("predict", root / "scene.tif", "--ckpt_path", best, "--window", 32, "--output", tmp_path)
     code, _, err = command(*words)
     assert code == 0, err
@@ -274,7 +274,7 @@ def test_a_scene_becomes_a_map_with_one_pixel_a_window(root, best, tmp_path, com
     assert command(*words, "--overwrite")[0] == 0
 
 
-def test_a_window_over_the_edge_and_one_without_data(root, best, tmp_path):
+def test_windows_beyond_the_edge_are_padded_and_windows_without_data_are_nodata(root, best, tmp_path):
     with rasterio.open(root / "scene.tif") as source:
         values, profile = source.read()[:, :40, :70], source.profile
     values[:, 32:, :32] = -1
@@ -298,7 +298,7 @@ def test_a_checkpoint_describes_itself(best):
     assert torch.equal(task(images()), load_task(best)(images()))
 
 
-def test_several_classes_a_chip_train_and_predict(root, tmp_path, command):
+def test_several_classes_per_chip_are_trained_and_predicted(root, tmp_path, command):
     labels = pd.read_csv(root / "labels.csv")
     labels["class"] = labels["class"].replace({"Water": "Wet", "Forest": "Green;Wet", "Bare": ""})
     labels.to_csv(tmp_path / "labels.csv", index=False)
@@ -321,7 +321,7 @@ def test_several_classes_a_chip_train_and_predict(root, tmp_path, command):
     )
 
 
-def test_a_large_scene_is_no_chip(root, best, tmp_path, monkeypatch):
+def test_a_large_scene_is_not_accepted_as_a_chip(root, best, tmp_path, monkeypatch):
     monkeypatch.setattr("prithvi_tg.mapping.chip_classes.LARGEST_CHIP", 64)
     with pytest.raises(ConfigError, match="window: not given, but scene has 128 x 96 pixels"):
         classify_scenes(best, root / "scene.tif", tmp_path)

@@ -126,20 +126,20 @@ def test_scores_of_a_subclass_reach_logger_record_table_and_report(flood_root, t
     assert read_run(folder).metrics["overall"]["kappa"] == pytest.approx(overall["kappa"])
 
 
-def test_scores_may_be_replaced_as_for_torchgeos_tasks(flood_root, tmp_path):
+def test_all_scores_can_be_replaced_as_in_torchgeo_tasks(flood_root, tmp_path):
     text = config(flood_root, tmp_path / "runs", monitor="val_kappa")
     assert fit(tmp_path, text.replace("PrithviSegmentationTask", f"{HERE}.ReplacedScores", 1)) == 0
     overall = json.loads((tmp_path / "runs" / "version_0" / "metrics.json").read_text())["overall"]
     assert set(overall) == {"kappa"}
 
 
-def test_a_score_that_is_no_number_is_refused(flood_root, tmp_path, capsys):
+def test_a_score_that_is_not_one_number_is_refused(flood_root, tmp_path, capsys):
     text = config(flood_root, tmp_path / "runs").replace("PrithviSegmentationTask", f"{HERE}.TwoNumbers", 1)
     assert fit(tmp_path, text) == 2
     assert r"add_metrics: pair gives (2,), not one number" in capsys.readouterr().err
 
 
-def test_a_score_may_be_a_number_of_python_and_select_the_lowest(flood_root, tmp_path):
+def test_a_score_may_be_a_python_number_and_be_minimised(flood_root, tmp_path):
     text = config(flood_root, tmp_path / "runs", monitor="val_uncertainty").replace(
         "PrithviSegmentationTask", f"{HERE}.UncertaintyScored", 1
     )
@@ -164,11 +164,11 @@ class VarianceScored(PrithviPixelwiseRegressionTask):
 @pytest.mark.parametrize(
     ("monitor", "mode"), [("val_explained", "max"), ("val_R2", "max"), ("val_RMSE", "min")]
 )
-def test_the_direction_of_a_monitored_score_of_values_is_that_of_its_metric(monitor, mode):
+def test_the_direction_of_a_monitored_regression_score_is_that_of_its_metric(monitor, mode):
     assert VarianceScored(encoder="nano", encoder_args=TINY, monitor=monitor).mode == mode
 
 
-def test_a_score_may_not_have_the_name_of_one_of_the_task(flood_root, tmp_path, capsys):
+def test_a_score_must_not_have_the_name_of_a_score_of_the_task(flood_root, tmp_path, capsys):
     text = config(flood_root, tmp_path / "runs").replace("PrithviSegmentationTask", f"{HERE}.MeanIoUAgain", 1)
     assert fit(tmp_path, text) == 2
     assert "add_metrics: mIoU is a score of the task; choose another name" in capsys.readouterr().err
@@ -185,7 +185,7 @@ def test_a_score_may_not_have_the_name_of_one_of_the_task(flood_root, tmp_path, 
         ({"a": MulticlassCohenKappa(2)}, "add_metrics: a has ignore_index None; set ignore_index=255"),
     ],
 )  # fmt: skip
-def test_metrics_that_cannot_be_counted_are_refused_when_the_task_is_built(given, message):
+def test_invalid_metrics_are_refused_when_the_task_is_created(given, message):
     class Task(PrithviSegmentationTask):
         def add_metrics(self):
             return given
@@ -194,7 +194,7 @@ def test_metrics_that_cannot_be_counted_are_refused_when_the_task_is_built(given
         Task(encoder="nano", encoder_args=TINY, num_classes=2)
 
 
-def test_a_loss_an_optimiser_and_a_schedule_come_by_class_path(flood_root, tmp_path):
+def test_loss_optimiser_and_schedule_can_be_class_paths(flood_root, tmp_path):
     text = config(
         flood_root, tmp_path / "runs", loss=f"{HERE}.BrierLoss", optimizer="torch.optim.SGD",
         optimizer_args="{momentum: 0.9}", schedule="torch.optim.lr_scheduler.StepLR",
@@ -219,7 +219,9 @@ def test_a_loss_an_optimiser_and_a_schedule_come_by_class_path(flood_root, tmp_p
         ("schedule_args", "{gamma: 1}", "schedule_args: poly:"),
     ],
 )
-def test_what_is_unknown_is_named(flood_root, tmp_path, capsys, key, value, message):
+def test_errors_name_unknown_losses_optimisers_and_schedules(
+    flood_root, tmp_path, capsys, key, value, message
+):
     assert fit(tmp_path, config(flood_root, tmp_path / "runs", **{key: value})) == 2
     assert message in capsys.readouterr().err
 

@@ -40,7 +40,7 @@ def floods(flood_root):
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
-def test_every_decoder_learns_and_gives_logits_at_image_size(decoder):
+def test_every_decoder_trains_and_gives_logits_at_image_size(decoder):
     task = make_task({"depth": 4}, decoder=decoder, num_frames=2, lr=1e-2)
     mask = torch.zeros(4, 32, 48, dtype=torch.int64)
     mask[:, :, 16:32] = 1
@@ -62,19 +62,19 @@ def test_every_decoder_learns_and_gives_logits_at_image_size(decoder):
 
 
 @pytest.mark.parametrize("decoder", ["unet", "fpn", "upernet", "segformer", "dpt"])
-def test_library_decoders_fit_patches_of_14_and_odd_grids(decoder):
+def test_library_decoders_support_patches_of_14_and_odd_grids(decoder):
     task = make_task({"depth": 4, "patch_size": 14}, decoder=decoder).eval()
     assert task(torch.zeros(1, 1, 6, 70, 42)).shape == (1, 2, 70, 42)
 
 
-def test_padding_to_whole_patches_does_not_reach_the_pixels_before_it():
+def test_padding_to_whole_patches_does_not_change_the_pixels_of_the_image():
     task = make_task(decoder="linear").eval()
     image = torch.randn(1, 1, 6, 40, 40)
     padded = torch.nn.functional.pad(image, (0, 8, 0, 8))
     torch.testing.assert_close(task(image), task(padded)[..., :40, :40])
 
 
-def test_upernet_says_that_it_cannot_train_on_one_sample():
+def test_upernet_refuses_to_train_on_one_sample():
     task = make_task(decoder="upernet").train()
     with pytest.raises(ConfigError, match="batch_size: upernet cannot be trained on batches of 1"):
         task.model(torch.zeros(1, 1, 6, 32, 32))
@@ -101,7 +101,7 @@ def test_layer_decay_lowers_the_rate_from_block_to_block():
     assert len(rate_of) == len(list(task.parameters()))
 
 
-def test_adapters_train_alone_and_are_merged_when_weights_are_exported(floods, tmp_path):
+def test_only_adapters_are_trained_and_they_are_merged_for_export(floods, tmp_path):
     pytest.importorskip("peft", reason="peft is an extra")
     task = make_task(lora_rank=2, lr=1e-2)
     before = {name: p.detach().clone() for name, p in task.model.encoder.named_parameters()}
@@ -129,7 +129,7 @@ def test_dates_and_places_of_the_data_reach_the_encoder(tmp_path):
     assert seen[0]["timestamps"][0, 0, 0] == 2020
 
 
-def test_fewer_bands_come_from_the_data(flood_root, tmp_path):
+def test_the_number_of_bands_comes_from_the_data(flood_root, tmp_path):
     data = Sen1Floods11DataModule(
         flood_root, splits=flood_root / "splits.csv", batch_size=2, crop_size=32, bands=["NIR_NARROW", "RED"]
     )
@@ -138,7 +138,7 @@ def test_fewer_bands_come_from_the_data(flood_root, tmp_path):
         fit(make_task(), data, tmp_path)
 
 
-def test_weights_on_the_hub_are_named_when_they_cannot_be_had(monkeypatch, tmp_path):
+def test_an_error_names_weights_that_cannot_be_downloaded(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     for source, file in (
@@ -155,13 +155,13 @@ def test_weights_on_the_hub_are_named_when_they_cannot_be_had(monkeypatch, tmp_p
     assert find_weights(tmp_path / "x.pt") == tmp_path / "x.pt"
 
 
-def test_metadata_for_an_encoder_that_takes_none_are_refused(tmp_path):
+def test_metadata_are_refused_for_an_encoder_without_them(tmp_path):
     root = write_hls_burn_scars(tmp_path / "burn", chips=6, size=32)
     data = HLSBurnScarsDataModule(root, batch_size=2, crop_size=32, metadata=True)
     with pytest.raises(ConfigError, match="metadata: the encoder nano does not use dates or places"):
         fit(make_task(), data, tmp_path)
 
 
-def test_a_random_encoder_that_is_not_trained_speaks_up(floods, tmp_path):
+def test_a_frozen_random_encoder_gives_a_warning(floods, tmp_path):
     with pytest.warns(UserWarning, match="weights: not given, so the frozen encoder"):
         fit(make_task(freeze_encoder=True), floods, tmp_path)

@@ -22,7 +22,7 @@ SEED = [
 
 @pytest.mark.parametrize("case", ["mixed", "none_ignored", "one_sample_ignored", "all_ignored"])
 @pytest.mark.parametrize(("name", "loss", "ignored"), SEED)
-def test_losses_and_gradients_equal_the_golden_ones(golden, name, loss, ignored, case):
+def test_losses_and_gradients_equal_the_golden_results(golden, name, loss, ignored, case):
     arrays = np.load(golden / "losses" / "raw_losses.npz")
     logits = torch.tensor(arrays[f"{name}.logits"], requires_grad=True)
     mask = torch.tensor(arrays[f"{name}.labels.{case}"].astype(np.int64))
@@ -57,14 +57,14 @@ def test_a_batch_without_labels_gives_zero_and_zero_gradients(name):
     assert not logits.grad.any()
 
 
-def test_a_perfect_prediction_costs_nothing_in_any_loss():
+def test_a_perfect_prediction_has_loss_zero():
     mask = torch.randint(0, 3, (2, 16, 16))
     logits = torch.nn.functional.one_hot(mask, 3).movedim(-1, 1) * 100.0
     for name in LOSSES:
         assert create_loss(name)(logits, mask).item() == pytest.approx(0, abs=1e-4), name
 
 
-def test_focal_loss_without_focus_is_cross_entropy():
+def test_focal_loss_with_gamma_0_is_cross_entropy():
     logits, mask = torch.randn(2, 3, 8, 8), torch.randint(0, 3, (2, 8, 8))
     mask[0, :3] = 255
     weights = [0.5, 1.0, 2.0]
@@ -94,7 +94,7 @@ class Recorded(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_losses_use_no_operation_that_deterministic_algorithms_refuse_on_cuda(name):
+def test_losses_use_only_deterministic_operations_on_cuda(name):
     logits, mask = torch.randn(2, 3, 8, 8, requires_grad=True), torch.randint(0, 3, (2, 8, 8))
     with Recorded() as recorded:
         create_loss(name)(logits, mask).backward()
@@ -148,12 +148,12 @@ def test_cross_entropy_and_its_gradient_are_those_of_torch(weights):
         ([0.0, 0.0], "class_weights: all are 0"),
     ],
 )
-def test_class_weights_that_cannot_be_name_the_key_and_the_class(name, weights, message):
+def test_errors_about_class_weights_name_the_key_and_the_class(name, weights, message):
     with pytest.raises(ConfigError, match=message):
         create_loss(name, weights)
 
 
-def test_wrong_losses_name_the_key():
+def test_errors_about_losses_name_the_key():
     with pytest.raises(ConfigError, match="loss: 'mse' is unknown; known are ce, dice"):
         create_loss("mse")
     with pytest.raises(ConfigError, match="class_weights: not supported by the loss 'dice'"):

@@ -19,7 +19,7 @@ class SmallDevice:
         return 2 * image + dates[:, None]
 
 
-def test_a_batch_is_halved_until_it_fits_and_warned_of_once():
+def test_a_batch_is_halved_until_it_fits_with_one_warning():
     image, dates, model, run = (
         torch.arange(14.0).view(7, 2),
         torch.arange(7.0),

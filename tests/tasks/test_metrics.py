@@ -20,7 +20,7 @@ pytestmark = pytest.mark.version_independent
     ("case", "classes", "ignored"),
     [("floods", 2, 2), ("burn", 2, -1), ("crop", 13, 255), ("missing_class", 5, 255)],
 )
-def test_mmsegmentation_s_metrics_equal_the_golden_ones(golden, case, classes, ignored):
+def test_metrics_of_mmsegmentation_equal_the_golden_results(golden, case, classes, ignored):
     arrays = np.load(golden / "metrics" / "metrics.npz")
     expected = json.loads((golden / "metrics" / "metrics_lr.json").read_text())[case]
     label = torch.tensor(arrays[f"{case}.gt"].astype(np.int64))
@@ -58,7 +58,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_class_without_hits_counts_as_documented_in_scores_and_means(case):
+def test_scores_and_means_of_a_class_without_hits_are_as_documented(case):
     counts, expected = CASES[case]
     scores = segmentation_scores(torch.tensor(counts))
     for name, value in zip(PER_CLASS, expected, strict=True):
@@ -69,7 +69,7 @@ def test_a_class_without_hits_counts_as_documented_in_scores_and_means(case):
         assert scores[f"m{name}"] == pytest.approx(np.mean(known)), name
 
 
-def test_means_of_mmsegmentation_are_never_lowered_by_a_class_that_is_never_predicted():
+def test_a_class_that_is_never_predicted_does_not_lower_means_of_mmsegmentation():
     scores = segmentation_scores(torch.tensor([[8, 0], [2, 0]]))
     assert scores["mFscore"] == pytest.approx(8 / 9 / 1 / 2, abs=1e-3)
     assert scores["mPrecision"] == pytest.approx(0.4)

@@ -23,18 +23,18 @@ from prithvi_tg.tasks.monitoring import current_name
         ("val_Recall_m_Dice", "val_Acc_m_Dice"),
     ],
 )
-def test_old_names_of_metrics_lead_to_today_s(old, now):
+def test_old_names_of_metrics_are_converted_to_current_names(old, now):
     assert current_name(old) == now
 
 
 @pytest.mark.parametrize(
     "name", ["val_mIoU", "val_loss", "val_Dice", "Recall", "val_IoU_Dice", "lr-AdamW", "val_Recalls_a"]
 )
-def test_other_names_stay(name):
+def test_other_names_of_metrics_are_unchanged(name):
     assert current_name(name) == name
 
 
-def test_checkpoints_and_early_stopping_take_old_names_and_logs_hold_none(tiny_task, flood_root, tmp_path):
+def test_checkpoints_and_early_stopping_accept_old_names_and_logs_have_none(tiny_task, flood_root, tmp_path):
     data = Sen1Floods11DataModule(flood_root, splits=flood_root / "splits.csv", crop_size=32, batch_size=2)
     best = ModelCheckpoint(tmp_path / "best", monitor="val_Dice_Water", mode="max")
     trainer = Trainer(

@@ -101,7 +101,7 @@ def value_run(value_root, tmp_path_factory):
     return folder / "version_0"
 
 
-def test_a_run_of_values_records_scores_in_the_unit(value_run, capsys):
+def test_a_regression_run_records_scores_in_the_unit(value_run, capsys):
     record = json.loads((value_run / "metrics.json").read_text())
     assert set(record["overall"]) == {"RMSE", "MAE", "bias", "R2"}
     assert record["per_value"]["biomass"]["labelled_pixels"] == 3 * (32 * 32 - 9)
@@ -177,7 +177,7 @@ def test_scores_are_those_of_the_maps_that_predict_writes(value_run, value_root,
     assert record["overall"]["RMSE"] == pytest.approx(np.sqrt(np.square(error).mean()), rel=1e-5)
 
 
-def test_runs_of_other_values_are_not_compared(value_run, tmp_path):
+def test_runs_with_different_values_are_not_compared(value_run, tmp_path):
     record = json.loads((value_run / "metrics.json").read_text())
     record["per_value"] = {"height": record["per_value"]["biomass"]}
     (tmp_path / "other").mkdir()
@@ -187,13 +187,13 @@ def test_runs_of_other_values_are_not_compared(value_run, tmp_path):
         read_runs([value_run, tmp_path / "other"])
 
 
-def test_pictures_show_values_that_can_be():
+def test_the_colour_range_of_values_is_limited_to_the_valid_range():
     target = ValueTarget(("biomass",), mean=(50.0,), std=(40.0,), valid_range=(0, 1000))
     axes = Figure().add_subplot()
     assert draw_values(axes, np.ones((2, 2)), target).get_clim() == (0, 130)
 
 
-def test_the_density_is_drawn_where_there_is_some(tmp_path, monkeypatch):
+def test_the_density_is_drawn_around_the_bins_with_pixels(tmp_path, monkeypatch):
     target = ValueTarget(("biomass",), mean=(0.0,), std=(1.0,))
     counts = torch.zeros(1, BINS, BINS, dtype=torch.int64)
     counts[0, 30, 34] = 5
@@ -207,7 +207,7 @@ def test_the_density_is_drawn_where_there_is_some(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", VALUE_LOSSES)
-def test_losses_look_at_labelled_pixels_alone(name):
+def test_losses_use_labelled_pixels_only(name):
     outputs = torch.randn(2, 1, 4, 4, requires_grad=True)
     labels = torch.randn(2, 1, 4, 4)
     labels[:, :, 0] = float("nan")
@@ -220,7 +220,7 @@ def test_losses_look_at_labelled_pixels_alone(name):
     assert create_value_loss(name)(outputs, torch.full_like(labels, float("nan"))) == 0
 
 
-def test_scores_of_several_values_are_counted_apart_and_over_batches():
+def test_scores_of_several_values_are_separate_and_cover_all_batches():
     metric = ValueErrors(TARGET)
     label = torch.randn(3, 2, 5, 5).double() * 2 + 10
     prediction = label + torch.tensor([1.0, -2.0])[:, None, None]
@@ -234,7 +234,7 @@ def test_scores_of_several_values_are_counted_apart_and_over_batches():
     torch.testing.assert_close(scores["R2"][0], 1 - 1 / variance)
 
 
-def test_augmented_labels_are_moved_and_what_is_filled_is_not_labelled():
+def test_augmentation_moves_labels_and_filled_pixels_are_not_labelled():
     values = torch.arange(64.0).reshape(1, 8, 8)
     values[0, 0, 0] = float("nan")
     batch = {
@@ -263,7 +263,7 @@ def test_chips_of_unequal_sizes_are_padded_without_labels():
         (2, 50, r"has 2 bands for 1 values \(biomass\)"),
     ],
 )
-def test_labels_that_cannot_be_are_refused(value_root, tmp_path, bands, values, message):
+def test_invalid_labels_are_refused(value_root, tmp_path, bands, values, message):
     write(tmp_path / "x_value.tif", np.full((bands, 32, 32), values))
     write(tmp_path / "x_image.tif", np.full((2, 32, 32), 0.2))
     (tmp_path / "splits.csv").write_text("chip,split\nx,train\n")
@@ -275,7 +275,7 @@ def test_labels_that_cannot_be_are_refused(value_root, tmp_path, bands, values, 
         data[0]
 
 
-def test_a_task_of_values_refuses_classes(flood_root, tmp_path, capsys):
+def test_a_regression_task_refuses_classes(flood_root, tmp_path, capsys):
     from conftest import TINY_CONFIG
 
     config = TINY_CONFIG.format(root=flood_root, runs=tmp_path)
@@ -289,7 +289,7 @@ def test_a_task_of_values_refuses_classes(flood_root, tmp_path, capsys):
     )
 
 
-def test_unknown_losses_are_named():
+def test_errors_name_unknown_losses():
     with pytest.raises(ConfigError, match="loss: 'rmse' is unknown; known are mse, mae, huber"):
         PrithviPixelwiseRegressionTask(
             encoder="nano",
@@ -299,7 +299,7 @@ def test_unknown_losses_are_named():
         )
 
 
-def test_statistics_and_checks_know_values(value_root, tmp_path, capsys):
+def test_stats_and_check_support_values(value_root, tmp_path, capsys):
     text = CONFIG.format(root=value_root, runs=tmp_path, epochs=1)
     lines = [line for line in text.splitlines() if not line.strip().startswith(("value_mean", "value_std"))]
     (tmp_path / "config.yaml").write_text("\n".join(lines))
@@ -337,7 +337,7 @@ def test_the_report_shows_scores_density_and_chips(value_run, tmp_path, capsys):
     assert text.index("worst 1: ") < text.index("best 1: ")
 
 
-def test_scale_tags_of_labels_count_and_must_agree_with_the_configuration(tmp_path):
+def test_scale_tags_of_labels_are_used_and_must_match_the_configuration(tmp_path):
     write(tmp_path / "x.tif", np.full((1, 4, 4), 50), "int16")
     with rasterio.open(tmp_path / "x.tif", "r+") as out:
         out.scales, out.offsets = (0.5,), (1.0,)

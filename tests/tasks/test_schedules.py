@@ -15,7 +15,7 @@ pytestmark = pytest.mark.version_independent
         ("lr.sen1floods11(max_iters=6300, base=1.5e-5)", 6300, 1.5e-5),
     ],
 )
-def test_rates_equal_the_golden_ones(golden, key, steps, base):
+def test_learning_rates_equal_the_golden_ones(golden, key, steps, base):
     expected = json.loads((golden / "metrics" / "metrics_lr.json").read_text())[key]
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=base)
     schedule = poly_schedule(optimizer, steps)
@@ -29,13 +29,13 @@ def test_rates_equal_the_golden_ones(golden, key, steps, base):
     assert optimizer.param_groups[0]["lr"] == 0
 
 
-def test_a_warm_up_longer_than_the_run_speaks_up():
+def test_a_warm_up_longer_than_the_run_gives_a_warning():
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1)
     with pytest.warns(UserWarning, match="1500 steps do not fit into a run of 300"):
         poly_schedule(optimizer, 300)
 
 
-def test_a_group_that_is_added_starts_at_its_rate_and_falls_with_the_others():
+def test_an_added_group_starts_at_its_rate_and_decays_with_the_others():
     first, later = (torch.nn.Parameter(torch.zeros(1)) for _ in range(2))
     optimizer = torch.optim.SGD([first], lr=1.0)
     schedule = poly_schedule(optimizer, 10, warmup_steps=0)

@@ -43,7 +43,7 @@ def key_of(name):
     return name.replace("backbone.", "encoder.", 1)
 
 
-def test_a_training_step_equals_the_golden_one(golden_task, golden_batch):
+def test_a_training_step_equals_the_golden_step(golden_task, golden_batch):
     arrays, batch = golden_batch
     model = golden_task.model
     logits, auxiliary = model.forward_both(batch["image"])
@@ -141,14 +141,14 @@ def test_a_checkpoint_describes_itself(tiny_task, flood_root, tmp_path):
     "arguments",
     [{"max_steps": 1, "max_epochs": -1}, {"limit_val_batches": 0}, {"check_val_every_n_epoch": 9}],
 )
-def test_last_and_best_exist_however_short_a_run_is(tiny_task, flood_root, tmp_path, arguments):
+def test_last_and_best_exist_after_a_very_short_run(tiny_task, flood_root, tmp_path, arguments):
     data = flood_data(flood_root, crops_per_chip=3)
     run = trainer(tmp_path, callbacks=callbacks(tiny_task, tmp_path), num_sanity_val_steps=0, **arguments)
     run.fit(tiny_task, data)
     assert sorted(path.name for path in tmp_path.glob("*.ckpt")) == ["best.ckpt", "last.ckpt"]
 
 
-def test_an_unknown_monitor_is_an_error_that_lists_what_is_logged(tiny_task, flood_root, tmp_path):
+def test_an_error_about_an_unknown_monitor_lists_logged_metrics(tiny_task, flood_root, tmp_path):
     best = BestCheckpoint("val_mIou", "max")
     best.dirpath = str(tmp_path)
     with pytest.raises(ConfigError, match=r"monitor: 'val_mIou' is not logged; validation logs .*val_mIoU"):
@@ -202,7 +202,7 @@ def test_test_scores_count_every_labelled_pixel_once(tiny_task, flood_root, tmp_
         ({"num_classes": 2, "class_weights": [1.0]}, "class_weights: 1 weights for 2 classes"),
     ],
 )
-def test_settings_that_cannot_be_name_their_key(arguments, message):
+def test_errors_about_invalid_settings_name_the_key(arguments, message):
     with pytest.raises(ConfigError, match=message):
         PrithviSegmentationTask(encoder="nano", encoder_args=TINY, **arguments)
 
@@ -223,7 +223,7 @@ def test_a_task_of_another_package_is_not_imported_from_a_checkpoint(tiny_task, 
         load_task(tmp_path / "gone.ckpt")
 
 
-def test_a_prediction_run_caches_weights_and_the_next_one_sees_every_change(tiny_task, tmp_path):
+def test_a_prediction_caches_weights_and_the_next_one_uses_every_change(tiny_task, tmp_path):
     """Weight averaging writes to ``parameter.data``, which torch's version counters do not see."""
     batches = [{"image": torch.randn(1, 1, 6, 32, 32)} for _ in range(2)]
     data = torch.utils.data.DataLoader(batches, batch_size=None)
@@ -245,7 +245,7 @@ def test_a_prediction_run_caches_weights_and_the_next_one_sees_every_change(tiny
     torch.testing.assert_close(after[0], direct, atol=1e-5, rtol=1e-5)
 
 
-def test_testing_on_other_data_changes_nothing_that_a_task_knows(tiny_task, flood_root, tmp_path):
+def test_testing_on_other_data_does_not_change_the_task(tiny_task, flood_root, tmp_path):
     data = flood_data(flood_root)
     trainer(tmp_path).test(tiny_task, data, verbose=False)
     assert tiny_task.data_spec is None  # only a fit tells it
@@ -263,9 +263,7 @@ def test_testing_on_other_data_changes_nothing_that_a_task_knows(tiny_task, floo
 @pytest.mark.parametrize(
     "change", [{"mean": (1.0,) * 6}, {"std": (1.0,) * 6}, {"class_names": ("Water", "No water")}]
 )
-def test_a_model_is_not_scored_on_data_normalised_in_another_way(
-    tiny_task, flood_root, tmp_path, stage, change
-):
+def test_a_model_is_not_scored_on_data_with_other_statistics(tiny_task, flood_root, tmp_path, stage, change):
     data = flood_data(flood_root)
     (key,) = change
     other = (
@@ -320,7 +318,7 @@ def test_the_loss_of_a_set_is_the_mean_over_its_labelled_pixels(loss, batch_size
     assert logged["test_loss"] == pytest.approx(mean, rel=1e-5)
 
 
-def test_the_loss_of_a_set_without_labels_is_not_a_number(tiny_task, tmp_path):
+def test_the_loss_of_a_set_without_labels_is_nan(tiny_task, tmp_path):
     loader = torch.utils.data.DataLoader(Masks(masks_with([0, 0])), batch_size=2)
     (logged,) = trainer(tmp_path).validate(tiny_task, loader, verbose=False)
     assert math.isnan(logged["val_loss"])
@@ -330,7 +328,7 @@ def test_the_loss_of_a_set_without_labels_is_not_a_number(tiny_task, tmp_path):
 @pytest.mark.parametrize(
     ("image_value", "cause"), [(float("nan"), "the images contain values"), (1.0, "the images are finite")]
 )
-def test_logits_that_are_not_finite_name_their_chips(tiny_task, stage, image_value, cause):
+def test_an_error_about_logits_that_are_not_finite_names_the_chips(tiny_task, stage, image_value, cause):
     image = torch.randn(3, 1, 6, 32, 32)
     image[1, 0, 2, 3, 4] = image_value
     batch = {
@@ -347,7 +345,7 @@ def test_logits_that_are_not_finite_name_their_chips(tiny_task, stage, image_val
         step(batch, 4)
 
 
-def test_a_score_that_is_not_a_number_is_never_the_best(tiny_task, tmp_path):
+def test_a_nan_score_is_never_the_best(tiny_task, tmp_path):
     """Lightning would take the first one for the best."""
     loaders = [
         torch.utils.data.DataLoader(Masks(masks_with(labelled)), batch_size=2)
@@ -365,7 +363,7 @@ def test_a_score_that_is_not_a_number_is_never_the_best(tiny_task, tmp_path):
     assert all(torch.equal(kept[key], newest[key]) for key in newest)
 
 
-def test_a_score_after_one_that_is_not_a_number_is_the_best(tiny_task, tmp_path):
+def test_a_score_after_a_nan_score_is_the_best(tiny_task, tmp_path):
     best, _ = callbacks(tiny_task, tmp_path)
     run = trainer(tmp_path, callbacks=[best])
     run.strategy.connect(tiny_task)
