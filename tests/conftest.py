@@ -48,7 +48,7 @@ def golden_input(arrays: Any, key: str) -> torch.Tensor:
 
 @pytest.fixture
 def golden_segmenter() -> Callable[[str], EncoderDecoder]:
-    """The shrunken models that the golden numbers were computed with."""
+    """The small models of the golden numbers."""
 
     def build(name: str) -> EncoderDecoder:
         frames, classes = {"burn_scars_64": (1, 2), "crop_64": (3, 13)}[name]

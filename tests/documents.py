@@ -1,4 +1,4 @@
-"""Fenced blocks of Markdown documents, and what makes their full-size commands small enough for a test."""
+"""Fenced blocks of Markdown documents, and replacements that make their commands small enough for a test."""
 
 import re
 import shlex
@@ -111,7 +111,7 @@ def small_options(words: list[str]) -> list[str]:
 
 
 def write_workspace(folder: Path) -> None:
-    """Write what documents name: shipped configurations, small data in the published layout, tiny weights."""
+    """Write the files that documents name: shipped configurations, small data in the published layout, tiny weights."""
     (folder / "configs").symlink_to(TOP / "configs")
     write_sen1floods11(folder / "data/sen1floods11", chips=6, size=64, scene_size=(64, 64))
     (folder / "SCENE.tif").symlink_to("data/sen1floods11/scene.tif")

@@ -68,7 +68,7 @@ def of_both(values):
 
 
 class Note(Callback):
-    """Writes how the processes differ, what is averaged in each epoch, and what each has drawn."""
+    """Writes differences between processes, averaged parameters in each epoch, and random draws of each process."""
 
     def __init__(self, path):
         self.path, self.averaged, self.drawn, self.before = path, [], [], None
@@ -106,7 +106,7 @@ class Note(Callback):
 
 
 class Gradual(PrithviSegmentationTask):
-    """Frees a block in the middle of an epoch, in a hook that does not call the task's."""
+    """Unfreezes a block in the middle of an epoch, in a hook that does not call that of the task."""
 
     def on_train_batch_start(self, batch, batch_idx):
         if self.global_step == 2:

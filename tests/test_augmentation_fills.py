@@ -1,4 +1,4 @@
-"""No augmentation of Kornia makes a label, a valid pixel or a clamped value out of nothing."""
+"""No augmentation of Kornia turns a fill value into a label, a valid pixel or a clamped value."""
 
 import inspect
 
@@ -69,7 +69,7 @@ def made(name, p=1.0):
 
 
 def batch_of(unit=1.0):
-    """Blocks of bright, dark and slightly negative reflectance; only pixels of label 3 hold data."""
+    """Blocks of bright, dark and slightly negative reflectance; only pixels with label 3 have data."""
     torch.manual_seed(0)
     blocks = torch.randn(4, 1, 6, SIDE // 8, SIDE // 8) * 2
     normalised = blocks.repeat_interleave(8, -1).repeat_interleave(8, -2)

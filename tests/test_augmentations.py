@@ -9,7 +9,7 @@ from prithvi_tg.errors import ConfigError
 
 
 def plain(channels, **arguments):
-    """An augmentation whose normalisation changes nothing."""
+    """An augmentation with a normalisation that changes nothing."""
     return ChipAugmentation([0.0] * channels, [1.0] * channels, **arguments)
 
 

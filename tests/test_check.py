@@ -1,4 +1,4 @@
-"""``prithvi-tg check`` finds what is planted, tells what to do, and lets clean data pass."""
+"""``prithvi-tg check`` finds known faults, gives advice, and accepts clean data."""
 
 import csv
 import shutil
@@ -22,7 +22,7 @@ def _wide_tables(monkeypatch):
 
 @pytest.fixture
 def root(flood_root, tmp_path):
-    """Chips of its own for a test to damage."""
+    """A copy of the chips that a test may damage."""
     return shutil.copytree(flood_root, tmp_path / "data")
 
 

@@ -222,7 +222,7 @@ def task_of(bands, **options):
 
 
 def own_file(bands, kind, folder):
-    """A task with these bands, and its weights in a file of ours."""
+    """A task with these bands, and its weights in a file of this package."""
     task = task_of(bands)
     path = folder / f"own.{kind}"
     if kind == "safetensors":

@@ -1,4 +1,4 @@
-"""Windows written as chips: the same samples, split lists, a table for a GIS; going on after a stop."""
+"""Windows written as chips: the same samples, split lists, a table for a GIS, and resuming."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Private names of other libraries: alone in compat.py, and each still means what it is used for."""
+"""Private names of other libraries are only in compat.py, and still have the expected effect."""
 
 import ast
 import inspect
@@ -37,7 +37,7 @@ def is_foreign(receiver: ast.expr, name: str, here: set[str], package: set[str])
 
 
 def defined(tree: ast.AST) -> set[str]:
-    """Names that a file gives to functions, classes, attributes and variables."""
+    """Names that a file defines: functions, classes, attributes and variables."""
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.ClassDef):

@@ -75,7 +75,7 @@ def small(settings, root, tmp_path):
 
 
 def small_model(settings, tmp_path):
-    """Overrides that make a model tiny, with weights that fit it."""
+    """Overrides for a tiny model, with matching weights."""
     if settings["model"]["init_args"].get("encoder", "").startswith("timm/"):
         return ["--model.head_channels=16", "--model.window=32", "--model.warmup_steps=1"]
     options = []

@@ -1,4 +1,4 @@
-"""What was written for the release before keeps working: modules, names, arguments, configurations, checkpoints."""
+"""Code and files of the previous release keep working: modules, names, arguments, configurations, checkpoints."""
 
 import importlib
 import shutil

@@ -56,7 +56,7 @@ def test_fences_are_of_a_known_language(path):
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory):
-    """The demo's data and training as the page about floods makes them; read only."""
+    """Data and training of the demo, as on the page about floods; read only."""
     from prithvi_tg.__main__ import main
 
     top = tmp_path_factory.mktemp("docs")
@@ -71,7 +71,7 @@ def demo(tmp_path_factory):
 
 @pytest.fixture
 def workspace(tmp_path, monkeypatch, demo):
-    """Where the paths of a page exist; ``demo`` is that of the page about floods."""
+    """A folder with the paths of a page; ``demo`` is that of the page about floods."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     write_workspace(tmp_path)
@@ -91,7 +91,7 @@ def small_encoder(words):
 
 
 def run_command(words, command):
-    """Run a line of a page at small size, and give what it prints."""
+    """Run a line of a page at small size, and return its output."""
     words = [
         path
         for word in words

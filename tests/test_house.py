@@ -62,7 +62,7 @@ def test_a_room_imports_only_from_rooms_below_it(path):
 
 
 def names(tree: ast.AST) -> list[str]:
-    """Every name that a file gives: classes, functions, arguments, attributes and variables."""
+    """All names that a file defines: classes, functions, arguments, attributes and variables."""
     found = []
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef | ast.FunctionDef):
@@ -108,7 +108,7 @@ GLOBAL_CALLS = frozenset({"signal.signal", "warnings.filterwarnings", "warnings.
 
 
 def targets(node: ast.AST) -> list[ast.expr]:
-    """What a statement assigns to or deletes."""
+    """Targets of an assignment or a deletion."""
     if isinstance(node, ast.Assign | ast.Delete):
         return list(node.targets)
     return [node.target] if isinstance(node, ast.AugAssign | ast.AnnAssign) else []

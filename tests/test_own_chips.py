@@ -1,4 +1,4 @@
-"""Chips of one's own from a configuration alone, statistics, and TorchGeo's tasks and data modules."""
+"""Your own chips from a configuration, statistics, and TorchGeo's tasks and data modules."""
 
 from pathlib import Path
 
@@ -191,7 +191,7 @@ def test_a_torchgeo_task_trains_on_our_data(tmp_path):
 
 
 def write_loveda(root: Path) -> None:
-    """Synthetic files in the layout of LoveDA, a data set of TorchGeo's that this package knows nothing of."""
+    """Synthetic files in the layout of LoveDA, a data set of TorchGeo without support in this package."""
     rng = np.random.default_rng(0)
     for split in ("Train", "Val", "Test"):
         for scene in ("Rural", "Urban"):

@@ -1,4 +1,4 @@
-"""Precision is what was asked for: never changed by an import, told by maps, and near in bfloat16."""
+"""Precision is the requested one: not changed by an import, recorded in maps, and accurate enough in bfloat16."""
 
 import shutil
 

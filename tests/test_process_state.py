@@ -1,4 +1,4 @@
-"""A command leaves the process as it found it: warnings, logging and signals, in success and in failure."""
+"""A command restores warnings, logging and signals of the process, in success and in failure."""
 
 import logging
 import signal
@@ -16,7 +16,7 @@ COMMANDS = (
 
 
 def state(loggers):
-    """What a command may change for the time that it runs."""
+    """State of the process that a command may change while it runs."""
     logs = [logging.getLogger(), *(logging.getLogger(name) for name in loggers)]
     return {
         "formatwarning": warnings.formatwarning,
@@ -31,7 +31,7 @@ def state(loggers):
 
 @pytest.fixture
 def unchanged():
-    """Fails if what `state` gives differs after the test."""
+    """Fails if the result of `state` differs after the test."""
     loggers = sorted(logging.root.manager.loggerDict)
     before = state(loggers)
     yield

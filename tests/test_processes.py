@@ -1,4 +1,4 @@
-"""Two processes train and map as one would: the same weights, own random numbers, one end for both."""
+"""Two processes train and map like one: equal weights, separate random numbers, and a common end."""
 
 import json
 import os
@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 
 @pytest.fixture(scope="module")
 def noted(flood_root, tmp_path_factory):
-    """What the runs of several_processes.py wrote, by name."""
+    """The results of the runs of several_processes.py, by name."""
     folder = tmp_path_factory.mktemp("processes")
     words = [sys.executable, HERE / "several_processes.py", flood_root, folder]
     ended = subprocess.run([*map(str, words)], capture_output=True, text=True, timeout=300)

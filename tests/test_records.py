@@ -1,4 +1,4 @@
-"""What a training run's record says is true of the files that it names."""
+"""The record of a training run describes the files that it names."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""A run that is stopped, anywhere, ends as one that is not."""
+"""A resumed run has the same results as an uninterrupted run."""
 
 import itertools
 import json
@@ -26,7 +26,7 @@ from prithvi_tg.samplers import ShuffleSampler
 
 
 class Stop(Callback):
-    """Ends the run as a crash would, before some step."""
+    """Ends the run before a step, like a crash."""
 
     def __init__(self, step):
         self.step = step
@@ -37,7 +37,7 @@ class Stop(Callback):
 
 
 class Noise(Callback):
-    """Draws from NumPy's and Python's generators, as augmentations of others do."""
+    """Draws from the generators of NumPy and Python, as augmentations of other libraries do."""
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         batch["image"] += 0.01 * np.random.rand() + 0.01 * random.random()
@@ -58,7 +58,7 @@ def scenes(root, workers):
 
 
 def train(make_data, root, workers, folder, stop=None, ckpt_path=None):
-    """Two epochs; what is left at the end."""
+    """Train two epochs; the scores, weights and random states at the end."""
     torch.manual_seed(0)
     np.random.seed(0)
     random.seed(0)

@@ -1,4 +1,4 @@
-"""Training that fails says where, and scores do not depend on the number of processes."""
+"""Errors in training name their cause, and scores do not depend on the number of processes."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""Nothing that is read runs: a file that would leave a mark leaves none, whatever it is given as."""
+"""No code in input files is run: a pickle with code has no effect, whatever argument it is given for."""
 
 import pickle
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a model knows of its data: input and target, in checkpoints of this release and the one before."""
+"""Descriptions of data: input and target, in checkpoints of this and the previous release."""
 
 import json
 

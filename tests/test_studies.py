@@ -1,4 +1,4 @@
-"""Studies and sweeps: every case is run once, what is done is kept, and tables say what the runs said."""
+"""Studies and sweeps: every case is run once, finished runs are reused, and tables have the scores of the runs."""
 
 import contextlib
 import json
@@ -24,7 +24,7 @@ TOP = Path(__file__).parents[1]
 
 
 def run_here(words, *, stdout, stderr, env=None, check=False):
-    """In the place of `subprocess.run`: the same command in this process, which has its imports done."""
+    """Replaces `subprocess.run`: runs the command in this process, without importing again."""
     assert words[:3] == [sys.executable, "-m", "prithvi_tg"]
     path = (env or {}).get("PYTHONPATH", "").split(os.pathsep)
     with (

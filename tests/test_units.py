@@ -1,4 +1,4 @@
-"""Values in another unit than the statistics are found, whatever mistake led to them."""
+"""Values in another unit than the statistics are detected, for every kind of mistake."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def reflectance(spec):
 
 
 def judged(spec, stored, scale=None, lows=None):
-    """The verdict on stored numbers that `scale` brought to the unit of the statistics."""
+    """The unit ratio of stored numbers that `scale` converts to the unit of the statistics."""
     scale = spec.input.scale if scale is None else scale
     ratio = spec.input.unit_ratio(stored * scale, None if lows is None else lows * scale, scale)
     return spec.input.is_other_unit(ratio), ratio

@@ -1,4 +1,4 @@
-"""An error within a user's own class is shown as Python shows it; a wrong argument of it takes one line."""
+"""An error in a user's class is shown with its traceback; a wrong argument of the class gives one line."""
 
 import sys
 import traceback

@@ -1,4 +1,4 @@
-"""Decoded chips are kept as stored, shared by processes, and give the samples of the files."""
+"""Decoded chips are cached with stored values, shared by processes, and give the same samples as the files."""
 
 import logging
 import os
@@ -39,7 +39,7 @@ def write(path, values, **profile):
 
 @pytest.fixture(params=["int16", "float32", "float64", "uint8"])
 def folder(request, tmp_path):
-    """Chips of two bands and 40 to 45 pixels, half of them with holes; one has huge values where its type can."""
+    """Chips of two bands and 40 to 45 pixels, half of them with holes; one has huge values if its type allows them."""
     random = np.random.default_rng(0)
     for number in range(CHIPS):
         image = random.integers(1, 250, (2, 40 + number, 45)).astype(request.param)
@@ -390,7 +390,7 @@ def test_a_crop_is_a_part_of_the_chip_with_its_label(folder):
 
 
 class Doubled(ChipFolder):
-    """With samples that are not those of the files."""
+    """A data set with samples that differ from the files."""
 
     def read_chip(self, chip):
         sample = super().read_chip(chip)

@@ -1,4 +1,4 @@
-"""Which image a window is of: images whose dates touch, overlap or are unknown, and splits by time."""
+"""Images of a window: images with adjacent, overlapping or unknown dates, and splits by time."""
 
 from datetime import date, timedelta
 
@@ -42,7 +42,7 @@ def scene(folder, number, dates, column=0):
 
 
 def window_of(dataset, number):
-    """The whole ground at the period of a scene."""
+    """The whole area in the period of a scene."""
     left, bottom, right, top = dataset.index.total_bounds
     period = dataset.index.index[number]
     return slice(left, right, 30), slice(bottom, top, 30), slice(period.left, period.right)
@@ -93,7 +93,7 @@ def test_overlapping_images_of_one_day_are_drawn_and_scored_separately(tmp_path)
 
 
 def dated(folder, *names):
-    """Files of two frames, each named by its two days: ``0629_0630``."""
+    """Files of two frames, named after their two days: ``0629_0630``."""
     return [
         write(folder / f"{name}.tif", 1, descriptions=[f"RED_2020{day}" for day in name.split("_")])
         for name in names

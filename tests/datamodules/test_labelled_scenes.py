@@ -293,7 +293,7 @@ def test_a_split_without_images_is_an_error(root):
 
 
 def test_lightning_does_not_replace_the_samplers(root):
-    """They share out work themselves; wrapped once more they would draw too little, or score twice."""
+    """The samplers already divide the work between processes; a second division would skip or repeat samples."""
     data = module(root)
     data.setup("fit")
     for loader in (data.train_dataloader(), data.val_dataloader()):

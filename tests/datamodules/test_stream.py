@@ -1,4 +1,4 @@
-"""Reading scenes: every block once, a few rows at a time, units that speak up."""
+"""Reading of scenes: every block once, a few rows at a time, with warnings about units."""
 
 import warnings
 from collections import Counter
@@ -63,7 +63,7 @@ def only_batch(data):
 
 
 def decoded(path, monkeypatch, **options):
-    """How often each block of a file is read while its windows are streamed."""
+    """Number of times that each block of a file is read while its windows are streamed."""
     with rasterio.open(path) as source:
         spans = {}
         for band in range(1, source.count + 1):
@@ -119,7 +119,7 @@ def test_threads_read_whole_blocks_that_do_not_overlap(tmp_path, monkeypatch, wo
 
 
 def test_rows_are_discarded_when_no_window_needs_them(tmp_path):
-    """What is held does not grow with the height of a scene."""
+    """The memory does not grow with the height of a scene."""
     path = write(tmp_path / "scene.tif", noise(3000, 40), blockysize=50)
     scene = resolve_scene(find_inputs([path])[0], SPEC)
     data = SceneDataModule([scene], SPEC, window=64, stride=32, num_workers=0)

@@ -1,4 +1,4 @@
-"""Chips of unequal sizes, split lists as spreadsheets write them, and lists without validation chips."""
+"""Chips of unequal sizes, split lists from spreadsheets, and lists without validation chips."""
 
 import json
 

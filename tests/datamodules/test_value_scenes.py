@@ -29,13 +29,13 @@ SPLIT = {"block": 48, "fractions": [0.5, 0.25, 0.25]}
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """A synthetic scene of 148 x 192 pixels with its biomass, unlabelled and without data in places."""
+    """A synthetic scene of 148 x 192 pixels with its biomass, partly unlabelled and without data."""
     return write_biomass(tmp_path_factory.mktemp("biomass") / "data", chips=6, size=64)
 
 
 @pytest.fixture(scope="module")
 def known(root):
-    """Biomass (H, W) where it is known and the scene has data, else NaN."""
+    """Biomass (H, W), NaN without a label or without data in the scene."""
     with rasterio.open(root / "scene.tif") as scene, rasterio.open(root / "scene_label.tif") as label:
         data = (scene.read([3, 4]) != -9999).any(axis=0)
         values = label.read(1)

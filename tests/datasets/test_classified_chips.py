@@ -1,4 +1,4 @@
-"""Chips with a class each: labels from tables and folders, splits, batches, statistics."""
+"""Chips with one class each: labels from tables and folders, splits, batches, statistics."""
 
 import shutil
 

@@ -1,4 +1,4 @@
-"""Images that are not north-up: flipped, turned by any angle, or placed by ground control points alone."""
+"""Images that are not north-up: flipped, rotated by any angle, or georeferenced only by ground control points."""
 
 from types import SimpleNamespace
 
@@ -59,7 +59,7 @@ def scene_of(path):
 
 
 def under(folder, **place):
-    """Pixel numbers (H, W), 0 where there is none, and labels (H, W) of a scene with labels on the same pixels."""
+    """Pixel numbers (H, W), 0 without a pixel, and labels (H, W) of a scene with labels on the same pixels."""
     images = SceneDataset(scene_of(write(folder / "image.tif", NUMBERS, **place)), SPEC)
     labels = LabelRaster(write(folder / "label.tif", classes_of(NUMBERS).astype(np.uint8), **place), CLASSES)
     labels.clip_to(images)
@@ -71,7 +71,7 @@ def under(folder, **place):
 
 
 def expected_at(grid, transform):
-    """The pixel number whose ground each pixel centre of a grid lies on, 0 beyond; and which are not close calls."""
+    """The pixel number at each pixel centre of a grid, 0 outside; and a mask of centres away from pixel edges."""
     rows, columns = np.mgrid[: grid.height, : grid.width] + 0.5
     inverse, t = ~transform, grid.transform
     x, y = t.a * columns + t.c, t.e * rows + t.f
@@ -115,7 +115,7 @@ def test_flipped_images_keep_every_pixel(tmp_path, transform):
 
 
 def control(transform, bend=0.0):
-    """Points of a transform, 16 of them, whose places are bent by some pixels at most."""
+    """16 points of a transform, displaced by a few pixels at most."""
     found = []
     for row in np.linspace(0, HEIGHT, 4):
         for column in np.linspace(0, WIDTH, 4):

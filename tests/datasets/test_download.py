@@ -20,7 +20,7 @@ from prithvi_tg.errors import DataError
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Speaks what the downloads need: ranges, Google's hashes, and the hub's file metadata."""
+    """A server with the features that downloads need: ranges, Google's hashes, and file metadata of the hub."""
 
     protocol_version = "HTTP/1.1"
 

@@ -57,7 +57,7 @@ def reflectance(file):
 
 
 def metadata(level="2A", offsets=-1000, quantification="10000"):
-    """What ESA's metadata says about scaling, in its namespace; ``offsets=None`` as before 04.00."""
+    """ESA's metadata about scaling, in its namespace; ``offsets=None`` for products before 04.00."""
     value, group, item = {
         "2A": ("BOA_QUANTIFICATION_VALUE", "BOA_ADD_OFFSET_VALUES_LIST", "BOA_ADD_OFFSET"),
         "1C": ("QUANTIFICATION_VALUE", "Radiometric_Offset_List", "RADIO_ADD_OFFSET"),

@@ -167,7 +167,7 @@ def test_chips_of_lists_are_searched_in_both_folders(burn_root, tmp_path):
 
 
 def test_real_crop_chips_are_read_in_their_order(real_data):
-    """The chips of the published data set come without masks; their image and dates are what can be read."""
+    """The chips of the published data set have no masks; only images and dates can be read."""
     folder = real_data / "crops"
     dataset = MultiTemporalCropClassification.__new__(MultiTemporalCropClassification)
     dataset.root, dataset.legacy_nodata = folder, False

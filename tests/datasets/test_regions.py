@@ -139,7 +139,7 @@ def test_windows_lie_inside_the_given_polygons(tmp_path):
 
 
 class Numbered(torch.utils.data.Dataset):
-    """Every pixel's label is its own number."""
+    """The label of each pixel is its number."""
 
     def __init__(self, grid):
         self.grid = grid

@@ -1,4 +1,4 @@
-"""From words on the command line to scenes: which band of which file is which channel."""
+"""Scenes from arguments of the command line: which band of which file is which channel."""
 
 from datetime import date
 from pathlib import Path
@@ -156,7 +156,7 @@ def three_dates(burn_spec):
 
 
 def planted_dates():
-    """(T, C, H, W) in which date t and band c are planted as 10 t + c."""
+    """An image (T, C, H, W) with the value 10 t + c for date t and band c."""
     t, c = np.mgrid[1:4, 1:7]
     return np.broadcast_to((10.0 * t + c)[..., None, None], (3, 6, 5, 4)).astype("float32")
 
@@ -214,7 +214,7 @@ def test_the_number_of_dates_must_match_the_model(tmp_path, three_dates, burn_sp
 
 
 def test_dates_on_other_grids_are_warped_to_the_grid_of_the_first(tmp_path, three_dates):
-    """A point planted in one pixel is found there, whatever grid its date came on."""
+    """A point in one pixel is found there for any grid of its date."""
     values = np.zeros((3, 6, 5, 4), "float32")
     values[:, :, 3, 1] = 7
     shifted = np.zeros((6, 9, 9), "float32")
@@ -268,7 +268,7 @@ def test_a_scene_without_georeference_is_mapped_with_a_warning(tmp_path, burn_sp
 
 
 def hls_granule(folder, sensor, day, values, tag=-9999, fmask=None, offset=0):
-    """Six planted bands (6, H, W) as one HLS granule, band numbers as that sensor has them."""
+    """Six bands (6, H, W) as one HLS granule, with the band numbers of the sensor."""
     codes = {
         "S30": ("B02", "B03", "B04", "B8A", "B11", "B12"),
         "L30": ("B02", "B03", "B04", "B05", "B06", "B07"),
@@ -347,7 +347,7 @@ def test_a_granule_without_a_band_is_an_error_that_names_it(tmp_path, burn_spec)
 
 
 def safe_product(folder, offset):
-    """An L2A product in which reflectance is planted, stored with an offset as of baseline 04.00."""
+    """An L2A product with known reflectance, stored with the offset of baseline 04.00."""
     safe = folder / "S2A_MSIL2A_20221005T113321_N0400_R080_T29UNU_20221005T174352.SAFE"
     images = safe / "GRANULE" / "L2A_T29UNU" / "IMG_DATA" / "R20m"
     images.mkdir(parents=True)
@@ -378,7 +378,7 @@ def test_a_sentinel_2_product_gives_reflectance_with_or_without_offset(tmp_path,
 
 
 def test_zeros_are_data_unless_the_file_has_the_layout_of_the_training_files(tmp_path):
-    """Sen1Floods11's files mean no data by 0; in most others it is a dark pixel."""
+    """In files of Sen1Floods11, 0 means nodata; in most others it is a dark pixel."""
     spec = Sen1Floods11.data_spec()
     six = planted(6) * 1000
     six[2, 0, 0] = 0

@@ -1,4 +1,4 @@
-"""Words that GDAL reads are words that we read, and every scene gets a name of its own."""
+"""Names of scenes: all forms that GDAL accepts, and a separate name for each scene."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Scenes that lie apart: splits share out ground that has images, and nothing walks the ground between them."""
+"""Distant scenes: splits divide only the area with images, and the area between scenes costs no time."""
 
 import time
 

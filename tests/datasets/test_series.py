@@ -1,4 +1,4 @@
-"""Temporal composites: which dates become the frames of a model that takes several."""
+"""Temporal composites: the dates that become the frames of a multi-temporal model."""
 
 from datetime import date
 
@@ -20,7 +20,7 @@ CODES = {"S30": ("B02", "B03", "B04", "B8A", "B11", "B12"), "L30": ("B02", "B03"
 
 
 def granule(folder, sensor, day, value, cloudy=None, tile="T15SEH"):
-    """A granule of one value, with clouds where `cloudy` says so."""
+    """A granule of one value, with clouds where `cloudy` is true."""
     folder.mkdir(exist_ok=True)
     prefix = f"HLS.{sensor}.{tile}.{day}T170901.v2.0"
     profile = {

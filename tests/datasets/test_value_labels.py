@@ -32,7 +32,7 @@ def write(path, values, left=LEFT, top=TOP, pixel=30.0, crs=UTM, dtype="float32"
 
 
 def ramp(height, width, pixel=30.0):
-    """Values that are linear in the place of a pixel's centre."""
+    """Values that are linear in the coordinates of the centres of pixels."""
     rows, columns = np.mgrid[:height, :width] + 0.5
     return 0.1 * pixel * rows + 0.02 * pixel * columns
 

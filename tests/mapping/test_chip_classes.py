@@ -1,4 +1,4 @@
-"""Files that a model of chip classes writes: which windows get a class, what is replaced, where files come from."""
+"""Files of a model of chip classes: windows with and without a class, replaced files, and tags."""
 
 import numpy as np
 import pandas as pd

@@ -24,7 +24,7 @@ def stored_pixels(rng, height, width, dtype, holes):
 
 
 def normalised(stored):
-    """What the same pixels are on the host, with numpy alone."""
+    """The same pixels, computed on the host with numpy."""
     values = replace(stored, values=stored.values.copy()).in_unit(MEAN).values
     mean, std = (np.array(part, np.float32)[:, None, None] for part in (MEAN, STD))
     return (values - mean) / std

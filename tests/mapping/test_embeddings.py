@@ -53,7 +53,7 @@ def write_scene(path, height=70, width=53, seed=0):
 
 
 def padded(path, patch=PATCH):
-    """Normalised pixels (C, H, W), the band mean where there is none, up to whole patches."""
+    """Normalised pixels (C, H, W), padded with band means to whole patches."""
     with rasterio.open(path) as file:
         values = file.read()
     normal = np.where(values == -9999, 0, (values - np.float32(0.1)) / np.float32(0.05))
@@ -61,7 +61,7 @@ def padded(path, patch=PATCH):
 
 
 def tokens_by_hand(encoder, image, row, column, block=-1):
-    """Mean of the tokens of a patch over all windows, a patch apart, that it lies in; image (T, C, H, W)."""
+    """Mean of the tokens of a patch over all its windows, one patch apart; image (T, C, H, W)."""
     side, found = WINDOW // PATCH, []
     rows, columns = (length // PATCH for length in image.shape[-2:])
     for top in range(max(0, row - side + 1), min(row, rows - side) + 1):
@@ -196,7 +196,7 @@ def pyramid_task(frames=1):
 
 
 def features_by_hand(encoder, image, row, column, stage, window=64):
-    """Mean of the features of a pixel of a stage over all windows that it lies in; image (T, C, H, W), padded."""
+    """Mean of the features of a pixel of a stage over all its windows; image (T, C, H, W), padded."""
     cell = encoder.strides[stage]
     starts = [window_starts(length, window, window // 2) for length in image.shape[-2:]]
     found = []

@@ -1,4 +1,4 @@
-"""Values and logits that are not finite never become a class in silence."""
+"""Values and logits that are not finite never become a class silently."""
 
 import os
 

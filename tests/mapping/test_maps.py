@@ -109,7 +109,7 @@ def test_a_task_without_a_data_description_cannot_map(tiny_task, tmp_path):
 
 @pytest.mark.parametrize("name", ["clean", "holes", "no_nodata_tag"])
 def test_the_legacy_configuration_of_burn_scars_reproduces_the_seed(golden, command, tmp_path, name):
-    """From the published kind of checkpoint through the command line, with the golden model's sizes."""
+    """From a published kind of checkpoint through the command line, with the sizes of the golden model."""
     scene = golden / "inference" / "burn_scars" / "in" / f"{name}.tif"
     code, out, err = command(
         "predict", scene, "--output", tmp_path, "--profile", "legacy",

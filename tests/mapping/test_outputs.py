@@ -23,14 +23,14 @@ class Sigmoid(PrithviSegmentationTask):
 
 
 class Hidden(PrithviSegmentationTask):
-    """One logit from where it cannot be foreseen."""
+    """Two classes by name, but one logit in `forward`, which the modules do not show."""
 
     def forward(self, image, core_window=None, **coordinates):
         return super().forward(image, core_window, **coordinates)[:, :1]
 
 
 class Third(PrithviSegmentationTask):
-    """A logit too many."""
+    """A model with one logit too many."""
 
     def forward(self, image, core_window=None, **coordinates):
         logits = super().forward(image, core_window, **coordinates)

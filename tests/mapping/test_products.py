@@ -1,4 +1,4 @@
-"""Products of a map: one of your own needs no change of the package, and cannot harm the others."""
+"""Products of a map: a user's product needs no change of the package, and cannot affect other products."""
 
 import json
 
@@ -162,7 +162,7 @@ def encodes(change):
 
 
 class Counts(Product):
-    """``NAME_counts.json``: the sum of what is counted."""
+    """``NAME_counts.json``: the sums of the counts."""
 
     name = "counts"
     files = {"counts": "{stem}_counts.json"}

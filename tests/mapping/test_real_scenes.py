@@ -28,7 +28,7 @@ def random_task(spec, **options):
 
 
 def as_hls(source, bands, folder, sensor, day, fmask=None):
-    """Some bands of an open file as one granule, as NASA would deliver it."""
+    """Some bands of an open file as one granule, in the layout of NASA."""
     folder.mkdir(parents=True, exist_ok=True)
     prefix = folder / f"HLS.{sensor}.T29UNU.{day}T113321.v2.0"
     profile = {
@@ -98,7 +98,7 @@ def test_three_dates_from_one_file_and_from_three_granules_have_the_same_map(rea
 
 
 def test_the_real_scene_is_in_the_expected_unit(scene, tmp_path, recwarn):
-    """Clouds above 1 and small negatives are no reason to warn; a wrong unit is."""
+    """Clouds above 1 and small negative values give no warning; a wrong unit does."""
     task = random_task(Sen1Floods11.data_spec())
     map_scene(task, scene, tmp_path / "right.tif")
     assert not [one for one in recwarn if "trained on" in str(one.message)]

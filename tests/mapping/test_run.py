@@ -1,4 +1,4 @@
-"""Whole runs: what is written, going on after a kill, several processes, and everything that can go wrong."""
+"""Whole runs: their files, resuming after a kill, several processes, and errors."""
 
 import os
 import resource
@@ -26,7 +26,7 @@ TRANSFORM = rasterio.Affine(30, 0, 600000, 0, -30, 4200000)
 
 @pytest.fixture
 def checkpoint(tmp_path, burn_spec):
-    """A tiny model with random weights whose classes are about even, in a file that describes itself."""
+    """A tiny model with random weights and balanced predictions, in a file with a description of its data."""
     torch.manual_seed(0)
     task = PrithviSegmentationTask(
         encoder="nano", encoder_args=TINY, head_channels=8, window=64, stride=48, num_classes=2,
@@ -249,7 +249,7 @@ def test_a_killed_run_is_resumed(checkpoint, tmp_path, command):
 
 
 def interrupted(checkpoint, scene, output, monkeypatch, after):
-    """A run that ends when so many strips are complete, as if killed there."""
+    """A run that ends when a number of strips is complete, as if it were killed."""
     from prithvi_tg.mapping.strip_store import StripWriter
 
     finish, count = StripWriter.finish, []
@@ -463,7 +463,7 @@ def test_completed_rows_are_yielded_in_order(checkpoint, tmp_path):
 
 
 def test_skip_existing_keeps_maps_and_extends_the_index(checkpoint, tmp_path, command):
-    """Scenes that are mapped are left alone on request, and the index shows all of them."""
+    """With skip_existing, existing maps are kept, and the index shows all maps."""
     archive = tmp_path / "archive"
     archive.mkdir()
     write_scene(archive / "a.tif", 50, 40)

@@ -1,4 +1,4 @@
-"""A report finds the scene of a map again, however it was named."""
+"""A report finds the scene of a map for every form of its name."""
 
 import json
 import shutil

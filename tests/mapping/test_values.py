@@ -1,4 +1,4 @@
-"""Maps of values: in their unit, with what a GIS needs to show them."""
+"""Maps of values, in their unit, with styles and metadata for a GIS."""
 
 import json
 import warnings
@@ -24,7 +24,7 @@ TWO = ValueTarget(("biomass", "height"), ("t/ha", "m"), (120.0, 11.0), (45.0, 4.
 
 
 class OneTooMany(PrithviPixelwiseRegressionTask):
-    """A value more than it has names."""
+    """Returns one value more than it has names."""
 
     def forward(self, image, core_window=None, **coordinates):
         outputs = super().forward(image, core_window, **coordinates)

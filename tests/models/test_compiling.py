@@ -1,4 +1,4 @@
-"""A compiled model is one graph for each part, gives the plain numbers, and is not compiled again for each shape."""
+"""A compiled model has one graph per part, gives the same numbers, and is not recompiled for each shape."""
 
 import copy
 import pickle

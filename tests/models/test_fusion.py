@@ -1,4 +1,4 @@
-"""The fused decoder is the plain one: logits, gradients, borders, running statistics, and what is kept."""
+"""The fused decoder equals the plain one: logits, gradients, borders, running statistics, cached weights."""
 
 import copy
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.version_independent
 
 
 def decoder(channels, seed=0, convs=(1, 2), classes=3, width=8, dropout=0.0):
-    """A neck and heads whose every number matters, biases and running statistics too."""
+    """A neck and heads in which all parameters have an effect, also biases and running statistics."""
     torch.manual_seed(seed)
     neck = ConvTransposeNeck(channels)
     heads = [FCNHead(channels, classes, width, number, dropout) for number in convs]
@@ -78,7 +78,7 @@ def test_logits_are_the_plain_ones_for_any_size(batch, frames, rows, columns, ke
 
 
 def test_borders_and_corners_are_those_of_zero_padding():
-    """The bias of the upscaling does not reach beyond the image: without care borders would be brighter."""
+    """The bias of the upscaling must not extend beyond the image, or borders would be brighter."""
     neck, heads = decoder(4)
     for parameter in neck.fpn2[-1].parameters():
         nn.init.ones_(parameter)

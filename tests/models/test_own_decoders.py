@@ -1,4 +1,4 @@
-"""Decoders of a user's own module: what they are given, and the errors of those that do not fit."""
+"""Decoders from a user's module: their arguments, and errors about invalid ones."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Every published encoder, against an independent statement of its forward pass and its checkpoint."""
+"""Every published encoder, against an independent implementation of its forward pass and its checkpoint."""
 
 import math
 from pathlib import Path
@@ -26,7 +26,7 @@ def sincos(width, values):
 
 
 def reference(weights, image, depth, heads, patch, timestamps=None, location=None):
-    """Prithvi's encoder in plain torch, written from the papers; image (B, C, T, H, W), weights by name."""
+    """The encoder of Prithvi in plain torch, written from the papers; image (B, C, T, H, W), weights by name."""
     kernel = weights["patch_embed.proj.weight"]
     width = kernel.shape[0]
     tokens = conv3d(image, kernel, weights["patch_embed.proj.bias"], stride=(1, patch, patch))
@@ -76,7 +76,7 @@ def randomised(encoder):
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_tokens_equal_an_independent_implementation(name):
-    """Each variant at a sixteenth of its width and two blocks: same patch, same encodings."""
+    """Each variant with a sixteenth of its width and two blocks, and the same patch and encodings."""
     variant = VARIANTS[name]
     width = max(32, variant.width // 16 // 16 * 16)
     encoder = randomised(create_encoder(name, width=width, depth=2, num_heads=2))
@@ -180,7 +180,7 @@ def test_the_number_of_the_first_of_january_can_be_chosen():
 
 
 def test_years_are_exact_in_half_precision():
-    """2018 is 2016 in bfloat16; time is encoded in float32 whatever the precision around it."""
+    """2018 is 2016 in bfloat16; time is encoded in float32 for any precision of the model."""
     encode = coordinate_encoder().temporal_embed_enc
     dates = torch.tensor([[2018.0, 100.0], [2016.0, 100.0]])
     plain = encode(dates)

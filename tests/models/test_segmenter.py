@@ -93,7 +93,7 @@ def test_an_auxiliary_head_is_optional():
     "core_window", [(0, 0, 80, 96), (16, 32, 48, 64), (17, 5, 63, 60), (0, 40, 33, 96), (40, 0, 80, 1)]
 )
 def test_logits_of_a_core_window_equal_that_part_of_all_logits(decoder, core_window):
-    """Neck and head see all that the kept pixels depend on, at edges too."""
+    """Neck and head get all tokens that influence the core window, also at edges."""
     torch.manual_seed(0)
     task = PrithviSegmentationTask(
         encoder="nano", encoder_args=TINY, head_channels=16, num_classes=3, decoder=decoder

@@ -1,4 +1,4 @@
-"""A changed source of a raster changes its fingerprint; looking at it does not."""
+"""A changed source of a raster changes its fingerprint; reading it does not."""
 
 import os
 import re
@@ -56,7 +56,7 @@ def test_an_unreadable_file_has_no_fingerprint(tmp_path):
 
 @pytest.fixture
 def server(tmp_path):
-    """A server of the folder, in a process of its own: GDAL holds Python's lock while it opens an address."""
+    """A server of the folder, in a separate process: GDAL holds Python's lock while it opens a URL."""
     words = [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory", tmp_path]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         port = re.search(r"port (\d+)", process.stdout.readline()).group(1)

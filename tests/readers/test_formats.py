@@ -1,4 +1,4 @@
-"""A scene format of one's own: named by its class path or registered, it is mapped and trained on like any other."""
+"""User-defined scene formats: given by class path or registered, they work in training and mapping."""
 
 import json
 from dataclasses import replace
@@ -30,7 +30,7 @@ HERE = f"{__name__}.BandFolders"
 
 
 class BandFolders(SceneFormat):
-    """A folder ``DATE.scene`` that holds ``BAND=NAME.tif`` for each band."""
+    """A folder ``DATE.scene`` with ``BAND=NAME.tif`` for each band."""
 
     description = "*.scene folders"
 
@@ -50,7 +50,7 @@ class BandFolders(SceneFormat):
 
 @pytest.fixture
 def folder(flood_root, tmp_path):
-    """The scene of the synthetic data in the format of `BandFolders`."""
+    """The synthetic scene in the format of `BandFolders`."""
     scene = tmp_path / "archive" / "lake.scene"
     scene.mkdir(parents=True)
     with rasterio.open(flood_root / "scene.tif") as source:
@@ -147,7 +147,7 @@ def test_a_format_of_the_table_can_be_chosen(flood_root):
 
 
 class Wrong(BandFolders):
-    """Gives `frame`, made of the frame that it should give."""
+    """Returns `frame`, computed from the correct frame."""
 
     frame = staticmethod(lambda frame: frame)
 

@@ -1,4 +1,4 @@
-"""Which pixels of a raster hold data: one rule, per band, for every reader."""
+"""Which pixels of a raster have data: one rule, per band, for every reader."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Rasters on the pixels of another grid: validity is decided first, and never bleeds."""
+"""Rasters on another grid: nodata is determined before resampling, and never affects neighbours."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Scores of single chips: they add up to the scores of the set, and the intervals cover what they should."""
+"""Scores of single chips: they add up to the scores of the set, and intervals have the right coverage."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ SPEC = DataSpec(
 
 
 def scored(chips=7, classes=2, spec=None, num_extremes=4, seed=0):
-    """Chips of random labels, predicted the better the higher their number."""
+    """Chips with random labels; predictions are better for chips with higher numbers."""
     rng = torch.Generator().manual_seed(seed)
     scores, matrix = ChipScores(classes, spec, num_extremes), ConfusionMatrix(classes)
     for number in range(chips):
@@ -119,7 +119,7 @@ def test_the_interval_of_a_paired_difference_is_narrower():
 
 
 def windows(rows, columns, side=32, dates=("",), seed=0):
-    """Windows of a scene whose hits are alike where they are near to each other."""
+    """Windows of a scene with similar hits in neighbouring windows."""
     rng = np.random.default_rng(seed)
     field = np.kron(rng.integers(10, 90, (rows // 4, columns // 4)), np.ones((4, 4), int))
     names = [

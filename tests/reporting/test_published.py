@@ -1,4 +1,4 @@
-"""The distance to a published result is that of the published chips, or there is none."""
+"""The distance to a published result is given only for the published chips."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The report: what it is made of, and that it works in a browser that has nothing but the file."""
+"""The report: its parts, and the page in a browser without network."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""A class of whole chips: models, losses, scores, runs from YAML, tables and coarse maps."""
+"""Classification of whole chips: models, losses, scores, runs from YAML, tables and coarse maps."""
 
 import json
 

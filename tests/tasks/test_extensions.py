@@ -1,4 +1,4 @@
-"""What a file outside the package adds to a run by its class path: losses, optimisers, schedules, scores."""
+"""Extensions from a file outside the package, given by class path: losses, optimisers, schedules, scores."""
 
 import json
 
@@ -47,7 +47,7 @@ class MeanConfidence(Metric):
 
 
 class ScoredTask(PrithviSegmentationTask):
-    """With two scores of its own."""
+    """A task with two further scores."""
 
     def add_metrics(self):
         kappa = MulticlassCohenKappa(self.num_classes, ignore_index=255)
@@ -55,7 +55,7 @@ class ScoredTask(PrithviSegmentationTask):
 
 
 class ReplacedScores(PrithviSegmentationTask):
-    """With other scores in the place of ours, as for TorchGeo's tasks."""
+    """A task that replaces all scores, as for TorchGeo's tasks."""
 
     def configure_metrics(self):
         from torchmetrics import MetricCollection
@@ -65,7 +65,7 @@ class ReplacedScores(PrithviSegmentationTask):
 
 
 class TwoNumbers(PrithviSegmentationTask):
-    """With a score that is no number."""
+    """A task with a score that is not a number."""
 
     def add_metrics(self):
         return {"each": MulticlassCohenKappa(2, ignore_index=255), "pair": Pair()}
@@ -77,7 +77,7 @@ class Pair(MeanConfidence):
 
 
 class Uncertainty(MeanConfidence):
-    """Lower is better; gives a number of Python."""
+    """A metric with lower values better, which returns a Python number."""
 
     higher_is_better = False
 
@@ -91,7 +91,7 @@ class UncertaintyScored(PrithviSegmentationTask):
 
 
 class MeanIoUAgain(PrithviSegmentationTask):
-    """With a score of the name of one of the task."""
+    """A task that adds a score with the name of an existing one."""
 
     def add_metrics(self):
         return {"mIoU": MeanConfidence()}

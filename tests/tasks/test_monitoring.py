@@ -1,4 +1,4 @@
-"""Metrics can be monitored under the names that they had before."""
+"""Metrics can be monitored under their old names."""
 
 import warnings
 

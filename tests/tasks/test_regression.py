@@ -1,4 +1,4 @@
-"""Values of pixels: losses and scores over labelled pixels, in the unit, from YAML to the record."""
+"""Pixelwise regression: losses and scores over labelled pixels, in the unit, from YAML to the record."""
 
 import json
 from base64 import b64decode

@@ -292,7 +292,7 @@ class Masks(torch.utils.data.Dataset):
 
 
 def masks_with(labelled):
-    """Random labels (32, 32), of which the first so many are kept in each."""
+    """Random labels (N, 32, 32) with a number of labelled pixels in each."""
     generator = torch.Generator().manual_seed(1)
     masks = torch.randint(0, 2, (len(labelled), 32 * 32), generator=generator)
     for mask, count in zip(masks, labelled, strict=True):
