@@ -58,7 +58,7 @@ def scenes(root, workers):
 
 
 def train(make_data, root, workers, folder, stop=None, ckpt_path=None):
-    """Train two epochs; the scores, weights and random states at the end."""
+    """Train two epochs; the trainer, the weights and the scores at the end."""
     torch.manual_seed(0)
     np.random.seed(0)
     random.seed(0)
