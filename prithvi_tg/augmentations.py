@@ -58,7 +58,7 @@ REFUSED = {
 
 
 class RandomQuarterTurn(K.RandomRotation90):
-    """Turn square images by a random multiple of 90 degrees, others by 0 or 180; every pixel keeps its value.
+    """Rotate square images by a random multiple of 90 degrees, others by 0 or 180; pixel values do not change.
 
     Kornia's own class resamples, and leaves empty corners in images that are not square.
     """
@@ -67,7 +67,7 @@ class RandomQuarterTurn(K.RandomRotation90):
         super().__init__((0, 3), resample="nearest", p=1.0)
 
     def generate_parameters(self, batch_shape: tuple[int, ...]) -> dict[str, Tensor]:
-        """Draw the number of quarter turns, even for images that are not square."""
+        """Draw the number of rotations by 90 degrees; an even number for images that are not square."""
         params: dict[str, Tensor] = super().generate_parameters(batch_shape)
         if batch_shape[-2] != batch_shape[-1]:
             params["times"] = 2.0 * (params["times"] >= 1.5)
@@ -80,7 +80,7 @@ class RandomQuarterTurn(K.RandomRotation90):
         flags: dict[str, Any],
         transform: Tensor | None = None,
     ) -> Tensor:
-        """Turn images or masks (B, C, H, W)."""
+        """Rotate images or masks (B, C, H, W)."""
         times = params["times"].round().to(input.device, non_blocking=True)[:, None, None, None]
         turned = torch.where(times >= 2, input.flip(-2, -1), input)
         if input.shape[-2] != input.shape[-1]:
@@ -110,7 +110,7 @@ class Normalization(nn.Module):
         """Replace ``image``."""
         image = batch["image"]
         shape = (*image.shape[1:-2], 1, 1)
-        # A data module is no nn.Module, so its transforms are not moved to the device.
+        # A data module is not an nn.Module, so its transforms are not moved to the device.
         mean, std = (value.to(image.device).reshape(shape) for value in (self.mean, self.std))
         return batch | {"image": (image - mean).div_(std)}
 
@@ -185,7 +185,7 @@ class ChipAugmentation(nn.Module):
 
     @property
     def augment(self) -> nn.Module | None:
-        """Kornia's first pipeline, with the crops, flips and turns; ``None`` without augmentation."""
+        """Kornia's first pipeline, with crops, flips and rotations; ``None`` without augmentation."""
         return self.stages[0] if self.stages else None
 
     def reset_meaningless(self) -> None:
@@ -253,8 +253,8 @@ class ChipAugmentation(nn.Module):
     def _turn(
         self, channels: Tensor, mask: Tensor | None, valid: Tensor
     ) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Run flips and turns, which fill nothing: labels need no codes, and no further pixel becomes invalid."""
-        # Float32 holds classes exactly; values are only moved.
+        """Run flips and rotations: without fill values, labels need no codes, and no pixel becomes invalid."""
+        # Float32 represents classes exactly; values are only moved.
         labels = channels[:, :0]
         if mask is not None:
             labels = mask.to(channels).reshape(len(mask), -1, *mask.shape[-2:])
@@ -288,7 +288,7 @@ class ChipAugmentation(nn.Module):
             )
         labels, labelled = decode_mask(layers[:, : codes.shape[1]], mask)
         valid = (layers[:, codes.shape[1] :] > 0.5) & labelled[:, None]
-        # Crops, flips and turns leave pixels without data at the mean; other augmentations may change them.
+        # Crops, flips and rotations keep the mean of pixels without data; other augmentations may change them.
         channels = torch.where(valid if self.extra else labelled[:, None], channels, 0)
         return channels, labels, valid
 
@@ -318,7 +318,7 @@ class ChipAugmentation(nn.Module):
     def _crop_each(
         self, channels: Tensor, layers: Tensor, sizes: Sequence[tuple[int, int]]
     ) -> tuple[Tensor, Tensor]:
-        """Crop each chip at random within its own size; Kornia would crop within the padding of small chips."""
+        """Crop each chip at random inside its size; Kornia would also crop in the padding of small chips."""
         assert self.crop_size is not None
         side = self.crop_size
         crops = []
@@ -339,7 +339,7 @@ def runs_on_reflectance(step: object) -> bool:
     """
     reason = "is no augmentation of kornia.augmentation"
     if isinstance(step, K.AugmentationBase2D | K.AugmentationBase3D | K.MixAugmentationBaseV2):
-        # The nearest class of Kornia decides on a class of your own.
+        # A user's class is treated like its nearest base class of Kornia.
         kornia = [cls.__name__ for cls in type(step).__mro__ if cls.__module__.startswith("kornia.")]
         if kornia[0] in ON_REFLECTANCE:
             return True
@@ -350,12 +350,12 @@ def runs_on_reflectance(step: object) -> bool:
 
 
 def _unlabel(mask: Tensor, where: Tensor) -> Tensor:
-    """A mask without the labels of some pixels (B, H, W)."""
+    """Remove the labels of some pixels (B, H, W) from a mask."""
     return mask.masked_fill(where if mask.ndim == 3 else where[:, None], ignore_value(mask))
 
 
 def encode_mask(mask: Tensor | None, like: Tensor) -> Tensor:
-    """Layers (B, L, H, W) that Kornia moves in the place of a mask, so that no fill can become a label.
+    """Layers (B, L, H, W) that Kornia transforms instead of a mask, so that no fill value can become a label.
 
     Args:
         mask: Classes (B, H, W), values (B, H, W) or (B, V, H, W), or ``None``.
@@ -371,7 +371,7 @@ def encode_mask(mask: Tensor | None, like: Tensor) -> Tensor:
 
 
 def decode_mask(layers: Tensor, mask: Tensor | None) -> tuple[Tensor | None, Tensor]:
-    """The mask of layers that `encode_mask` made of `mask`, and which pixels (B, H, W) are no fill."""
+    """The mask of transformed layers of `encode_mask`, and the pixels (B, H, W) that are no fill."""
     labels, inside = decode_labels(layers[:, :2])
     if mask is None:
         return None, inside
@@ -383,7 +383,7 @@ def decode_mask(layers: Tensor, mask: Tensor | None) -> tuple[Tensor | None, Ten
 
 
 def encode_labels(labels: Tensor) -> Tensor:
-    """Codes (B, 2, H, W) of labels (B, H, W), in which nothing that is filled or blended looks like a label.
+    """Codes (B, 2, H, W) of labels (B, H, W), which differ from any fill value or blend of labels.
 
     The code of label k is (k + 2, (k + 2)^2). A fill is one value v in both channels, and v = v^2 only for 0 and
     1; a blend of different labels has a mean square above the square of its mean.
@@ -393,9 +393,9 @@ def encode_labels(labels: Tensor) -> Tensor:
 
 
 def decode_labels(codes: Tensor) -> tuple[Tensor, Tensor]:
-    """Labels (B, H, W), 255 where the codes (B, 2, H, W) are of none, and where they are of a label."""
+    """Labels (B, H, W), 255 for codes (B, 2, H, W) of no label, and a mask of the codes of labels."""
     mean, mean_square = codes.unbind(1)
     code = mean.round()
-    # A blend of other labels whose mean is this whole number has a variance of 1 at least.
+    # A blend of other labels with this integer as mean has a variance of at least 1.
     labelled = (code >= 2) & ((mean - code).abs() < 0.01) & ((mean_square - mean**2).abs() < 0.5)
     return torch.where(labelled, code - 2, IGNORE_INDEX), labelled

@@ -10,7 +10,7 @@ Row = TypeVar("Row")
 
 
 def find_class(key: str, name: str, table: Mapping[str, Row], kind: type = object) -> Row | Any:
-    """The row of a table, or the class that a path names.
+    """The entry of a table, or the class of a path.
 
     Args:
         key: Of the configuration, for messages.

@@ -186,7 +186,7 @@ def accepts_old_arguments(function: _Class) -> _Class:
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         return function(*args, **current_arguments(kwargs, _keys_of(function)))
 
-    return wrapper  # type: ignore[return-value]  # it is called as the function is
+    return wrapper  # type: ignore[return-value]  # it has the signature of the function
 
 
 class OldArguments(ABCMeta):
@@ -308,7 +308,7 @@ def _current_config(word: str) -> str:
         text = path.read_text() if path.is_file() else None
         config = None if text is None else yaml.safe_load(text)
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return word  # the parser has better words for it
+        return word  # the parser reports the error
     if not isinstance(config, dict):
         return word
     changed = False

@@ -17,7 +17,7 @@ class DataError(PrithviTGError, ValueError):
 
 
 class UnknownLabelError(DataError):
-    """Stored labels that no class names.
+    """Stored labels without a class.
 
     Args:
         message: The message.
@@ -38,7 +38,7 @@ def own_error(error: BaseException | None) -> PrithviTGError | None:
     while error is not None:
         if isinstance(error, PrithviTGError):
             return error
-        # PyTorch gives the error of a process that it started as a text, which ends with the error.
+        # PyTorch reports the error of a process that it started as text, which ends with the error.
         last = (
             str(error).strip().rsplit("\n", 1)[-1] if type(error).__name__ == "ProcessRaisedException" else ""
         )

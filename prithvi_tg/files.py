@@ -27,7 +27,7 @@ def finished_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Say which file it was that could not be written.
+    """A context that names the file in errors of writing.
 
     Raises:
         DataError: Within, the system or GDAL could not write.

@@ -1,4 +1,4 @@
-"""Drawing images and classes with matplotlib: arrays in, figures out."""
+"""Figures of images, classes and values, drawn with matplotlib."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -39,7 +39,7 @@ def true_color(
 def color_limits(
     image: NDArray[np.floating[Any]], spec: InputSpec, valid: NDArray[np.bool_]
 ) -> tuple[float, float]:
-    """From the 2nd to the 98th percentile of what `true_color` shows, clouds and snow left out."""
+    """The 2nd and 98th percentile of the colours of `true_color`, without clouds and snow."""
     channels = _true_channels(spec)
     return _limits(np.moveaxis(image[channels], 0, -1), np.logical_and.reduce(valid[channels]), spec)
 
@@ -64,7 +64,7 @@ def _channels(names: Sequence[str], spec: InputSpec) -> list[int]:
 def _limits(rgb: NDArray[np.floating[Any]], data: NDArray[np.bool_], spec: InputSpec) -> tuple[float, float]:
     if not data.any():
         return 0.0, 1.0
-    # Brighter than 0.25 in all three is cloud or snow, beside which all else would be black.
+    # Pixels above 0.25 in all three bands are cloud or snow; with them, all others would be black.
     dark = data & ~(rgb > 0.25 * spec.reflectance_unit).all(axis=-1)
     low, high = np.percentile(rgb[dark if dark.sum() > 0.05 * data.sum() else data], (2, 98))
     return float(low), float(high)
@@ -86,7 +86,7 @@ def _stretched(
 
 
 def class_colors(target: Target) -> list[str]:
-    """A colour per class: the data set's own, or matplotlib's tab20."""
+    """A colour per class: those of the target, or else matplotlib's tab20."""
     palette = colormaps["tab20"]
     return [
         target.colors[k] if k < len(target.colors) else to_hex(palette(k % 20))
@@ -95,7 +95,7 @@ def class_colors(target: Target) -> list[str]:
 
 
 def draw_classes(axes: Axes, classes: NDArray[np.integer[Any]], target: Target) -> None:
-    """Classes (H, W) in their colours; 255 stays white."""
+    """Draw classes (H, W) in their colours; 255 is white."""
     colors = [*class_colors(target), _UNKNOWN]
     shown = np.where(target.is_labelled(classes), classes, len(colors) - 1)
     norm = BoundaryNorm(np.arange(len(colors) + 1) - 0.5, len(colors))
@@ -104,7 +104,7 @@ def draw_classes(axes: Axes, classes: NDArray[np.integer[Any]], target: Target) 
 
 def panels(count: int) -> tuple[Figure, list[Axes]]:
     """A figure with a row of panels without axes."""
-    # Not through pyplot: its global state grows with every figure of a long run.
+    # Not with pyplot: its global state grows with each figure of a long run.
     figure = Figure(figsize=(4.2 * count, 4.8), layout="constrained")
     axes = [figure.add_subplot(1, count, index + 1) for index in range(count)]
     for axis in axes:
@@ -113,7 +113,7 @@ def panels(count: int) -> tuple[Figure, list[Axes]]:
 
 
 def add_legend(figure: Figure, target: Target, fontsize: int | None = None) -> None:
-    """Class names and colours below the panels, in matplotlib's size unless said."""
+    """Add class names and colours below the panels, by default in matplotlib's font size."""
     handles = [
         Patch(facecolor=color, edgecolor="black", linewidth=0.4, label=name)
         for color, name in zip([*class_colors(target), _UNKNOWN], [*target.names, "no data"], strict=True)
@@ -130,7 +130,7 @@ def add_legend(figure: Figure, target: Target, fontsize: int | None = None) -> N
 def plot_sample(
     sample: dict[str, Any], spec: DataSpec, show_titles: bool = True, suptitle: str | None = None
 ) -> Figure:
-    """Every date of a sample in true colour, its mask, and its prediction if it has one.
+    """Draw each date of a sample in true colour, its mask, and its prediction if it has one.
 
     Args:
         sample: ``image`` (T, C, H, W), ``valid`` of the same shape or absent, ``mask`` and ``prediction``
@@ -163,7 +163,7 @@ def plot_sample(
 
 
 def plot_evaluation(sample: dict[str, Any], spec: DataSpec) -> Figure:
-    """Every date of a scored sample in true and false colour, its label, its prediction, and where they differ.
+    """Draw each date of a scored sample in true and false colour, its label, its prediction, and their differences.
 
     Args:
         sample: ``image`` (T, C, H, W) in the unit of the statistics, ``mask`` and ``prediction`` (H, W), and
@@ -186,7 +186,7 @@ def plot_evaluation(sample: dict[str, Any], spec: DataSpec) -> Figure:
             if (rgb := draw(frame, spec.input, data)) is not None:
                 pictures.append((f"{kind}{date}", rgb))
     figure, axes = panels(len(pictures) + 3)
-    large = 20  # such rows of many panels are shown small
+    large = 20  # font size, as rows of many panels are displayed small
     for axis, (title, rgb) in zip(axes, pictures, strict=False):
         axis.imshow(rgb)
         axis.set_title(title, fontsize=large)
@@ -201,14 +201,14 @@ def plot_evaluation(sample: dict[str, Any], spec: DataSpec) -> Figure:
 
 
 def draw_values(axes: Axes, values: NDArray[np.floating[Any]], target: ValueTarget, number: int = 0) -> Any:
-    """One value (H, W) in the colormap of the target, over values that can be, within 2 deviations; NaN stays white."""
+    """Draw one value (H, W) in the colormap of the target, from mean - 2 std to mean + 2 std; NaN is white."""
     mean, std = target.mean[number], target.std[number]
     low, high = np.clip((mean - 2 * std, mean + 2 * std), *(target.valid_range or (None, None)))
     return axes.imshow(values, cmap=target.cmap, vmin=low, vmax=high, interpolation="nearest")
 
 
 def plot_values(sample: dict[str, Any], spec: DataSpec) -> Figure:
-    """Every date of a sample in true colour and, for each value, its label, its prediction and the error.
+    """Draw each date of a sample in true colour and, for each value, its label, its prediction and the error.
 
     Args:
         sample: ``image`` (T, C, H, W) in the unit of the statistics, ``mask`` (H, W) or (V, H, W), ``prediction`` of
