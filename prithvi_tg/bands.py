@@ -1,8 +1,8 @@
-"""Bands: one name each, resolved from what sensors and files call them; published statistics.
+"""Bands: canonical names, resolved from the names of sensors and files; published statistics.
 
-The six bands that Prithvi was trained on are ``BLUE GREEN RED NIR_NARROW SWIR_1 SWIR_2``. What a file
-calls ``B05`` is narrow near infrared on Landsat and in HLS L30, and red edge on Sentinel-2, so a name is
-resolved for a sensor, and an ambiguous name without a sensor is an error.
+Prithvi was trained on the six bands ``BLUE GREEN RED NIR_NARROW SWIR_1 SWIR_2``. ``B05`` is narrow near infrared on
+Landsat and in HLS L30, and red edge on Sentinel-2. A name is therefore resolved for a sensor, and an ambiguous name
+without a sensor is an error.
 """
 
 import re
@@ -44,7 +44,7 @@ _LANDSAT_8 = {
     "B11": "THERMAL_2",
 }
 
-#: What each sensor calls its bands (HLS user guide v2.0; Sentinel-2 and Landsat 8/9 handbooks).
+#: Sensor -> canonical name of each of its band names (HLS user guide v2.0; Sentinel-2 and Landsat 8/9 handbooks).
 SENSORS: dict[str, dict[str, str]] = {
     "sentinel2": _SENTINEL_2,
     "hls_s30": _SENTINEL_2,
@@ -116,20 +116,20 @@ def band_indexes(
     file: object,
     sensor: str | None = None,
 ) -> list[int]:
-    """Where a file holds the wanted bands, by the names in its band descriptions.
+    """Positions of bands in a file, from its band descriptions.
 
     Args:
-        bands: Wanted bands, canonical names.
-        descriptions: The file's band descriptions (``B02``, ``Red``, ``B02_20180504``), one per band.
+        bands: Canonical names of the bands.
+        descriptions: Band descriptions of the file (``B02``, ``Red``, ``B02_20180504``), one per band.
         file: The file, for messages.
-        sensor: The sensor whose names the file uses; needed where sensors disagree.
+        sensor: Sensor of the names in the file; needed where sensors disagree.
 
     Returns:
-        One 1-based band index per wanted band, as rasterio and GDAL count.
+        Index of each band, from 1, as in rasterio and GDAL.
 
     Raises:
-        DataError: A wanted band is not described in the file, or several times.
-        ConfigError: Sensors disagree about where the wanted bands are, and none is given.
+        DataError: No description, or more than one, names a band.
+        ConfigError: The positions depend on the sensor, and none is given.
     """
     occurrences = band_occurrences(bands, descriptions, file, sensor)
     for band, found in zip(bands, occurrences, strict=True):
@@ -144,33 +144,33 @@ def band_indexes(
 def band_occurrences(
     bands: Sequence[str], descriptions: Sequence[str | None], file: object, sensor: str | None = None
 ) -> list[list[int]]:
-    """Every place where a file holds each wanted band; arguments and errors are those of `band_indexes`."""
+    """All positions of each band in a file; for arguments and errors see `band_indexes`."""
     names = [re.sub(r"_\d{8}$", "", (text or "").strip().upper()) for text in descriptions]
     codes = [re.sub(r"^B(\d)$", r"B0\1", name) for name in names]
     sensors = [sensor] if sensor else [key for key in SENSORS if _knows_all(SENSORS[key], codes)]
-    answers: dict[str, list[list[int]]] = {}
-    lacking: list[list[str]] = []
+    by_sensor: dict[str, list[list[int]]] = {}
+    missing_by_sensor: list[list[str]] = []
     for key in sensors:
-        held: dict[str, list[int]] = {}
+        positions: dict[str, list[int]] = {}
         for index, (name, code) in enumerate(zip(names, codes, strict=True), start=1):
-            held.setdefault(name if name in BANDS else SENSORS[key].get(code, ""), []).append(index)
-        lacking.append([band for band in bands if band not in held])
-        if not lacking[-1]:
-            answers[key] = [held[band] for band in bands]
-    if not answers:
+            positions.setdefault(name if name in BANDS else SENSORS[key].get(code, ""), []).append(index)
+        missing_by_sensor.append([band for band in bands if band not in positions])
+        if not missing_by_sensor[-1]:
+            by_sensor[key] = [positions[band] for band in bands]
+    if not by_sensor:
         if not any(descriptions):
             raise DataError(f"{file}: no band descriptions; give the bands by index, counted from 1")
-        told = ", ".join(str(text) for text in descriptions)
-        missing = min(lacking, key=len, default=list(bands))
+        listed = ", ".join(str(text) for text in descriptions)
+        missing = min(missing_by_sensor, key=len, default=list(bands))
         raise DataError(
-            f"{file}: band descriptions ({told}) lack {', '.join(missing)}; give the bands by index, counted from 1"
+            f"{file}: band descriptions ({listed}) lack {', '.join(missing)}; give the bands by index, counted from 1"
         )
-    if len({str(answer) for answer in answers.values()}) > 1:
-        said = "; ".join(
-            f"bands {[found[0] for found in answer]} for {key}" for key, answer in answers.items()
+    if len({str(positions) for positions in by_sensor.values()}) > 1:
+        listed = "; ".join(
+            f"bands {[indexes[0] for indexes in positions]} for {key}" for key, positions in by_sensor.items()
         )
-        raise ConfigError(f"sensor: {file} matches several sensors ({said}); set sensor")
-    return next(iter(answers.values()))
+        raise ConfigError(f"sensor: {file} matches several sensors ({listed}); set sensor")
+    return next(iter(by_sensor.values()))
 
 
 def names_no_band(descriptions: Sequence[str | None]) -> bool:

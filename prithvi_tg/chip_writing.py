@@ -146,7 +146,7 @@ class _ChipWriter(Dataset[str]):
 
 
 def _claim(folder: Path, data: LabelledScenesDataModule, epochs: int) -> None:
-    """Make the folder, or go on with what the same configuration left in it."""
+    """Create the folder, or check that an existing one was written with the same configuration."""
     known: list[Any] = [
         data.images,
         data.labels,

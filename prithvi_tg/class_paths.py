@@ -13,13 +13,13 @@ def find_class(key: str, name: str, table: Mapping[str, Row], kind: type = objec
     """The entry of a table, or the class of a path.
 
     Args:
-        key: Of the configuration, for messages.
+        key: Key of the configuration, for messages.
         name: A name of the table, or ``package.module.Class``.
         table: Name -> class.
-        kind: What a class given by its path must derive from.
+        kind: Base class of classes that are given by path.
 
     Raises:
-        ConfigError: It is neither, or the class does not derive from `kind` or lacks a method of it.
+        ConfigError: The name is unknown, or the class does not derive from `kind` or lacks a method of it.
     """
     if name in table:
         return table[name]

@@ -92,7 +92,7 @@ KEYS = {
     "series": "composite",
     "walks": "locality_groups",
 }
-#: The same for what reads scenes; elsewhere ``mask`` is the label.
+#: Old arguments and keys of scenes; elsewhere ``mask`` is the label.
 SCENE_KEYS = KEYS | {"ground": "roi", "grounds": "period_rois", "mask": "qa_mask"}
 
 _FLAT_TARGET = {"class_names": "names", "class_colors": "colors"}
@@ -213,7 +213,7 @@ def _keys_of(function: Any) -> dict[str, str]:
 
 
 def nested_spec(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A description of data in two parts, ``input`` and ``target``; of a flat one, which had classes alone."""
+    """Convert a flat description of data, with classes, to one with ``input`` and ``target``."""
     if "input" in values:
         return dict(values)
     target = {new: values[old] for old, new in _FLAT_TARGET.items() if old in values}
@@ -263,7 +263,7 @@ def flat_attribute(spec: Any, name: str) -> Any:
 
 
 def current_record(metrics: dict[str, Any]) -> dict[str, Any]:
-    """What a ``metrics.json`` of an earlier release holds, under today's keys."""
+    """Convert the content of a ``metrics.json`` of an earlier release to the current keys."""
     training = (metrics.get("run") or {}).get("training") or {}
     if "goes_on" in training:
         training["resumed_from"] = training.pop("goes_on")

@@ -1,6 +1,6 @@
-"""Errors: one base class, so that a caller can catch anything of ours.
+"""Errors of this package, with one base class, so that a caller can catch all of them.
 
-A message is one line that names the file, the key and the value, and says what would be right.
+A message is one line with the file or key, the value, and the correct form.
 """
 
 
@@ -9,11 +9,11 @@ class PrithviTGError(Exception):
 
 
 class ConfigError(PrithviTGError, ValueError):
-    """A setting that cannot be, or that contradicts another one."""
+    """An invalid setting, or one that contradicts another."""
 
 
 class DataError(PrithviTGError, ValueError):
-    """A file, band or label that is missing, unreadable or not what it should be."""
+    """A missing, unreadable or invalid file, band or label."""
 
 
 class UnknownLabelError(DataError):

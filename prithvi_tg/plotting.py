@@ -31,7 +31,7 @@ def true_color(
         image: In the unit of the statistics.
         spec: Bands and statistics.
         valid: Where there is data, as the image.
-        limits: What is black and what is white; by default `color_limits` of the image.
+        limits: Values of black and white; by default `color_limits` of the image.
     """
     return _stretched(image, _true_channels(spec), spec, valid, limits)
 
@@ -136,7 +136,7 @@ def plot_sample(
         sample: ``image`` (T, C, H, W), ``valid`` of the same shape or absent, ``mask`` and ``prediction``
             (H, W) or absent.
         spec: Bands and classes.
-        show_titles: Say what each panel is.
+        show_titles: Add a title to each panel.
         suptitle: Title of the figure.
     """
     frames = np.asarray(sample["image"], dtype=np.float64).reshape(

@@ -1,4 +1,4 @@
-"""Several processes that train or map together: own random numbers, the same gradients, one end for all."""
+"""Callbacks for several processes: separate random numbers, equal gradients, and a common end."""
 
 import gc
 import os
@@ -24,19 +24,19 @@ from .errors import DataError, PrithviTGError
 
 #: Seconds that a process waits to learn whether its error follows from that of another process.
 _GRACE = 10.0
-#: Seconds in which a process may finish its work after the one that started it has ended.
+#: Seconds in which a process may finish its work after the end of its parent process.
 _LAST_SECONDS = 30.0
 
 
 class RankSeed(Callback):
     """Seed the random generators with seed + rank, so that each process draws its own augmentation and dropout.
 
-    Lightning seeds all processes alike, which initial weights need. The first process keeps its generators as they
-    are, and samplers keep the seed of the run.
+    Lightning seeds all processes equally, as initial weights require. The generators of the first process, and the seed
+    of samplers, do not change.
     """
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Seed, after the weights are made and before a checkpoint restores the generators."""
+        """Seed, after the weights are initialised and before a checkpoint restores the generators."""
         if trainer.global_rank > 0:
             seed = (torch.initial_seed() + trainer.global_rank) % 2**32
             torch.manual_seed(seed)
@@ -45,18 +45,18 @@ class RankSeed(Callback):
 
 
 class TrainedParameters(Callback):
-    """Average the gradients of all parameters that are trained, also of those that are freed during training.
+    """Average the gradients of all trained parameters, also of parameters that are unfrozen during training.
 
-    `DistributedDataParallel` averages what required a gradient when it wrapped the model, and fails if a part of it
-    gets none. Before each step, the model is wrapped again if other parameters are trained than before. A module may
-    name parameters that a step on a batch does not use: ``unused_parameters(batch)``.
+    `DistributedDataParallel` averages the parameters that require a gradient when it wraps the model, and fails if one
+    of them gets no gradient. If the trained parameters change, the model is wrapped again before the next step. A
+    module may name parameters that a step on a batch does not use: ``unused_parameters(batch)``.
     """
 
     def __init__(self) -> None:
         self._trained: list[str] | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Look at the parameters before each step, after every hook that may free some."""
+        """Check the parameters before each step, after all hooks that may unfreeze some."""
         self._trained = None
         if isinstance(trainer.strategy, DDPStrategy):
             # The strategy's own hook: it runs after those of all callbacks and of the module.
@@ -87,36 +87,36 @@ class TrainedParameters(Callback):
 
 
 class EndTogether(Callback):
-    """End all processes soon after one of them has failed, with the error of that one."""
+    """End all processes soon after one of them has failed, with its error."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """In a process that another one started, end with that one."""
+        """In a child process, watch for the end of the parent process."""
         if trainer.world_size > 1 and trainer.local_rank > 0:
             threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """End the processes that this one started; an error that follows from another process waits for its end.
+        """End the child processes; before an error caused by another process is raised, wait for the end of that one.
 
         Raises:
             DataError: Another process failed before.
         """
-        # Where other strategies start the processes, PyTorch ends them all and raises a ProcessException.
+        # With other strategies than ddp, PyTorch ends all processes and raises a ProcessException.
         ends = KeyboardInterrupt | SIGTERMException | ProcessException
         if trainer.world_size == 1 or isinstance(exception, ends):
             return
-        # Of strategy "ddp", in the first process; in the others, and with other strategies, there are none.
+        # Only the first process of strategy "ddp" has child processes.
         started = getattr(trainer.strategy.launcher, "procs", [])
-        first = isinstance(exception, PrithviTGError)  # others may come of a connection that was closed
+        first = isinstance(exception, PrithviTGError)  # other errors may be due to a closed connection
         failed = None if first else _wait_for_failure(started)
         for process in started:
             if process.poll() is None:
-                process.send_signal(signal.SIGKILL)  # within a collective, Python handles no other signal
+                process.send_signal(signal.SIGKILL)  # inside a collective, Python handles no other signal
         if failed is not None:
             raise DataError(f"process {failed + 1} failed; its error is printed above") from exception
 
 
 def _wait_for_failure(started: Sequence[Any]) -> int | None:
-    """Which of the processes ended with an error, if one does so in time."""
+    """Number of the process that ended with an error; ``None`` if none does in time."""
     end = time.monotonic() + _GRACE
     while time.monotonic() < end:
         for number, process in enumerate(started):
@@ -130,19 +130,19 @@ def _end_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(2)
     time.sleep(_LAST_SECONDS)
-    os._exit(1)  # the process may be within a collective that never ends
+    os._exit(1)  # the process may be inside a collective that never ends
 
 
 def process_callbacks(present: Sequence[Callback]) -> list[Callback]:
-    """The callbacks of this module that are not among those of a trainer."""
+    """The callbacks of this module that a trainer lacks."""
     kinds = (RankSeed, TrainedParameters, EndTogether)
     return [kind() for kind in kinds if not any(isinstance(one, kind) for one in present)]
 
 
 def patient_group() -> Any:
-    """A process group without a time limit, to wait for processes that have much more to do; called in each process.
+    """Create a process group without a time limit, to wait for slower processes; must be called in all processes.
 
-    Over Gloo, whose connections break when a process dies, so that the others notice. ``None`` for one process.
+    It uses Gloo: its connections break when a process dies, so that the others detect this. ``None`` for one process.
     """
     if not torch.distributed.is_initialized():
         return None

@@ -187,7 +187,7 @@ def _run(job: Job, folder: Path, slot: int, processes: int) -> str | None:
 
 
 def _claim(job: Job, folder: Path) -> None:
-    """Write the arguments of a job beside its results, and refuse a folder of other arguments."""
+    """Write the arguments of a job to its folder, or check that an existing folder has the same arguments."""
     path = folder / "arguments.json"
     if not path.exists():
         write_json(path, job.arguments)

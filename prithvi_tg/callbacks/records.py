@@ -353,8 +353,8 @@ class ChipReport(Callback):
         self._scores.update(names, batch, prediction)
         if trainer.state.fn == TrainerFn.FITTING:
             for number in range(min(len(names), self.panels - len(self._panels))):
-                held = ("image", "valid", "mask", "label")
-                sample = {key: batch[key][number] for key in held if key in batch}
+                keys = ("image", "valid", "mask", "label")
+                sample = {key: batch[key][number] for key in keys if key in batch}
                 sample = {key: value.cpu() for key, value in sample.items()}
                 self._panels.append(sample | {"prediction": prediction[number].cpu()})
 

@@ -162,8 +162,10 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
             raise ConfigError(
                 f"composite: gives {composite.num_frames} frames, but num_frames is {num_frames}"
             )
-        wanted, held = (tuple(resolve_band(band, sensor) for band in names) for names in (bands, file_bands))
-        places = _places(wanted, held, num_frames)
+        wanted, stored = (
+            tuple(resolve_band(band, sensor) for band in names) for names in (bands, file_bands)
+        )
+        places = _places(wanted, stored, num_frames)
         self.reading = InputOptions(
             places if composite is None else places[: len(wanted)], sensor, training=True, format=format
         )
@@ -368,14 +370,16 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
         return batch
 
 
-def _places(wanted: Sequence[str], held: Sequence[str], num_frames: int) -> tuple[int, ...]:
-    """Indexes, from 1, of the wanted bands in a file, frame by frame; empty without `held`."""
-    if not held:
+def _places(wanted: Sequence[str], stored: Sequence[str], num_frames: int) -> tuple[int, ...]:
+    """Indexes, from 1, of the wanted bands in a file, frame by frame; empty without `stored`."""
+    if not stored:
         return ()
     for band in wanted:
-        if band not in held:
+        if band not in stored:
             raise ConfigError(f"file_bands: {band} is missing; bands requires it")
-    return tuple(frame * len(held) + held.index(band) + 1 for frame in range(num_frames) for band in wanted)
+    return tuple(
+        frame * len(stored) + stored.index(band) + 1 for frame in range(num_frames) for band in wanted
+    )
 
 
 def _unlabel_nodata(sample: dict[str, Any]) -> dict[str, Any]:

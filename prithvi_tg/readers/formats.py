@@ -101,18 +101,20 @@ def resolve_scene(found: SceneInput, spec: InputSpec, options: InputOptions | No
     if options.dates and len(options.dates) != spec.num_frames:
         raise ConfigError(f"dates: {len(options.dates)} given, but the model takes {spec.num_frames}")
     formats, count = scene_formats(options.format), len(spec.bands)
-    held = spec.num_frames if len(found.frames) == 1 else 1  # frames in one place
-    parts = [options.bands[count * held * n : count * held * (n + 1)] for n, _ in enumerate(found.frames)]
+    per_path = spec.num_frames if len(found.frames) == 1 else 1  # frames in one path
+    parts = [
+        options.bands[count * per_path * n : count * per_path * (n + 1)] for n in range(len(found.frames))
+    ]
     frames = [
-        _open_frame(path, formats, FrameRequest(spec, options, held, bands))
+        _open_frame(path, formats, FrameRequest(spec, options, per_path, bands))
         for path, bands in zip(found.frames, parts, strict=True)
     ]
     given: tuple[Any, ...] = options.dates
     dates: tuple[date | None, ...] = given or tuple(day for frame in frames for day in frame.dates)
     known = [day for day in dates if day is not None]
     if known != sorted(known):
-        told = " ".join(str(day) for day in known)
-        raise DataError(f"{found.name}: its dates are not in order ({told}); give the earliest first")
+        listed = " ".join(str(day) for day in known)
+        raise DataError(f"{found.name}: its dates are not in order ({listed}); give the earliest first")
     quality = tuple(frame.quality for frame in frames if frame.quality is not None)
     if options.quality:
         if len(options.quality) != spec.num_frames:

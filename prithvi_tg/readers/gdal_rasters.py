@@ -64,12 +64,12 @@ class _Raster:
         layers = [QualityFile(path, index, kind) for index, kind in enumerate(kinds, start=1) if kind]
         quality = layers[0] if num_frames == 1 and len(layers) == 1 else None
         names = self.spec.bands * num_frames
-        told = " ".join(f"{name}={index}" for name, index in zip(names, indexes, strict=True))
+        listed = " ".join(f"{name}={index}" for name, index in zip(names, indexes, strict=True))
         values = channels[0].nodata
-        beside = (
+        nodata = (
             f"; no data: {' '.join(f'{value:g}' for value in values)}, besides tag and NaN" if values else ""
         )
-        return SceneFrame(grid, channels, dates, f"{told} ({how}{beside})", quality)
+        return SceneFrame(grid, channels, dates, f"{listed} ({how}{nodata})", quality)
 
     def _channel(self, source: DatasetReader, path: str, index: int) -> BandFile:
         if index < 1 or index > source.count:
@@ -157,11 +157,11 @@ class _Raster:
 
     def _compare_description(self, index: int, name: str, source: DatasetReader) -> None:
         text = source.descriptions[index - 1] if index <= source.count else None
-        told = means(re.sub(r"_\d{8}$", "", text or ""), self.options.sensor)
-        if told not in (None, name):
+        described = means(re.sub(r"_\d{8}$", "", text or ""), self.options.sensor)
+        if described not in (None, name):
             raise ConfigError(
-                f"file_bands: band {index} of {source.name} is described as {text} ({told}), but file_bands reads it "
-                f"as {name}; put file_bands in the order of the file, or remove it, as the descriptions name the bands"
+                f"file_bands: band {index} of {source.name} is described as {text} ({described}), but file_bands "
+                f"reads it as {name}; put file_bands in the order of the file, or remove it, as the descriptions name the bands"
             )
 
 

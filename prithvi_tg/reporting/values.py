@@ -71,10 +71,10 @@ def write_density(folder: Path, counts: Tensor, target: ValueTarget) -> Path:
         norm = LogNorm(1, max(2, int(density.max()))) if density.count() else None
         image = axes.imshow(density, origin="lower", extent=(low, high, low, high), cmap="viridis", norm=norm)
         axes.plot((low, high), (low, high), color="black", linewidth=0.8)
-        held = (counts[number].sum(dim=0) + counts[number].sum(dim=1)).nonzero().flatten().tolist()
-        if held:
+        bins = (counts[number].sum(dim=0) + counts[number].sum(dim=1)).nonzero().flatten().tolist()
+        if bins:
             width = (high - low) / len(density)
-            limits = low + width * (held[0] - 1), low + width * (held[-1] + 2)
+            limits = low + width * (bins[0] - 1), low + width * (bins[-1] + 2)
             axes.set(xlim=limits, ylim=limits)
         label = f"{name} ({unit})" if unit else name
         axes.set_xlabel(f"label: {label}")

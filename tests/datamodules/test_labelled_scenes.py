@@ -15,6 +15,7 @@ import yaml
 from conftest import TINY
 from rasterio.env import get_gdal_config, set_gdal_config
 
+from prithvi_tg.checks import check_scenes
 from prithvi_tg.datamodules import LabelledScenesDataModule
 from prithvi_tg.datamodules.labelled_scenes import BlockSplit, TimeSplit
 from prithvi_tg.datasets.synthetic import write_sen1floods11
@@ -190,6 +191,31 @@ def test_check_reports_the_area_and_the_classes_of_every_split(config, command, 
     code, out, err = command("check", "--config", config, "--data.window", "500")
     assert code == 1
     assert "no window fits into a block" in out
+
+
+class DamagedWindows:
+    """Windows of a split whose labels cannot be read."""
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, number):
+        raise DataError("scene_label.tif: damaged")
+
+
+def test_check_reports_a_split_with_unreadable_labels_and_checks_the_others(root, monkeypatch):
+    data = module(root)
+    scored_windows = data.scored_windows
+    monkeypatch.setattr(
+        data,
+        "scored_windows",
+        lambda split, *parts: DamagedWindows() if split == "val" else scored_windows(split, *parts),
+    )
+    findings = list(check_scenes(data))
+    assert [one.message for one in findings if one.severity == "error"] == ["scene_label.tif: damaged"]
+    subjects = {one.subject for one in findings}
+    assert {"classes of train", "classes of test"} <= subjects
+    assert "classes of val" not in subjects
 
 
 def test_a_model_of_scenes_is_tested_and_maps_new_scenes_at_once(config, command, root, tmp_path):

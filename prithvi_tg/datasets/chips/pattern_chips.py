@@ -84,10 +84,10 @@ def describe_input(
         ConfigError: A band is unknown or not in the files, or the statistics do not match the bands.
     """
     names = tuple(resolve_band(band, sensor) for band in bands)
-    held = [resolve_band(band, sensor) for band in file_bands] if file_bands else list(names)
+    stored = [resolve_band(band, sensor) for band in file_bands] if file_bands else list(names)
     for name in names:
-        if name not in held:
-            raise ConfigError(f"bands: {name} is not among file_bands, {', '.join(held)}")
+        if name not in stored:
+            raise ConfigError(f"bands: {name} is not among file_bands, {', '.join(stored)}")
     return InputSpec(
         bands=names,
         mean=tuple(mean),
@@ -95,6 +95,8 @@ def describe_input(
         num_frames=num_frames,
         scale=scale,
         nodata=tuple(nodata),
-        file_bands=tuple(1 + f * len(held) + held.index(name) for f in range(num_frames) for name in names),
-        file_count=num_frames * len(held),
+        file_bands=tuple(
+            1 + f * len(stored) + stored.index(name) for f in range(num_frames) for name in names
+        ),
+        file_count=num_frames * len(stored),
     )

@@ -150,8 +150,10 @@ class SceneDataset(RasterDataset):
             return [footprint for _, footprint in self._outlines]
         target = pyproj.CRS.from_user_input(crs)
         moved = []
-        for (own, footprint), scene in zip(self._outlines, self.scenes, strict=True):
-            (moved_outline,) = move([footprint], pyproj.CRS.from_user_input(own), target, min(self._res))
+        for (crs_of_scene, footprint), scene in zip(self._outlines, self.scenes, strict=True):
+            (moved_outline,) = move(
+                [footprint], pyproj.CRS.from_user_input(crs_of_scene), target, min(self._res)
+            )
             if not np.isfinite(moved_outline.bounds).all():
                 raise DataError(
                     f"{scene.files[0]}: lies outside the area where {target.name}, the CRS of "
@@ -189,14 +191,14 @@ class SceneDataset(RasterDataset):
     @property
     def grid(self) -> Grid:
         """All pixels of the data set, as one grid."""
-        own = self.scenes[0].grid
+        first = self.scenes[0].grid
         crs = self._raster_crs
         if (
             len(self.scenes) == 1
-            and crs == own.crs
-            and self._res == (abs(own.transform.a), abs(own.transform.e))
+            and crs == first.crs
+            and self._res == (abs(first.transform.a), abs(first.transform.e))
         ):
-            return own
+            return first
         return self._around(tuple(self.index.total_bounds), crs)
 
     def _around(self, bounds: Sequence[float], crs: CRS | None) -> Grid:

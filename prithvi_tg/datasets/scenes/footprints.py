@@ -116,15 +116,17 @@ def move(geometries: Sequence[Any] | Geometries, source: CRS, target: CRS, pixel
         target: CRS of the result.
         pixel: Pixel size in units of `target`; the error of an edge is at most a twentieth of it.
     """
-    held = np.asarray(geometries, object)
+    polygons = np.asarray(geometries, object)
     if source == target:
-        return held
+        return polygons
     transformer = Transformer.from_crs(source, target, always_xy=True)
 
     def moved(points: Points) -> Points:
         return np.stack(transformer.transform(*points.T), axis=1)
 
-    return np.asarray(shapely.transform(shapely.segmentize(held, _spacing(held, moved, pixel)), moved))
+    return np.asarray(
+        shapely.transform(shapely.segmentize(polygons, _spacing(polygons, moved, pixel)), moved)
+    )
 
 
 def cut(geometries: Geometries, region: Any) -> Geometries:
@@ -157,28 +159,28 @@ def move_to(
     Raises:
         DataError: `source` cannot be converted to `target`, or only a part of an outline has coordinates there.
     """
-    held = np.asarray(geometries, object)
+    polygons = np.asarray(geometries, object)
     if source == target:
-        return held
+        return polygons
     try:
         roi = roi or Roi.of_crs(target)
         region = None if roi is None else roi.within(source)
         if region is not None:
-            held = cut(held, region)
-        held = move(held, source, target, _meter(target) if roi is None else roi.pixel)
+            polygons = cut(polygons, region)
+        polygons = move(polygons, source, target, _meter(target) if roi is None else roi.pixel)
     except ProjError as error:
         raise DataError(f"{name}: {source.name} cannot be converted to {target.name} ({error})") from error
-    points, owner = shapely.get_coordinates(held, return_index=True)
-    finite = np.bincount(owner, np.isfinite(points).all(axis=1), len(held))
-    lost = finite < shapely.get_num_coordinates(held)
+    points, owner = shapely.get_coordinates(polygons, return_index=True)
+    finite = np.bincount(owner, np.isfinite(points).all(axis=1), len(polygons))
+    lost = finite < shapely.get_num_coordinates(polygons)
     if (lost & (finite > 0)).any():
         raise DataError(
             f"{name}: {np.sum(lost & (finite > 0))} outlines extend beyond the area where {target.name} is defined; "
             "clip them to the images (ogr2ogr -clipsrc)"
         )
-    held = held.copy()
-    held[lost] = shapely.Polygon()
-    return held
+    polygons = polygons.copy()
+    polygons[lost] = shapely.Polygon()
+    return polygons
 
 
 def _meter(crs: CRS) -> float:

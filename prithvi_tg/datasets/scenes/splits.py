@@ -105,16 +105,18 @@ def split_by_blocks(
     wanted = [fraction > 0 for fraction in fractions]
     if len(boxes) < sum(wanted):
         places = len(pixel_boxes(grid, images))
-        held_by = f"a scene of {grid.width} x {grid.height}" if places == 1 else f"scenes in {places} places"
+        extent = f"a scene of {grid.width} x {grid.height}" if places == 1 else f"scenes in {places} places"
         raise ConfigError(
-            f"block: {block} gives {len(boxes)} blocks of {held_by}, too few for {sum(wanted)} splits; use "
+            f"block: {block} gives {len(boxes)} blocks of {extent}, too few for {sum(wanted)} splits; use "
             "smaller blocks"
         )
     assigned = _assign_splits(pixels, fractions, np.random.default_rng(seed))
-    held = {
+    by_split = {
         name: [boxes[k] for k in np.flatnonzero(assigned == number)] for number, name in enumerate(SPLITS)
     }
-    rois = {name: shapely.union_all([_box_outline(grid, box) for box in part]) for name, part in held.items()}
+    rois = {
+        name: shapely.union_all([_box_outline(grid, box) for box in part]) for name, part in by_split.items()
+    }
     lost = 0.0
     if buffer and not rois["train"].is_empty:
         pixel = max(abs(grid.transform.a), abs(grid.transform.e))
@@ -126,7 +128,7 @@ def split_by_blocks(
         raise ConfigError(
             f"buffer: {buffer} pixels leave no room for a training window of {window}; lower it"
         )
-    regions = {name: Region(rois[name], tuple(held[name])) for name in SPLITS if held[name]}
+    regions = {name: Region(rois[name], tuple(by_split[name])) for name in SPLITS if by_split[name]}
     return Regions(grid, regions, lost)
 
 
@@ -152,8 +154,8 @@ def _blocks(
     partial = ~shapely.covers(images, outlines)
     outlines[partial] = shapely.intersection(outlines[partial], images)
     pixels = shapely.area(outlines) / abs(grid.transform.a * grid.transform.e)
-    held = np.flatnonzero(pixels > _SLIVER)
-    return [boxes[number] for number in held], pixels[held]
+    occupied = np.flatnonzero(pixels > _SLIVER)
+    return [boxes[number] for number in occupied], pixels[occupied]
 
 
 def _assign_splits(
