@@ -161,8 +161,8 @@ class _Raster:
         if described not in (None, name):
             raise ConfigError(
                 f"file_bands: band {index} of {source.name} is described as {text} ({described}), but file_bands "
-                f"reads it as {name}; put file_bands in the order of the file, or remove it, as the descriptions name the "
-                "bands"
+                f"reads it as {name}; put file_bands in the order of the file, or remove it, as the "
+                "descriptions name the bands"
             )
 
 
