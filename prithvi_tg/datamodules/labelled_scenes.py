@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
 from functools import partial
+from io import StringIO
 from typing import Any, Literal
 
 import pandas as pd
@@ -208,7 +210,10 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
         images, labels = self.open_images(), self.open_labels()
         labels.clip_to(images)
         try:
-            both = IntersectionDataset(images, labels, transforms=_unlabel_nodata)
+            with redirect_stdout(
+                StringIO()
+            ):  # TorchGeo prints conversions; the standard output of stats is YAML
+                both = IntersectionDataset(images, labels, transforms=_unlabel_nodata)
         except RuntimeError as error:
             raise DataError(
                 f"labels: {', '.join(self.labels)} and images {', '.join(self.images)} do not overlap ({error})"

@@ -251,7 +251,7 @@ def test_a_model_of_scenes_is_tested_and_maps_new_scenes_at_once(config, command
     assert np.sum(counts[1]) == labelled(root, data.split_regions, "test")
 
 
-def test_polygons_are_labels_too(root, tmp_path):
+def test_polygons_are_labels_too_and_nothing_is_printed(root, tmp_path, capsys):
     with rasterio.open(root / "scene.tif") as file:
         left, bottom, right, top = file.bounds
     halves = [
@@ -268,6 +268,7 @@ def test_polygons_are_labels_too(root, tmp_path):
         label_attribute="kind",
     )
     data.setup("fit")
+    assert capsys.readouterr().out == ""
     for query, (_, column, _) in zip(data.train_sampler, data.train_sampler.windows(), strict=True):
         mask = data.train_dataset[query]["mask"].numpy()
         expected = np.broadcast_to((np.arange(column, column + 32) < 105).astype(int), (32, 32))
