@@ -95,9 +95,9 @@ def resolve_band(name: str, sensor: str | None = None) -> str:
         hint = f"did you mean {' or '.join(close)}? " if close else ""
         raise ConfigError(f"bands: {name!r} is unknown; {hint}known are {', '.join(known)}")
     if len(set(meanings.values())) > 1:
-        said = ", ".join(f"{band} on {key}" for key, band in meanings.items())
+        listed = ", ".join(f"{band} on {key}" for key, band in meanings.items())
         raise ConfigError(
-            f"bands: {name!r} is ambiguous ({said}); use a band name such as NIR_NARROW, or set sensor"
+            f"bands: {name!r} is ambiguous ({listed}); use a band name such as NIR_NARROW, or set sensor"
         )
     return next(iter(meanings.values()))
 

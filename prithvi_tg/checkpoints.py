@@ -229,8 +229,8 @@ def _first_line(error: object) -> str:
     return str(error).strip().split("\n")[0][:200]
 
 
-def _shortened(keys: list[str], most: int = 4) -> str:
-    return ", ".join(keys[:most]) + (f" and {len(keys) - most} more" if len(keys) > most else "")
+def _shortened(keys: list[str], limit: int = 4) -> str:
+    return ", ".join(keys[:limit]) + (f" and {len(keys) - limit} more" if len(keys) > limit else "")
 
 
 def canonical_keys(state_dict: Mapping[str, Value]) -> dict[str, Value]:

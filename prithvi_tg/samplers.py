@@ -143,7 +143,7 @@ class RandomWindowGeoSampler(ResumableSampler, GeoSampler, DistributedSampler[An
         if not len(self._safe):
             raise ConfigError(f"size: no window of {size} pixels fits inside the region of this split")
         parts = shapely.get_parts(roi)
-        self._parts = [part for part in parts if len(places_in(part, grid, size, most=8))] or list(parts)
+        self._parts = [part for part in parts if len(places_in(part, grid, size, steps=8))] or list(parts)
         areas = np.array([part.area for part in self._parts])
         self._chances = areas / areas.sum()
 

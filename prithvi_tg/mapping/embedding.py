@@ -226,7 +226,7 @@ def embed_scene(
         ConfigError: An output file exists, or an option is invalid.
         DataError: The scene cannot be read or a file cannot be written.
     """
-    limit_block_cache(most=64)
+    limit_block_cache(max_megabytes=64)
     reading, writing = split_options(options)
     found = source if isinstance(source, Source) else task_encoder(source, window, stride)
     model = FeatureModel(found.encoder, block, frame, found.spec.num_frames).eval()

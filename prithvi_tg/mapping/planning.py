@@ -126,7 +126,7 @@ def map_strips(
         DataError: The scene cannot be read.
     """
     task = checkpoint if isinstance(checkpoint, PrithviTask) else load_task(checkpoint)
-    limit_block_cache(most=64)
+    limit_block_cache(max_megabytes=64)
     spec = known_spec(task)
     check_task(task, spec)
     reading, _ = split_options(options)
@@ -190,7 +190,7 @@ def plan_maps(
             match the target.
         DataError: No scene is found.
     """
-    limit_block_cache(most=64)
+    limit_block_cache(max_megabytes=64)
     select_products(spec, writing)
     check_task(task, spec)
     if nodata_rule is None:

@@ -60,7 +60,7 @@ def block_cache_megabytes(readers: int, memory: int) -> int:
     return min(max(share, _LEAST_MEGABYTES), _MOST_MEGABYTES)
 
 
-def limit_block_cache(readers: int = 1, most: int = _MOST_MEGABYTES) -> int | None:
+def limit_block_cache(readers: int = 1, max_megabytes: int = _MOST_MEGABYTES) -> int | None:
     """Limit GDAL's block cache in this process; GDAL's own default is a twentieth of the machine's memory.
 
     GDAL has one cache for all threads of a process, so the limit holds until the process ends. Processes that are not
@@ -69,14 +69,14 @@ def limit_block_cache(readers: int = 1, most: int = _MOST_MEGABYTES) -> int | No
 
     Args:
         readers: Number of processes of this machine that read: training processes times their loaders.
-        most: Upper limit in megabytes.
+        max_megabytes: Upper limit in megabytes.
 
     Returns:
         The limit in megabytes, ``None`` if the user has set one.
     """
     if _KEY in os.environ or (hasenv() and _KEY in getenv()):
         return None
-    megabytes = min(block_cache_megabytes(readers, memory_bytes()), most)
+    megabytes = min(block_cache_megabytes(readers, memory_bytes()), max_megabytes)
     set_block_cache(megabytes)
     return megabytes
 

@@ -79,7 +79,7 @@ class FrameRequest:
     bands: tuple[int | str, ...]
 
     def refuse_offset_alone(self, name: str) -> None:
-        """Refuse an offset without a scale, for files with their own scale and offset.
+        """Check that an offset has a scale, for files with their own scale and offset.
 
         Raises:
             ConfigError: The options have an offset and no scale.
@@ -199,23 +199,23 @@ class SceneFormat(ABC):
 
 
 def check_frame(frame: SceneFrame, path: str, scene_format: SceneFormat, request: FrameRequest) -> None:
-    """Refuse what a format gave if it is not a frame of the channels and dates that were requested.
+    """Check that a format has returned a frame with the requested channels and dates.
 
     Raises:
-        ConfigError: It is not.
+        ConfigError: It has returned something else.
     """
     bands, count = request.spec.bands, request.num_frames
-    found = ""
+    given = ""
     if not isinstance(frame, SceneFrame):
-        found = f"{type(frame).__name__}, not a SceneFrame"
+        given = f"{type(frame).__name__}, not a SceneFrame"
     elif other := [type(one).__name__ for one in frame.channels if not isinstance(one, BandFile)]:
-        found = f"channels of type {other[0]}, not BandFile"
+        given = f"channels of type {other[0]}, not BandFile"
     elif len(frame.channels) != len(bands) * count:
         dates = f" on {count} dates" if count > 1 else ""
-        found = f"{len(frame.channels)} channels for {len(bands)} bands ({' '.join(bands)}){dates}"
+        given = f"{len(frame.channels)} channels for {len(bands)} bands ({' '.join(bands)}){dates}"
     elif not (isinstance(frame.dates, Sequence) and len(frame.dates) == count):
-        found = f"dates = {frame.dates!r}; {count} of datetime.date or None are expected, in a tuple"
+        given = f"dates = {frame.dates!r}; {count} of datetime.date or None are expected, in a tuple"
     elif other := [repr(day) for day in frame.dates if not (day is None or isinstance(day, date))]:
-        found = f"the date {other[0]}, not a datetime.date"
-    if found:
-        raise ConfigError(f"format: {type(scene_format).__qualname__}.open gives {found} ({path})")
+        given = f"the date {other[0]}, not a datetime.date"
+    if given:
+        raise ConfigError(f"format: {type(scene_format).__qualname__}.open gives {given} ({path})")

@@ -133,11 +133,11 @@ class _Raster:
             raise DataError(
                 f"{source.name}: its band descriptions contain {len(days)} dates, but the model takes {num_frames}"
             )
-        found: list[int] = []
+        indexes: list[int] = []
         for day in days:
-            own = [text if _described_date(text) == day else None for text in source.descriptions]
-            found += band_indexes(self.spec.bands, own, source.name, self.options.sensor)
-        return found
+            texts = [text if _described_date(text) == day else None for text in source.descriptions]
+            indexes += band_indexes(self.spec.bands, texts, source.name, self.options.sensor)
+        return indexes
 
     def _index(self, band: int | str, name: str, source: DatasetReader) -> int:
         sensor = self.options.sensor

@@ -45,9 +45,9 @@ def check_label_raster(
 
 def label_counts(counts: Mapping[int, int]) -> str:
     """Text that lists the most frequent stored labels and their numbers of pixels."""
-    most = sorted(counts, key=lambda label: -counts[label])
-    listed = ", ".join(f"{label} ({counts[label]} pixels)" for label in most[:5])
-    return listed + (f", {len(most) - 5} more" if len(most) > 5 else "")
+    labels = sorted(counts, key=lambda label: -counts[label])
+    listed = ", ".join(f"{label} ({counts[label]} pixels)" for label in labels[:5])
+    return listed + (f", {len(labels) - 5} more" if len(labels) > 5 else "")
 
 
 def read_labels(

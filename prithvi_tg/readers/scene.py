@@ -192,7 +192,9 @@ class SceneReader:
         self._stack = ExitStack()
         self._sources: dict[str, DatasetReader] = {}
         self._warps: dict[Hashable, GridReader] = {}
-        self._own_grids: dict[str, tuple[Grid, bool]] = {}  # grid of each file; whether it equals the scene's
+        self._file_grids: dict[
+            str, tuple[Grid, bool]
+        ] = {}  # grid of each file; whether it equals the scene's
         self._members = [
             [
                 SceneReader(replace(member, grid=scene.grid), spec.frame(number), qa_mask=qa_mask)
@@ -358,7 +360,7 @@ class SceneReader:
         def read_floats(window: Window, size: tuple[int, int]) -> Bands:
             return as_floats(read(window, size))
 
-        if self._own_grid(source)[1]:
+        if self._file_grid(source)[1]:
             return read(window, size)
         return self._on_grid(
             (file, indexes), source, read_floats, len(indexes), Resampling.bilinear, window, size
@@ -387,25 +389,24 @@ class SceneReader:
         size: tuple[int, int],
     ) -> Any:
         """Read a window of the scene's grid through `read`, warped if needed; `key` identifies the cached warp."""
-        own, same = self._own_grid(source)
+        grid, same = self._file_grid(source)
         if same:
             return read(window, size)
-        if own.is_turned(
-            self.scene.grid
-        ):  # nearest keeps pixel values, so that labels of pixels stay aligned
+        if grid.is_turned(self.scene.grid):  # nearest neighbour, so that pixels keep their values and labels
             resampling = Resampling.nearest
         if key not in self._warps:
-            self._warps[key] = GridReader(own, self.scene.grid, read, channels, resampling=resampling)
+            self._warps[key] = GridReader(grid, self.scene.grid, read, channels, resampling=resampling)
         return self._warps[key].read(window, size)
 
-    def _own_grid(self, source: DatasetReader) -> tuple[Grid, bool]:
+    def _file_grid(self, source: DatasetReader) -> tuple[Grid, bool]:
         """The grid of a file, and whether it equals that of the scene."""
         grid = self.scene.grid
-        if source.name not in self._own_grids:
-            own = Grid.of(source)
-            same_size = (own.height, own.width) == (grid.height, grid.width)
+        if source.name not in self._file_grids:
+            of_file = Grid.of(source)
+            same_size = (of_file.height, of_file.width) == (grid.height, grid.width)
             same = same_size and (
-                own.crs is grid.crs is None or (own.has_pixels_of(grid) and own.bounds == grid.bounds)
+                of_file.crs is grid.crs is None
+                or (of_file.has_pixels_of(grid) and of_file.bounds == grid.bounds)
             )
-            self._own_grids[source.name] = own, same
-        return self._own_grids[source.name]
+            self._file_grids[source.name] = of_file, same
+        return self._file_grids[source.name]

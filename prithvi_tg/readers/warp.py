@@ -58,7 +58,7 @@ class GridReader:
     nearest neighbour.
 
     Args:
-        own: Grid of the raster.
+        raster_grid: Grid of the raster.
         grid: Grid of the result.
         read: Reads a window of the raster.
         channels: Number of channels that `read` returns.
@@ -70,7 +70,7 @@ class GridReader:
 
     def __init__(
         self,
-        own: Grid,
+        raster_grid: Grid,
         grid: Grid,
         read: ReadWindow,
         channels: int,
@@ -78,18 +78,18 @@ class GridReader:
         resampling: Resampling = Resampling.bilinear,
         reducing: Resampling | None = None,
     ) -> None:
-        self.own = own
+        self.raster_grid = raster_grid
         self.grid = grid
         self._read = read
         self.channels = channels
         self.dtype = dtype
         self.resampling = resampling
         self.reducing = resampling if reducing is None else reducing
-        self._aligned = own.has_pixels_of(grid)
+        self._aligned = raster_grid.has_pixels_of(grid)
         self._tiles: OrderedDict[tuple[int, int], Warped] = OrderedDict()
 
     def read(self, window: Window, size: tuple[int, int]) -> Warped:
-        """A window of the grid, at a height and width that are its own or smaller, as for a picture.
+        """Read a window of the grid, at its height and width or, for a picture, smaller ones.
 
         Raises:
             DataError: The raster cannot be read or warped.
@@ -125,9 +125,9 @@ class GridReader:
         """A window of a grid whose pixels are pixels of the raster."""
         result = self._empty(height, width)
         corner = self.grid.transform * (left, top)
-        row, column = map(round, self.own.row_and_column(*corner))
-        first, last = max(0, row), min(self.own.height, row + height)
-        start, stop = max(0, column), min(self.own.width, column + width)
+        row, column = map(round, self.raster_grid.row_and_column(*corner))
+        first, last = max(0, row), min(self.raster_grid.height, row + height)
+        start, stop = max(0, column), min(self.raster_grid.width, column + width)
         if first >= last or start >= stop:
             return result
         values, valid, meaningless = self._read(
@@ -159,7 +159,7 @@ class GridReader:
             meaningless += part.meaningless
             filled = np.where(part.valid, part.values, np.nan).astype(self.dtype)
             ratio = max(1.0, ratio * filled.shape[1] / window.height)
-            if self.own.control is not None:
+            if self.raster_grid.control is not None:
                 resampled = self._picked(filled, window, transform, result.values.shape[1:])
                 known = ~np.isnan(resampled)
             else:
@@ -187,7 +187,7 @@ class GridReader:
             What was read, and the window that it covers, which may extend beyond the raster.
         """
         size = (window.height, window.width)
-        nearest = self.reducing == Resampling.nearest or self.own.control is not None
+        nearest = self.reducing == Resampling.nearest or self.raster_grid.control is not None
         if ratio < _MUCH_FINER or (nearest and not picture and math.prod(size) <= _MOST_PIXELS):
             return Warped(*self._read(window, size)), window
         if picture or nearest:
@@ -230,12 +230,12 @@ class GridReader:
     def _in_memory(self, values: NDArray[Any], window: Window) -> Iterator[DatasetReader]:
         """The values of a window as a raster in memory: `reproject` ignores the tolerance before rasterio 1.5."""
         count, height, width = values.shape
-        transform = self.own.transform * Affine.translation(window.col_off, window.row_off)
+        transform = self.raster_grid.transform * Affine.translation(window.col_off, window.row_off)
         transform *= Affine.scale(window.width / width, window.height / height)
         with MemoryFile() as memory:
             with memory.open(
                 driver="GTiff", count=count, height=height, width=width, dtype=self.dtype, nodata=math.nan,
-                crs=self.own.crs, transform=transform, interleave="band",
+                crs=self.raster_grid.crs, transform=transform, interleave="band",
             ) as out:  # fmt: skip
                 out.write(values)
             with memory.open() as source:
@@ -261,7 +261,7 @@ class GridReader:
                 values: NDArray[Any] = warped.read()
         except (RasterioError, GDALError) as error:
             raise DataError(
-                f"warp: from {self.own.ground_crs} to {self.grid.crs} is not possible ({error})"
+                f"warp: from {self.raster_grid.ground_crs} to {self.grid.crs} is not possible ({error})"
             ) from error
         return values
 
@@ -271,7 +271,7 @@ class GridReader:
         """The values of a window on the grid by nearest neighbour, for a raster with control points."""
         rows, columns = np.mgrid[: size[0], : size[1]] + 0.5
         x, y = self._own_places(*(transform * (columns.ravel(), rows.ravel())))
-        row, column = self.own.row_and_column(x, y)
+        row, column = self.raster_grid.row_and_column(x, y)
         height, width = values.shape[1:]
         with np.errstate(invalid="ignore"):  # points without coordinates
             row = np.floor((row - window.row_off) * height / window.height)
@@ -285,10 +285,10 @@ class GridReader:
         self, x: NDArray[np.float64], y: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Transform points from the grid's CRS to that of the raster."""
-        own = self.own.ground_crs
-        if own == self.grid.crs:
+        crs = self.raster_grid.ground_crs
+        if crs == self.grid.crs:
             return x, y
-        moved_x, moved_y = transform_points(self.grid.crs, own, x, y)[:2]
+        moved_x, moved_y = transform_points(self.grid.crs, crs, x, y)[:2]
         return np.array(moved_x), np.array(moved_y)
 
     def _source_windows(self, transform: Affine, height: int, width: int) -> Iterator[tuple[Window, float]]:
@@ -306,11 +306,11 @@ class GridReader:
         known = np.isfinite(x) & np.isfinite(y)
         if not known.any():
             return
-        own = self.own.ground_crs
-        if own is not None and own.is_geographic and own != self.grid.crs and np.ptp(x[known]) > 180:
+        crs = self.raster_grid.ground_crs
+        if crs is not None and crs.is_geographic and crs != self.grid.crs and np.ptp(x[known]) > 180:
             if np.abs(x[known]).min() > 90:  # across the antimeridian, and no pole near
                 for side, edge in ((known & (x < 0), -180.0), (known & (x > 0), 180.0)):
-                    row, column = self.own.row_and_column(
+                    row, column = self.raster_grid.row_and_column(
                         np.append(x[side], [edge, edge]), np.append(y[side], [y[known].min(), y[known].max()])
                     )
                     yield from self._source_window(
@@ -318,17 +318,17 @@ class GridReader:
                     )
                 return
             # Around a pole, points between the samples can have any longitude.
-            row, _ = self.own.row_and_column(x[known], y[known])
+            row, _ = self.raster_grid.row_and_column(x[known], y[known])
             row = np.array([row.min() - np.ptp(row), row.max() + np.ptp(row)])
-            column = np.array([0.0, self.own.width])
-            if np.ptp(row) * self.own.width > _MOST_PIXELS:
+            column = np.array([0.0, self.raster_grid.width])
+            if np.ptp(row) * self.raster_grid.width > _MOST_PIXELS:
                 raise DataError(
                     "warp: pixels around a pole would need too much of a global raster; crop it to their area first "
                     "(gdalwarp -te)"
                 )
             yield from self._source_window(row, column, 1.0)
             return
-        row, column = self.own.row_and_column(x[known], y[known])
+        row, column = self.raster_grid.row_and_column(x[known], y[known])
         area = np.ptp(row) * np.ptp(column)
         if known.all():  # a turned grid covers less than the rectangle around it
             corners = [0, _SAMPLES - 1, _SAMPLES**2 - 1, _SAMPLES**2 - _SAMPLES]
@@ -342,9 +342,9 @@ class GridReader:
         ratio = max(1.0, math.sqrt(pixels))
         margin = 3 * math.ceil(ratio) + 0.02 * max(np.ptp(row), np.ptp(column))  # kernel, and curved edges
         first = max(0, math.floor(row.min() - margin))
-        last = min(self.own.height, math.ceil(row.max() + margin))
+        last = min(self.raster_grid.height, math.ceil(row.max() + margin))
         start = max(0, math.floor(column.min() - margin))
-        stop = min(self.own.width, math.ceil(column.max() + margin))
+        stop = min(self.raster_grid.width, math.ceil(column.max() + margin))
         if first >= last or start >= stop:
             return
         yield Window(start, first, stop - start, last - first), ratio

@@ -315,6 +315,6 @@ def _path(text: str) -> Markup:
     return Markup("/<wbr>").join(text.split("/"))
 
 
-def _setting(value: Any, most: int = 80) -> str:
+def _setting(value: Any, limit: int = 80) -> str:
     text = "-" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
-    return text if len(text) <= most else text[: most - 1] + "…"
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -239,8 +239,8 @@ def _shown_class(classes: Mapping[int, int | None], value: int) -> str | None:
     return None if number is None else f"class {number}"
 
 
-def _some(words: Iterable[str], most: int = 12) -> str:
+def _some(words: Iterable[str], limit: int = 12) -> str:
     """Join the first words of a list, and count the others."""
     listed = list(words)
-    more = [f"{len(listed) - most} more"] if len(listed) > most else []
-    return ", ".join(listed[:most] + more)
+    more = [f"{len(listed) - limit} more"] if len(listed) > limit else []
+    return ", ".join(listed[:limit] + more)

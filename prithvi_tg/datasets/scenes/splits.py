@@ -291,32 +291,32 @@ def whole_region(grid: Grid, roi: Any, footprints: Sequence[Any] = ()) -> Region
 def holds_window(roi: Any, grid: Grid, window: int) -> bool:
     """Whether a window of whole pixels fits into an area."""
     return any(
-        len(_places_in_part(part, grid, window, most))
-        for most in (4, 64)  # a coarse search first, which finds a window in most parts
+        len(_places_in_part(part, grid, window, steps))
+        for steps in (4, 64)  # a coarse search first, which finds a window in most parts
         for part in shapely.get_parts(roi)
     )
 
 
-def places_in(roi: Any, grid: Grid, window: int, most: int = 64) -> NDArray[np.int64]:
+def places_in(roi: Any, grid: Grid, window: int, steps: int = 64) -> NDArray[np.int64]:
     """Some top left pixels (N, 2) of windows inside an area; empty if none fits.
 
     For each part of the area, the candidates are the positions of its corners along both axes, and a lattice of
-    `most` x `most` positions.
+    `steps` x `steps` positions.
     """
-    found = [_places_in_part(part, grid, window, most) for part in shapely.get_parts(roi)]
+    found = [_places_in_part(part, grid, window, steps) for part in shapely.get_parts(roi)]
     return np.concatenate([np.empty((0, 2), np.int64), *found])
 
 
-def _places_in_part(part: Any, grid: Grid, window: int, most: int) -> NDArray[np.int64]:
+def _places_in_part(part: Any, grid: Grid, window: int, steps: int) -> NDArray[np.int64]:
     if not part.area:  # a line or point, which a difference can leave
         return np.empty((0, 2), np.int64)
     edges = np.array([grid.row_and_column(x, y) for x, y in shapely.get_coordinates(part)])
     axes = []
     for axis, length in ((0, grid.height), (1, grid.width)):
         low, high = edges[:, axis].min(), edges[:, axis].max() - window
-        lattice = np.linspace(low, max(low, high), most)
+        lattice = np.linspace(low, max(low, high), steps)
         corners = np.unique(np.concatenate([edges[:, axis], edges[:, axis] - window]))
-        corners = corners[np.linspace(0, len(corners) - 1, min(len(corners), 4 * most)).astype(int)]
+        corners = corners[np.linspace(0, len(corners) - 1, min(len(corners), 4 * steps)).astype(int)]
         tried = np.unique(
             np.concatenate([np.ceil(corners - 1e-6), np.floor(corners + 1e-6), np.ceil(lattice)])
         )
