@@ -174,7 +174,7 @@ def test_augmentations_on_reflectance_have_the_same_effect_in_both_units(name):
         augment = augmentation(made(name), unit=unit)
         torch.manual_seed(1)
         outs.append(augment(batch_of(unit)))
-    # Steps such as those of posterising fall on either side of a value that is rounded.
+    # Discrete steps, as in posterising, can differ for values at a rounding limit.
     close = torch.isclose(outs[0]["image"], outs[1]["image"], atol=1e-3)
     assert close.float().mean() > 0.99
 

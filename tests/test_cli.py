@@ -337,7 +337,7 @@ def test_help_version_and_import_take_less_than_a_second(arguments):
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     out = subprocess.run([sys.executable, *arguments], check=True, capture_output=True, text=True).stdout
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    # Of processor time: other tests run beside this one.
+    # Processor time, as other tests run at the same time.
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1
     if "--help" in arguments:
         assert all(word in out for word in ("fit", "test", "predict"))

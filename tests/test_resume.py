@@ -66,7 +66,7 @@ def train(make_data, root, workers, folder, stop=None, ckpt_path=None):
         encoder="nano", encoder_args=TINY, head_channels=8, num_classes=2, window=32, warmup_steps=1,
         drop_path=0.3, lr=1e-3,
     )  # fmt: skip
-    # The first validation has the highest loss, so what is to be kept is from before the later stops.
+    # The first validation has the highest loss, so the best checkpoint is older than the later stops.
     best = BestCheckpoint("val_loss", "max")
     best.dirpath = str(folder / ("first" if stop else "second"))
     callbacks = [best, LastCheckpoint(minutes=0), Noise(), *([Stop(stop)] if stop else [])]

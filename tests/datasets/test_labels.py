@@ -155,7 +155,7 @@ def test_another_crs_and_resolution_equals_the_reprojection_by_rasterio(tmp_path
     st.floats(-900, 900), st.floats(-900, 900), st.sampled_from([10.0, 30.0, 60.0]), st.sampled_from([1, 100])
 )  # fmt: skip
 def test_every_pixel_has_the_label_at_its_centre(tmp_path_factory, east, south, pixel, scale):
-    # Where pixels are large, the two grids are bent against each other.
+    # For large pixels, one grid is curved in the other.
     east, south, pixel, side = scale * east, scale * south, scale * pixel, scale * 3e-4
     values = numbered(100, 100)
     (x,), (y,) = transform_points(UTM, DEGREES, [LEFT], [TOP])
@@ -185,7 +185,7 @@ def test_a_label_in_a_corner_pixel_of_the_file_is_read(tmp_path, corner, crs):
     labels.crs = UTM
     row, column = (at % 32 + 0.5 for at in corner)
     (x,), (y,) = transform_points(crs, UTM, [left + 30 * column], [top - 30 * row])
-    # Pixels of 2 m around the middle of the planted one.
+    # Pixels of 2 m around the centre of the labelled one.
     found = mask_of(labels, x - 21, y + 21, 21, 21, 2.0)
     assert found[10, 10] == 1
     assert 150 < (found == 1).sum() < 300  # 15 x 15 pixels of 2 m

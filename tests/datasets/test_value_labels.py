@@ -79,7 +79,7 @@ def test_a_large_pixel_has_the_mean_of_the_labelled_pixels_it_covers(tmp_path, p
     known = ~np.isnan(mask)
     assert not known[0].any()
     assert 0.4 < known[1:].mean() < 0.95
-    # Whole pixels are averaged where few are covered; means of means, of a quarter of a pixel, where many are.
+    # For few covered pixels, their mean; for many, the mean of means over quarters of a pixel.
     np.testing.assert_allclose(
         mask[known], np.nanmean(blocks, axis=2)[known], rtol=1e-5 if side < 8 else 0.08
     )

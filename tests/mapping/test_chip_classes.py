@@ -83,7 +83,7 @@ def test_a_cloudy_window_gets_no_class(tmp_path, predict):
     assert code == 0, err
     everywhere, clear = read(tmp_path / "all" / "s_pred.tif")[0], read(tmp_path / "clear" / "s_pred.tif")[0]
     assert (everywhere != 255).all()
-    # A window whose clouds leave some pixels has a class, of the pixels that are left.
+    # A partly cloudy window has the class of its remaining pixels.
     np.testing.assert_array_equal(clear == 255, [[True, False, False], [False, False, False]])
     with rasterio.open(tmp_path / "clear" / "s_pred.tif") as file:
         assert file.tags()["masked_classes"] == "cloud"

@@ -122,7 +122,7 @@ def test_probabilities_and_confidence_follow_from_the_logits(checkpoint, tmp_pat
             stored, scale = file.read(masked=True), file.scales[0]
             assert cog_validate(file.name)[0]
             assert scale == (1 / 250 if kind == "uint8" else 1.0)
-            # GDAL 3.12 calls 32 bits of which 16 are stored by a name of their own.
+            # GDAL 3.12 has a separate name for 32 bits of which 16 are stored.
             bits = file.tags(1, ns="IMAGE_STRUCTURE").get("NBITS")
             assert (file.dtypes[0], bits) in {
                 "uint8": [("uint8", None)], "float32": [("float32", None)],
@@ -403,7 +403,7 @@ def test_one_bad_scene_does_not_prevent_maps_of_the_others(
     assert "failed" in out
     found = {entry.name for entry in (tmp_path / "m").iterdir() if entry.suffix == ".tif"}
     assert found == {"a_pred.tif", "c_pred.tif"}
-    # Once it is mended, the same command does what is left, and no more.
+    # After the repair, the same command maps only the missing scenes.
     before = (tmp_path / "m" / "a_pred.tif").stat().st_mtime_ns
     write_scene(tmp_path / "b.tif", 60, 70, seed=3)
     code, _, err = command(

@@ -84,7 +84,7 @@ def test_a_test_prints_the_distance_only_if_its_chips_are_the_published_ones(
     assert "distance to the published result sen1floods11_test, per cent" in " ".join(
         capsys.readouterr().out.split()
     )
-    # Of two processes, each of which scores a half: names of both count.
+    # Two processes score one half each; the names of both are compared.
     monkeypatch.setattr("prithvi_tg.callbacks.records.gather", lambda found: [found, ["of another process"]])
     with shown_messages():
         trainer.test(tiny_task, data, verbose=False)

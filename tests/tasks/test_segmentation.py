@@ -82,8 +82,8 @@ def test_the_task_adds_both_losses(golden_task, golden_batch):
     ],
 )
 def test_six_training_steps_follow_the_golden_trajectory(golden_task, golden_batch, name, optimizer):
-    # In double precision: rounding in single precision, which varies with the number of threads, can put one
-    # unit on the other side of its ReLU, and then six steps of SGD lead elsewhere by 9e-3.
+    # In double precision: rounding in single precision depends on the number of threads and can change the sign of
+    # a unit before its ReLU; six steps of SGD then differ by 9e-3.
     arrays, batch = golden_batch
     batch["image"] = batch["image"].double()
     stepper = optimizer(golden_task.double().model.parameters())
