@@ -43,6 +43,10 @@ MODULES = {
 #: Module -> old name -> module and name now.
 NAMES: dict[str, dict[str, str]] = {
     "prithvi_tg": {"PrithviSegmenter": "prithvi_tg.models:EncoderDecoder"},
+    "prithvi_tg.checks": {
+        "Survey": "prithvi_tg.checks.surveys:Survey",
+        "survey": "prithvi_tg.checks.surveys:survey_chips",
+    },
     "prithvi_tg.cli": {"PrithviCLI": "prithvi_tg.cli.lightning:PrithviCLI"},
     "prithvi_tg.datamodules": {"SceneDataModule": "prithvi_tg.mapping.scene_windows:SceneDataModule"},
     "prithvi_tg.datasets": {
