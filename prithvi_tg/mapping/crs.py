@@ -1,13 +1,29 @@
 """Conversion of coordinate reference systems from rasterio to pyproj."""
 
+from functools import lru_cache
+
 import pyproj
 from rasterio.crs import CRS
+
+#: Number of converted CRSs that are cached: the scenes of an archive share few.
+_CACHED = 32
 
 
 def to_pyproj(crs: CRS) -> pyproj.CRS:
     """Convert a CRS to pyproj, which geopandas uses."""
     # WKT 1, rasterio's default, cannot represent every projection and omits some codes.
-    return pyproj.CRS.from_wkt(crs.to_wkt(version="WKT2_2019"))
+    return _from_wkt(wkt2(crs))
+
+
+@lru_cache(_CACHED)
+def _from_wkt(wkt: str) -> pyproj.CRS:
+    return pyproj.CRS.from_wkt(wkt)
+
+
+@lru_cache(_CACHED)
+def to_degrees(crs: pyproj.CRS) -> pyproj.Transformer:
+    """Transformer to longitudes and latitudes on WGS 84."""
+    return pyproj.Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
 
 
 def epsg_code(crs: CRS) -> int | None:

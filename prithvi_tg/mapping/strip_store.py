@@ -26,6 +26,8 @@ from .blending import BlendedRows
 from .host_copy import HostCopy
 from .products.base import Layer, Product
 
+#: Approximate size of the pieces in which strips are read; at least 64 rows.
+_PIECE_BYTES = 2**20
 #: Keys of a strip's record besides the counts of products.
 _RECORDED = ("sha256", "windows", "skipped", "seconds", "nodata")
 
@@ -117,7 +119,9 @@ class StripStore:
         """Yield first row and stored values of one layer, from top to bottom, a few rows at a time."""
         for strip in strips:
             with open_raster(self.strip_path(strip.number, layer)) as source:
-                rows = source.block_shapes[0][0] * 4
+                block = source.block_shapes[0][0]
+                row_bytes = source.width * source.count * np.dtype(layer.dtype).itemsize
+                rows = block * max(4, _PIECE_BYTES // (block * row_bytes))
                 for top in range(0, source.height, rows):
                     window = Window(0, top, source.width, min(rows, source.height - top))
                     yield strip.top + top, source.read(window=window)

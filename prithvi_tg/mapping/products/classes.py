@@ -42,12 +42,15 @@ class ClassMap(RasterProduct):
     def write(self, top: int, values: NDArray[Any], strip: Any) -> None:
         """Write classes, and count the pixels and square metres of each class."""
         super().write(top, values, strip)
-        areas = self.context.areas
-        for number, row in enumerate(values[0], start=top):
-            counts = np.bincount(row[row != self.layer.nodata], minlength=IGNORE_INDEX + 1)
-            strip.count("pixels", counts)
-            if areas is not None:
-                strip.count("square_metres", counts * areas[number])
+        # One count per row, as the area of a pixel depends on its row.
+        height, kinds = values.shape[1], IGNORE_INDEX + 1
+        classes = np.where(values[0] == self.layer.nodata, IGNORE_INDEX, values[0]).astype(np.int32)
+        keys = classes + kinds * np.arange(height, dtype=np.int32)[:, None]
+        counts = np.bincount(keys.ravel(), minlength=kinds * height).reshape(height, kinds)
+        counts[:, IGNORE_INDEX] = 0
+        strip.count("pixels", counts.sum(axis=0))
+        if self.context.areas is not None:
+            strip.count("square_metres", self.context.areas[top : top + height] @ counts)
 
     def decorate(self, raster: Any) -> None:
         """Add the colour table, and class names as tags."""

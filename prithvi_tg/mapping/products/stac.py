@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyproj
 import pystac
 import shapely
 
 from ...files import relative_path, write_json, writing
 from ...readers.grid import Grid
 from ...readers.scene_paths import relative_words
-from ..crs import epsg_code, to_pyproj, wkt2
+from ..crs import epsg_code, to_degrees, to_pyproj, wkt2
 from .base import FinishedMap, ItemFields, Product
 from .mapped_area import place
 
@@ -155,8 +154,7 @@ def _footprint(grid: Grid) -> tuple[dict[str, Any] | None, list[float] | None]:
     zeros, ones = np.zeros_like(steps), np.ones_like(steps)
     columns = np.concatenate([steps, ones, 1 - steps, zeros, [0]]) * grid.width
     rows = np.concatenate([zeros, steps, ones, 1 - steps, [0]]) * grid.height
-    to_degrees = pyproj.Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
-    longitudes, latitudes = to_degrees.transform(*place(grid, columns, rows))
+    longitudes, latitudes = to_degrees(crs).transform(*place(grid, columns, rows))
     if not np.isfinite([longitudes, latitudes]).all():
         return None, None
     latitudes = np.clip(latitudes, -90, 90)
