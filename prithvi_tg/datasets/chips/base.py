@@ -341,7 +341,7 @@ class ChipDataset(NonGeoDataset):
         return values, valid, tuple(scalings), bands.meaningless
 
     def stored_bytes(self) -> int:
-        """Approximate size of the `StoredChip`s of all chips in bytes, from the headers of a few files."""
+        """Approximate size of all chips in bytes, each as a `StoredChip`, from the headers of a few files."""
         sizes = []
         for chip in self.chips[:: max(1, len(self.chips) // _SAMPLED_CHIPS)]:
             with suppress(DataError), open_raster(chip.image) as source:  # reading the chip reports the error
