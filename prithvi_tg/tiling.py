@@ -3,17 +3,13 @@
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .choices import Blending as Blending
 from .deprecated import old_names
 from .errors import ConfigError
-
-#: How to blend overlapping windows: ``average`` takes the mean of their logits, ``hann`` weights it by a Hann window,
-#: with less weight at the edges of a window, and ``crop`` uses only the core of each window.
-Blending = Literal["average", "hann", "crop"]
 
 
 def window_starts(length: int, window: int, stride: int) -> list[int]:

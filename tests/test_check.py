@@ -225,7 +225,7 @@ def test_labels_without_a_class_are_one_finding_with_advice(flood_root, command,
     code, _, err = command("fit", "--config", write(), "--trainer.default_root_dir", tmp_path)
     assert code == 1
     assert "not in classes; known are 7, 8; add them to classes, or to ignored_labels" in err
-    assert "--skip-bad" not in err
+    assert "--skip_bad" not in err
     code, _, err = command("fit", "--config", write(classes=["Dry land", "Open water"]))
     assert (code, "map each stored value to a name, {0: Dry land, 1: Open water}" in err) == (2, True)
     code, _, err = command("fit", "--config", write(splits=str(tmp_path / "none.csv")))

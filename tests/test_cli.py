@@ -213,7 +213,7 @@ def test_help_shows_no_code_and_explains_ckpt_path_of_the_command(command, name)
 
 def test_help_of_check_and_synthetic_states_what_they_do(command):
     _, out, _ = command("check", "--help")
-    assert "--skip-bad leaves out chips" in " ".join(out.split())
+    assert "--skip_bad Skip chips that cannot be read" in " ".join(out.split())
     assert "not used" not in out
     assert "at least 6" in command("synthetic", "--help")[1]
 

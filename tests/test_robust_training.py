@@ -116,7 +116,7 @@ def test_a_bad_chip_is_an_error_or_is_skipped_and_listed(config, command, tmp_pa
     code, _, err = command(*words)
     assert (code, f"{name}_{kind}.tif: not a readable raster" in err) == (1, True)
     assert err.count(f"{name}_{kind}.tif") == 1
-    assert "--skip-bad skips them" in err
+    assert "--skip_bad skips them" in err
     code, out, err = command(*words, "--skip-bad")
     assert code == 0, err
     assert f"Skipped: train chip {name}" in out + err
@@ -129,7 +129,7 @@ def test_skipping_all_chips_is_an_error(config, command, tmp_path):
     for path in (root / "v1.1").rglob("*_S2Hand.tif"):
         path.write_bytes(b"no raster")
     code, _, err = command(
-        "fit", "--config", config, "--data.root", root, "--data.splits", root / "splits.csv", "--skip-bad"
+        "fit", "--config", config, "--data.root", root, "--data.splits", root / "splits.csv", "--skip_bad"
     )
     assert (code, "no chip of val can be read" in err) == (1, True)
 

@@ -75,7 +75,7 @@ def main() -> None:
 
 def read_splits(arguments: list[str]) -> dict[str, list[str]]:
     """Names of the chips of each split of a configuration."""
-    parser = data_parser("fit", "")
+    parser = data_parser("stats")
     words = [word for word in arguments if not word.startswith(("--model", "--trainer"))]
     data = parser.instantiate_classes(parse_data(parser, words)).data
     return {split: [chip.name for chip in data.open_split(split).chips] for split in ("train", "val", "test")}

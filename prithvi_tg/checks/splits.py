@@ -130,7 +130,7 @@ def check_scenes(data: LabelledScenesDataModule) -> Iterator[Finding]:
 
 def _of_chips(split: str, survey: Survey, spec: DataSpec, takes_scale: bool) -> Iterator[Finding]:
     yield Finding("ok", split, f"{count_chips(survey.names)}, each with its {spec.target.label_key}")
-    advice = "repair the file, or skip it with --skip-bad"
+    advice = "repair the file, or skip it with --skip_bad"
     yield from (Finding("error", split, reason, advice) for reason in survey.unreadable[:_MOST_LISTED])
     if more := survey.unreadable[_MOST_LISTED:]:
         yield Finding("error", split, f"{count_chips(more)} more cannot be used", advice)

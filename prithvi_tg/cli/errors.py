@@ -130,11 +130,11 @@ def _suggestion(word: str, arguments: set[str], sections: set[str]) -> str:
     if last != word and last in arguments and not parents:
         return f"; did you mean {last}?"
     if parents and sections and parents[0] not in sections:
-        return _closest(parents[0], sections) or f"; known are {', '.join(sorted(sections))}"
-    return _closest(last, arguments)
+        return closest(parents[0], sections) or f"; known are {', '.join(sorted(sections))}"
+    return closest(last, arguments)
 
 
-def _closest(word: str, known: set[str]) -> str:
+def closest(word: str, known: set[str]) -> str:
     """The most similar known word, or several that are equally similar."""
     likeness = {name: SequenceMatcher(None, word, name).ratio() for name in known - {word}}
     best = max(likeness.values(), default=0.0)

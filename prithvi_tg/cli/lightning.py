@@ -17,7 +17,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torchgeo.datamodules import BaseDataModule
 
 from .. import datamodules, tasks
-from ..bands import PRITHVI_BANDS, SENSORS
+from ..bands import PRITHVI_BANDS
 from ..callbacks import (
     BestCheckpoint,
     ChipClassWriter,
@@ -39,23 +39,19 @@ from ..errors import CheckpointError, ConfigError
 from ..files import file_hash
 from ..mapping.chip_classes import plan_chip_classes
 from ..mapping.planning import plan_maps
-from ..mapping.products.base import OutputOptions, ProbabilityType, Profile
-from ..mapping.resources import Auto
+from ..mapping.products.base import OutputOptions
 from ..processes import process_callbacks
-from ..readers.formats import SCENE_FORMATS, InputOptions
-from ..readers.quality import QualityClass
-from ..readers.scene import NodataRule
+from ..readers.formats import InputOptions
 from ..reporting.published import check_name
 from ..spec import DataSpec
 from ..tasks import PrithviTask, load_task
 from ..tasks.precision import Float32Precision, check_precision
-from ..tiling import Blending
 from .checkpoint_checks import refuse_other_model
 from .errors import one_line
-from .help_texts import CKPT_PATH, SUBPARSERS
 from .messages import ShortWarnings, shown_messages
-
-_SKIP = ("--skip-bad", "--skip_bad")
+from .options.configured import CKPT_PATH
+from .settings import require_checkpoint, require_scenes
+from .table import COMMANDS
 
 #: Kind of target, or ``pixels`` for all others -> the function that plans the files of ``predict``, and the callback
 #: that writes them to a folder.
@@ -87,7 +83,7 @@ class PrithviArgumentParser(LightningArgumentParser):
     def parse_args(self, args: Any = None, *more: Any, **options: Any) -> Any:
         """Parse the arguments; a configuration that is not a text file is an error of one line."""
         given = sys.argv[1:] if args is None else args
-        words = current_words(["--data.skip_bad=true" if word in _SKIP else word for word in given])
+        words = current_words(["--data.skip_bad=true" if word == "--skip_bad" else word for word in given])
         try:
             return super().parse_args(words, *more, **options)
         except UnicodeDecodeError as error:
@@ -147,7 +143,7 @@ class PrithviCLI(LightningCLI):
                     auto_configure_optimizers=False,
                     seed_everything_default=0,
                     parser_class=PrithviArgumentParser,
-                    parser_kwargs={"prog": "prithvi-tg", **SUBPARSERS},
+                    parser_kwargs={"prog": "prithvi-tg", **{name: {"command": name} for name in CKPT_PATH}},
                     save_config_kwargs={"overwrite": False},
                     args=arguments,
                 )
@@ -166,27 +162,14 @@ class PrithviCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Link properties of the data to the task, and add our own options."""
-        parser.add_argument(
-            "--published_result",
-            type=str | None,
-            default=None,
-            help="The published result that test compares its scores with; see prithvi_tg.reporting.published.",
-        )
-        parser.add_argument(
-            "--tf32",
-            type=bool,
-            default=False,
-            help="On CUDA, compute matrix products and convolutions of float32 in TF32: faster, 10 bits of mantissa.",
-        )
+        if isinstance(parser, PrithviArgumentParser) and parser.command:
+            COMMANDS[parser.command].add_options(parser)
         for key in ("num_classes", "num_outputs", "num_frames", "bands", "in_channels"):
             compute = partial(_from_spec, key)  # strategy ddp_spawn pickles the parser
             vars(compute)["__name__"] = key  # for help
             parser.link_arguments(
                 "data", f"model.init_args.{key}", compute_fn=compute, apply_on="instantiate"
             )
-
-        if isinstance(parser, PrithviArgumentParser) and parser.command == "predict":
-            _add_predict_arguments(parser)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse, and hide ``ckpt_path`` until later: Lightning would merge the arguments stored in the file."""
@@ -208,14 +191,8 @@ class PrithviCLI(LightningCLI):
         check_name(settings.published_result)
         check_precision(str(settings.trainer.precision))
         if self.subcommand == "predict":
-            if not settings.scenes:
-                raise ConfigError("scenes: none given; name one or more rasters, or a folder of GeoTIFFs")
-            if not settings.ckpt_path:
-                raise ConfigError("ckpt_path: not given; predict needs trained weights, --ckpt_path FILE")
-        elif self.subcommand != "fit" and not settings.ckpt_path:
-            raise ConfigError(
-                f"ckpt_path: not given; {self.subcommand} needs trained weights, --ckpt_path FILE"
-            )
+            require_scenes(settings.scenes)
+        require_checkpoint(settings.ckpt_path, str(self.subcommand))
         init_args = (settings.get("model") or {}).get("init_args", {})
         if settings.ckpt_path and init_args.get("weights") is not None:
             init_args["weights"] = None  # the checkpoint contains the encoder's weights, too
@@ -352,6 +329,19 @@ class PrithviCLI(LightningCLI):
             score_best(self.trainer, self.model, self.datamodule)
 
 
+def print_trainer_help(command: str) -> None:
+    """Print the keys of the trainer.
+
+    Args:
+        command: Name of the command.
+    """
+    parser = LightningArgumentParser(
+        prog=f"prithvi-tg {command}", usage=f"prithvi-tg {command} [--trainer.KEY VALUE ...]", add_help=False
+    )
+    parser.add_lightning_class_args(Trainer, "trainer")
+    parser.print_help()
+
+
 def _loggers(given: Any, folder: str) -> Any:
     """CSV and TensorBoard loggers by default; a CSV logger is added to others, so that every run has curves."""
     if given is False:
@@ -363,54 +353,6 @@ def _loggers(given: Any, folder: str) -> Any:
     given = list(given) if isinstance(given, Iterable) else [given]
     # The folder of the first logger is the folder of the run.
     return given if any(isinstance(logger, CSVLogger) for logger in given) else [curves, *given]
-
-
-def _add_predict_arguments(parser: LightningArgumentParser) -> None:
-    add = parser.add_argument
-    # fmt: off
-    add("scenes", nargs="*", type=str,
-        help="Rasters, URLs, globs, HLS granules, .SAFE folders, or folders of these; commas join the dates of one "
-        "scene. Give scenes before options that take several values.")
-    add("--output", type=str, default="maps", help="Folder for NAME_pred.tif and the other output files.")
-    add("--bands", type=str, nargs="+", default=[],
-        help="The band of the files for each band of the model, in the model's order: index from 1, or name.")
-    add("--sensor", type=str | None, default=None, help=f"Naming scheme of the bands: {', '.join(SENSORS)}.")
-    add("--format", type=str | None, default=None,
-        help=f"Format of the scenes, {', '.join(SCENE_FORMATS)} or the class path of a SceneFormat; by default the "
-        "first that matches.")
-    add("--scale", type=float | None, default=None,
-        help="Factor from stored values to the unit of the statistics; by default the file's scale tag, or the "
-        "factor of the training data.")
-    add("--offset", type=float, default=0.0, help="Value that is added after scaling.")
-    add("--nodata", type=float, nargs="+", default=[], help="Stored values that mean nodata, besides the tag and NaN.")
-    add("--nodata_rule", type=NodataRule | None, default=None,
-        help="The map is nodata where all of the model's bands are nodata (all), where any of them is (any), or "
-        "where any band of the file is (legacy).")
-    add("--qa_mask", type=QualityClass, nargs="+", default=[],
-        help="Quality classes of Fmask or SCL that count as nodata: cloud (SCL 8, 9), cirrus (10), shadow (3), "
-        "snow (11), water (6); adjacent (Fmask only).")
-    add("--quality", type=str, nargs="+", default=[], help="SCL or Fmask file of the scene, one for each date.")
-    add("--dates", type=str, nargs="+", default=[], help="YYYY-MM-DD for each date, if the files do not record it.")
-    add("--window", type=int | None, default=None, help="Side of a window in pixels; by default the model's.")
-    add("--stride", type=int | None, default=None,
-        help="Pixels from one window to the next; by default half a window.")
-    add("--blending", type=Blending, default="average",
-        help="How overlapping windows are combined: mean of logits (average), mean weighted by a Hann window (hann), "
-        "or only the centre of each window (crop).")
-    add("--batch_size", type=int | Auto, default="auto", help="Windows in a batch; auto depends on the device.")
-    add("--num_workers", type=int | Auto, default="auto",
-        help="Threads that read ahead; auto depends on the device, cores and memory.")
-    add("--profile", type=Profile, default="cog", help="cog; or legacy, the files of hls-foundation-os.")
-    add("--probabilities", type=ProbabilityType | None, default=None,
-        help="Also write NAME_probabilities.tif, a band per class: 0 to 250 (uint8), or floats of 32 or 16 bits.")
-    add("--confidence", action="store_true", help="Also write NAME_confidence.tif, the highest probability.")
-    add("--vector", type=str, nargs="+", default=[], help="Classes to write as polygons to NAME_pred.gpkg.")
-    add("--overwrite", action="store_true", help="Replace maps that exist.")
-    add("--skip_existing", action="store_true", help="Skip scenes whose map exists.")
-    add("--quicklook", action="store_true", help="Also write NAME_pred.png.")
-    add("--products", type=str, nargs="+", default=[],
-        help="Also make these products: names, or class paths such as my_module.MyProduct.")
-    # fmt: on
 
 
 def _from_spec(key: str, data: Any) -> Any:

@@ -33,12 +33,7 @@ class _Built(PrithviCLI):
 
 def run(arguments: list[str]) -> int:
     """Check a configuration, print a table, and return 1 if there is an error."""
-    parser = data_parser(
-        "check",
-        "Check every chip or window, the weights and the configuration of a run before training. --skip-bad leaves "
-        "out chips that cannot be read, as fit does; a missing file is still an error.",
-        unused="Checked as in fit.",
-    )
+    parser = data_parser("check")
     config = parse_data(parser, arguments)
     findings: list[Finding] = []
     no_statistics = allow_missing_statistics(config.data)  # the run itself reports this error

@@ -10,13 +10,7 @@ from .data_parser import data_parser, parse_data
 
 def run(arguments: list[str]) -> int:
     """Write the windows of a configuration's samplers as chips."""
-    parser = data_parser(
-        "chips", "Cut labelled scenes into chips and split lists: the windows that the samplers of a configuration "
-        "draw.",
-    )  # fmt: skip
-    parser.add_argument("folder", type=str, help="Folder for the chips; an unfinished folder is completed.")
-    parser.add_argument("--epochs", type=int, default=1, help="Number of epochs of training windows.")
-    parser.add_argument("--num_workers", type=int, default=1, help="Worker processes.")
+    parser = data_parser("chips")
     config = parse_data(parser, arguments)
     data = parser.instantiate_classes(config).data
     if not isinstance(data, LabelledScenesDataModule):

@@ -5,24 +5,22 @@ from typing import Any
 from torchgeo.datamodules import BaseDataModule
 
 from ..cli.lightning import PrithviArgumentParser
+from ..cli.table import COMMANDS
 from ..errors import ConfigError
 
 
-def data_parser(
-    command: str, description: str, unused: str = "Accepted in the configuration, but not used."
-) -> PrithviArgumentParser:
+def data_parser(command: str) -> PrithviArgumentParser:
     """A parser that creates the data module of a configuration and ignores its other sections.
 
     Args:
         command: Name of the command.
-        description: Description of the command.
-        unused: Help text of the other sections.
     """
-    parser = PrithviArgumentParser(prog=f"prithvi-tg {command}", description=description)
+    parser = PrithviArgumentParser(prog=f"prithvi-tg {command}")
     parser.add_argument("-c", "--config", action="config", help="A configuration file with a data: section.")
     parser.add_subclass_arguments(BaseDataModule, "data", fail_untyped=False)
     for section in ("model", "trainer", "seed_everything", "published_result"):
-        parser.add_argument(f"--{section}", type=Any, help=unused)
+        parser.add_argument(f"--{section}", type=Any, help="Accepted in the configuration, but not used.")
+    COMMANDS[command].add_options(parser)
     return parser
 
 

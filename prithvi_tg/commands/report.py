@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..cli.table import COMMANDS
 from ..errors import ConfigError, DataError
 from ..files import shown
 from ..readers.formats import SceneInput, find_inputs, resolve_scene
@@ -19,40 +20,7 @@ from ..spec import DataSpec
 
 def run(arguments: list[str]) -> int:
     """Parse the arguments, write the page and print its path."""
-    parser = argparse.ArgumentParser(
-        prog="prithvi-tg report",
-        description="Write one HTML page about one run, or several side by side: scores with intervals, curves, "
-        "confusion matrices, best and worst chips, and maps to pan and zoom. The page is self-contained.",
-    )
-    add = parser.add_argument
-    add(
-        "runs", nargs="+", type=Path, metavar="RUN",
-        help="folder of a run, such as runs/version_0; give runs before options. The others are compared with the "
-        "first",
-    )  # fmt: skip
-    add("--names", nargs="+", default=[], help="name of each run")
-    add(
-        "--maps", nargs="+", type=Path, default=[],
-        help="maps to show, NAME_pred.tif, or folders of maps; maps of one scene move together",
-    )  # fmt: skip
-    add(
-        "--scenes", nargs="+", default=[],
-        help="the scene of each map, in any form that predict accepts; by default read from NAME_pred.json beside "
-        "the map",
-    )  # fmt: skip
-    add(
-        "--output",
-        type=Path,
-        default=None,
-        help="file to write; by default report.html in the first run's folder",
-    )
-    add("--title", default="", help="title of the page")
-    add(
-        "--map_megabytes", type=float, default=8,
-        help="maximum size of each map in the page; larger maps are shown at lower resolution (default: %(default)s)",
-    )  # fmt: skip
-    add("--overwrite", action="store_true", help="replace the page if it exists")
-    options = parser.parse_args(arguments)
+    options = COMMANDS["report"].parser().parse_args(arguments)
     output = options.output or options.runs[0] / "report.html"
     if output.exists() and not options.overwrite:
         raise ConfigError(f"output: {output} exists; add --overwrite to replace it")

@@ -23,11 +23,7 @@ _NEED_STATISTICS = ("ChipFolderDataModule", "ClassifiedChipsDataModule", "Labell
 
 def run(arguments: list[str]) -> int:
     """Read the training set of a configuration once and print the statistics."""
-    parser = data_parser(
-        "stats",
-        "Print band means and standard deviations, class frequencies and balanced class weights of a "
-        "training set, as YAML.",
-    )
+    parser = data_parser("stats")
     config = parse_data(parser, arguments)
     allow_missing_statistics(config.data)
     data = parser.instantiate_classes(config).data

@@ -1,6 +1,5 @@
 """``prithvi-tg sweep``: search over any keys of a configuration with Optuna (the extra ``sweep``)."""
 
-import argparse
 import difflib
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from ..cli.table import COMMANDS
 from ..errors import ConfigError, DataError
 from ..tasks.monitoring import current_name
 
@@ -19,29 +19,7 @@ _BOUNDS = {"low", "high", "log", "step"}
 
 def run(arguments: list[str]) -> int:
     """Parse the arguments, run trials and print the best."""
-    parser = argparse.ArgumentParser(
-        prog="prithvi-tg sweep",
-        description="Search over configuration keys with Optuna: train one model per trial and report the best. "
-        "To add trials, repeat the command with the same --output, also in several processes at once.",
-        epilog="SPACE.yaml has a line per key: 'model.lr: {low: 1.0e-6, high: 1.0e-3, log: true}', "
-        "'data.batch_size: {low: 2, high: 8, step: 2}', 'model.decoder: [conv_transpose, unet, linear]'. "
-        "All other arguments are passed to prithvi-tg fit.",
-    )
-    parser.add_argument("space", type=Path, metavar="SPACE.yaml", help="keys and their ranges or choices")
-    parser.add_argument("--trials", type=int, default=20, help="number of trials (default: %(default)s)")
-    parser.add_argument(
-        "--metric",
-        default="val_mIoU",
-        help="column of metrics.csv to optimise; the best epoch counts (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--seed",
-        type=int,
-        default=0,
-        help="seed of the sampler; give each process its own (default: %(default)s)",
-    )
-    parser.add_argument("--output", type=Path, default=Path("sweep"), help="folder for trials and sweep.db")
-    options, fit = parser.parse_known_args(arguments)
+    options, fit = COMMANDS["sweep"].parser().parse_known_args(arguments)
     space = read_space(options.space)
     try:
         import optuna

@@ -1,11 +1,12 @@
 """The mapping loop without a trainer: read windows, run the model, and write maps or yield rows."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
+from ..choices import Precision as Precision
 from ..errors import ConfigError, DataError
 from ..models import WeightCache, cached_weights
 from ..tasks.precision import float32_precision
@@ -14,8 +15,6 @@ from .map_run import MapRun
 from .model_checks import check_outputs
 from .scene_windows import SceneDataModule
 from .window_stream import ReadEvents, ReadingFailed, WindowRead, WindowStream
-
-Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
 def map_scenes(

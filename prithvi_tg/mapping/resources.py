@@ -2,15 +2,13 @@
 
 import os
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 
+from ..choices import Auto as Auto
 from ..errors import ConfigError
 from ..readers.block_cache import memory_bytes
 from ..tiling import WindowGrid
-
-Auto = Literal["auto"]
 
 #: Pixels of a batch on a GPU: 64 windows of 224. Larger batches are not faster on an H100.
 _GPU_PIXELS = 64 * 224**2

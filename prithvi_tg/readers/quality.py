@@ -6,11 +6,10 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from ..choices import QualityClass as QualityClass
 from ..errors import ConfigError
 
 QualityKind = Literal["fmask", "scl"]
-#: Classes that a quality layer can mask.
-QualityClass = Literal["cloud", "adjacent", "shadow", "snow", "cirrus", "water"]
 
 #: Bits of the Fmask layer (HLS user guide v2.0, table 9); ``adjacent`` is near cloud or shadow.
 FMASK_BITS = {"cirrus": 0, "cloud": 1, "adjacent": 2, "shadow": 3, "snow": 4, "water": 5}

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import date
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from rasterio.enums import Resampling
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
+from ..choices import NodataRule as NodataRule
 from ..deprecated import accepts_old_arguments
 from ..errors import DataError
 from ..spec import InputSpec
@@ -29,10 +30,6 @@ Mask = NDArray[np.bool_]
 
 #: Larger stored types, such as float64, are returned as float32.
 _STORED_BYTES = 4
-
-#: When a pixel of the map is nodata: ``all`` bands of the model lack data, ``any`` of them does, or ``legacy``, as in
-#: hls-foundation-os: any band of the file, used or not, equals the file's nodata tag.
-NodataRule = Literal["all", "any", "legacy"]
 
 
 @dataclass(frozen=True)

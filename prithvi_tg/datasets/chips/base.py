@@ -50,7 +50,7 @@ def _advice_for_bad_chips() -> Iterator[None]:
     except UnknownLabelError:
         raise  # its message has the advice
     except DataError as error:
-        raise DataError(f"{error}; prithvi-tg check lists such chips, --skip-bad skips them") from error
+        raise DataError(f"{error}; prithvi-tg check lists such chips, --skip_bad skips them") from error
 
 
 class ChipDataset(NonGeoDataset):

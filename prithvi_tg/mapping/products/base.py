@@ -4,12 +4,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ...choices import ProbabilityType as ProbabilityType
+from ...choices import Profile as Profile
 from ...errors import ConfigError
 from ...readers.scene import Scene
 from ...spec import DataSpec
@@ -19,10 +21,6 @@ from ..blending import BlendedRows
 
 if TYPE_CHECKING:
     from ..strip_store import StripStore, StripWriter
-
-Profile = Literal["cog", "legacy"]
-#: Type of stored probabilities: ``uint8`` with 0 to 250 for 0 to 1 and a scale tag, or floats of 32 or 16 bits.
-ProbabilityType = Literal["uint8", "float32", "float16"]
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 import pyarrow
@@ -14,15 +14,13 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 from torch import Tensor
 
+from ...choices import EmbeddingType as EmbeddingType
 from ...errors import ConfigError
 from ...targets import Target
 from ..blending import BlendedRows
 from ..crs import to_pyproj
 from .base import FinishedMap, ItemFields, Layer, MapContext, Product
 from .rasters import Pieces, RasterProduct, filled, write_cog
-
-#: Type of stored features: ``float16``, ``float32``, or ``int8`` with a scale per band.
-EmbeddingType = Literal["float16", "float32", "int8"]
 
 _INT8_NODATA, _INT8_STEPS = -128, 127
 #: Number of tokens that the principal components are computed from.

@@ -1,0 +1,62 @@
+"""Options of the commands that take no configuration and have few of them."""
+
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import get_args
+
+from ...choices import Layout
+
+
+def add_report_options(parser: ArgumentParser) -> None:
+    """Add the options of ``report``."""
+    add = parser.add_argument
+    # fmt: off
+    add("runs", nargs="+", type=Path, metavar="RUN",
+        help="folder of a run, such as runs/version_0; give runs before options. The others are compared with the "
+        "first")
+    add("--names", nargs="+", default=[], help="name of each run")
+    add("--maps", nargs="+", type=Path, default=[],
+        help="maps to show, NAME_pred.tif, or folders of maps; maps of one scene move together")
+    add("--scenes", nargs="+", default=[],
+        help="the scene of each map, in any form that predict accepts; by default read from NAME_pred.json beside "
+        "the map")
+    add("--output", type=Path, default=None, help="file to write; by default report.html in the first run's folder")
+    add("--title", default="", help="title of the page")
+    add("--map_megabytes", type=float, default=8,
+        help="maximum size of each map in the page; larger maps are shown at lower resolution (default: %(default)s)")
+    add("--overwrite", action="store_true", help="replace the page if it exists")
+    # fmt: on
+
+
+def add_export_options(parser: ArgumentParser) -> None:
+    """Add the options of ``export``."""
+    parser.add_argument("ckpt_path", help="a checkpoint of this package")
+    parser.add_argument("output", help="the file to write, *.safetensors")
+    parser.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
+
+
+def add_sweep_options(parser: ArgumentParser) -> None:
+    """Add the options of ``sweep``."""
+    add = parser.add_argument
+    # fmt: off
+    add("space", type=Path, metavar="SPACE.yaml", help="keys and their ranges or choices")
+    add("--trials", type=int, default=20, help="number of trials (default: %(default)s)")
+    add("--metric", default="val_mIoU",
+        help="column of metrics.csv to optimise; the best epoch counts (default: %(default)s)")
+    add("--seed", type=int, default=0,
+        help="seed of the sampler; give each process its own (default: %(default)s)")
+    add("--output", type=Path, default=Path("sweep"), help="folder for trials and sweep.db")
+    # fmt: on
+
+
+def add_synthetic_options(parser: ArgumentParser) -> None:
+    """Add the options of ``synthetic``."""
+    add = parser.add_argument
+    # fmt: off
+    add("root", help="output folder; must be empty or absent")
+    add("--layout", choices=get_args(Layout), default="sen1floods11",
+        help="layout of the data set (default: %(default)s)")
+    add("--chips", type=int, default=24, help="number of chips, at least 6 (default: %(default)s)")
+    add("--size", type=int, default=256, help="side of a chip in pixels (default: %(default)s)")
+    add("--seed", type=int, default=0, help="random seed (default: %(default)s)")
+    # fmt: on

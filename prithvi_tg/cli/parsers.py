@@ -1,0 +1,121 @@
+"""Parsers that print short help and errors of one line, and that import neither PyTorch nor Lightning."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import jsonargparse
+
+from ..choices import Auto
+from .errors import one_line
+
+
+class ShortHelp(argparse.HelpFormatter):
+    """Help with the defaults that a reader cannot guess, without types."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs | {"max_help_position": 28})
+
+    def _format_args(self, action: argparse.Action, default_metavar: str) -> str:
+        formatted = super()._format_args(action, default_metavar)
+        return formatted.partition(" [")[0] + " ..." if action.nargs == "+" else formatted
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text = action.help or ""
+        numeric = isinstance(action.default, int | float) and not isinstance(action.default, bool)
+        named = isinstance(action.default, str) and action.default != argparse.SUPPRESS
+        shows = "%(default)" not in text and action.option_strings and (numeric or named)
+        return f"{text} (default: %(default)s)" if shows else text
+
+
+class PlainParser(argparse.ArgumentParser):
+    """Parser of a command that takes no configuration."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(formatter_class=ShortHelp, allow_abbrev=False, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        """Print the error in one line, and exit with 2."""
+        fail(message)
+
+
+class ConfiguredParser(jsonargparse.ArgumentParser):
+    """Parser of the own options of a command that takes a configuration.
+
+    Of all other options it knows the names, for the help. `PrithviArgumentParser` parses them.
+
+    Attributes:
+        described: Options that are only described.
+        flags: Those of them without a value.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(formatter_class=ShortHelp, add_help=False, allow_abbrev=False, **kwargs)
+        self.described: set[str] = set()
+        self.flags: set[str] = set()
+        self.add_argument(UNPARSED, type=str, nargs="?", help=argparse.SUPPRESS)
+
+    def describe(
+        self, title: str, *names: str, metavar: str | None = None, text: str = argparse.SUPPRESS
+    ) -> None:
+        """Describe an option that another parser parses.
+
+        Args:
+            title: Title of its group.
+            *names: Its names.
+            metavar: What its value is; `None` for a flag.
+            text: Its description; it is hidden by default.
+        """
+        group = group_of(self, title)
+        if metavar is None:
+            group.add_argument(*names, action="store_true", help=text)
+            self.flags.update(names)
+        else:
+            group.add_argument(*names, metavar=metavar, help=text)
+        self.described.update(names)
+
+    def parse_own(self, words: Sequence[str]) -> Any:
+        """Values of the options that are not only described."""
+        return self.parse_args([one for word in words for one in self._own(word)])
+
+    def _own(self, word: str) -> list[str]:
+        name, assigned, value = word.partition("=")
+        if name in self.flags:
+            return []
+        if (
+            word.startswith("--")
+            and len(word) > 2
+            and (name in self.described or name not in option_names(self))
+        ):
+            return [f"{UNPARSED}{assigned}{value}"]
+        return [UNPARSED] if name == "-c" else [word]
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Print the error in one line, and exit with 2."""
+        fail(one_line(message, ()))
+
+
+#: Stands for every option that `ConfiguredParser` does not parse.
+UNPARSED = "--unparsed"
+
+
+def group_of(parser: Any, title: str) -> Any:
+    """The group of a jsonargparse parser with a title, which is added if there is none."""
+    return (parser.groups or {}).get(title) or parser.add_argument_group(title, name=title)
+
+
+def option_names(parser: argparse.ArgumentParser) -> set[str]:
+    """All options of a parser; argparse has no public way to list them."""
+    return {name for action in parser._actions for name in action.option_strings} - {UNPARSED}
+
+
+def number_or_auto(word: str) -> int | Auto:
+    """Type of an option that is a number or ``auto``."""
+    return "auto" if word == "auto" else int(word)
+
+
+def fail(message: str) -> NoReturn:
+    """Print an error of the command line, and exit with 2."""
+    sys.stderr.write(f"prithvi-tg: error: {message}\n")
+    sys.exit(2)

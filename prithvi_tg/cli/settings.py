@@ -1,0 +1,100 @@
+"""Settings of a command that are checked before anything is imported: configurations, checkpoints, scenes."""
+
+import re
+import warnings
+from collections.abc import Collection, Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..deprecated import current_words
+from ..errors import CheckpointError, ConfigError
+from .class_names import check_class_paths
+
+#: Names that Lightning itself resolves to checkpoints.
+_OF_LIGHTNING = ("best", "hpc", "last", "registry")
+_CLASS_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
+
+
+def values_of(names: Collection[str], words: Sequence[str]) -> Iterator[str]:
+    """Values of an option on a command line.
+
+    Args:
+        names: Names of the option.
+        words: The words.
+    """
+    for word, following in pairwise([*words, "--"]):
+        name, assigned, value = word.partition("=")
+        if name in names and (assigned or not following.startswith("--")):
+            yield value if assigned else following
+
+
+def require_checkpoint(path: str | None, command: str) -> None:
+    """Check that a checkpoint is given, and that a local one exists.
+
+    Raises:
+        ConfigError: None is given, and the command needs one.
+        CheckpointError: There is no such file.
+    """
+    if not path and command != "fit":
+        raise ConfigError(f"ckpt_path: not given; {command} needs trained weights, --ckpt_path FILE")
+    check_checkpoint(path)
+
+
+def check_checkpoint(path: str | None) -> None:
+    """Check that a local checkpoint exists.
+
+    Raises:
+        CheckpointError: There is no such file.
+    """
+    if path and "://" not in path and not path.startswith(_OF_LIGHTNING) and not Path(path).is_file():
+        raise CheckpointError(f"{path}: no such file")
+
+
+def require_scenes(scenes: Sequence[str]) -> None:
+    """Check that scenes are given.
+
+    Raises:
+        ConfigError: None is given.
+    """
+    if not scenes:
+        raise ConfigError("scenes: none given; name one or more rasters, or a folder of GeoTIFFs")
+
+
+def check_configurations(words: Sequence[str]) -> None:
+    """Check that the configurations of a command line exist, are YAML, and name classes that exist.
+
+    Raises:
+        ConfigError: One does not.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # the command itself warns of old names
+        words = current_words(words)
+    for word in values_of(("--config", "-c"), words):
+        config = _read(word)
+        if isinstance(config, dict):
+            check_class_paths(config)
+    for section in ("model", "data"):
+        for word in values_of((f"--{section}", f"--{section}.class_path"), words):
+            if _CLASS_PATH.fullmatch(word) and not Path(word).is_file():
+                check_class_paths({section: {"class_path": word}})
+
+
+def _read(word: str) -> Any:
+    """A configuration, from its path or its text; `None` if the parser has to explain what is wrong."""
+    is_text = "\n" in word
+    path = Path("" if is_text else word)
+    try:
+        text = path.read_text() if path.is_file() else word
+        config = yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError):
+        return None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f", line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"config: {word}{line}: not YAML ({error.problem})") from error
+    if not isinstance(config, dict) and not path.is_file():
+        raise ConfigError(f"config: {word}: no such file")
+    return config

@@ -1,0 +1,62 @@
+"""How options are spelt: with underscores or hyphens, never abbreviated."""
+
+import re
+from collections.abc import Iterable, Sequence
+
+from .errors import closest
+
+#: An option: its name, the key of a section, and the rest.
+_OPTION = re.compile(r"--(\w[\w-]*)((?:\.(?:init_args\.)?[\w-]+)?)(.*)", re.DOTALL)
+
+
+def with_underscores(words: Sequence[str]) -> list[str]:
+    """Words of a command line whose options have underscores: ``--skip-bad`` becomes ``--skip_bad``."""
+    found: list[str] = []
+    for number, word in enumerate(words):
+        if word == "--":
+            return [*found, *words[number:]]
+        match = _OPTION.fullmatch(word)
+        if match:
+            name, key, rest = match.groups()
+            word = f"--{name.replace('-', '_')}{key.replace('-', '_')}{rest}"
+        found.append(word)
+    return found
+
+
+def names_in(words: Iterable[str]) -> list[str]:
+    """The options among the words of a command line, without values."""
+    found = []
+    for word in words:
+        if word == "--":
+            break
+        if word.startswith("--"):
+            found.append(word.partition("=")[0])
+    return found
+
+
+def unknown_option(name: str, known: Iterable[str], command: str) -> str:
+    """Message about an option that a command does not have.
+
+    Args:
+        name: The option, with its hyphens.
+        known: All options of the command.
+        command: Name of the command.
+    """
+    candidates = {option for option in known if option.startswith("--")}
+    full = sorted(option for option in candidates if option.startswith(name))
+    if full:
+        return f"{name}: options are not abbreviated; write {' or '.join(full)}"
+    hint = closest(name, candidates) or f"; prithvi-tg {command} --help lists the options"
+    return f"{name}: unknown option{hint}"
+
+
+def asks_for_help(words: Sequence[str]) -> bool:
+    """Whether a command line asks for the help of its command."""
+    before = words[: words.index("--")] if "--" in words else words
+    return "--help" in before or "-h" in before
+
+
+def unknown_command(name: str, known: Iterable[str]) -> str:
+    """Message about a command that does not exist."""
+    hint = closest(name, {*known})
+    return f"unknown command {name!r}{hint or '; see prithvi-tg --help'}"

@@ -1,0 +1,272 @@
+"""The table of commands: what each is for, its options, and the module that runs it."""
+
+from argparse import ArgumentParser
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from .options.configured import (
+    GROUPS,
+    TRAINER_KEYS,
+    add_chip_options,
+    add_no_options,
+    add_run_options,
+    describe_data,
+    describe_lightning,
+)
+from .options.embed import add_embed_options
+from .options.plain import add_export_options, add_report_options, add_sweep_options, add_synthetic_options
+from .options.predict import add_predict_options
+from .parsers import ConfiguredParser, PlainParser, fail, group_of, option_names
+from .settings import check_checkpoint, check_configurations, require_checkpoint, require_scenes, values_of
+from .spelling import names_in, unknown_option
+
+_PACKAGE = __name__.partition(".")[0]
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command whose options are all its own.
+
+    Attributes:
+        name: Its name.
+        summary: What it does, in the list of commands.
+        description: What it does, in its help.
+        add_options: Adds its own options to a parser.
+        module: Module of this package whose ``run`` runs it.
+        epilog: End of its help.
+    """
+
+    name: str
+    summary: str
+    description: str
+    add_options: Callable[[Any], None]
+    module: str
+    epilog: str | None = None
+
+    def parser(self) -> ArgumentParser:
+        """A parser of its own options, which prints its help."""
+        parser = PlainParser(prog=f"prithvi-tg {self.name}", description=self.description, epilog=self.epilog)
+        self.add_options(parser)
+        return parser
+
+    def check(self, words: list[str]) -> None:
+        """Exit with a message if the words have a wrong option or name a file that is missing.
+
+        Raises:
+            ConfigError: A configuration is missing, or a class path of it is wrong.
+            CheckpointError: A checkpoint is missing.
+        """
+        parser = self.parser()
+        refuse_unknown(words, option_names(parser), self.name)
+        check_checkpoint(getattr(parser.parse_args(words), "ckpt_path", None))
+
+    def run(self, words: list[str]) -> int:
+        """Run the command; returns the exit code."""
+        return int(import_module(f"{_PACKAGE}.{self.module}").run(words))
+
+
+class SweepCommand(Command):
+    """A command that passes the options it does not know to ``fit``."""
+
+    def check(self, words: list[str]) -> None:
+        """Exit with a message if an option is known neither to it nor to ``fit``."""
+        parser = self.parser()
+        fit = COMMANDS["fit"].parser()
+        refuse_unknown(words, option_names(parser) | option_names(fit), self.name)
+        _, others = parser.parse_known_args(words)
+        check_configurations(others)
+
+
+class ConfiguredCommand(Command):
+    """A command that reads the data of a configuration, and options of its own."""
+
+    usage = "--config FILE [options]"
+
+    def parser(self) -> ConfiguredParser:
+        """A parser of its own options, which prints its help."""
+        parser = ConfiguredParser(
+            prog=f"prithvi-tg {self.name}",
+            usage=f"prithvi-tg {self.name} {self.usage}",
+            description=self.description,
+        )
+        for title in GROUPS:
+            group_of(parser, title)
+        self.add_options(parser)
+        self.describe(parser)
+        return parser
+
+    def describe(self, parser: ConfiguredParser) -> None:
+        """Describe the options that it has from elsewhere."""
+        describe_data(parser)
+
+    def check(self, words: list[str]) -> None:
+        """Exit with a message if the words have a wrong option or name a file that is missing."""
+        parser = self.parser()
+        refuse_unknown(words, option_names(parser), self.name)
+        if not any(name.endswith((".help", "--print_config")) for name in names_in(words)):
+            self.check_settings(parser.parse_own(words), words)
+        check_configurations(words)
+
+    def check_settings(self, settings: Any, words: list[str]) -> None:
+        """Exit with a message if a required setting is not given.
+
+        Args:
+            settings: Values of the options of its own.
+            words: The words of the command line.
+        """
+
+
+class LightningCommand(ConfiguredCommand):
+    """A command that Lightning runs."""
+
+    def describe(self, parser: ConfiguredParser) -> None:
+        """Describe the options of Lightning."""
+        describe_lightning(parser, self.name)
+
+    def check_settings(self, settings: Any, words: list[str]) -> None:
+        """Exit with a message if neither configuration nor classes are given, or a checkpoint is missing."""
+        if not is_configured(words):
+            fail("data, model: not given; give a configuration, --config FILE")
+        check_checkpoint(next(values_of(("--ckpt_path",), words), None))
+
+    def run(self, words: list[str]) -> int:
+        """Run the command; returns the exit code."""
+        module = import_module(f"{_PACKAGE}.{self.module}")
+        if "--trainer.help" in names_in(words):
+            module.print_trainer_help(self.name)
+        else:
+            module.PrithviCLI.run_command([self.name, *words])
+        return 0
+
+
+class PredictCommand(LightningCommand):
+    """A command that needs scenes, and no configuration."""
+
+    usage = "--ckpt_path FILE SCENE [SCENE ...] [options]"
+
+    def check_settings(self, settings: Any, words: list[str]) -> None:
+        """Exit with a message if there are no scenes, or a checkpoint is missing."""
+        path = next(values_of(("--ckpt_path",), words), None)
+        if not is_configured(words):
+            require_scenes(settings.scenes)
+            require_checkpoint(path, self.name)
+        check_checkpoint(path)
+
+
+def is_configured(words: Sequence[str]) -> bool:
+    """Whether a command line gives a configuration, or a part of one."""
+    return any(name.startswith(("-c", "--config", "--model", "--data")) for name in words)
+
+
+def refuse_unknown(words: Sequence[str], known: Collection[str], command: str) -> None:
+    """Exit with a message if a command has no such option.
+
+    Args:
+        words: The words of a command line.
+        known: All options of the command; of the classes of a configuration, only the sections.
+        command: Name of the command.
+    """
+    for name in names_in(words):
+        section, _, key = name.partition(".")
+        key = key.partition(".")[0].removesuffix("+")
+        if name in known or (section in known and section in ("--model", "--data")):
+            continue
+        if section == "--trainer" and section in known:
+            if key in TRAINER_KEYS or key == "help":
+                continue
+            fail(unknown_option(name, [f"--trainer.{one}" for one in TRAINER_KEYS], command))
+        fail(unknown_option(name, known, command))
+
+
+_LIGHTNING = "cli.lightning"
+#: Name -> command, in the order of ``prithvi-tg --help``.
+COMMANDS: dict[str, Command] = {
+    command.name: command
+    for command in (
+        LightningCommand(
+            "fit", "train a model:  prithvi-tg fit --config configs/sen1floods11.yaml",
+            "Train a model and write last.ckpt and best.ckpt.", add_run_options, _LIGHTNING,
+        ),
+        LightningCommand(
+            "validate", "score a checkpoint on the validation set",
+            "Score a checkpoint on the validation set.", add_run_options, _LIGHTNING,
+        ),
+        LightningCommand(
+            "test", "score a checkpoint on the test set:  prithvi-tg test --config X.yaml --ckpt_path best.ckpt",
+            "Score a checkpoint on the test set.", add_run_options, _LIGHTNING,
+        ),
+        PredictCommand(
+            "predict", "map scenes:  prithvi-tg predict --ckpt_path best.ckpt SCENE.tif [...]",
+            "Map scenes: write NAME_pred.tif for each scene. A checkpoint of this package needs no --config.",
+            add_predict_options, _LIGHTNING,
+        ),
+        Command(
+            "embed",
+            "write features of an encoder:  prithvi-tg embed SCENE.tif --output emb.tif --ckpt_path best.ckpt",
+            "Write the features of an encoder for a scene as a GeoTIFF with a band per feature. A pixel is a "
+            "patch of a ViT, or as wide as the stride of a stage of another encoder.",
+            add_embed_options, "commands.embed",
+        ),
+        ConfiguredCommand(
+            "check", "check data, weights and configuration before training:  prithvi-tg check --config X.yaml",
+            "Check every chip or window, the weights and the configuration of a run before training.",
+            add_no_options, "commands.check",
+        ),
+        Command(
+            "report",
+            "write an HTML page that compares runs:  prithvi-tg report runs/version_0 --maps maps/SCENE_pred.tif",
+            "Write one HTML page about one run, or several side by side: scores with intervals, curves, "
+            "confusion matrices, best and worst chips, and maps to pan and zoom. The page is self-contained.",
+            add_report_options, "commands.report",
+        ),
+        ConfiguredCommand(
+            "stats",
+            "compute band statistics and class weights of the training set:  prithvi-tg stats --config X.yaml",
+            "Print band means and standard deviations, class frequencies and balanced class weights of a "
+            "training set, as YAML.",
+            add_no_options, "commands.stats",
+        ),
+        ConfiguredCommand(
+            "chips", "cut labelled scenes into chips:  prithvi-tg chips data/chips --config configs/scenes.yaml",
+            "Cut labelled scenes into chips and split lists: the windows that the samplers of a configuration "
+            "draw.",
+            add_chip_options, "commands.chips",
+        ),
+        Command(
+            "export", "write weights as safetensors:  prithvi-tg export best.ckpt weights.safetensors",
+            "Write the weights of a checkpoint as safetensors, with the published parameter names.",
+            add_export_options, "commands.export",
+        ),
+        SweepCommand(
+            "sweep", "search over configuration keys:  prithvi-tg sweep space.yaml --config X.yaml",
+            "Search over configuration keys with Optuna: train one model per trial and report the best. "
+            "To add trials, repeat the command with the same --output, also in several processes at once.",
+            add_sweep_options, "commands.sweep",
+            "SPACE.yaml has a line per key: 'model.lr: {low: 1.0e-6, high: 1.0e-3, log: true}', "
+            "'data.batch_size: {low: 2, high: 8, step: 2}', 'model.decoder: [conv_transpose, unet, linear]'. "
+            "All other arguments are passed to prithvi-tg fit.",
+        ),
+        Command(
+            "synthetic", "write a small synthetic data set:  prithvi-tg synthetic data/demo",
+            "Write synthetic chips in the layout of a published data set, and a larger scene to map.",
+            add_synthetic_options, "commands.synthetic",
+        ),
+    )
+}  # fmt: skip
+
+_LINES = "\n".join(f"  {command.name:<11} {command.summary}" for command in COMMANDS.values())
+#: Answer to ``prithvi-tg --help``.
+USAGE = f"""\
+usage: prithvi-tg COMMAND [options]
+
+Fine-tune Prithvi for semantic segmentation, and turn satellite scenes into maps.
+
+commands:
+{_LINES}
+
+prithvi-tg COMMAND --help lists the options of a command; prithvi-tg --version prints the version.
+To list the keys of a configuration: prithvi-tg fit --model.help PrithviSegmentationTask and
+prithvi-tg fit --data.help Sen1Floods11DataModule.
+"""

@@ -1,0 +1,253 @@
+"""Help and errors of the command line come before anything heavy is imported."""
+
+import contextlib
+import inspect
+import subprocess
+import sys
+from typing import get_args
+
+import pytest
+
+from prithvi_tg.choices import Layout, SceneFormatName
+from prithvi_tg.cli.class_names import _names_of, check_class_paths
+from prithvi_tg.cli.options.configured import TRAINER_KEYS
+from prithvi_tg.cli.parsers import ConfiguredParser, option_names
+from prithvi_tg.cli.spelling import with_underscores
+from prithvi_tg.cli.table import COMMANDS, LightningCommand
+from prithvi_tg.errors import ConfigError
+
+#: Packages that take seconds to import, or that no help needs.
+HEAVY = ("torch", "lightning", "torchgeo", "kornia", "rasterio", "numpy", "pandas", "timm", "optuna")
+RUN = """
+import sys
+from prithvi_tg.__main__ import main
+try:
+    code = main(sys.argv[1:])
+except SystemExit as stop:
+    code = stop.code or 0
+print("imported:", *sorted({*%r} & {*sys.modules}), file=sys.stderr)
+sys.exit(code)
+"""
+
+
+def run_apart(*words, cwd=None, heavy=HEAVY):
+    """Run a command in a process of its own: exit code, output, error, and the heavy packages it imported."""
+    done = subprocess.run(
+        [sys.executable, "-c", RUN % (heavy,), *map(str, words)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        check=False,
+    )
+    *lines, last = done.stderr.splitlines()
+    assert last.startswith("imported:"), done.stderr
+    return done.returncode, done.stdout, "\n".join(lines), last.split()[1:]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_imports_nothing_heavy_and_fits_two_screens(name):
+    code, out, err, imported = run_apart(name, "--help")
+    assert (code, err, imported) == (0, "", [])
+    assert out.startswith(f"usage: prithvi-tg {name}")
+    assert out.count("\n") <= 100
+    known = {*COMMANDS[name].parser().format_help().split()}
+    assert {*out.split()} == known
+
+
+def test_own_options_come_first_and_in_groups(command):
+    _, out, _ = command("predict", "--help")
+    titles = [
+        "reading:",
+        "windows:",
+        "outputs:",
+        "where to compute:",
+        "configuration and weights:",
+        "more help:",
+    ]
+    assert [line for line in out.splitlines() if line in titles] == titles
+    assert out.index("reading:") < out.index("--bands") < out.index("windows:") < out.index("--stride")
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A folder of configurations, some of which are wrong."""
+    good = "data: {class_path: prithvi_tg.datamodules.Sen1Floods11DataModule, init_args: {root: x}}\n"
+    (tmp_path / "good.yaml").write_text(good)
+    (tmp_path / "module.yaml").write_text("model: {class_path: no_such_package.tasks.Mine}\n")
+    (tmp_path / "class.yaml").write_text(good.replace("Sen1Floods11D", "Sen1FloodsD"))
+    (tmp_path / "short.yaml").write_text("model: {class_path: PrithviSegmentation}\n")
+    (tmp_path / "broken.yaml").write_text("model: [\n")
+    (tmp_path / "callback.yaml").write_text(
+        "trainer: {callbacks: [{class_path: lightning.pytorch.callback.Timer}]}\n" + good
+    )
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        ("fitt", 2, "unknown command 'fitt'; did you mean fit?"),
+        ("fit", 2, "data, model: not given; give a configuration, --config FILE"),
+        ("fit --config gone.yaml", 2, "config: gone.yaml: no such file"),
+        ("fit --config=gone.yaml", 2, "config: gone.yaml: no such file"),
+        ("check -c gone.yaml", 2, "config: gone.yaml: no such file"),
+        ("sweep space.yaml --config gone.yaml", 2, "config: gone.yaml: no such file"),
+        ("fit --config broken.yaml", 2, "config: broken.yaml, line 2: not YAML"),
+        (
+            "fit --config module.yaml",
+            2,
+            "model: no module named 'no_such_package'; put its folder on PYTHONPATH",
+        ),
+        ("fit --config callback.yaml", 2, "trainer.callbacks: no module named 'lightning.pytorch.callback'"),
+        (
+            "fit --config class.yaml",
+            2,
+            "has no class 'Sen1FloodsDataModule'; did you mean Sen1Floods11DataModule?",
+        ),
+        ("fit --config short.yaml", 2, "model: unknown class 'PrithviSegmentation'; did you mean Prithvi"),
+        ("fit --config good.yaml --model=my.Task", 2, "model: no module named 'my'"),
+        ("fit --config good.yaml --trainer.max_epocs 2", 2, "did you mean --trainer.max_epochs?"),
+        (
+            "fit --config good.yaml --trainer.max-epoch 2",
+            2,
+            "are not abbreviated; write --trainer.max_epochs",
+        ),
+        ("fit --config good.yaml --confg good.yaml", 2, "--confg: unknown option; did you mean --config?"),
+        ("test --config good.yaml --ckpt_path gone.ckpt", 1, "gone.ckpt: no such file"),
+        ("predict", 2, "scenes: none given"),
+        ("predict scene.tif", 2, "ckpt_path: not given; predict needs trained weights"),
+        ("predict --ckpt_path gone.ckpt scene.tif", 1, "gone.ckpt: no such file"),
+        (
+            "predict scene.tif --skip-exist",
+            2,
+            "--skip_exist: options are not abbreviated; write --skip_existing",
+        ),
+        ("predict scene.tif --blending han", 2, "blending: han is not 'average', 'hann', 'crop'"),
+        ("predict scene.tif --trainer.devices 1 --window wide", 2, "window: wide is not int"),
+        ("embed scene.tif --outp a.tif", 2, "--outp: options are not abbreviated; write --output"),
+        ("embed scene.tif --output a.tif --ckpt_path gone.ckpt", 1, "gone.ckpt: no such file"),
+        ("stats --config good.yaml --skip", 2, "--skip: options are not abbreviated; write --skip_bad"),
+        ("chips --config good.yaml", 2, "folder"),
+        ("export gone.ckpt a.safetensors", 1, "gone.ckpt: no such file"),
+        ("report", 2, "the following arguments are required: RUN"),
+        ("sweep space.yaml --trial 3", 2, "--trial: options are not abbreviated; write --trials"),
+        ("synthetic demo --layout none", 2, "argument --layout: invalid choice: 'none'"),
+    ],
+)
+def test_errors_of_the_command_line_import_nothing_heavy(files, words, code, message):
+    found, _, err, imported = run_apart(*words.split(), cwd=files)
+    assert (found, imported) == (code, [])
+    assert err.count("\n") == 0
+    assert err.startswith("prithvi-tg: error: ")
+    assert message in err
+
+
+def real_options(name):
+    """Options of the parser that parses a command, without the keys of the trainer."""
+    from prithvi_tg.cli.lightning import PrithviCLI
+
+    found = []
+
+    class Parsers(PrithviCLI):
+        def _prepare_subcommand_parser(self, klass, subcommand, **kwargs):
+            found.append((subcommand, super()._prepare_subcommand_parser(klass, subcommand, **kwargs)))
+            return found[-1][1]
+
+    with contextlib.suppress(SystemExit):
+        Parsers.run_command([name, "--config", "gone.yaml"])
+    return {option for option in option_names(dict(found)[name]) if not option.startswith("--trainer.")}
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, one in COMMANDS.items() if isinstance(one, LightningCommand)]
+)
+def test_every_option_of_lightning_is_known_and_none_is_invented(name, capsys):
+    described = {one for one in option_names(COMMANDS[name].parser()) if not one.startswith("--trainer.")}
+    assert described - {"--model.KEY", "--data.KEY", "--skip_bad", "--print_shtab"} == real_options(name)
+
+
+def test_keys_of_the_trainer_and_words_of_options_are_those_of_the_modules_that_use_them():
+    from lightning.pytorch import Trainer
+
+    from prithvi_tg.commands.synthetic import LAYOUTS
+    from prithvi_tg.readers import SCENE_FORMATS
+
+    assert tuple(inspect.signature(Trainer).parameters) == TRAINER_KEYS
+    assert get_args(Layout) == tuple(LAYOUTS)
+    assert get_args(SceneFormatName) == tuple(SCENE_FORMATS)
+
+
+@pytest.mark.parametrize("name", ["stats", "check", "chips"])
+def test_every_option_of_a_command_with_data_is_known(name):
+    from prithvi_tg.commands.data_parser import data_parser
+
+    described = option_names(COMMANDS[name].parser())
+    assert option_names(data_parser(name)) <= described
+
+
+def test_trainer_help_lists_its_keys(command):
+    code, out, _ = command("fit", "--trainer.help")
+    assert code == 0
+    assert "--trainer.max_epochs" in out
+    assert "--model" not in out
+
+
+def test_options_may_have_hyphens():
+    words = [
+        "--skip-bad",
+        "--trainer.max-epochs=3",
+        "--data.init_args.batch-size",
+        "2",
+        "--title",
+        "a-b",
+        "x-y.tif",
+    ]
+    assert with_underscores(words) == [
+        "--skip_bad", "--trainer.max_epochs=3", "--data.init_args.batch_size", "2", "--title", "a-b", "x-y.tif",
+    ]  # fmt: skip
+    assert with_underscores(["--model.classes.dry-land=1", "--", "--a-b"]) == [
+        "--model.classes.dry-land=1",
+        "--",
+        "--a-b",
+    ]
+
+
+def test_options_of_a_configuration_are_left_to_its_parser():
+    parser = COMMANDS["predict"].parser()
+    assert isinstance(parser, ConfiguredParser)
+    words = ["a.tif", "--nodata", "0", "--model.lr", "1", "-c", "x.yaml", "--print_config", "--bands=B1"]
+    found = parser.parse_own(words)
+    assert (found.scenes, found.nodata, found.bands) == (["a.tif"], [0.0], ["B1"])
+
+
+def test_names_of_classes_are_read_from_the_source_of_their_modules():
+    from torchgeo import datamodules, trainers
+
+    from prithvi_tg import tasks
+
+    for module in (datamodules, trainers, tasks):
+        assert {*module.__all__} <= _names_of(module.__name__)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "prithvi_tg.PrithviSegmentationTask",
+        "prithvi_tg.tasks.PrithviSegmentationTask",
+        "prithvi_tg.tasks.segmentation.PrithviSegmentationTask",
+        "prithvi_tg.datasets.scene_dataset.SceneDataset",
+        "torchgeo.trainers.SemanticSegmentationTask",
+        "SemanticSegmentationTask",
+        "collections.abc.Mapping",
+        "collections.Counter.Inner",
+        "__main__.Mine",
+    ],
+)
+def test_class_paths_that_exist_are_accepted(path):
+    check_class_paths({"model": {"class_path": path}})
+
+
+def test_class_paths_are_found_at_any_depth():
+    schedule = {"class_path": "gone.Schedule"}
+    with pytest.raises(ConfigError, match=r"^model.schedule: no module named 'gone'"):
+        check_class_paths({"model": {"class_path": "torch.nn.Module", "init_args": {"schedule": schedule}}})
