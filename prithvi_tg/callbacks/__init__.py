@@ -5,19 +5,23 @@ from .chip_classes import ChipClassWriter
 from .empty_runs import RemoveEmptyRun
 from .inputs import MeaninglessValues
 from .maps import MapWriter
+from .progress import EpochLines, RunTimes, WindowProgressBar
 from .records import ChipReport, ScoreReport, SplitFigure, TrainingRecord, score_best
 
 __all__ = [
     "BestCheckpoint",
     "ChipClassWriter",
     "ChipReport",
+    "EpochLines",
     "LastCheckpoint",
     "MapWriter",
     "MeaninglessValues",
     "PrintCheckpoints",
     "RemoveEmptyRun",
+    "RunTimes",
     "ScoreReport",
     "SplitFigure",
     "TrainingRecord",
+    "WindowProgressBar",
     "score_best",
 ]

@@ -1,6 +1,7 @@
 """Writing the predicted classes of chips."""
 
 import logging
+import time
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -8,6 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from ..files import shown
 from ..mapping.chip_classes import ChipClassRun
 from ..reporting.chips import gather
+from .progress import throughput
 
 _log = logging.getLogger(__name__)
 
@@ -21,6 +23,11 @@ class ChipClassWriter(Callback):
 
     def __init__(self, run: ChipClassRun) -> None:
         self.run = run
+        self._began = time.perf_counter()
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self._began = time.perf_counter()
 
     def on_predict_batch_end(
         self,
@@ -43,3 +50,5 @@ class ChipClassWriter(Callback):
                 _log.info(f"Skipped, as it exists: {shown(path)}")
             for path in self.run.write():
                 _log.info(f"Written: {shown(path)}")
+            if count := sum(row is not None for row in self.run.probabilities.values()):
+                _log.info(f"Prediction: {throughput(count, 'windows', time.perf_counter() - self._began)}")

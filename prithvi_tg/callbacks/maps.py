@@ -1,6 +1,7 @@
 """Maps of scenes, written while Lightning predicts."""
 
 import logging
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from ..mapping.scene_map import SceneResult
 from ..mapping.window_stream import ReadEvents
 from ..processes import patient_group
 from ..reporting.tables import as_text, map_table
+from .progress import throughput
 
 _log = logging.getLogger(__name__)
 
@@ -38,11 +40,13 @@ class MapWriter(Callback):
         self.raises = raises
         self.results: list[SceneResult] = []
         self._group: Any = None
+        self._began = time.perf_counter()
         self._reported: set[str] = set()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Resume the maps of an earlier run; one process checks the files and shares the result."""
         self._group = patient_group()
+        self._began = time.perf_counter()
         pending = self.run.prepare() if trainer.is_global_zero else None
         prepared = [(pending, {name: m.error for name, m in self.run.maps.items()})]
         if self._group is not None:  # the first process may have to finish large maps
@@ -103,6 +107,8 @@ class MapWriter(Callback):
             for path in self.run.write_indexes(self.folder):
                 _log.info(f"Written: {shown(path)}")
             _log.info(as_text(map_table(self.results)))
+            if count := sum(result.windows for result in self.results):
+                _log.info(f"Prediction: {throughput(count, 'windows', time.perf_counter() - self._began)}")
             self.run.clear()
             failed = [result for result in self.results if result.error is not None]
             if failed and self.raises:

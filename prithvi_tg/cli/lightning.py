@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar, RichProgressBar
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -22,14 +22,17 @@ from ..callbacks import (
     BestCheckpoint,
     ChipClassWriter,
     ChipReport,
+    EpochLines,
     LastCheckpoint,
     MapWriter,
     MeaninglessValues,
     PrintCheckpoints,
     RemoveEmptyRun,
+    RunTimes,
     ScoreReport,
     SplitFigure,
     TrainingRecord,
+    WindowProgressBar,
     score_best,
 )
 from ..checkpoints import load_weights, read_checkpoint
@@ -295,14 +298,17 @@ class PrithviCLI(LightningCLI):
             ChipReport(),
             MeaninglessValues(),
             SplitFigure(),
+            RunTimes(),
             PrintCheckpoints(),
         ]
         if self.model is not None and not isinstance(self.model, PrithviTask):
             callbacks += process_callbacks(given)  # our task adds them itself
-        if config.get("enable_progress_bar") is not False and not any(
-            isinstance(one, ProgressBar) for one in given
-        ):
-            callbacks.append(RichProgressBar())
+        if not any(isinstance(one, ProgressBar) for one in given):
+            # In a file, a bar would be noise.
+            config["enable_progress_bar"] = (
+                config.get("enable_progress_bar") is not False and sys.stdout.isatty()
+            )
+            callbacks.append(WindowProgressBar() if config["enable_progress_bar"] else EpochLines())
         if config.get("enable_model_summary") is None:
             config["enable_model_summary"] = False  # TrainingRecord counts parameters
         if self.subcommand == "predict":

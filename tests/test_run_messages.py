@@ -1,0 +1,75 @@
+"""What a run prints: a line per epoch without a terminal, a bar with one, times and throughput."""
+
+import re
+import sys
+
+import pytest
+import rasterio
+
+from prithvi_tg.callbacks import WindowProgressBar
+from prithvi_tg.callbacks.progress import duration
+
+
+def test_each_epoch_is_one_line_without_a_terminal(config, command):
+    words = ("fit", "--config", config, "--trainer.max_epochs", 2, "--trainer.enable_progress_bar", "true")
+    code, out, err = command(*words)
+    assert code == 0, err
+    lines = [line for line in out.splitlines() if line.startswith("epoch ")]
+    number = r"\d+\.\d{4}"
+    for epoch, line in enumerate(lines):
+        pattern = rf"epoch {epoch}/1: train_loss {number}, val_loss {number}, val_mIoU {number}, \S+ samples/s, .* left"
+        assert re.fullmatch(pattern, line), line
+    assert len(lines) == 2
+    assert lines[-1].endswith(" 0.0 s left")
+    assert "it/s" not in out + err  # no progress bar
+    assert "\r" not in out + err
+    assert re.search(r"^Training: \d+ samples in .*, \S+ samples/s$", out, re.MULTILINE)
+
+
+def test_a_terminal_shows_a_bar_and_no_line_per_epoch(config, command, monkeypatch):
+    monkeypatch.setattr(type(sys.stdout), "isatty", lambda self: True, raising=False)
+    code, out, err = command("fit", "--config", config, "--trainer.enable_progress_bar", "true")
+    assert code == 0, err
+    assert "epoch 0/0: train_loss" not in out
+    assert "it/s" in out
+
+
+def test_test_and_predict_print_their_throughput(config, command, trained, flood_root, tmp_path):
+    code, out, err = command("test", "--config", config, "--ckpt_path", trained)
+    assert code == 0, err
+    assert re.search(r"^Test: \d+ samples in \d+\.\d s, \S+ samples/s$", out, re.MULTILINE)
+    code, out, err = command(
+        "predict", "--ckpt_path", trained, flood_root / "scene.tif", "--output", tmp_path
+    )
+    assert code == 0, err
+    assert re.search(r"^Prediction: \d+ windows in \d+\.\d s, \S+ windows/s$", out, re.MULTILINE)
+
+
+def test_the_bar_of_predict_reaches_100_per_cent_if_windows_are_skipped(
+    command, trained, flood_root, tmp_path, monkeypatch
+):
+    with rasterio.open(flood_root / "scene.tif") as source:
+        values, profile = source.read(), source.profile
+    values[:, :60] = 0  # nodata
+    with rasterio.open(tmp_path / "scene.tif", "w", **profile) as file:
+        file.write(values)
+    shown = []
+    on_predict_end = WindowProgressBar.on_predict_end
+
+    def record(bar, trainer, task):
+        on_predict_end(bar, trainer, task)
+        shown.append((trainer.num_predict_batches[0], bar.progress.tasks[bar.predict_progress_bar_id]))
+
+    monkeypatch.setattr(WindowProgressBar, "on_predict_end", record)
+    monkeypatch.setattr(type(sys.stdout), "isatty", lambda self: True, raising=False)
+    words = ("--ckpt_path", trained, tmp_path / "scene.tif", "--output", tmp_path / "maps")
+    code, _, err = command("predict", *words, "--batch_size", 1)
+    assert code == 0, err
+    ((most, bar),) = shown
+    assert bar.percentage == 100
+    assert 0 < bar.completed < most
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(8.26, "8.3 s"), (125, "2 min 5 s"), (12_030, "3 h 20 min")])
+def test_durations_are_words(seconds, words):
+    assert duration(seconds) == words
