@@ -251,3 +251,25 @@ def test_class_paths_are_found_at_any_depth():
     schedule = {"class_path": "gone.Schedule"}
     with pytest.raises(ConfigError, match=r"^model.schedule: no module named 'gone'"):
         check_class_paths({"model": {"class_path": "torch.nn.Module", "init_args": {"schedule": schedule}}})
+
+
+@pytest.mark.parametrize(
+    ("words", "packages"),
+    [
+        ("synthetic {folder}/new --chips 6 --size 32", ("lightning", "kornia")),
+        ("report {run} --output {folder}/report.html", ("lightning", "torchgeo", "kornia")),
+        ("sweep {folder}/gone.yaml --config {run}/config.yaml", ("lightning", "torchgeo", "kornia")),
+    ],
+)
+def test_commands_without_a_trainer_do_not_import_lightning(trained_run, tmp_path, words, packages):
+    words = words.format(folder=tmp_path, run=trained_run)
+    code, _, err, imported = run_apart(*words.split(), heavy=packages)
+    assert imported == []
+    assert (code, err) == (0, "") or "gone.yaml: cannot be read" in err
+
+
+@pytest.mark.parametrize("name", ["PrithviClassificationTask", "PrithviPixelwiseRegressionTask"])
+def test_a_task_is_known_by_its_name_alone(name):
+    code, out, err, _ = run_apart("fit", "--model.help", name)
+    assert code == 0, err
+    assert "--model.encoder" in out

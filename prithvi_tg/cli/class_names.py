@@ -87,7 +87,10 @@ def _find(module: str) -> tuple[str, str]:
 def _names_of(module: str) -> frozenset[str]:
     """Names that a module binds at its top level, from its source."""
     names: set[str] = set()
-    for node in ast.parse(Path(_find(module)[1]).read_text()).body:
+    nodes = ast.parse(Path(_find(module)[1]).read_text()).body
+    # Names that a package imports when they are first used are imported under TYPE_CHECKING, too.
+    nodes += [child for node in nodes if isinstance(node, ast.If) for child in node.body]
+    for node in nodes:
         if isinstance(node, ast.ClassDef | ast.FunctionDef):
             names.add(node.name)
         elif isinstance(node, ast.Import | ast.ImportFrom):

@@ -134,6 +134,7 @@ class PrithviCLI(LightningCLI):
     @classmethod
     def run_command(cls, arguments: list[str]) -> "PrithviCLI":
         """Parse the arguments, without the program's name, and run the command."""
+        _known_classes()  # imports all tasks: a configuration may name one without its module
         try:
             warned: list[str] = []
             with shown_messages(), ShortWarnings(warned):

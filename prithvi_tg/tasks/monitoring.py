@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING
 
-from lightning.pytorch import LightningModule
-from lightning.pytorch.utilities import rank_zero_warn
+if TYPE_CHECKING:
+    from lightning.pytorch import LightningModule
 
 #: Old name -> current name of metrics that had two. In MMSegmentation, Recall equals Acc, and Dice the F-score.
 OLD_NAMES = {"Dice": "Fscore", "Recall": "Acc"}
@@ -25,7 +26,7 @@ def current_name(logged: str) -> str:
     return found["before"] + OLD_NAMES[found["metric"]] + (found["class_name"] or "")
 
 
-def log_scores(task: LightningModule, log: Mapping[str, float], shown: Collection[str] = ()) -> None:
+def log_scores(task: "LightningModule", log: Mapping[str, float], shown: Collection[str] = ()) -> None:
     """Log scores, which are equal in all processes. A score that is monitored under its old name gets both names.
 
     Old names are visible to checkpoints, early stopping and schedules, but not to loggers; each causes a warning.
@@ -44,4 +45,6 @@ def log_scores(task: LightningModule, log: Mapping[str, float], shown: Collectio
         now = current_name(name)
         if name not in log and now in log:
             task.log(name, log[now], sync_dist=True, logger=False)
+            from lightning.pytorch.utilities import rank_zero_warn  # reports read names without Lightning
+
             rank_zero_warn(f"monitor: {name} is an old name of {now} and will be removed")
