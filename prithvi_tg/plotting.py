@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.colors import BoundaryNorm, ListedColormap, to_hex
+from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
+from .colors import default_colors
 from .spec import DataSpec, InputSpec
 from .targets import IGNORE_INDEX, Target, ValueTarget
 
@@ -85,13 +85,28 @@ def _stretched(
     return rgb
 
 
+def frame_pictures(
+    frames: NDArray[np.floating[Any]], valid: NDArray[np.bool_], spec: InputSpec
+) -> list[tuple[str, NDArray[np.floating[Any]]]]:
+    """Title and picture (H, W, 3) of each date in true colour and, with the bands for it, in false colour.
+
+    Args:
+        frames: (T, C, H, W) in the unit of the statistics.
+        valid: Where there is data, as the frames.
+        spec: Bands and statistics.
+    """
+    pictures = []
+    for number, (frame, data) in enumerate(zip(frames, valid, strict=True), start=1):
+        date = "" if len(frames) == 1 else f", date {number}"
+        for kind, draw in (("true colour", true_color), ("false colour", false_color)):
+            if (rgb := draw(frame, spec, data)) is not None:
+                pictures.append((f"{kind}{date}", rgb))
+    return pictures
+
+
 def class_colors(target: Target) -> list[str]:
-    """A colour per class: those of the target, or else matplotlib's tab20."""
-    palette = colormaps["tab20"]
-    return [
-        target.colors[k] if k < len(target.colors) else to_hex(palette(k % 20))
-        for k in range(len(target.names))
-    ]
+    """A colour per class: those of the target, or else those of `default_colors`."""
+    return [*target.colors, *default_colors(target.names)[len(target.colors) :]]
 
 
 def draw_classes(axes: Axes, classes: NDArray[np.integer[Any]], target: Target) -> None:
@@ -113,18 +128,18 @@ def panels(count: int) -> tuple[Figure, list[Axes]]:
 
 
 def add_legend(figure: Figure, target: Target, fontsize: int | None = None) -> None:
-    """Add class names and colours below the panels, by default in matplotlib's font size."""
+    """Add class names and colours below the panels, by default in matplotlib's font size; as many columns as fit."""
     handles = [
         Patch(facecolor=color, edgecolor="black", linewidth=0.4, label=name)
         for color, name in zip([*class_colors(target), _UNKNOWN], [*target.names, "no data"], strict=True)
     ]
-    figure.legend(
-        handles=handles,
-        loc="outside lower center",
-        ncols=min(7, len(handles)),
-        frameon=False,
-        fontsize=fontsize,
-    )
+    for columns in range(min(7, len(handles)), 0, -1):
+        legend = figure.legend(
+            handles=handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=fontsize
+        )
+        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            return
+        legend.remove()
 
 
 def plot_sample(
@@ -179,12 +194,7 @@ def plot_evaluation(sample: dict[str, Any], spec: DataSpec) -> Figure:
     data = valid.reshape(-1, *frames.shape[-2:]).any(axis=0)
     label, prediction = np.asarray(sample["mask"]), np.asarray(sample["prediction"])
     prediction = np.where(data, prediction, IGNORE_INDEX)  # as in maps
-    pictures = []
-    for number, (frame, data) in enumerate(zip(frames, valid, strict=True), start=1):
-        date = "" if len(frames) == 1 else f", date {number}"
-        for kind, draw in (("true colour", true_color), ("false colour", false_color)):
-            if (rgb := draw(frame, spec.input, data)) is not None:
-                pictures.append((f"{kind}{date}", rgb))
+    pictures = frame_pictures(frames, valid, spec.input)
     figure, axes = panels(len(pictures) + 3)
     large = 20  # font size, as rows of many panels are displayed small
     for axis, (title, rgb) in zip(axes, pictures, strict=False):

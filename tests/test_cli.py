@@ -40,7 +40,7 @@ def test_fit_test_and_predict_agree_from_one_file(config, command, trained, floo
     assert (tmp_path / "maps" / "Synthetic_0001_S2Hand_pred.png").stat().st_size > 1000
     written = [line.split()[-1] for line in out.splitlines() if line.startswith("Written:")]
     stem = "Synthetic_0001_S2Hand_pred"
-    names = [f"{stem}.{end}" for end in ("png", "tif.aux.xml", "json", "tif")]
+    names = [f"{stem}.{end}" for end in ("png", "tif.aux.xml", "qml", "json", "tif")]
     assert sorted(Path(path).name for path in written[:-2]) == sorted(names[:-1])
     assert [Path(path).name for path in written[-2:]] == [
         names[-1],

@@ -19,6 +19,7 @@ ROOMS = (
     "models",
     "checkpoints",
     "readers",
+    "colors",
     "plotting",
     "augmentations",
     "datasets",

@@ -33,6 +33,7 @@ from .products import Layer, OutputOptions
 from .products.classes import category_names, colormap
 from .products.index import write_index
 from .products.rasters import write_cog
+from .products.styles import write_class_style
 from .provenance import describe
 from .resources import Auto, check_counts
 
@@ -79,7 +80,7 @@ class ChipClassRun:
     def paths(self) -> list[Path]:
         """Paths that `write` may write, without the index of maps."""
         if self.maps or self.existing:
-            return [path for one in self.maps for path in (_names_path(one), one)]
+            return [path for one in self.maps for path in (*_sidecars(one), one)]
         return [self.folder / f"{TABLE}{suffix}" for suffix in (".csv", ".parquet")]
 
     def update(self, batch: dict[str, Any], probabilities: Tensor) -> None:
@@ -160,7 +161,7 @@ class ChipClassRun:
 
     def _write_map(self, path: Path, grid: Grid, values: NDArray[np.float32]) -> list[Path]:
         """Write probabilities (K, h, w) as class numbers or, with several classes per window, as one band per class."""
-        names_path, written = _names_path(path), [path]
+        (names_path, style_path), written = _sidecars(path), [path]
         layers: NDArray[Any] = values
         layer = Layer("pred", self.target.names, "float32", float("nan"))
         if not self.target.multilabel:
@@ -170,7 +171,9 @@ class ChipClassRun:
             layer = Layer("pred", ("class",))
             with finished_file(names_path) as partial:
                 partial.write_text(category_names(self.spec))
-            written = [names_path, path]
+            with finished_file(style_path) as partial:
+                write_class_style(partial, self.target)
+            written = [names_path, style_path, path]
         with finished_file(path) as partial:
             write_cog(partial, [(0, layers)], layer, grid, self.tags, self._decorate, "MODE")
         return written
@@ -185,9 +188,9 @@ class ChipClassRun:
         raster.update_tags(1, **{f"CLASS_{k}": name for k, name in enumerate(names)})
 
 
-def _names_path(path: Path) -> Path:
-    """Path of GDAL's sidecar file with the class names of a map."""
-    return path.with_name(f"{path.name}.aux.xml")
+def _sidecars(path: Path) -> tuple[Path, Path]:
+    """Paths of GDAL's sidecar file with the class names of a map, and of its style."""
+    return path.with_name(f"{path.name}.aux.xml"), path.with_suffix(".qml")
 
 
 def _outline(scene: Scene) -> shapely.Polygon:

@@ -135,7 +135,8 @@ def test_existing_maps_are_skipped_and_stay_in_the_index(tmp_path, predict):
     assert code == 0, err
     assert out.count("Skipped, as it exists") == 2
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "a_pred.tif", "a_pred.tif.aux.xml", "b_pred.tif", "b_pred.tif.aux.xml", "index_EPSG_32615.vrt",
+        "a_pred.qml", "a_pred.tif", "a_pred.tif.aux.xml", "b_pred.qml", "b_pred.tif", "b_pred.tif.aux.xml",
+        "index_EPSG_32615.vrt",
     ]  # fmt: skip
 
 

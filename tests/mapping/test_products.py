@@ -74,7 +74,8 @@ def test_a_product_given_by_class_path_is_written_with_the_map(task, flood_root,
         task, scene, tmp_path / "s_pred.tif", products=[f"{here}.Margin", f"{here}.Lowest", "confidence"]
     )
     assert sorted(entry.name for entry in tmp_path.iterdir()) == [
-        "s_confidence.tif", "s_lowest.json", "s_margin.tif", "s_pred.json", "s_pred.tif", "s_pred.tif.aux.xml",
+        "s_confidence.tif", "s_lowest.json", "s_margin.tif", "s_pred.json", "s_pred.qml", "s_pred.tif",
+        "s_pred.tif.aux.xml",
     ]  # fmt: skip
     rows = list(map_strips(task, scene))
     logits = torch.cat([part.logits for part in rows], dim=1)

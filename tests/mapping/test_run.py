@@ -94,7 +94,7 @@ def test_a_map_is_a_valid_cog_with_names_colours_and_overviews(checkpoint, tmp_p
     sidecar = Path(f"{path}.aux.xml").read_text()
     assert "<Category>Unburnt land</Category>" in sidecar
     assert sorted(entry.name for entry in path.parent.iterdir()) == [
-        "scene_pred.json", "scene_pred.tif", "scene_pred.tif.aux.xml",
+        "scene_pred.json", "scene_pred.qml", "scene_pred.tif", "scene_pred.tif.aux.xml",
     ]  # fmt: skip
 
 
@@ -321,7 +321,7 @@ def test_a_run_killed_while_files_are_renamed_is_completed(checkpoint, tmp_path,
     assert not output.exists()
     map_scene(checkpoint, scene, output, confidence=True)
     assert sorted(entry.name for entry in output.parent.iterdir()) == [
-        "s_confidence.tif", "s_pred.json", "s_pred.tif", "s_pred.tif.aux.xml",
+        "s_confidence.tif", "s_pred.json", "s_pred.qml", "s_pred.tif", "s_pred.tif.aux.xml",
     ]  # fmt: skip
 
 
@@ -485,7 +485,7 @@ def test_files_of_a_replaced_map_are_removed(checkpoint, tmp_path):
     map_scene(checkpoint, scene, output, confidence=True, quicklook=True, vector="Burn scar")
     map_scene(checkpoint, scene, output, overwrite=True)
     assert sorted(entry.name for entry in output.parent.iterdir()) == [
-        "s_pred.json", "s_pred.tif", "s_pred.tif.aux.xml",
+        "s_pred.json", "s_pred.qml", "s_pred.tif", "s_pred.tif.aux.xml",
     ]  # fmt: skip
 
 

@@ -56,7 +56,7 @@ class HLSBurnScars(FolderChipDataset):
     )
     nodata = (-9999.0,)
     class_names = ("Unburnt land", "Burn scar")
-    class_colors = ("#a8b88a", "#b0301c")
+    class_colors = ("#a8b88a", "#7f0000")
 
     def dates(self, chip: Chip) -> list[date | None]:
         """The date in the name of the chip, such as ``.2020248.``."""

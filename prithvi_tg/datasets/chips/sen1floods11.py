@@ -41,7 +41,7 @@ class Sen1Floods11(ChipDataset):
     nodata = (0.0, -9999.0)
     legacy_fill = 0.0
     class_names = ("No water", "Water")
-    class_colors = ("#d9d0b8", "#1f6fd6")
+    class_colors = ("#e6dcc3", "#1f78b4")
     split_names = ("train", "val", "test", "bolivia")
 
     def download(self) -> None:

@@ -17,16 +17,20 @@ from ...targets import IGNORE_INDEX, ClassTarget
 from ..blending import BlendedRows
 from .base import FinishedMap, ItemFields, Layer, MapContext
 from .rasters import RasterProduct, filled, raster_profile, write_pieces
+from .styles import write_class_style
 
 _LEGACY_NODATA = -1
 _CLASSIFICATION = "https://stac-extensions.github.io/classification/v2.0.0/schema.json"
 
 
 class ClassMap(RasterProduct):
-    """``NAME_pred.tif``: the most likely class of each pixel, uint8 with nodata 255, with colours and names."""
+    """``NAME_pred.tif``: the most likely class of each pixel, uint8 with nodata 255, with colours and names.
+
+    ``NAME_pred.qml`` is the style that QGIS applies when it opens the map.
+    """
 
     name = "classes"
-    files = {"names": "{file}.aux.xml", "pred": "{file}"}
+    files = {"names": "{file}.aux.xml", "style": "{map}.qml", "pred": "{file}"}
     targets = (ClassTarget,)
     resampling = "MODE"
     is_indexed = True
@@ -59,8 +63,9 @@ class ClassMap(RasterProduct):
         raster.update_tags(1, **{f"CLASS_{index}": name for index, name in enumerate(spec.target.names)})
 
     def finish(self, finished: FinishedMap) -> None:
-        """Write the raster, and the class names in a sidecar file."""
+        """Write the raster, the class names in a sidecar file, and the style."""
         super().finish(finished)
+        write_class_style(finished.files["style"], self.context.spec.target)
         finished.files["names"].write_text(category_names(self.context.spec))
 
     def item_fields(self, finished: FinishedMap) -> ItemFields:

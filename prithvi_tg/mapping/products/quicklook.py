@@ -4,12 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rasterio.enums import Resampling
 
-from ...plotting import panels, plot_sample, true_color
+from ...plotting import add_legend, frame_pictures, panels
+from ...plotting import draw_classes as draw_class_panel
 from ...readers.raster import open_raster
 from ...readers.scene import Pixels, SceneReader
 from ...spec import DataSpec
@@ -20,7 +20,7 @@ _SIDE = 1024
 
 
 class Quicklook(Product):
-    """``NAME_pred.png``: the scene beside its map, each at most 1024 pixels wide or high."""
+    """``NAME_pred.png``: the scene in true and false colour beside its map, each at most 1024 pixels wide or high."""
 
     name = "quicklook"
     files = {"quicklook": "{map}.png"}
@@ -41,25 +41,24 @@ class Quicklook(Product):
 
 
 def draw_classes(map_path: Path, pixels: Pixels, spec: DataSpec) -> Figure:
-    """Draw a scene beside its classes, in the class colours."""
+    """Draw a scene in true and false colour, and its classes in the class colours."""
     with open_raster(map_path) as source:
         classes = source.read(1, out_shape=pixels.masked.shape, resampling=Resampling.nearest)
-    sample = {**_frames(pixels, spec), "prediction": classes}
-    return plot_sample({key: torch.as_tensor(value) for key, value in sample.items()}, spec)
+    figure, (axis,) = _draw_scene(pixels, spec, 1)
+    draw_class_panel(axis, classes, spec.target)
+    axis.set_title("map")
+    add_legend(figure, spec.target)
+    return figure
 
 
 def draw_values(map_path: Path, pixels: Pixels, spec: DataSpec) -> Figure:
-    """Draw a scene beside each of its values, in the target's colormap with a colour bar; nodata is white."""
+    """Draw a scene, and each of its values in the target's colormap with a colour bar; nodata is white."""
     target: Any = spec.target
     with open_raster(map_path) as source:
         shape = (source.count, *pixels.masked.shape)
         values = source.read(out_shape=shape, resampling=Resampling.average, masked=True)
-    frames = _frames(pixels, spec)
-    figure, axes = panels(len(frames["image"]) + len(values))
-    for axis, image, valid in zip(axes, frames["image"], frames["valid"], strict=False):
-        axis.imshow(true_color(image, spec.input, valid))
-    bands = zip(axes[len(frames["image"]) :], values, target.names, target.units, strict=True)
-    for axis, band, name, unit in bands:
+    figure, axes = _draw_scene(pixels, spec, len(values))
+    for axis, band, name, unit in zip(axes, values, target.names, target.units, strict=True):
         drawn = axis.imshow(band, cmap=target.cmap, interpolation="nearest")
         axis.set_title(name)
         figure.colorbar(drawn, ax=axis, label=unit or name, shrink=0.7)
@@ -73,9 +72,12 @@ DRAWINGS: dict[type[Target], Callable[[Path, Pixels, DataSpec], Figure]] = {
 }
 
 
-def _frames(pixels: Pixels, spec: DataSpec) -> dict[str, Any]:
+def _draw_scene(pixels: Pixels, spec: DataSpec, count: int) -> tuple[Figure, list[Axes]]:
+    """Draw each date in true and false colour, and return the figure and `count` further panels."""
     shape = (spec.input.num_frames, len(spec.input.bands), *pixels.masked.shape)
-    return {
-        "image": np.asarray(pixels.values).reshape(shape),
-        "valid": np.asarray(pixels.valid).reshape(shape),
-    }
+    pictures = frame_pictures(pixels.values.reshape(shape), pixels.valid.reshape(shape), spec.input)
+    figure, axes = panels(len(pictures) + count)
+    for axis, (title, rgb) in zip(axes, pictures, strict=False):
+        axis.imshow(rgb)
+        axis.set_title(title)
+    return figure, axes[len(pictures) :]

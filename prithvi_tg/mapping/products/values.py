@@ -5,12 +5,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 import torch
-from matplotlib import colormaps
-from matplotlib.colors import to_hex
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -20,8 +17,7 @@ from ...targets import ValueTarget
 from ..blending import BlendedRows
 from .base import FinishedMap, ItemFields, Layer, MapContext
 from .rasters import Pieces, RasterProduct, filled
-
-_COLORS = 9
+from .styles import write_value_style
 
 
 class ValueMap(RasterProduct):
@@ -76,7 +72,7 @@ class ValueMap(RasterProduct):
         """Write the raster, and a style for each value."""
         super().finish(finished)
         for band, key in enumerate(self._style_keys, start=1):
-            write_style(finished.files[key], self._target, band, self.statistics[band - 1])
+            write_value_style(finished.files[key], self._target, band, self.statistics[band - 1])
 
     def outputs(self) -> dict[str, Path]:
         """Final paths of the raster, of its default style, and of a style for each further value."""
@@ -166,38 +162,3 @@ class _Moments:
             "stddev": max(0.0, self.squares / self.count - mean**2) ** 0.5,
         }
         return {key: float(value) for key, value in found.items()}
-
-
-def write_style(path: Path, target: ValueTarget, band: int, statistics: dict[str, float]) -> None:
-    """Write a QGIS style that colours a band by the colormap of the values, from its minimum to its maximum.
-
-    Args:
-        path: QGIS applies ``NAME_pred.qml`` to ``NAME_pred.tif``; other styles must be loaded by hand.
-        target: The values; the legend shows name and unit of the band.
-        band: Number of the band, from 1.
-        statistics: Statistics of the band; without them, the colours range from 0 to 1.
-    """
-    name, unit = target.names[band - 1], target.units[band - 1]
-    low, high = statistics.get("minimum", 0.0), statistics.get("maximum", 1.0)
-    root = ElementTree.Element("qgis")
-    pipe = ElementTree.SubElement(root, "pipe")
-    limits = {"classificationMin": f"{low:.9g}", "classificationMax": f"{high:.9g}"}
-    kind = {"type": "singlebandpseudocolor", "band": str(band), "opacity": "1", "alphaBand": "-1"}
-    renderer = ElementTree.SubElement(pipe, "rasterrenderer", {**kind, **limits})
-    shader = ElementTree.SubElement(renderer, "rastershader")
-    ramp = ElementTree.SubElement(
-        shader, "colorrampshader", colorRampType="INTERPOLATED", classificationMode="1", clip="0"
-    )
-    for share in np.linspace(0, 1, _COLORS):
-        value = low + share * (high - low)
-        color = to_hex(colormaps[target.cmap](float(share)))
-        ElementTree.SubElement(
-            ramp, "item", value=f"{value:.9g}", label=f"{value:.4g}", color=color, alpha="255"
-        )
-    prefix, suffix = f"{name} ", f" {unit}" if unit else ""
-    ElementTree.SubElement(
-        ramp, "rampLegendSettings", prefix=prefix, suffix=suffix, useContinuousLegend="1", minimumLabel="",
-        maximumLabel="", orientation="2", direction="0",
-    )  # fmt: skip
-    ElementTree.indent(root)
-    path.write_text(ElementTree.tostring(root, encoding="unicode") + "\n")
