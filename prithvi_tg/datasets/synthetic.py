@@ -28,12 +28,13 @@ SIGNATURES = {
     "clear water": (0.12, 0.10, 0.08, 0.05, 0.045, 0.04, 0.04, 0.035, 0.03, 0.012, 0.002, 0.012, 0.008),
     "turbid water": (0.14, 0.13, 0.14, 0.15, 0.15, 0.12, 0.12, 0.10, 0.09, 0.03, 0.002, 0.04, 0.03),
     "forest": (0.12, 0.09, 0.08, 0.05, 0.09, 0.22, 0.27, 0.29, 0.31, 0.09, 0.003, 0.15, 0.07),
-    "grass": (0.13, 0.11, 0.12, 0.10, 0.16, 0.28, 0.32, 0.34, 0.36, 0.11, 0.003, 0.24, 0.15),
+    "broadleaf forest": (0.11, 0.06, 0.08, 0.04, 0.10, 0.24, 0.29, 0.31, 0.33, 0.09, 0.003, 0.16, 0.075),
+    "grass": (0.12, 0.085, 0.125, 0.095, 0.16, 0.28, 0.32, 0.34, 0.36, 0.11, 0.003, 0.24, 0.15),
     "soil": (0.16, 0.15, 0.17, 0.21, 0.23, 0.25, 0.27, 0.28, 0.30, 0.09, 0.004, 0.38, 0.32),
     "built-up": (0.18, 0.17, 0.17, 0.18, 0.19, 0.20, 0.21, 0.22, 0.22, 0.08, 0.005, 0.24, 0.22),
 }
 _CLOUD = np.array((0.50, 0.52, 0.50, 0.52, 0.53, 0.54, 0.55, 0.55, 0.55, 0.30, 0.05, 0.40, 0.30))
-_LAND = ("forest", "grass", "soil", "built-up")
+_LAND = ("broadleaf forest", "grass", "soil", "built-up")
 _DEGREES_PER_PIXEL = 8.983152841195215e-05  # 10 m at the equator, as in Sen1Floods11
 
 
@@ -62,8 +63,8 @@ def flood_scene(
         width: Width in pixels.
 
     Returns:
-        Bands (13, H, W), reflectance x 1e4, 0 = nodata, and labels (H, W): 0 land, 1 water, -1 under thick cloud and
-        outside the swath.
+        Bands (13, H, W), reflectance x 1e4, 0 = nodata, and labels (H, W): 0 no water (land, or thick cloud), 1 water,
+        -1 outside the swath.
     """
     fine = (2 * height, 2 * width)  # a pixel of the sensor is the mean of four of these
     elevation = random_field(rng, *fine, roughness=0.4)
@@ -88,7 +89,7 @@ def flood_scene(
     image = (1 - opacity) * image * shadow + opacity * _CLOUD[:, None, None]
     image = image * rng.uniform(0.9, 1.1) + 0.003 * rng.standard_normal(image.shape)
 
-    labels = np.where(opacity > 0.6, -1, fraction >= 0.5).astype(np.int16)
+    labels = ((fraction >= 0.5) & (opacity <= 0.6)).astype(np.int16)
     bands = np.clip(np.round(image * 1e4), 1, 20000).astype(np.int16)
     if rng.random() < 0.3:
         outside = _swath_edge(height, width)
