@@ -82,7 +82,7 @@ def test_a_map_is_a_valid_cog_with_names_colours_and_overviews(checkpoint, tmp_p
         assert file.block_shapes == [(512, 512)]
         assert file.overviews(1) == [2, 4][: len(file.overviews(1))]
         assert file.overviews(1)
-        assert file.colormap(1)[1][:3] == (0xB0, 0x30, 0x1C)
+        assert file.colormap(1)[1][:3] == (0x7F, 0, 0)
         assert file.tags(1)["CLASS_1"] == "Burn scar"
         tags = file.tags()
         assert tags["windows"] == "window 64, stride 64, blending average"
@@ -164,7 +164,7 @@ def test_an_index_shows_all_maps_of_a_crs(checkpoint, tmp_path, command):
         both = np.hstack([classes_of(tmp_path / "m" / f"{name}_pred.tif") for name in ("west", "east")])
         np.testing.assert_array_equal(index.read(1), both)
     assert (tmp_path / "m" / "index_EPSG_4326.vrt").exists()
-    assert out.count("Written:") == 3 * 3 + 2
+    assert out.count("Written:") == 4 * 3 + 2
     for word in ("west", "50 x 60", "Burn scar"):
         assert word in out
 
@@ -204,7 +204,7 @@ def test_two_processes_make_the_same_map_as_one(checkpoint, tmp_path, command):
     for name in ("long", "short"):
         one, two = (classes_of(tmp_path / f"by{n}" / f"{name}_pred.tif") for n in (1, 2))
         np.testing.assert_array_equal(one, two)
-    assert done.stdout.count("Written:") == 3 * 2 + 1
+    assert done.stdout.count("Written:") == 4 * 2 + 1
     assert "long" in done.stdout
     names = {entry.name for entry in (tmp_path / "by2").iterdir()}
     assert not {name for name in names if name.startswith(".")}
