@@ -5,7 +5,6 @@ BIN := $(VENV)/bin
 DEMO := demo
 # One worker a core, of 8 at most; a worker without work takes over tests of one that has some.
 PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal --durations 10
-BEST := $(DEMO)/runs/version_0/checkpoints/best.ckpt
 
 .PHONY: demo test coverage docs test-docs lint format clean
 
@@ -23,14 +22,9 @@ $(VENV)/.installed-docs: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	touch $@
 
-# Removes its own folder demo/ first, so that it always shows a fresh run.
+# Replaces its own folder demo/, so that it always shows a fresh run.
 demo: $(VENV)/.installed
-	rm -rf $(DEMO)
-	$(BIN)/prithvi-tg synthetic $(DEMO)/data
-	$(BIN)/prithvi-tg fit --config configs/demo.yaml
-	$(BIN)/prithvi-tg test --config configs/demo.yaml --ckpt_path $(BEST)
-	$(BIN)/prithvi-tg predict --ckpt_path $(BEST) $(DEMO)/data/scene.tif --output $(DEMO)/maps --quicklook
-	$(BIN)/prithvi-tg report $(DEMO)/runs/version_0 $(DEMO)/runs/version_1 --names training test --maps $(DEMO)/maps/scene_pred.tif --output $(DEMO)/report.html
+	$(BIN)/prithvi-tg demo --output $(DEMO) --overwrite
 
 # SELECT leaves tests out by their marks: make test SELECT='not version_independent'.
 test: $(VENV)/.installed-tests
@@ -58,4 +52,4 @@ format: $(VENV)/.installed-tests
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv .venv-* $(DEMO) build docs/_build *.egg-info
+	rm -rf $(DEMO) .venv .venv-* build dist docs/_build *.egg-info

@@ -16,7 +16,13 @@ from .options.configured import (
     describe_lightning,
 )
 from .options.embed import add_embed_options
-from .options.plain import add_export_options, add_report_options, add_sweep_options, add_synthetic_options
+from .options.plain import (
+    add_demo_options,
+    add_export_options,
+    add_report_options,
+    add_sweep_options,
+    add_synthetic_options,
+)
 from .options.predict import add_predict_options
 from .parsers import ConfiguredParser, PlainParser, fail, group_of, option_names
 from .settings import check_checkpoint, check_configurations, require_checkpoint, require_scenes, values_of
@@ -252,6 +258,13 @@ COMMANDS: dict[str, Command] = {
             "synthetic", "write a small synthetic data set:  prithvi-tg synthetic data/demo",
             "Write synthetic chips in the layout of a published data set, and a larger scene to map.",
             add_synthetic_options, "commands.synthetic",
+        ),
+        Command(
+            "demo", "train, test, map and report on synthetic data, in minutes:  prithvi-tg demo",
+            "Run synthetic, fit, test, predict and report, one after another, and print each command: a small "
+            "model of floods, trained from scratch on the CPU. The output folder holds data/, demo.yaml, runs/, "
+            "maps/ and report.html.",
+            add_demo_options, "commands.demo",
         ),
     )
 }  # fmt: skip

@@ -49,6 +49,16 @@ def add_sweep_options(parser: ArgumentParser) -> None:
     # fmt: on
 
 
+def add_demo_options(parser: ArgumentParser) -> None:
+    """Add the options of ``demo``."""
+    add = parser.add_argument
+    # fmt: off
+    add("--output", type=Path, default=Path("demo"), metavar="FOLDER", help="output folder; must be absent")
+    add("--epochs", type=int, metavar="N", help="number of epochs; by default that of configs/demo.yaml")
+    add("--overwrite", action="store_true", help="replace data, runs, maps and report of an earlier demo")
+    # fmt: on
+
+
 def add_synthetic_options(parser: ArgumentParser) -> None:
     """Add the options of ``synthetic``."""
     add = parser.add_argument
