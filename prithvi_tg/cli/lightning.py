@@ -12,7 +12,6 @@ from typing import Any, NoReturn
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torchgeo.datamodules import BaseDataModule
 
@@ -53,6 +52,7 @@ from .checkpoint_checks import refuse_other_model
 from .errors import one_line
 from .messages import ShortWarnings, shown_messages
 from .options.configured import CKPT_PATH
+from .run_folders import run_loggers
 from .settings import require_checkpoint, require_scenes
 from .table import COMMANDS
 
@@ -213,11 +213,8 @@ class PrithviCLI(LightningCLI):
             self._prepare_predict()
         elif self.subcommand != "fit":
             self._load(path)
-        elif path and "optimizer_states" not in read_checkpoint(path).meta:
-            raise CheckpointError(
-                f"{path}: holds no optimiser state, so fit cannot resume from it; give a last.ckpt, or start from "
-                "these weights with --model.weights"
-            )
+        elif path:
+            self._check_resumable(path)
         self._set_run_arguments(self.config_init[self.subcommand])
 
     def _set_run_arguments(self, arguments: Any) -> None:
@@ -239,6 +236,17 @@ class PrithviCLI(LightningCLI):
         print(load_weights(self.model.model, checkpoint))
         if checkpoint.hyper_parameters.get("data_spec"):
             self.model.hparams["data_spec"] = checkpoint.hyper_parameters["data_spec"]
+
+    def _check_resumable(self, path: str) -> None:
+        checkpoint = read_checkpoint(path)
+        if "optimizer_states" not in checkpoint.meta:
+            raise CheckpointError(
+                f"{path}: holds no optimiser state, so fit cannot resume from it; give a last.ckpt, or start from "
+                "these weights with --model.weights"
+            )
+        if isinstance(self.model, PrithviTask):
+            refuse_other_model(checkpoint, self.model, None)
+            load_weights(self.model.model, checkpoint)  # an error of one line; Lightning's names every tensor
 
     def _prepare_predict(self) -> None:
         settings = self._settings
@@ -316,7 +324,8 @@ class PrithviCLI(LightningCLI):
             config["logger"] = False
             self.save_config_callback = None
         else:
-            config["logger"] = _loggers(config.get("logger"), config["default_root_dir"])
+            name = None if self._settings.name is None else (self._settings.name, str(self.subcommand))
+            config["logger"] = run_loggers(config.get("logger"), config["default_root_dir"], name)
             callbacks.append(RemoveEmptyRun(config["logger"] or []))
             if self.subcommand == "fit" and config["logger"]:
                 callbacks.append(LearningRateMonitor())
@@ -347,19 +356,6 @@ def print_trainer_help(command: str) -> None:
     )
     parser.add_lightning_class_args(Trainer, "trainer")
     parser.print_help()
-
-
-def _loggers(given: Any, folder: str) -> Any:
-    """CSV and TensorBoard loggers by default; a CSV logger is added to others, so that every run has curves."""
-    if given is False:
-        return False
-    # Flushed after each line, so that a killed run keeps its curves.
-    curves = CSVLogger(folder, name="", flush_logs_every_n_steps=1)
-    if given in (None, True):
-        return [curves, TensorBoardLogger(folder, name="", version=curves.version, default_hp_metric=False)]
-    given = list(given) if isinstance(given, Iterable) else [given]
-    # The folder of the first logger is the folder of the run.
-    return given if any(isinstance(logger, CSVLogger) for logger in given) else [curves, *given]
 
 
 def _from_spec(key: str, data: Any) -> Any:

@@ -1,5 +1,6 @@
 """How options are spelt: with underscores or hyphens, never abbreviated."""
 
+import itertools
 import re
 from collections.abc import Iterable, Sequence
 
@@ -21,6 +22,20 @@ def with_underscores(words: Sequence[str]) -> list[str]:
             word = f"--{name.replace('-', '_')}{key.replace('-', '_')}{rest}"
         found.append(word)
     return found
+
+
+def configurations_first(words: Sequence[str]) -> list[str]:
+    """Words of a command line with all configurations first, so that options apply over them wherever they are."""
+    end = words.index("--") if "--" in words else len(words)
+    first: list[str] = []
+    others: list[str] = []
+    rest = iter(words[:end])
+    for word in rest:
+        if word in ("--config", "-c"):
+            first += [word, *itertools.islice(rest, 1)]
+        else:
+            (first if word.startswith("--config=") else others).append(word)
+    return [*first, *others, *words[end:]]
 
 
 def names_in(words: Iterable[str]) -> list[str]:

@@ -26,7 +26,7 @@ from .options.plain import (
 from .options.predict import add_predict_options
 from .parsers import ConfiguredParser, PlainParser, fail, group_of, option_names
 from .settings import check_checkpoint, check_configurations, require_checkpoint, require_scenes, values_of
-from .spelling import names_in, unknown_option
+from .spelling import configurations_first, names_in, unknown_option
 
 _PACKAGE = __name__.partition(".")[0]
 
@@ -115,6 +115,10 @@ class ConfiguredCommand(Command):
             self.check_settings(parser.parse_own(words), words)
         check_configurations(words)
 
+    def run(self, words: list[str]) -> int:
+        """Run the command; returns the exit code."""
+        return super().run(configurations_first(words))
+
     def check_settings(self, settings: Any, words: list[str]) -> None:
         """Exit with a message if a required setting is not given.
 
@@ -143,7 +147,7 @@ class LightningCommand(ConfiguredCommand):
         if "--trainer.help" in names_in(words):
             module.print_trainer_help(self.name)
         else:
-            module.PrithviCLI.run_command([self.name, *words])
+            module.PrithviCLI.run_command([self.name, *configurations_first(words)])
         return 0
 
 

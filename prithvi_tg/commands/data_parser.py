@@ -5,6 +5,7 @@ from typing import Any
 from torchgeo.datamodules import BaseDataModule
 
 from ..cli.lightning import PrithviArgumentParser
+from ..cli.options.configured import OF_RUNS
 from ..cli.table import COMMANDS
 from ..errors import ConfigError
 
@@ -18,7 +19,7 @@ def data_parser(command: str) -> PrithviArgumentParser:
     parser = PrithviArgumentParser(prog=f"prithvi-tg {command}")
     parser.add_argument("-c", "--config", action="config", help="A configuration file with a data: section.")
     parser.add_subclass_arguments(BaseDataModule, "data", fail_untyped=False)
-    for section in ("model", "trainer", "seed_everything", "published_result"):
+    for section in OF_RUNS:
         parser.add_argument(f"--{section}", type=Any, help="Accepted in the configuration, but not used.")
     COMMANDS[command].add_options(parser)
     return parser

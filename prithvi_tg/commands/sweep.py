@@ -131,7 +131,9 @@ def train(fit: list[str], values: Mapping[str, Any], folder: Path, metric: str) 
     ]
     with (folder / "log.txt").open("w") as log:
         command = [sys.executable, "-m", "prithvi_tg", "fit", *fit, *words]
-        command += [f"--trainer.default_root_dir={folder}", "--trainer.enable_progress_bar=false"]
+        command += [
+            f"--trainer.default_root_dir={folder}", "--name=null", "--trainer.enable_progress_bar=false"
+        ]  # fmt: skip
         done = subprocess.run(command, stdout=log, stderr=log, check=False)
     lines = dict.fromkeys((folder / "log.txt").read_text(errors="replace").splitlines())
     for line in lines:

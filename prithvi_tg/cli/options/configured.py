@@ -37,9 +37,23 @@ CKPT_PATH = dict.fromkeys(_OF_METHODS, "The weights, in any published format.") 
 }
 
 
+#: Sections and keys of a configuration that commands accept and do not use, as it is that of a run.
+OF_RUNS = (
+    "model", "trainer", "seed_everything", "published_result", "name", "tf32", "ckpt_path", "weights_only", "verbose",
+)  # fmt: skip
+
+
 def add_run_options(parser: Any) -> None:
     """Options of ``fit``, ``validate`` and ``test`` besides Lightning's."""
-    group_of(parser, OUTPUTS).add_argument(
+    add = group_of(parser, OUTPUTS).add_argument
+    add(
+        "--name",
+        metavar="NAME",
+        type=str | None,
+        default=None,
+        help="Name of the run: its folder is NAME/fit_0, NAME/test_0 and so on; by default version_0, version_1 ...",
+    )
+    add(
         "--published_result",
         metavar="NAME",
         type=str | None,
@@ -87,8 +101,8 @@ def describe_data(parser: ConfiguredParser) -> None:
         text="A key of the data module, such as --data.batch_size 4.",
     )
     parser.describe(READING, "--skip_bad", text=_SKIP_BAD)
-    for name in ("--model", "--trainer", "--seed_everything", "--published_result", "--print_config"):
-        parser.describe(CONFIGURATION, name, metavar="VALUE")
+    for name in (*OF_RUNS, "print_config"):
+        parser.describe(CONFIGURATION, f"--{name}", metavar="VALUE")
     parser.describe(_MORE, "--data.help", metavar="CLASS", text="List the keys of a data module.")
     _describe_help(parser)
 

@@ -25,7 +25,8 @@ def add_predict_options(parser: Any) -> None:
     add("--num_workers", metavar="N", type=int | Auto, default="auto",
         help="Threads that read ahead; auto depends on the device, cores and memory.")  # fmt: skip
     add_tf32(parser)
-    add("--published_result", type=str | None, default=None, help=SUPPRESS)
+    for name in ("--published_result", "--name"):  # in the configuration of a run
+        add(name, type=str | None, default=None, help=SUPPRESS)
 
 
 # fmt: off
