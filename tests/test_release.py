@@ -113,6 +113,31 @@ def test_citation_and_changes_have_the_version_of_the_package():
     assert released == prithvi_tg.__version__
 
 
+@pytest.mark.version_independent
+def test_an_image_is_made_of_all_that_a_wheel_is_made_of():
+    lines = (TOP / "Dockerfile").read_text().replace("\\\n", " ").splitlines()
+    copied = [line.split()[1:-1] for line in lines if line.startswith("COPY ")]
+    assert copied[-1] == ["."]  # of which .dockerignore leaves:
+    kept = {line[1:] for line in (TOP / ".dockerignore").read_text().split() if line.startswith("!")}
+    assert kept == {*SOURCES, "configs", "prithvi_tg"}
+    assert all((TOP / name).exists() for names in copied for name in names)
+    assert "USER user" in lines[lines.index("COPY . .") :]
+
+
+@pytest.mark.version_independent
+def test_the_workflow_runs_the_gate_and_templates_ask_distinct_questions():
+    (job,) = yaml.safe_load((TOP / ".github" / "workflows" / "ci.yml").read_text())["jobs"].values()
+    assert [step["run"] for step in job["steps"] if "run" in step] == [".ci/run"]
+    assert os.access(TOP / ".ci" / "run", os.X_OK)
+    for name in ("bug", "question"):
+        form = yaml.safe_load((TOP / ".github" / "ISSUE_TEMPLATE" / f"{name}.yml").read_text())
+        assert form["name"]
+        assert form["description"]
+        questions = [one["id"] for one in form["body"]]
+        assert len({*questions}) == len(questions) >= 2
+        assert all(one["attributes"]["label"] for one in form["body"])
+
+
 @pytest.fixture
 def small_demo(monkeypatch, tmp_path):
     """The demo with a tiny model on small chips, in an empty folder."""
