@@ -1,5 +1,6 @@
 """``prithvi-tg check``: check data, weights and configuration before training."""
 
+import math
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch import Trainer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -15,6 +17,8 @@ from ..checks import Finding, check_chips, check_scenes
 from ..cli.lightning import PrithviCLI
 from ..datamodules import ChipDataModule, LabelledScenesDataModule
 from ..errors import own_error
+from ..tasks import PrithviTask
+from ..tasks.advice import training_advice
 from .data_parser import data_parser, parse_data
 from .stats import allow_missing_statistics
 
@@ -84,6 +88,7 @@ def _check_run(arguments: list[str]) -> Iterator[Finding]:
     parameters = sum(parameter.numel() for parameter in built.model.parameters())
     weights = "random weights" if getattr(built.model, "weights", None) is None else "the weights match"
     yield Finding("ok", "model", f"{parameters / 1e6:.1f} million parameters; {weights}")
+    yield from _check_training(built)
     folder = Path(built.trainer.default_root_dir)
     existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     yield _check_disk(folder, parameters, shutil.disk_usage(existing).free)
@@ -97,6 +102,41 @@ def _check_run(arguments: list[str]) -> Iterator[Finding]:
         )  # fmt: skip
     else:
         yield Finding("ok", "device", str(device))
+
+
+def _check_training(built: PrithviCLI) -> Iterator[Finding]:
+    if not (
+        isinstance(built.model, PrithviTask)
+        and isinstance(built.datamodule, ChipDataModule | LabelledScenesDataModule)
+    ):
+        return
+    try:
+        built.datamodule.setup("fit")
+        batches = len(built.datamodule.train_dataloader())
+    except Exception as error:
+        if (ours := own_error(error)) is None:
+            raise
+        yield Finding("error", "data", str(ours))
+        return
+    resumes = bool(built.config["fit"]["ckpt_path"])
+    for line in training_advice(built.model, _planned_steps(built.trainer, batches), resumes):
+        setting, _, message = line.partition(": ")
+        yield Finding("advice", setting, *message.split("; ", 1))
+
+
+def _planned_steps(trainer: Trainer, batches: int) -> float:
+    """Optimiser steps of a training.
+
+    Args:
+        trainer: The trainer.
+        batches: Batches of an epoch, of all processes.
+    """
+    limit = trainer.limit_train_batches
+    batches = math.ceil(batches / trainer.world_size)
+    batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+    epochs = math.inf if trainer.max_epochs in (None, -1) else trainer.max_epochs
+    steps = math.ceil(batches / trainer.accumulate_grad_batches) * epochs
+    return steps if trainer.max_steps == -1 else min(steps, trainer.max_steps)
 
 
 def _check_disk(folder: Path, parameters: int, free: int) -> Finding:

@@ -21,6 +21,7 @@ from ..models.compiling import has_compiler
 from ..models.lora import add_lora
 from ..processes import process_callbacks
 from ..spec import DataSpec
+from .advice import training_advice
 from .arguments import TaskArguments
 from .data_checks import check_model_takes, check_target, differing_data, other_unit_message
 from .precision import Float32Precision, check_precision
@@ -224,6 +225,8 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
                 f"max_epochs, limit_train_batches: the run has {total_steps} optimiser steps; the learning-rate "
                 "schedule needs a finite number, at least 1"
             )
+        for advice in training_advice(self, total_steps, resumes=self.trainer.ckpt_path is not None):
+            rank_zero_warn(advice)
         schedule = self.create_schedule(optimizer, int(total_steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -240,8 +243,6 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
             ConfigError: The data do not match the model, or the precision of the trainer rounds the data.
         """
         check_precision(str(self.trainer.precision))
-        if stage == "fit":
-            self._warn_of_random_encoder()
         encoder = self.hparams["encoder"]
         options = getattr(getattr(self.trainer, "datamodule", None), "kwargs", {})
         if options.get("metadata") and not self.model.encoder.coordinates:
@@ -274,15 +275,6 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
         ):
             if before != now:
                 rank_zero_warn(f"{key}: the model was trained with {before}, the data module has {now}")
-
-    def _warn_of_random_encoder(self) -> None:
-        stays_frozen = self.hparams["freeze_encoder"] and self.hparams["unfreeze_epoch"] is None
-        if (
-            (stays_frozen or self.hparams["lora_rank"])
-            and self.weights is None
-            and self.trainer.ckpt_path is None
-        ):
-            rank_zero_warn("weights: not given, so the frozen encoder has random weights")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Record the class that can read the checkpoint."""

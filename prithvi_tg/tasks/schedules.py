@@ -1,7 +1,6 @@
 """Learning-rate schedules by name."""
 
 import math
-import warnings
 from collections.abc import Callable
 from inspect import signature
 from typing import Any
@@ -52,12 +51,6 @@ def poly_schedule(
         power: Exponent of the polynomial.
         warmup_ratio: First factor of the warm-up.
     """
-    if warmup_steps >= total_steps:
-        warnings.warn(
-            f"warmup_steps: {warmup_steps} steps do not fit into a run of {total_steps} steps; "
-            "the full learning rate is never reached",
-            stacklevel=2,
-        )
     return SharedLambdaLR(
         optimizer, lambda step: poly_factor(step, total_steps, warmup_steps, power, warmup_ratio)
     )

@@ -29,12 +29,6 @@ def test_learning_rates_equal_the_golden_ones(golden, key, steps, base):
     assert optimizer.param_groups[0]["lr"] == 0
 
 
-def test_a_warm_up_longer_than_the_run_gives_a_warning():
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1)
-    with pytest.warns(UserWarning, match="1500 steps do not fit into a run of 300"):
-        poly_schedule(optimizer, 300)
-
-
 def test_an_added_group_starts_at_its_rate_and_decays_with_the_others():
     first, later = (torch.nn.Parameter(torch.zeros(1)) for _ in range(2))
     optimizer = torch.optim.SGD([first], lr=1.0)

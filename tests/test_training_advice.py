@@ -1,0 +1,81 @@
+"""fit warns of settings that are valid and seldom meant, and check lists the same lines."""
+
+import re
+
+import pytest
+
+from prithvi_tg import PrithviSegmentationTask
+from prithvi_tg.tasks.advice import training_advice
+
+LONG_WARM_UP = (
+    "warmup_steps: 9 steps do not fit into a run of 2 steps; the full learning rate is never reached"
+)
+LOW_RATE = "lr: 1e-05 is a rate for fine-tuning, but the encoder starts from random weights"
+NO_WEIGHTS = "weights: none are published for the encoder nano, so it starts from random weights"
+OTHER_ENCODER = (
+    "weights: those published for prithvi_eo_v2_tiny_tl may not fit with encoder_args width, depth, num_heads"
+)
+FROZEN = "weights: not given, so the frozen encoder has random weights"
+
+
+def advice_in(recwarn):
+    """The warnings about settings of the model."""
+    lines = [str(one.message) for one in recwarn]
+    return [line for line in lines if line.startswith(("warmup_steps:", "lr:", "weights:"))]
+
+
+def unwrapped(out):
+    """The cells of each row of the table of check, without line breaks within cells."""
+    rows = []
+    for line in out.splitlines():
+        cells = [cell.strip() for cell in line.strip("│").split("│")]
+        if len(cells) == 4 and cells[0]:
+            rows.append(cells)
+        elif len(cells) == 4:
+            rows[-1] = [f"{before} {cell}".strip() for before, cell in zip(rows[-1], cells, strict=True)]
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("options", "messages"),
+    [
+        (("--model.warmup_steps", 9), [LONG_WARM_UP, NO_WEIGHTS]),
+        (
+            ("--model.schedule", "cosine", "--model.schedule_args", "{warmup_steps: 9}"),
+            [LONG_WARM_UP, NO_WEIGHTS],
+        ),
+        (("--model.lr", "1e-5"), [LOW_RATE, NO_WEIGHTS]),
+        (("--model.encoder", "prithvi_eo_v2_tiny_tl"), [OTHER_ENCODER]),
+        (("--model.freeze_encoder", "true"), [FROZEN, NO_WEIGHTS]),
+    ],
+)
+def test_fit_and_check_warn_of_the_same_settings(config, command, recwarn, options, messages):
+    words = ("--config", config, "--trainer.max_epochs", 2, *options)
+    code, _, err = command("fit", *words)
+    assert code == 0, err
+    warned = advice_in(recwarn)
+    assert len(warned) == len(messages), warned
+    for line, message in zip(warned, messages, strict=True):
+        assert line.startswith(message)
+    code, out, err = command("check", *words)
+    assert code == 0, out + err
+    advice = [" ".join(cells[1:]) for cells in unwrapped(out) if cells[0] == "advice"]
+    assert [squeezed(line) for line in advice] == [squeezed(line) for line in warned]
+
+
+def squeezed(text):
+    """The letters and digits: the table of check breaks lines, and has no punctuation between its columns."""
+    return re.sub(r"\W", "", text)
+
+
+def test_pretrained_weights_and_a_short_warm_up_give_no_advice(config, command, recwarn, trained):
+    words = ("--config", config, "--trainer.max_epochs", 2, "--model.weights", trained, "--model.lr", "1e-5")
+    code, _, err = command("fit", *words)
+    assert code == 0, err
+    assert advice_in(recwarn) == []
+
+
+def test_a_resumed_run_has_weights():
+    task = PrithviSegmentationTask(encoder="nano", num_classes=2, lr=1e-5, warmup_steps=0)
+    assert len(list(training_advice(task, 10))) == 2
+    assert not list(training_advice(task, 10, resumes=True))
