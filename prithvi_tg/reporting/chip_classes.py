@@ -23,7 +23,7 @@ _MEANS = {
     "mF1": "mean F1",
     "mAP": "mean average precision",
 }
-_MOST_DRAWN = 8
+_MOST_DRAWN = 4  # chips of a kind
 
 
 def chip_score_table(scores: dict[str, Tensor], class_names: Sequence[str], title: str) -> Table:
@@ -91,7 +91,7 @@ class ClassifiedChipResults:
 
 
 class ClassifiedChipScores:
-    """Accumulates labels and predictions of chips, and keeps some misclassified chips to draw them.
+    """Accumulates labels and predictions of chips, and keeps some wrong and some right ones to draw them.
 
     Args:
         class_names: One per class.
@@ -102,7 +102,7 @@ class ClassifiedChipScores:
         self.class_names = list(class_names)
         self.spec = spec
         self.rows: dict[str, tuple[Any, Any]] = {}
-        self._wrong: dict[str, dict[str, Any]] = {}
+        self._drawn: dict[str, dict[str, dict[str, Any]]] = {"wrong": {}, "right": {}}
 
     def update(self, names: Sequence[str], batch: dict[str, Any], predictions: Tensor) -> None:
         """Add a batch with ``label``; `predictions` has the shape of the labels."""
@@ -111,9 +111,10 @@ class ClassifiedChipScores:
             if not ChipClassTarget.is_labelled(label).any():
                 continue
             self.rows[name] = (label.tolist(), prediction.tolist())
-            if self.spec is not None and len(self._wrong) < _MOST_DRAWN and (label != prediction).any():
+            chosen = self._drawn["wrong" if (label != prediction).any() else "right"]
+            if self.spec is not None and len(chosen) < _MOST_DRAWN:
                 sample = {key: batch[key][number].cpu() for key in ("image", "valid") if key in batch}
-                self._wrong[name] = sample | {"label": label, "prediction": prediction}
+                chosen[name] = sample | {"label": label, "prediction": prediction}
 
     def gathered(self) -> ClassifiedChipResults:
         """Gather the chips of all processes, sorted by name."""
@@ -131,13 +132,13 @@ class ClassifiedChipScores:
                 writer.writerow([name, *cells, int(label == prediction)])
 
     def write_pictures(self, folder: Path, chips: ClassifiedChipResults) -> list[Path]:
-        """Draw the misclassified chips that this process holds, as ``wrong_NAME.png``."""
-        written = []
-        for name, sample in self._wrong.items():
-            figure = self.plot(sample)
-            if figure is not None:
-                written.append(save_picture(folder, f"wrong_{name}", figure))
-        return written
+        """Draw chips that this process holds, as ``wrong_NAME.png`` if misclassified, else ``right_NAME.png``."""
+        return [
+            save_picture(folder, f"{kind}_{name}", figure)
+            for kind, samples in self._drawn.items()
+            for name, sample in samples.items()
+            if (figure := self.plot(sample)) is not None
+        ]
 
     def plot(self, sample: dict[str, Any]) -> Figure | None:
         """Draw a normalised sample, titled with its label and prediction; ``None`` without `spec`."""

@@ -26,7 +26,7 @@ def curves_svg(runs: Sequence[Run]) -> bytes | None:
     if not trained:
         return None
     columns = min(len(runs), 4)
-    score = _SCORES[runs[0].kind]
+    score = _SCORES.get(runs[0].kind) or next(iter(runs[0].metrics["overall"]), "score")
     panels: list[Panel] = [_LOSS, (score, f"val_{score}", (f"train_{score}",))]
     if any(
         name.startswith("lr-") and run.curves[name].notna().any() for run in trained for name in run.curves

@@ -5,6 +5,7 @@ import platform
 import resource
 import subprocess
 import sys
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ def run_record(precision: str, processes: int, seconds: float, checkpoint: Path 
             **{package: version(package) for package in _PACKAGES},
         },
         "git": git_state(Path.cwd()),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "seed": None if seed is None else int(seed),
         **described_precision(precision, uses_tf32()),
         "device": torch.cuda.get_device_name() if on_gpu else platform.machine(),

@@ -18,6 +18,7 @@ from .chips import ChipCounts
 from .curves import curves_svg
 from .runs import Run, differing_settings
 from .tiles import TILE, TiledMap, data_address
+from .titles import default_title
 
 _MIN_UNITS = 5  # chips or blocks, for intervals
 _UNSCORED = "nothing: trained without validation; score it with prithvi-tg test"
@@ -32,7 +33,7 @@ def write_report(path: Path, runs: Sequence[Run], maps: Sequence[TiledMap] = (),
         path: The page, ``.html``; written to its final name when it is complete.
         runs: Runs with the same classes; others are compared with the first.
         maps: Maps of scenes; maps of one place move together.
-        title: Title of the page.
+        title: Title of the page; by default, data, model and date of the runs.
 
     Raises:
         ConfigError: Runs have labels of different kinds, or maps are given for other labels than classes of pixels.
@@ -57,7 +58,8 @@ def write_report(path: Path, runs: Sequence[Run], maps: Sequence[TiledMap] = (),
         )
     folder = files(__package__) / "page"
     common = {
-        "title": title or ", ".join(run.name for run in runs),
+        "title": title or default_title(runs),
+        "names": [run.name for run in runs],
         "version": __version__,
         "style": Markup((folder / "report.css").read_text()),
         "script": Markup((folder / "report.js").read_text()),
@@ -76,12 +78,14 @@ def _class_page(
     """The page of runs with classes of pixels."""
     curves = curves_svg(runs)
     scored = [run for run in runs if run.is_scored]
+    same = [run for run in scored if _labelled(run) == _labelled(scored[0])]
     return page.get_template("report.html").render(
         **common,
         runs=[_described(run) for run in runs],
         blocks=any(run.chips is not None and run.chips.block_side is not None for run in runs),
-        compared=_compared(scored) if len(scored) > 1 else [],
-        others=[run.name for run in scored if _labelled(run) != _labelled(scored[0])],
+        compared=_compared(same) if len(same) > 1 else [],
+        same=[run.name for run in same],
+        others=[run.name for run in scored if run not in same],
         classes=runs[0].class_names,
         columns=PER_CLASS,
         means=[*_MEANS, *_other_means(runs)],
@@ -110,7 +114,9 @@ def _other_page(
 def _other_described(run: Run) -> dict[str, Any]:
     each = run.metrics.get("per_value") or run.metrics.get("per_class") or {}
     units = (run.metrics.get("data_spec") or {}).get("target", {}).get("units") or [""] * len(each)
-    each = {f"{name} ({unit})" if unit else name: each[name] for name, unit in zip(each, units, strict=True)}
+    each = {
+        f"{name} ({unit})" if unit else name: each[name] for name, unit in zip(each, units, strict=bool(each))
+    }
     shown = {
         "figures": {path.stem: path for name in _FIGURES if (path := run.folder / name).exists()},
         "pictures": run.pictures,
@@ -262,6 +268,7 @@ def _record(run: Run) -> dict[str, str]:
     parts = [f"{part['folder']} (to epoch {part['epoch']})" for part in training.get("resumed_from", [])]
     checkpoint, epoch = record.get("checkpoint"), record.get("checkpoint_epoch")
     words = {
+        "date": record.get("date"),
         "task": record.get("task"),
         "checkpoint": checkpoint if epoch is None else f"{checkpoint}, epoch {epoch}",
         "SHA-256": (record.get("checkpoint_sha256") or "")[:16],

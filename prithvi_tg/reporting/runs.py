@@ -24,6 +24,10 @@ from .tables import plain_scores
 
 #: Settings that do not change what a run computes.
 _WITHOUT_EFFECT = ("config", "ckpt_path", "trainer.default_root_dir", "verbose")
+#: Kind of a run whose task replaced all scores.
+OWN_SCORES = "own scores"
+#: Start of the name of a picture: the rank of its chip.
+_CAPTION = re.compile(r"^(worst_\d+|best_\d+|wrong|right)_")
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class Run:
 
     @property
     def kind(self) -> str:
-        """Kind of its target, a key of `prithvi_tg.targets.TARGETS`."""
+        """Kind of its target, a key of `prithvi_tg.targets.TARGETS`; `OWN_SCORES` if the task replaced all scores."""
         return _kind(self.metrics)
 
     @property
@@ -67,7 +71,7 @@ class Run:
     @property
     def is_scored(self) -> bool:
         """Whether the run has scores; a training without validation has none."""
-        return self.metrics["confusion_matrix"] is not None
+        return bool(self.metrics["overall"])
 
     @property
     def spec(self) -> DataSpec | None:
@@ -96,13 +100,13 @@ def read_run(folder: Path, name: str | None = None) -> Run:
         raise DataError(f"{folder}: {_why_no_run(folder)}") from error
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error})") from error
-    if not isinstance(metrics, dict) or "overall" not in metrics:
+    if not isinstance(metrics, dict) or not isinstance(metrics.get("overall"), dict):
         raise DataError(f"{path}: does not contain the scores of a run")
     metrics = current_record(metrics)
     if _kind(metrics) != "classes":
         return _read_other(folder, name or folder.name, metrics)
     if not {"per_class", "confusion_matrix"} <= metrics.keys():
-        raise DataError(f"{path}: has no confusion matrix, which report needs; the task replaced the scores")
+        raise DataError(f"{path}: has no confusion matrix, which the report of classes needs")
     if metrics["confusion_matrix"] is not None:
         metrics |= _scores(metrics, path)
     table, curves = folder / TABLE, folder / "metrics.csv"
@@ -124,7 +128,9 @@ def read_run(folder: Path, name: str | None = None) -> Run:
 
 
 def _kind(metrics: Mapping[str, Any]) -> str:
-    """Kind of target of a run, a key of `prithvi_tg.targets.TARGETS`."""
+    """Kind of target of a run, a key of `prithvi_tg.targets.TARGETS`, or `OWN_SCORES`."""
+    if not metrics.keys() & {"per_class", "per_value", "confusion_matrix"}:
+        return OWN_SCORES
     values = metrics.get("data_spec")
     return DataSpec.from_dict(values).target.kind if values else "classes"
 
@@ -133,7 +139,8 @@ def _read_other(folder: Path, name: str, metrics: dict[str, Any]) -> Run:
     """Read a run whose target is not classes of pixels."""
     curves = folder / "metrics.csv"
     paths = sorted(
-        (folder / PICTURES).glob("*.png"), key=lambda path: (path.stem.startswith("best_"), path.stem)
+        (folder / PICTURES).glob("*.png"),
+        key=lambda path: (path.stem.startswith(("best_", "right_")), path.stem),
     )
     return Run(
         name=name,
@@ -141,7 +148,9 @@ def _read_other(folder: Path, name: str, metrics: dict[str, Any]) -> Run:
         metrics=metrics,
         chips=None,
         curves=_curves(curves) if curves.exists() else pd.DataFrame(),
-        pictures={re.sub(r"^(worst|best)_(\d+)_", r"\1 \2: ", path.stem): path for path in paths},
+        pictures={
+            _CAPTION.sub(lambda found: f"{found[1].replace('_', ' ')}: ", path.stem): path for path in paths
+        },
         settings=read_settings(folder),
     )
 

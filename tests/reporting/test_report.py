@@ -11,6 +11,7 @@ import rasterio
 from prithvi_tg.errors import ConfigError, DataError
 from prithvi_tg.reporting.runs import differing_settings, read_runs, read_settings
 from prithvi_tg.reporting.tiles import tile_map
+from prithvi_tg.reporting.titles import data_name
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -89,7 +90,7 @@ def test_runs_are_compared_in_settings_and_scores(reported):
     assert "not scored on the same pixels" not in page
 
 
-def test_the_page_notes_scores_on_other_chips(reported, tmp_path, command):
+def test_a_difference_of_scores_on_other_chips_is_not_shown(reported, tmp_path, command):
     test = reported / "runs/version_2"
     assert json.loads((test / "metrics.json").read_text())["split"] == "test"
     code, _, err = command(
@@ -103,7 +104,36 @@ def test_the_page_notes_scores_on_other_chips(reported, tmp_path, command):
         "tested",
     )
     assert code == 0, err
-    assert "tested: not scored on the same pixels as fit" in (tmp_path / "page.html").read_text()
+    page = (tmp_path / "page.html").read_text()
+    assert "tested: not scored on the same pixels as fit, so no difference is shown" in page
+    assert 'id="compared"' not in page
+
+
+def test_the_title_names_data_model_and_date(reported, tmp_path, command):
+    run = reported / "runs/version_0"
+    date = json.loads((run / "metrics.json").read_text())["run"]["date"][:10]
+    code, _, err = command("report", run, "--output", tmp_path / "page.html")
+    assert code == 0, err
+    page = (tmp_path / "page.html").read_text()
+    title = f"Sen1Floods11 · nano with conv_transpose · {date}"
+    assert f"<title>{title}</title>" in page
+    assert f"<h1>{title}</h1>" in page
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (
+            {"data.class_path": "prithvi_tg.Sen1Floods11DataModule", "data.init_args.root": "x"},
+            "Sen1Floods11",
+        ),
+        ({"data.class_path": "A", "data.init_args.images": "../own/chips/*.tif"}, "own/chips"),
+        ({"data.class_path": "A", "data.init_args.images": ["scenes/*/a.tif", "b.tif"]}, "scenes"),
+        ({}, ""),
+    ],
+)
+def test_data_are_named_after_the_data_set_or_the_folder_of_the_images(settings, expected):
+    assert data_name(settings) == expected
 
 
 def test_the_page_notes_a_map_of_another_run_and_a_missing_scene(reported, tmp_path, command):
@@ -309,6 +339,20 @@ def test_every_picture_of_the_page_is_displayed(page):
     sizes = page.eval_on_selector_all("img[src]", "found => found.map(one => one.naturalWidth)")
     assert len(sizes) >= 5
     assert all(sizes)
+
+
+def test_the_page_and_its_tables_are_as_wide_as_the_screen(page):
+    try:
+        for width in (1300, 400):
+            page.set_viewport_size({"width": width, "height": 900})
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            narrow = page.eval_on_selector_all(
+                "table",
+                "found => found.filter(one => one.offsetWidth < one.parentElement.clientWidth - 1).length",
+            )
+            assert narrow == 0
+    finally:
+        page.set_viewport_size({"width": 1280, "height": 900})
 
 
 @pytest.mark.version_independent

@@ -1,6 +1,7 @@
 """Classification of whole chips: models, losses, scores, runs from YAML, tables and coarse maps."""
 
 import json
+import shutil
 
 import geopandas
 import numpy as np
@@ -335,6 +336,22 @@ def test_the_report_shows_a_run_of_chips(run, tmp_path):
     text = page.read_text()
     assert all(f"<th>{name}</th>" in text for name in CLASSES)
     assert 'alt="confusion"' in text
+
+
+def test_wrong_and_right_chips_are_drawn_wrong_ones_first(run, tmp_path):
+    from prithvi_tg.reporting.chip_classes import ClassifiedChipScores
+    from prithvi_tg.reporting.runs import read_run
+
+    spec = read_run(run).spec
+    scores = ClassifiedChipScores(CLASSES, spec)
+    batch = {"image": torch.zeros(6, 1, 6, 8, 8), "label": torch.tensor([0, 1, 2, 0, 1, 2])}
+    scores.update(list("abcdef"), batch, torch.tensor([0, 2, 2, 0, 1, 2]))
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    shutil.rmtree(copy / "chips")
+    (copy / "chips").mkdir()
+    scores.write_pictures(copy / "chips", scores.gathered())
+    assert list(read_run(copy).pictures) == ["wrong: b", "right: a", "right: c", "right: d", "right: e"]
 
 
 def test_pictures_of_validation_show_label_and_prediction(monkeypatch):

@@ -124,6 +124,10 @@ def test_scores_of_a_subclass_reach_logger_record_table_and_report(flood_root, t
     assert "val_kappa" in logged
     assert "train_confidence" in logged
     assert read_run(folder).metrics["overall"]["kappa"] == pytest.approx(overall["kappa"])
+    assert main(["report", str(folder)]) == 0
+    page = (folder / "report.html").read_text()
+    for name in ("kappa", "confidence"):
+        assert f'<tr><th>{name}</th><td class="score"><b>{overall[name]:.6g}</b></td></tr>' in page
 
 
 def test_all_scores_can_be_replaced_as_in_torchgeo_tasks(flood_root, tmp_path):
@@ -131,6 +135,12 @@ def test_all_scores_can_be_replaced_as_in_torchgeo_tasks(flood_root, tmp_path):
     assert fit(tmp_path, text.replace("PrithviSegmentationTask", f"{HERE}.ReplacedScores", 1)) == 0
     overall = json.loads((tmp_path / "runs" / "version_0" / "metrics.json").read_text())["overall"]
     assert set(overall) == {"kappa"}
+    assert (
+        main(["report", str(tmp_path / "runs" / "version_0"), "--output", str(tmp_path / "page.html")]) == 0
+    )
+    page = (tmp_path / "page.html").read_text()
+    assert f'<tr><th>kappa</th><td class="score"><b>{overall["kappa"]:.6g}</b></td></tr>' in page
+    assert "worst 1: " in page
 
 
 def test_a_score_that_is_not_one_number_is_refused(flood_root, tmp_path, capsys):
