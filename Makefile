@@ -38,9 +38,9 @@ coverage: $(VENV)/.installed-tests
 docs: $(VENV)/.installed-docs
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs docs/_build
 
-# Every command and every line of Python on the pages of docs/.
+# Every command and every line of Python on the pages of docs/, and its SLURM scripts.
 test-docs: $(VENV)/.installed-tests
-	PATH="$(abspath $(BIN)):$$PATH" $(PYTEST) -m docs tests/test_docs.py
+	PATH="$(abspath $(BIN)):$$PATH" $(PYTEST) -m docs tests/test_docs.py tests/test_clusters.py
 
 lint: $(VENV)/.installed-tests
 	$(BIN)/ruff format --check .
