@@ -297,27 +297,11 @@ def test_a_corrupt_scene_gives_one_line_and_exit_code_1(command, trained, tmp_pa
     assert not list(tmp_path.glob("maps/*"))
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (
-            ("--model.encoder_args", "{width: 64, depth: 2, num_heads: 2}"),
-            ("different architecture", "its encoder is nano"),
-        ),
-        (
-            ("--model.encoder_args", "{width: 32, depth: 2, num_heads: 4}"),
-            ("different architecture", "'num_heads': 2"),
-        ),
-        (
-            ("--data.bands", "[GREEN, BLUE, RED, NIR_NARROW, SWIR_1, SWIR_2]"),
-            ("trained with bands", "GREEN"),
-        ),
-    ],
-)
-def test_a_checkpoint_of_another_model_is_an_error_of_one_line(config, command, trained, arguments, words):
-    code, _, err = command("test", "--config", config, "--ckpt_path", trained, *arguments)
+def test_a_checkpoint_of_other_data_is_an_error_of_one_line(config, command, trained):
+    bands = ("--data.bands", "[GREEN, BLUE, RED, NIR_NARROW, SWIR_1, SWIR_2]")
+    code, _, err = command("test", "--config", config, "--ckpt_path", trained, *bands)
     assert code == 1
-    assert_one_line(err, "best.ckpt", *words)
+    assert_one_line(err, "best.ckpt", "trained with bands", "GREEN")
 
 
 def test_weights_of_another_architecture_are_an_error_of_one_line(config, command, tmp_path):

@@ -1,12 +1,40 @@
-"""Checks that a checkpoint fits a configuration."""
+"""The model of a checkpoint and of a configuration: which one counts, and whether both fit."""
 
+import warnings
 from typing import Any
 
 from ..checkpoints import Checkpoint
+from ..deprecated import current_arguments
 from ..errors import CheckpointError
 from ..spec import DataSpec
 from ..tasks import PrithviTask
 from ..tasks.data_checks import differing_data
+
+#: Arguments of tasks that decide which tensors a model has, and what it computes with them.
+_MODEL = (
+    "encoder", "encoder_args", "lora_rank", "decoder", "decoder_args", "head_channels", "auxiliary_weight", "pooling",
+)  # fmt: skip
+
+
+def use_model_of(checkpoint: Checkpoint, init_args: Any) -> None:
+    """Replace arguments of a configuration that describe another model than the checkpoint, with one warning.
+
+    Args:
+        checkpoint: The weights; those of other packages have no description, and change nothing.
+        init_args: Arguments of the task; changed in place.
+    """
+    saved = current_arguments(checkpoint.hyper_parameters, warns=False)
+    others = []
+    for key in _MODEL:
+        if key in saved and key in init_args and (saved[key] or None) != (init_args[key] or None):
+            others.append(f"{key} {saved[key]}, not {init_args[key]}")
+            init_args[key] = saved[key]
+    if others:
+        warnings.warn(
+            f"{checkpoint.path}: the model is that of the checkpoint, which differs from the configuration: "
+            + "; ".join(others),
+            stacklevel=2,
+        )
 
 
 def refuse_other_model(checkpoint: Checkpoint, task: PrithviTask, data: Any) -> None:

@@ -48,7 +48,7 @@ from ..reporting.published import check_name
 from ..spec import DataSpec
 from ..tasks import PrithviTask, load_task
 from ..tasks.precision import Float32Precision, check_precision
-from .checkpoint_checks import refuse_other_model
+from .checkpoint_checks import refuse_other_model, use_model_of
 from .errors import one_line
 from .messages import ShortWarnings, shown_messages
 from .options.configured import CKPT_PATH
@@ -157,12 +157,15 @@ class PrithviCLI(LightningCLI):
     # Arguments.
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add trainer, task and data; for predict, task and data may come from a checkpoint."""
+        """Add trainer, task and data; a checkpoint may describe the task, and for predict the data, too."""
         parser.add_lightning_class_args(Trainer, "trainer")
         parser.set_defaults({"trainer.default_root_dir": "runs", "trainer.log_every_n_steps": 10})
-        required = not (isinstance(parser, PrithviArgumentParser) and parser.command == "predict")
-        parser.add_subclass_arguments(BaseTask, "model", fail_untyped=False, required=required)
-        parser.add_subclass_arguments(BaseDataModule, "data", fail_untyped=False, required=required)
+        command = parser.command if isinstance(parser, PrithviArgumentParser) else ""
+        for kind, key, optional in (
+            (BaseTask, "model", command in ("validate", "test", "predict")),
+            (BaseDataModule, "data", command == "predict"),
+        ):
+            parser.add_subclass_arguments(kind, key, fail_untyped=False, required=not optional)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Link properties of the data to the task, and add our own options."""
@@ -200,19 +203,20 @@ class PrithviCLI(LightningCLI):
         init_args = (settings.get("model") or {}).get("init_args", {})
         if settings.ckpt_path and init_args.get("weights") is not None:
             init_args["weights"] = None  # the checkpoint contains the encoder's weights, too
+        if self.subcommand in ("validate", "test") and "encoder" in init_args:  # not of TorchGeo's own tasks
+            use_model_of(read_checkpoint(settings.ckpt_path), init_args)
 
     def instantiate_classes(self) -> None:
         """Create data module, task and trainer, and load weights if any are given."""
         super().instantiate_classes()
         path = self._settings.ckpt_path
-        if self.subcommand == "predict":
+        if self.subcommand != "fit":
             if self.model is None:
                 self.model = load_task(path)
             else:
                 self._load(path)
-            self._prepare_predict()
-        elif self.subcommand != "fit":
-            self._load(path)
+            if self.subcommand == "predict":
+                self._prepare_predict()
         elif path:
             self._check_resumable(path)
         self._set_run_arguments(self.config_init[self.subcommand])

@@ -1,0 +1,73 @@
+"""test and validate score the model of the checkpoint; a configuration describes it only if the checkpoint does not."""
+
+import json
+
+import pytest
+import torch
+import yaml
+from conftest import TINY
+
+from prithvi_tg import PrithviSegmentationTask
+
+
+def scores(folder):
+    return json.loads((folder / "metrics.json").read_text())["overall"]
+
+
+@pytest.mark.parametrize("name", ["test", "validate"])
+def test_a_configuration_without_a_model_is_enough(config, command, trained, tmp_path, name):
+    code, _, err = command(name, "--config", config, "--ckpt_path", trained)
+    assert code == 0, err
+    settings = yaml.safe_load(config.read_text())
+    del settings["model"]
+    config.write_text(yaml.safe_dump(settings))
+    code, _, err = command(name, "--config", config, "--ckpt_path", trained)
+    assert code == 0, err
+    assert scores(tmp_path / "runs/version_1") == scores(tmp_path / "runs/version_0")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (
+            ("--model.encoder_args", "{width: 64, depth: 2, num_heads: 2}"),
+            "encoder_args {'width': 32, 'depth': 2, 'num_heads': 2}, not {'width': 64, 'depth': 2, 'num_heads': 2}",
+        ),
+        (
+            ("--model.decoder", "linear", "--model.head_channels", 16),
+            "decoder conv_transpose, not linear; head_channels 8, not 16",
+        ),
+    ],
+)
+def test_a_configuration_of_another_model_is_named_in_one_line(
+    config, command, recwarn, trained, tmp_path, options, words
+):
+    code, _, err = command("test", "--config", config, "--ckpt_path", trained)
+    assert code == 0, err
+    recwarn.clear()
+    code, _, err = command("test", "--config", config, "--ckpt_path", trained, *options)
+    assert code == 0, err
+    assert scores(tmp_path / "runs/version_1") == scores(tmp_path / "runs/version_0")
+    (line,) = [str(one.message) for one in recwarn if "best.ckpt" in str(one.message)]
+    assert line.endswith(
+        f"the model is that of the checkpoint, which differs from the configuration: {words}"
+    )
+    saved = yaml.safe_load((tmp_path / "runs/version_1/config.yaml").read_text())["model"]["init_args"]
+    assert (saved["encoder_args"], saved["decoder"]) == (TINY, "conv_transpose")
+
+
+def test_weights_without_a_description_need_a_model_in_the_configuration(config, command, tmp_path):
+    task = PrithviSegmentationTask(
+        encoder="nano", encoder_args=TINY, head_channels=8, num_classes=2, window=32
+    )
+    weights = tmp_path / "weights.pth"
+    torch.save({"state_dict": task.model.state_dict()}, weights)
+    code, out, err = command("test", "--config", config, "--ckpt_path", weights)
+    assert code == 0, err
+    assert "tensors matched" in out
+    settings = yaml.safe_load(config.read_text())
+    del settings["model"]
+    config.write_text(yaml.safe_dump(settings))
+    code, _, err = command("test", "--config", config, "--ckpt_path", weights)
+    assert code == 1
+    assert "weights.pth: does not describe its model; give the configuration it was trained with" in err
