@@ -1,4 +1,7 @@
-"""The SLURM scripts of docs/how-to/clusters.md run on a CPU: ``srun`` is replaced by one that starts two processes."""
+"""Commands and SLURM scripts of docs/how-to/clusters.md run on a CPU, with two processes.
+
+``srun`` is replaced by one that starts two tasks, and ``prithvi-tg`` by one that adds options for small models.
+"""
 
 import json
 import os
@@ -13,22 +16,27 @@ from documents import SMALL, TOP, blocks, write_workspace
 
 PAGE = TOP / "docs" / "how-to" / "clusters.md"
 SCRIPTS = [one.text for one in blocks(PAGE.read_text()) if one.text.startswith("#!/bin/bash")]
-#: Starts the command twice, as SLURM would for two tasks, with options that make it small.
+TWO_DEVICES = next(one.text for one in blocks(PAGE.read_text()) if "--trainer.devices 2" in one.text)
+#: A command with options that make it small.
+COMMAND = """\
+#!{python}
+import os, sys
+small = {small}[sys.argv[1]]
+small += ["--trainer.accelerator=cpu", "--trainer.num_nodes=1", "--trainer.devices=2"]
+small += ["--trainer.max_epochs=" + os.environ["EPOCHS"]]
+os.execv(sys.executable, [sys.executable, "-m", "prithvi_tg", *sys.argv[1:], *small])
+"""
+#: Starts a command twice, as SLURM would for two tasks.
 SRUN = """\
 #!{python}
 import os, subprocess, sys
-words = sys.argv[sys.argv.index("prithvi-tg") + 1 :]
-small = {small}[words[0]] + ["--trainer.accelerator=cpu", "--trainer.num_nodes=1", "--trainer.devices=2"]
-small += ["--trainer.max_epochs=" + os.environ["EPOCHS"]]
+words = sys.argv[sys.argv.index("prithvi-tg") :]
 shared = dict(
     SLURM_JOB_ID="{job}", SLURM_JOB_NAME="job", SLURM_NTASKS="2", SLURM_NTASKS_PER_NODE="2", SLURM_NODEID="0",
     SLURM_NODELIST="127.0.0.1",
 )
 tasks = [
-    subprocess.Popen(
-        [sys.executable, "-m", "prithvi_tg", *words, *small],
-        env=dict(os.environ, **shared, SLURM_PROCID=str(rank), SLURM_LOCALID=str(rank)),
-    )
+    subprocess.Popen(words, env=dict(os.environ, **shared, SLURM_PROCID=str(rank), SLURM_LOCALID=str(rank)))
     for rank in range(2)
 ]
 sys.exit(max(task.wait() for task in tasks))
@@ -64,20 +72,21 @@ def cluster(tmp_path, monkeypatch):
     activate = Path(".venv/bin/activate")
     activate.parent.mkdir(parents=True)
     activate.touch()
-    srun = tmp_path / "bin" / "srun"
-    srun.parent.mkdir()
     small = {
         "fit": [*SMALL["configs/demo.yaml"], "--data.num_workers=0", "--data.batch_size=1"],
-        "predict": [],
+        "predict": ["--overwrite"],
     }
-    srun.write_text(SRUN.format(python=sys.executable, small=small, job=os.getpid()))
-    srun.chmod(0o755)
-    monkeypatch.setenv("PATH", str(srun.parent), prepend=os.pathsep)
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    for name, text in (("srun", SRUN), ("prithvi-tg", COMMAND)):
+        (commands / name).write_text(text.format(python=sys.executable, small=small, job=os.getpid()))
+        (commands / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(commands), prepend=os.pathsep)
 
     def run(script, epochs=1):
         monkeypatch.setenv("EPOCHS", str(epochs))
         done = subprocess.run(
-            ["bash", "-c", script], capture_output=True, text=True, timeout=300, check=False
+            ["bash", "-e", "-c", script], capture_output=True, text=True, timeout=300, check=False
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout + done.stderr
@@ -97,4 +106,13 @@ def test_jobs_train_resume_and_map_with_two_processes(cluster):
     assert record["training"]["resumed_from"][0]["folder"] == "runs/floods/version_0"
     shutil.copytree("runs/floods", "demo/runs")
     cluster(maps)
+    assert Path("maps/scene_pred.tif").stat().st_size
+
+
+@pytest.mark.docs
+@pytest.mark.version_independent
+def test_commands_for_two_devices_start_two_processes(cluster):
+    assert cluster(TWO_DEVICES).count("MEMBER: 2/2") == 2
+    record = json.loads(Path("demo/runs/version_0/metrics.json").read_text())["run"]
+    assert record["processes"] == 2
     assert Path("maps/scene_pred.tif").stat().st_size

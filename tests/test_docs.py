@@ -119,10 +119,12 @@ def parse_command(words, command):
 
 
 def run_bash(block, command):
+    if block.text.startswith("#!"):
+        return  # a script of SLURM, which tests/test_clusters.py runs
     for words in command_lines(block.text):
         if block.info:
-            if words[0] == "prithvi-tg":
-                parse_command(words, command)
+            if "prithvi-tg" in words:  # also after docker run
+                parse_command(words[words.index("prithvi-tg") :], command)
         else:
             assert words[0] == "prithvi-tg", f"{words}: only prithvi-tg runs; fence it as bash no-run: REASON"
             run_command(words, command)
