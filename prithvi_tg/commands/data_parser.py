@@ -2,11 +2,13 @@
 
 from typing import Any
 
+from torch.utils.data import Dataset
 from torchgeo.datamodules import BaseDataModule
 
 from ..cli.lightning import PrithviArgumentParser
 from ..cli.options.configured import OF_RUNS
 from ..cli.table import COMMANDS
+from ..datamodules import ChipDataModule, LabelledScenesDataModule
 from ..errors import ConfigError
 
 
@@ -35,3 +37,16 @@ def parse_data(parser: PrithviArgumentParser, arguments: list[str]) -> Any:
     if config.data is None:
         raise ConfigError("data: not given; name a configuration with a data: section, --config FILE")
     return config
+
+
+def open_split(data: Any, split: str) -> Dataset[dict[str, Any]]:
+    """A data set with every chip, or every labelled pixel of a split of scenes, once.
+
+    Args:
+        data: A data module of this package.
+        split: Name of the split.
+    """
+    if isinstance(data, LabelledScenesDataModule):
+        return data.scored_windows(split, *data.open_and_split("validate"))
+    assert isinstance(data, ChipDataModule)  # as its spec is a DataSpec
+    return data.open_split(split)

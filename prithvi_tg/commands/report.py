@@ -26,8 +26,13 @@ def run(arguments: list[str]) -> int:
         raise ConfigError(f"output: {output} exists; add --overwrite to replace it")
     runs = read_runs(options.runs, options.names)
     maps = _maps(options, runs)
+    baselines = {}
+    if options.baseline:
+        from .pixel_baselines import pixel_baselines  # imports Lightning
+
+        baselines = pixel_baselines(runs)
     output.parent.mkdir(parents=True, exist_ok=True)
-    write_report(output, runs, maps, options.title)
+    write_report(output, runs, maps, options.title, baselines)
     print(f"Written: {shown(output)} ({output.stat().st_size / 1e6:.1f} MB)")
     return 0
 

@@ -10,10 +10,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ..bands import PRITHVI_BANDS
-from ..datamodules import ChipDataModule, LabelledScenesDataModule
 from ..errors import ConfigError, DataError
 from ..spec import DataSpec
-from .data_parser import data_parser, parse_data
+from .data_parser import data_parser, open_split, parse_data
 
 # Plausible ranges of the largest band mean, of reflectance and of reflectance times 10000.
 _LIKELY = ((0.005, 2.0), (50.0, 20_000.0))
@@ -32,7 +31,7 @@ def run(arguments: list[str]) -> int:
         raise ConfigError(
             f"data: {type(data).__name__} is not a data module of this package; stats needs one"
         )
-    statistics = training_statistics(_training_set(data), spec, data.num_workers)
+    statistics = training_statistics(open_split(data, "train"), spec, data.num_workers)
     frequencies = statistics.pop("class_frequencies", {})
     weights = ", class_weights under model.init_args" if "class_weights" in statistics else ""
     keys = ", ".join(key for key in statistics if key != "class_weights")
@@ -51,14 +50,6 @@ def run(arguments: list[str]) -> int:
             file=sys.stderr,
         )
     return 0
-
-
-def _training_set(data: Any) -> Dataset[dict[str, Any]]:
-    """A data set with every chip, or every pixel of the training area, once."""
-    if isinstance(data, LabelledScenesDataModule):
-        return data.scored_windows("train", *data.open_and_split("validate"))
-    assert isinstance(data, ChipDataModule)  # as its spec is a DataSpec
-    return data.open_split("train")
 
 
 def allow_missing_statistics(data: Any) -> bool:

@@ -1,7 +1,7 @@
 """The report: one self-contained HTML page about one or several runs."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
@@ -16,6 +16,7 @@ from ..files import finished_file
 from ..tasks.metrics import MMSEG_MEANS, PER_CLASS
 from .chips import ChipCounts
 from .curves import curves_svg
+from .linear_baseline import BaselineResult
 from .runs import Run, differing_settings
 from .tiles import TILE, TiledMap, data_address
 from .titles import default_title
@@ -26,7 +27,13 @@ _FIGURES = ("scatter.png", "confusion.png")
 _MEANS = ("mIoU", "aAcc", *(f"m{name}" for name in PER_CLASS if name != "IoU"))
 
 
-def write_report(path: Path, runs: Sequence[Run], maps: Sequence[TiledMap] = (), title: str = "") -> None:
+def write_report(
+    path: Path,
+    runs: Sequence[Run],
+    maps: Sequence[TiledMap] = (),
+    title: str = "",
+    baselines: Mapping[str, BaselineResult] | None = None,
+) -> None:
     """Write the page: scores with bootstrap intervals, differences, curves, confusion matrices, chips, maps.
 
     Args:
@@ -34,6 +41,7 @@ def write_report(path: Path, runs: Sequence[Run], maps: Sequence[TiledMap] = (),
         runs: Runs with the same classes; others are compared with the first.
         maps: Maps of scenes; maps of one place move together.
         title: Title of the page; by default, data, model and date of the runs.
+        baselines: Name of a run -> scores of a baseline on the same pixels.
 
     Raises:
         ConfigError: Runs have labels of different kinds, or maps are given for other labels than classes of pixels.
@@ -65,6 +73,8 @@ def write_report(path: Path, runs: Sequence[Run], maps: Sequence[TiledMap] = (),
         "script": Markup((folder / "report.js").read_text()),
         "records": _rows([_record(run) for run in runs]),
         "settings": differing_settings([run.settings for run in runs]),
+        "baselines": baselines or {},
+        "score": _percent if kinds[0] == "classes" else _setting,
         "tile": TILE,
     }
     content = _PAGES.get(kinds[0], _other_page)(page, common, runs, maps)

@@ -24,6 +24,9 @@ def add_report_options(parser: ArgumentParser) -> None:
     add("--title", default="", help="title of the page")
     add("--map_megabytes", type=float, default=8,
         help="maximum size of each map in the page; larger maps are shown at lower resolution (default: %(default)s)")
+    add("--baseline", action="store_true",
+        help="compare each run with a linear model of single pixels, fitted to the training split of its data; needs "
+        "config.yaml in the run's folder, and the data")
     add("--overwrite", action="store_true", help="replace the page if it exists")
     # fmt: on
 
