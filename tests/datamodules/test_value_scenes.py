@@ -209,7 +209,8 @@ def test_a_run_on_a_scene_with_values_from_statistics_to_report(root, known, tmp
     assert code == 0, err
     with rasterio.open(tmp_path / "maps" / "scene_pred.tif") as file:
         assert (file.dtypes[0], file.units[0]) == ("float32", "t/ha")
-    code, out, err = command("report", run, tested, "--output", tmp_path / "report.html")
+    code, out, err = command("report", run, tested, "--baseline", "--output", tmp_path / "report.html")
     assert code == 0, err
     page = (tmp_path / "report.html").read_text()
+    assert page.count("Linear regression on ") == 2
     assert f"<b>{record['overall']['RMSE']:.6g}</b>" in page

@@ -338,6 +338,16 @@ def test_the_report_shows_a_run_of_chips(run, tmp_path):
     assert 'alt="confusion"' in text
 
 
+def test_chip_classes_have_no_baseline_of_pixels(run, tmp_path, capsys):
+    from prithvi_tg.__main__ import main
+
+    assert main(["report", str(run), "--output", str(tmp_path / "report.html"), "--baseline"]) == 2
+    assert (
+        "labels of the kind chip_classes; a baseline of pixels needs classes or values"
+        in capsys.readouterr().err
+    )
+
+
 def test_wrong_and_right_chips_are_drawn_wrong_ones_first(run, tmp_path):
     from prithvi_tg.reporting.chip_classes import ClassifiedChipScores
     from prithvi_tg.reporting.runs import read_run
