@@ -1,18 +1,18 @@
 """Differences between versions of TorchGeo, and private names of other libraries: all of them here.
 
-TorchGeo and rasterio are imported when a name of theirs is first used, so that models need neither.
+PyTorch, TorchGeo and rasterio are imported when a name of theirs is first used: models do not need the last two, and
+the help of commands none of them.
 """
 
-from argparse import ArgumentParser
+from argparse import Action, ArgumentParser
 from collections.abc import Collection
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
-
 if TYPE_CHECKING:
     from rasterio._err import CPLE_BaseError as GDALError
+    from torch import Tensor, nn
+    from torch.nn.parallel import DistributedDataParallel
     from torchgeo.datasets import GeoDataset
     from torchgeo.tasks import BaseTask
     from torchgeo.tasks import Classification as ClassificationTask
@@ -25,6 +25,7 @@ __all__ = [
     "GDALError",
     "PixelwiseRegressionTask",
     "SemanticSegmentationTask",
+    "actions_of",
     "has_forward_hooks",
     "ignore_in_ddp",
     "is_compiled",
@@ -81,22 +82,22 @@ def place_of(dataset: "GeoDataset", query: Any) -> dict[str, Any]:
     return {"bounds": query, "crs": dataset.crs}
 
 
-def version_of(tensor: Tensor) -> int:
+def version_of(tensor: "Tensor") -> int:
     """How often a tensor was written to in place. PyTorch documents the counter, but no public accessor of it."""
     return int(tensor._version)
 
 
-def is_compiled(module: nn.Module) -> bool:
+def is_compiled(module: "nn.Module") -> bool:
     """Whether `nn.Module.compile` was called on a module or a part of it. PyTorch has no public test for it."""
     return any(part._compiled_call_impl is not None for part in module.modules())
 
 
-def has_forward_hooks(module: nn.Module) -> bool:
+def has_forward_hooks(module: "nn.Module") -> bool:
     """Whether hooks run before or after the forward of a module itself. PyTorch has no public list of hooks."""
     return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
-def num_averaged(model: DistributedDataParallel) -> int:
+def num_averaged(model: "DistributedDataParallel") -> int:
     """Number of parameters whose gradients a wrapper averages: those that required one when it was made.
 
     `requires_grad` may have changed since, and no public attribute keeps the list.
@@ -104,16 +105,23 @@ def num_averaged(model: DistributedDataParallel) -> int:
     return int(model._get_ddp_logging_data()["num_parameter_tensors"])
 
 
-def ignore_in_ddp(module: nn.Module, names: Collection[str]) -> None:
+def ignore_in_ddp(module: "nn.Module", names: Collection[str]) -> None:
     """Leave parameters and buffers out of the averages of the next wrapper.
 
     PyTorch's documentation names this static method as the way, in spite of its underscore.
     """
+    from torch.nn.parallel import DistributedDataParallel
+
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(module, names)
 
 
+def actions_of(parser: ArgumentParser) -> list[Action]:
+    """All arguments of a parser; argparse has no public list of them."""
+    return parser._actions
+
+
 def set_help(parser: ArgumentParser, name: str, text: str) -> None:
-    """Change the help text of an argument that a library has added; argparse has no public way to find one."""
-    for action in parser._actions:
+    """Change the help text of an argument that a library has added."""
+    for action in actions_of(parser):
         if action.dest == name:
             action.help = text

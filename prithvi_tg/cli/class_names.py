@@ -16,7 +16,7 @@ from .errors import closest
 _PACKAGE = __name__.partition(".")[0]
 #: Section of a configuration -> modules whose classes need no module in their name.
 _TABLES = {
-    "model": (f"{_PACKAGE}.tasks", "torchgeo.trainers"),
+    "model": (f"{_PACKAGE}.tasks", "torchgeo.trainers", "torchgeo.tasks"),  # one or both, by version
     "data": (f"{_PACKAGE}.datamodules", "torchgeo.datamodules"),
 }
 #: Packages whose import adds no class of a user.
@@ -63,7 +63,7 @@ def _check_path(key: str, path: str) -> None:
 
 
 def _check_name(key: str, name: str) -> None:
-    known = [_names_of(module) for module in _TABLES[key]]
+    known = [_names_of(module) for module in _TABLES[key] if not _find(module)[0]]
     if not any(name in names for names in known):
         hint = closest(name, set().union(*known)) or f"; known are {', '.join(sorted(known[0]))}"
         raise ConfigError(f"{key}: unknown class {name!r}{hint}")

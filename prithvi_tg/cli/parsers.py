@@ -8,25 +8,25 @@ from typing import Any, NoReturn
 import jsonargparse
 
 from ..choices import Auto
+from ..compat import actions_of
 from .errors import one_line
 
 
 class ShortHelp(argparse.HelpFormatter):
-    """Help with the defaults that a reader cannot guess, without types."""
+    """Help with room for the descriptions."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs | {"max_help_position": 28})
 
-    def _format_args(self, action: argparse.Action, default_metavar: str) -> str:
-        formatted = super()._format_args(action, default_metavar)
-        return formatted.partition(" [")[0] + " ..." if action.nargs == "+" else formatted
 
-    def _get_help_string(self, action: argparse.Action) -> str:
-        text = action.help or ""
-        numeric = isinstance(action.default, int | float) and not isinstance(action.default, bool)
-        named = isinstance(action.default, str) and action.default != argparse.SUPPRESS
-        shows = "%(default)" not in text and action.option_strings and (numeric or named)
-        return f"{text} (default: %(default)s)" if shows else text
+def _show_defaults(parser: argparse.ArgumentParser) -> None:
+    """Add those defaults to the help that a reader cannot guess: numbers and names."""
+    for action in actions_of(parser):
+        default, text = action.default, action.help or ""
+        numeric = isinstance(default, int | float) and not isinstance(default, bool)
+        named = isinstance(default, str) and argparse.SUPPRESS not in (default, text)
+        if action.option_strings and (numeric or named) and "%(default)" not in text:
+            action.help = f"{text} (default: %(default)s)"
 
 
 class PlainParser(argparse.ArgumentParser):
@@ -34,6 +34,11 @@ class PlainParser(argparse.ArgumentParser):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(formatter_class=ShortHelp, allow_abbrev=False, **kwargs)
+
+    def format_help(self) -> str:
+        """The help, with defaults."""
+        _show_defaults(self)
+        return super().format_help()
 
     def error(self, message: str) -> NoReturn:
         """Print the error in one line, and exit with 2."""
@@ -55,6 +60,11 @@ class ConfiguredParser(jsonargparse.ArgumentParser):
         self.described: set[str] = set()
         self.flags: set[str] = set()
         self.add_argument(UNPARSED, type=str, nargs="?", help=argparse.SUPPRESS)
+
+    def format_help(self, *args: Any, **kwargs: Any) -> str:
+        """The help, with defaults."""
+        _show_defaults(self)
+        return str(super().format_help(*args, **kwargs))
 
     def describe(
         self, title: str, *names: str, metavar: str | None = None, text: str = argparse.SUPPRESS
@@ -106,8 +116,8 @@ def group_of(parser: Any, title: str) -> Any:
 
 
 def option_names(parser: argparse.ArgumentParser) -> set[str]:
-    """All options of a parser; argparse has no public way to list them."""
-    return {name for action in parser._actions for name in action.option_strings} - {UNPARSED}
+    """All options of a parser."""
+    return {name for action in actions_of(parser) for name in action.option_strings} - {UNPARSED}
 
 
 def number_or_auto(word: str) -> int | Auto:
