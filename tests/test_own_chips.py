@@ -15,7 +15,7 @@ from torchgeo.datamodules import LoveDADataModule
 from prithvi_tg import PrithviSegmentationTask
 from prithvi_tg.compat import SemanticSegmentationTask
 from prithvi_tg.datamodules import ChipFolderDataModule, MultiTemporalCropDataModule
-from prithvi_tg.datasets import ChipFolder
+from prithvi_tg.datasets import ChipDataset, ChipFolder
 from prithvi_tg.datasets.synthetic import LAYOUTS
 from prithvi_tg.errors import ConfigError, DataError
 
@@ -217,3 +217,18 @@ def test_our_task_trains_on_a_torchgeo_data_module(tmp_path):
     trainer.fit(task, data)
     assert torch.isfinite(trainer.callback_metrics["train_loss"])
     assert 0 <= trainer.callback_metrics["val_mIoU"] <= 1
+
+
+def test_a_data_set_without_default_statistics_asks_for_them():
+    class Bare(ChipDataset):
+        file_bands = ("BLUE", "GREEN")
+        class_names = ("Dry", "Flooded")
+
+        def find_chips(self):
+            return []
+
+    with pytest.raises(
+        ConfigError, match=r"mean, std: Bare has no default_mean and default_std; set data\.mean"
+    ):
+        Bare.data_spec(bands=("BLUE", "GREEN"))
+    assert Bare.data_spec(bands=("BLUE", "GREEN"), mean=(0.1, 0.2), std=(0.1, 0.1)).input.mean == (0.1, 0.2)

@@ -8,6 +8,8 @@ import rasterio
 
 from prithvi_tg.callbacks import WindowProgressBar
 from prithvi_tg.callbacks.progress import duration
+from prithvi_tg.errors import DataError
+from prithvi_tg.mapping.scene_map import SceneMap
 
 
 def test_each_epoch_is_one_line_without_a_terminal(config, command):
@@ -43,6 +45,23 @@ def test_test_and_predict_print_their_throughput(config, command, trained, flood
     )
     assert code == 0, err
     assert re.search(r"^Prediction: \d+ windows in \d+\.\d s, \S+ windows/s$", out, re.MULTILINE)
+
+
+def test_windows_of_an_earlier_run_do_not_count_for_the_throughput(
+    command, trained, flood_root, tmp_path, monkeypatch
+):
+    def fail(scene_map):
+        raise DataError("the disk is full")
+
+    words = ("predict", "--ckpt_path", trained, flood_root / "scene.tif", "--output", tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(SceneMap, "assemble", fail)
+        code, out, err = command(*words)
+        assert (code, "the disk is full" in out + err) == (1, True)
+    code, out, err = command(*words)
+    assert code == 0, err
+    assert (tmp_path / "scene_pred.tif").exists()
+    assert "Prediction:" not in out
 
 
 def test_the_bar_of_predict_reaches_100_per_cent_if_windows_are_skipped(

@@ -40,6 +40,7 @@ class MapWriter(Callback):
         self.raises = raises
         self.results: list[SceneResult] = []
         self._group: Any = None
+        self._windows = 0  # that this run computed; a resumed map has more
         self._began = time.perf_counter()
         self._reported: set[str] = set()
 
@@ -96,10 +97,11 @@ class MapWriter(Callback):
         errors = {name: one.error for name, one in self.run.maps.items() if one.error is not None}
         if self._group is not None:  # others may have much more to map
             gathered: list[Any] = [None] * trainer.world_size
-            torch.distributed.all_gather_object(gathered, errors, group=self._group)
+            torch.distributed.all_gather_object(gathered, (errors, self._windows), group=self._group)
             torch.distributed.destroy_process_group(self._group)
             self._group = None
-            errors = {name: error for part in gathered for name, error in part.items()}
+            errors = {name: error for part, _ in gathered for name, error in part.items()}
+            self._windows = sum(windows for _, windows in gathered)
         for name, error in errors.items():
             self.run.maps[name].error = error
         self.results = self.run.results()
@@ -107,14 +109,17 @@ class MapWriter(Callback):
             for path in self.run.write_indexes(self.folder):
                 _log.info(f"Written: {shown(path)}")
             _log.info(as_text(map_table(self.results)))
-            if count := sum(result.windows for result in self.results):
-                _log.info(f"Prediction: {throughput(count, 'windows', time.perf_counter() - self._began)}")
+            if self._windows:
+                _log.info(
+                    f"Prediction: {throughput(self._windows, 'windows', time.perf_counter() - self._began)}"
+                )
             self.run.clear()
             failed = [result for result in self.results if result.error is not None]
             if failed and self.raises:
                 raise DataError(f"{len(failed)} of {len(self.results)} scenes failed: {failed[0].error}")
 
     def _update(self, trainer: Trainer, read: ReadEvents, logits: Any, core_window: Any) -> None:
+        self._windows += len(read.windows)
         self.run.update(read, logits, core_window)
         self._report_failures(trainer)
 

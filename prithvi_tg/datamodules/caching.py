@@ -87,17 +87,17 @@ class CacheChooser:
         size, memory = sum(dataset.stored_bytes() for dataset in datasets), memory_bytes()
         if size > memory // _SHARE:
             _log_rank_zero(
-                f"cache: none; the decoded chips, about {_gigabytes(size)}, are more than a quarter of the memory, "
-                f"{_gigabytes(memory)}; cache: disk stores them in files"
+                f"cache: none; the decoded chips, about {_as_text(size)}, are more than a quarter of the memory, "
+                f"{_as_text(memory)}; cache: disk stores them in files"
             )
             return "none"
         if size > _free(_memory_parent()):
             _log_rank_zero(
-                f"cache: none; {_memory_parent()} has {_gigabytes(_free(_memory_parent()))} for about "
-                f"{_gigabytes(size)} of decoded chips; cache: disk stores them in files"
+                f"cache: none; {_memory_parent()} has {_as_text(_free(_memory_parent()))} for about "
+                f"{_as_text(size)} of decoded chips; cache: disk stores them in files"
             )
             return "none"
-        _log_rank_zero(f"cache: ram, about {_gigabytes(size)} of decoded chips")
+        _log_rank_zero(f"cache: ram, about {_as_text(size)} of decoded chips")
         return "ram"
 
     def _memory_folder(self, datasets: Sequence[ChipDataset], local_rank: int) -> Path:
@@ -107,9 +107,9 @@ class CacheChooser:
             parents = dict.fromkeys((_memory_parent(), Path(tempfile.gettempdir())))
             parent = next((one for one in parents if _free(one) >= size), None)
             if parent is None:
-                available = " and ".join(f"{one} has {_gigabytes(_free(one))}" for one in parents)
+                available = " and ".join(f"{one} has {_as_text(_free(one))}" for one in parents)
                 raise ConfigError(
-                    f"cache: ram needs about {_gigabytes(size)}, but {available}; set cache: disk or none"
+                    f"cache: ram needs about {_as_text(size)}, but {available}; set cache: disk or none"
                 )
             remove_abandoned(parent)
             self._temporary = _shared_name(parent)
@@ -162,8 +162,9 @@ def _free(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def _gigabytes(size: int) -> str:
-    return f"{size / 1e9:.3g} GB"
+def _as_text(size: int) -> str:
+    """A number of bytes in a unit that suits it."""
+    return f"{size / 1e9:.3g} GB" if size >= 1e9 else f"{size / 1e6:.3g} MB"
 
 
 @rank_zero_only

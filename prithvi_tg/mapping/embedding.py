@@ -280,7 +280,7 @@ def _scene_map(
         identity | {"features": chosen},
         tags | {"model": chosen},
     )
-    one.check_free()
+    one.check_free(can_skip=False)
     return one
 
 

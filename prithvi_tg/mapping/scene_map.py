@@ -115,8 +115,11 @@ class SceneMap:
         complete = all(path.exists() for path in self.outputs.values())
         return complete and self.parts.belongs_to_run and self.parts.read("done") is not None
 
-    def check_free(self) -> None:
+    def check_free(self, can_skip: bool = True) -> None:
         """Check that no output exists, unless it may be replaced.
+
+        Args:
+            can_skip: Whether the command can skip scenes with a map; for the message.
 
         Raises:
             ConfigError: A file exists that this run did not write.
@@ -127,9 +130,9 @@ class SceneMap:
             return
         for path in reversed(self.outputs.values()):
             if path.exists():
+                skip = "--skip_existing to keep it, " if can_skip else ""
                 raise ConfigError(
-                    f"{path}: exists; add --overwrite to replace it, --skip_existing to keep it, or choose another "
-                    "--output"
+                    f"{path}: exists; add --overwrite to replace it, {skip}or choose another --output"
                 )
 
     def prepare(self) -> list[int]:

@@ -318,7 +318,7 @@ def test_the_default_cache_is_memory_if_the_chips_fit(flood_root, monkeypatch, c
 def test_insufficient_memory_is_one_clear_error(flood_root, monkeypatch):
     monkeypatch.setattr(caching, "_free", lambda folder: 1000)
     data = Sen1Floods11DataModule(flood_root, splits=flood_root / "splits.csv", batch_size=1, cache="ram")
-    with pytest.raises(ConfigError, match=r"cache: ram needs about .* GB, but .* set cache: disk or none"):
+    with pytest.raises(ConfigError, match=r"cache: ram needs about .* [GM]B, but .* set cache: disk or none"):
         data.setup("fit")
 
 

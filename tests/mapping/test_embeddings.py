@@ -341,4 +341,5 @@ def test_the_command_embeds_a_scene(tmp_path, command):
     code, _, err = command(*words)
     assert (code, "ckpt_path, encoder: give one of them" in err) == (2, True)
     code, _, err = command(*words, "--ckpt_path", tmp_path / "tiny.ckpt")
-    assert (code, "exists; add --overwrite" in err) == (2, True)
+    assert code == 2
+    assert "exists; add --overwrite to replace it, or choose another --output" in err

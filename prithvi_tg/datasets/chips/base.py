@@ -158,6 +158,11 @@ class ChipDataset(NonGeoDataset):
             unknown = [name for name in names if name not in PRITHVI_BANDS]
             if unknown:
                 raise ConfigError(f"mean, std: no published statistics for {', '.join(unknown)}; give both")
+            if not (cls.default_mean and cls.default_std):
+                raise ConfigError(
+                    f"mean, std: {cls.__name__} has no default_mean and default_std; set data.mean and data.std, at "
+                    "first to any numbers (one per band), then to those that prithvi-tg stats prints"
+                )
             places = [PRITHVI_BANDS.index(name) for name in names]
             mean = mean or [cls.default_mean[place] for place in places]
             std = std or [cls.default_std[place] for place in places]
