@@ -3,6 +3,7 @@
 import re
 
 import pytest
+import torch
 
 from prithvi_tg import PrithviSegmentationTask
 from prithvi_tg.tasks.advice import training_advice
@@ -79,3 +80,11 @@ def test_a_resumed_run_has_weights():
     task = PrithviSegmentationTask(encoder="nano", num_classes=2, lr=1e-5, warmup_steps=0)
     assert len(list(training_advice(task, 10))) == 2
     assert not list(training_advice(task, 10, resumes=True))
+
+
+def test_a_model_without_an_encoder_gets_no_advice_on_weights():
+    class Convolution(PrithviSegmentationTask):
+        def configure_models(self):
+            self.model = torch.nn.Conv2d(6, 2, 3, padding=1)
+
+    assert list(training_advice(Convolution(num_classes=2, warmup_steps=0, lr=1e-5), 100)) == []

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
+from ..models import Encoder
+
 #: Below this learning rate, only pre-trained weights are fine-tuned.
 FINE_TUNING_RATE = 1e-4
 #: Arguments of encoders that decide whether published weights fit.
@@ -26,7 +28,8 @@ def training_advice(task: Any, total_steps: float, resumes: bool = False) -> Ite
             f"warmup_steps: {warm_up} steps do not fit into a run of {total_steps:g} steps; the full learning rate is "
             "never reached"
         )
-    if task.weights is not None or resumes:
+    encoder = getattr(task.model, "encoder", None)
+    if task.weights is not None or resumes or not isinstance(encoder, Encoder):  # a task may build any model
         return
     if (hparams["freeze_encoder"] and hparams["unfreeze_epoch"] is None) or hparams["lora_rank"]:
         yield "weights: not given, so the frozen encoder has random weights"
@@ -35,11 +38,9 @@ def training_advice(task: Any, total_steps: float, resumes: bool = False) -> Ite
             f"lr: {hparams['lr']:g} is a rate for fine-tuning, but the encoder starts from random weights; give "
             f"weights, or raise lr to {FINE_TUNING_RATE:g} or more"
         )
-    name, changed = (
-        hparams["encoder"],
-        [key for key in _ARCHITECTURE if key in (hparams["encoder_args"] or {})],
-    )
-    if task.model.encoder.pretrained is None:
+    name = hparams["encoder"]
+    changed = [key for key in _ARCHITECTURE if key in (hparams["encoder_args"] or {})]
+    if encoder.pretrained is None:
         yield (
             f"weights: none are published for the encoder {name}, so it starts from random weights; for real images, "
             "choose an encoder with weights: pretrained"
