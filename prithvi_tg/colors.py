@@ -1,6 +1,6 @@
 """Colours of classes by their names: water is blue, vegetation green, burnt land dark red.
 
-The colours of one legend can be told apart with each kind of colour blindness, as far as there are enough of them.
+Readers with colour blindness can tell the colours of a legend apart, up to about eleven classes.
 """
 
 import re
@@ -12,7 +12,7 @@ from matplotlib import colormaps
 from matplotlib.colors import to_hex, to_rgb
 from numpy.typing import NDArray
 
-#: Usual colours, and the words of class names that they stand for. They are at least 14 apart, see `color_distance`.
+#: Usual colours, and the words in class names that select them. They are at least 14 apart, see `color_distance`.
 USUAL_COLORS = {
     "#1f78b4": ("water", "flood", "flooded", "river", "lake", "sea", "ocean", "wet"),
     "#33a02c": (

@@ -316,7 +316,7 @@ class UnrepeatedSampler(DistributedSampler[int]):
     """
 
     def __init__(self, dataset: Sized, rank: int | None = None, world_size: int | None = None) -> None:
-        super().__init__(dataset, world_size or _world_size(), _rank(rank), shuffle=False)  # type: ignore[arg-type]
+        super().__init__(dataset, world_size or _world_size(), _rank(rank), shuffle=False)  # type: ignore[arg-type]  # needs only a length
         self.count = len(dataset)
 
     def __iter__(self) -> Iterator[int]:

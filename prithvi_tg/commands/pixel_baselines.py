@@ -39,10 +39,11 @@ def _baseline(run: Run) -> BaselineResult:
     try:
         data = _data(run)
         train, scored = open_split(data, "train"), open_split(data, split)
-        loaders = (
+        samples, scored_samples = (
             DataLoader(part, batch_size=None, num_workers=data.num_workers) for part in (train, scored)
         )
-        result = linear_baseline(next(loaders), len(train), next(loaders), data.spec, run.metrics)  # type: ignore[arg-type]
+        size = len(train)  # type: ignore[arg-type]  # data sets of chips and of windows have a length
+        result = linear_baseline(samples, size, scored_samples, data.spec, run.metrics)
     except DataError as error:
         raise DataError(f"baseline: the data of {run.folder} cannot be read: {error}") from error
     each = run.metrics.get("per_class") or run.metrics["per_value"]
