@@ -1,5 +1,6 @@
 """The command ``prithvi-tg``. Only commands that need Lightning import it, so help and errors appear at once."""
 
+import signal
 import sys
 
 from . import __version__
@@ -14,7 +15,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command.
 
     Returns:
-        The exit code: 0, 1 for an error in the data or the weights, 2 for one in the configuration.
+        The exit code: 0, 1 for an error in the data or the weights, 2 for one in the configuration, 128 + the number
+        of a signal that interrupted the command.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     name, *words = arguments or ["--help"]
@@ -35,6 +37,9 @@ def main(arguments: list[str] | None = None) -> int:
         with shown_messages():
             command.check(words)
             return command.run(words)
+    except KeyboardInterrupt as stop:
+        print(*getattr(stop, "__notes__", ["Interrupted."]), sep="\n", file=sys.stderr)
+        return 128 + int(stop.args[0] if stop.args else signal.SIGINT)
     except Exception as error:
         ours = own_error(error)
         if (

@@ -251,7 +251,7 @@ def test_a_stopped_run_explains_how_to_resume_and_is_not_complete(config, tmp_pa
     run.send_signal(signal.SIGTERM)
     _, err = run.communicate(timeout=120)
     assert run.returncode == 128 + signal.SIGTERM
-    assert f"Stopped. To resume, repeat the command with --ckpt_path {last}" in err
+    assert f"Interrupted; to resume, repeat the command with --ckpt_path {last}" in err
 
 
 def test_a_map_of_a_task_in_memory_is_identified_by_its_weights(trained_run, tmp_path, flood_root, command):

@@ -7,10 +7,12 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from ..errors import DataError
 from ..files import shown
 from ..mapping.map_run import MapRun
+from ..mapping.progress import MapProgress
 from ..mapping.scene_map import SceneResult
 from ..mapping.window_stream import ReadEvents
 from ..processes import patient_group
@@ -43,6 +45,7 @@ class MapWriter(Callback):
         self._windows = 0  # that this run computed; a resumed map has more
         self._began = time.perf_counter()
         self._reported: set[str] = set()
+        self._progress: MapProgress | None = None  # without a progress bar
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Resume the maps of an earlier run; one process checks the files and shares the result."""
@@ -65,6 +68,14 @@ class MapWriter(Callback):
             for result in self.run.unreadable:
                 _log.error(f"Failed: {result.error}")
 
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the progress, unless a bar shows it."""
+        if trainer.progress_bar_callback is None:
+            stream: Any = trainer.predict_dataloaders
+            self._progress = MapProgress(
+                self.run, stream.strip_ranges, trainer.world_size, trainer.is_global_zero
+            )
+
     def on_predict_batch_end(
         self,
         trainer: Trainer,
@@ -74,8 +85,14 @@ class MapWriter(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Blend a batch of windows, and write completed rows."""
+        """Blend a batch of windows, and write completed rows.
+
+        Raises:
+            SIGTERMException: The process has received SIGTERM; Lightning checks this only in other loops.
+        """
         self._update(trainer, batch["events"], outputs, batch.get("core_window"))
+        if trainer.received_sigterm:
+            raise SIGTERMException
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Process the reading events after the last window, and wait until all rows are written."""
@@ -85,8 +102,10 @@ class MapWriter(Callback):
         self._report_failures(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Stop the writing threads."""
+        """Stop the writing threads; after a signal, log what remains to resume from."""
         self.run.close()
+        if isinstance(exception, KeyboardInterrupt | SIGTERMException) and trainer.is_global_zero:
+            _log.warning(self.run.interruption())
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Gather the errors of all processes, write the index of all maps and show the result of each scene.
@@ -120,6 +139,8 @@ class MapWriter(Callback):
 
     def _update(self, trainer: Trainer, read: ReadEvents, logits: Any, core_window: Any) -> None:
         self._windows += len(read.windows)
+        if self._progress is not None:
+            self._progress.update(read)
         self.run.update(read, logits, core_window)
         self._report_failures(trainer)
 

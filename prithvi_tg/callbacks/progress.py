@@ -8,17 +8,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.trainer.states import TrainerFn
 
+from ..mapping.progress import duration
 from ..mapping.window_stream import ReadEvents, StripRangeRead
 
 _log = logging.getLogger(__name__)
-
-
-def duration(seconds: float) -> str:
-    """A duration in words: ``8.3 s``, ``2 min 5 s``, ``3 h 20 min``."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes = int(seconds) // 60
-    return f"{minutes} min {int(seconds) % 60} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def throughput(count: int, unit: str, seconds: float) -> str:

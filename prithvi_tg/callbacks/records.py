@@ -128,14 +128,17 @@ class TrainingRecord(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Log how to resume after a signal or an interrupt."""
-        if not isinstance(exception, KeyboardInterrupt | SIGTERMException) or not trainer.is_global_zero:
-            return
+        is_signal = isinstance(exception, KeyboardInterrupt | SIGTERMException)
+        if not is_signal or not trainer.is_global_zero or trainer.state.fn == TrainerFn.PREDICTING:
+            return  # MapWriter and ChipClassWriter report interrupted predictions
+        resuming = "."
         for callback in trainer.checkpoint_callbacks:
             last = (
                 Path(callback.dirpath or "") / "last.ckpt" if isinstance(callback, LastCheckpoint) else None
             )
             if last is not None and last.exists():
-                _log.warning(f"Stopped. To resume, repeat the command with --ckpt_path {shown(last)}")
+                resuming = f"; to resume, repeat the command with --ckpt_path {shown(last)}"
+        _log.warning(f"Interrupted{resuming}")
 
     def state_dict(self) -> dict[str, Any]:
         """The state that a resumed run restores."""

@@ -153,6 +153,10 @@ class PrithviCLI(LightningCLI):
                 )
         except SIGTERMException:  # Lightning itself would exit with 0, as after success
             sys.exit(128 + signal.SIGTERM)
+        except SystemExit as stop:  # after Ctrl-C, Lightning exits with 1, as after an error
+            if isinstance(stop.__context__, KeyboardInterrupt):
+                sys.exit(128 + signal.SIGINT)
+            raise
 
     # Arguments.
 

@@ -69,14 +69,14 @@ class ShortWarnings:
         for message in _ADVICE:
             warnings.filterwarnings("ignore", f"(?s)\\s*{message}")
         for name in _RANK_ZERO:
-            logging.getLogger(name).addFilter(_is_no_tip)
+            logging.getLogger(name).addFilter(_is_of_use)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for name in _RANK_ZERO:
-            logging.getLogger(name).removeFilter(_is_no_tip)
+            logging.getLogger(name).removeFilter(_is_of_use)
         warnings.formatwarning = self._format
         self._filters.__exit__(kind, error, trace)
 
@@ -90,5 +90,6 @@ class ShortWarnings:
         return f"prithvi-tg: warning: {message}\n"
 
 
-def _is_no_tip(record: logging.LogRecord) -> bool:
-    return "Tip:" not in record.getMessage()
+def _is_of_use(record: logging.LogRecord) -> bool:
+    """Whether a message is neither a tip nor the announcement of an interrupt, which callbacks report."""
+    return not any(text in record.getMessage() for text in ("Tip:", "Detected KeyboardInterrupt"))

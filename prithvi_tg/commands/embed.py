@@ -1,5 +1,10 @@
 """``prithvi-tg embed``: write the features of an encoder for a scene as a raster with a band per feature."""
 
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import torch
 
 from ..cli.table import COMMANDS
@@ -18,8 +23,23 @@ def run(arguments: list[str]) -> int:
     for key in ("bands", "nodata", "quality", "dates", "qa_mask"):
         options[key] = tuple(options[key])
     options["device"] = options["device"] or ("cuda" if torch.cuda.is_available() else "cpu")
-    embed_scene(source, options.pop("scene"), options.pop("output"), **options)
+    with _sigterm_interrupts():
+        embed_scene(source, options.pop("scene"), options.pop("output"), **options)
     return 0
+
+
+@contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """Treat SIGTERM, as schedulers of clusters send it, like Ctrl-C."""
+
+    def stop(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt(number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _source(

@@ -1,5 +1,6 @@
 """Embeddings of scenes: features of an encoder, computed by the mapping loop on the grid of the features."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -39,6 +40,8 @@ from .provenance import describe, described_windows
 from .resources import Auto
 from .scene_map import SceneMap
 from .scene_windows import SceneDataModule
+
+_log = logging.getLogger(__name__)
 
 
 class FeatureModel(nn.Module):
@@ -240,6 +243,7 @@ def embed_scene(
     )  # fmt: skip
     patches = PatchEvents(resolved, data.plans[resolved.name], model.stride)
     one = _scene_map(found, model, data, patches, Path(output), writing, described_precision(precision, tf32))
+    _log.info(f"{resolved.name}: {resolved.origin}")
     run = MapRun([one], legacy=nodata_rule == "legacy")
     map_scenes(model, data, run, device, precision, tf32, patches.of)
     return one.path

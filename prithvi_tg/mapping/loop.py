@@ -13,6 +13,7 @@ from ..tasks.precision import float32_precision
 from .blending import Blender, FiniteCheck, MapRows
 from .map_run import MapRun
 from .model_checks import check_outputs
+from .progress import MapProgress
 from .scene_windows import SceneDataModule
 from .window_stream import ReadEvents, ReadingFailed, WindowRead, WindowStream
 
@@ -40,15 +41,22 @@ def map_scenes(
     Raises:
         ConfigError: The precision is unknown, or the number of outputs does not match the target.
         DataError: A scene failed.
+        KeyboardInterrupt: With a note of what remains to resume from.
     """
     data.select_strips(run.prepare())
     stream = data.stream(device=torch.device(device))
+    progress = MapProgress(run, stream.strip_ranges)
     try:
         for read, logits, core_window in _predict(task, data, stream, device, precision, tf32):
+            progress.update(read)
             run.update(read if translate is None else translate(read), logits, core_window)
             for name in run.failed:
                 stream.discard(name)
         run.wait()
+    except KeyboardInterrupt as stop:
+        run.close()
+        stop.add_note(run.interruption())
+        raise
     finally:
         run.close()
     for result in run.results():

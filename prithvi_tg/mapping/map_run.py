@@ -141,6 +141,16 @@ class MapRun:
         """The result of each scene."""
         return [scene_map.result() for scene_map in self.maps.values()] + list(self.unreadable)
 
+    def interruption(self) -> str:
+        """What remains of an interrupted run, for the user; call `close` before."""
+        left = [one for one in self.maps.values() if one.error is None and not one.is_done]
+        if not left:
+            return "Interrupted; all maps are complete."
+        complete = sum(one.is_done for one in self.maps.values())
+        maps = f"{complete} of {len(self.maps)} maps are complete, " if len(self.maps) > 1 else ""
+        kept = f"{left[0].strips_kept} of {len(left[0].plan.strips)} strips of {left[0].scene.name} are kept"
+        return f"Interrupted; {maps}{kept}; repeat the command to resume."
+
     def write_indexes(self, folder: Path) -> list[Path]:
         """Write one VRT per CRS that combines all maps of the run."""
         done = [one for one in self.maps.values() if one.is_done and one.products[0].is_indexed]

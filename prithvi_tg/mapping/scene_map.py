@@ -115,6 +115,11 @@ class SceneMap:
         complete = all(path.exists() for path in self.outputs.values())
         return complete and self.parts.belongs_to_run and self.parts.read("done") is not None
 
+    @property
+    def strips_kept(self) -> int:
+        """Number of complete strips, also of other processes and of an earlier run."""
+        return sum(self.parts.strip_record(strip.number) is not None for strip in self.plan.strips)
+
     def check_free(self, can_skip: bool = True) -> None:
         """Check that no output exists, unless it may be replaced.
 
@@ -278,8 +283,10 @@ class SceneMap:
                 else:
                     _move(made, path)
                 _log.info(f"Written: {shown(path)}")
-        self.parts.write("done", self.parts.read("publishing"))
+        done = self.parts.read("publishing")
+        self.parts.write("done", done)
         self.parts.clear()
+        _log.info(f"{self.scene.name}: complete, {done['windows']} windows in {done['seconds']:.1f} s")
 
     def result(self) -> SceneResult:
         """The result of the scene."""

@@ -1,0 +1,158 @@
+"""Ctrl-C and SIGTERM: one line with what remains, an exit code of its own, and no traceback."""
+
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import rasterio
+
+from prithvi_tg import map_scene
+from prithvi_tg.mapping import progress
+from prithvi_tg.mapping.strip_store import StripWriter
+
+
+@pytest.fixture(scope="session")
+def long_scene(flood_root, tmp_path_factory):
+    """The synthetic scene many times below itself: many strips."""
+    path = tmp_path_factory.mktemp("scenes") / "long.tif"
+    with rasterio.open(flood_root / "scene.tif") as source:
+        values, profile = source.read(), source.profile
+    repeated = np.tile(values[:, :, :64], (1, 4500 // values.shape[1], 1))
+    profile.update(height=repeated.shape[1], width=repeated.shape[2], tiled=False, blockysize=16)
+    profile.pop("blockxsize", None)
+    with rasterio.open(path, "w", **profile) as file:
+        file.write(repeated)
+    return path
+
+
+def interrupt(words, number, ready):
+    """Start a command, send it a signal once `ready`; its exit code, standard output and standard error."""
+    words = [sys.executable, "-m", "prithvi_tg", *map(str, words)]
+    run = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not ready():
+        assert run.poll() is None, run.communicate()
+        time.sleep(0.01)
+    run.send_signal(number)
+    out, err = run.communicate(timeout=120)
+    return run.returncode, out, err
+
+
+def kept(line, name):
+    """Numbers of kept and of all strips that a line names."""
+    pattern = rf"Interrupted; (\d+) of (\d+) strips of {name} are kept; repeat the command to resume\."
+    match = re.fullmatch(pattern, line)
+    assert match, line
+    return int(match[1]), int(match[2])
+
+
+@pytest.mark.version_independent
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("name", ["predict", "embed"])
+def test_an_interrupted_map_is_resumed_by_the_same_command(
+    name, number, trained, long_scene, tmp_path, command
+):
+    output = {"predict": tmp_path, "embed": tmp_path / "long_pred.tif"}[name]
+    words = (name, "--ckpt_path", trained, long_scene, "--output", output, "--batch_size", 1)
+    parts = tmp_path / ".long_pred.parts"
+    code, out, err = interrupt(words, number, lambda: len(list(parts.glob("strip_*.json"))) >= 2)
+    assert code == 128 + number
+    done, total = kept(err.strip().splitlines()[-1], "long")
+    assert 2 <= done < total
+    assert "Traceback" not in out + err
+    assert "Detected" not in out + err
+    code, out, err = command(*words[:-1], "8")
+    assert code == 0, err
+    assert f"long: resuming; {done} of {total} strips are complete" in out
+
+
+@pytest.mark.version_independent
+def test_an_interrupted_fit_names_its_last_checkpoint(config, tmp_path):
+    words = ("fit", "--config", config, "--trainer.max_epochs", 500, "--trainer.check_val_every_n_epoch", 500)
+    last = tmp_path / "runs/version_0/checkpoints/last.ckpt"
+    code, out, err = interrupt(words, signal.SIGINT, last.exists)
+    assert code == 130
+    line = f"Interrupted; to resume, repeat the command with --ckpt_path {last}"
+    assert err.strip().splitlines()[-1] == line
+    assert "Traceback" not in out + err
+
+
+@pytest.mark.version_independent
+def test_a_command_interrupted_before_its_work_begins_has_no_traceback(tmp_path, command, monkeypatch):
+    def stop(words):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("prithvi_tg.commands.synthetic.run", stop)
+    assert command("synthetic", tmp_path / "data") == (130, "", "Interrupted.\n")
+
+
+def test_map_scene_raises_the_interrupt_with_a_note(trained, long_scene, tmp_path, monkeypatch):
+    finish = StripWriter.finish
+
+    def stop(self, *arguments):
+        finish(self, *arguments)
+        if self.strip.number == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(StripWriter, "finish", stop)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        map_scene(trained, long_scene, tmp_path / "map.tif")
+    assert kept(caught.value.__notes__[0], "long")[0] == 2
+
+
+# Progress without a terminal.
+
+
+def test_predict_prints_start_progress_and_end_of_each_scene(
+    trained, long_scene, flood_root, tmp_path, command, monkeypatch
+):
+    monkeypatch.setattr(progress, "INTERVAL", 0.0)
+    monkeypatch.setattr(progress, "SHARE", 0.1)
+    scenes = (long_scene, flood_root / "scene.tif")
+    code, out, err = command("predict", "--ckpt_path", trained, *scenes, "--output", tmp_path)
+    assert code == 0, err
+    lines = out.splitlines()
+    with rasterio.open(long_scene) as source:
+        height, width = source.shape
+    starts = [number for number, line in enumerate(lines) if ": mapping " in line]
+    assert re.fullmatch(rf"long: mapping {width} x {height} pixels, \d+ strips", lines[starts[0]])
+    number = r"\d+(\.\d+)?"
+    rate = rf"{number}(e-\d+)? Mpx/s, {number} s left"
+    shown = [
+        re.fullmatch(rf"(long|scene): (\d+) of \d+ strips, (\d+) % of 2 scenes, {rate}", line)
+        for line in lines
+        if " Mpx/s, " in line
+    ]
+    assert all(shown)
+    assert 5 <= len(shown) <= 10
+    shares = [int(match[3]) for match in shown]
+    assert shares == sorted(shares)
+    for name in ("long", "scene"):
+        assert len([line for line in lines if re.match(rf"{name}: complete, \d+ windows in ", line)]) == 1
+
+
+def test_a_progress_line_is_printed_at_most_every_half_minute(trained, long_scene, tmp_path, command):
+    code, out, err = command("predict", "--ckpt_path", trained, long_scene, "--output", tmp_path)
+    assert code == 0, err
+    assert "Mpx/s, " not in out
+    assert "long: mapping" in out
+
+
+def test_embed_prints_bands_and_progress_as_predict_does(trained, flood_root, tmp_path, command):
+    scene = flood_root / "scene.tif"
+    code, out, err = command("predict", "--ckpt_path", trained, scene, "--output", tmp_path)
+    assert code == 0, err
+    expected = [line for line in out.splitlines() if line.startswith(("scene: BLUE", "scene: mapping"))]
+    assert len(expected) == 2
+    code, out, err = command("embed", scene, "--ckpt_path", trained, "--output", tmp_path / "e.tif")
+    assert code == 0, err
+    assert [line for line in out.splitlines() if line in expected] == expected
+
+
+def test_map_scene_prints_nothing(trained, flood_root, tmp_path, capfd):
+    capfd.readouterr()
+    map_scene(trained, flood_root / "scene.tif", tmp_path / "map.tif")
+    assert capfd.readouterr() == ("", "")
