@@ -12,6 +12,10 @@ class ConfigError(PrithviTGError, ValueError):
     """An invalid setting, or one that contradicts another."""
 
 
+class MissingStatisticsError(ConfigError):
+    """A data set has neither given nor published statistics."""
+
+
 class DataError(PrithviTGError, ValueError):
     """A missing, unreadable or invalid file, band or label."""
 
@@ -42,7 +46,7 @@ def own_error(error: BaseException | None) -> PrithviTGError | None:
         last = (
             str(error).strip().rsplit("\n", 1)[-1] if type(error).__name__ == "ProcessRaisedException" else ""
         )
-        for kind in (ConfigError, DataError, UnknownLabelError, CheckpointError):
+        for kind in (ConfigError, MissingStatisticsError, DataError, UnknownLabelError, CheckpointError):
             name = f"{kind.__module__}.{kind.__name__}: "
             if last.startswith(name):
                 return kind(last.removeprefix(name))

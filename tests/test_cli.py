@@ -344,3 +344,14 @@ def test_importing_the_package_is_light_keeps_precision_and_resolves_every_name(
 def test_the_installed_command_runs():
     out = subprocess.run(["prithvi-tg", "--version"], check=True, capture_output=True, text=True).stdout
     assert __version__ in out
+
+
+@pytest.mark.parametrize("name", ["fit", "stats"])
+def test_the_help_of_a_class_names_its_command_and_is_plain_text(command, monkeypatch, name):
+    words = (name, "--data.help", "ChipFolderDataModule")
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/__main__.py", *words])
+    code, out, err = command(*words)
+    assert code == 0, err
+    assert out.startswith(f"usage: prithvi-tg {name} ")
+    assert "val (may be absent)" in " ".join(out.split())
+    assert "``" not in out

@@ -168,6 +168,14 @@ def test_nothing_of_the_process_is_changed_for_good(path):
 
 
 @pytest.mark.version_independent
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_messages_have_no_marks_of_literals(path):
+    raised = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Raise)]
+    texts = [one for node in raised for one in ast.walk(node) if isinstance(one, ast.Constant)]
+    assert [one.lineno for one in texts if "``" in str(one.value)] == []
+
+
+@pytest.mark.version_independent
 @pytest.mark.parametrize(
     "line",
     [

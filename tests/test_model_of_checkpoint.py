@@ -56,6 +56,37 @@ def test_a_configuration_of_another_model_is_named_in_one_line(
     assert (saved["encoder_args"], saved["decoder"]) == (TINY, "conv_transpose")
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (
+            {"head_channels": 16},
+            "model.init_args.head_channels is 8 in the configuration, but 16 in the checkpoint",
+        ),
+        (
+            {"num_classes": 3},
+            "data: the number of classes is 2 in the configuration, but 3 in the checkpoint",
+        ),
+    ],
+)
+def test_a_key_that_contradicts_weights_without_a_description_is_named(
+    config, command, tmp_path, options, words
+):
+    arguments = {"encoder": "nano", "encoder_args": TINY, "head_channels": 8, "num_classes": 2} | options
+    weights = tmp_path / "weights.pth"
+    torch.save({"state_dict": PrithviSegmentationTask(**arguments).model.state_dict()}, weights)
+    code, _, err = command("test", "--config", config, "--ckpt_path", weights)
+    assert (code, err) == (1, f"prithvi-tg: error: {weights}: different architecture: {words}\n")
+
+
+def test_fit_names_the_key_that_contradicts_the_run_it_resumes(config, command, trained_run):
+    last = trained_run / "checkpoints/last.ckpt"
+    words = ("fit", "--config", config, "--ckpt_path", last, "--model.head_channels", 16)
+    code, _, err = command(*words)
+    assert code == 1
+    assert "model.init_args.head_channels is 16 in the configuration, but 8 in the checkpoint" in err
+
+
 def test_weights_without_a_description_need_a_model_in_the_configuration(config, command, tmp_path):
     task = PrithviSegmentationTask(
         encoder="nano", encoder_args=TINY, head_channels=8, num_classes=2, window=32

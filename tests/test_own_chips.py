@@ -14,8 +14,8 @@ from torchgeo.datamodules import LoveDADataModule
 
 from prithvi_tg import PrithviSegmentationTask
 from prithvi_tg.compat import SemanticSegmentationTask
-from prithvi_tg.datamodules import ChipFolderDataModule, MultiTemporalCropDataModule
-from prithvi_tg.datasets import ChipDataset, ChipFolder
+from prithvi_tg.datamodules import ChipDataModule, ChipFolderDataModule, MultiTemporalCropDataModule
+from prithvi_tg.datasets import Chip, ChipDataset, ChipFolder
 from prithvi_tg.datasets.synthetic import LAYOUTS
 from prithvi_tg.errors import ConfigError, DataError
 
@@ -153,6 +153,55 @@ def test_statistics_are_printed_ready_to_paste(own, command):
     pasted = ChipFolderDataModule(**settings(own, mean=found["mean"], std=found["std"]))
     pasted.setup("validate")
     assert len(pasted.val_dataset) == 1
+
+
+class Crops(ChipDataset):
+    """A data set of its own class, without statistics."""
+
+    file_bands = ("RED", "NIR_NARROW")
+    num_frames = 2
+    nodata = (-1.0,)
+    class_names = ("Wheat", "Maize")
+
+    def find_chips(self):
+        names = {"train": "a", "val": "b", "test": "c"}[self.split]
+        return [Chip(name, self.root / f"img_{name}.tif", self.root / f"lab_{name}.tif") for name in names]
+
+    def to_classes(self, stored):
+        return np.where(stored == 0, 255, stored // 10 - 1)
+
+
+class CropsDataModule(ChipDataModule):
+    def __init__(self, root, **kwargs):
+        super().__init__(Crops, root, **kwargs)
+
+
+@pytest.mark.parametrize("kind", ["CropsDataModule", "ChipDataModule"])
+def test_stats_needs_no_statistics_of_an_own_data_set(own, command, kind):
+    code, out, err = command("stats", "--config", write_config(own))
+    assert code == 0, err
+    expected = yaml.safe_load(out)
+    arguments = {"root": str(own), "bands": ["NIR_NARROW", "RED"]}
+    path = f"{__name__}.{kind}"
+    if kind == "ChipDataModule":
+        path, arguments["dataset_class"] = kind, f"{__name__}.Crops"
+    data = {"class_path": path, "init_args": arguments}
+    (own / "own.yaml").write_text(yaml.safe_dump({"data": data}))
+    code, out, err = command("stats", "--config", own / "own.yaml")
+    assert code == 0, err
+    assert yaml.safe_load(out) == expected
+
+
+def test_an_unknown_label_of_an_own_data_set_is_explained(own):
+    class OneCrop(Crops):
+        class_names = ("Wheat",)
+
+    message = (
+        r"lab_a\.tif: label 20 \(\d+ pixels\) is not one of the 1 classes \(Wheat\); map it to 255 in to_classes if "
+        "it means not labelled, or add it to class_names"
+    )
+    with pytest.raises(DataError, match=message):
+        OneCrop(own, bands=("RED",), mean=(0,), std=(1,))[0]
 
 
 def test_statistics_in_an_unknown_unit_give_a_warning_about_scale(own, command):

@@ -239,6 +239,13 @@ def test_warnings_are_in_the_record(config, tmp_path, flood_root):
     assert len(set(warned)) == len(warned)
 
 
+def test_the_record_of_a_run_names_its_command(trained_run, trained, config, command, tmp_path):
+    assert read_run(trained_run).metrics["run"]["command"] == "fit"
+    for number, name in enumerate(("test", "validate")):
+        assert command(name, "--config", config, "--ckpt_path", trained)[0] == 0
+        assert read_run(tmp_path / f"runs/version_{number}").metrics["run"]["command"] == name
+
+
 @pytest.mark.version_independent
 def test_a_stopped_run_explains_how_to_resume_and_is_not_complete(config, tmp_path):
     words = [sys.executable, "-m", "prithvi_tg", "fit", "--config", config, "--trainer.max_epochs", "500",

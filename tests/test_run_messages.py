@@ -5,11 +5,13 @@ import sys
 
 import pytest
 import rasterio
+from rich.console import Console
 
 from prithvi_tg.callbacks import WindowProgressBar
 from prithvi_tg.callbacks.progress import duration
 from prithvi_tg.errors import DataError
-from prithvi_tg.mapping.scene_map import SceneMap
+from prithvi_tg.mapping.scene_map import SceneMap, SceneResult
+from prithvi_tg.reporting.tables import map_table
 
 
 def test_each_epoch_is_one_line_without_a_terminal(config, command):
@@ -92,3 +94,20 @@ def test_the_bar_of_predict_reaches_100_per_cent_if_windows_are_skipped(
 @pytest.mark.parametrize(("seconds", "words"), [(8.26, "8.3 s"), (125, "2 min 5 s"), (12_030, "3 h 20 min")])
 def test_durations_are_words(seconds, words):
     assert duration(seconds) == words
+
+
+def test_the_table_of_maps_fits_into_80_columns(tmp_path):
+    name = "HLS.S30.T10SDH.2020248T184921.v2.0_and_a_suffix"
+    content = ("Natural vegetation and wetland 81.3 %, 12,345.6 km2", "Water 18.7 %, 2,345.6 km2")
+    result = SceneResult(name, tmp_path, 10980, 10980, 9409, 123, 1720.5, content, 0.123)
+    console = Console(width=80)
+    with console.capture() as capture:
+        console.print(map_table([result, SceneResult("failed", tmp_path, error="no data")]))
+    text = capture.get()
+    assert max(map(len, text.splitlines())) <= 80
+    assert "…" not in text
+    header = text.splitlines()[2:4]
+    for words in ("scene", "size", "windows", "seconds", "Mpx/s", "nodata", "content"):
+        assert any(words in line for line in header), text
+    for words in ("10980 x 10980", "9409 / 123", "1720.5", "0.07", "12.3 %", "failed"):
+        assert words in text

@@ -13,6 +13,8 @@ from ..mapping.window_stream import ReadEvents, StripRangeRead
 
 _log = logging.getLogger(__name__)
 
+_MOST_OTHERS = 3  # scores in a line besides the monitored one
+
 
 def throughput(count: int, unit: str, seconds: float) -> str:
     """A number of samples or windows, its duration and the number per second."""
@@ -25,7 +27,9 @@ def batch_samples(trainer: Trainer, batch: Any) -> int:
 
 
 class EpochLines(Callback):
-    """Log one line per epoch: losses, the monitored score, training samples per second and the time that is left.
+    """Log one line per epoch: losses, scores, training samples per second and the time that is left.
+
+    The scores are the monitored one and at most three others: those of `add_metrics`, and the main ones of the task.
 
     Training samples per second do not include the time of validation. The time left includes it.
     """
@@ -70,7 +74,11 @@ class EpochLines(Callback):
         now = time.perf_counter()
         monitor = getattr(pl_module, "monitor", "val_loss")
         logged = trainer.callback_metrics
-        names = dict.fromkeys(("train_loss", "val_loss", monitor))
+        losses = ("train_loss", "val_loss")
+        others = [
+            name for name in getattr(pl_module, "main_scores", ()) if name in logged and name != monitor
+        ]
+        names = dict.fromkeys((*losses, monitor, *others[:_MOST_OTHERS]))
         parts = [f"{name} {float(logged[name]):.4f}" for name in names if name in logged]
         seconds = now - self._epoch_began - self._validation
         parts.append(f"{self._samples / max(seconds, 1e-9):.3g} samples/s")

@@ -128,15 +128,13 @@ class TrainingRecord(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Log how to resume after a signal or an interrupt."""
-        is_signal = isinstance(exception, KeyboardInterrupt | SIGTERMException)
-        if not is_signal or not trainer.is_global_zero or trainer.state.fn == TrainerFn.PREDICTING:
-            return  # MapWriter and ChipClassWriter report interrupted predictions
+        is_reported = trainer.state.fn == TrainerFn.PREDICTING or not trainer.is_global_zero
+        if is_reported or not isinstance(exception, KeyboardInterrupt | SIGTERMException):
+            return
         resuming = "."
         for callback in trainer.checkpoint_callbacks:
-            last = (
-                Path(callback.dirpath or "") / "last.ckpt" if isinstance(callback, LastCheckpoint) else None
-            )
-            if last is not None and last.exists():
+            last = Path(getattr(callback, "dirpath", None) or "") / "last.ckpt"
+            if isinstance(callback, LastCheckpoint) and last.exists():
                 resuming = f"; to resume, repeat the command with --ckpt_path {shown(last)}"
         _log.warning(f"Interrupted{resuming}")
 
@@ -217,14 +215,20 @@ class ScoreReport(Callback):
             shown, otherwise the reason why there is none.
         checkpoint: The scored weights, if the trainer does not load them itself.
         warned: Warnings for the record; the list may grow while the trainer runs.
+        command: Name of the command of the run, for the record.
     """
 
     def __init__(
-        self, published_result: str | None = None, checkpoint: str | None = None, warned: Sequence[str] = ()
+        self,
+        published_result: str | None = None,
+        checkpoint: str | None = None,
+        warned: Sequence[str] = (),
+        command: str | None = None,
     ) -> None:
         self.published_result = published_result
         self.checkpoint = checkpoint
         self.warned = warned
+        self.command = command
         self._began = time.perf_counter()
         self._tested: list[str] = []
 
@@ -304,13 +308,17 @@ class ScoreReport(Callback):
             str(trainer.precision), trainer.world_size, seconds, Path(weights) if weights else None
         )
         training = _training(trainer)
-        return run | {
-            "weights_sha256": weights_hash(task),
-            "task": task.class_path,
-            "training": None if training is None else training.record(),
-            "warnings": list(dict.fromkeys(self.warned)),
-            "skipped_chips": dict(getattr(_datamodule(trainer), "skipped", {})),
-        }
+        return (
+            {"command": self.command}
+            | run
+            | {
+                "weights_sha256": weights_hash(task),
+                "task": task.class_path,
+                "training": None if training is None else training.record(),
+                "warnings": list(dict.fromkeys(self.warned)),
+                "skipped_chips": dict(getattr(_datamodule(trainer), "skipped", {})),
+            }
+        )
 
 
 class ChipReport(Callback):

@@ -45,6 +45,7 @@ def refuse_other_model(checkpoint: Checkpoint, task: PrithviTask, data: Any) -> 
     """
     saved_arguments = checkpoint.hyper_parameters
     if not saved_arguments:
+        _refuse_other_head(checkpoint, task)
         return
     saved = (saved_arguments.get("encoder"), saved_arguments.get("encoder_args") or {})
     given = (task.hparams["encoder"], task.hparams["encoder_args"] or {})
@@ -53,6 +54,14 @@ def refuse_other_model(checkpoint: Checkpoint, task: PrithviTask, data: Any) -> 
             f"{checkpoint.path}: different architecture: its encoder is {saved[0]} {saved[1] or ''}, "
             f"the configuration has {given[0]} {given[1] or ''}"
         )
+    known = current_arguments(saved_arguments, warns=False)
+    for key in _MODEL:
+        before, now = known.get(key), task.hparams.get(key)
+        if key in known and key in task.hparams and (before or None) != (now or None):
+            raise CheckpointError(
+                f"{checkpoint.path}: different architecture: model.init_args.{key} is {now} in the configuration, "
+                f"but {before} in the checkpoint"
+            )
     spec = getattr(data, "spec", None)
     if saved_arguments.get("data_spec") and isinstance(spec, DataSpec):
         difference = differing_data(DataSpec.from_dict(saved_arguments["data_spec"]), spec)
@@ -60,4 +69,19 @@ def refuse_other_model(checkpoint: Checkpoint, task: PrithviTask, data: Any) -> 
             key, before, now = difference
             raise CheckpointError(
                 f"{checkpoint.path}: trained with {key} {before}, but the configuration has {now}"
+            )
+
+
+def _refuse_other_head(checkpoint: Checkpoint, task: PrithviTask) -> None:
+    """Compare the last layer of a segmentation head, whose size follows from keys of the configuration."""
+    name = "decode_head.conv_seg.weight"
+    saved, given = checkpoint.state_dict.get(name), task.model.state_dict().get(name)
+    if saved is None or given is None or saved.ndim != given.ndim:
+        return
+    keys = ("data: the number of classes", "model.init_args.head_channels")
+    for key, before, now in zip(keys, saved.shape, given.shape, strict=False):
+        if before != now:
+            raise CheckpointError(
+                f"{checkpoint.path}: different architecture: {key} is {now} in the configuration, but {before} in the "
+                "checkpoint"
             )

@@ -120,8 +120,13 @@ def _described(key: str, classes: list[type[Any]]) -> str:
         parameter = inspect.signature(owner).parameters.get(key)
         text = re.search(rf"^ *{key}: ([^\n]*?)[.;,]?$", inspect.getdoc(owner) or "", re.MULTILINE)
         if text and parameter is not None and parameter.default is parameter.empty:
-            return f"; it is a key of {owner.__name__}: {text.group(1)}"
+            return f"; it is a key of {owner.__name__}: {plain_text(text.group(1))}"
     return ""
+
+
+def plain_text(text: str) -> str:
+    """Text of a docstring without the marks of literals."""
+    return text.replace("``", "")
 
 
 def _suggestion(word: str, arguments: set[str], sections: set[str]) -> str:

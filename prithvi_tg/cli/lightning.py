@@ -49,7 +49,7 @@ from ..spec import DataSpec
 from ..tasks import PrithviTask, load_task
 from ..tasks.precision import Float32Precision, check_precision
 from .checkpoint_checks import refuse_other_model, use_model_of
-from .errors import one_line
+from .errors import one_line, plain_text
 from .messages import ShortWarnings, shown_messages
 from .options.configured import CKPT_PATH
 from .run_folders import run_loggers
@@ -74,8 +74,14 @@ class PrithviArgumentParser(LightningArgumentParser):
     """
 
     def __init__(self, *args: Any, command: str = "", **kwargs: Any) -> None:
+        running = " ".join(word for word in sys.argv[1:2] if word in COMMANDS)
+        kwargs.setdefault("prog", f"prithvi-tg {running}".strip())  # of --data.help CLASS and the like
         super().__init__(*args, **kwargs)
         self.command = command
+
+    def format_help(self, *args: Any, **kwargs: Any) -> str:
+        """The help, with the docstrings of classes as plain text."""
+        return plain_text(super().format_help(*args, **kwargs))
 
     def add_method_arguments(self, *args: Any, **kwargs: Any) -> list[str]:
         """Add the arguments of a method of the trainer, with our own help for `ckpt_path`."""
@@ -207,7 +213,7 @@ class PrithviCLI(LightningCLI):
         init_args = (settings.get("model") or {}).get("init_args", {})
         if settings.ckpt_path and init_args.get("weights") is not None:
             init_args["weights"] = None  # the checkpoint contains the encoder's weights, too
-        if self.subcommand in ("validate", "test") and "encoder" in init_args:  # not of TorchGeo's own tasks
+        if self.subcommand != "fit" and "encoder" in init_args:  # not of TorchGeo's own tasks
             use_model_of(read_checkpoint(settings.ckpt_path), init_args)
 
     def instantiate_classes(self) -> None:
@@ -311,6 +317,7 @@ class PrithviCLI(LightningCLI):
                 if self.subcommand == "fit"
                 else self._settings.ckpt_path,  # for fit, it is the checkpoint to resume
                 self.warned,
+                self.subcommand,
             ),
             ChipReport(),
             MeaninglessValues(),

@@ -20,7 +20,7 @@ from ..errors import own_error
 from ..tasks import PrithviTask
 from ..tasks.advice import training_advice
 from .data_parser import data_parser, parse_data
-from .stats import allow_missing_statistics
+from .stats import create_data
 
 _MARKS = {"ok": "ok", "advice": "[yellow]advice[/yellow]", "error": "[red]error[/red]"}
 
@@ -40,11 +40,10 @@ def run(arguments: list[str]) -> int:
     parser = data_parser("check")
     config = parse_data(parser, arguments)
     findings: list[Finding] = []
-    no_statistics = allow_missing_statistics(config.data)  # the run itself reports this error
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*chips are in both train and")  # the table shows it
         try:
-            data = parser.instantiate_classes(config).data
+            data, no_statistics = create_data(parser, config)  # the run itself reports missing ones
             findings += [
                 one for one in _check_data(data) if not (no_statistics and "band means" in one.message)
             ]
@@ -119,7 +118,8 @@ def _check_training(built: PrithviCLI) -> Iterator[Finding]:
         yield Finding("error", "data", str(ours))
         return
     resumes = bool(built.config["fit"]["ckpt_path"])
-    for line in training_advice(built.model, _planned_steps(built.trainer, batches), resumes):
+    validates = built.datamodule.validates and built.trainer.limit_val_batches != 0
+    for line in training_advice(built.model, _planned_steps(built.trainer, batches), resumes, validates):
         setting, _, message = line.partition(": ")
         yield Finding("advice", setting, *message.split("; ", 1))
 

@@ -22,7 +22,11 @@ def run(arguments: list[str]) -> int:
     source = _source(*(options.pop(key) for key in _SOURCE))
     for key in ("bands", "nodata", "quality", "dates", "qa_mask"):
         options[key] = tuple(options[key])
-    options["device"] = options["device"] or ("cuda" if torch.cuda.is_available() else "cpu")
+    given = options["device"]
+    if given in (None, "auto"):
+        options["device"] = "cuda" if torch.cuda.is_available() else "cpu"
+    elif given == "gpu":
+        options["device"] = "cuda"
     with _sigterm_interrupts():
         embed_scene(source, options.pop("scene"), options.pop("output"), **options)
     return 0

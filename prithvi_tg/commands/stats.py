@@ -10,22 +10,20 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ..bands import PRITHVI_BANDS
-from ..errors import ConfigError, DataError
+from ..cli.lightning import PrithviArgumentParser
+from ..errors import ConfigError, DataError, MissingStatisticsError, own_error
 from ..spec import DataSpec
 from .data_parser import data_parser, open_split, parse_data
 
 # Plausible ranges of the largest band mean, of reflectance and of reflectance times 10000.
 _LIKELY = ((0.005, 2.0), (50.0, 20_000.0))
-#: Data modules without published statistics.
-_NEED_STATISTICS = ("ChipFolderDataModule", "ClassifiedChipsDataModule", "LabelledScenesDataModule")
 
 
 def run(arguments: list[str]) -> int:
     """Read the training set of a configuration once and print the statistics."""
     parser = data_parser("stats")
     config = parse_data(parser, arguments)
-    allow_missing_statistics(config.data)
-    data = parser.instantiate_classes(config).data
+    data, _ = create_data(parser, config)
     spec = getattr(data, "spec", None)
     if not isinstance(spec, DataSpec):
         raise ConfigError(
@@ -52,18 +50,28 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
-def allow_missing_statistics(data: Any) -> bool:
-    """Set missing statistics to 0 and 1, as the command computes them; return whether any are missing."""
-    init_args = data.get("init_args", {})
-    if not data.get("class_path", "").endswith(_NEED_STATISTICS):
-        return False
+def create_data(parser: PrithviArgumentParser, config: Any) -> tuple[Any, bool]:
+    """Create the data module of a configuration, with means of 0 and standard deviations of 1 if they are missing.
+
+    Returns:
+        The data module, and whether statistics are missing.
+    """
+    try:
+        return parser.instantiate_classes(config).data, False
+    except Exception as error:
+        if not isinstance(own_error(error), MissingStatisticsError):
+            raise
+    _set_statistics(config.data.init_args)
+    return parser.instantiate_classes(config).data, True
+
+
+def _set_statistics(init_args: Any) -> None:
     lengths = dict.fromkeys(("mean", "std"), len(init_args.get("bands") or PRITHVI_BANDS))
-    if "values" in init_args:
+    if init_args.get("values"):
         lengths |= dict.fromkeys(("value_mean", "value_std"), len(init_args["values"]))
-    missing = [key for key in lengths if not init_args.get(key)]
-    for key in missing:
-        init_args[key] = [0.0 if key.endswith("mean") else 1.0] * lengths[key]
-    return bool(missing)
+    for key, length in lengths.items():
+        if not init_args.get(key):
+            init_args[key] = [0.0 if key.endswith("mean") else 1.0] * length
 
 
 def training_statistics(

@@ -25,7 +25,7 @@ from ..datasets import (
     read_splits,
 )
 from ..deprecated import OldArguments
-from ..errors import ConfigError
+from ..errors import ConfigError, MissingStatisticsError
 from ..samplers import RandomCropSampler, ShuffleSampler, UnrepeatedSampler
 from ..spec import DataSpec
 from .caching import CacheChooser
@@ -302,7 +302,7 @@ class ChipFolderDataModule(ChipDataModule):
     Args:
         images: Pattern of the images, with one ``*`` for the name of a chip.
         labels: Pattern of the masks, with one ``*`` for the same name.
-        splits: A CSV file with columns ``chip`` and ``split``.
+        splits: A CSV file with columns ``chip`` and ``split``: train, val (may be absent) or test.
         classes: Class name of each stored label.
         bands: Bands to use, in the order of the channels, by name.
         mean: Mean per band after scaling; ``prithvi-tg stats`` computes it.
@@ -340,7 +340,7 @@ class ChipFolderDataModule(ChipDataModule):
         **kwargs: Any,
     ) -> None:
         if mean is None or std is None:
-            raise ConfigError("mean, std: not given; prithvi-tg stats computes them")
+            raise MissingStatisticsError("mean, std: not given; prithvi-tg stats computes them")
         super().__init__(
             ChipFolder,
             None,
@@ -368,7 +368,7 @@ class ValueChipFolderDataModule(ChipDataModule):
     Args:
         images: Pattern of the images, with one ``*`` for the name of a chip.
         labels: Pattern of the rasters of values, with one ``*`` for the same name; one band per value.
-        splits: A CSV file with columns ``chip`` and ``split``.
+        splits: A CSV file with columns ``chip`` and ``split``: train, val (may be absent) or test.
         values: Name of each value.
         bands: Bands to use, in the order of the channels, by name.
         mean: Mean per band after scaling; ``prithvi-tg stats`` computes it.
@@ -411,7 +411,7 @@ class ValueChipFolderDataModule(ChipDataModule):
         **kwargs: Any,
     ) -> None:
         if mean is None or std is None or value_mean is None or value_std is None:
-            raise ConfigError(
+            raise MissingStatisticsError(
                 "mean, std, value_mean, value_std: all must be given; prithvi-tg stats computes them"
             )
         super().__init__(

@@ -9,7 +9,7 @@ from torch.utils.data import ConcatDataset
 
 from ..bands import PRITHVI_BANDS
 from ..datasets import ClassifiedChips
-from ..errors import ConfigError
+from ..errors import ConfigError, MissingStatisticsError
 from ..samplers import ShuffleSampler, WeightedShuffleSampler
 from .chips import ChipDataModule
 
@@ -74,7 +74,7 @@ class ClassifiedChipsDataModule(ChipDataModule):
         **kwargs: Any,
     ) -> None:
         if mean is None or std is None:
-            raise ConfigError("mean, std: not given; prithvi-tg stats computes them")
+            raise MissingStatisticsError("mean, std: not given; prithvi-tg stats computes them")
         if balance_classes and multilabel:
             raise ConfigError("balance_classes: true does not work with multilabel; remove one of them")
         super().__init__(

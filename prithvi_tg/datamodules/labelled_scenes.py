@@ -26,7 +26,7 @@ from ..datasets.scenes.label_layers import create_label_layer
 from ..datasets.scenes.scored_windows import ScoredWindows, area_in_period
 from ..datasets.scenes.splits import Region, Regions, split_by_blocks, split_by_polygons, whole_region
 from ..deprecated import OldArguments
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, MissingStatisticsError
 from ..readers.block_cache import limit_block_cache
 from ..readers.formats import InputOptions
 from ..readers.quality import QualityClass
@@ -159,7 +159,7 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
         self.seed = seed
         self._cache_megabytes: int | None = None
         if mean is None or std is None:
-            raise ConfigError("mean, std: not given; prithvi-tg stats computes them")
+            raise MissingStatisticsError("mean, std: not given; prithvi-tg stats computes them")
         if composite is not None and composite.num_frames != num_frames:
             raise ConfigError(
                 f"composite: gives {composite.num_frames} frames, but num_frames is {num_frames}"
@@ -404,5 +404,5 @@ def _value_target(
     if not values:
         return None
     if mean is None or std is None:
-        raise ConfigError("value_mean, value_std: not given; prithvi-tg stats computes them")
+        raise MissingStatisticsError("value_mean, value_std: not given; prithvi-tg stats computes them")
     return ValueTarget(tuple(values), tuple(units), tuple(mean), tuple(std), valid_range, scale)

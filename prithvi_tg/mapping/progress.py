@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Sequence
+from itertools import accumulate
 
 from .map_run import MapRun
 from .row_reader import StripRange
@@ -68,9 +69,11 @@ class MapProgress:
         self.run = run
         self._processes = processes
         self._is_first = is_first
-        self._windows = max(1, sum(one.windows for one in strip_ranges))
+        before = [0, *accumulate(one.windows for one in strip_ranges)]
+        self._windows = max(1, before[-1])  # skipped ones included
+        self._before = {id(one): windows for one, windows in zip(strip_ranges, before, strict=False)}
+        self._done = 0
         self._pixels = sum((one.bottom - one.top) * one.scene.grid.width for one in strip_ranges)
-        self._done = self._done_before = 0  # windows, skipped ones included
         self._current: StripRange | None = None
         self._clock = ProgressClock()
 
@@ -83,9 +86,9 @@ class MapProgress:
                 self._log_start(one)
             if isinstance(event, WindowRead):
                 row = event.row - one.strips[0].first
-                self._done = self._done_before + row * len(one.plan.columns.starts) + event.column + 1
+                self._done = self._before[id(one)] + row * len(one.plan.columns.starts) + event.column + 1
             elif isinstance(event, StripRangeRead | ReadingFailed):
-                self._done = self._done_before = self._done_before + one.windows
+                self._done = self._before[id(one)] + one.windows
         share = self._done / self._windows
         if self._current is not None and self._is_first and self._clock.is_due(share):
             self._log_progress(self._current, share)

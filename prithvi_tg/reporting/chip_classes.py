@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from rich.console import RenderableType
 from rich.table import Table
 from torch import Tensor
 
@@ -16,6 +17,7 @@ from ..spec import DataSpec
 from ..targets import ChipClassTarget
 from .chips import denormalised, gather, save_picture
 from .confusion import write_confusion
+from .tables import with_further_scores
 
 _MEANS = {
     "OA": "overall accuracy",
@@ -26,7 +28,7 @@ _MEANS = {
 _MOST_DRAWN = 4  # chips of a kind
 
 
-def chip_score_table(scores: dict[str, Tensor], class_names: Sequence[str], title: str) -> Table:
+def chip_score_table(scores: dict[str, Tensor], class_names: Sequence[str], title: str) -> RenderableType:
     """Table with one row per class, in per cent, and the overall scores below.
 
     Args:
@@ -35,7 +37,6 @@ def chip_score_table(scores: dict[str, Tensor], class_names: Sequence[str], titl
         title: Title of the table.
     """
     overall = [f"{_MEANS[name]} ({name}) {_percent(scores[name])}" for name in _MEANS]
-    overall += [f"{k} {float(v):.4g}" for k, v in scores.items() if v.ndim == 0 and k not in _MEANS]
     table = Table(title=title, caption="; ".join(overall))
     table.add_column("class")
     columns = [name for name, values in scores.items() if values.ndim == 1]
@@ -43,7 +44,8 @@ def chip_score_table(scores: dict[str, Tensor], class_names: Sequence[str], titl
         table.add_column(name, justify="right")
     for number, class_name in enumerate(class_names):
         table.add_row(class_name, *(_percent(scores[name][number]) for name in columns))
-    return table
+    further = {name: value for name, value in scores.items() if value.ndim == 0 and name not in _MEANS}
+    return with_further_scores(table, further)
 
 
 def _percent(value: Tensor) -> str:

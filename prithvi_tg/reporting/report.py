@@ -278,6 +278,7 @@ def _record(run: Run) -> dict[str, str]:
     parts = [f"{part['folder']} (to epoch {part['epoch']})" for part in training.get("resumed_from", [])]
     checkpoint, epoch = record.get("checkpoint"), record.get("checkpoint_epoch")
     words = {
+        "command": record.get("command"),
         "date": record.get("date"),
         "task": record.get("task"),
         "checkpoint": checkpoint if epoch is None else f"{checkpoint}, epoch {epoch}",

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from rich.console import RenderableType
 from rich.table import Table
 
 from .chip_classes import ClassifiedChipScores, chip_record, chip_score_table, write_chip_confusion
@@ -48,7 +49,7 @@ class ResultKind:
     """
 
     unit: str
-    table: Callable[[Any, str], Table]
+    table: Callable[[Any, str], RenderableType]
     record: Callable[[Any], dict[str, Any]]
     unscored: Callable[[Any], dict[str, Any]]
     write_figures: Callable[[Path, Any], list[Path]]

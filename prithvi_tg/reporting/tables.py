@@ -1,11 +1,11 @@
 """Tables and files of scores."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from torch import Tensor
 
@@ -13,16 +13,33 @@ from ..files import write_json
 from ..spec import DataSpec
 
 
-def as_text(table: Table) -> str:
-    """Convert a table to text, with the width and colours of the terminal."""
+def as_text(table: RenderableType) -> str:
+    """Convert a table, or several, to text, with the width and colours of the terminal."""
     console = Console()
     with console.capture() as capture:
         console.print(table)
     return capture.get().rstrip("\n")
 
 
-def score_table(scores: dict[str, Tensor], class_names: Sequence[str], title: str) -> Table:
-    """Table with one row per class and one for means, in per cent.
+def with_further_scores(table: Table, scores: Mapping[str, Tensor]) -> RenderableType:
+    """A table, and below it one with a row for each further score of a task, if there are any.
+
+    Args:
+        table: Table of the task's own scores, with another unit or a column per score.
+        scores: One number each.
+    """
+    if not scores:
+        return table
+    below = Table(title="further scores")
+    below.add_column("score")
+    below.add_column("value", justify="right")
+    for name, value in scores.items():
+        below.add_row(name, f"{float(value):.4g}")
+    return Group(table, below)
+
+
+def score_table(scores: dict[str, Tensor], class_names: Sequence[str], title: str) -> RenderableType:
+    """Table with one row per class and one for means, in per cent; further scores of the task have rows of their own.
 
     Args:
         scores: The result of `prithvi_tg.tasks.metrics.segmentation_scores`.
@@ -32,9 +49,11 @@ def score_table(scores: dict[str, Tensor], class_names: Sequence[str], title: st
     columns = [name for name, values in scores.items() if values.ndim == 1]
     caption = f"aAcc {_percent(scores['aAcc'])}; Acc of a class is its recall"
     known = {"aAcc", *(f"m{name}" for name in columns)}
-    for name, value in scores.items():
-        if value.ndim == 0 and name not in known and not name.startswith("mmseg_"):
-            caption += f"; {name} {float(value):.4g}"
+    further = {
+        name: value
+        for name, value in scores.items()
+        if value.ndim == 0 and name not in known and not name.startswith("mmseg_")
+    }
     if any(bool(scores[name].isnan().any()) for name in columns):
         caption += "; means ignore the classes shown as -"
     mmseg = {
@@ -57,7 +76,7 @@ def score_table(scores: dict[str, Tensor], class_names: Sequence[str], title: st
         table.add_row(class_name, *(_percent(scores[name][index]) for name in columns))
     table.add_section()
     table.add_row("mean", *(_percent(scores[f"m{name}"]) for name in columns))
-    return table
+    return with_further_scores(table, further)
 
 
 def map_table(results: Sequence[Any]) -> Table:
@@ -70,19 +89,20 @@ def map_table(results: Sequence[Any]) -> Table:
         title="maps",
         caption="windows: computed / skipped because they have no data; content: of the mapped pixels",
     )
+    # Two values in a cell, so that all headers fit into 80 columns beside long names.
     table.add_column("scene", overflow="fold")
-    for column in ("size", "windows", "seconds", "Mpx/s", "nodata"):
-        table.add_column(column, justify="right")
-    table.add_column("content", no_wrap=True)
+    for column in ("size\nwindows", "seconds\nMpx/s", "nodata"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("content", overflow="fold")
     for result in results:
         size = f"{result.width} x {result.height}" if result.width else "-"
         if result.error is not None:
-            table.add_row(result.name, size, "-", "-", "-", "-", "[red]failed[/red]")
+            table.add_row(result.name, size, "-", "-", "[red]failed[/red]")
             continue
         speed = result.width * result.height / 1e6 / max(result.seconds, 1e-9)
         counts = f"{result.windows} / {result.skipped}"
-        rates = (f"{result.seconds:.1f}", f"{speed:.2f}", f"{100 * result.nodata:.1f} %")
-        table.add_row(result.name, size, counts, *rates, "\n".join(result.summary) or "no data")
+        cells = (f"{size}\n{counts}", f"{result.seconds:.1f}\n{speed:.2f}", f"{100 * result.nodata:.1f} %")
+        table.add_row(result.name, *cells, "\n".join(result.summary) or "no data")
     return table
 
 

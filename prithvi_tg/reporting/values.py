@@ -6,34 +6,35 @@ from typing import Any
 import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from rich.console import RenderableType
 from rich.table import Table
 from torch import Tensor
 
 from ..files import finished_file
 from ..targets import ValueTarget
 from ..tasks.value_metrics import DEVIATIONS, value_scores
+from .tables import with_further_scores
 
 #: Scores that every value has.
 VALUE_SCORES = ("RMSE", "MAE", "bias", "R2")
 
 
-def value_table(scores: dict[str, Tensor], target: ValueTarget, title: str) -> Table:
-    """Table with one row per value, in its unit; R2 has no unit.
+def value_table(scores: dict[str, Tensor], target: ValueTarget, title: str) -> RenderableType:
+    """Table with one row per value, in its unit; R2 has no unit. Further scores have rows of their own.
 
     Args:
         scores: Scalars for one value, or a number per value, and further scalars.
         target: Names and units.
         title: Title of the table.
     """
-    further = {name: float(values) for name, values in scores.items() if name not in VALUE_SCORES}
-    caption = ", ".join(f"{name} {number:.4g}" for name, number in further.items())
-    table = Table(title=title, caption=caption or None)
+    table = Table(title=title)
     for column in ("value", "unit", *VALUE_SCORES):
         table.add_column(column, justify="left" if column in ("value", "unit") else "right")
     for number, (name, unit) in enumerate(zip(target.names, target.units, strict=True)):
         cells = (f"{float(scores[key].reshape(-1)[number]):.4g}" for key in VALUE_SCORES)
         table.add_row(name, unit or "-", *cells)
-    return table
+    further = {name: values for name, values in scores.items() if name not in VALUE_SCORES}
+    return with_further_scores(table, further)
 
 
 def plain_value_scores(scores: dict[str, Tensor], sums: Tensor, target: ValueTarget) -> dict[str, Any]:

@@ -225,7 +225,13 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
                 f"max_epochs, limit_train_batches: the run has {total_steps} optimiser steps; the learning-rate "
                 "schedule needs a finite number, at least 1"
             )
-        for advice in training_advice(self, total_steps, resumes=self.trainer.ckpt_path is not None):
+        validates = getattr(getattr(self.trainer, "datamodule", None), "validates", True)
+        for advice in training_advice(
+            self,
+            total_steps,
+            resumes=self.trainer.ckpt_path is not None,
+            validates=validates and self.trainer.limit_val_batches != 0,
+        ):
             rank_zero_warn(advice)
         schedule = self.create_schedule(optimizer, int(total_steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

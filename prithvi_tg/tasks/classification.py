@@ -42,6 +42,7 @@ class PrithviClassificationTask(ClassTask, ClassificationTask):
 
     counts = ("confusion_matrix", "average_precision")
     target_kind = "chip_classes"
+    headlines = ("mF1", "OA")
     label_key = "label"
     ignore = PrithviSegmentationTask.ignore
     model: ChipClassifier

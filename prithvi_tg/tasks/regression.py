@@ -37,6 +37,7 @@ class PrithviPixelwiseRegressionTask(PixelwiseTask, PixelwiseRegressionTask):
     """
 
     counts = ("errors", "density")
+    headlines = ("RMSE", "R2", "mR2")  # the mean, with several values
     target_kind = "values"
     ignore = (*(key for key in PrithviSegmentationTask.ignore if key != "num_outputs"), "num_classes")
 

@@ -28,6 +28,8 @@ class ScoredTask(PrithviTask):
     label_key: ClassVar[str] = "mask"
     #: Names of the metrics that `compute_scores` uses; all other metrics return one number each.
     counts: ClassVar[tuple[str, ...]] = ()
+    #: Scores of `compute_scores` that summarise a validation, the most important first.
+    headlines: ClassVar[tuple[str, ...]] = ()
     train_metrics: MetricCollection
     val_metrics: MetricCollection
     test_metrics: MetricCollection
@@ -42,6 +44,12 @@ class ScoredTask(PrithviTask):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.val_loss, self.test_loss = LabelledMean(), LabelledMean()
+
+    @property
+    def main_scores(self) -> list[str]:
+        """Logged names of the validation scores that summarise an epoch: those of `add_metrics`, then the headlines."""
+        further = [name for name in self.val_metrics if name not in self.counts]
+        return [f"val_{name}" for name in (*further, *self.headlines)]
 
     @property
     def output_names(self) -> list[str]:

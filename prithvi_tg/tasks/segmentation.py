@@ -32,6 +32,7 @@ class PrithviSegmentationTask(ClassTask, PixelwiseTask, SemanticSegmentationTask
     """
 
     counts = ("confusion_matrix",)
+    headlines = ("mIoU",)
     target_kind = "classes"
 
     # Not stored in checkpoints: the source of the first weights, and arguments that only TorchGeo's task uses.

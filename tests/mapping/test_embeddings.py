@@ -316,7 +316,7 @@ def test_a_published_encoder_is_used_by_its_name(tmp_path, monkeypatch):
         ({"window": 40}, "window: 40 must be a multiple of the patch, 16"),
         ({"dtype": "int16"}, "dtype: 'int16' is unknown; known are float16, float32, int8"),
         ({"block": 7}, "out of range for an encoder of 2 blocks"),
-        ({"confidence": True}, "confidence: does not support tokens"),
+        ({"confidence": True}, "confidence: the model maps tokens"),
         ({"profile": "legacy"}, "profile: 'legacy' has no map of tokens; use cog"),
     ],
 )
@@ -343,3 +343,23 @@ def test_the_command_embeds_a_scene(tmp_path, command):
     code, _, err = command(*words, "--ckpt_path", tmp_path / "tiny.ckpt")
     assert code == 2
     assert "exists; add --overwrite to replace it, or choose another --output" in err
+
+
+def test_embed_accepts_the_options_of_predict_for_the_device(monkeypatch):
+    from prithvi_tg.cli.table import COMMANDS
+    from prithvi_tg.commands import embed
+
+    def options(*words):
+        given = COMMANDS["embed"].parser().parse_args(["s.tif", "--output", "e.tif", *words])
+        return given.precision, given.device, given.tf32
+
+    own = options("--precision", "bf16-mixed", "--device", "cpu", "--tf32")
+    theirs = ("--trainer.precision", "bf16-mixed", "--trainer.accelerator", "cpu", "--tf32", "true")
+    assert own == options(*theirs) == ("bf16-mixed", "cpu", True)
+    assert options("--tf32", "false")[2] is False
+    devices = []
+    monkeypatch.setattr(embed, "_source", lambda *words: None)
+    monkeypatch.setattr(embed, "embed_scene", lambda *words, device, **options: devices.append(device))
+    for name in ("gpu", "cuda:1", "cpu"):
+        assert embed.run(["s.tif", "--output", "e.tif", "--trainer.accelerator", name]) == 0
+    assert devices == ["cuda", "cuda:1", "cpu"]

@@ -114,7 +114,7 @@ def test_the_command_accepts_products_by_name(trained, flood_root, tmp_path, com
             "TINY is not a class; it must be one that derives from prithvi_tg.mapping.products",
         ),
         (("confidence", Clash), r"clash: another product of the map also writes s_confidence.tif"),
-        ("values", "values: does not support classes"),
+        ("values", "values: the model maps classes"),
     ],
 )
 def test_impossible_products_are_refused_before_mapping(task, flood_root, tmp_path, products, reason):

@@ -157,9 +157,15 @@ def test_a_scene_without_data_gives_a_map_of_nodata_values(flood_root, tmp_path)
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"probabilities": "uint8"}, r"probabilities: does not support values, .* \(biomass\)"),
-        ({"confidence": True}, "confidence: does not support values"),
-        ({"vector": "Water"}, "polygons: does not support values"),
+        (
+            {"probabilities": "uint8"},
+            r"probabilities: the model maps values \(biomass\); probabilities needs",
+        ),
+        (
+            {"confidence": True},
+            r"confidence: the model maps values \(biomass\); confidence needs a model of classes",
+        ),
+        ({"vector": "Water"}, "polygons: the model maps values"),
         ({"profile": "legacy"}, "profile: 'legacy' has no map of values; use cog"),
     ],
 )

@@ -118,7 +118,13 @@ def test_scores_of_a_subclass_reach_logger_record_table_and_report(flood_root, t
     folder = tmp_path / "runs" / "version_0"
     overall = json.loads((folder / "metrics.json").read_text())["overall"]
     assert {"kappa", "confidence", "mIoU"} <= set(overall)
-    assert "kappa" in out
+    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in out.splitlines() if "│" in line]
+    for name in ("kappa", "confidence"):
+        assert [name, f"{overall[name]:.4g}"] in rows
+    (line,) = [line for line in out.splitlines() if line.startswith("epoch ")]
+    assert [part.split()[0] for part in line.partition(": ")[2].split(", ")[:5]] == [
+        "train_loss", "val_loss", "val_kappa", "val_confidence", "val_mIoU",
+    ]  # fmt: skip
     assert 0.5 <= overall["confidence"] <= 1
     logged = (folder / "metrics.csv").read_text().splitlines()[0]
     assert "val_kappa" in logged

@@ -116,6 +116,14 @@ def test_a_regression_run_records_scores_in_the_unit(value_run, capsys):
     )
 
 
+def test_a_line_per_epoch_shows_the_main_scores(value_run, tmp_path, capsys):
+    words = ("fit", "--config", value_run.parent / "config.yaml", "--trainer.default_root_dir", tmp_path)
+    assert main([*map(str, words)]) == 0
+    line = next(one for one in capsys.readouterr().out.splitlines() if one.startswith("epoch 0"))
+    names = [part.split()[0] for part in line.partition(": ")[2].split(", ")[:4]]
+    assert names == ["train_loss", "val_loss", "val_RMSE", "val_R2"]
+
+
 def test_scores_are_those_of_the_predicted_values(value_run, value_root, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     best, config = value_run / "checkpoints" / "best.ckpt", value_run.parent / "config.yaml"

@@ -63,6 +63,16 @@ def _add_computing(add: Any) -> None:
     add("--batch_size", type=number_or_auto, default="auto", help="windows in a batch; auto depends on the device")
     add("--num_workers", type=number_or_auto, default="auto",
         help="threads that read ahead; auto depends on the device, cores and memory")
-    add("--precision", choices=get_args(Precision), default="32-true", help="precision of the encoder")
-    add("--tf32", action="store_true", help="use TF32 on CUDA")
-    add("--device", help="device of the encoder; by default cuda if there is a GPU, else cpu")
+    # The second names are those of predict.
+    add("--precision", "--trainer.precision", choices=get_args(Precision), default="32-true",
+        help="precision of the encoder")
+    add("--tf32", nargs="?", type=_true_or_false, const=True, default=False, metavar="true",
+        help="use TF32 on CUDA")
+    add("--device", "--trainer.accelerator",
+        help="device of the encoder: cpu, cuda or gpu, cuda:1; by default a GPU if there is one")
+
+
+def _true_or_false(word: str) -> bool:
+    if word.lower() not in ("true", "false"):
+        raise ValueError
+    return word.lower() == "true"

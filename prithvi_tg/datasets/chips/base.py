@@ -14,7 +14,7 @@ from torch import Tensor
 from torchgeo.datasets import NonGeoDataset
 
 from ...bands import PRITHVI_BANDS, resolve_band
-from ...errors import ConfigError, DataError, UnknownLabelError
+from ...errors import ConfigError, DataError, MissingStatisticsError, UnknownLabelError
 from ...plotting import plot_sample
 from ...readers.grid import Grid
 from ...readers.labels import check_label_raster, label_counts, read_labels
@@ -99,6 +99,10 @@ class ChipDataset(NonGeoDataset):
     #: See `InputSpec.legacy_fill`.
     legacy_fill: float | None = None
     class_names: tuple[str, ...] = ()
+    #: What to do about labels that are no class, at the end of the error.
+    label_advice = (
+        f"map it to {IGNORE_INDEX} in to_classes if it means not labelled, or add it to class_names"
+    )
     class_colors: tuple[str, ...] = ()
     split_names: tuple[str, ...] = ("train", "val", "test")
     #: Label of pixels without a label.
@@ -157,11 +161,13 @@ class ChipDataset(NonGeoDataset):
         if mean is None or std is None:
             unknown = [name for name in names if name not in PRITHVI_BANDS]
             if unknown:
-                raise ConfigError(f"mean, std: no published statistics for {', '.join(unknown)}; give both")
+                raise MissingStatisticsError(
+                    f"mean, std: no published statistics for {', '.join(unknown)}; give both"
+                )
             if not (cls.default_mean and cls.default_std):
-                raise ConfigError(
-                    f"mean, std: {cls.__name__} has no default_mean and default_std; set data.mean and data.std, at "
-                    "first to any numbers (one per band), then to those that prithvi-tg stats prints"
+                raise MissingStatisticsError(
+                    f"mean, std: {cls.__name__} has no default_mean and default_std; set data.mean and data.std "
+                    "to those that prithvi-tg stats prints"
                 )
             places = [PRITHVI_BANDS.index(name) for name in names]
             mean = mean or [cls.default_mean[place] for place in places]
@@ -383,7 +389,7 @@ class ChipDataset(NonGeoDataset):
         """Error message for stored labels that are no class; `counts` gives the number of pixels of each."""
         return (
             f"label {label_counts(counts)} is not one of the {len(self.class_names)} classes "
-            f"({', '.join(self.class_names)})"
+            f"({', '.join(self.class_names)}); {self.label_advice}"
         )
 
     def _class_of(self, value: int) -> str | None:

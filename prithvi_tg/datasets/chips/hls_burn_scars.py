@@ -55,6 +55,7 @@ class HLSBurnScars(FolderChipDataset):
         0.07241979477437814,
     )
     nodata = (-9999.0,)
+    label_advice = "these are not the published labels; describe chips of your own with ChipFolderDataModule"
     class_names = ("Unburnt land", "Burn scar")
     class_colors = ("#a8b88a", "#7f0000")
 

@@ -58,6 +58,7 @@ class MultiTemporalCropClassification(FolderChipDataset):
     default_mean = (494.905781, 815.239594, 924.335066, 2968.881459, 2634.621962, 1739.579917)
     default_std = (284.925432, 357.84876, 575.566823, 896.601013, 951.900334, 921.407808)
     nodata = (-9999.0,)
+    label_advice = "these are not the published labels; describe chips of your own with ChipFolderDataModule"
     class_names = (
         "Natural Vegetation",
         "Forest",

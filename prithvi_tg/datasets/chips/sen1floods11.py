@@ -40,6 +40,7 @@ class Sen1Floods11(ChipDataset):
     scale = 0.0001
     nodata = (0.0, -9999.0)
     legacy_fill = 0.0
+    label_advice = "these are not the published labels; describe chips of your own with ChipFolderDataModule"
     class_names = ("No water", "Water")
     class_colors = ("#e6dcc3", "#1f78b4")
     split_names = ("train", "val", "test", "bolivia")

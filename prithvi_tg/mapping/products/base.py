@@ -187,8 +187,9 @@ class Product(ABC):
         """
         if not isinstance(spec.target, cls.targets):
             names = ", ".join(spec.target.names[:3])
+            needed = " or ".join(target.kind for target in cls.targets)
             raise ConfigError(
-                f"{cls.name}: does not support {spec.target.kind}, the target of the model ({names})"
+                f"{cls.name}: the model maps {spec.target.kind} ({names}); {cls.name} needs a model of {needed}"
             )
 
     def begin(self, context: MapContext) -> None:
