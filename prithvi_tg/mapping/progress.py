@@ -100,7 +100,7 @@ class MapProgress:
 
     def _log_progress(self, one: StripRange, share: float) -> None:
         name, count = one.scene.name, len(self.run.maps)
-        kept = f"{self.run.maps[name].strips_kept} of {len(one.plan.strips)} strips"
+        strips = f"{self.run.maps[name].strips_kept} of {len(one.plan.strips)} strips"
         overall = f"{100 * share:.0f} %" + (f" of {count} scenes" if count > 1 else "")
         speed = share * self._pixels * self._processes / 1e6 / self._clock.seconds
-        _log.info(f"{name}: {kept}, {overall}, {speed:.2g} Mpx/s, {self._clock.left(share)}")
+        _log.info(f"{name}: {strips}, {overall}, {speed:.2g} Mpx/s, {self._clock.left(share)}")
