@@ -148,7 +148,9 @@ class MapRun:
             return "Interrupted; all maps are complete."
         complete = sum(one.is_done for one in self.maps.values())
         maps = f"{complete} of {len(self.maps)} maps are complete, " if len(self.maps) > 1 else ""
-        strips = f"{left[0].strips_kept} of {len(left[0].plan.strips)} strips of {left[0].scene.name} are kept"
+        strips = (
+            f"{left[0].strips_kept} of {len(left[0].plan.strips)} strips of {left[0].scene.name} are kept"
+        )
         return f"Interrupted; {maps}{strips}; repeat the command to resume."
 
     def write_indexes(self, folder: Path) -> list[Path]:
