@@ -12,6 +12,7 @@ Modules, from the ground up; each imports only from those before it:
 * ``augmentations``, ``datamodules``: Kornia on the device; batches of chips, and of windows read from scenes.
 * ``tasks``: the task, losses, metrics, schedules.
 * ``mapping``: logits of windows -> blended rows -> strips on disk -> maps and their side files.
+* ``areas``: samples of pixels of maps, and areas with intervals; no torch.
 * ``reporting``: tables and files of scores, chips and their intervals, confusion matrices, records, report.
 * ``checks``, ``studies``: data checks before training; many runs in parallel.
 * ``callbacks``, ``commands``, ``cli``, ``__main__``: Lightning callbacks; the commands.

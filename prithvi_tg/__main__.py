@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     if name not in COMMANDS:
         print(f"prithvi-tg: error: {unknown_command(name, COMMANDS)}", file=sys.stderr)
         return 2
-    command, words = COMMANDS[name], with_underscores(words)
+    command, words = COMMANDS[name].select(with_underscores(words))
     if asks_for_help(words):
         command.parser().print_help()
         return 0

@@ -28,6 +28,7 @@ ROOMS = (
     "datamodules",
     "tasks",
     "mapping",
+    "areas",
     "reporting",
     "checks studies chip_writing",
     "callbacks",

@@ -25,7 +25,7 @@ def parser_of(command: str) -> argparse.ArgumentParser:
         argparse.ArgumentParser, "print_help", lambda self, file=None: found.append(self)
     )
     with printed, suppress(SystemExit):
-        main([command, "--help"])
+        main([*command.split(), "--help"])
     return found[0]
 
 

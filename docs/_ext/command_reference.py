@@ -19,6 +19,7 @@ class CommandDirective(SphinxDirective):
     """Usage and options of a command."""
 
     required_arguments = 1
+    final_argument_whitespace = True  # a command of a group, such as area sample
 
     def run(self) -> list[nodes.Node]:
         """The nodes of the description and the options."""

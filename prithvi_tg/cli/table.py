@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+from .options.area import add_change_options, add_estimate_options, add_sample_options
 from .options.configured import (
     GROUPS,
     TRAINER_KEYS,
@@ -26,7 +27,7 @@ from .options.plain import (
 from .options.predict import add_predict_options
 from .parsers import ConfiguredParser, PlainParser, fail, group_of, option_names
 from .settings import check_checkpoint, check_configurations, require_checkpoint, require_scenes, values_of
-from .spelling import configurations_first, names_in, unknown_option
+from .spelling import configurations_first, names_in, unknown_command, unknown_option
 
 _PACKAGE = __name__.partition(".")[0]
 
@@ -68,9 +69,41 @@ class Command:
         refuse_unknown(words, option_names(parser), self.name)
         check_checkpoint(getattr(parser.parse_args(words), "ckpt_path", None))
 
+    def select(self, words: list[str]) -> "tuple[Command, list[str]]":
+        """The command that runs some words, and the words for it."""
+        return self, words
+
     def run(self, words: list[str]) -> int:
         """Run the command; returns the exit code."""
         return int(import_module(f"{_PACKAGE}.{self.module}").run(words))
+
+
+class CommandGroup(Command):
+    """Several commands under one name, such as ``area sample`` and ``area estimate``."""
+
+    @property
+    def commands(self) -> "dict[str, Command]":
+        """Its commands, by the word after its name."""
+        return GROUPED[self.name]
+
+    def parser(self) -> ArgumentParser:
+        """A parser of all of its commands, which prints their list."""
+        parser = PlainParser(prog=f"prithvi-tg {self.name}", description=self.description, epilog=self.epilog)
+        found = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, title="commands")
+        for word, one in self.commands.items():
+            one.add_options(found.add_parser(word, help=one.summary, description=one.description))
+        return parser
+
+    def select(self, words: list[str]) -> tuple[Command, list[str]]:
+        """The command that the first word names, and the words after it; itself for help or an unknown word."""
+        return (self.commands[words[0]], words[1:]) if words and words[0] in self.commands else (self, words)
+
+    def check(self, words: list[str]) -> None:
+        """Exit with a message: none of its commands is named."""
+        known = ", ".join(self.commands)
+        if not words or words[0].startswith("-"):
+            fail(f"{self.name}: give one of its commands, {known}")
+        fail(f"{self.name}: {unknown_command(words[0], self.commands)}; its commands are {known}")
 
 
 class SweepCommand(Command):
@@ -244,6 +277,13 @@ COMMANDS: dict[str, Command] = {
             "draw.",
             add_chip_options, "commands.chips",
         ),
+        CommandGroup(
+            "area", "estimate areas with intervals from a sample:  prithvi-tg area sample maps/SCENE_pred.tif",
+            "Estimate the areas of classes from a sample of pixels with reference labels: draw points, label them in "
+            "a GIS, estimate areas and accuracies with 95 % intervals.",
+            add_no_options, "",
+            "prithvi-tg area COMMAND --help lists the options of a command.",
+        ),
         Command(
             "export", "write weights as safetensors:  prithvi-tg export best.ckpt weights.safetensors",
             "Write the weights of a checkpoint as safetensors, with the published parameter names.",
@@ -271,6 +311,32 @@ COMMANDS: dict[str, Command] = {
             add_demo_options, "commands.demo",
         ),
     )
+}  # fmt: skip
+
+#: Name of a group -> word after it -> command.
+GROUPED: dict[str, dict[str, Command]] = {
+    "area": {
+        "sample": Command(
+            "area sample",
+            "draw a stratified random sample of pixels:  area sample MAP --output points.gpkg --points 500",
+            "Draw a stratified random sample of the pixels of maps, as points to be labelled in a GIS or another tool. "
+            "Strata are the classes of the map, optionally with a buffer of boundary pixels, or divided by confidence.",
+            add_sample_options, "commands.area_sample",
+        ),
+        "estimate": Command(
+            "area estimate",
+            "estimate areas and accuracies from labelled points:  area estimate points.gpkg",
+            "Print the error matrix in shares of area, user's, producer's and overall accuracy, and the area of each "
+            "class, with 95 % intervals.",
+            add_estimate_options, "commands.area_estimate",
+        ),
+        "change": Command(
+            "area change",
+            "compare two maps by mapped area:  area change A.tif B.tif --output change.tif",
+            "Print the mapped area of each transition between the classes of two maps with the same pixels.",
+            add_change_options, "commands.area_change",
+        ),
+    }
 }  # fmt: skip
 
 _LINES = "\n".join(f"  {command.name:<11} {command.summary}" for command in COMMANDS.values())

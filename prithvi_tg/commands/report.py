@@ -12,6 +12,7 @@ from ..files import shown
 from ..readers.formats import SceneInput, find_inputs, resolve_scene
 from ..readers.scene import Scene
 from ..readers.scene_paths import words_from
+from ..reporting.areas import read_areas
 from ..reporting.report import makers, write_report
 from ..reporting.runs import Run, distinct_names, read_runs
 from ..reporting.tiles import TiledMap, tile_map
@@ -25,6 +26,7 @@ def run(arguments: list[str]) -> int:
     if output.exists() and not options.overwrite:
         raise ConfigError(f"output: {output} exists; add --overwrite to replace it")
     runs = read_runs(options.runs, options.names)
+    areas = read_areas(options.areas)
     maps = _maps(options, runs)
     baselines = {}
     if options.baseline:
@@ -32,7 +34,7 @@ def run(arguments: list[str]) -> int:
 
         baselines = pixel_baselines(runs)
     output.parent.mkdir(parents=True, exist_ok=True)
-    write_report(output, runs, maps, options.title, baselines)
+    write_report(output, runs, maps, options.title, baselines, areas)
     print(f"Written: {shown(output)} ({output.stat().st_size / 1e6:.1f} MB)")
     return 0
 

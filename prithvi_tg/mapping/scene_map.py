@@ -17,12 +17,12 @@ from torch import Tensor
 from ..errors import ConfigError, DataError
 from ..files import finished_file, shown, writing
 from ..readers.fingerprint import fingerprint
+from ..readers.pixel_areas import row_areas
 from ..readers.scene import Scene
 from ..spec import DataSpec
 from ..tiling import Strip, WindowGrid
 from .blending import BlendedRows, Blender
 from .products import PRODUCTS, FinishedMap, MapContext, OutputOptions, Product, select_products
-from .products.mapped_area import row_areas
 from .row_reader import StripRange
 from .strip_store import EncodedRows, StripStore, StripWriter
 from .window_stream import RowsRead, StripRangeRead, WindowRead

@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import rasterio
@@ -16,8 +16,10 @@ from rasterio.windows import Window
 
 from ..compat import GDALError
 from ..errors import DataError
-from ..spec import InputSpec
 from .grid import on_earth
+
+if TYPE_CHECKING:
+    from ..spec import InputSpec  # imports PyTorch
 
 #: A larger magnitude is a fill value in any unit: no sensor measures it, and float32 overflows soon after.
 LARGEST_VALUE = 1e30
@@ -230,7 +232,7 @@ def _apply_masks(
             valid[channel] &= of_dataset
 
 
-def legacy_values(values: NDArray[np.float32], spec: InputSpec) -> NDArray[np.float32]:
+def legacy_values(values: NDArray[np.float32], spec: "InputSpec") -> NDArray[np.float32]:
     """Stored values as in hls-foundation-os: -9999 is replaced by `InputSpec.legacy_fill`, if it is set."""
     if spec.legacy_fill is None:
         return values

@@ -33,6 +33,7 @@ def write_report(
     maps: Sequence[TiledMap] = (),
     title: str = "",
     baselines: Mapping[str, BaselineResult] | None = None,
+    areas: Sequence[Mapping[str, Any]] = (),
 ) -> None:
     """Write the page: scores with bootstrap intervals, differences, curves, confusion matrices, chips, maps.
 
@@ -42,6 +43,7 @@ def write_report(
         maps: Maps of scenes; maps of one place move together.
         title: Title of the page; by default, data, model and date of the runs.
         baselines: Name of a run -> scores of a baseline on the same pixels.
+        areas: Results of `prithvi_tg.reporting.areas.read_areas`.
 
     Raises:
         ConfigError: Runs have labels of different kinds, or maps are given for other labels than classes of pixels.
@@ -58,6 +60,7 @@ def write_report(
         "signed": _signed,
         "setting": _setting,
         "path": _path,
+        "area": _area,
     }
     kinds = list(dict.fromkeys(run.kind for run in runs))
     if len(kinds) > 1:
@@ -76,6 +79,7 @@ def write_report(
         "baselines": baselines or {},
         "score": _percent if kinds[0] == "classes" else _setting,
         "tile": TILE,
+        "areas": areas,
     }
     content = _PAGES.get(kinds[0], _other_page)(page, common, runs, maps)
     with finished_file(path) as partial:
@@ -322,6 +326,10 @@ def _percent(value: float | None, digits: int = 1) -> str:
 
 def _count(value: int) -> str:
     return f"{value:,}".replace(",", "\u202f")
+
+
+def _area(value: float) -> str:
+    return f"{value:,.1f}".replace(",", "\u202f")
 
 
 def _signed(value: float | None, digits: int = 1) -> str:

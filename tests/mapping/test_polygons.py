@@ -5,9 +5,9 @@ import rasterio
 from rasterio import Affine
 
 from prithvi_tg.errors import DataError
-from prithvi_tg.mapping.products.mapped_area import row_areas
 from prithvi_tg.mapping.products.polygons import write_polygons
 from prithvi_tg.readers.grid import Grid
+from prithvi_tg.readers.pixel_areas import row_areas
 from prithvi_tg.spec import DataSpec, InputSpec
 from prithvi_tg.targets import ClassTarget
 

@@ -20,6 +20,8 @@ def add_report_options(parser: ArgumentParser) -> None:
     add("--scenes", nargs="+", default=[],
         help="the scene of each map, in any form that predict accepts; by default read from NAME_pred.json beside "
         "the map")
+    add("--areas", nargs="+", type=Path, default=[], metavar="FILE.json",
+        help="areas to show, as area estimate --output writes them")
     add("--output", type=Path, default=None, help="file to write; by default report.html in the first run's folder")
     add("--title", default="", help="title of the page")
     add("--map_megabytes", type=float, default=8,

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from ...choices import EmbeddingType as EmbeddingType
 from ...errors import ConfigError
+from ...readers.crs import to_pyproj
 from ...targets import Target
 from ..blending import BlendedRows
-from ..crs import to_pyproj
 from .base import FinishedMap, ItemFields, Layer, MapContext, Product
 from .rasters import Pieces, RasterProduct, filled, write_cog
 

@@ -13,10 +13,10 @@ import numpy as np
 
 from ...errors import DataError
 from ...files import finished_file, relative_path, writing
+from ...readers.crs import epsg_code, wkt2
 from ...readers.grid import Grid
 from ...readers.raster import open_raster
 from ...targets import IGNORE_INDEX
-from ..crs import epsg_code, wkt2
 
 log = logging.getLogger(__name__)
 

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from rasterio.features import shapes
 
 from ...errors import ConfigError, DataError
+from ...readers.crs import to_pyproj
 from ...readers.grid import Grid
+from ...readers.pixel_areas import place, row_areas
 from ...readers.raster import open_raster
 from ...spec import DataSpec
 from ...targets import ClassTarget
-from ..crs import to_pyproj
 from .base import FinishedMap, OutputOptions, Product
-from .mapped_area import place, row_areas
 
 
 class Polygons(Product):

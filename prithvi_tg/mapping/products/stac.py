@@ -12,11 +12,11 @@ import pystac
 import shapely
 
 from ...files import relative_path, write_json, writing
+from ...readers.crs import epsg_code, to_degrees, to_pyproj, wkt2
 from ...readers.grid import Grid
+from ...readers.pixel_areas import place
 from ...readers.scene_paths import relative_words
-from ..crs import epsg_code, to_degrees, to_pyproj, wkt2
 from .base import FinishedMap, ItemFields, Product
-from .mapped_area import place
 
 _PROJECTION = "https://stac-extensions.github.io/projection/v2.0.0/schema.json"
 _MEDIA_TYPES = {

@@ -6,8 +6,8 @@ import pytest
 from rasterio import Affine
 from rasterio.crs import CRS
 
-from prithvi_tg.mapping.products.mapped_area import row_areas
 from prithvi_tg.readers.grid import Grid
+from prithvi_tg.readers.pixel_areas import row_areas
 
 EARTH = 510_065_621_724_088.44  # square metres of the WGS 84 ellipsoid
 

@@ -1,0 +1,77 @@
+"""Size of a stratified sample, and its allocation to strata: Olofsson et al. 2014, section 5.1."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ConfigError
+
+Floats = NDArray[np.float64]
+
+#: Points that a variance needs.
+MIN_POINTS = 2
+
+
+def sample_size(shares: Floats, deviations: Floats, standard_error: float, pixels: float = math.inf) -> int:
+    """Number of points for a standard error of overall accuracy with the optimal allocation (Cochran 1977, eq. 5.25).
+
+    Args:
+        shares: Share of area of each stratum (H,).
+        deviations: Standard deviation of correctness in each stratum (H,): sqrt(U (1 - U)) for an accuracy U.
+        standard_error: The standard error.
+        pixels: Number of pixels of all strata.
+
+    Raises:
+        ConfigError: The standard error is not positive.
+    """
+    if standard_error <= 0:
+        raise ConfigError(f"standard_error: {standard_error:g} is not positive; give a share such as 0.01")
+    spread = shares @ deviations
+    return math.ceil(spread**2 / (standard_error**2 + shares @ deviations**2 / pixels))
+
+
+def expected_error(shares: Floats, deviations: Floats, points: NDArray[np.int64], pixels: Floats) -> float:
+    """Standard error of overall accuracy that an allocation (H,) is expected to have."""
+    return float(np.sqrt(np.sum((shares * deviations) ** 2 / points * (1 - points / pixels))))
+
+
+#: Name -> relative number of points of each stratum, from shares of area and standard deviations of correctness.
+ALLOCATIONS: dict[str, Callable[[Floats, Floats], Floats]] = {
+    "proportional": lambda shares, deviations: shares,
+    "equal": lambda shares, deviations: np.ones_like(shares),
+    "optimal": lambda shares, deviations: shares * deviations,
+}
+
+
+def allocate(
+    total: int, relative: Floats, pixels: NDArray[np.int64], minimum: int = MIN_POINTS
+) -> NDArray[np.int64]:
+    """Distribute points to strata.
+
+    A stratum gets at least the minimum and at most all of its pixels; the others share the rest. Numbers are rounded
+    stratum by stratum, so that their sum may differ from the total by a few.
+
+    Args:
+        total: Number of points.
+        relative: Relative number of each stratum (H,), as of `ALLOCATIONS`.
+        pixels: Pixels of each stratum (H,).
+        minimum: Points that each stratum has at least.
+    """
+    lowest = np.minimum(max(minimum, MIN_POINTS), pixels)
+    points = np.zeros(len(pixels))
+    free = np.ones(len(pixels), bool)
+    while free.any():
+        rest = max(0.0, total - points[~free].sum())
+        weight = np.where(free, relative, 0)
+        points[free] = (rest * weight / weight.sum() if weight.sum() > 0 else lowest.astype(float))[free]
+        # Strata above their pixels free fewer points than strata below the minimum need: minimum first.
+        low, high = free & (points < lowest), free & (points > pixels)
+        if low.any():
+            points[low], free[low] = lowest[low], False
+        elif high.any():
+            points[high], free[high] = pixels[high], False
+        else:
+            break
+    return np.rint(points).astype(np.int64)

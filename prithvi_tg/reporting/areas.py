@@ -1,0 +1,91 @@
+"""The section of the report about areas that were estimated from a sample."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..areas.estimation import Z
+from ..errors import DataError
+from .runs import distinct_names
+
+_KEYS = {
+    "square_metres",
+    "points",
+    "uninterpretable",
+    "overall_accuracy",
+    "classes",
+    "error_matrix",
+    "strata",
+    "design",
+}
+_LARGE = 1e10  # square metres, from which areas are shown in square kilometres
+
+
+def read_areas(paths: Sequence[Path]) -> list[dict[str, Any]]:
+    """Read results of ``area estimate`` for the page.
+
+    Args:
+        paths: Files that ``area estimate --output`` wrote.
+
+    Raises:
+        DataError: A file is not such a result.
+    """
+    names = distinct_names([path.resolve().with_suffix("") for path in paths]) if paths else []
+    return [_read(path, name) for path, name in zip(paths, names, strict=True)]
+
+
+def _read(path: Path, name: str) -> dict[str, Any]:
+    try:
+        record = json.loads(path.read_text())
+        if not isinstance(record, dict) or not record.keys() >= _KEYS:
+            raise DataError(f"{path}: not a result of area estimate --output")
+        return _described(record, name)
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path}: not a result of area estimate --output ({error})") from error
+
+
+def _described(record: Mapping[str, Any], name: str) -> dict[str, Any]:
+    is_large = record["square_metres"] >= _LARGE
+    unit, size = ("km²", 1e6) if is_large else ("ha", 1e4)
+    classes = record["classes"]
+    longest = (
+        max(max(one["square_metres"]["interval"][1], one["mapped_square_metres"]) for one in classes) or 1.0
+    )
+    design = record["design"]
+    return {
+        "name": name,
+        "unit": unit,
+        "total": record["square_metres"] / size,
+        "points": record["points"],
+        "uninterpretable": record["uninterpretable"],
+        "overall": record["overall_accuracy"],
+        "classes": [
+            {
+                **one,
+                "mapped": one["mapped_square_metres"] / size,
+                "area": one["square_metres"]["value"] / size,
+                "half_width": Z * one["square_metres"]["standard_error"] / size,
+                "bar": [edge / longest for edge in one["square_metres"]["interval"]],
+                "mark": one["square_metres"]["value"] / longest,
+                "mapped_mark": one["mapped_square_metres"] / longest,
+            }
+            for one in classes
+        ],
+        "unreliable": [one for one in classes if not one["reliable"]],
+        "matrix": [[*row, sum(row)] for row in record["error_matrix"]],
+        "totals": [sum(column) for column in zip(*record["error_matrix"], strict=True)],
+        "strata": [
+            {
+                **one,
+                "area": one["square_metres"] / size,
+                "share": one["square_metres"] / record["square_metres"],
+            }
+            for one in record["strata"]
+        ],
+        "allocation": design.get("allocation", "-"),
+        "seed": design.get("seed", "-"),
+        "maps": ", ".join(one["name"] for one in design.get("maps", ())),
+    }
