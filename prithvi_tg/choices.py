@@ -20,6 +20,8 @@ Profile = Literal["cog", "legacy"]
 ProbabilityType = Literal["uint8", "float32", "float16"]
 #: Type of stored features: ``float16``, ``float32``, or ``int8`` with a scale per band.
 EmbeddingType = Literal["float16", "float32", "int8"]
+#: Formats of polygons: GeoPackage and GeoParquet.
+VectorFormat = Literal["gpkg", "parquet"]
 #: Names of `prithvi_tg.readers.SCENE_FORMATS`.
 SceneFormatName = Literal["raster", "safe", "hls"]
 #: Layouts of synthetic data.

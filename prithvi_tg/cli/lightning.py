@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -275,11 +276,7 @@ class PrithviCLI(LightningCLI):
             tuple(settings.bands), settings.sensor, settings.scale, settings.offset, tuple(settings.nodata),
             tuple(settings.quality), tuple(settings.dates), format=settings.format,
         )  # fmt: skip
-        writing = OutputOptions(
-            settings.profile, settings.probabilities, settings.confidence, tuple(settings.vector),
-            settings.quicklook, settings.overwrite, settings.skip_existing,
-            tuple(settings.products),
-        )  # fmt: skip
+        writing = OutputOptions(**{one.name: getattr(settings, one.name) for one in fields(OutputOptions)})
         plan, writer = PREDICTIONS.get(spec.target.kind, PREDICTIONS["pixels"])
         self.datamodule, run = plan(
             self.model,

@@ -167,7 +167,9 @@ def test_a_map_keeps_control_points_and_its_polygons_use_them(tmp_path):
         with rasterio.open(path) as source:
             assert Grid.of(source) == scene.grid
             assert (source.read() == values).all()
-        write_polygons(path, tmp_path / "a.gpkg", [1], SPEC)
+        pieces = [(0, values[0], np.ones((HEIGHT, WIDTH)))]
+        water = OutputOptions(vector=SPEC.target.names[1])
+        write_polygons(pieces, {"gpkg": tmp_path / "a.gpkg"}, "a", scene.grid, SPEC, water)
         found = geopandas.read_file(tmp_path / "a.gpkg")
         assert found.crs == "EPSG:32610"
         corner = transform @ (3, 2)

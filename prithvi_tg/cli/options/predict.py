@@ -4,7 +4,16 @@ from argparse import SUPPRESS
 from typing import Any, get_args
 
 from ...bands import SENSORS
-from ...choices import Auto, Blending, NodataRule, ProbabilityType, Profile, QualityClass, SceneFormatName
+from ...choices import (
+    Auto,
+    Blending,
+    NodataRule,
+    ProbabilityType,
+    Profile,
+    QualityClass,
+    SceneFormatName,
+    VectorFormat,
+)
 from ..parsers import group_of
 from .configured import COMPUTING, OUTPUTS, READING, WINDOWS, add_tf32
 
@@ -78,6 +87,12 @@ def _add_outputs(add: Any) -> None:
     add("--confidence", action="store_true", help="Also write NAME_confidence.tif, the highest probability.")
     add("--vector", metavar="CLASS", type=str, nargs="+", default=[],
         help="Classes to write as polygons to NAME_pred.gpkg.")
+    add("--vector_formats", metavar="FORMAT", type=VectorFormat, nargs="+", default=["gpkg"],
+        help="gpkg, parquet (GeoParquet), or both.")
+    add("--min_area", metavar="M2", type=float, default=0.0, help="Leave out polygons smaller than this, in m2.")
+    add("--fill_holes", metavar="M2", type=float, default=0.0, help="Fill holes of polygons smaller than this, in m2.")
+    add("--simplify", metavar="METRES", type=float, default=0.0,
+        help="Simplify the outlines of polygons by at most this distance.")
     add("--quicklook", action="store_true", help="Also write NAME_pred.png.")
     add("--products", metavar="NAME", type=str, nargs="+", default=[],
         help="Also make these products: names, or class paths such as my_module.MyProduct.")

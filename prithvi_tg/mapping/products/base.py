@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ...choices import ProbabilityType as ProbabilityType
 from ...choices import Profile as Profile
+from ...choices import VectorFormat
 from ...errors import ConfigError
 from ...readers.scene import Scene
 from ...spec import DataSpec
@@ -31,7 +32,11 @@ class OutputOptions:
         profile: ``cog``, or ``legacy``, which writes the map of hls-foundation-os alone.
         probabilities: Also write ``NAME_probabilities.tif``, one band per class, in this type.
         confidence: Also write ``NAME_confidence.tif``, the highest probability.
-        vector: Also write ``NAME_pred.gpkg``, polygons of these classes. Memory grows with their number.
+        vector: Also write polygons of these classes, ``NAME_pred.gpkg``.
+        vector_formats: ``gpkg`` for a GeoPackage, ``parquet`` for GeoParquet, ``NAME_pred.parquet``, or both.
+        min_area: Leave out polygons that are smaller, in square metres.
+        fill_holes: Fill holes in polygons that are smaller, in square metres.
+        simplify: Simplify polygons by at most this distance, in metres; neighbours may then overlap slightly.
         quicklook: Also write ``NAME_pred.png``, a picture of scene and map.
         overwrite: Replace existing files, and remove other files of an earlier map of the scene.
         skip_existing: Skip scenes with an existing map, for archives that grow.
@@ -46,20 +51,27 @@ class OutputOptions:
     probabilities: ProbabilityType | None = None
     confidence: bool = False
     vector: tuple[str, ...] = ()
+    vector_formats: tuple[VectorFormat, ...] = ("gpkg",)
+    min_area: float = 0.0
+    fill_holes: float = 0.0
+    simplify: float = 0.0
     quicklook: bool = False
     overwrite: bool = False
     skip_existing: bool = False
     products: "tuple[str | type[Product] | Product, ...]" = ()
 
     def __post_init__(self) -> None:
-        for key, kind in (("profile", Profile), ("probabilities", ProbabilityType)):
-            chosen = getattr(self, key)
+        for key in ("vector", "vector_formats", "products"):
+            given = getattr(self, key)
+            is_one = isinstance(given, str) or not isinstance(given, Sequence)
+            object.__setattr__(self, key, (given,) if is_one else tuple(given))
+        words = [("profile", Profile, self.profile), ("probabilities", ProbabilityType, self.probabilities)]
+        for key, kind, chosen in [
+            *words,
+            *(("vector_formats", VectorFormat, one) for one in self.vector_formats),
+        ]:
             if chosen is not None and chosen not in get_args(kind):
                 raise ConfigError(f"{key}: {chosen!r} is unknown; known are {', '.join(get_args(kind))}")
-        if isinstance(self.vector, str):
-            object.__setattr__(self, "vector", (self.vector,))
-        if not isinstance(self.products, tuple):
-            object.__setattr__(self, "products", (self.products,))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from ..blending import BlendedRows
 from .base import Layer, MapContext, OutputOptions
 from .rasters import RasterProduct, filled
 
-_STEPS = 250
+#: Steps from probability 0 to 1 in uint8.
+STEPS = 250
 
 
 class Probabilities(RasterProduct):
@@ -29,7 +30,7 @@ class Probabilities(RasterProduct):
 
     def encode(self, rows: BlendedRows) -> Tensor:
         """Probabilities (K, h, W) in their stored form."""
-        return _stored(rows.probabilities, rows, self.layer)
+        return stored(rows.probabilities, rows, self.layer)
 
 
 class Confidence(RasterProduct):
@@ -52,17 +53,18 @@ class Confidence(RasterProduct):
         """The highest probability (1, h, W) in its stored form."""
         probabilities = rows.probabilities
         highest = None if probabilities is None else probabilities.amax(dim=0, keepdim=True)
-        return _stored(highest, rows, self.layer)
+        return stored(highest, rows, self.layer)
 
 
 def _layer(name: str, band_names: tuple[str, ...], options: OutputOptions) -> Layer:
     if options.probabilities in ("float32", "float16"):
         bits = 16 if options.probabilities == "float16" else None
         return Layer(name, band_names, "float32", float("nan"), bits)
-    return Layer(name, band_names, scale=1 / _STEPS)
+    return Layer(name, band_names, scale=1 / STEPS)
 
 
-def _stored(probabilities: Tensor | None, rows: BlendedRows, layer: Layer) -> Tensor:
+def stored(probabilities: Tensor | None, rows: BlendedRows, layer: Layer) -> Tensor:
+    """Probabilities (bands, h, W) in the type of a layer; ``None`` if no window overlaps the rows."""
     if probabilities is not None and layer.dtype == "uint8":
-        probabilities = torch.round(torch.nan_to_num(probabilities) * _STEPS)
+        probabilities = torch.round(torch.nan_to_num(probabilities) * STEPS)
     return filled(probabilities, rows, layer)
