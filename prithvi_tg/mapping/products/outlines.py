@@ -91,23 +91,33 @@ def _regions_of(
     """The regions of some rows, and the index of the region of each pixel (h, W), -1 for none."""
     wanted = np.isin(values, list(classes))
     placed = Affine.translation(0, top)
-    found = [
-        (shapely.geometry.shape(outline), int(value))
-        for outline, value in shapes(values, mask=wanted, connectivity=4, transform=placed)
-    ]
+    found = list(shapes(values, mask=wanted, connectivity=4, transform=placed))
     index = np.full(values.shape, -1, np.int32)
     if found:
         numbered = [(outline, number) for number, (outline, _) in enumerate(found)]
         rasterize(numbered, out=index, transform=placed)
+    outlines = _polygons([outline["coordinates"] for outline, _ in found])
     inside = index.ravel() >= 0
     labels = index.ravel()[inside]
     pixels = np.bincount(labels, minlength=len(found))
     totals = np.bincount(labels, weights.ravel()[inside], minlength=len(found))
     regions = [
-        Region(value, [outline], int(count), float(total))
-        for (outline, value), count, total in zip(found, pixels, totals, strict=True)
+        Region(int(value), [outline], int(count), float(total))
+        for (_, value), outline, count, total in zip(found, outlines, pixels, totals, strict=True)
     ]
     return regions, index
+
+
+def _polygons(rings: Sequence[Sequence[Sequence[tuple[float, float]]]]) -> NDArray[np.object_]:
+    """Polygons of rings of vertices; all at once, as there may be very many."""
+    of_polygon = np.cumsum([0, *map(len, rings)])
+    flat = [ring for polygon in rings for ring in polygon]
+    of_ring = np.cumsum([0, *map(len, flat)])
+    vertices = np.array([vertex for ring in flat for vertex in ring], np.float64).reshape(-1, 2)
+    polygons: NDArray[np.object_] = shapely.from_ragged_array(
+        shapely.GeometryType.POLYGON, vertices, (of_ring, of_polygon)
+    )
+    return polygons
 
 
 def _join(
