@@ -139,10 +139,10 @@ def _join(
         if upper[first].value == lower[second].value:
             parent[root(count + int(second))] = root(int(first))
     roots = [root(one) for one in range(len(regions))]
-    kept = sorted(set(roots))
+    remaining = sorted(set(roots))
     for one, own in enumerate(roots):
         if one != own:
             regions[own].join(regions[one])
     # One more entry, which -1 selects, for pixels without a region.
-    renumbered = np.append(np.searchsorted(kept, roots[count:]), -1).astype(np.int32)
-    return [regions[one] for one in kept], renumbered[index]
+    renumbered = np.append(np.searchsorted(remaining, roots[count:]), -1).astype(np.int32)
+    return [regions[one] for one in remaining], renumbered[index]
