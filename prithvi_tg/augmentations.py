@@ -279,7 +279,7 @@ class ChipAugmentation(nn.Module):
             channels, layers = self._run_stages(channels, layers)
         except (ValueError, NotImplementedError) as error:
             raise ConfigError(
-                f"augmentations: Kornia refuses a batch ({str(error).splitlines()[0]})"
+                f"augmentations: Kornia rejected a batch ({str(error).splitlines()[0]})"
             ) from error
         if channels.shape[:2] != before:
             raise ConfigError(

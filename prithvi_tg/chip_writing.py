@@ -52,7 +52,9 @@ def write_chips(
         DataError: A scene cannot be read or a chip cannot be written.
     """
     if not isinstance(data.spec.target, ClassTarget):
-        raise ConfigError(f"data: its labels are {data.spec.target.kind}; only classes can be cut into chips")
+        raise ConfigError(
+            f"data: its labels are {data.spec.target.kind}; chips can only be cut for class labels"
+        )
     data.setup("fit")
     parts: list[tuple[str, Any]] = [("train", _TrainingWindows(data, epochs))]
     if data.validates:

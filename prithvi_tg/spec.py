@@ -74,7 +74,7 @@ class InputSpec:
         legacy_fill: Value with which hls-foundation-os replaced stored -9999 before scaling; none by default.
         file_bands: Bands of a file, from 1, for the ``T * C`` channels, if the file has no band descriptions.
         file_count: Number of bands of such a file.
-        metadata: Whether the model was trained with dates and places.
+        metadata: Whether the model was trained with dates and locations.
         pixel_size: Size of a pixel of the training data in metres, if known.
     """
 

@@ -217,7 +217,7 @@ def test_objects_that_are_not_single_augmentations_are_refused_by_name(container
 
 
 def test_an_error_of_kornia_has_one_line():
-    with pytest.raises(ConfigError, match=r"^augmentations: Kornia refuses a batch \(.*\)$"):
+    with pytest.raises(ConfigError, match=r"^augmentations: Kornia rejected a batch \(.*\)$"):
         augmentation(K.RandomClahe(grid_size=(100, 100), p=1.0))(batch_of())
 
 

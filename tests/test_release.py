@@ -181,7 +181,7 @@ def test_the_demo_runs_all_its_commands_and_replaces_only_what_it_wrote(small_de
     ("words", "message"),
     [
         (("--output", "mine"), "output: mine exists; add --overwrite to replace it"),
-        (("--output", "mine", "--overwrite"), "output: mine has no demo.yaml, so no demo wrote it"),
+        (("--output", "mine", "--overwrite"), "output: mine has no demo.yaml, so it was not written by demo"),
         (("--epochs", "0"), "epochs: 0; at least 1"),
     ],
 )

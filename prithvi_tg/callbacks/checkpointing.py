@@ -138,7 +138,7 @@ class BestCheckpoint(ModelCheckpoint):
             progress.completed += 1
             self.best_model_path = path
             if trainer.is_global_zero:
-                _log.info(f"No best checkpoint, since {self._reason}: best.ckpt holds the last weights.")
+                _log.info(f"No best checkpoint, because {self._reason}: best.ckpt holds the last weights.")
 
 
 class PrintCheckpoints(Callback):

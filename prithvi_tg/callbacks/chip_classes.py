@@ -68,7 +68,7 @@ class ChipClassWriter(Callback):
             self.run.probabilities |= part
         if trainer.is_global_zero:
             for path in self.run.existing:
-                _log.info(f"Skipped, as it exists: {shown(path)}")
+                _log.info(f"Skipped, because it exists: {shown(path)}")
             for path in self.run.write():
                 _log.info(f"Written: {shown(path)}")
             if count := sum(row is not None for row in self.run.probabilities.values()):

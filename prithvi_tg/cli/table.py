@@ -247,9 +247,9 @@ COMMANDS: dict[str, Command] = {
         ),
         Command(
             "embed",
-            "write features of an encoder:  prithvi-tg embed SCENE.tif --output emb.tif --ckpt_path best.ckpt",
-            "Write the features of an encoder for a scene as a GeoTIFF with a band per feature. A pixel is a "
-            "patch of a ViT, or as wide as the stride of a stage of another encoder.",
+            "write encoder features of a scene:  prithvi-tg embed SCENE.tif --output emb.tif --ckpt_path best.ckpt",
+            "Write an encoder's features for a scene as a GeoTIFF with one band per feature. A pixel covers one "
+            "patch of a ViT, or one stride of a stage of another encoder.",
             add_embed_options, "commands.embed",
         ),
         ConfiguredCommand(
@@ -273,8 +273,8 @@ COMMANDS: dict[str, Command] = {
         ),
         ConfiguredCommand(
             "chips", "cut labelled scenes into chips:  prithvi-tg chips data/chips --config configs/scenes.yaml",
-            "Cut labelled scenes into chips and split lists: the windows that the samplers of a configuration "
-            "draw.",
+            "Cut labelled scenes into chips: write the windows that the samplers of a configuration draw, and the "
+            "lists of splits.",
             add_chip_options, "commands.chips",
         ),
         CommandGroup(
@@ -294,13 +294,13 @@ COMMANDS: dict[str, Command] = {
             "Search over configuration keys with Optuna: train one model per trial and report the best. "
             "To add trials, repeat the command with the same --output, also in several processes at once.",
             add_sweep_options, "commands.sweep",
-            "SPACE.yaml has a line per key: 'model.lr: {low: 1.0e-6, high: 1.0e-3, log: true}', "
+            "SPACE.yaml has one line per key: 'model.lr: {low: 1.0e-6, high: 1.0e-3, log: true}', "
             "'data.batch_size: {low: 2, high: 8, step: 2}', 'model.decoder: [conv_transpose, unet, linear]'. "
             "All other arguments are passed to prithvi-tg fit.",
         ),
         Command(
-            "synthetic", "write a small synthetic data set:  prithvi-tg synthetic data/demo",
-            "Write synthetic chips in the layout of a published data set, and a larger scene to map.",
+            "synthetic", "write a small synthetic dataset:  prithvi-tg synthetic data/demo",
+            "Write synthetic chips in the layout of a published dataset, and a larger scene to map.",
             add_synthetic_options, "commands.synthetic",
         ),
         Command(
@@ -344,7 +344,7 @@ _LINES = "\n".join(f"  {command.name:<11} {command.summary}" for command in COMM
 USAGE = f"""\
 usage: prithvi-tg COMMAND [options]
 
-Fine-tune Prithvi for semantic segmentation, and turn satellite scenes into maps.
+Fine-tune Prithvi and other geospatial foundation models, and turn satellite scenes into maps.
 
 commands:
 {_LINES}

@@ -79,7 +79,9 @@ def demo_commands(output: Path) -> list[list[str]]:
 
 def _remove_demo(folder: Path) -> None:
     if not (folder / CONFIG).is_file():
-        raise ConfigError(f"output: {folder} has no {CONFIG}, so no demo wrote it; give another folder")
+        raise ConfigError(
+            f"output: {folder} has no {CONFIG}, so it was not written by demo; give another folder"
+        )
     for name in ("data", "runs", "maps"):
         if (folder / name).exists():
             shutil.rmtree(folder / name)

@@ -32,7 +32,7 @@ def pixel_baselines(runs: Sequence[Run]) -> dict[str, BaselineResult]:
 def _baseline(run: Run) -> BaselineResult:
     if run.kind not in BASELINES:
         raise ConfigError(
-            f"baseline: {run.folder} has labels of the kind {run.kind}; a baseline of pixels needs "
+            f"baseline: {run.folder} has labels of the kind {run.kind}; a per-pixel baseline needs "
             f"{' or '.join(BASELINES)}"
         )
     split = run.metrics["split"]

@@ -367,7 +367,7 @@ class ValueChipFolderDataModule(ChipDataModule):
 
     Args:
         images: Pattern of the images, with one ``*`` for the name of a chip.
-        labels: Pattern of the rasters of values, with one ``*`` for the same name; one band per value.
+        labels: Pattern of the value rasters, with one ``*`` for the same name; one band per value.
         splits: A CSV file with columns ``chip`` and ``split``: train, val (may be absent) or test.
         values: Name of each value.
         bands: Bands to use, in the order of the channels, by name.

@@ -38,10 +38,10 @@ class ClassifiedChipsDataModule(ChipDataModule):
         scale: Factor from stored values to the unit of `mean` and `std`, for files without scale tags. Tags that
             contradict it are an error.
         nodata: Stored values that mean nodata, besides the file's tag and NaN.
-        ignored_labels: Classes to ignore, with their chips; with `multilabel`, only the class is ignored.
+        ignored_labels: Classes whose chips are left out; with `multilabel`, only the class is ignored.
         class_colors: ``#rrggbb`` of each class.
-        crop_size: Side of the random crop for training, in pixels; by default whole chips, as a part may have
-            another class.
+        crop_size: Side of the random crop for training, in pixels; by default whole chips, because a crop may
+            have another class.
         balance_classes: Draw training chips of all classes equally often. Not for `multilabel`.
         eval_batch_size: Number of chips in a batch of validation and test; `batch_size` by default.
         **kwargs: Arguments of `ChipDataModule`.

@@ -47,7 +47,7 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
 
     Args:
         images: Rasters, granules, ``.SAFE`` folders or folders of them, see `find_inputs`.
-        labels: Rasters or polygons of labels, see `LabelRaster` and `LabelPolygons`; or rasters of values, see
+        labels: Rasters or polygons of labels, see `LabelRaster` and `LabelPolygons`; or value rasters, see
             `ValueRaster`.
         classes: Class name of each stored label, or of each value of `label_attribute`; classes are numbered in
             the order in which their names first appear. ``cdl``: the labels are the Cropland Data Layer, in the 13
@@ -87,7 +87,7 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
         value_scale: Factor from stored values to the unit, for label files without scale tags.
         random_flip_rot90: Flip training windows and rotate them by multiples of 90 degrees at random.
         augmentations: Further Kornia augmentations for training, see `ChipAugmentation`.
-        metadata: Pass dates and places to encoders that use them.
+        metadata: Pass dates and locations to encoders that use them.
         format: Format of the images, see `InputOptions`.
         fold_time: Return images as (B, T*C, H, W), for TorchGeo's own tasks.
         seed: The same seed draws the same windows.

@@ -26,7 +26,7 @@ def token_channels(name: str, encoder: Encoder, num_frames: int) -> int:
     if not isinstance(encoder, TokenEncoder):
         strides = ", ".join(map(str, encoder.strides))
         raise ConfigError(
-            f"decoder: {name} needs the tokens of a ViT, the encoder gives maps at strides {strides}; choose unet, "
+            f"decoder: {name} needs the tokens of a ViT, the encoder returns maps at strides {strides}; choose unet, "
             "fpn, upernet, segformer or linear"
         )
     return encoder.embed_dim * num_frames

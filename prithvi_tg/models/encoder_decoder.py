@@ -172,7 +172,7 @@ def _check_map(features: Any, neck: nn.Module) -> None:
     if not is_map or (channels is not None and features.shape[1] != channels):
         given = f"shape {tuple(features.shape)}" if isinstance(features, Tensor) else type(features).__name__
         wanted = "out_channels" if channels is None else f"{channels}, its out_channels"
-        raise ConfigError(f"decoder: {type(neck).__name__} gives {given}, not a map (B, {wanted}, H', W')")
+        raise ConfigError(f"decoder: {type(neck).__name__} returns {given}, not a map (B, {wanted}, H', W')")
 
 
 __getattr__ = old_names(__name__)

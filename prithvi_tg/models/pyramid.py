@@ -255,7 +255,7 @@ class MapNeck(LibraryNeck):
         missing = (set(_STRIDES) if name != "unet" else set()) - set(layers)
         if missing or not set(layers) <= set(powers):
             raise ConfigError(
-                f"decoder: {name} needs maps at strides {', '.join(map(str, _STRIDES))}, the encoder gives "
+                f"decoder: {name} needs maps at strides {', '.join(map(str, _STRIDES))}, the encoder returns "
                 f"{', '.join(map(str, encoder.strides))}; choose unet or linear, or another encoder"
             )
         channels_at = {stride: encoder.num_features[index] * num_frames for stride, index in layers.items()}

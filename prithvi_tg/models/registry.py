@@ -119,7 +119,7 @@ def create_decoder(
     decoder = factory(**given)
     if not isinstance(getattr(decoder, "out_channels", None), int):
         raise ConfigError(
-            f"decoder: {name} has no attribute out_channels, the channels of the map that it gives"
+            f"decoder: {name} has no attribute out_channels, the number of channels of its output"
         )
     layers, depth = getattr(decoder, "encoder_layers", None) or (), len(encoder.num_features)
     if not all(-depth <= layer < depth for layer in layers):

@@ -129,9 +129,9 @@ def resolve_scene(found: SceneInput, spec: InputSpec, options: InputOptions | No
     if grid.crs is None:
         sizes = {(frame.grid.height, frame.grid.width) for frame in frames}
         if len(sizes) > 1:
-            raise DataError(f"{found.frames[0]}: has no georeference, and its dates differ in size")
+            raise DataError(f"{found.frames[0]}: is not georeferenced, and its dates differ in size")
     if not grid.is_placed:
-        warnings.warn(f"{found.frames[0]}: has no georeference, so its map has none", stacklevel=2)
+        warnings.warn(f"{found.frames[0]}: is not georeferenced, so its map is not either", stacklevel=2)
     return Scene(
         found.name,
         grid,

@@ -218,4 +218,4 @@ def check_frame(frame: SceneFrame, path: str, scene_format: SceneFormat, request
     elif other := [repr(day) for day in frame.dates if not (day is None or isinstance(day, date))]:
         given = f"the date {other[0]}, not a datetime.date"
     if given:
-        raise ConfigError(f"format: {type(scene_format).__qualname__}.open gives {given} ({path})")
+        raise ConfigError(f"format: {type(scene_format).__qualname__}.open returns {given} ({path})")

@@ -77,7 +77,7 @@ def _frames(word: str, formats: Sequence[SceneFormat]) -> list[str]:
             raise DataError(f"{path}: contains no scene ({_described(formats)})")
         return found
     if path.exists():
-        raise DataError(f"{path}: is not of the format, {_described(formats)}")
+        raise DataError(f"{path}: not a scene; expected {_described(formats)}")
     paths = sorted(glob.glob(word, recursive=True))  # noqa: PTH207 (the pattern may be absolute)
     found, rest = _in_formats(paths, formats)
     found = [*(frame for frame in found if frame not in paths), *sorted({*found, *rest}.intersection(paths))]

@@ -65,7 +65,7 @@ def write_report(
     kinds = list(dict.fromkeys(run.kind for run in runs))
     if len(kinds) > 1:
         raise ConfigError(
-            f"runs: labels of different kinds cannot be compared ({', '.join(kinds)}); report them apart"
+            f"runs: labels of different kinds cannot be compared ({', '.join(kinds)}); report them separately"
         )
     folder = files(__package__) / "page"
     common = {
@@ -115,7 +115,7 @@ def _other_page(
 ) -> str:
     """The page of runs of any other kind: scores, curves, figures, chips."""
     if maps:
-        raise ConfigError("maps: the report shows maps of classes of pixels only; omit --maps")
+        raise ConfigError("maps: the report shows only maps with one class per pixel; omit --maps")
     curves = curves_svg(runs)
     return page.get_template("other.html").render(
         **common,
@@ -266,13 +266,13 @@ def _scored(chips: ChipCounts) -> str:
     count, side = len(chips.names), chips.block_side
     if side is None:
         return f"{count} chip{'s' if count > 1 else ''}"
-    return f"{count} windows in {chips.num_units} blocks of ground, up to {side} x {side} pixels each"
+    return f"{count} windows in {chips.num_units} spatial blocks, up to {side} x {side} pixels each"
 
 
 def _why_no_intervals(chips: ChipCounts | None) -> str:
     if chips is None:
         return "no chips.csv"
-    return f"fewer than {_MIN_UNITS} {'chips' if chips.block_side is None else 'blocks of ground'}"
+    return f"fewer than {_MIN_UNITS} {'chips' if chips.block_side is None else 'spatial blocks'}"
 
 
 def _record(run: Run) -> dict[str, str]:

@@ -253,7 +253,7 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
         options = getattr(getattr(self.trainer, "datamodule", None), "kwargs", {})
         if options.get("metadata") and not self.model.encoder.coordinates:
             raise ConfigError(
-                f"metadata: the encoder {encoder} does not use dates or places; choose a *_tl encoder"
+                f"metadata: the encoder {encoder} does not use dates or locations; choose a *_tl encoder"
             )
         spec = getattr(getattr(self.trainer, "datamodule", None), "spec", None)
         self._run_spec = spec if stage != "predict" and isinstance(spec, DataSpec) else None
@@ -341,11 +341,11 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
         self._predict_cache = None
 
     def coordinates(self, batch: Any) -> dict[str, Tensor]:
-        """The dates and places of a batch that the encoder uses."""
+        """The dates and locations of a batch that the encoder uses."""
         return {key: batch[key] for key in self.model.encoder.coordinates if key in batch}
 
     def unused_parameters(self, batch: Any) -> set[str]:
-        """Names of parameters without a gradient: those that encode dates or places that the batch lacks."""
+        """Names of parameters without a gradient: those that encode dates or locations that the batch lacks."""
         encodings = self.model.encoder.coordinates
         missing = [f"model.encoder.{name}." for key, name in encodings.items() if key not in batch]
         return {name for name, _ in self.named_parameters() if name.startswith(tuple(missing))}

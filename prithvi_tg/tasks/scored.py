@@ -193,7 +193,7 @@ def check_metrics(metrics: Any, taken: Collection[str], ignore_index: int | None
         ConfigError: The result is no such dict.
     """
     if not isinstance(metrics, Mapping):
-        raise ConfigError(f"add_metrics: gives {type(metrics).__name__}, not a dict of names and metrics")
+        raise ConfigError(f"add_metrics: returns {type(metrics).__name__}, not a dict of names and metrics")
     for name, metric in metrics.items():
         if not isinstance(metric, Metric | MetricCollection):
             kind = f"the class {metric.__name__}" if isinstance(metric, type) else type(metric).__name__
@@ -219,6 +219,6 @@ def _number(name: str, value: Any) -> Tensor:
     if not isinstance(value, Tensor) or value.numel() != 1:
         shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
         raise ConfigError(
-            f"add_metrics: {name} gives {shape}, not one number; average it, or add one metric for each"
+            f"add_metrics: {name} returns {shape}, not one number; average it, or add one metric for each"
         )
     return value.detach().cpu().double().reshape(())

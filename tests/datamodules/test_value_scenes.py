@@ -146,7 +146,7 @@ def test_polygons_of_values_and_chips_of_values_are_refused(root, tmp_path):
         ConfigError, match=r"labels: .*plots\.gpkg contains polygons, but values are read from rasters"
     ):
         module(root, labels=str(tmp_path / "plots.gpkg")).open_labels()
-    with pytest.raises(ConfigError, match="its labels are values; only classes can be cut into chips"):
+    with pytest.raises(ConfigError, match="its labels are values; chips can only be cut for class labels"):
         write_chips(module(root), tmp_path / "chips")
 
 

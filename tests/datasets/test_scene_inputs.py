@@ -259,7 +259,7 @@ def test_a_scene_without_georeference_is_mapped_with_a_warning(tmp_path, burn_sp
     path = tmp_path / "plain.tif"
     with rasterio.open(path, "w", driver="GTiff", dtype="float32", count=6, height=5, width=4) as out:
         out.write(values)
-    with pytest.warns(UserWarning, match=r"plain\.tif: has no georeference"):
+    with pytest.warns(UserWarning, match=r"plain\.tif: is not georeferenced"):
         scene = resolve(path, burn_spec)
     assert torch.equal(whole(scene, burn_spec)["image"][0], torch.from_numpy(values))
 

@@ -127,13 +127,13 @@ def test_existing_maps_are_skipped_and_stay_in_the_index(tmp_path, predict):
     second = write_scene(tmp_path / "b.tif", west=600000 + 96 * 30)
     code, out, err = predict(first, second, *words, "--skip_existing")
     assert code == 0, err
-    assert "Skipped, as it exists" in out
+    assert "Skipped, because it exists" in out
     assert (tmp_path / "out" / "a_pred.tif").stat().st_mtime_ns == before
     both = np.concatenate([read(tmp_path / "out" / f"{name}_pred.tif")[0] for name in "ab"], axis=1)
     np.testing.assert_array_equal(read(tmp_path / "out" / "index_EPSG_32615.vrt")[0], both)
     code, out, err = predict(first, second, *words, "--skip_existing")
     assert code == 0, err
-    assert out.count("Skipped, as it exists") == 2
+    assert out.count("Skipped, because it exists") == 2
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "a_pred.qml", "a_pred.tif", "a_pred.tif.aux.xml", "b_pred.qml", "b_pred.tif", "b_pred.tif.aux.xml",
         "index_EPSG_32615.vrt",
@@ -196,7 +196,7 @@ def test_a_table_is_replaced_only_with_overwrite(tmp_path):
         rasterio.open(unplaced, "w", **source.profile | {"crs": None, "transform": None}) as out,
     ):
         out.write(source.read())
-    with pytest.warns(UserWarning, match="no georeference"):
+    with pytest.warns(UserWarning, match="is not georeferenced"):
         classify_scenes(task_of(), unplaced, tmp_path / "out", overwrite=True)
     assert [path.name for path in (tmp_path / "out").iterdir()] == [
         "chip_classes.csv"
@@ -241,7 +241,7 @@ def test_no_incomplete_file_remains(tmp_path, monkeypatch):
         (("--nodata_rule", "legacy"), "nodata_rule: 'legacy' applies to maps of pixels; use all or any"),
         (("--skip_existing",), "skip_existing: all chips share one table, chip_classes.csv; remove it"),
         (("--output", "classes.tif"), "output: classes.tif must be a folder, for chip_classes.csv"),
-        (("--format", "hls"), "is not of the format, HLS granules"),
+        (("--format", "hls"), "not a scene; expected HLS granules"),
     ],
     ids=lambda value: value[-2 if len(value) > 1 else 0] if isinstance(value, tuple) else "",
 )

@@ -227,7 +227,7 @@ def test_u_net_works_with_an_encoder_of_any_depth():
     training_step(task, make_batch(32))
     assert task.eval()(torch.zeros(1, 1, 6, 30, 21)).shape == (1, 2, 30, 21)
     with pytest.raises(
-        ConfigError, match=r"decoder: fpn needs maps at strides 4, 8, 16, 32, the encoder gives 2, 4;"
+        ConfigError, match=r"decoder: fpn needs maps at strides 4, 8, 16, 32, the encoder returns 2, 4;"
     ):
         own_task(decoder="fpn", decoder_args=None)
 

@@ -77,10 +77,10 @@ def test_a_decoder_from_a_users_module_gives_logits_at_image_size(decoder):
     [
         (
             "OtherChannels",
-            r"decoder: OtherChannels gives shape \(1, 8, 2, 2\), not a map \(B, 16, its out_channels",
+            r"decoder: OtherChannels returns shape \(1, 8, 2, 2\), not a map \(B, 16, its out_channels",
         ),
-        ("Tokens", r"decoder: Tokens gives shape \(1, 5, 16\), not a map \(B, 8"),
-        ("Listed", r"decoder: Listed gives list, not a map \(B, 8"),
+        ("Tokens", r"decoder: Tokens returns shape \(1, 5, 16\), not a map \(B, 8"),
+        ("Listed", r"decoder: Listed returns list, not a map \(B, 8"),
     ],
 )
 def test_the_map_of_a_decoder_must_have_its_out_channels(decoder, message):

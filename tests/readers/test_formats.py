@@ -158,12 +158,12 @@ class Wrong(BandFolders):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda frame: None, r"gives NoneType, not a SceneFrame"),
-        (lambda frame: replace(frame, channels=frame.channels[:4]), r"gives 4 channels for 6 bands \(BLUE GREEN"),
-        (lambda frame: replace(frame, channels=("a.tif",) * 6), "gives channels of type str, not BandFile"),
-        (lambda frame: replace(frame, dates=()), r"gives dates = \(\); 1 of datetime.date or None are expected"),
-        (lambda frame: replace(frame, dates=date(2020, 5, 1)), r"gives dates = datetime.date\(2020, 5, 1\); 1 of"),
-        (lambda frame: replace(frame, dates=("2020-05-01",)), "gives the date '2020-05-01', not a datetime.date"),
+        (lambda frame: None, r"returns NoneType, not a SceneFrame"),
+        (lambda frame: replace(frame, channels=frame.channels[:4]), r"returns 4 channels for 6 bands \(BLUE GREEN"),
+        (lambda frame: replace(frame, channels=("a.tif",) * 6), "returns channels of type str, not BandFile"),
+        (lambda frame: replace(frame, dates=()), r"returns dates = \(\); 1 of datetime.date or None are expected"),
+        (lambda frame: replace(frame, dates=date(2020, 5, 1)), r"returns dates = datetime.date\(2020, 5, 1\); 1 of"),
+        (lambda frame: replace(frame, dates=("2020-05-01",)), "returns the date '2020-05-01', not a datetime.date"),
     ],
 )  # fmt: skip
 def test_results_of_a_format_are_checked_when_a_scene_is_opened(folder, monkeypatch, change, words):
@@ -202,7 +202,7 @@ def test_a_format_without_a_required_method_is_refused(folder, name, words):
 
 
 def test_a_file_of_another_format_is_not_opened(flood_root):
-    with pytest.raises(DataError, match=r"scene.tif: is not of the format, \*\.scene folders"):
+    with pytest.raises(DataError, match=r"scene.tif: not a scene; expected \*\.scene folders"):
         find_inputs(flood_root / "scene.tif", format=HERE)
 
 

@@ -289,9 +289,9 @@ def test_the_page_explains_that_windows_are_resampled_in_blocks(reported, tmp_pa
     ]
     (run / "chips.csv").write_text("\n".join([header, *lines]) + "\n")
     record = json.loads((run / "metrics.json").read_text())
-    for block, told in ((64, "48 windows in 12 blocks of ground, up to 64 x 64 pixels each"),
-                        (0, "48 windows in 4 blocks of ground, up to 128 x 128 pixels each"
-                            "<br><small>no intervals: fewer than 5 blocks of ground")):  # fmt: skip
+    for block, told in ((64, "48 windows in 12 spatial blocks, up to 64 x 64 pixels each"),
+                        (0, "48 windows in 4 spatial blocks, up to 128 x 128 pixels each"
+                            "<br><small>no intervals: fewer than 5 spatial blocks")):  # fmt: skip
         (run / "metrics.json").write_text(json.dumps({**record, "bootstrap_block": block}))
         code, _, err = command("report", run, "--overwrite")
         assert code == 0, err

@@ -343,7 +343,7 @@ def test_chip_classes_have_no_baseline_of_pixels(run, tmp_path, capsys):
 
     assert main(["report", str(run), "--output", str(tmp_path / "report.html"), "--baseline"]) == 2
     assert (
-        "labels of the kind chip_classes; a baseline of pixels needs classes or values"
+        "labels of the kind chip_classes; a per-pixel baseline needs classes or values"
         in capsys.readouterr().err
     )
 

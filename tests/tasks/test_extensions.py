@@ -152,7 +152,7 @@ def test_all_scores_can_be_replaced_as_in_torchgeo_tasks(flood_root, tmp_path):
 def test_a_score_that_is_not_one_number_is_refused(flood_root, tmp_path, capsys):
     text = config(flood_root, tmp_path / "runs").replace("PrithviSegmentationTask", f"{HERE}.TwoNumbers", 1)
     assert fit(tmp_path, text) == 2
-    assert r"add_metrics: pair gives (2,), not one number" in capsys.readouterr().err
+    assert r"add_metrics: pair returns (2,), not one number" in capsys.readouterr().err
 
 
 def test_a_score_may_be_a_python_number_and_be_minimised(flood_root, tmp_path):
@@ -193,8 +193,8 @@ def test_a_score_must_not_have_the_name_of_a_score_of_the_task(flood_root, tmp_p
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (None, "add_metrics: gives NoneType, not a dict of names and metrics"),
-        ([MeanConfidence()], "add_metrics: gives list, not a dict"),
+        (None, "add_metrics: returns NoneType, not a dict of names and metrics"),
+        ([MeanConfidence()], "add_metrics: returns list, not a dict"),
         ({"a": MeanConfidence}, "add_metrics: a is the class MeanConfidence, not an instance of torchmetrics.Metric"),
         ({"confusion_matrix": MeanConfidence()}, "add_metrics: confusion_matrix is a name of the task's own"),
         ({"loss": MeanConfidence()}, "add_metrics: loss is a name of the task's own"),

@@ -158,7 +158,7 @@ def test_an_error_names_weights_that_cannot_be_downloaded(monkeypatch, tmp_path)
 def test_metadata_are_refused_for_an_encoder_without_them(tmp_path):
     root = write_hls_burn_scars(tmp_path / "burn", chips=6, size=32)
     data = HLSBurnScarsDataModule(root, batch_size=2, crop_size=32, metadata=True)
-    with pytest.raises(ConfigError, match="metadata: the encoder nano does not use dates or places"):
+    with pytest.raises(ConfigError, match="metadata: the encoder nano does not use dates or locations"):
         fit(make_task(), data, tmp_path)
 
 

@@ -89,7 +89,7 @@ def describe_data(parser: ConfiguredParser) -> None:
     """Describe options of a command that reads the data of a configuration."""
     parser.describe(
         CONFIGURATION, "-c", "--config", metavar="FILE",
-        text="A configuration with a data: section. Of several, later ones take precedence.",
+        text="A configuration with a data: section. If several are given, later ones take precedence.",
     )  # fmt: skip
     parser.describe(
         CONFIGURATION, "--data", metavar="CLASS", text="The data module, instead of a configuration's."
@@ -114,7 +114,7 @@ def describe_lightning(parser: ConfiguredParser, command: str) -> None:
     """Describe options that Lightning and jsonargparse add to a command."""
     parser.describe(
         CONFIGURATION, "-c", "--config", metavar="FILE",
-        text="A configuration. Of several, later ones take precedence, and options over all of them."
+        text="A configuration. If several are given, later ones take precedence, and options over all of them."
         + (" Not needed with a checkpoint of this package." if command == "predict" else ""),
     )  # fmt: skip
     parser.describe(CONFIGURATION, "--ckpt_path", metavar="FILE", text=CKPT_PATH[command])

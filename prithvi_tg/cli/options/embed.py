@@ -25,7 +25,8 @@ def _add_encoder(add: Any) -> None:
     add("--weights", help="weights of --encoder: a path or hf://OWNER/REPOSITORY/FILE; by default the published ones")
     add("--num_frames", type=int, default=1, help="dates of a scene, with --encoder")
     add("--block", type=int, default=-1,
-        help="block of a ViT or stage of a CNN whose output is written, counted from 0; negative from the end")
+        help="block of a ViT or stage of a CNN whose output is written, counted from 0; negative values count from the "
+        "end")
     add("--frame", type=int, help="date of the features, counted from 0; by default all dates, concatenated")
 
 
@@ -54,7 +55,7 @@ def _add_outputs(add: Any) -> None:
     add("--output", required=True, help="the raster to write, *.tif")
     add("--dtype", choices=get_args(EmbeddingType), default="float16",
         help="how features are stored; int8 has a scale per band")
-    add("--points", help="also write this GeoParquet file: a point per patch with its features")
+    add("--points", help="also write this GeoParquet file: one point per patch with its features")
     add("--quicklook", action="store_true", help="also write a .png of the first three principal components")
     add("--overwrite", action="store_true", help="replace files that exist")
 

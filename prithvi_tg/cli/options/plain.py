@@ -18,16 +18,16 @@ def add_report_options(parser: ArgumentParser) -> None:
     add("--maps", nargs="+", type=Path, default=[],
         help="maps to show, NAME_pred.tif, or folders of maps; maps of one scene move together")
     add("--scenes", nargs="+", default=[],
-        help="the scene of each map, in any form that predict accepts; by default read from NAME_pred.json beside "
-        "the map")
+        help="the scene of each map, in any form that predict accepts; by default read from NAME_pred.json next "
+        "to the map")
     add("--areas", nargs="+", type=Path, default=[], metavar="FILE.json",
-        help="areas to show, as area estimate --output writes them")
+        help="areas to show, as written by area estimate --output")
     add("--output", type=Path, default=None, help="file to write; by default report.html in the first run's folder")
     add("--title", default="", help="title of the page")
     add("--map_megabytes", type=float, default=8,
         help="maximum size of each map in the page; larger maps are shown at lower resolution (default: %(default)s)")
     add("--baseline", action="store_true",
-        help="compare each run with a linear model of single pixels, fitted to the training split of its data; needs "
+        help="compare each run with a per-pixel linear model, fitted to the training split of its data; needs "
         "config.yaml in the run's folder, and the data")
     add("--overwrite", action="store_true", help="replace the page if it exists")
     # fmt: on
@@ -58,7 +58,7 @@ def add_demo_options(parser: ArgumentParser) -> None:
     """Add the options of ``demo``."""
     add = parser.add_argument
     # fmt: off
-    add("--output", type=Path, default=Path("demo"), metavar="FOLDER", help="output folder; must be absent")
+    add("--output", type=Path, default=Path("demo"), metavar="FOLDER", help="output folder; must not exist")
     add("--epochs", type=int, metavar="N", help="number of epochs; by default that of configs/demo.yaml")
     add("--overwrite", action="store_true", help="replace data, runs, maps and report of an earlier demo")
     # fmt: on
@@ -68,9 +68,9 @@ def add_synthetic_options(parser: ArgumentParser) -> None:
     """Add the options of ``synthetic``."""
     add = parser.add_argument
     # fmt: off
-    add("root", help="output folder; must be empty or absent")
+    add("root", help="output folder; must be empty or not exist")
     add("--layout", choices=get_args(Layout), default="sen1floods11",
-        help="layout of the data set (default: %(default)s)")
+        help="layout of the dataset (default: %(default)s)")
     add("--chips", type=int, default=24, help="number of chips, at least 6 (default: %(default)s)")
     add("--size", type=int, default=256, help="side of a chip in pixels (default: %(default)s)")
     add("--seed", type=int, default=0, help="random seed (default: %(default)s)")

@@ -83,7 +83,7 @@ def _add_outputs(add: Any) -> None:
         help="Folder for NAME_pred.tif and the other output files.")
     add("--profile", type=Profile, default="cog", help="cog; or legacy, the files of hls-foundation-os.")
     add("--probabilities", metavar="TYPE", type=ProbabilityType | None, default=None,
-        help="Also write NAME_probabilities.tif, a band per class: 0 to 250 (uint8), or floats of 32 or 16 bits.")
+        help="Also write NAME_probabilities.tif, one band per class: 0 to 250 (uint8), or 32-bit or 16-bit floats.")
     add("--confidence", action="store_true", help="Also write NAME_confidence.tif, the highest probability.")
     add("--vector", metavar="CLASS", type=str, nargs="+", default=[],
         help="Classes to write as polygons to NAME_pred.gpkg.")

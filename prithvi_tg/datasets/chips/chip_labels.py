@@ -160,7 +160,7 @@ def split_labels(
         return found
     without = [label.name for label in labels if label.split is None]
     if without and len(without) < len(labels):
-        raise DataError(f"labels: chip {without[0]} has no split, but others have; name the split of each")
+        raise DataError(f"labels: chip {without[0]} has no split, but others do; give each chip a split")
     check_fractions("split_fractions", fractions)
     found = {}
     for label in labels:

@@ -148,7 +148,7 @@ class ClassifiedChips(ChipDataset):
             found = read_label_table(labels, images, multilabel)
         elif multilabel:
             raise ConfigError(
-                "labels: not given; multilabel needs a table, as a folder can only have one class"
+                "labels: not given; multilabel needs a table, because a folder gives only one class per chip"
             )
         else:
             found = labels_of_folders(images)

@@ -71,7 +71,7 @@ def select_products(spec: DataSpec, options: OutputOptions) -> list[Product]:
             raise ConfigError(
                 f"profile: {options.profile!r} has no map of {kind}; use {' or '.join(profiles)}"
             )
-        raise ConfigError(f"target: no map can be made of {kind}; a model of pixels is needed")
+        raise ConfigError(f"target: no map can be made of {kind}; a per-pixel model is needed")
     main, *others = DEFAULTS[kind, options.profile]
     asked_for = [product for product in PRODUCTS.values() if product.is_asked_for(options)]
     wanted = [PRODUCTS[main], *asked_for, *(_find(product) for product in options.products)]

@@ -228,7 +228,7 @@ class Product(ABC):
         """
         if not (values is None or isinstance(values, Tensor | np.ndarray)):
             raise ConfigError(
-                f"products: {self.name}.encode gives {type(values).__name__}, not a tensor or array"
+                f"products: {self.name}.encode returns {type(values).__name__}, not a tensor or array"
             )
 
     def write(self, top: int, values: NDArray[Any], strip: "StripWriter") -> None:  # noqa: B027  # optional
@@ -263,5 +263,5 @@ def named_files(files: Mapping[str, str], path: Path) -> dict[str, Path]:
     except KeyError as error:
         known = ", ".join(f"{{{word}}}" for word in words)
         raise ConfigError(
-            f"products: files {dict(files)}: unknown word {error}; known are {known}"
+            f"products: files {dict(files)}: unknown placeholder {error}; known are {known}"
         ) from error

@@ -82,10 +82,10 @@ class RasterProduct(Product):
         wanted = (len(self.layer.band_names), *rows.nodata.shape)
         if values is None or tuple(values.shape) != wanted:
             found = "None" if values is None else f"shape {tuple(values.shape)}"
-            raise ConfigError(f"products: {self.name}.encode gives {found}, not (bands, h, W) = {wanted}")
+            raise ConfigError(f"products: {self.name}.encode returns {found}, not (bands, h, W) = {wanted}")
         if "float" in str(values.dtype) and "int" in self.layer.dtype:
             raise ConfigError(
-                f"products: {self.name}.encode gives {values.dtype} for a layer of {self.layer.dtype}; round and "
+                f"products: {self.name}.encode returns {values.dtype} for a layer of {self.layer.dtype}; round and "
                 "convert it, or choose float32"
             )
 

@@ -133,7 +133,7 @@ def timm_encoder(
         name, num_bands, {"drop_path_rate": drop_path} if drop_path else {}, arguments
     )
     if not hasattr(backbone, "forward_intermediates") or not hasattr(backbone, "prune_intermediate_layers"):
-        raise ConfigError(f"encoder: timm/{name} gives no intermediate features; choose another backbone")
+        raise ConfigError(f"encoder: timm/{name} returns no intermediate features; choose another backbone")
     if gradient_checkpointing:
         try:
             backbone.set_grad_checkpointing(True)
@@ -167,7 +167,7 @@ def _create_backbone(name: str, num_bands: int, rates: dict[str, Any], arguments
         else:
             return backbone
     given = ", ".join(["encoder_args", *(["drop_path"] if rates else [])])
-    raise ConfigError(f"{given}: timm/{name} does not take them: {message}")
+    raise ConfigError(f"{given}: timm/{name} does not accept them: {message}")
 
 
 def _prefixed(patterns: Any) -> Any:
