@@ -24,7 +24,7 @@ def _show_defaults(parser: argparse.ArgumentParser) -> None:
     for action in actions_of(parser):
         default, text = action.default, action.help or ""
         numeric = isinstance(default, int | float) and not isinstance(default, bool)
-        named = isinstance(default, str) and argparse.SUPPRESS not in (default, text)
+        named = isinstance(default, str) and default != "" and argparse.SUPPRESS not in (default, text)
         if action.option_strings and (numeric or named) and "%(default)" not in text:
             action.help = f"{text} (default: %(default)s)"
 

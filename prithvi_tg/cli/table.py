@@ -261,7 +261,7 @@ COMMANDS: dict[str, Command] = {
             "report",
             "write an HTML page that compares runs:  prithvi-tg report runs/version_0 --maps maps/SCENE_pred.tif",
             "Write one HTML page about one run, or several side by side: scores with intervals, curves, "
-            "confusion matrices, best and worst chips, and maps to pan and zoom. The page is self-contained.",
+            "confusion matrices, best and worst chips, and maps with pan and zoom. The page is self-contained.",
             add_report_options, "commands.report",
         ),
         ConfiguredCommand(

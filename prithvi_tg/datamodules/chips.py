@@ -39,8 +39,8 @@ class ChipDataModule(NonGeoDataModule, metaclass=OldArguments):
     """Batches of a `ChipDataset`: random crops for training, whole chips for validation and test.
 
     Args:
-        dataset_class: Class of the data set.
-        root: Folder of the data set.
+        dataset_class: Class of the dataset.
+        root: Folder of the dataset.
         batch_size: Number of chips in a training batch; the last partial batch of an epoch is dropped.
         num_workers: Number of loader processes.
         crop_size: Side of the random crop for training, in pixels; ``None`` for whole chips, which must then have the
@@ -67,7 +67,7 @@ class ChipDataModule(NonGeoDataModule, metaclass=OldArguments):
         cache_folder: Folder for ``cache: disk``; by default ``.prithvi_tg_cache`` beside the images.
         download: Download missing files first, in one process only.
         fold_time: Return only image (B, T*C, H, W) and mask, for TorchGeo's own tasks.
-        **kwargs: Further arguments of the data set.
+        **kwargs: Further arguments of the dataset.
 
     Raises:
         ConfigError: The split or the cache is unknown.
@@ -149,7 +149,7 @@ class ChipDataModule(NonGeoDataModule, metaclass=OldArguments):
             self.dataset_class(split="train", download=True, **self.kwargs)  # type: ignore[call-arg]
 
     def setup(self, stage: str) -> None:
-        """Open the splits of a stage; for errors of the data set see `ChipDataset`.
+        """Open the splits of a stage; for errors of the dataset see `ChipDataset`.
 
         Raises:
             ConfigError: The training set is smaller than a batch.
@@ -229,7 +229,7 @@ class ChipDataModule(NonGeoDataModule, metaclass=OldArguments):
             return split in read_splits(listed)
 
     def open_split(self, split: str) -> ChipDataset:
-        """Open the data set of a split; for errors see `ChipDataset`."""
+        """Open the dataset of a split; for errors see `ChipDataset`."""
         dataset = self._open(split)
         self._skip_unreadable(split, dataset)
         return dataset

@@ -131,7 +131,7 @@ def resolve_scene(found: SceneInput, spec: InputSpec, options: InputOptions | No
         if len(sizes) > 1:
             raise DataError(f"{found.frames[0]}: is not georeferenced, and its dates differ in size")
     if not grid.is_placed:
-        warnings.warn(f"{found.frames[0]}: is not georeferenced, so its map is not either", stacklevel=2)
+        warnings.warn(f"{found.frames[0]}: is not georeferenced, and neither is its map", stacklevel=2)
     return Scene(
         found.name,
         grid,

@@ -8,7 +8,7 @@ CONFIGURATION = "configuration and weights"
 READING = "reading"
 WINDOWS = "windows"
 OUTPUTS = "outputs"
-COMPUTING = "where to compute"
+COMPUTING = "hardware and precision"
 _MORE = "more help"
 #: Groups of the help, in their order.
 GROUPS = (READING, WINDOWS, OUTPUTS, COMPUTING, CONFIGURATION, _MORE)

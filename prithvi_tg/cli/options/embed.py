@@ -14,7 +14,7 @@ def add_embed_options(parser: ArgumentParser) -> None:
     _add_reading(parser.add_argument_group("reading").add_argument)
     _add_windows(parser.add_argument_group("windows").add_argument)
     _add_outputs(parser.add_argument_group("outputs").add_argument)
-    _add_computing(parser.add_argument_group("where to compute").add_argument)
+    _add_computing(parser.add_argument_group("hardware and precision").add_argument)
 
 
 # fmt: off

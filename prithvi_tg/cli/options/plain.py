@@ -23,7 +23,7 @@ def add_report_options(parser: ArgumentParser) -> None:
     add("--areas", nargs="+", type=Path, default=[], metavar="FILE.json",
         help="areas to show, as written by area estimate --output")
     add("--output", type=Path, default=None, help="file to write; by default report.html in the first run's folder")
-    add("--title", default="", help="title of the page")
+    add("--title", default="", help="title of the page; by default data, model and date")
     add("--map_megabytes", type=float, default=8,
         help="maximum size of each map in the page; larger maps are shown at lower resolution (default: %(default)s)")
     add("--baseline", action="store_true",
