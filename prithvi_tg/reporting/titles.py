@@ -1,4 +1,4 @@
-"""The title of a report: data, model and date."""
+"""The title of a report: data, model, command and date."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -11,11 +11,12 @@ _MOST_NAMES = 3
 
 
 def default_title(runs: Sequence[Run]) -> str:
-    """Data, model and date of the runs; a part that no run records is left out.
+    """Data, model, command and date of the runs; a part that no run records is left out.
 
-    Several data sets or models are listed; the date is that of the latest run.
+    Several data sets, models or commands are listed; the date is that of the latest run.
     """
     parts = [_listed([name(run.settings) for run in runs]) for name in (data_name, model_name)]
+    parts.append(_listed([(run.metrics.get("run") or {}).get("command") or "" for run in runs]))
     return " · ".join(part for part in (*parts, f"{max(map(run_date, runs)):%Y-%m-%d}") if part)
 
 

@@ -109,13 +109,13 @@ def test_a_difference_of_scores_on_other_chips_is_not_shown(reported, tmp_path, 
     assert 'id="compared"' not in page
 
 
-def test_the_title_names_data_model_and_date(reported, tmp_path, command):
+def test_the_title_names_data_model_command_and_date(reported, tmp_path, command):
     run = reported / "runs/version_0"
     date = json.loads((run / "metrics.json").read_text())["run"]["date"][:10]
     code, _, err = command("report", run, "--output", tmp_path / "page.html")
     assert code == 0, err
     page = (tmp_path / "page.html").read_text()
-    title = f"Sen1Floods11 · nano with conv_transpose · {date}"
+    title = f"Sen1Floods11 · nano with conv_transpose · fit · {date}"
     assert f"<title>{title}</title>" in page
     assert f"<h1>{title}</h1>" in page
 
