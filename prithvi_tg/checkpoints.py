@@ -167,6 +167,11 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file")
+    if path.suffix == ".pt2":
+        raise CheckpointError(
+            f"{path}: is an exported program, which only predicts; give the checkpoint that it was exported from, or "
+            "predict without a configuration"
+        )
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     try:

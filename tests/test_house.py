@@ -30,6 +30,7 @@ ROOMS = (
     "mapping",
     "areas",
     "reporting",
+    "exporting",
     "checks studies chip_writing",
     "callbacks",
     "commands cli __main__",

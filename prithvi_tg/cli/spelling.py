@@ -38,6 +38,22 @@ def configurations_first(words: Sequence[str]) -> list[str]:
     return [*first, *others, *words[end:]]
 
 
+def exported_as_checkpoint(words: Sequence[str]) -> list[str]:
+    """Words of a command line with an exported model, ``--model MODEL.pt2``, as ``--ckpt_path``.
+
+    ``--model`` with any other value is the task of a configuration.
+    """
+    found: list[str] = []
+    for word in words:
+        if found and found[-1] == "--model" and word.endswith(".pt2"):
+            found[-1] = f"--ckpt_path={word}"
+        elif word.startswith("--model=") and word.endswith(".pt2"):
+            found.append(f"--ckpt_path={word.removeprefix('--model=')}")
+        else:
+            found.append(word)
+    return found
+
+
 def names_in(words: Iterable[str]) -> list[str]:
     """The options among the words of a command line, without values."""
     found = []

@@ -27,7 +27,7 @@ from .options.plain import (
 from .options.predict import add_predict_options
 from .parsers import ConfiguredParser, PlainParser, fail, group_of, option_names
 from .settings import check_checkpoint, check_configurations, require_checkpoint, require_scenes, values_of
-from .spelling import configurations_first, names_in, unknown_command, unknown_option
+from .spelling import configurations_first, exported_as_checkpoint, names_in, unknown_command, unknown_option
 
 _PACKAGE = __name__.partition(".")[0]
 
@@ -189,6 +189,14 @@ class PredictCommand(LightningCommand):
 
     usage = "--ckpt_path FILE SCENE [SCENE ...] [options]"
 
+    def check(self, words: list[str]) -> None:
+        """Exit with a message if the words have a wrong option or name a file that is missing."""
+        super().check(exported_as_checkpoint(words))
+
+    def run(self, words: list[str]) -> int:
+        """Run the command; returns the exit code."""
+        return super().run(exported_as_checkpoint(words))
+
     def check_settings(self, settings: Any, words: list[str]) -> None:
         """Exit with a message if there are no scenes, or a checkpoint is missing."""
         path = next(values_of(("--ckpt_path",), words), None)
@@ -285,8 +293,9 @@ COMMANDS: dict[str, Command] = {
             "prithvi-tg area COMMAND --help lists the options of a command.",
         ),
         Command(
-            "export", "write weights as safetensors:  prithvi-tg export best.ckpt weights.safetensors",
-            "Write the weights of a checkpoint as safetensors, with the published parameter names.",
+            "export", "write a model for other software:  prithvi-tg export best.ckpt MODEL.pt2",
+            "Write the model of a checkpoint as a program of torch.export, as ONNX, or its weights as safetensors "
+            "with the published parameter names; and a STAC item that describes it.",
             add_export_options, "commands.export",
         ),
         SweepCommand(

@@ -1,12 +1,15 @@
-"""``prithvi-tg export``: the weights of a checkpoint as safetensors, adapters merged."""
+"""``prithvi-tg export``: the model of a checkpoint as a program, ONNX or safetensors, adapters merged."""
 
 from ..cli.table import COMMANDS
+from ..exporting import export_model
+from ..files import shown
 from ..tasks import load_task
-from ..tasks.export import export_weights
 
 
 def run(arguments: list[str]) -> int:
-    """Parse the arguments, write the file and print its path."""
+    """Parse the arguments, write the files and print their paths."""
     options = COMMANDS["export"].parser().parse_args(arguments)
-    print(f"Written: {export_weights(load_task(options.ckpt_path), options.output, options.overwrite)}")
+    path = export_model(load_task(options.ckpt_path), options.output, options.window, options.overwrite)
+    print(f"Written: {shown(path)}")
+    print(f"Written: {shown(path.with_suffix('.json'))}")
     return 0

@@ -21,6 +21,7 @@ from ..readers.quality import QualityClass
 from ..readers.scene import NodataRule
 from ..spec import DataSpec, InputSpec
 from ..tasks import PrithviTask
+from ..tasks.exported import ExportedModel
 from ..tasks.precision import described_precision
 from ..tiling import Blending
 from .loop import Precision, map_scenes
@@ -123,6 +124,10 @@ def task_encoder(
         CheckpointError: The checkpoint cannot be read.
     """
     task, weights = task_and_hash(checkpoint)
+    if isinstance(task.model, ExportedModel):
+        raise ConfigError(
+            f"ckpt_path: {checkpoint} is an exported model, which returns no features; give its checkpoint"
+        )
     encoder = task.model.encoder
     sides = _window_and_stride(task, encoder, window, stride)
     name = f"encoder {task.hparams['encoder']} of {task.class_path}"

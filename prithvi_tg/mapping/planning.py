@@ -17,6 +17,7 @@ from ..readers.quality import QualityClass
 from ..readers.scene import NodataRule, Scene
 from ..spec import DataSpec, InputSpec
 from ..tasks import PrithviTask, load_task
+from ..tasks.exported import ExportedModel
 from ..tasks.precision import described_precision
 from ..tiling import Blending
 from .blending import MapRows
@@ -335,10 +336,17 @@ def _as_tuple(value: Any) -> Any:
 
 
 def window_and_stride(task: Any, window: int | None, stride: int | None) -> tuple[int, int]:
-    """Window and stride as given, or else those of the task; the default stride is half a window."""
+    """Window and stride as given, or else those of the task; the default stride is half a window.
+
+    Raises:
+        ConfigError: The task is an exported model for windows of another size.
+    """
     trained: Mapping[str, Any] = getattr(task, "hparams", {})
     side = (trained.get("window") or 224) if window is None else window
     if stride is None:
         same = side == trained.get("window")
         stride = (trained.get("stride") if same else None) or max(1, side // 2)
+    model = getattr(task, "model", None)
+    if isinstance(model, ExportedModel):
+        model.check_size(side, side)
     return side, stride

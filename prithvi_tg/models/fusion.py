@@ -318,7 +318,7 @@ def _from_phases(phases: Tensor, bias: Tensor | None = None) -> Tensor:
 
     Phase p holds rows 2 i + p - 1. The first row of phase 0 and the last row of phase 1 lie outside the map.
     """
-    batch, h, w = len(phases), phases.shape[1] - 1, phases.shape[2] - 1
+    batch, h, w = phases.shape[0], phases.shape[1] - 1, phases.shape[2] - 1
     out = phases.new_empty(batch, h, 2, w, 2, phases.shape[-1])
     for p, q in _PHASES:
         rows, columns = slice(1 - p, h + 1 - p), slice(1 - q, w + 1 - q)

@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from ..errors import ConfigError
 from ..models.lora import merge_lora
 from .base import PrithviTask
+from .description import describe_task
 
 
 def export_weights(task: PrithviTask, path: str | Path, overwrite: bool = False) -> Path:
@@ -32,11 +33,11 @@ def export_weights(task: PrithviTask, path: str | Path, overwrite: bool = False)
         raise ConfigError(f"{path}: exists; add --overwrite to replace it")
     model = copy.deepcopy(task.model)
     merge_lora(model)
-    arguments = {key: value for key, value in task.hparams.items() if not key.startswith("_")}
+    description = describe_task(task)
     metadata = {
         "format": "pt",
-        "hyper_parameters": json.dumps(arguments | {"lora_rank": 0, "compile": False}),
-        "task_class": task.class_path,
+        "hyper_parameters": json.dumps(description["hyper_parameters"]),
+        "task_class": description["task_class"],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")

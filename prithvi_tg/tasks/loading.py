@@ -11,6 +11,7 @@ from ..checkpoints import load_weights, read_checkpoint
 from ..deprecated import current_arguments
 from ..errors import CheckpointError
 from .base import PrithviTask
+from .exported import load_exported_task
 from .segmentation import PrithviSegmentationTask
 
 
@@ -18,13 +19,16 @@ def load_task(path: str | Path, task_class: type[PrithviTask] | None = None) -> 
     """Load the task that wrote a checkpoint, with its weights, in evaluation mode.
 
     Args:
-        path: A checkpoint or safetensors file of this package.
+        path: A checkpoint or safetensors file of this package; or an exported program, ``.pt2``, as a task that can
+            only predict.
         task_class: Class of the task; by default the one that wrote the file, which must be importable.
 
     Raises:
         CheckpointError: The file cannot be read safely, contains no arguments of a task, or names a class that
             cannot be imported or is no `PrithviTask`.
     """
+    if Path(path).suffix == ".pt2":
+        return load_exported_task(Path(path))
     checkpoint = read_checkpoint(path)
     arguments = current_arguments(checkpoint.hyper_parameters, warns=False)
     if not arguments:

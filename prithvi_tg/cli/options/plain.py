@@ -36,8 +36,18 @@ def add_report_options(parser: ArgumentParser) -> None:
 def add_export_options(parser: ArgumentParser) -> None:
     """Add the options of ``export``."""
     parser.add_argument("ckpt_path", help="a checkpoint of this package")
-    parser.add_argument("output", help="the file to write, *.safetensors")
-    parser.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
+    parser.add_argument(
+        "output",
+        help="the file to write: MODEL.pt2 (torch.export) or MODEL.onnx, the whole function with normalisation; or "
+        "WEIGHTS.safetensors. A STAC item with suffix .json is written beside it",
+    )
+    parser.add_argument(
+        "--window",
+        type=int,
+        metavar="PIXELS",
+        help="height and width of the images of .pt2 and .onnx; by default the window of the model, or 224",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace the files if they exist")
 
 
 def add_sweep_options(parser: ArgumentParser) -> None:

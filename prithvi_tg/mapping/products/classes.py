@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...plotting import class_colors
 from ...spec import DataSpec
-from ...targets import IGNORE_INDEX, ClassTarget
+from ...targets import IGNORE_INDEX, ClassTarget, Target
 from ..blending import BlendedRows
 from .base import FinishedMap, ItemFields, Layer, MapContext
 from .rasters import RasterProduct, filled, raster_profile, write_pieces
@@ -123,7 +123,18 @@ def class_fields(spec: DataSpec, pixels: Sequence[int], areas: Sequence[float] |
         {"value": value, "name": name, "pixels": int(count), "square_metres": area}
         for value, (name, count, area) in enumerate(zip(names, pixels, metres, strict=False))
     ]
-    classes = [
+    nodata = {"value": IGNORE_INDEX, "name": "nodata", "title": "No data", "nodata": True}
+    raster = {
+        "data_type": "uint8",
+        "nodata": IGNORE_INDEX,
+        "classification:classes": [*described_classes(spec.target), nodata],
+    }
+    return ItemFields({"prithvi_tg:classes": counted}, {"pred": raster}, (_CLASSIFICATION,))
+
+
+def described_classes(target: Target) -> list[dict[str, Any]]:
+    """Value, name and colour of each class, by the extension classification 2.0.0."""
+    return [
         # The extension allows only letters, digits, "-" and "_" in a name.
         {
             "value": value,
@@ -131,15 +142,8 @@ def class_fields(spec: DataSpec, pixels: Sequence[int], areas: Sequence[float] |
             "title": name,
             "color_hint": to_hex(color)[1:].upper(),
         }
-        for value, (name, color) in enumerate(zip(names, class_colors(spec.target), strict=True))
+        for value, (name, color) in enumerate(zip(target.names, class_colors(target), strict=True))
     ]
-    nodata = {"value": IGNORE_INDEX, "name": "nodata", "title": "No data", "nodata": True}
-    raster = {
-        "data_type": "uint8",
-        "nodata": IGNORE_INDEX,
-        "classification:classes": [*classes, nodata],
-    }
-    return ItemFields({"prithvi_tg:classes": counted}, {"pred": raster}, (_CLASSIFICATION,))
 
 
 def colormap(spec: DataSpec) -> dict[int, tuple[int, int, int, int]]:

@@ -226,7 +226,7 @@ class PrithviViT(TokenEncoder):
         grid = self.grid(image)
         tokens = self.patch_embed(image)
         table = _constant_table(self.width, *grid, tokens.device).to(tokens.dtype)
-        cls_token = (self.cls_token + table[:1]).expand(len(tokens), -1, -1)
+        cls_token = (self.cls_token + table[:1]).expand(tokens.shape[0], -1, -1)
         tokens = tokens + table[1:]
         if self.variant.coordinates and timestamps is not None:
             days = timestamps + timestamps.new_tensor((0, self.variant.first_day - 1))

@@ -1,0 +1,194 @@
+"""Exported models: the function of a task in a file, equal to the task, with its description."""
+
+import json
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+
+from prithvi_tg import (
+    PrithviClassificationTask,
+    PrithviPixelwiseRegressionTask,
+    PrithviSegmentationTask,
+    load_task,
+)
+from prithvi_tg.errors import ConfigError
+from prithvi_tg.exporting import export_model
+from prithvi_tg.exporting.function import example_inputs
+from prithvi_tg.spec import DataSpec, InputSpec
+from prithvi_tg.targets import ChipClassTarget, ClassTarget, ValueTarget
+
+TINY = {"width": 32, "depth": 4, "num_heads": 2}
+CLASSES = ClassTarget(("dry", "water", "cloud"), ("#aa0000", "#0000ff", "#ffffff"))
+VALUES = ValueTarget(("height", "biomass"), ("m", "t/ha"), mean=(12.0, 80.0), std=(5.0, 40.0))
+CHIPS = ChipClassTarget(("forest", "city"), multilabel=True)
+
+
+def build(target, frames=1, encoder="nano", **arguments):
+    torch.manual_seed(0)
+    bands = ("BLUE", "GREEN", "RED")
+    mean, std = (900.0, 1100.0, 1300.0), (400.0, 500.0, 600.0)
+    spec = DataSpec(InputSpec(bands, mean, std, num_frames=frames, metadata=encoder.endswith("_tl")), target)
+    kinds = {
+        ClassTarget: PrithviSegmentationTask,
+        ValueTarget: PrithviPixelwiseRegressionTask,
+        ChipClassTarget: PrithviClassificationTask,
+    }
+    if not isinstance(target, ChipClassTarget):
+        arguments = {"window": 32, "head_channels": 8, **arguments}
+    args = {} if encoder.startswith("timm/") else TINY
+    task = kinds[type(target)](
+        encoder=encoder,
+        encoder_args=args,
+        bands=bands,
+        num_frames=frames,
+        data_spec=spec.to_dict(),
+        **arguments,
+    )
+    for module in task.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 1.5)
+    return task.eval()
+
+
+MODELS = {
+    "linear": lambda: build(CLASSES, decoder="linear"),
+    "published, 3 frames": lambda: build(CLASSES, frames=3),
+    "published, places and dates": lambda: build(CLASSES, frames=2, encoder="prithvi_eo_v2_tiny_tl"),
+    "fpn": lambda: build(CLASSES, decoder="fpn"),
+    "unet of a CNN": lambda: build(CLASSES, encoder="timm/resnet18", decoder="unet"),
+    "values": lambda: build(VALUES),
+    "classes of chips": lambda: build(CHIPS, frames=2),
+}
+
+
+def expected(task, inputs):
+    """Outputs of the task for raw inputs: logits, or values in their unit."""
+    image = task.data_spec.input.normalize(inputs["image"]).nan_to_num(0)
+    with torch.no_grad():
+        outputs = task(image, **{key: value for key, value in inputs.items() if key != "image"})
+    return task.to_unit(outputs) if task.target_kind == "values" else outputs
+
+
+def inputs_of(task, batch):
+    inputs = example_inputs(task, 32, batch)
+    if "timestamps" in inputs:
+        inputs["timestamps"][0, 0] = float("nan")
+    return inputs
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_program_equals_the_task_for_any_batch_size(name, tmp_path):
+    task = MODELS[name]()
+    path = export_model(task, tmp_path / "model.pt2", window=32)
+    program = torch.export.load(path).module()
+    for batch in (1, 2, 5):
+        inputs = inputs_of(task, batch)
+        torch.testing.assert_close(program(*inputs.values()), expected(task, inputs), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["published, places and dates", "fpn", "values", "classes of chips"])
+def test_onnx_equals_the_task_for_any_batch_size(name, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    task = MODELS[name]()
+    path = export_model(task, tmp_path / "model.onnx", window=32)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    for batch in (1, 2, 5):
+        inputs = inputs_of(task, batch)
+        (outputs,) = session.run(None, {key: value.numpy() for key, value in inputs.items()})
+        np.testing.assert_allclose(outputs, expected(task, inputs), atol=1e-4, rtol=1e-4)
+    description = json.loads(session.get_modelmeta().custom_metadata_map["prithvi_tg.json"])
+    assert DataSpec.from_dict(description["hyper_parameters"]["data_spec"]) == task.data_spec
+    assert description["window"] == 32
+
+
+@pytest.mark.parametrize("name", ["published, places and dates", "values", "classes of chips"])
+def test_a_program_loads_as_a_task_that_predicts(name, tmp_path):
+    task = MODELS[name]()
+    loaded = load_task(export_model(task, tmp_path / "model.pt2", window=32))
+    assert isinstance(loaded, type(task))
+    assert loaded.data_spec == task.data_spec
+    assert loaded.target_kind == task.target_kind
+    inputs = inputs_of(task, 3)
+    batch = inputs | {"image": task.data_spec.input.normalize(inputs["image"]).nan_to_num(0)}
+    with torch.no_grad():
+        torch.testing.assert_close(
+            loaded.predict_step(batch, 0), task.predict_step(batch, 0), atol=1e-4, rtol=1e-4
+        )
+
+
+def test_unknown_places_and_dates_can_be_left_out_of_a_batch(tmp_path):
+    task = MODELS["published, places and dates"]()
+    loaded = load_task(export_model(task, tmp_path / "model.pt2"))
+    image = torch.randn(2, 2, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(image), task(image), atol=1e-4, rtol=1e-4)
+
+
+def test_a_program_takes_images_of_its_window_only(tmp_path):
+    loaded = load_task(export_model(MODELS["linear"](), tmp_path / "model.pt2"))
+    with pytest.raises(ConfigError, match="32 x 32 pixels, not 48 x 48"):
+        loaded(torch.zeros(1, 1, 3, 48, 48))
+
+
+def test_adapters_are_merged(tmp_path):
+    pytest.importorskip("peft")
+    task = build(CLASSES, lora_rank=2)
+    for name, parameter in task.named_parameters():
+        if "lora_" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    path = export_model(task, tmp_path / "model.pt2")
+    program = torch.export.load(path)
+    assert not any("lora" in name for name in program.state_dict)
+    inputs = inputs_of(task, 2)
+    torch.testing.assert_close(
+        program.module()(*inputs.values()), expected(task, inputs), atol=1e-4, rtol=1e-4
+    )
+
+
+def test_a_program_does_not_name_files_of_the_machine(tmp_path):
+    path = export_model(MODELS["linear"](), tmp_path / "model.pt2")
+    with zipfile.ZipFile(path) as archive:
+        text = b"".join(archive.read(name) for name in archive.namelist() if name.endswith(".json"))
+    assert b".py" not in text
+
+
+def test_a_model_that_cannot_be_traced_is_a_clear_error(tmp_path):
+    task = MODELS["linear"]()
+    block = task.model.encoder.blocks[0]
+    forward = block.forward
+    block.forward = lambda tokens: forward(tokens) * (1 if tokens.sum() > 0 else 2)
+    with pytest.raises(ConfigError, match=r"torch.export does not support it \(encoder PrithviViT\)"):
+        export_model(task, tmp_path / "model.pt2")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_batch_size_that_becomes_constant_is_an_error(tmp_path):
+    task = MODELS["linear"]()
+    block = task.model.encoder.blocks[0]
+    forward = block.forward
+    block.forward = lambda tokens: forward(tokens) * len(tokens)
+    with pytest.raises(ConfigError, match="torch.export does not support it"):
+        export_model(task, tmp_path / "model.pt2")
+
+
+@pytest.mark.parametrize("suffix", [".pt2", ".safetensors"])
+def test_existing_files_are_not_replaced_unasked(suffix, tmp_path):
+    task = MODELS["linear"]()
+    path = tmp_path / f"model{suffix}"
+    path.with_suffix(".json").write_text("{}")
+    with pytest.raises(ConfigError, match=r"model\.json: exists; add --overwrite"):
+        export_model(task, path)
+    assert not path.exists()
+    export_model(task, path, overwrite=True)
+    with pytest.raises(ConfigError, match="exists; add --overwrite"):
+        export_model(task, path)
+    assert sorted(one.name for one in tmp_path.iterdir()) == sorted(["model.json", path.name])
+
+
+def test_an_unknown_suffix_is_an_error(tmp_path):
+    with pytest.raises(ConfigError, match=r"must end in .pt2, .onnx, .safetensors"):
+        export_model(MODELS["linear"](), tmp_path / "model.tflite")
