@@ -14,19 +14,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, TypeVar
-from urllib.parse import urlparse
 
 import numpy as np
 import torch
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from .deprecated import accepts_old_arguments, nested_spec
 from .errors import CheckpointError
+from .hub import find_weights as find_weights
+from .hub import local_path
 from .models import Encoder
-from .models.encoders.prithvi import VARIANTS, PrithviViT, position_table
+from .models.encoders.prithvi import PrithviViT, position_table
 
 Value = TypeVar("Value")
 
@@ -97,64 +96,6 @@ class LoadReport:
         return line
 
 
-def find_weights(source: str | Path, encoder: Encoder | None = None) -> Path:
-    """The file of weights of a name, downloaded if it is not in the cache.
-
-    Args:
-        source: A path; ``pretrained``, the published weights of `encoder`; ``hf://OWNER/REPOSITORY/FILE``; an
-            ``https://`` URL; or a published encoder of `VARIANTS`. Downloads from the hub go through huggingface_hub,
-            and use its cache, ``HF_HUB_OFFLINE`` and ``HF_ENDPOINT``; others use the cache of ``torch.hub``.
-        encoder: Encoder of ``pretrained``.
-
-    Raises:
-        CheckpointError: The file is missing and cannot be downloaded.
-    """
-    name = str(source)
-    if name == "pretrained":
-        if encoder is None or encoder.pretrained is None:
-            raise CheckpointError(
-                "weights: none are published with this encoder; give a file, or null to start from random weights"
-            )
-        name = encoder.pretrained
-    if name.startswith("https://"):
-        return _download(name)
-    variant = VARIANTS.get(name)
-    if variant is not None and variant.repo and variant.file:
-        repo, file = variant.repo, variant.file
-    elif name.startswith("hf://"):
-        owner, _, rest = name.removeprefix("hf://").partition("/")
-        repository, _, file = rest.partition("/")
-        repo = f"{owner}/{repository}"
-        if not file:
-            raise CheckpointError(f"weights: {name!r} must be hf://OWNER/REPOSITORY/FILE")
-    else:
-        return Path(source)
-    try:
-        return Path(hf_hub_download(repo, file))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
-        raise CheckpointError(
-            f"weights: {file} of {repo} is not in the cache and cannot be downloaded; give the path of a local "
-            "copy, or null to start from random weights"
-        ) from error
-
-
-def _download(url: str) -> Path:
-    """A file in the cache of torch.hub, which TorchGeo's own functions use, too."""
-    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
-    if path.is_file():
-        return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    digest = re.search(r"-([a-f0-9]{8,})\.", path.name)
-    try:
-        torch.hub.download_url_to_file(url, str(path), digest.group(1) if digest else None, progress=False)
-    except (OSError, RuntimeError) as error:
-        raise CheckpointError(
-            f"weights: {url} cannot be downloaded ({_first_line(error)}); give the path of a local copy, or null to "
-            "start from random weights"
-        ) from error
-    return path
-
-
 def read_checkpoint(path: str | Path) -> Checkpoint:
     """Read a file of weights without running code in it.
 
@@ -164,7 +105,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     Raises:
         CheckpointError: The file is missing or damaged, or has other pickled globals or no tensors.
     """
-    path = Path(path)
+    path = local_path(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file")
     if path.suffix == ".pt2":

@@ -17,6 +17,7 @@ ROOMS = (
     "spec targets",
     "tiling",
     "models",
+    "hub",
     "checkpoints",
     "readers",
     "colors",

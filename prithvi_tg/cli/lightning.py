@@ -40,6 +40,7 @@ from ..compat import BaseTask, set_help
 from ..deprecated import current_words
 from ..errors import CheckpointError, ConfigError
 from ..files import file_hash
+from ..hub import local_path
 from ..mapping.chip_classes import plan_chip_classes
 from ..mapping.planning import plan_maps
 from ..mapping.products.base import OutputOptions
@@ -195,6 +196,8 @@ class PrithviCLI(LightningCLI):
         settings = self.config[self.config["subcommand"]]
         self._ckpt_path = settings.get("ckpt_path")
         settings["ckpt_path"] = None
+        if self._ckpt_path and self._ckpt_path.startswith("hf://"):
+            self._ckpt_path = str(local_path(self._ckpt_path))
 
     # Building.
 

@@ -20,6 +20,7 @@ from .options.embed import add_embed_options
 from .options.plain import (
     add_demo_options,
     add_export_options,
+    add_push_options,
     add_report_options,
     add_sweep_options,
     add_synthetic_options,
@@ -297,6 +298,12 @@ COMMANDS: dict[str, Command] = {
             "Write the model of a checkpoint as a program of torch.export, as ONNX, or its weights as safetensors "
             "with the published parameter names; and a STAC item that describes it.",
             add_export_options, "commands.export",
+        ),
+        Command(
+            "push", "upload a model to the Hugging Face hub:  prithvi-tg push best.ckpt OWNER/REPOSITORY",
+            "Upload the weights of a checkpoint, their description and a model card to a repository of the Hugging "
+            "Face hub. hf://OWNER/REPOSITORY is then accepted wherever a checkpoint is.",
+            add_push_options, "commands.push",
         ),
         SweepCommand(
             "sweep", "search over configuration keys:  prithvi-tg sweep space.yaml --config X.yaml",

@@ -1,5 +1,7 @@
-"""Models out: exported programs, ONNX, weights, and the items that describe them."""
+"""Models out: exported programs, ONNX, weights, the items that describe them, and repositories of the hub."""
 
+from .card import CardText, model_card
 from .formats import EXPORT_FORMATS, ExportFormat, export_model
+from .pushing import push, write_folder
 
-__all__ = ["EXPORT_FORMATS", "ExportFormat", "export_model"]
+__all__ = ["EXPORT_FORMATS", "CardText", "ExportFormat", "export_model", "model_card", "push", "write_folder"]

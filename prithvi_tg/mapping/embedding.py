@@ -11,9 +11,10 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..bands import PRETRAINING_STATISTICS, PRITHVI_BANDS
-from ..checkpoints import find_weights, load_weights
+from ..checkpoints import load_weights
 from ..errors import ConfigError
 from ..files import file_hash
+from ..hub import find_weights
 from ..models import Encoder, create_encoder
 from ..models.encoders.base import PyramidEncoder
 from ..readers.block_cache import limit_block_cache

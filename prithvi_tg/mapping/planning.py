@@ -11,6 +11,7 @@ import torch
 from ..deprecated import accepts_old_arguments
 from ..errors import ConfigError, DataError
 from ..files import file_hash
+from ..hub import local_path
 from ..readers.block_cache import limit_block_cache
 from ..readers.formats import InputOptions, SceneInput, find_inputs, resolve_scene
 from ..readers.quality import QualityClass
@@ -52,7 +53,8 @@ def map_scene(
     """Map one scene of any size in one call, as ``prithvi-tg predict`` does.
 
     Args:
-        checkpoint: A checkpoint with a description of its data, or a task with a `data_spec`.
+        checkpoint: A checkpoint with a description of its data, an exported model (``.pt2``), or a task with a
+            `data_spec`; see `load_task`.
         scene: A raster, an HLS granule, a ``.SAFE`` folder, or several dates joined by commas; see `find_inputs`.
         output: Path of the map; the names of other outputs derive from it.
         window: Size of a window in pixels; that of training by default.
@@ -222,7 +224,8 @@ def task_and_hash(checkpoint: str | Path | PrithviTask) -> tuple[PrithviTask, st
     """The task, loaded if `checkpoint` is a file, and the hash of its weights."""
     if isinstance(checkpoint, PrithviTask):
         return checkpoint, weights_hash(checkpoint)
-    return load_task(checkpoint), file_hash(Path(checkpoint))
+    path = local_path(checkpoint)
+    return load_task(path), file_hash(path)
 
 
 def resolve_one_scene(scene: str | Path, spec: InputSpec, reading: InputOptions) -> Scene:

@@ -12,10 +12,11 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from ..bands import PRITHVI_BANDS
-from ..checkpoints import find_weights, load_weights
+from ..checkpoints import load_weights
 from ..class_paths import find_class
 from ..datamodules.resuming import ResumableLoader
 from ..errors import ConfigError
+from ..hub import find_weights
 from ..models import Encoder, WeightCache, create_encoder
 from ..models.compiling import has_compiler
 from ..models.lora import add_lora
@@ -43,7 +44,8 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
         encoder_args: Further arguments of the encoder; for Prithvi, fields of the variant, such as
             ``{depth: 6, num_heads: 8}``.
         weights: Pre-trained weights for the encoder: a path; ``pretrained`` for the published ones;
-            ``hf://OWNER/REPOSITORY/FILE``; a URL; or the name of a published encoder. ``None`` means random weights.
+            ``hf://OWNER/REPOSITORY/FILE``, see `prithvi_tg.hub.HubFile.parse`; a URL; or the name of a published
+            encoder. ``None`` means random weights.
         truncate_depth: Accept `weights` with more blocks than the encoder, and load the first ones.
         allow_new_bands: Accept bands that `weights` were not trained on; they start from random weights.
         freeze_encoder: Do not train the encoder, only the other layers.

@@ -10,6 +10,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from ..checkpoints import load_weights, read_checkpoint
 from ..deprecated import current_arguments
 from ..errors import CheckpointError
+from ..hub import local_path
 from .base import PrithviTask
 from .exported import load_exported_task
 from .segmentation import PrithviSegmentationTask
@@ -20,15 +21,16 @@ def load_task(path: str | Path, task_class: type[PrithviTask] | None = None) -> 
 
     Args:
         path: A checkpoint or safetensors file of this package; or an exported program, ``.pt2``, as a task that can
-            only predict.
+            only predict. An address such as ``hf://OWNER/REPOSITORY`` is downloaded, see `local_path`.
         task_class: Class of the task; by default the one that wrote the file, which must be importable.
 
     Raises:
         CheckpointError: The file cannot be read safely, contains no arguments of a task, or names a class that
             cannot be imported or is no `PrithviTask`.
     """
-    if Path(path).suffix == ".pt2":
-        return load_exported_task(Path(path))
+    path = local_path(path)
+    if path.suffix == ".pt2":
+        return load_exported_task(path)
     checkpoint = read_checkpoint(path)
     arguments = current_arguments(checkpoint.hyper_parameters, warns=False)
     if not arguments:

@@ -144,6 +144,8 @@ def test_an_error_names_weights_that_cannot_be_downloaded(monkeypatch, tmp_path)
     for source, file in (
         ("prithvi_eo_v2_300m", "Prithvi_EO_V2_300M.pt of ibm-nasa-geospatial/Prithvi-EO-2.0-300M"),
         ("hf://me/mine/a/b.pt", "a/b.pt of me/mine"),
+        ("hf://me/mine", "model.safetensors of me/mine"),
+        ("hf://me/mine@v2/a.pt", "a.pt of me/mine at v2"),
     ):
         with pytest.raises(CheckpointError) as caught:
             find_weights(source)
@@ -151,7 +153,7 @@ def test_an_error_names_weights_that_cannot_be_downloaded(monkeypatch, tmp_path)
         assert "give the path of a local copy, or null" in str(caught.value)
         assert "\n" not in str(caught.value)
     with pytest.raises(CheckpointError, match="must be hf://OWNER/REPOSITORY/FILE"):
-        find_weights("hf://me/mine")
+        find_weights("hf://mine")
     assert find_weights(tmp_path / "x.pt") == tmp_path / "x.pt"
 
 

@@ -50,6 +50,26 @@ def add_export_options(parser: ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace the files if they exist")
 
 
+def add_push_options(parser: ArgumentParser) -> None:
+    """Add the options of ``push``."""
+    add = parser.add_argument
+    # fmt: off
+    add("ckpt_path", help="a checkpoint of this package")
+    add("repo", metavar="OWNER/REPOSITORY", help="repository of the Hugging Face hub; created if it does not exist")
+    add("--formats", nargs="+", default=[], metavar="FORMAT", help="also add exported models: pt2, onnx")
+    add("--metrics", type=Path, metavar="FILE",
+        help="a metrics.json with scores of the checkpoint for the model card; by default that of its run")
+    add("--license", metavar="NAME", help="licence of the weights, as the hub names it, such as apache-2.0")
+    add("--dataset", metavar="NAME", help="training data, by name or identifier on the hub")
+    add("--base_model", metavar="NAME",
+        help="model on the hub that was fine-tuned; by default that of a published encoder")
+    add("--description", metavar="TEXT", help="what the model maps, for the model card")
+    add("--private", action="store_true", help="create a private repository")
+    add("--revision", metavar="BRANCH", help="branch to upload to; by default the main branch")
+    add("--dry_run", type=Path, metavar="FOLDER", help="write the files to this folder instead of uploading them")
+    # fmt: on
+
+
 def add_sweep_options(parser: ArgumentParser) -> None:
     """Add the options of ``sweep``."""
     add = parser.add_argument
