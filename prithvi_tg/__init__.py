@@ -5,7 +5,7 @@ Modules, from the ground up; each imports only from those before it:
 * ``errors``, ``files``, ``spec``, ``bands``, ``windows``, ``compat``, ``plotting``: names, statistics, window
   geometry, TorchGeo versions.
 * ``models``: `PrithviViT`, necks and heads, their fusion, `EncoderDecoder`, sliding inference; pure torch.
-* ``checkpoints``: loading of every published format, with a report.
+* ``hub``, ``checkpoints``: files by address; loading of every published format, with a report.
 * ``readers``: rasters and quality layers, the one rule for each question.
 * ``datasets``: chips, scenes, granules, labels, synthetic data, split lists.
 * ``samplers``: geo-samplers.
@@ -14,6 +14,7 @@ Modules, from the ground up; each imports only from those before it:
 * ``mapping``: logits of windows -> blended rows -> strips on disk -> maps and their side files.
 * ``areas``: samples of pixels of maps, and areas with intervals; no torch.
 * ``reporting``: tables and files of scores, chips and their intervals, confusion matrices, records, report.
+* ``exporting``: exported models, their items and cards, the hub.
 * ``checks``, ``studies``: data checks before training; many runs in parallel.
 * ``callbacks``, ``commands``, ``cli``, ``__main__``: Lightning callbacks; the commands.
 

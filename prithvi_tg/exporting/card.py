@@ -11,7 +11,6 @@ from huggingface_hub import EvalResult, ModelCardData
 from .. import __version__
 from ..errors import DataError
 from ..mapping.planning import known_spec
-from ..models.encoders.prithvi import VARIANTS
 from ..spec import DataSpec
 from ..targets import ValueTarget
 from ..tasks import PrithviTask
@@ -33,7 +32,7 @@ class CardText:
     Attributes:
         license: Identifier of the licence of the weights on the hub, such as ``apache-2.0``.
         dataset: Name of the training data, or their identifier on the hub.
-        base_model: Model on the hub whose weights were fine-tuned.
+        base_model: Model on the hub whose weights were fine-tuned, if any.
         description: What the model maps.
     """
 
@@ -73,7 +72,6 @@ def model_card(
         ConfigError: The task has no description of its data.
     """
     spec = known_spec(task)
-    base_model = text.base_model or VARIANTS.get(task.hparams["encoder"], VARIANTS["nano"]).repo
     sections = [
         f"# {repo.partition('/')[2]}",
         text.description or f"A model that maps {_mapped(spec)}.",
@@ -88,15 +86,13 @@ def model_card(
         "## Recipe",
         _recipe(task, metrics),
         "## Licence",
-        _licence(text, base_model),
+        _licence(text),
     ]
-    front = _front_matter(repo, text, spec, base_model, metrics)
+    front = _front_matter(repo, text, spec, metrics)
     return f"---\n{front}\n---\n\n" + "\n\n".join(sections) + "\n"
 
 
-def _front_matter(
-    repo: str, text: CardText, spec: DataSpec, base_model: str | None, metrics: Mapping[str, Any] | None
-) -> str:
+def _front_matter(repo: str, text: CardText, spec: DataSpec, metrics: Mapping[str, Any] | None) -> str:
     tag = PIPELINE_TAGS.get(spec.target.kind)
     results = None
     if metrics is not None:
@@ -117,9 +113,9 @@ def _front_matter(
         license=text.license,
         library_name="prithvi_tg",
         pipeline_tag=tag,
-        base_model=base_model,
+        base_model=text.base_model,
         datasets=[text.dataset] if text.dataset and "/" in text.dataset else None,
-        tags=["earth-observation", "remote-sensing", "geospatial", "torchgeo", *(["prithvi"] if base_model else [])],
+        tags=["earth-observation", "remote-sensing", "geospatial", "torchgeo"],
         model_name=repo.partition("/")[2] if results else None,
         eval_results=results or None,
     )  # fmt: skip
@@ -214,11 +210,11 @@ def _recipe(task: PrithviTask, metrics: Mapping[str, Any] | None) -> str:
     )
 
 
-def _licence(text: CardText, base_model: str | None) -> str:
+def _licence(text: CardText) -> str:
     weights = (
         f"The weights have the licence {text.license}." if text.license else "The licence is not stated."
     )
-    if base_model is None:
+    if text.base_model is None:
         return weights
-    link = f"[{base_model}](https://huggingface.co/{base_model})"
-    return f"{weights} The encoder is that of {link}, whose licence applies, too."
+    link = f"[{text.base_model}](https://huggingface.co/{text.base_model})"
+    return f"{weights} They were fine-tuned from {link}, whose licence applies, too."

@@ -70,7 +70,7 @@ def model_item(task: PrithviTask, path: Path, kind: ModelFile, window: int) -> p
         ConfigError: The task has no description of its data.
     """
     spec, hparams = known_spec(task), task.hparams
-    kept = describe_task(task)["hyper_parameters"]
+    arguments = describe_task(task)["hyper_parameters"]
     now = datetime.now(UTC)
     item = pystac.Item(
         path.stem, None, None, now, {
@@ -93,7 +93,7 @@ def model_item(task: PrithviTask, path: Path, kind: ModelFile, window: int) -> p
         framework_version=torch.__version__,
         total_parameters=sum(parameter.numel() for parameter in task.model.parameters()),
         hyperparameters=Hyperparameters.create(
-            **{key: value for key, value in kept.items() if key != "data_spec" and value is not None}
+            **{key: value for key, value in arguments.items() if key != "data_spec" and value is not None}
         ),
     )
     if spec.target.kind != "values":

@@ -4,15 +4,18 @@ import json
 import re
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import yaml
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
 
 from ..errors import CheckpointError, ConfigError
 from ..files import file_hash, writing
-from ..hub import WEIGHTS_FILE, local_path
+from ..hub import WEIGHTS_FILE, HubFile, local_path
+from ..models.encoders.prithvi import VARIANTS
 from ..tasks import load_task
 from ..tasks.description import describe_task
 from .card import CardText, model_card, read_metrics
@@ -60,6 +63,9 @@ def write_folder(
         raise ConfigError(f"dry_run: {folder} is not empty; choose another folder")
     path = local_path(checkpoint)
     task = load_task(path)
+    text = text or CardText()
+    if text.base_model is None:
+        text = replace(text, base_model=_base_model(path.absolute().parents[1] / "config.yaml"))
     if metrics is None and (found := path.absolute().parents[1] / "metrics.json").is_file():
         metrics = found
     scores = None if metrics is None else read_metrics(metrics)
@@ -75,7 +81,7 @@ def write_folder(
             export_model(task, folder / _NAMES[suffix])
         (folder / "config.json").write_text(json.dumps(describe_task(task), indent=1) + "\n")
         names = sorted(one.relative_to(folder).as_posix() for one in folder.rglob("*") if one.is_file())
-        (folder / "README.md").write_text(model_card(task, repo, text or CardText(), scores, names))
+        (folder / "README.md").write_text(model_card(task, repo, text, scores, names))
     return folder
 
 
@@ -127,6 +133,19 @@ def push(
                 "--dry_run FOLDER"
             ) from error
     return f"hf://{repo}" + (f"@{revision}" if revision else "")
+
+
+def _base_model(config: Path) -> str | None:
+    """Repository of the hub of the weights from which a run started, if its configuration names them."""
+    try:
+        arguments = yaml.safe_load(config.read_text())["model"]["init_args"]
+        weights, encoder = arguments["weights"], arguments["encoder"]
+    except (OSError, yaml.YAMLError, KeyError, TypeError):
+        return None
+    if str(weights).startswith("hf://"):
+        return HubFile.parse(weights).repo
+    variant = VARIANTS.get(encoder if weights == "pretrained" else weights)
+    return None if variant is None else variant.repo
 
 
 def check_repository(repo: str) -> None:

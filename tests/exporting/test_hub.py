@@ -168,12 +168,23 @@ def test_the_card_of_every_kind_of_model_is_readable(name, tmp_path):
         assert target in content
 
 
-def test_a_base_model_is_the_published_encoder(tmp_path):
-    path = export_model(MODELS["published, places and dates"](), tmp_path / "weights.safetensors")
+@pytest.mark.parametrize(
+    ("weights", "base_model"),
+    [
+        ("pretrained", "ibm-nasa-geospatial/Prithvi-EO-2.0-tiny-TL"),
+        ("prithvi_eo_v1_100m", "ibm-nasa-geospatial/Prithvi-EO-1.0-100M"),
+        ("hf://me/base@v1/model.pt", "me/base"),
+        ("/data/mine.pt", None),
+        (None, None),
+    ],
+)
+def test_the_base_model_is_that_of_the_weights_of_the_run(weights, base_model, tmp_path):
+    path = tmp_path / "run" / "checkpoints" / "weights.safetensors"
+    export_model(MODELS["published, places and dates"](), path)
+    settings = {"encoder": "prithvi_eo_v2_tiny_tl", "weights": weights}
+    (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump({"model": {"init_args": settings}}))
     folder = write_folder(path, "me/model", tmp_path / "folder")
-    assert (
-        ModelCard.load(folder / "README.md").data.base_model == "ibm-nasa-geospatial/Prithvi-EO-2.0-tiny-TL"
-    )
+    assert ModelCard.load(folder / "README.md").data.base_model == base_model
 
 
 @pytest.mark.parametrize("repo", ["floods", "me/floods/more", "me/floods@v1", "me/flo ods"])

@@ -62,7 +62,7 @@ def add_push_options(parser: ArgumentParser) -> None:
     add("--license", metavar="NAME", help="licence of the weights, as the hub names it, such as apache-2.0")
     add("--dataset", metavar="NAME", help="training data, by name or identifier on the hub")
     add("--base_model", metavar="NAME",
-        help="model on the hub that was fine-tuned; by default that of a published encoder")
+        help="model on the hub that was fine-tuned; by default that of the run's weights")
     add("--description", metavar="TEXT", help="what the model maps, for the model card")
     add("--private", action="store_true", help="create a private repository")
     add("--revision", metavar="BRANCH", help="branch to upload to; by default the main branch")
