@@ -51,6 +51,8 @@ def test_loading_the_test_file_with_pickle_runs_its_code(mark, tmp_path):
         (("predict", "FILE", "--ckpt_path", "BEST"), ".tif"),
         (("predict", "SCENE", "--ckpt_path", "BEST", "--quality", "FILE", "--qa_mask", "cloud"), ".tif"),
         (("export", "FILE", "out.safetensors"), ".ckpt"),
+        (("predict", "SCENE", "--model", "FILE"), ".pt2"),
+        (("push", "FILE", "me/floods", "--dry_run", "folder"), ".ckpt"),
         (("fit", "--config", "FILE"), ".yaml"),
         (("fit", "--config", "CONFIG", "--data.splits", "FILE"), ".csv"),
         (("report", "RUN"), "metrics.json"),

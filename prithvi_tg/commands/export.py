@@ -11,5 +11,6 @@ def run(arguments: list[str]) -> int:
     options = COMMANDS["export"].parser().parse_args(arguments)
     path = export_model(load_task(options.ckpt_path), options.output, options.window, options.overwrite)
     print(f"Written: {shown(path)}")
-    print(f"Written: {shown(path.with_suffix('.json'))}")
+    if (item := path.with_suffix(".json")).exists():
+        print(f"Written: {shown(item)}")
     return 0

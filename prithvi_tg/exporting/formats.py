@@ -41,11 +41,6 @@ def _write_program(task: PrithviTask, path: Path, window: int) -> None:
     """Write a program of ``torch.export``, with the description as an extra file."""
     function = ExportedFunction(task)
     program = trace(function, example_inputs(task, window, batch=2))
-    # Code in Python that checks inputs; the program checks its input shapes without it.
-    program._guards_code = []
-    for part in program.graph_module.modules():
-        for node in getattr(part, "graph", torch.fx.Graph()).nodes:
-            node.meta.pop("stack_trace", None)  # paths of this machine
     extra = {DESCRIPTION: _description(task, function, window)}
     torch.export.save(program, path, extra_files=extra)
 
@@ -85,7 +80,8 @@ def export_model(
 
     Exported programs and ONNX contain the whole function: fill of nodata, normalisation, encoder and decoder, for any
     batch size and images of `window` x `window` pixels, see `ExportedFunction.forward`. Adapters are merged. A STAC
-    item (extension machine-learning-model) with the name of the file and suffix ``.json`` describes the model.
+    item (extension machine-learning-model) with the name of the file and suffix ``.json`` describes the model; weights
+    of a task without a description of its data have none.
 
     Args:
         task: A task with a description of its data.
@@ -116,8 +112,9 @@ def export_model(
         path.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=f".{path.stem}.", suffix=".partial", dir=path.parent) as folder:
             form.write(task, Path(folder) / path.name, window)
-            item = model_item(task, Path(folder) / path.name, form, window)
-            for made in sorted(Path(folder).iterdir()):
+            if task.data_spec is not None:
+                item = model_item(task, Path(folder) / path.name, form, window)
+                write_stac_item(item, Path(folder) / item_path.name)
+            for made in sorted(Path(folder).iterdir(), reverse=True):
                 made.replace(path.parent / made.name)
-        write_stac_item(item, item_path)
     return path

@@ -131,9 +131,22 @@ def trace(function: ExportedFunction, inputs: dict[str, Tensor]) -> torch.export
                 f"model: torch.export does not support it (encoder {encoder}): {reason}; export the weights "
                 "instead, to a .safetensors"
             ) from error
-    # Inputs are not stored: they are large, and a reader needs pickle for them.
-    program.example_inputs = None
+    _simplify(program)
     return program
+
+
+def _simplify(program: torch.export.ExportedProgram) -> None:
+    """Remove what a file must not contain, in place: example inputs, code, paths of this machine, checks of types."""
+    program.example_inputs = None  # a reader would need pickle for them
+    program._guards_code = []
+    for part in program.graph_module.modules():
+        if not isinstance(part, torch.fx.GraphModule):
+            continue
+        for node in list(part.graph.nodes):
+            node.meta.pop("stack_trace", None)
+            if node.target == torch.ops.aten._assert_tensor_metadata.default:
+                part.graph.erase_node(node)  # types differ under autocast
+        part.recompile()
 
 
 def _plain_model(task: PrithviTask) -> Any:

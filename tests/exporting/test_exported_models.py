@@ -69,6 +69,21 @@ def test_a_program_takes_images_of_its_window_only(tmp_path):
         loaded(torch.zeros(1, 1, 3, 48, 48))
 
 
+def test_a_program_runs_on_the_device_of_its_images(tmp_path):
+    loaded = load_task(export_model(MODELS["published, places and dates"](), tmp_path / "model.pt2"))
+    image = torch.zeros(3, 2, 3, 32, 32)
+    assert loaded(image).device.type == "cpu"
+    outputs = loaded.to("meta")(image.to("meta"))
+    assert (outputs.device.type, outputs.shape) == ("meta", (3, 3, 32, 32))
+
+
+def test_weights_without_a_description_of_data_have_no_item(tiny_task, tmp_path):
+    export_model(tiny_task, tmp_path / "weights.safetensors")
+    assert [one.name for one in tmp_path.iterdir()] == ["weights.safetensors"]
+    with pytest.raises(ConfigError, match="no description of its data"):
+        export_model(tiny_task, tmp_path / "model.pt2")
+
+
 def test_adapters_are_merged(tmp_path):
     pytest.importorskip("peft")
     task = build(CLASSES, lora_rank=2)

@@ -35,6 +35,19 @@ def test_maps_of_an_exported_model_equal_those_of_its_checkpoint(
     assert len(np.unique(probabilities[0])) > 100
 
 
+def test_an_exported_model_maps_in_mixed_precision(program, trained, flood_root, tmp_path, command):
+    more = ("--trainer.precision", "bf16-mixed", "--probabilities", "float32")
+    found = []
+    for folder, model in (("a", program), ("b", trained)):
+        path = tmp_path / folder
+        assert (
+            command("predict", flood_root / "scene.tif", "--ckpt_path", model, "--output", path, *more)[0]
+            == 0
+        )
+        found.append(read(path / "scene_probabilities.tif"))
+    np.testing.assert_allclose(*found, atol=0.03)
+
+
 def test_map_scene_takes_an_exported_model(program, trained, flood_root, tmp_path):
     maps = [
         map_scene(model, flood_root / "scene.tif", tmp_path / f"{number}.tif")
