@@ -60,7 +60,8 @@ def _write_onnx(task: PrithviTask, path: Path, window: int) -> None:
 
 
 def _description(task: PrithviTask, function: ExportedFunction, window: int) -> str:
-    return describe_as_text(task, window=window, output=function.output_name)
+    patch_size = task.model.encoder.patch_size
+    return describe_as_text(task, window=window, patch_size=patch_size, output=function.output_name)
 
 
 #: Suffix -> format.

@@ -26,6 +26,9 @@ class FiniteCheck:
 
     def __init__(self, windows: Sequence[WindowRead], logits: Tensor) -> None:
         self._windows = windows
+        if not logits.numel():  # with blending crop, windows of which no pixel is used
+            self._finite = HostCopy(torch.ones(len(windows), dtype=torch.bool))
+            return
         least, most = torch.aminmax(logits.flatten(1), dim=1)  # NaN passes through both
         self._finite = HostCopy(least.isfinite() & most.isfinite())
 

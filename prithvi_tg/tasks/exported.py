@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from inspect import signature
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -39,9 +39,12 @@ class ExportedModel(nn.Module):
         program: The program.
         spec: Description of its data.
         window: Height and width of its images.
+        patch_size: Patch of the encoder in pixels.
     """
 
-    def __init__(self, program: torch.export.ExportedProgram, spec: DataSpec, window: int) -> None:
+    def __init__(
+        self, program: torch.export.ExportedProgram, spec: DataSpec, window: int, patch_size: int
+    ) -> None:
         super().__init__()
         self.program = program
         self.spec = spec
@@ -49,10 +52,14 @@ class ExportedModel(nn.Module):
         self.inputs = tuple(program.graph_signature.user_inputs)
         # Of the encoder, callers use only these.
         self.encoder = SimpleNamespace(
-            patch_size=1, coordinates={key: key for key in self.inputs[1:] if isinstance(key, str)}
+            patch_size=patch_size, coordinates={key: key for key in self.inputs[1:] if isinstance(key, str)}
         )
         self.function = program.module()
         self.device = torch.device("cpu")
+
+    def train(self, mode: bool = True) -> Self:
+        """Do nothing: a program is always in evaluation mode, and torch raises an error for any other."""
+        return self
 
     def check_size(self, height: int, width: int) -> None:
         """Check that the program takes images of this size.
@@ -102,7 +109,7 @@ def load_exported_task(path: Path) -> PrithviTask:
     description = check_program(path)
     try:
         arguments = current_arguments(description["hyper_parameters"], warns=False)
-        window = int(description["window"])
+        window, patch_size = int(description["window"]), int(description["patch_size"])
         spec = DataSpec.from_dict(arguments["data_spec"])
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: its description is incomplete ({error!r})") from error
@@ -113,7 +120,7 @@ def load_exported_task(path: Path) -> PrithviTask:
         raise CheckpointError(
             f"{path}: torch {torch.__version__} cannot load the program ({reason})"
         ) from error
-    model = ExportedModel(program, spec, window)
+    model = ExportedModel(program, spec, window, patch_size)
     return _exported_task(EXPORTED_TASKS[spec.target.kind], model, {**arguments, "window": window})
 
 
@@ -122,6 +129,8 @@ def _exported_task(
 ) -> PrithviTask:
     class ExportedTask(kind):  # type: ignore[misc, valid-type]
         """A task whose model is an exported program."""
+
+        __qualname__ = f"Exported{kind.__name__}"  # its name in tags of maps
 
         def configure_models(self) -> None:
             """Set the program as the model."""

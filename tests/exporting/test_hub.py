@@ -9,7 +9,7 @@ import rasterio
 import yaml
 from exported_models import MODELS
 from huggingface_hub import ModelCard
-from huggingface_hub.errors import EntryNotFoundError, LocalTokenNotFoundError
+from huggingface_hub.errors import LocalEntryNotFoundError, LocalTokenNotFoundError
 
 from prithvi_tg import load_task, map_scene
 from prithvi_tg.errors import CheckpointError, ConfigError
@@ -40,7 +40,7 @@ class Hub:
     def download(self, repo_id, filename, *, revision=None):
         path = self.root / repo_id / (revision or "main") / filename
         if not path.is_file():
-            raise EntryNotFoundError(f"{filename} is not in {repo_id}")
+            raise LocalEntryNotFoundError(f"{filename} is not in {repo_id}")
         return str(path)
 
 
