@@ -1,5 +1,6 @@
 """The formats of exported models: how each is written, by suffix."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -42,7 +43,10 @@ def _write_program(task: PrithviTask, path: Path, window: int) -> None:
     function = ExportedFunction(task)
     program = trace(function, example_inputs(task, window, batch=2))
     extra = {DESCRIPTION: _description(task, function, window)}
-    torch.export.save(program, path, extra_files=extra)
+    with warnings.catch_warnings():
+        # A tensor that is a part of a larger one is stored without the rest, which torch reports.
+        warnings.filterwarnings("ignore", message="No complete tensor found")
+        torch.export.save(program, path, extra_files=extra)
 
 
 def _write_onnx(task: PrithviTask, path: Path, window: int) -> None:
