@@ -33,7 +33,8 @@ _OF_METHODS = {
 }
 #: Meaning of ``--ckpt_path``, by command.
 CKPT_PATH = dict.fromkeys(_OF_METHODS, "The weights, in any published format.") | {
-    "fit": "The last.ckpt of a run to resume."
+    "fit": "The last.ckpt of a run to resume.",
+    "predict": "The weights, in any published format; or an exported model, also given as --model MODEL.pt2.",
 }
 
 
