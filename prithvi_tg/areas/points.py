@@ -173,7 +173,9 @@ def _check_ids(path: Path, ids: NDArray[np.int64], size: int) -> None:
 def _read_table(path: Path) -> pd.DataFrame:
     try:
         if path.suffix.lower() == ".csv":
-            return pd.read_csv(path, dtype={"reference": str}, sep=None, engine="python")
+            return pd.read_csv(
+                path, dtype={"reference": str}, sep=None, engine="python", encoding="utf-8-sig"
+            )
         layers = [name for name, _ in pyogrio.list_layers(path) if name != _DESIGN]
         layer = _POINTS if _POINTS in layers else layers[0]
         return pyogrio.read_dataframe(path, layer=layer, read_geometry=False)

@@ -30,14 +30,14 @@ _PIXELS_AT_ONCE = 2**24  # of another map
 
 
 class Tile(NamedTuple):
-    """Strata of a window of a map.
+    """Classes and strata of a window of a map.
 
     Attributes:
-        window: Pixels of the map.
+        classes: (h, w), -1 for nodata.
         strata: (h, w), -1 outside of the population.
     """
 
-    window: Window
+    classes: NDArray[np.int16]
     strata: NDArray[np.int16]
 
 
@@ -63,7 +63,7 @@ class Population:
             yield readers
 
     def read(self, readers: Sequence[MapReader], number: int, window: Window) -> Tile:
-        """Read the strata of a window of a map.
+        """Read a window of a map.
 
         Args:
             readers: The open maps.
@@ -73,11 +73,12 @@ class Population:
         Raises:
             DataError: A file cannot be read.
         """
-        strata = self.stratification.assign(readers[number], window)
+        classes = readers[number].classes(window)
+        strata = self.stratification.assign(readers[number], window, classes)
         for earlier in readers[:number]:
             if (strata != OUTSIDE).any() and earlier.map.grid.overlaps(_part(readers[number].map, window)):
                 strata[_is_covered(readers[number], window, strata, earlier)] = OUTSIDE
-        return Tile(window, strata)
+        return Tile(classes, strata)
 
 
 def _part(whole: ClassMap, window: Window) -> Grid:
@@ -157,14 +158,14 @@ def count(population: Population) -> Counts:
         for number, one in enumerate(population.maps):
             counts = np.zeros((one.grid.height, num_strata), np.int64)
             for window in one.tiles():
-                strata = population.read(readers, number, window).strata
+                classes, strata = population.read(readers, number, window)
                 inside = strata != OUTSIDE
                 rows, height = np.nonzero(inside)[0], strata.shape[0]
                 found = strata[inside].astype(np.int64)
                 sums = np.bincount(rows * num_strata + found, minlength=height * num_strata)
                 counts[window.row_off : window.row_off + height] += sums.reshape(height, num_strata)
                 areas = np.broadcast_to(ellipsoidal_areas(one.grid, window), strata.shape)[inside]
-                cells = found * num_classes + readers[number].classes(window)[inside]
+                cells = found * num_classes + classes[inside]
                 square_metres += np.bincount(cells, areas, len(square_metres))
             per_map.append(counts)
     return Counts(per_map, square_metres.reshape(num_strata, num_classes))
@@ -220,12 +221,12 @@ def draw(population: Population, counts: Counts, sizes: Integers, seed: int) -> 
                 for window in one.tiles_of_strip(top):
                     if not len(waiting):
                         break
-                    strip = population.read(readers, number, window).strata
-                    hit = _find(strip, waiting, strata, rows - top, nths, columns)
+                    tile = population.read(readers, number, window)
+                    hit = _find(tile.strata, waiting, strata, rows - top, nths, columns)
                     if len(hit):
                         at = rows[hit] - top, columns[hit]
-                        classes[hit] = readers[number].classes(window)[at]
-                        pixel = np.broadcast_to(ellipsoidal_areas(one.grid, window), strip.shape)
+                        classes[hit] = tile.classes[at]
+                        pixel = np.broadcast_to(ellipsoidal_areas(one.grid, window), tile.strata.shape)
                         areas[hit] = pixel[at]
                         columns[hit] += window.col_off
                     waiting = waiting[columns[waiting] < 0]

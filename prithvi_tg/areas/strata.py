@@ -36,8 +36,13 @@ class Stratification(ABC):
         """A name for each stratum."""
 
     @abstractmethod
-    def assign(self, reader: MapReader, window: Window) -> Strata:
+    def assign(self, reader: MapReader, window: Window, classes: Strata) -> Strata:
         """Stratum of each pixel of a window (h, w); -1 for nodata.
+
+        Args:
+            reader: The open map.
+            window: Pixels of the map.
+            classes: Their classes (h, w), -1 for nodata.
 
         Raises:
             DataError: The map, or a file beside it, cannot be read.
@@ -62,9 +67,9 @@ class ClassStrata(Stratification):
         """The names of the classes."""
         return self.classes
 
-    def assign(self, reader: MapReader, window: Window) -> Strata:
+    def assign(self, reader: MapReader, window: Window, classes: Strata) -> Strata:
         """Class of each pixel of a window (h, w)."""
-        return reader.classes(window)
+        return classes.copy()
 
 
 class BoundaryStrata(Stratification):
@@ -93,7 +98,7 @@ class BoundaryStrata(Stratification):
         """The names of the classes, and ``boundary``."""
         return (*self.classes, "boundary")
 
-    def assign(self, reader: MapReader, window: Window) -> Strata:
+    def assign(self, reader: MapReader, window: Window, classes: Strata) -> Strata:
         """Stratum of each pixel of a window (h, w)."""
         (top, bottom), (left, right) = window.toranges()
         grid, margin = reader.map.grid, self.pixels
@@ -154,13 +159,12 @@ class ConfidenceStrata(Stratification):
         bands = [f"{low:g}-{high:g}" for low, high in pairwise((0, *self.edges, 1))]
         return tuple(f"{name} {band}" for name in self.classes for band in bands)
 
-    def assign(self, reader: MapReader, window: Window) -> Strata:
+    def assign(self, reader: MapReader, window: Window, classes: Strata) -> Strata:
         """Stratum of each pixel of a window (h, w).
 
         Raises:
             DataError: The file of confidences is missing, has other pixels, or lacks a pixel of the map.
         """
-        classes = reader.classes(window)
         path = reader.map.path.with_name(f"{reader.map.path.stem.removesuffix('_pred')}_confidence.tif")
         if not path.exists():
             raise DataError(

@@ -51,9 +51,6 @@ def _described(record: Mapping[str, Any], name: str) -> dict[str, Any]:
     is_large = record["square_metres"] >= _LARGE
     unit, size = ("km²", 1e6) if is_large else ("ha", 1e4)
     classes = record["classes"]
-    longest = (
-        max(max(one["square_metres"]["interval"][1], one["mapped_square_metres"]) for one in classes) or 1.0
-    )
     design = record["design"]
     return {
         "name": name,
@@ -62,18 +59,7 @@ def _described(record: Mapping[str, Any], name: str) -> dict[str, Any]:
         "points": record["points"],
         "uninterpretable": record["uninterpretable"],
         "overall": record["overall_accuracy"],
-        "classes": [
-            {
-                **one,
-                "mapped": one["mapped_square_metres"] / size,
-                "area": one["square_metres"]["value"] / size,
-                "half_width": Z * one["square_metres"]["standard_error"] / size,
-                "bar": [edge / longest for edge in one["square_metres"]["interval"]],
-                "mark": one["square_metres"]["value"] / longest,
-                "mapped_mark": one["mapped_square_metres"] / longest,
-            }
-            for one in classes
-        ],
+        "classes": [_class(one, size) for one in classes],
         "unreliable": [one for one in classes if not one["reliable"]],
         "matrix": [[*row, sum(row)] for row in record["error_matrix"]],
         "totals": [sum(column) for column in zip(*record["error_matrix"], strict=True)],
@@ -88,4 +74,19 @@ def _described(record: Mapping[str, Any], name: str) -> dict[str, Any]:
         "allocation": design.get("allocation", "-"),
         "seed": design.get("seed", "-"),
         "maps": ", ".join(one["name"] for one in design.get("maps", ())),
+    }
+
+
+def _class(one: Mapping[str, Any], size: float) -> dict[str, Any]:
+    """Figures of a class in units of so many square metres; its bar reaches from 0 to just above its largest figure."""
+    area, mapped = one["square_metres"], one["mapped_square_metres"]
+    end = 1.05 * max(area["interval"][1], mapped) or 1.0
+    return {
+        **one,
+        "mapped": mapped / size,
+        "area": area["value"] / size,
+        "half_width": Z * area["standard_error"] / size,
+        "bar": [edge / end for edge in area["interval"]],
+        "mark": area["value"] / end,
+        "mapped_mark": mapped / end,
     }

@@ -5,9 +5,10 @@ import pyproj
 import pytest
 from rasterio import Affine
 from rasterio.crs import CRS
+from rasterio.windows import Window
 
 from prithvi_tg.readers.grid import Grid
-from prithvi_tg.readers.pixel_areas import row_areas
+from prithvi_tg.readers.pixel_areas import ellipsoidal_areas, row_areas
 
 EARTH = 510_065_621_724_088.44  # square metres of the WGS 84 ellipsoid
 
@@ -90,3 +91,36 @@ def test_twenty_thousand_rows_are_computed_quickly():
     start = perf_counter()
     row_areas(grid(4326, 0, 60, 2.7e-4, 20_000, 20_000))
     assert perf_counter() - start < 2
+
+
+def test_areas_in_degrees_are_those_of_rows_and_need_no_columns():
+    one = grid(4326, 10, 60, 0.01, 300, 400)
+    areas = ellipsoidal_areas(one, Window(30, 100, 200, 50))
+    assert areas.shape == (50, 1)
+    np.testing.assert_allclose(areas[:, 0], row_areas(one)[100:150], rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("crs", "west", "north", "size"),
+    [(32633, 166_000, 5_000_000, 100), (3857, 1_000_000, 8_400_000, 300), (3413, -900_000, 900_000, 500)],
+)
+def test_areas_of_a_projection_are_those_of_each_pixel_on_the_ellipsoid(crs, west, north, size):
+    one = grid(crs, west, north, size, 700, 900)
+    window = Window(100, 50, 640, 500)
+    areas = ellipsoidal_areas(one, window)
+    assert areas.shape == (500, 640)
+    ellipsoid = pyproj.Geod(ellps="WGS84")
+    degrees = pyproj.Transformer.from_crs(crs, 4326, always_xy=True)
+    for row, column in ((0, 0), (17, 300), (499, 639), (250, 101)):
+        x, y = one.xy(
+            [50 + row, 50 + row, 51 + row, 51 + row], [100 + column, 101 + column, 101 + column, 100 + column]
+        )
+        expected = abs(ellipsoid.polygon_area_perimeter(*degrees.transform(x, y))[0])
+        assert areas[row, column] == pytest.approx(expected, rel=3e-6)
+    assert np.ptp(areas) > 1e-4 * areas.mean()
+
+
+def test_an_equal_area_projection_has_equal_areas():
+    areas = ellipsoidal_areas(grid(3035, 4_000_000, 3_000_000, 1000, 600, 500), Window(0, 0, 500, 600))
+    np.testing.assert_allclose(areas, 1e6, rtol=1e-6)
+    assert ellipsoidal_areas(grid(3035, 4_000_000, 3_000_000, 1000), Window(1, 2, 1, 1)).shape == (1, 1)

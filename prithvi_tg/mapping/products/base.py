@@ -105,7 +105,7 @@ class MapContext:
         spec: Inputs and target of the model.
         options: Which files are written.
         tags: Software, weights and settings, as tags of the map.
-        areas: Area of a pixel of each row (H,) in square metres, if known.
+        areas: Area of one pixel of each row (H,) in square metres, if known; sums over pixels are mapped areas.
     """
 
     scene: Scene

@@ -44,7 +44,7 @@ class ClassMap(RasterProduct):
         return filled(rows.classes[None], rows, self.layer)
 
     def write(self, top: int, values: NDArray[Any], strip: Any) -> None:
-        """Write classes, and count the pixels and square metres of each class."""
+        """Write classes, and count the pixels of each class and their mapped area."""
         super().write(top, values, strip)
         # One count per row, as the area of a pixel depends on its row.
         height, kinds = values.shape[1], IGNORE_INDEX + 1
@@ -69,9 +69,9 @@ class ClassMap(RasterProduct):
         finished.files["names"].write_text(category_names(self.context.spec))
 
     def item_fields(self, finished: FinishedMap) -> ItemFields:
-        """Classes with their pixel counts and areas."""
-        areas = finished.total("square_metres")
-        metres = None if areas is None else areas.tolist()
+        """Classes with their pixel counts and mapped areas."""
+        mapped_areas = finished.total("square_metres")
+        metres = None if mapped_areas is None else mapped_areas.tolist()
         return class_fields(self.context.spec, self._pixels(finished).tolist(), metres)
 
     def summary(self, finished: FinishedMap) -> list[str]:
@@ -109,15 +109,15 @@ class LegacyClassMap(ClassMap):
             write_pieces(out, self.pieces(finished), grid)
 
 
-def class_fields(spec: DataSpec, pixels: Sequence[int], areas: Sequence[float] | None) -> ItemFields:
+def class_fields(spec: DataSpec, pixels: Sequence[int], mapped_areas: Sequence[float] | None) -> ItemFields:
     """Fields of a map of classes in a STAC item, by the extension classification 2.0.0.
 
     Args:
         spec: Class names and colours.
         pixels: Number of pixels of each class.
-        areas: Area of each class in square metres, if known.
+        mapped_areas: Mapped area of each class in square metres, if known.
     """
-    metres = [None] * len(pixels) if areas is None else [float(area) for area in areas]
+    metres = [None] * len(pixels) if mapped_areas is None else [float(area) for area in mapped_areas]
     names = spec.target.names
     counted = [
         {"value": value, "name": name, "pixels": int(count), "square_metres": area}

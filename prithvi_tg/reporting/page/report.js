@@ -3,7 +3,7 @@
 const unit = document.getElementById("confusion-unit");
 unit?.addEventListener("click", () => {
   const pixels = unit.textContent === "show pixels";
-  for (const cell of document.querySelectorAll(".confusion td")) {
+  for (const cell of document.querySelectorAll("#confusion td")) {
     cell.textContent = pixels ? cell.dataset.count : cell.dataset.share;
   }
   unit.textContent = pixels ? "show per cent of the label" : "show pixels";
