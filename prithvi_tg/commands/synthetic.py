@@ -2,10 +2,11 @@
 
 from ..cli.table import COMMANDS
 from ..datasets.synthetic import LAYOUTS as PUBLISHED_LAYOUTS
+from ..datasets.synthetic_change import write_change
 from ..datasets.synthetic_values import write_biomass
 
 #: Choices of ``--layout``.
-LAYOUTS = {**PUBLISHED_LAYOUTS, "biomass": write_biomass}
+LAYOUTS = {**PUBLISHED_LAYOUTS, "biomass": write_biomass, "change": write_change}
 
 
 def run(arguments: list[str]) -> int:
