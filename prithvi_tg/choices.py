@@ -25,4 +25,6 @@ VectorFormat = Literal["gpkg", "parquet"]
 #: Names of `prithvi_tg.readers.SCENE_FORMATS`.
 SceneFormatName = Literal["raster", "safe", "hls"]
 #: Layouts of synthetic data.
-Layout = Literal["sen1floods11", "hls_burn_scars", "multi_temporal_crop", "classified_chips", "biomass", "change"]
+Layout = Literal[
+    "sen1floods11", "hls_burn_scars", "multi_temporal_crop", "classified_chips", "biomass", "change"
+]

@@ -14,13 +14,18 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 OVERLAYS = {"sen1floods11_bolivia.yaml": "sen1floods11.yaml"} | {
     f"legacy/{path.name}": path.name for path in (CONFIGS / "legacy").glob("*.yaml")
 }
+#: Folder in a configuration -> layout of the synthetic data that replace it.
+LAYOUT_IN = {
+    "demo/data": "sen1floods11",
+    "data/my_chips": "sen1floods11",
+    "data/classified": "classified_chips",
+    "demo/biomass": "biomass",
+    "demo/change": "change",
+}
 LAYOUT_OF = {
     "Sen1Floods11DataModule": "sen1floods11",
-    "ChipFolderDataModule": "sen1floods11",
     "HLSBurnScarsDataModule": "hls_burn_scars",
     "MultiTemporalCropDataModule": "multi_temporal_crop",
-    "LabelledScenesDataModule": "sen1floods11",
-    "ClassifiedChipsDataModule": "classified_chips",
 }
 
 
@@ -35,9 +40,15 @@ def synthetic(tmp_path_factory):
     }
 
 
+def home_of(settings):
+    """The folder of a configuration's files; ``None`` if it names a root."""
+    images = settings["data"]["init_args"].get("images", "")
+    return next((home for home in LAYOUT_IN if images.startswith(home)), None)
+
+
 def small(settings, root, tmp_path):
     """Overrides that make a recipe run in seconds."""
-    init_args = settings["data"]["init_args"]
+    init_args, home = settings["data"]["init_args"], home_of(settings)
     options = [
         "--trainer.max_epochs=1",
         "--trainer.max_steps=-1",
@@ -51,19 +62,15 @@ def small(settings, root, tmp_path):
         "--data.num_workers=0",
     ]
     if settings["data"]["class_path"] == "ClassifiedChipsDataModule":
-        options += [
-            f"--data.{k}={init_args[k].replace('data/classified', str(root))}" for k in ("images", "labels")
-        ]
+        options += [f"--data.{k}={init_args[k].replace(home, str(root))}" for k in ("images", "labels")]
         return [*options, f"--model.encoder_args={TINY}", "--model.warmup_steps=1"]
     if settings["data"]["class_path"] == "LabelledScenesDataModule":
-        home = "demo/biomass" if "values" in init_args else "demo/data"
         options += [f"--data.{k}={init_args[k].replace(home, str(root))}" for k in ("images", "labels")]
         options += ["--data.window=32", "--data.windows_per_epoch=4", "--data.split.init_args.block=40"]
         options += ["--data.split.init_args.buffer=0"]
         return options + small_model(settings, tmp_path)
     options.append("--data.crop_size=32")
     if settings["data"]["class_path"].endswith("ChipFolderDataModule"):
-        home = "demo/biomass" if "values" in init_args else "data/my_chips"
         options += [
             f"--data.{k}={init_args[k].replace(home, str(root))}" for k in ("images", "labels", "splits")
         ]
@@ -103,8 +110,8 @@ PUBLISHED_CHIPS = {
 def test_every_configuration_runs(name, synthetic, tmp_path, command):
     files = [CONFIGS / OVERLAYS[name], CONFIGS / name] if name in OVERLAYS else [CONFIGS / name]
     settings = yaml.safe_load(files[0].read_text())
-    values = "values" in settings["data"]["init_args"]
-    root = synthetic["biomass" if values else LAYOUT_OF[settings["data"]["class_path"]]]
+    home = home_of(settings)
+    root = synthetic[LAYOUT_IN[home] if home else LAYOUT_OF[settings["data"]["class_path"]]]
     configs = [word for file in files for word in ("--config", file)]
     options = small(settings, root, tmp_path)
     code, out, err = command("fit", *configs, *options)
