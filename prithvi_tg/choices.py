@@ -24,6 +24,8 @@ EmbeddingType = Literal["float16", "float32", "int8"]
 VectorFormat = Literal["gpkg", "parquet"]
 #: Names of `prithvi_tg.readers.SCENE_FORMATS`.
 SceneFormatName = Literal["raster", "safe", "hls"]
+#: Views of a window that a model runs on: ``d4``, the eight flips and turns of a square.
+Tta = Literal["d4"]
 #: Layouts of synthetic data.
 Layout = Literal[
     "sen1floods11", "hls_burn_scars", "multi_temporal_crop", "classified_chips", "biomass", "change"

@@ -1,5 +1,6 @@
 """PrithviCLI: LightningCLI with our task, data modules, checkpoints and error messages."""
 
+import copy
 import itertools
 import signal
 import sys
@@ -39,9 +40,9 @@ from ..checkpoints import load_weights, read_checkpoint
 from ..compat import BaseTask, set_help
 from ..deprecated import current_words
 from ..errors import CheckpointError, ConfigError
-from ..files import file_hash
 from ..hub import local_path
 from ..mapping.chip_classes import plan_chip_classes
+from ..mapping.ensembles import Ensemble, Member, create_map_model
 from ..mapping.planning import plan_maps
 from ..mapping.products.base import OutputOptions
 from ..processes import process_callbacks
@@ -49,13 +50,14 @@ from ..readers.formats import InputOptions
 from ..reporting.published import check_name
 from ..spec import DataSpec
 from ..tasks import PrithviTask, load_task
+from ..tasks.calibration import read_calibration
 from ..tasks.precision import Float32Precision, check_precision
 from .checkpoint_checks import refuse_other_model, use_model_of
 from .errors import one_line, plain_text
 from .messages import ShortWarnings, shown_messages
 from .options.configured import CKPT_PATH
 from .run_folders import run_loggers
-from .settings import require_checkpoint, require_scenes
+from .settings import check_checkpoint, paths_of, require_checkpoint, require_scenes
 from .table import COMMANDS
 
 #: Kind of target, or ``pixels`` for all others -> the function that plans the files of ``predict``, and the callback
@@ -213,31 +215,34 @@ class PrithviCLI(LightningCLI):
         check_precision(str(settings.trainer.precision))
         if self.subcommand == "predict":
             require_scenes(settings.scenes)
-        require_checkpoint(settings.ckpt_path, str(self.subcommand))
+        paths = paths_of(settings.ckpt_path)
+        require_checkpoint(next(iter(paths), None), str(self.subcommand))
+        for path in paths:
+            check_checkpoint(path)
         init_args = (settings.get("model") or {}).get("init_args", {})
         if settings.ckpt_path and init_args.get("weights") is not None:
             init_args["weights"] = None  # the checkpoint contains the encoder's weights, too
         if self.subcommand != "fit" and "encoder" in init_args:  # not of TorchGeo's own tasks
-            use_model_of(read_checkpoint(settings.ckpt_path), init_args)
+            use_model_of(read_checkpoint(paths[0]), init_args)
 
     def instantiate_classes(self) -> None:
         """Create data module, task and trainer, and load weights if any are given."""
         super().instantiate_classes()
         path = self._settings.ckpt_path
-        if self.subcommand != "fit":
+        if self.subcommand == "predict":
+            self._prepare_predict(self._members(paths_of(path)))
+        elif self.subcommand != "fit":
             if self.model is None:
                 self.model = load_task(path)
             else:
-                self._load(path)
-            if self.subcommand == "predict":
-                self._prepare_predict()
+                self._load(self.model, path)
         elif path:
             self._check_resumable(path)
         self._set_run_arguments(self.config_init[self.subcommand])
 
     def _set_run_arguments(self, arguments: Any) -> None:
         """Set the arguments of the trainer's method."""
-        ours = isinstance(self.model, PrithviTask)
+        ours = isinstance(self.model, PrithviTask | Ensemble)
         if self.subcommand != "fit" and ours:
             arguments["ckpt_path"] = None  # already loaded
         if self.subcommand in ("validate", "test"):
@@ -246,14 +251,29 @@ class PrithviCLI(LightningCLI):
             arguments["return_predictions"] = False
         arguments["weights_only"] = True
 
-    def _load(self, path: str) -> None:
-        if not isinstance(self.model, PrithviTask):
+    def _members(self, paths: list[str]) -> list[Member]:
+        """The tasks of checkpoints. A configuration describes the first, and others without an own description."""
+        paths = [str(local_path(path)) if path.startswith("hf://") else path for path in paths]
+        if self.model is None:
+            return [Member(load_task(path), Path(path)) for path in paths]
+        members = []
+        for number, path in enumerate(paths):
+            if number and read_checkpoint(path).hyper_parameters:
+                members.append(Member(load_task(path), Path(path)))
+            else:
+                members.append(Member(copy.deepcopy(self.model) if number else self.model, Path(path)))
+                self._load(members[-1].task, path)
+        return members
+
+    def _load(self, task: Any, path: str) -> None:
+        if not isinstance(task, PrithviTask):
             return  # TorchGeo's own tasks: Lightning loads their checkpoints.
         checkpoint = read_checkpoint(path)
-        refuse_other_model(checkpoint, self.model, self.datamodule)
-        print(load_weights(self.model.model, checkpoint))
+        refuse_other_model(checkpoint, task, self.datamodule)
+        print(load_weights(task.model, checkpoint))
+        task.calibration = read_calibration(checkpoint)
         if checkpoint.hyper_parameters.get("data_spec"):
-            self.model.hparams["data_spec"] = checkpoint.hyper_parameters["data_spec"]
+            task.hparams["data_spec"] = checkpoint.hyper_parameters["data_spec"]
 
     def _check_resumable(self, path: str) -> None:
         checkpoint = read_checkpoint(path)
@@ -266,10 +286,12 @@ class PrithviCLI(LightningCLI):
             refuse_other_model(checkpoint, self.model, None)
             load_weights(self.model.model, checkpoint)  # an error of one line; Lightning's names every tensor
 
-    def _prepare_predict(self) -> None:
+    def _prepare_predict(self, members: list[Member]) -> None:
         settings = self._settings
         fitted_on = self.datamodule
-        spec = getattr(self.model, "data_spec", None) or getattr(fitted_on, "spec", None)
+        known = getattr(fitted_on, "spec", None)
+        self.model = create_map_model(members, settings.tta, settings.calibrated, known)
+        spec = getattr(self.model, "data_spec", None) or known
         if spec is None:
             raise ConfigError(
                 f"{settings.ckpt_path}: does not record the bands and statistics it was trained with; "
@@ -286,7 +308,7 @@ class PrithviCLI(LightningCLI):
             spec,
             settings.scenes,
             Path(settings.output),
-            file_hash(Path(settings.ckpt_path)),
+            " ".join(member.sha256 for member in members),
             reading,
             writing,
             window=settings.window,

@@ -1,5 +1,6 @@
 """Settings of a command that are checked before anything is imported: configurations, checkpoints, scenes."""
 
+import json
 import re
 import warnings
 from collections.abc import Collection, Iterator, Sequence
@@ -15,6 +16,8 @@ from .class_names import check_class_paths
 
 #: Names that Lightning itself resolves to checkpoints.
 _OF_LIGHTNING = ("best", "hpc", "last", "registry")
+#: Endings of files of weights.
+_WEIGHTS = (".ckpt", ".pt", ".pt2", ".pth", ".safetensors")
 _CLASS_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
@@ -29,6 +32,36 @@ def values_of(names: Collection[str], words: Sequence[str]) -> Iterator[str]:
         name, assigned, value = word.partition("=")
         if name in names and (assigned or not following.startswith("--")):
             yield value if assigned else following
+
+
+def with_members(words: Sequence[str]) -> list[str]:
+    """Words of a command line on which ``--ckpt_path`` has one value, a list if several files follow it.
+
+    The first value may have any name. Further ones are files of weights by their suffix, so that scenes may follow.
+    """
+    found: list[str] = []
+    rest = list(words)
+    while rest:
+        name, assigned, value = rest[0].partition("=")
+        start = 1 if assigned else 2
+        end = start
+        while name == "--ckpt_path" and end < len(rest) and rest[end].lower().endswith(_WEIGHTS):
+            end += 1
+        if end > start:
+            paths = [value, *rest[1:end]] if assigned else rest[1:end]
+            found.append(f"{name}={json.dumps(paths)}")
+        else:
+            found += rest[: (end := 1)]
+        rest = rest[end:]
+    return found
+
+
+def paths_of(value: Any) -> list[str]:
+    """Paths of the checkpoints of a command: none, one, or the members of an ensemble."""
+    if not value:
+        return []
+    several = isinstance(value, str) and value.startswith('["')  # by `with_members`
+    return [str(one) for one in json.loads(value)] if several else [str(value)]
 
 
 def require_checkpoint(path: str | None, command: str) -> None:

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+from ..compat import set_help
 from .options.area import add_change_options, add_estimate_options, add_sample_options
 from .options.configured import (
     GROUPS,
     TRAINER_KEYS,
+    add_calibrate_options,
     add_chip_options,
     add_no_options,
     add_run_options,
@@ -27,7 +29,15 @@ from .options.plain import (
 )
 from .options.predict import add_predict_options
 from .parsers import ConfiguredParser, PlainParser, fail, group_of, option_names
-from .settings import check_checkpoint, check_configurations, require_checkpoint, require_scenes, values_of
+from .settings import (
+    check_checkpoint,
+    check_configurations,
+    paths_of,
+    require_checkpoint,
+    require_scenes,
+    values_of,
+    with_members,
+)
 from .spelling import configurations_first, exported_as_checkpoint, names_in, unknown_command, unknown_option
 
 _PACKAGE = __name__.partition(".")[0]
@@ -162,6 +172,23 @@ class ConfiguredCommand(Command):
         """
 
 
+class CheckpointCommand(ConfiguredCommand):
+    """A command that reads the data of a configuration and needs a checkpoint."""
+
+    usage = "--config FILE --ckpt_path FILE [options]"
+
+    def describe(self, parser: ConfiguredParser) -> None:
+        """Describe the options that it has from elsewhere."""
+        super().describe(parser)
+        set_help(parser, "ckpt_path", "A checkpoint of this package.")
+
+    def check_settings(self, settings: Any, words: list[str]) -> None:
+        """Exit with a message if no configuration is given, or the checkpoint is missing."""
+        if not is_configured(words):
+            fail("data: not given; name a configuration with a data: section, --config FILE")
+        require_checkpoint(next(values_of(("--ckpt_path",), words), None), self.name)
+
+
 class LightningCommand(ConfiguredCommand):
     """A command that Lightning runs."""
 
@@ -192,19 +219,20 @@ class PredictCommand(LightningCommand):
 
     def check(self, words: list[str]) -> None:
         """Exit with a message if the words have a wrong option or name a file that is missing."""
-        super().check(exported_as_checkpoint(words))
+        super().check(with_members(exported_as_checkpoint(words)))
 
     def run(self, words: list[str]) -> int:
         """Run the command; returns the exit code."""
-        return super().run(exported_as_checkpoint(words))
+        return super().run(with_members(exported_as_checkpoint(words)))
 
     def check_settings(self, settings: Any, words: list[str]) -> None:
         """Exit with a message if there are no scenes, or a checkpoint is missing."""
-        path = next(values_of(("--ckpt_path",), words), None)
+        paths = paths_of(next(values_of(("--ckpt_path",), words), None))
         if not is_configured(words):
             require_scenes(settings.scenes)
-            require_checkpoint(path, self.name)
-        check_checkpoint(path)
+            require_checkpoint(next(iter(paths), None), self.name)
+        for path in paths:
+            check_checkpoint(path)
 
 
 def is_configured(words: Sequence[str]) -> bool:
@@ -248,6 +276,13 @@ COMMANDS: dict[str, Command] = {
         LightningCommand(
             "test", "score a checkpoint on the test set:  prithvi-tg test --config X.yaml --ckpt_path best.ckpt",
             "Score a checkpoint on the test set.", add_run_options, _LIGHTNING,
+        ),
+        CheckpointCommand(
+            "calibrate",
+            "fit the temperature of a checkpoint:  prithvi-tg calibrate --config X.yaml --ckpt_path best.ckpt",
+            "Fit one temperature for the logits of a model to the validation set, so that its probabilities are the "
+            "shares of correct pixels, and write a copy of the checkpoint with it, for predict --calibrated.",
+            add_calibrate_options, "commands.calibrate",
         ),
         PredictCommand(
             "predict", "map scenes:  prithvi-tg predict --ckpt_path best.ckpt SCENE.tif [...]",

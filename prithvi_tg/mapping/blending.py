@@ -1,6 +1,6 @@
 """Blending: combine the logits of overlapping windows into completed rows of a map."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -55,17 +55,28 @@ class BlendedRows:
         logits: (K, h, W) float32, blended; undefined where masked. ``None`` if no window overlaps the rows.
         nodata: (h, W) in main memory, true where the map is nodata.
         device: Device of the tensors.
+        temperature: Divides the logits before their softmax; classes do not depend on it.
+        parts: (P, K, h, W), the blended outputs of the members of an ensemble, or of the views of one model, each
+            divided by its temperature; ``None`` unless the map combines several. See `Combination`.
     """
 
     top: int
     logits: Tensor | None
     nodata: NDArray[np.bool_]
     device: torch.device = CPU
+    temperature: float = 1.0
+    parts: Tensor | None = None
 
     @property
     def bottom(self) -> int:
         """The row after the last."""
         return self.top + len(self.nodata)
+
+    def between(self, top: int, bottom: int) -> "BlendedRows":
+        """The rows from `top` to the one before `bottom`."""
+        span = slice(top - self.top, bottom - self.top)
+        logits, parts = (None if one is None else one[..., span, :] for one in (self.logits, self.parts))
+        return BlendedRows(top, logits, self.nodata[span], self.device, self.temperature, parts)
 
     @cached_property
     def masked(self) -> Tensor:
@@ -91,7 +102,8 @@ class BlendedRows:
         """Softmax of the blended logits (K, h, W), NaN where `masked`; ``None`` without logits."""
         if self.logits is None:
             return None
-        return self.logits.softmax(dim=0).masked_fill_(self.masked, float("nan"))
+        logits = self.logits if self.temperature == 1 else self.logits / self.temperature
+        return logits.softmax(dim=0).masked_fill_(self.masked, float("nan"))
 
 
 @dataclass(frozen=True)
@@ -103,18 +115,23 @@ class MapRows:
         logits: (K, h, W) float32, blended; undefined where `masked`. ``None`` if no window overlaps the rows.
         masked: (h, W), true where the map is nodata.
         classes: (h, W) uint8, the most likely class, 255 where `masked`.
+        temperature: Divides the logits before their softmax.
+        parts: (P, K, h, W), the blended outputs of the members of an ensemble, each divided by its temperature;
+            ``None`` without an ensemble. Its `logits` are the logarithms of the mean probabilities.
     """
 
     top: int
     logits: Tensor | None
     masked: NDArray[np.bool_]
     classes: NDArray[np.uint8]
+    temperature: float = 1.0
+    parts: Tensor | None = None
 
     @classmethod
     def of(cls, rows: BlendedRows) -> "MapRows":
         """Copy rows from the device."""
-        logits = None if rows.logits is None else rows.logits.cpu()
-        return cls(rows.top, logits, rows.nodata, rows.classes.cpu().numpy())
+        logits, parts = (None if one is None else one.cpu() for one in (rows.logits, rows.parts))
+        return cls(rows.top, logits, rows.nodata, rows.classes.cpu().numpy(), rows.temperature, parts)
 
     @property
     def bottom(self) -> int:
@@ -124,20 +141,23 @@ class MapRows:
     @cached_property
     def probabilities(self) -> NDArray[np.float32] | None:
         """Softmax of the blended logits (K, h, W), NaN where `masked`; ``None`` without logits."""
-        probabilities = BlendedRows(self.top, self.logits, self.masked).probabilities
+        rows = BlendedRows(self.top, self.logits, self.masked, temperature=self.temperature)
+        probabilities = rows.probabilities
         return None if probabilities is None else probabilities.numpy()
 
 
 class Blender:
     """Accumulates the logits of windows on the device, in reading order, and yields completed rows.
 
-    Memory depends on the height of a window, not of the image: ``4 * K * W * window`` bytes.
+    Memory depends on the height of a window, not of the image: ``4 * K * W * window`` bytes; for K the channels of all
+    parts that a map combines.
 
     Args:
         plan: Windows of the scene.
         top: First row of the map to blend.
         bottom: The row after the last.
         device: Device of the logits.
+        rows: Creates completed rows from their first row, outputs, nodata mask and device; see `Combination.rows`.
     """
 
     def __init__(
@@ -146,7 +166,9 @@ class Blender:
         top: int = 0,
         bottom: int | None = None,
         device: torch.device = CPU,
+        rows: Callable[..., BlendedRows] = BlendedRows,
     ) -> None:
+        self._completed = rows
         self.plan = plan
         self.device = device
         self.top = top  # first row in the buffer
@@ -225,7 +247,7 @@ class Blender:
             count = min(end - self.top, self._total.shape[1])
             weight = self._row_weight[self.top : self.top + count, None] * self._column_weight
             masked = np.concatenate(self._next_masks(count))
-            yield BlendedRows(self.top, self._total[:, :count] / weight, masked, self.device)
+            yield self._completed(self.top, self._total[:, :count] / weight, masked, self.device)
             held = self._total[:, count:].clone()
             self._total[:, : held.shape[1]] = held
             self._total[:, held.shape[1] :] = 0

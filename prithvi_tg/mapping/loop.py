@@ -10,7 +10,8 @@ from ..choices import Precision as Precision
 from ..errors import ConfigError, DataError
 from ..models import WeightCache, cached_weights
 from ..tasks.precision import float32_precision
-from .blending import Blender, FiniteCheck, MapRows
+from .blending import BlendedRows, Blender, FiniteCheck, MapRows
+from .combination import Combination
 from .map_run import MapRun
 from .model_checks import check_outputs
 from .progress import MapProgress
@@ -66,20 +67,26 @@ def map_scenes(
 
 
 def blended_rows(
-    task: Any, data: SceneDataModule, device: str | torch.device, precision: Precision, tf32: bool
+    task: Any,
+    data: SceneDataModule,
+    device: str | torch.device,
+    precision: Precision,
+    tf32: bool,
+    combination: Combination | None = None,
 ) -> Iterator[MapRows]:
-    """Yield the rows of the map of one scene; for arguments and errors see `map_scenes`.
+    """Yield the rows of the map of one scene; for arguments and errors see `map_scenes` and `SceneMap`.
 
     Yields:
         Rows from top to bottom, without gaps.
     """
     (plan,) = data.plans.values()
-    blender = Blender(plan, device=torch.device(device))
+    rows = BlendedRows if combination is None else combination.rows
+    blender = Blender(plan, device=torch.device(device), rows=rows)
     legacy = data.nodata_rule == "legacy"
     stream = data.stream(device=torch.device(device))
     for read, logits, core_window in _predict(task, data, stream, device, precision, tf32):
         if logits is not None:
-            check_outputs(logits, data.spec)
+            check_outputs(logits, data.spec, 1 if combination is None else combination.count)
             logits = logits.float()
             for reason in {} if legacy else FiniteCheck(read.windows, logits).failures().values():
                 raise DataError(reason)

@@ -88,7 +88,8 @@ class MapRun:
             )
         device = torch.device("cpu")
         if logits is not None:
-            check_outputs(logits, self.maps[read.events[0].strip_range.scene.name].spec)
+            first = self.maps[read.events[0].strip_range.scene.name]
+            check_outputs(logits, first.spec, 1 if first.combination is None else first.combination.count)
             logits, device = logits.detach().float(), logits.device
             if not self.legacy:
                 self._rows.submit(partial(self._check, FiniteCheck(read.windows, logits)))

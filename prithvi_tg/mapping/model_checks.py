@@ -26,13 +26,13 @@ def check_task(task: Any, spec: DataSpec) -> None:
         TASK_CHECKS[spec.target.kind](task, spec)
 
 
-def check_outputs(outputs: Tensor, spec: DataSpec) -> None:
-    """Check that outputs (B, K, h, w) or (B, K) have one channel for each class or value of the target.
+def check_outputs(outputs: Tensor, spec: DataSpec, parts: int = 1) -> None:
+    """Check that outputs (B, parts * K, h, w) or (B, K) have one channel for each class or value of the target.
 
     Raises:
         ConfigError: The number of channels differs.
     """
-    number = outputs.shape[1] if outputs.ndim in (2, 4) else 1
+    number = outputs.shape[1] // parts if outputs.ndim in (2, 4) else 1
     OUTPUT_CHECKS.get(spec.target.kind, _check_values)(number, spec)
 
 

@@ -22,19 +22,30 @@ from ..tasks.exported import ExportedModel
 from ..tasks.precision import described_precision
 from ..tiling import Blending
 from .blending import MapRows
+from .ensembles import (
+    Member,
+    Tta,
+    combination_of,
+    create_map_model,
+    describe_model,
+    patch_of,
+    tasks_of,
+)
 from .loop import Precision, blended_rows, map_scenes
 from .map_run import MapRun
-from .model_checks import check_task
 from .products import OutputOptions, select_products
-from .provenance import describe, described_windows, weights_hash
+from .provenance import described_windows, weights_hash
 from .resources import Auto
 from .scene_map import SceneMap, SceneResult
 from .scene_windows import SceneDataModule
 
+#: A checkpoint, a task, or several of them: the members of an ensemble.
+Model = str | Path | PrithviTask | Sequence[str | Path | PrithviTask]
+
 
 @accepts_old_arguments
 def map_scene(
-    checkpoint: str | Path | PrithviTask,
+    checkpoint: Model,
     scene: str | Path,
     output: str | Path,
     *,
@@ -48,13 +59,15 @@ def map_scene(
     precision: Precision = "32-true",
     tf32: bool = False,
     device: str | torch.device = "cpu",
+    tta: Tta | None = None,
+    calibrated: bool = False,
     **options: Any,
 ) -> Path:
     """Map one scene of any size in one call, as ``prithvi-tg predict`` does.
 
     Args:
         checkpoint: A checkpoint with a description of its data, an exported model (``.pt2``), or a task with a
-            `data_spec`; see `load_task`.
+            `data_spec`, see `load_task`; or several of these, an ensemble whose probabilities are averaged.
         scene: A raster, an HLS granule, a ``.SAFE`` folder, or several dates joined by commas; see `find_inputs`.
         output: Path of the map; the names of other outputs derive from it.
         window: Size of a window in pixels; that of training by default.
@@ -67,6 +80,8 @@ def map_scene(
         precision: ``bf16-mixed`` and ``16-mixed`` compute convolutions and matrix products in bfloat16 or float16.
         tf32: Use TF32 for float32 operations on CUDA: faster, with 10 bits of mantissa.
         device: Device of the model.
+        tta: ``d4`` averages the logits of the eight flips and turns of each window, for eight times the computation.
+        calibrated: Divide logits by the temperature that ``prithvi-tg calibrate`` stored in the checkpoint.
         **options: Fields of `InputOptions` and `OutputOptions`, such as ``bands`` or ``overwrite``.
 
     Returns:
@@ -76,7 +91,7 @@ def map_scene(
         ConfigError: An output file exists, an option is invalid, or the task has no data description.
         DataError: The scene cannot be read or the map cannot be written.
     """
-    task, weights = task_and_hash(checkpoint)
+    task, weights = map_model(checkpoint, tta, calibrated)
     reading, writing = split_options(options)
     data, run = plan_maps(
         task,
@@ -102,7 +117,7 @@ def map_scene(
 
 @accepts_old_arguments
 def map_strips(
-    checkpoint: str | Path | PrithviTask,
+    checkpoint: Model,
     scene: str | Path,
     *,
     window: int | None = None,
@@ -115,6 +130,8 @@ def map_strips(
     precision: Precision = "32-true",
     tf32: bool = False,
     device: str | torch.device = "cpu",
+    tta: Tta | None = None,
+    calibrated: bool = False,
     **options: Any,
 ) -> Iterator[MapRows]:
     """Yield completed rows of a map from top to bottom, for custom output.
@@ -128,19 +145,19 @@ def map_strips(
         ConfigError: An option is invalid, or the task has no data description.
         DataError: The scene cannot be read.
     """
-    task = checkpoint if isinstance(checkpoint, PrithviTask) else load_task(checkpoint)
+    task = create_map_model(_members(checkpoint), tta, calibrated)
     limit_block_cache(max_megabytes=64)
     spec = known_spec(task)
-    check_task(task, spec)
+    combination = combination_of(task, spec)
     reading, _ = split_options(options)
     resolved = resolve_one_scene(scene, spec.input, replace(reading, legacy=nodata_rule == "legacy"))
     warn_of_pixel_size([resolved], spec)
     side, step = window_and_stride(task, window, stride)
-    patch = task.model.encoder.patch_size
+    patch = patch_of(task)
     data = SceneDataModule(
         [resolved], spec, side, step, blending, patch, batch_size, num_workers, nodata_rule, qa_mask
     )
-    yield from blended_rows(task, data, device, precision, tf32)
+    yield from blended_rows(task, data, device, precision, tf32, combination)
 
 
 def plan_maps(
@@ -166,7 +183,7 @@ def plan_maps(
     """Find scenes, and check before mapping that their maps can be made.
 
     Args:
-        task: The task that maps the scenes.
+        task: The task that maps the scenes, or an `Ensemble`.
         spec: Bands, statistics and classes of the task.
         scenes: Paths or patterns, see `find_inputs`.
         output: Folder of the maps; or, for one scene, the map itself (``.tif``).
@@ -194,8 +211,7 @@ def plan_maps(
         DataError: No scene is found.
     """
     limit_block_cache(max_megabytes=64)
-    select_products(spec, writing)
-    check_task(task, spec)
+    combination = combination_of(task, spec, select_products(spec, writing))
     if nodata_rule is None:
         nodata_rule = "legacy" if writing.profile == "legacy" else "all"
     reading = replace(reading, legacy=nodata_rule == "legacy")
@@ -205,19 +221,40 @@ def plan_maps(
     resolved, unreadable = _resolve_scenes(pending, paths, spec, reading)
     warn_of_pixel_size(resolved, spec)
     side, step = window_and_stride(task, window, stride)
-    patch = task.model.encoder.patch_size if isinstance(task, PrithviTask) else 1
+    patch = patch_of(task)
     data = SceneDataModule(
         resolved, spec, side, step, blending, patch, batch_size, num_workers, nodata_rule, qa_mask, fold_time
     )
     computed, cut = described_precision(precision, tf32), described_windows(data.plans)
-    identity, tags = describe(task, spec, weights, computed, nodata_rule, qa_mask, cut)
+    identity, tags = describe_model(task, spec, weights, computed, nodata_rule, qa_mask, cut)
     maps = [
-        SceneMap(scene, data.plans[scene.name], paths[scene.name], spec, writing, identity, tags)
+        SceneMap(scene, data.plans[scene.name], paths[scene.name], spec, writing, identity, tags, combination)
         for scene in resolved
     ]
     for one_map in maps:
         one_map.check_free()
     return data, MapRun(maps, unreadable, existing, nodata_rule == "legacy")
+
+
+def _members(checkpoint: Model) -> list[Member]:
+    several = [checkpoint] if isinstance(checkpoint, str | Path | PrithviTask) else checkpoint
+    if not several:
+        raise ConfigError("checkpoint: none given; name at least one")
+    return [
+        Member(one) if isinstance(one, PrithviTask) else Member(load_task(one), local_path(one))
+        for one in several
+    ]
+
+
+def map_model(checkpoint: Model, tta: Tta | None, calibrated: bool) -> tuple[Any, str]:
+    """The task of a checkpoint, or an `Ensemble`, and the hashes of its weights, separated by spaces.
+
+    Raises:
+        ConfigError: No checkpoint is given, or several were trained on different data.
+        CheckpointError: A file cannot be read, or has no temperature, with `calibrated`.
+    """
+    members = _members(checkpoint)
+    return create_map_model(members, tta, calibrated), " ".join(member.sha256 for member in members)
 
 
 def task_and_hash(checkpoint: str | Path | PrithviTask) -> tuple[PrithviTask, str]:
@@ -342,8 +379,17 @@ def window_and_stride(task: Any, window: int | None, stride: int | None) -> tupl
     """Window and stride as given, or else those of the task; the default stride is half a window.
 
     Raises:
-        ConfigError: The task is an exported model for windows of another size.
+        ConfigError: They are not given, and the members of an ensemble differ in them; or the task is an exported
+            model for windows of another size.
     """
+    found = list(dict.fromkeys(_window_and_stride(one, window, stride) for one in tasks_of(task)))
+    if len(found) > 1:
+        several = " and ".join(f"window {side} and stride {step}" for side, step in found)
+        raise ConfigError(f"window: members of the ensemble have {several}; give --window and --stride")
+    return found[0]
+
+
+def _window_and_stride(task: Any, window: int | None, stride: int | None) -> tuple[int, int]:
     trained: Mapping[str, Any] = getattr(task, "hparams", {})
     side = (trained.get("window") or 224) if window is None else window
     if stride is None:

@@ -22,6 +22,7 @@ from ..readers.scene import Scene
 from ..spec import DataSpec
 from ..tiling import Strip, WindowGrid
 from .blending import BlendedRows, Blender
+from .combination import Combination
 from .products import PRODUCTS, FinishedMap, MapContext, OutputOptions, Product, select_products
 from .row_reader import StripRange
 from .strip_store import EncodedRows, StripStore, StripWriter
@@ -73,6 +74,7 @@ class SceneMap:
         options: Which files to write.
         identity: All settings besides the scene that the pixels depend on.
         tags: Tags of the map.
+        combination: What the channels of the outputs are, if they are not those of one model.
 
     Raises:
         ConfigError: A product does not support the target, or two products write the same file.
@@ -87,7 +89,9 @@ class SceneMap:
         options: OutputOptions,
         identity: Mapping[str, Any],
         tags: Mapping[str, str],
+        combination: Combination | None = None,
     ) -> None:
+        self.combination = combination
         self.scene = scene
         self.plan = plan
         self.path = path
@@ -175,7 +179,8 @@ class SceneMap:
     def begin(self, strip_range: StripRange, since: float, device: torch.device) -> None:
         """Start a range of strips, with logits on `device`; `since` is its start time by `perf_counter`."""
         self._mark = since
-        self._blender = Blender(strip_range.plan, strip_range.top, strip_range.bottom, device)
+        rows = BlendedRows if self.combination is None else self.combination.rows
+        self._blender = Blender(strip_range.plan, strip_range.top, strip_range.bottom, device, rows)
         self._run = {}
 
     def add(
@@ -205,9 +210,7 @@ class SceneMap:
         while top < rows.bottom:
             strip = next(strip for strip in self.plan.strips if strip.top <= top < strip.bottom)
             bottom = min(rows.bottom, strip.bottom)
-            span = slice(top - rows.top, bottom - rows.top)
-            logits = None if rows.logits is None else rows.logits[:, span]
-            yield strip, BlendedRows(top, logits, rows.nodata[span], rows.device)
+            yield strip, rows.between(top, bottom)
             top = bottom
 
     # Called in the writing thread.

@@ -17,6 +17,7 @@ from ..tasks.metrics import MMSEG_MEANS, PER_CLASS
 from .chips import ChipCounts
 from .curves import curves_svg
 from .linear_baseline import BaselineResult
+from .reliability import reliability_svg
 from .runs import Run, differing_settings
 from .tiles import TILE, TiledMap, data_address
 from .titles import default_title
@@ -176,8 +177,8 @@ def _same(one: float | None, other: float | None) -> bool:
 
 
 def makers(tiled: TiledMap, runs: Sequence[Run]) -> list[str]:
-    """The runs that trained or scored the weights of a map."""
-    return [run.name for run in runs if tiled.checkpoint and tiled.checkpoint in run.checkpoints]
+    """The runs that trained or scored the weights of a map, or of a member of its ensemble."""
+    return [run.name for run in runs if run.checkpoints.intersection((tiled.checkpoint or "").split())]
 
 
 def _places(maps: Sequence[TiledMap], runs: Sequence[Run]) -> list[list[dict[str, Any]]]:
@@ -243,6 +244,7 @@ def _described(run: Run) -> dict[str, Any]:
         "overall_intervals": {} if intervals is None else {key: intervals[key].tolist() for key in _MEANS},
         "scored": "" if run.chips is None else _scored(run.chips),
         "why_no_intervals": "" if known or not run.is_scored else _why_no_intervals(run.chips),
+        "reliability": _reliability(run),
         "per_class": [
             {
                 **run.metrics["per_class"][name],
@@ -259,6 +261,12 @@ def _described(run: Run) -> dict[str, Any]:
             for name, picture in run.pictures.items()
         ],
     }
+
+
+def _reliability(run: Run) -> str | None:
+    """Address of the reliability diagram; ``None`` for a run of an earlier version, or without scores."""
+    bins = run.metrics.get("reliability")
+    return data_address(reliability_svg(bins), "image/svg+xml") if bins else None
 
 
 def _scored(chips: ChipCounts) -> str:

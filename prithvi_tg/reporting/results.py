@@ -8,9 +8,11 @@ from typing import Any, Protocol
 from rich.console import RenderableType
 from rich.table import Table
 
+from ..tasks.calibration_metrics import reliability
 from .chip_classes import ClassifiedChipScores, chip_record, chip_score_table, write_chip_confusion
 from .chips import ChipScores
 from .confusion import write_confusion
+from .reliability import write_reliability
 from .tables import plain_scores, score_table
 from .value_chips import ValueChipScores
 from .values import plain_value_scores, value_table, write_density
@@ -58,7 +60,18 @@ class ResultKind:
 
 def _confusion_record(task: Any) -> dict[str, Any]:
     counts = {"rows": "label", "columns": "prediction", "counts": task.confusion.tolist()}
-    return {**plain_scores(task.scores, task.confusion, task.class_names), "confusion_matrix": counts}
+    bins = {name: reliability(task.computed[name]) for name in task.records if name in task.computed}
+    return {
+        **plain_scores(task.scores, task.confusion, task.class_names),
+        "confusion_matrix": counts,
+        **({"reliability": bins} if bins else {}),
+    }
+
+
+def _class_figures(folder: Path, task: Any) -> list[Path]:
+    written = write_confusion(folder, task.confusion, task.class_names)
+    bins = {name: reliability(task.computed[name]) for name in task.records if name in task.computed}
+    return written + ([write_reliability(folder, bins)] if bins else [])
 
 
 def _number_table(task: Any, title: str) -> Table:
@@ -97,7 +110,7 @@ RESULT_KINDS: dict[str, ResultKind] = {
             "per_class": {name: {} for name in task.class_names},
             "confusion_matrix": None,
         },
-        write_figures=lambda folder, task: write_confusion(folder, task.confusion, task.class_names),
+        write_figures=_class_figures,
         chips=lambda task: ChipScores(task.num_classes, task.run_spec, class_names=task.class_names),
     ),
     "values": ResultKind(

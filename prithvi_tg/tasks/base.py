@@ -24,6 +24,7 @@ from ..processes import process_callbacks
 from ..spec import DataSpec
 from .advice import training_advice
 from .arguments import TaskArguments
+from .calibration import CALIBRATION, Calibration
 from .data_checks import check_model_takes, check_target, differing_data, other_unit_message
 from .precision import Float32Precision, check_precision
 from .schedules import create_schedule
@@ -76,6 +77,8 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
 
     #: Kind of target of the task, a key of `prithvi_tg.targets.TARGETS`.
     target_kind: ClassVar[str]
+    #: Temperature of a model that `prithvi-tg calibrate` has fitted.
+    calibration: Calibration | None = None
     model: Any
     weights: Any
     _loader_states: tuple[Any, ...] = ()
@@ -265,6 +268,7 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
         check_target(self._run_spec.target, self.target_kind, type(self).__name__)
         check_model_takes(self._run_spec, self.num_outputs, self.hparams["bands"], self.hparams["num_frames"])
         if stage == "fit":
+            self.calibration = None  # training changes the logits
             self.hparams["data_spec"] = self._run_spec.to_dict()
         elif self.data_spec is not None:
             self._refuse_other_data(self.data_spec, self._run_spec)
@@ -287,6 +291,8 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Record the class that can read the checkpoint."""
         checkpoint["task_class"] = self.class_path
+        if self.calibration is not None:
+            checkpoint[CALIBRATION] = self.calibration.to_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the states of the loaders until training starts."""

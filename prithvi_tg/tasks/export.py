@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from ..errors import ConfigError
 from ..models.lora import merge_lora
 from .base import PrithviTask
+from .calibration import CALIBRATION
 from .description import describe_task
 
 
@@ -39,6 +40,8 @@ def export_weights(task: PrithviTask, path: str | Path, overwrite: bool = False)
         "hyper_parameters": json.dumps(description["hyper_parameters"]),
         "task_class": description["task_class"],
     }
+    if task.calibration is not None:
+        metadata[CALIBRATION] = json.dumps(task.calibration.to_dict())
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}

@@ -15,6 +15,7 @@ from ..errors import CheckpointError, ConfigError
 from ..spec import DataSpec
 from ..targets import ValueTarget
 from .base import PrithviTask
+from .calibration import CALIBRATION, parse_calibration
 from .classification import PrithviClassificationTask
 from .program_checks import check_program
 from .regression import PrithviPixelwiseRegressionTask
@@ -121,7 +122,9 @@ def load_exported_task(path: Path) -> PrithviTask:
             f"{path}: torch {torch.__version__} cannot load the program ({reason})"
         ) from error
     model = ExportedModel(program, spec, window, patch_size)
-    return _exported_task(EXPORTED_TASKS[spec.target.kind], model, {**arguments, "window": window})
+    task = _exported_task(EXPORTED_TASKS[spec.target.kind], model, {**arguments, "window": window})
+    task.calibration = parse_calibration(description.get(CALIBRATION), path)
+    return task
 
 
 def _exported_task(

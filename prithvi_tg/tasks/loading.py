@@ -12,6 +12,7 @@ from ..deprecated import current_arguments
 from ..errors import CheckpointError
 from ..hub import local_path
 from .base import PrithviTask
+from .calibration import read_calibration
 from .exported import load_exported_task
 from .segmentation import PrithviSegmentationTask
 
@@ -46,6 +47,7 @@ def load_task(path: str | Path, task_class: type[PrithviTask] | None = None) -> 
         raise CheckpointError(f"{path}: not written by {task_class.__name__} ({error})") from error
     task = task_class(**arguments)
     rank_zero_info(str(load_weights(task.model, checkpoint)))
+    task.calibration = read_calibration(checkpoint)
     return task.eval()
 
 

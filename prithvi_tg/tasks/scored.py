@@ -30,6 +30,8 @@ class ScoredTask(PrithviTask):
     counts: ClassVar[tuple[str, ...]] = ()
     #: Scores of `compute_scores` that summarise a validation, the most important first.
     headlines: ClassVar[tuple[str, ...]] = ()
+    #: Names of further metrics of validation and test that are no numbers; `compute_scores` and reports use them.
+    records: ClassVar[tuple[str, ...]] = ()
     train_metrics: MetricCollection
     val_metrics: MetricCollection
     test_metrics: MetricCollection
@@ -71,20 +73,29 @@ class ScoredTask(PrithviTask):
         """
         return {}
 
-    def set_metrics(self, metrics: dict[str, Metric]) -> None:
+    def set_metrics(self, metrics: dict[str, Metric], evaluated: Mapping[str, Metric] | None = None) -> None:
         """Set `train_metrics`, `val_metrics` and `test_metrics` to these metrics and those of `add_metrics`.
+
+        Args:
+            metrics: Metrics by name.
+            evaluated: Metrics of validation and test only.
 
         Raises:
             ConfigError: `add_metrics` does not return metrics by new names.
         """
         further = self.add_metrics()
-        check_metrics(further, {*metrics, "loss"}, IGNORE_INDEX if self.target_kind == "classes" else None)
+        check_metrics(
+            further,
+            {*metrics, *(evaluated or {}), "loss"},
+            IGNORE_INDEX if self.target_kind == "classes" else None,
+        )
         for name, metric in further.items():
             better = getattr(metric, "higher_is_better", None)
             if self.monitor == f"val_{name}" and better is not None:
                 self.mode = "max" if better else "min"
         collection = MetricCollection({**metrics, **further}, compute_groups=False)
         self.train_metrics = collection.clone()
+        collection.add_metrics(dict(evaluated or {}))
         self.val_metrics = collection.clone()
         self.test_metrics = collection.clone()
 
@@ -162,8 +173,9 @@ class ScoredTask(PrithviTask):
 
     def _finish(self, metrics: MetricCollection, prefix: str, mean_loss: LabelledMean | None = None) -> None:
         computed = {name: metric.compute() for name, metric in metrics.items()}
-        counts = {name: value for name, value in computed.items() if name in self.counts}
-        further = {name: _number(name, value) for name, value in computed.items() if name not in self.counts}
+        known = (*self.counts, *self.records)
+        counts = {name: value for name, value in computed.items() if name in known}
+        further = {name: _number(name, value) for name, value in computed.items() if name not in known}
         scores = self.compute_scores(counts) if counts else {}
         if taken := scores.keys() & further:
             raise ConfigError(f"add_metrics: {', '.join(taken)} is a score of the task; choose another name")

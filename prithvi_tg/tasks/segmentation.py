@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ..compat import SemanticSegmentationTask
 from ..models import EncoderDecoder
+from .calibration_metrics import CalibrationBins, expected_calibration_error
 from .classes import ClassTask
 from .losses import create_loss
 from .metrics import ConfusionMatrix, segmentation_scores
@@ -33,6 +34,7 @@ class PrithviSegmentationTask(ClassTask, PixelwiseTask, SemanticSegmentationTask
 
     counts = ("confusion_matrix",)
     headlines = ("mIoU",)
+    records = ("calibration", "calibrated")
     target_kind = "classes"
 
     # Not stored in checkpoints: the source of the first weights, and arguments that only TorchGeo's task uses.
@@ -75,16 +77,28 @@ class PrithviSegmentationTask(ClassTask, PixelwiseTask, SemanticSegmentationTask
         self.criterion = create_loss(self.hparams["loss"], self.class_weights)
 
     def configure_metrics(self) -> None:
-        """Set the metrics of training, validation and test: a confusion matrix, and those of `add_metrics`."""
-        self.set_metrics({"confusion_matrix": ConfusionMatrix(self.num_classes)})
+        """Set the metrics of training, validation and test: a confusion matrix, and those of `add_metrics`.
+
+        Validation and test also count pixels by confidence, with a temperature also by calibrated confidence.
+        """
+        evaluated = {"calibration": CalibrationBins()}
+        if self.calibration is not None:
+            evaluated["calibrated"] = CalibrationBins(self.calibration.temperature)
+        self.set_metrics({"confusion_matrix": ConfusionMatrix(self.num_classes)}, evaluated)
 
     def decode(self, outputs: Tensor) -> Tensor:
         """The class with the highest logit (B, H, W)."""
         return outputs.argmax(dim=1)
 
     def compute_scores(self, computed: dict[str, Any]) -> dict[str, Tensor]:
-        """See `segmentation_scores`."""
-        return segmentation_scores(computed["confusion_matrix"])
+        """See `segmentation_scores`; and the expected calibration error, with a temperature also the calibrated one."""
+        names = {"calibration": "ECE", "calibrated": "ECE_calibrated"}
+        errors = {
+            score: expected_calibration_error(computed[name])
+            for name, score in names.items()
+            if name in computed
+        }
+        return segmentation_scores(computed["confusion_matrix"]) | errors
 
     # Hooks of Lightning.
 

@@ -107,7 +107,7 @@ def test_the_command_accepts_products_by_name(trained, flood_root, tmp_path, com
 @pytest.mark.parametrize(
     ("products", "reason"),
     [
-        ("margin", "products: 'margin' is unknown; known are classes, legacy_classes, values, embeddings"),
+        ("margins", "products: 'margins' is unknown; known are classes, legacy_classes, values, embeddings"),
         ("no_such_module.Margin", "products: no_such_module.Margin: no module no_such_module"),
         (
             f"{__name__}.TINY",

@@ -34,7 +34,7 @@ _OF_METHODS = {
 #: Meaning of ``--ckpt_path``, by command.
 CKPT_PATH = dict.fromkeys(_OF_METHODS, "The weights, in any published format.") | {
     "fit": "The last.ckpt of a run to resume.",
-    "predict": "The weights, in any published format; or an exported model, also given as --model MODEL.pt2.",
+    "predict": "Weights in any published format, or an exported MODEL.pt2; several are an ensemble.",
 }
 
 
@@ -84,6 +84,25 @@ def add_chip_options(parser: Any) -> None:
     add("folder", type=str, help="Folder for the chips; an unfinished folder is completed.")
     add("--epochs", type=int, default=1, help="Number of epochs of training windows.")
     group_of(parser, COMPUTING).add_argument("--num_workers", type=int, default=1, help="Worker processes.")
+
+
+def add_calibrate_options(parser: Any) -> None:
+    """Options of ``calibrate``."""
+    add = group_of(parser, OUTPUTS).add_argument
+    add("--output", metavar="FILE", type=str | None, default=None,
+        help="The checkpoint to write; by default best_calibrated.ckpt beside best.ckpt.")  # fmt: skip
+    add("--overwrite", action="store_true", help="Replace the file if it exists.")
+    add = group_of(parser, COMPUTING).add_argument
+    add("--pixels", metavar="N", type=int, default=1_000_000,
+        help="Largest number of labelled pixels, drawn at random.")  # fmt: skip
+    add("--seed", metavar="N", type=int, default=0, help="Seed of the draw.")
+    add(
+        "--accelerator",
+        metavar="NAME",
+        type=str,
+        default="auto",
+        help="cpu or gpu; auto is a GPU if there is one.",
+    )
 
 
 def describe_data(parser: ConfiguredParser) -> None:

@@ -12,10 +12,11 @@ from ...choices import (
     Profile,
     QualityClass,
     SceneFormatName,
+    Tta,
     VectorFormat,
 )
 from ..parsers import group_of
-from .configured import COMPUTING, OUTPUTS, READING, WINDOWS, add_tf32
+from .configured import COMPUTING, CONFIGURATION, OUTPUTS, READING, WINDOWS, add_tf32
 
 
 def add_predict_options(parser: Any) -> None:
@@ -23,13 +24,14 @@ def add_predict_options(parser: Any) -> None:
     _add_reading(group_of(parser, READING).add_argument)
     _add_windows(group_of(parser, WINDOWS).add_argument)
     _add_outputs(group_of(parser, OUTPUTS).add_argument)
+    _add_model(group_of(parser, CONFIGURATION).add_argument)
     add = group_of(parser, COMPUTING).add_argument
     add(
         "--batch_size",
         metavar="N",
         type=int | Auto,
         default="auto",
-        help="Windows in a batch; auto depends on the device.",
+        help="Windows in a batch.",
     )
     add("--num_workers", metavar="N", type=int | Auto, default="auto",
         help="Threads that read ahead; auto depends on the device, cores and memory.")  # fmt: skip
@@ -39,6 +41,13 @@ def add_predict_options(parser: Any) -> None:
 
 
 # fmt: off
+def _add_model(add: Any) -> None:
+    add("--tta", type=Tta | None, default=None,
+        help="d4: average eight flips and turns of each window.")
+    add("--calibrated", action="store_true",
+        help="Use the temperature of prithvi-tg calibrate.")
+
+
 def _add_reading(add: Any) -> None:
     add("scenes", nargs="*", type=str,
         help="Rasters, URLs, globs, HLS granules, .SAFE folders, or folders of these; commas join the dates of one "
@@ -65,14 +74,14 @@ def _add_reading(add: Any) -> None:
     add("--quality", metavar="FILE", type=str, nargs="+", default=[],
         help="SCL or Fmask file of the scene, one for each date.")
     add("--dates", metavar="DATE", type=str, nargs="+", default=[],
-        help="YYYY-MM-DD for each date, if the files do not record it.")
+        help="YYYY-MM-DD for each date, if not in the files.")
 
 
 def _add_windows(add: Any) -> None:
     add("--window", metavar="PIXELS", type=int | None, default=None,
-        help="Side of a window in pixels; by default the model's.")
+        help="Side of a window; by default the model's.")
     add("--stride", metavar="PIXELS", type=int | None, default=None,
-        help="Pixels from one window to the next; by default half a window.")
+        help="From window to window; by default half a window.")
     add("--blending", type=Blending, default="average",
         help="How overlapping windows are combined: mean of logits (average), mean weighted by a Hann window (hann), "
         "or only the centre of each window (crop).")
@@ -80,8 +89,8 @@ def _add_windows(add: Any) -> None:
 
 def _add_outputs(add: Any) -> None:
     add("--output", metavar="FOLDER", type=str, default="maps",
-        help="Folder for NAME_pred.tif and the other output files.")
-    add("--profile", type=Profile, default="cog", help="cog; or legacy, the files of hls-foundation-os.")
+        help="Folder of all output files.")
+    add("--profile", type=Profile, default="cog", help="cog, or legacy (hls-foundation-os).")
     add("--probabilities", metavar="TYPE", type=ProbabilityType | None, default=None,
         help="Also write NAME_probabilities.tif, one band per class: 0 to 250 (uint8), or 32-bit or 16-bit floats.")
     add("--confidence", action="store_true", help="Also write NAME_confidence.tif, the highest probability.")
@@ -89,12 +98,12 @@ def _add_outputs(add: Any) -> None:
         help="Classes to write as polygons to NAME_pred.gpkg.")
     add("--vector_formats", metavar="FORMAT", type=VectorFormat, nargs="+", default=["gpkg"],
         help="gpkg, parquet (GeoParquet), or both.")
-    add("--min_area", metavar="M2", type=float, default=0.0, help="Leave out polygons smaller than this, in m2.")
-    add("--fill_holes", metavar="M2", type=float, default=0.0, help="Fill holes of polygons smaller than this, in m2.")
+    add("--min_area", metavar="M2", type=float, default=0.0, help="Leave out smaller polygons.")
+    add("--fill_holes", metavar="M2", type=float, default=0.0, help="Fill smaller holes of polygons.")
     add("--simplify", metavar="METRES", type=float, default=0.0,
-        help="Simplify the outlines of polygons by at most this distance.")
+        help="Largest shift of simplified outlines.")
     add("--quicklook", action="store_true", help="Also write NAME_pred.png.")
     add("--products", metavar="NAME", type=str, nargs="+", default=[],
-        help="Also make these products: names, or class paths such as my_module.MyProduct.")
+        help="Also make these products: entropy, margin, std, or class paths such as my_module.MyProduct.")
     add("--overwrite", action="store_true", help="Replace maps that exist.")
     add("--skip_existing", action="store_true", help="Skip scenes whose map exists.")

@@ -14,6 +14,7 @@ from .probabilities import Confidence, Probabilities
 from .quicklook import Quicklook
 from .rasters import RasterProduct, filled
 from .stac import StacItem
+from .uncertainty import Entropy, Margin, Spread
 from .values import ValueMap
 
 __all__ = [
@@ -41,6 +42,9 @@ PRODUCTS: dict[str, type[Product]] = {
         Embeddings,
         Probabilities,
         Confidence,
+        Entropy,
+        Margin,
+        Spread,
         Polygons,
         Quicklook,
         PrincipalComponents,

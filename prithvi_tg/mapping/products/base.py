@@ -40,8 +40,8 @@ class OutputOptions:
         quicklook: Also write ``NAME_pred.png``, a picture of scene and map.
         overwrite: Replace existing files, and remove other files of an earlier map of the scene.
         skip_existing: Skip scenes with an existing map, for archives that grow.
-        products: Also write these products: names in `prithvi_tg.mapping.products.PRODUCTS`, class paths such as
-            ``my_module.MyProduct``, classes, or instances.
+        products: Also write these products: names in `prithvi_tg.mapping.products.PRODUCTS` such as ``entropy``,
+            ``margin`` and ``std``, class paths such as ``my_module.MyProduct``, classes, or instances.
 
     Raises:
         ConfigError: An option has an unknown value.
@@ -175,6 +175,7 @@ class Product(ABC):
             its extension, ``{file}`` by that of the map.
         targets: Supported targets.
         is_indexed: Whether a VRT combines the maps of a run, see `write_index`.
+        needs_parts: Whether it needs ``rows.parts``: several members of an ensemble, or several views.
         layer: Raster of the strips; ``None`` if the product has none.
     """
 
@@ -182,6 +183,7 @@ class Product(ABC):
     files: ClassVar[Mapping[str, str]] = {}
     targets: ClassVar[tuple[type[Target], ...]] = (Target,)
     is_indexed: ClassVar[bool] = False
+    needs_parts: ClassVar[bool] = False
     layer: Layer | None = None
     context: MapContext
 

@@ -26,7 +26,7 @@ class Probabilities(RasterProduct):
 
     def create_layer(self, context: MapContext) -> Layer:
         """A band per class."""
-        return _layer(self.name, tuple(context.spec.target.names), context.options)
+        return probability_layer(self.name, tuple(context.spec.target.names), context.options)
 
     def encode(self, rows: BlendedRows) -> Tensor:
         """Probabilities (K, h, W) in their stored form."""
@@ -47,7 +47,7 @@ class Confidence(RasterProduct):
 
     def create_layer(self, context: MapContext) -> Layer:
         """One band."""
-        return _layer(self.name, ("highest probability",), context.options)
+        return probability_layer(self.name, ("highest probability",), context.options)
 
     def encode(self, rows: BlendedRows) -> Tensor:
         """The highest probability (1, h, W) in its stored form."""
@@ -56,7 +56,8 @@ class Confidence(RasterProduct):
         return stored(highest, rows, self.layer)
 
 
-def _layer(name: str, band_names: tuple[str, ...], options: OutputOptions) -> Layer:
+def probability_layer(name: str, band_names: tuple[str, ...], options: OutputOptions) -> Layer:
+    """A layer of numbers from 0 to 1, stored in the type `OutputOptions.probabilities`, by default ``uint8``."""
     if options.probabilities in ("float32", "float16"):
         bits = 16 if options.probabilities == "float16" else None
         return Layer(name, band_names, "float32", float("nan"), bits)

@@ -23,23 +23,20 @@ Pieces = Iterable[tuple[int, NDArray[Any]]]
 class RasterProduct(Product):
     """A cloud-optimised GeoTIFF. The name of its layer is its key in `Product.files`.
 
-    ``NAME_margin.tif``, the difference between the two highest probabilities::
+    ``NAME_water.tif``, the probability of class 1::
 
         from prithvi_tg.mapping.products import Layer, RasterProduct, filled
 
-        class Margin(RasterProduct):
-            name = "margin"
-            files = {"margin": "{stem}_margin.tif"}
+        class Water(RasterProduct):
+            name = "water"
+            files = {"water": "{stem}_water.tif"}
 
             def create_layer(self, context):
-                return Layer("margin", ("margin",), "float32", float("nan"))
+                return Layer("water", ("probability of water",), "float32", float("nan"))
 
             def encode(self, rows):
-                margin = None
-                if rows.probabilities is not None:
-                    first, second = rows.probabilities.topk(2, dim=0).values
-                    margin = (first - second)[None]
-                return filled(margin, rows, self.layer)
+                water = None if rows.probabilities is None else rows.probabilities[1:2]
+                return filled(water, rows, self.layer)
 
     Attributes:
         resampling: GDAL's resampling of overviews.
