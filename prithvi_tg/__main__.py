@@ -6,7 +6,7 @@ import sys
 from . import __version__
 from .cli.errors import unwrapped
 from .cli.messages import shown_messages
-from .cli.spelling import asks_for_help, unknown_command, with_underscores
+from .cli.spelling import asks_for_help, unknown_command, with_boxes_joined, with_underscores
 from .cli.table import COMMANDS, USAGE
 from .errors import ConfigError, own_error
 
@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     if name not in COMMANDS:
         print(f"prithvi-tg: error: {unknown_command(name, COMMANDS)}", file=sys.stderr)
         return 2
-    command, words = COMMANDS[name].select(with_underscores(words))
+    command, words = COMMANDS[name].select(with_boxes_joined(with_underscores(words)))
     if asks_for_help(words):
         command.parser().print_help()
         return 0

@@ -1,6 +1,6 @@
-"""Classes by the name of a row of a table, or by their path."""
+"""Classes by the name of a row of a table or by their path, and functions by their path."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any, TypeVar
 
@@ -23,17 +23,9 @@ def find_class(key: str, name: str, table: Mapping[str, Row], kind: type = objec
     """
     if name in table:
         return table[name]
-    module, _, attribute = name.rpartition(".")
-    if not module:
+    if "." not in name:
         raise ConfigError(f"{key}: {name!r} is unknown; known are {', '.join(table)}, or the path of a class")
-    try:
-        found = getattr(import_module(module), attribute)
-    except ModuleNotFoundError as error:
-        if not f"{module}.".startswith(f"{error.name}."):  # the user's module lacks something itself
-            raise
-        raise ConfigError(f"{key}: {name}: no module {module}; put its folder on PYTHONPATH") from error
-    except AttributeError as error:
-        raise ConfigError(f"{key}: {name}: {module} has no {attribute}") from error
+    found = _imported(key, name)
     wanted = f"{kind.__module__}.{kind.__qualname__}"
     if not isinstance(found, type):
         raise ConfigError(f"{key}: {name} is not a class; it must be one that derives from {wanted}")
@@ -42,3 +34,33 @@ def find_class(key: str, name: str, table: Mapping[str, Row], kind: type = objec
     if missing := getattr(found, "__abstractmethods__", ()):
         raise ConfigError(f"{key}: {name} does not define {', '.join(sorted(missing))}; see {wanted}")
     return found
+
+
+def find_function(key: str, name: str) -> Callable[..., Any]:
+    """The function of a path, ``package.module.function``.
+
+    Args:
+        key: Key of the configuration, for messages.
+        name: The path.
+
+    Raises:
+        ConfigError: There is no such function.
+    """
+    if "." not in name:
+        raise ConfigError(f"{key}: {name!r} must be the path of a function, package.module.function")
+    found = _imported(key, name)
+    if not callable(found):
+        raise ConfigError(f"{key}: {name} is not a function")
+    return found
+
+
+def _imported(key: str, name: str) -> Any:
+    module, _, attribute = name.rpartition(".")
+    try:
+        return getattr(import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        if not f"{module}.".startswith(f"{error.name}."):  # the user's module lacks something itself
+            raise
+        raise ConfigError(f"{key}: {name}: no module {module}; put its folder on PYTHONPATH") from error
+    except AttributeError as error:
+        raise ConfigError(f"{key}: {name}: {module} has no {attribute}") from error

@@ -299,7 +299,7 @@ class PrithviCLI(LightningCLI):
             )
         reading = InputOptions(
             tuple(settings.bands), settings.sensor, settings.scale, settings.offset, tuple(settings.nodata),
-            tuple(settings.quality), tuple(settings.dates), format=settings.format,
+            tuple(settings.quality), tuple(settings.dates), format=settings.format, modifier=settings.modifier,
         )  # fmt: skip
         writing = OutputOptions(**{one.name: getattr(settings, one.name) for one in fields(OutputOptions)})
         plan, writer = PREDICTIONS.get(spec.target.kind, PREDICTIONS["pixels"])
@@ -321,6 +321,7 @@ class PrithviCLI(LightningCLI):
             precision=str(self.trainer.precision),
             tf32=settings.tf32,
             fold_time=getattr(fitted_on, "fold_time", False),
+            aoi=settings.aoi,
         )
         self.trainer.callbacks.append(writer(run, Path(settings.output)))  # type: ignore[attr-defined]  # a connector sets it
 

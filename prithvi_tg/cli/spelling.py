@@ -9,6 +9,9 @@ from .errors import closest
 #: An option: its name, the key of a section, and the rest.
 _OPTION = re.compile(r"--(\w[\w-]*)((?:\.(?:init_args\.)?[\w-]+)?)(.*)", re.DOTALL)
 
+#: Numbers joined by commas, the first negative: a parser takes them for an option.
+_NEGATIVE = re.compile(r"-[.\d][-+.\deE]*(,[-+.\deE]+)+")
+
 
 def with_underscores(words: Sequence[str]) -> list[str]:
     """Words of a command line whose options have underscores: ``--skip-bad`` becomes ``--skip_bad``."""
@@ -21,6 +24,17 @@ def with_underscores(words: Sequence[str]) -> list[str]:
             name, key, rest = match.groups()
             word = f"--{name.replace('-', '_')}{key.replace('-', '_')}{rest}"
         found.append(word)
+    return found
+
+
+def with_boxes_joined(words: Sequence[str]) -> list[str]:
+    """Words of a command line in which ``--aoi -97,30,-96,31`` is one word, ``--aoi=-97,30,-96,31``."""
+    found: list[str] = []
+    for word in words:
+        if found and _NEGATIVE.fullmatch(word) and re.fullmatch(r"--\w+", found[-1]):
+            found[-1] += f"={word}"
+        else:
+            found.append(word)
     return found
 
 

@@ -28,6 +28,7 @@ from .options.plain import (
     add_synthetic_options,
 )
 from .options.predict import add_predict_options
+from .options.search import add_search_options
 from .parsers import ConfiguredParser, PlainParser, fail, group_of, option_names
 from .settings import (
     check_checkpoint,
@@ -288,6 +289,13 @@ COMMANDS: dict[str, Command] = {
             "predict", "map scenes:  prithvi-tg predict --ckpt_path best.ckpt SCENE.tif [...]",
             "Map scenes: write NAME_pred.tif for each scene. A checkpoint of this package needs no --config.",
             add_predict_options, _LIGHTNING,
+        ),
+        Command(
+            "search",
+            "list STAC items to map:  prithvi-tg search --api URL --collection ID --aoi AREA ... --output items.json",
+            "Search a STAC API for the items of an area and some dates, and write them to a file that predict "
+            "reads as scenes.",
+            add_search_options, "commands.search",
         ),
         Command(
             "embed",

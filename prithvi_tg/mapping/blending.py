@@ -154,7 +154,7 @@ class Blender:
 
     Args:
         plan: Windows of the scene.
-        top: First row of the map to blend.
+        top: First row of the scene to blend.
         bottom: The row after the last.
         device: Device of the logits.
         rows: Creates completed rows from their first row, outputs, nodata mask and device; see `Combination.rows`.
@@ -163,7 +163,7 @@ class Blender:
     def __init__(
         self,
         plan: WindowGrid,
-        top: int = 0,
+        top: int | None = None,
         bottom: int | None = None,
         device: torch.device = CPU,
         rows: Callable[..., BlendedRows] = BlendedRows,
@@ -171,8 +171,10 @@ class Blender:
         self._completed = rows
         self.plan = plan
         self.device = device
-        self.top = top  # first row in the buffer
-        self.bottom = plan.rows.length if bottom is None else bottom
+        self._first, last = plan.rows.mapped
+        self._left, self._right = plan.columns.mapped
+        self.top = self._first if top is None else top  # first row in the buffer
+        self.bottom = last if bottom is None else bottom
         self._row = -1  # current row of windows
         self._total: Tensor | None = None
         self._masked: list[NDArray[np.bool_]] = []
@@ -222,10 +224,12 @@ class Blender:
         rows, columns = self.plan.rows, self.plan.columns
         (first, last), (left, right) = rows.core[row], columns.core[column]
         first, last = max(first, self.top), min(last, self.bottom)
+        left, right = max(left, self._left), min(right, self._right)
         if first >= last:
             return
         if self._total is None:
-            self._total = torch.zeros(len(logits), rows.window, columns.length, device=self.device)
+            width = self._right - self._left
+            self._total = torch.zeros(len(logits), rows.window, width, device=self.device)
         start, edge = rows.starts[row], columns.starts[column]
         inside = (slice(first - start, last - start), slice(left - edge, right - edge))
         part = logits[
@@ -235,7 +239,8 @@ class Blender:
         ]
         if rows.blending == "hann":
             part = part * self._window_weight[inside]
-        self._total[:, first - self.top : last - self.top, left:right] += part
+        across = slice(left - self._left, right - self._left)
+        self._total[:, first - self.top : last - self.top, across] += part
 
     def finish(self, row: int | None = None) -> Iterator[BlendedRows]:
         """Yield the rows above all windows from window row `row` on; all remaining rows by default."""
@@ -245,15 +250,16 @@ class Blender:
         if self._total is not None:
             # If several rows of windows have no data, more rows are completed than the buffer has.
             count = min(end - self.top, self._total.shape[1])
-            weight = self._row_weight[self.top : self.top + count, None] * self._column_weight
+            top = self.top - self._first
+            weight = self._row_weight[top : top + count, None] * self._column_weight
             masked = np.concatenate(self._next_masks(count))
-            yield self._completed(self.top, self._total[:, :count] / weight, masked, self.device)
+            yield self._completed(top, self._total[:, :count] / weight, masked, self.device)
             held = self._total[:, count:].clone()
             self._total[:, : held.shape[1]] = held
             self._total[:, held.shape[1] :] = 0
             self.top += count
         for part in self._next_masks(end - self.top):
-            yield BlendedRows(self.top, None, part, self.device)
+            yield BlendedRows(self.top - self._first, None, part, self.device)
             self.top += len(part)
 
     def _next_masks(self, count: int) -> list[NDArray[np.bool_]]:

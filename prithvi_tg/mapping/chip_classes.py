@@ -83,6 +83,19 @@ class ChipClassRun:
             return [path for one in self.maps for path in (*_sidecars(one), one)]
         return [self.folder / f"{TABLE}{suffix}" for suffix in (".csv", ".parquet")]
 
+    def check_free(self) -> None:
+        """Check that no file exists, unless it may be replaced.
+
+        Raises:
+            ConfigError: A file exists.
+        """
+        existing = [path for path in self.paths if path.exists()]
+        if existing and not self.overwrite:
+            skip = "--skip_existing to keep it, " if self.maps else ""
+            raise ConfigError(
+                f"{existing[-1]}: exists; add --overwrite to replace it, {skip}or choose another --output"
+            )
+
     def update(self, batch: dict[str, Any], probabilities: Tensor) -> None:
         """Add the probabilities (B, K) of a batch.
 
@@ -219,6 +232,7 @@ def plan_chip_classes(
     precision: str = "32-true",
     tf32: bool = False,
     fold_time: bool = False,
+    aoi: str | Path | None = None,
 ) -> tuple[ChipBatchesDataModule, ChipClassRun]:
     """Find chips or scenes, and check that the outputs can be written. The arguments are those of `plan_maps`.
 
@@ -240,6 +254,7 @@ def plan_chip_classes(
         precision: Precision of the trainer, for the tags.
         tf32: Whether TF32 is used, for the tags.
         fold_time: Return images as (B, T*C, H, W), for TorchGeo's own tasks.
+        aoi: Must be ``None``: whole chips and windows are classified.
 
     Returns:
         The data module of the batches, and the run that collects and writes the results.
@@ -249,7 +264,7 @@ def plan_chip_classes(
         DataError: No scene is found, or a scene cannot be read.
     """
     rule: NodataRule = nodata_rule or "all"
-    _check_options(writing, window, stride, blending, rule, batch_size, num_workers)
+    _check_options(writing, window, stride, blending, rule, batch_size, num_workers, aoi)
     found = find_inputs(scenes, spec.input.num_frames, reading.format)
     is_file = bool(output.suffix) and not output.is_dir()
     if is_file and window is None:
@@ -271,12 +286,7 @@ def plan_chip_classes(
         existing,
         writing.overwrite,
     )
-    taken = [path for path in run.paths if path.exists()]
-    if taken and not writing.overwrite:
-        skip = "" if window is None else "--skip_existing to keep it, "
-        raise ConfigError(
-            f"{taken[-1]}: exists; add --overwrite to replace it, {skip}or choose another --output"
-        )
+    run.check_free()
     size = 4 if batch_size == "auto" else batch_size
     batches = ChipBatches(resolved, windows, spec.input, size, rule, qa_mask, fold_time)
     return ChipBatchesDataModule(batches, spec, size, 0 if num_workers == "auto" else num_workers), run
@@ -290,6 +300,7 @@ def _check_options(
     nodata_rule: NodataRule,
     batch_size: int | Auto,
     num_workers: int | Auto,
+    aoi: str | Path | None,
 ) -> None:
     """Check that a model of chip classes supports the options.
 
@@ -298,11 +309,13 @@ def _check_options(
     """
     check_counts(window, batch_size, num_workers)
     default = OutputOptions()
-    for key in _OF_PIXELS:
-        if getattr(writing, key) != getattr(default, key):
-            raise ConfigError(
-                f"{key}: applies to maps of pixels, but this model classifies whole chips or windows; remove it"
-            )
+    given = [key for key in _OF_PIXELS if getattr(writing, key) != getattr(default, key)]
+    if aoi is not None:
+        given.append("aoi")
+    if given:
+        raise ConfigError(
+            f"{given[0]}: applies to maps of pixels, but this model classifies whole chips or windows; remove it"
+        )
     if stride is not None:
         raise ConfigError("stride: windows that are classified as a whole are adjacent; remove it")
     if blending != "average":

@@ -140,8 +140,9 @@ class DeviceWindows:
 
     def _cut(self, event: WindowRead, image: Tensor) -> None:
         rows, columns = event.strip_range.plan.rows, event.strip_range.plan.columns
-        top, left = rows.starts[event.row], columns.starts[event.column]
-        bottom, right = min(top + rows.window, rows.length), min(left + columns.window, columns.length)
+        first, last = columns.covered
+        top, left = rows.starts[event.row], columns.starts[event.column] - first
+        bottom, right = min(top + rows.window, rows.length), min(left + columns.window, last - first)
         assert self._buffer is not None
         pixels = self._buffer.window(top, bottom, left, right)
         if pixels.shape != image.shape:

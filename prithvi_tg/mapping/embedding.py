@@ -17,6 +17,7 @@ from ..files import file_hash
 from ..hub import find_weights
 from ..models import Encoder, create_encoder
 from ..models.encoders.base import PyramidEncoder
+from ..readers.aoi import AreaOfInterest
 from ..readers.block_cache import limit_block_cache
 from ..readers.quality import QualityClass
 from ..readers.scene import NodataRule
@@ -27,10 +28,11 @@ from ..tasks.precision import described_precision
 from ..tiling import Blending
 from .loop import Precision, map_scenes
 from .map_run import MapRun
-from .patch_windows import PatchDataModule, PatchEvents
+from .patch_windows import PatchDataModule, PatchEvents, patch_grid
 from .planning import (
     known_spec,
     resolve_one_scene,
+    select_scenes,
     split_options,
     task_and_hash,
     warn_of_pixel_size,
@@ -38,7 +40,7 @@ from .planning import (
 )
 from .products import OutputOptions
 from .products.embeddings import Embeddings, EmbeddingType, PrincipalComponents, TokenPoints, TokenTarget
-from .provenance import describe, described_windows
+from .provenance import describe, described_area, described_windows
 from .resources import Auto
 from .scene_map import SceneMap
 from .scene_windows import SceneDataModule
@@ -197,6 +199,7 @@ def embed_scene(
     precision: Precision = "32-true",
     tf32: bool = False,
     device: str | torch.device = "cpu",
+    aoi: str | Path | None = None,
     **options: Any,
 ) -> Path:
     """Write the features of a scene as a raster with one band per feature.
@@ -215,8 +218,7 @@ def embed_scene(
         dtype: Type of stored features: ``float16``, ``float32``, or ``int8`` with a scale per band.
         points: Also write this GeoParquet file: a point at the centre of each patch, with its features.
         quicklook: Also write a ``.png`` beside the raster, with the first three principal components in colour.
-        window: Size of a window in pixels, a multiple of the patch or of the largest stride. Do not set it for the
-            result of `published_encoder`, which has its own.
+        window: Size of a window in pixels, a multiple of the patch or largest stride; not for `published_encoder`.
         stride: Distance of neighbouring windows in pixels, a multiple of the patch; not for `published_encoder`.
         blending: See `map_scene`, also for the following arguments.
         nodata_rule: When a pixel is nodata.
@@ -226,6 +228,7 @@ def embed_scene(
         precision: Precision of the encoder.
         tf32: Use TF32 on CUDA.
         device: Device of the encoder.
+        aoi: Write only the patches whose centre is in this area, see `map_scene`.
         **options: Fields of `InputOptions` and `OutputOptions`, such as ``bands`` or ``overwrite``.
 
     Returns:
@@ -239,18 +242,21 @@ def embed_scene(
     reading, writing = split_options(options)
     found = source if isinstance(source, Source) else task_encoder(source, window, stride)
     model = FeatureModel(found.encoder, block, frame, found.spec.num_frames).eval()
-    pictures = (PrincipalComponents,) if quicklook else ()
-    tables = () if points is None else (TokenPoints(Path(points)),)
-    writing = replace(writing, products=(Embeddings(dtype), *writing.products, *pictures, *tables))
+    products = [Embeddings(dtype), *writing.products, *([PrincipalComponents] if quicklook else [])]
+    products += [] if points is None else [TokenPoints(Path(points))]
+    writing = replace(writing, products=tuple(products))
     resolved = resolve_one_scene(scene, found.spec, replace(reading, legacy=nodata_rule == "legacy"))
+    area = None if aoi is None else AreaOfInterest.of(aoi)
+    areas = select_scenes([replace(resolved, grid=patch_grid(resolved.grid, model.stride))], area)[1]
     data = PatchDataModule(
         [resolved], DataSpec(found.spec, TokenTarget()), *found.window, blending, model.stride,
-        batch_size, num_workers, nodata_rule, qa_mask,
+        batch_size, num_workers, nodata_rule, qa_mask, areas=areas,
     )  # fmt: skip
-    patches = PatchEvents(resolved, data.plans[resolved.name], model.stride)
-    one = _scene_map(found, model, data, patches, Path(output), writing, described_precision(precision, tf32))
+    patches = PatchEvents(resolved, data.plans[resolved.name], model.stride, areas.get(resolved.name))
+    settings = described_precision(precision, tf32), described_area(area)
+    one = _scene_map(found, model, data, patches, Path(output), writing, *settings)
     _log.info(f"{resolved.name}: {resolved.origin}")
-    run = MapRun([one], legacy=nodata_rule == "legacy")
+    run = MapRun([one], legacy=data.nodata_rule == "legacy")
     map_scenes(model, data, run, device, precision, tf32, patches.of)
     return one.path
 
@@ -263,6 +269,7 @@ def _scene_map(
     path: Path,
     writing: OutputOptions,
     precision: Mapping[str, str],
+    area: dict[str, str],
 ) -> SceneMap:
     """Create the map of features of one scene, after checking for existing files."""
     if path.suffix.lower() not in (".tif", ".tiff"):
@@ -288,7 +295,7 @@ def _scene_map(
         spec,
         writing,
         identity | {"features": chosen},
-        tags | {"model": chosen},
+        tags | {"model": chosen} | area,
     )
     one.check_free(can_skip=False)
     return one

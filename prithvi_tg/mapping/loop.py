@@ -37,7 +37,8 @@ def map_scenes(
         device: Device of the model.
         precision: Precision, by Lightning's names.
         tf32: Use TF32 on CUDA.
-        translate: Converts events to pixels of the map, if these differ from the scene's.
+        translate: Converts events to pixels of the map, if these differ from the scene's. The task then returns
+            whole windows.
 
     Raises:
         ConfigError: The precision is unknown, or the number of outputs does not match the target.
@@ -50,7 +51,10 @@ def map_scenes(
     try:
         for read, logits, core_window in _predict(task, data, stream, device, precision, tf32):
             progress.update(read)
-            run.update(read if translate is None else translate(read), logits, core_window)
+            if translate is None:
+                run.update(read, logits, core_window)
+            else:
+                run.update(translate(read), logits)
             for name in run.failed:
                 stream.discard(name)
         run.wait()

@@ -1,7 +1,8 @@
 """Windows that are read in pixels and blended in patches, or in other steps of an encoder's stride."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -11,14 +12,25 @@ from numpy.typing import NDArray
 from ..readers.grid import Grid
 from ..readers.scene import Scene, SceneReader, StoredPixels
 from ..spec import DataSpec
-from ..tiling import AxisTiling, Blending, WindowGrid
+from ..tiling import AxisTiling, Blending, PixelArea, WindowGrid
 from .row_reader import StripRange
 from .scene_windows import SceneDataModule
 from .window_stream import Event, ReadEvents, RowsRead
 
 
 class PatchDataModule(SceneDataModule):
-    """Windows of scenes padded with nodata to whole patches, so that windows start on patches."""
+    """Windows of scenes padded with nodata to whole patches, so that windows start on patches.
+
+    Args:
+        scenes: See `SceneDataModule`, also for the other arguments.
+        spec: Bands and statistics.
+        window: Size of a window in pixels.
+        stride: Distance of neighbouring windows in pixels.
+        blending: How to blend overlapping windows.
+        patch: Size of a patch in pixels.
+        *args: Further arguments of `SceneDataModule`.
+        areas: The patches of a scene to map, by scene name; see `patch_grid`.
+    """
 
     def __init__(
         self,
@@ -29,10 +41,12 @@ class PatchDataModule(SceneDataModule):
         blending: Blending,
         patch: int,
         *args: Any,
+        areas: Mapping[str, PixelArea] = MappingProxyType({}),
     ) -> None:
         super().__init__(scenes, spec, window, stride, blending, patch, *args)
         self.plans = {
-            scene.name: _whole_patches(scene.grid, window, stride, blending, patch) for scene in scenes
+            scene.name: _whole_patches(scene.grid, window, stride, blending, patch, areas.get(scene.name))
+            for scene in scenes
         }
         self.patch = patch
 
@@ -41,13 +55,27 @@ class PatchDataModule(SceneDataModule):
         return PaddedReader(scene, self.spec.input, self.nodata_rule, self.qa_mask, patch=self.patch)
 
 
-def _whole_patches(grid: Grid, window: int, stride: int, blending: Blending, patch: int) -> WindowGrid:
+def _whole_patches(
+    grid: Grid, window: int, stride: int, blending: Blending, patch: int, area: PixelArea | None
+) -> WindowGrid:
     """Windows, in pixels, of a grid padded to whole patches; the height of a strip is a multiple of the patch."""
+    pixels = None if area is None else area.finer(patch)
     rows, columns = (
-        AxisTiling(-(-length // patch) * patch, window, stride, blending, patch)
-        for length in (grid.height, grid.width)
+        AxisTiling(length * patch, window, stride, blending, patch, part)
+        for length, part in zip(
+            _patches(grid, patch), (None, None) if pixels is None else pixels.parts, strict=True
+        )
     )
-    return WindowGrid(rows, columns, max(1, 512 // patch) * patch)
+    return WindowGrid(rows, columns, max(1, 512 // patch) * patch, pixels)
+
+
+def _patches(grid: Grid, patch: int) -> tuple[int, int]:
+    return -(-grid.height // patch), -(-grid.width // patch)
+
+
+def patch_grid(grid: Grid, patch: int) -> Grid:
+    """The grid of the patches of a grid of pixels, padded to whole patches."""
+    return grid.coarser(patch, _patches(grid, patch))
 
 
 class PaddedReader(SceneReader):
@@ -57,19 +85,23 @@ class PaddedReader(SceneReader):
         super().__init__(*args)
         self.patch = patch
 
-    def read_stored(self, top: int, bottom: int) -> StoredPixels:
-        """Read rows ``top`` to ``bottom``."""
+    def read_stored(self, top: int, bottom: int, left: int = 0, right: int | None = None) -> StoredPixels:
+        """Read rows ``top`` to ``bottom`` and columns ``left`` to ``right``."""
         height, width = self.scene.grid.height, self.scene.grid.width
-        stored = super().read_stored(min(top, height - 1), max(min(bottom, height), min(top, height - 1) + 1))
-        inside = max(0, min(bottom, height) - top)
-        size = stored.values[:, :inside].shape
-        below, right = bottom - top - inside, -(-width // self.patch) * self.patch - width
-        valid = np.ones(size, bool) if stored.valid is None else stored.valid[:, :inside]
-        masked = np.zeros(size[1:], bool) if stored.masked is None else stored.masked[:inside]
-        padding = ((0, below), (0, right))
+        right = -(-width // self.patch) * self.patch if right is None else right
+        first, start = min(top, height - 1), min(left, width - 1)
+        stored = super().read_stored(
+            first, max(min(bottom, height), first + 1), start, max(min(right, width), start + 1)
+        )
+        rows, columns = max(0, min(bottom, height) - top), max(0, min(right, width) - left)
+        inside = (slice(rows), slice(columns))
+        size = stored.values[:, *inside].shape
+        valid = np.ones(size, bool) if stored.valid is None else stored.valid[:, *inside]
+        masked = np.zeros(size[1:], bool) if stored.masked is None else stored.masked[inside]
+        padding = ((0, bottom - top - rows), (0, right - left - columns))
         return replace(
             stored,
-            values=np.pad(stored.values[:, :inside], ((0, 0), *padding)),
+            values=np.pad(stored.values[:, *inside], ((0, 0), *padding)),
             valid=np.pad(valid, ((0, 0), *padding)),
             masked=np.pad(masked, padding, constant_values=True),
         )
@@ -82,21 +114,25 @@ class PatchEvents:
         scene: The scene.
         plan: Windows of the scene, in pixels; whole patches.
         patch: Size of a patch in pixels.
+        area: The patches to map; by default all.
 
     Attributes:
         scene: The scene with a grid of patches.
         plan: Windows in patches.
     """
 
-    def __init__(self, scene: Scene, plan: WindowGrid, patch: int) -> None:
+    def __init__(self, scene: Scene, plan: WindowGrid, patch: int, area: PixelArea | None = None) -> None:
         self.patch = patch
         rows, columns = (
-            AxisTiling(axis.length // patch, axis.window // patch, axis.stride // patch, axis.blending)
-            for axis in (plan.rows, plan.columns)
+            AxisTiling(
+                axis.length // patch, axis.window // patch, axis.stride // patch, axis.blending, part=part
+            )
+            for axis, part in zip(
+                (plan.rows, plan.columns), (None, None) if area is None else area.parts, strict=True
+            )
         )
-        self.plan = WindowGrid(rows, columns, plan.strip_rows // patch)
-        patches = scene.grid.coarser(patch, (self.plan.rows.length, self.plan.columns.length))
-        self.scene = replace(scene, grid=patches)
+        self.plan = WindowGrid(rows, columns, plan.strip_rows // patch, area)
+        self.scene = replace(scene, grid=patch_grid(scene.grid, patch))
         self._held: list[NDArray[np.bool_]] = []  # rows of pixels of an incomplete patch
         self._top = 0
         self._pixels: StripRange | None = None
@@ -123,6 +159,10 @@ class PatchEvents:
             blocks = rearrange(
                 pixels[: whole * self.patch], "(h p) (w q) -> h w (p q)", p=self.patch, q=self.patch
             )
-            rows = replace(event.rows, top=self._top, masked=np.asarray(blocks.all(axis=-1)), values=None)
+            left, right = self.plan.columns.covered
+            masked = np.ones((whole, right - left), bool)
+            first, last = self.plan.columns.mapped
+            masked[:, first - left : last - left] = blocks.all(axis=-1)
+            rows = replace(event.rows, top=self._top, masked=masked, values=None)
             yield RowsRead(self._patches, rows, needed_from=self._top)
             self._top += whole

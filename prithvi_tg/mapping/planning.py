@@ -1,5 +1,6 @@
 """Maps of scenes from Python: write a map in one call, or iterate over its rows."""
 
+import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
@@ -12,6 +13,7 @@ from ..deprecated import accepts_old_arguments
 from ..errors import ConfigError, DataError
 from ..files import file_hash
 from ..hub import local_path
+from ..readers.aoi import AreaOfInterest
 from ..readers.block_cache import limit_block_cache
 from ..readers.formats import InputOptions, SceneInput, find_inputs, resolve_scene
 from ..readers.quality import QualityClass
@@ -20,7 +22,7 @@ from ..spec import DataSpec, InputSpec
 from ..tasks import PrithviTask, load_task
 from ..tasks.exported import ExportedModel
 from ..tasks.precision import described_precision
-from ..tiling import Blending
+from ..tiling import Blending, PixelArea
 from .blending import MapRows
 from .ensembles import (
     Member,
@@ -34,10 +36,12 @@ from .ensembles import (
 from .loop import Precision, blended_rows, map_scenes
 from .map_run import MapRun
 from .products import OutputOptions, select_products
-from .provenance import described_windows, weights_hash
+from .provenance import described_area, described_windows, weights_hash
 from .resources import Auto
 from .scene_map import SceneMap, SceneResult
 from .scene_windows import SceneDataModule
+
+_log = logging.getLogger(__name__)
 
 #: A checkpoint, a task, or several of them: the members of an ensemble.
 Model = str | Path | PrithviTask | Sequence[str | Path | PrithviTask]
@@ -61,6 +65,7 @@ def map_scene(
     device: str | torch.device = "cpu",
     tta: Tta | None = None,
     calibrated: bool = False,
+    aoi: str | Path | None = None,
     **options: Any,
 ) -> Path:
     """Map one scene of any size in one call, as ``prithvi-tg predict`` does.
@@ -82,6 +87,9 @@ def map_scene(
         device: Device of the model.
         tta: ``d4`` averages the logits of the eight flips and turns of each window, for eight times the computation.
         calibrated: Divide logits by the temperature that ``prithvi-tg calibrate`` stored in the checkpoint.
+        aoi: Map only this area: a vector file, ``left,bottom,right,top`` in degrees, or WKT, see `AreaOfInterest.of`.
+            Windows are those of the whole scene; only those that touch the area are read and run. The map is cropped
+            to the area and is nodata outside of it.
         **options: Fields of `InputOptions` and `OutputOptions`, such as ``bands`` or ``overwrite``.
 
     Returns:
@@ -110,6 +118,7 @@ def map_scene(
         num_workers=num_workers,
         precision=precision,
         tf32=tf32,
+        aoi=aoi,
     )
     map_scenes(task, data, run, device, precision, tf32)
     return Path(output)
@@ -132,9 +141,10 @@ def map_strips(
     device: str | torch.device = "cpu",
     tta: Tta | None = None,
     calibrated: bool = False,
+    aoi: str | Path | None = None,
     **options: Any,
 ) -> Iterator[MapRows]:
-    """Yield completed rows of a map from top to bottom, for custom output.
+    """Yield completed rows of a map from top to bottom, for custom output; with `aoi`, of the cropped map.
 
     For the arguments see `map_scene`; options are fields of `InputOptions`.
 
@@ -154,8 +164,19 @@ def map_strips(
     warn_of_pixel_size([resolved], spec)
     side, step = window_and_stride(task, window, stride)
     patch = patch_of(task)
+    _, areas = select_scenes([resolved], None if aoi is None else AreaOfInterest.of(aoi))
     data = SceneDataModule(
-        [resolved], spec, side, step, blending, patch, batch_size, num_workers, nodata_rule, qa_mask
+        [resolved],
+        spec,
+        side,
+        step,
+        blending,
+        patch,
+        batch_size,
+        num_workers,
+        nodata_rule,
+        qa_mask,
+        areas=areas,
     )
     yield from blended_rows(task, data, device, precision, tf32, combination)
 
@@ -179,6 +200,7 @@ def plan_maps(
     precision: str = "32-true",
     tf32: bool = False,
     fold_time: bool = False,
+    aoi: str | Path | None = None,
 ) -> tuple[SceneDataModule, MapRun]:
     """Find scenes, and check before mapping that their maps can be made.
 
@@ -200,6 +222,7 @@ def plan_maps(
         precision: Precision of the trainer. Maps record it; an unfinished map resumes only in the same precision.
         tf32: Whether TF32 is used; recorded like `precision`.
         fold_time: Return images as (B, T*C, window, window), for TorchGeo's own tasks.
+        aoi: Area to map, see `map_scene`; scenes that it does not touch are skipped.
 
     Returns:
         The data module of the windows, and the run of the maps. The run already contains the results of scenes that
@@ -208,28 +231,31 @@ def plan_maps(
     Raises:
         ConfigError: Two maps have the same path, a map exists, an option is invalid, or the task's outputs do not
             match the target.
-        DataError: No scene is found.
+        DataError: No scene is found, or none touches the area.
     """
     limit_block_cache(max_megabytes=64)
+    area = None if aoi is None else AreaOfInterest.of(aoi)
     combination = combination_of(task, spec, select_products(spec, writing))
-    if nodata_rule is None:
-        nodata_rule = "legacy" if writing.profile == "legacy" else "all"
+    nodata_rule = nodata_rule or ("legacy" if writing.profile == "legacy" else "all")
     reading = replace(reading, legacy=nodata_rule == "legacy")
     found = find_inputs(scenes, spec.input.num_frames, reading.format)
     paths = map_paths(found, output)
     pending, existing = split_existing(found, paths, writing)
     resolved, unreadable = _resolve_scenes(pending, paths, spec, reading)
+    resolved, areas = select_scenes(resolved, area)
     warn_of_pixel_size(resolved, spec)
     side, step = window_and_stride(task, window, stride)
     patch = patch_of(task)
     data = SceneDataModule(
-        resolved, spec, side, step, blending, patch, batch_size, num_workers, nodata_rule, qa_mask, fold_time
-    )
+        resolved, spec, side, step, blending, patch, batch_size, num_workers, nodata_rule, qa_mask, fold_time,
+        areas,
+    )  # fmt: skip
     computed, cut = described_precision(precision, tf32), described_windows(data.plans)
     identity, tags = describe_model(task, spec, weights, computed, nodata_rule, qa_mask, cut)
+    tags |= described_area(area)
     maps = [
-        SceneMap(scene, data.plans[scene.name], paths[scene.name], spec, writing, identity, tags, combination)
-        for scene in resolved
+        SceneMap(one, data.plans[one.name], paths[one.name], spec, writing, identity, tags, combination)
+        for one in resolved
     ]
     for one_map in maps:
         one_map.check_free()
@@ -276,6 +302,29 @@ def resolve_one_scene(scene: str | Path, spec: InputSpec, reading: InputOptions)
     if len(found) != 1:
         raise ConfigError(f"scene: {scene} contains {len(found)} scenes; name one of them")
     return resolve_scene(found[0], spec, reading)
+
+
+def select_scenes(
+    scenes: Sequence[Scene], area: AreaOfInterest | None
+) -> tuple[list[Scene], dict[str, PixelArea]]:
+    """The scenes with pixels in an area, and these pixels by scene name; all scenes without an area.
+
+    Raises:
+        DataError: No scene has a pixel in the area, or a scene has no CRS.
+    """
+    if area is None or not scenes:
+        return list(scenes), {}
+    found = {scene.name: area.pixels(scene.grid, scene.files[0]) for scene in scenes}
+    areas = {name: pixels for name, pixels in found.items() if pixels is not None}
+    if not areas:
+        others = f", nor any of {len(scenes) - 1} more scenes" if len(scenes) > 1 else ""
+        raise DataError(area.refusal(scenes[0].grid, scenes[0].files[0]) + others)
+    if skipped := [name for name in found if name not in areas]:
+        more = f" and {len(skipped) - 3} more" if len(skipped) > 3 else ""
+        _log.info(
+            f"aoi: skipped {len(skipped)} of {len(scenes)} scenes outside of it: {', '.join(skipped[:3])}{more}"
+        )
+    return [scene for scene in scenes if scene.name in areas], areas
 
 
 def _resolve_scenes(

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from .. import __version__
+from ..readers.aoi import AreaOfInterest
 from ..readers.quality import QualityClass
 from ..readers.scene import NodataRule
 from ..spec import DataSpec
@@ -69,6 +70,14 @@ def described_windows(plans: Mapping[str, WindowGrid]) -> str:
     if plan is None:
         return ""
     return f"window {plan.rows.window}, stride {plan.rows.stride}, blending {plan.rows.blending}"
+
+
+def described_area(area: AreaOfInterest | None) -> dict[str, str]:
+    """Tags of the area that a map is limited to; none without an area.
+
+    ``aoi`` is the file, box or WKT as given, and ``aoi_sha256`` the hash of its geometry.
+    """
+    return {} if area is None else {"aoi": area.word, "aoi_sha256": area.sha256}
 
 
 def weights_hash(task: torch.nn.Module) -> str:

@@ -54,6 +54,6 @@ def choose_num_workers(
     if device.type != "cuda" or not plans:
         return 1
     share = memory_bytes() // _SHARE // processes
-    chunk = 4 * channels * _ROWS * max(plan.columns.length for plan in plans)
+    chunk = 4 * channels * _ROWS * max(plan.columns.covered[1] - plan.columns.covered[0] for plan in plans)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(_MOST_THREADS, cores // processes - 1, share // chunk))

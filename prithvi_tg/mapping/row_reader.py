@@ -4,7 +4,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
@@ -24,6 +24,11 @@ from ..tiling import Strip, WindowGrid
 _CHUNK_ROWS = 256
 #: Higher blocks are read in parts: a file with one large block may not fit into memory.
 _MOST_ROWS = 4096
+
+#: Ranges of columns of a scene.
+Columns = tuple[tuple[int, int], ...]
+#: First row, the row after the last, and the columns to read; all columns with ``None``.
+Span = tuple[int, int, Columns | None]
 
 _Result = TypeVar("_Result")
 
@@ -55,7 +60,7 @@ class StripRange:
     @property
     def windows(self) -> int:
         """Number of windows; rows of windows that two strips share are counted once."""
-        return (self.strips[-1].last - self.strips[0].first + 1) * len(self.plan.columns.starts)
+        return self.plan.count(self.strips[0].first, self.strips[-1].last)
 
     @property
     def span(self) -> tuple[int, int]:
@@ -67,7 +72,7 @@ class StripRange:
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of a scene in full width, ready for upload.
+    """Rows of a scene, as wide as its windows together, ready for upload.
 
     Attributes:
         top: First row.
@@ -121,6 +126,12 @@ class Rows:
             stored.meaningless,
         )
 
+    @classmethod
+    def without_data(cls, top: int, shape: tuple[int, int], reader: SceneReader) -> "Rows":
+        """Rows (h, W) of which no pixel is read."""
+        sample = (np.empty(0, np.float32),) * len(reader.spec.channel_mean)
+        return cls(top, np.broadcast_to(np.True_, shape), False, None, None, (), sample, 0)
+
 
 def _sample(stored: StoredPixels) -> tuple[NDArray[np.float32], ...]:
     """Valid values of each channel from every seventh row and column."""
@@ -151,7 +162,7 @@ class RowReader:
         self._limit = max(1, num_workers)
         self._pool = ThreadPoolExecutor(num_workers) if num_workers else None
         self._opening: deque[_Source] = deque()
-        self._spans: Iterator[tuple[int, int]] = iter(())
+        self._spans: Iterator[Span] = iter(())
         self._source: _Source | None = None  # its spans are being submitted to the threads
         self._ahead: deque[tuple[_Source, Future[Rows] | _OnDemand[Rows]]] = deque()
 
@@ -244,21 +255,29 @@ class _Source:
         self._idle: SimpleQueue[SceneReader] = SimpleQueue()
         self._closed = False
 
-    def find_spans(self) -> list[tuple[int, int]]:
-        """First row of each chunk, and the row after its last."""
+    def find_spans(self) -> list[Span]:
+        """First row of each chunk, the row after its last, and the columns to read."""
         reader = self._open_scene(self.strip_range.scene)
         self._give_back(reader)
         rows = _chunk_rows(reader)
+        if self.strip_range.plan.area is not None:
+            return _spans_in_area(self.strip_range, min(rows, reader.block_rows), rows)
         top, bottom = self.strip_range.span
-        return [(start, min(start + rows, bottom)) for start in range(top // rows * rows, bottom, rows)]
+        return [(start, min(start + rows, bottom), None) for start in range(top // rows * rows, bottom, rows)]
 
-    def read(self, top: int, bottom: int) -> Rows:
+    def read(self, top: int, bottom: int, columns: Columns | None) -> Rows:
         try:
             reader = self._idle.get_nowait()
         except Empty:
             reader = self._open_scene(self.strip_range.scene)
         try:
-            return Rows.of(top, reader.read_stored(top, bottom))
+            if columns is None:
+                return Rows.of(top, reader.read_stored(top, bottom))
+            whole = self.strip_range.plan.columns.covered
+            if not columns:
+                return Rows.without_data(top, (bottom - top, whole[1] - whole[0]), reader)
+            parts = [reader.read_stored(top, bottom, left, right) for left, right in columns]
+            return Rows.of(top, parts[0] if columns == (whole,) else _joined(parts, columns, whole))
         finally:
             self._give_back(reader)
 
@@ -275,6 +294,58 @@ class _Source:
                 self._idle.get_nowait().close()
             except Empty:
                 return
+
+
+def _spans_in_area(strip_range: StripRange, block: int, most: int) -> list[Span]:
+    """Spans of at most `most` rows, each with the columns of the windows that touch its rows of blocks."""
+    plan = strip_range.plan
+    rows, columns, touching = plan.rows, plan.columns, plan.touching
+    assert touching is not None
+    first, last = strip_range.strips[0].first, strip_range.strips[-1].last + 1
+    starts = np.array(rows.starts[first:last])
+    ends = np.minimum(starts + rows.window, rows.length)
+    top, bottom = strip_range.span
+    spans: list[Span] = []
+    for edge in range(top // block * block, bottom, block):
+        start, stop = max(top, edge), min(edge + block, bottom)
+        needed = touching[first:last][(starts < stop) & (ends > start)].any(axis=0)
+        ranges = _merged(
+            [
+                (columns.starts[k], min(columns.starts[k] + columns.window, columns.length))
+                for k in np.flatnonzero(needed)
+            ]
+        )
+        if spans and spans[-1][2] == ranges and stop - spans[-1][0] <= most:
+            spans[-1] = (spans[-1][0], stop, ranges)
+        else:
+            spans.append((start, stop, ranges))
+    return spans
+
+
+def _merged(ranges: Sequence[tuple[int, int]]) -> Columns:
+    """Ranges in order of their starts, joined where they overlap or touch."""
+    merged: list[tuple[int, int]] = []
+    for left, right in ranges:
+        if merged and left <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], right)
+        else:
+            merged.append((left, right))
+    return tuple(merged)
+
+
+def _joined(parts: Sequence[StoredPixels], columns: Columns, whole: tuple[int, int]) -> StoredPixels:
+    """Parts of rows side by side, with nodata between them."""
+    channels, height, _ = parts[0].values.shape
+    shape = (channels, height, whole[1] - whole[0])
+    values = np.zeros(shape, parts[0].values.dtype)
+    valid, masked = np.zeros(shape, bool), np.ones(shape[1:], bool)
+    for part, (left, right) in zip(parts, columns, strict=True):
+        place = slice(left - whole[0], right - whole[0])
+        values[..., place] = part.values
+        valid[..., place] = True if part.valid is None else part.valid
+        masked[:, place] = False if part.masked is None else part.masked
+    meaningless = sum(part.meaningless for part in parts)
+    return replace(parts[0], values=values, valid=valid, masked=masked, meaningless=meaningless)
 
 
 def _chunk_rows(reader: SceneReader) -> int:

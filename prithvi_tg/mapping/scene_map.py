@@ -5,7 +5,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -19,6 +19,7 @@ from ..files import finished_file, shown, writing
 from ..readers.fingerprint import fingerprint
 from ..readers.pixel_areas import row_areas
 from ..readers.scene import Scene
+from ..readers.words import without_signature
 from ..spec import DataSpec
 from ..tiling import Strip, WindowGrid
 from .blending import BlendedRows, Blender
@@ -92,14 +93,18 @@ class SceneMap:
         combination: Combination | None = None,
     ) -> None:
         self.combination = combination
-        self.scene = scene
+        self.scene = replace(scene, grid=scene.grid.cropped(plan.rows.mapped, plan.columns.mapped))
         self.plan = plan
+        first = plan.rows.mapped[0]
+        self._strips = [
+            replace(strip, top=strip.top - first, bottom=strip.bottom - first) for strip in plan.strips
+        ]
         self.path = path
         self.spec = spec
         self.options = options
         self.error: str | None = None
         self.products = select_products(spec, options)
-        context = MapContext(scene, path, spec, options, tags, row_areas(scene.grid))
+        context = MapContext(self.scene, path, spec, options, tags, row_areas(self.scene.grid))
         for product in self.products:
             product.begin(context)
         self.outputs = _outputs(self.products)
@@ -198,17 +203,17 @@ class SceneMap:
 
     def _counts(self, strip: Strip) -> tuple[int, int, float]:
         """Number of windows of a strip that ran and that were skipped, and its duration in seconds."""
-        core = self.plan.rows.core
-        own = [row for row in range(strip.first, strip.last + 1) if core[row][0] >= strip.top]
+        core, first = self.plan.rows.core, self.plan.rows.mapped[0]
+        own = [row for row in range(strip.first, strip.last + 1) if max(0, core[row][0] - first) >= strip.top]
         run = sum(self._run.get(row, 0) for row in own)
         now = perf_counter()
         seconds, self._mark = now - self._mark, now
-        return run, len(own) * len(self.plan.columns.starts) - run, seconds
+        return run, sum(self.plan.count(row, row) for row in own) - run, seconds
 
     def _by_strip(self, rows: BlendedRows) -> Iterator[tuple[Strip, BlendedRows]]:
         top = rows.top
         while top < rows.bottom:
-            strip = next(strip for strip in self.plan.strips if strip.top <= top < strip.bottom)
+            strip = next(strip for strip in self._strips if strip.top <= top < strip.bottom)
             bottom = min(rows.bottom, strip.bottom)
             yield strip, rows.between(top, bottom)
             top = bottom
@@ -259,7 +264,7 @@ class SceneMap:
         """
         made = {key: self.parts.path / path.name for key, path in self.outputs.items()}
         records = [self.parts.strip_record(strip.number) for strip in self.plan.strips]
-        finished = FinishedMap(made, self.products, records, self.parts, self.plan.strips)
+        finished = FinishedMap(made, self.products, records, self.parts, self._strips)
         for product in self.products:
             product.finish(finished)
             if missing := [key for key in product.outputs() if not made[key].exists()]:
@@ -333,4 +338,7 @@ def _key(scene: Scene, plan: WindowGrid, products: Sequence[Product], identity: 
     stored = [one for one in products if one.layer or type(one).write is not Product.write]
     made = [(type(one).__module__, type(one).__qualname__, repr(one.layer)) for one in stored]
     known = [files, repr(scene), repr(plan), made, dict(identity)]
-    return hashlib.sha256(json.dumps(known, default=repr).encode()).hexdigest()
+    text = json.dumps(known, default=repr)
+    for path in scene.files:  # a signature expires, but a run with another one still resumes
+        text = text.replace(path, without_signature(path))
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,6 +1,7 @@
 """Data module of the windows of scenes, for mapping."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, get_args
 
 import torch
@@ -11,7 +12,7 @@ from ..errors import ConfigError
 from ..readers.quality import QualityClass
 from ..readers.scene import NodataRule, Scene, SceneReader
 from ..spec import DataSpec
-from ..tiling import Blending, WindowGrid
+from ..tiling import Blending, PixelArea, WindowGrid
 from .device_windows import DeviceWindows
 from .host_copy import CPU
 from .resources import Auto, check_counts, choose_batch_size, choose_num_workers
@@ -34,6 +35,7 @@ class SceneDataModule(BaseDataModule):
         nodata_rule: When a pixel of the map is nodata.
         qa_mask: Quality classes that count as nodata.
         fold_time: Return images as (B, T*C, window, window), for TorchGeo's own tasks.
+        areas: The pixels of a scene to map, by scene name; all pixels of other scenes.
 
     Raises:
         ConfigError: An option is out of range.
@@ -55,6 +57,7 @@ class SceneDataModule(BaseDataModule):
         nodata_rule: NodataRule = "all",
         qa_mask: Sequence[QualityClass] = (),
         fold_time: bool = False,
+        areas: Mapping[str, PixelArea] = MappingProxyType({}),
     ) -> None:
         check_counts(window, batch_size, num_workers)
         for key, chosen, kind in (("blending", blending, Blending), ("nodata_rule", nodata_rule, NodataRule)):
@@ -71,7 +74,9 @@ class SceneDataModule(BaseDataModule):
         self.qa_mask = qa_mask
         self.fold_time = fold_time
         self.plans = {
-            scene.name: WindowGrid.of((scene.grid.height, scene.grid.width), window, stride, blending, align)
+            scene.name: WindowGrid.of(
+                (scene.grid.height, scene.grid.width), window, stride, blending, align, areas.get(scene.name)
+            )
             for scene in scenes
         }
         self._pending: Mapping[str, Sequence[int]] | None = None
@@ -109,7 +114,7 @@ class SceneDataModule(BaseDataModule):
             for plan in (self.plans[scene.name],)
             for number in self._strips_of(scene)
         ]
-        costs = [plan.windows_in(strip) for _, plan, strip in items]
+        costs = [max(1, plan.windows_in(strip)) for _, plan, strip in items]
         total, done = sum(costs), 0
         mine: list[tuple[Scene, WindowGrid, list[int]]] = []
         for (scene, plan, strip), cost in zip(items, costs, strict=True):

@@ -31,10 +31,15 @@ class RowsRead:
 
     @property
     def masked(self) -> NDArray[np.bool_]:
-        """Nodata mask (h, W) of those rows that belong to the strips; h may be 0."""
-        first = max(self.rows.top, self.strip_range.top) - self.rows.top
-        last = min(self.rows.bottom, self.strip_range.bottom) - self.rows.top
-        return self.rows.masked[first : max(first, last)]
+        """Nodata mask (h, W) of those rows that belong to the strips; h may be 0. True outside the area, if any."""
+        first = max(self.rows.top, self.strip_range.top)
+        last = max(first, min(self.rows.bottom, self.strip_range.bottom))
+        plan, masked = self.strip_range.plan, self.rows.masked[first - self.rows.top : last - self.rows.top]
+        if plan.area is None:
+            return masked
+        left, right = (column - plan.columns.covered[0] for column in plan.columns.mapped)
+        outside: NDArray[np.bool_] = masked[:, left:right] | ~plan.area.rows(first, last)
+        return outside
 
 
 @dataclass(frozen=True)
@@ -160,7 +165,9 @@ class WindowStream:
                     yield RowsRead(strip_range, rows, top)
                     held.append(replace(rows, values=None, valid=None))
                 columns = _columns_with_data(held, top, bottom, plan)
-                skipped += len(plan.columns.starts) - len(columns)
+                if plan.touching is not None:
+                    columns = [column for column in columns if plan.touching[row, column]]
+                skipped += plan.count(row, row) - len(columns)
                 for column in columns:
                     yield WindowRead(strip_range, row, column)
             check.judge()
@@ -176,13 +183,14 @@ class WindowStream:
 
 def _columns_with_data(held: Sequence[Rows], top: int, bottom: int, plan: WindowGrid) -> Sequence[int]:
     """Columns, in the plan, of those windows of one row that have data."""
-    has_data = np.zeros(plan.columns.length, bool)
+    left, right = plan.columns.covered
+    has_data = np.zeros(right - left, bool)
     for rows in held:
         if rows.is_clear:
             return range(len(plan.columns.starts))
         part = rows.masked[max(0, top - rows.top) : bottom - rows.top]
         has_data |= ~part.all(axis=0)
     before = np.concatenate([[0], np.cumsum(has_data)])
-    starts = np.array(plan.columns.starts)
-    ends = np.minimum(starts + plan.columns.window, plan.columns.length)
+    starts = np.array(plan.columns.starts) - left
+    ends = np.minimum(starts + plan.columns.window, right - left)
     return np.flatnonzero(before[ends] > before[starts]).tolist()

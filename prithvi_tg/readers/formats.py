@@ -3,6 +3,7 @@
 import re
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from .quality import quality_kind
 from .raster import open_raster
 from .scene import QualityFile, Scene
 from .scene_paths import SceneInput, find_scenes, format_of
+from .stac import StacItems
 
 __all__ = [
     "SCENE_FORMATS",
@@ -36,6 +38,7 @@ SCENE_FORMATS: dict[str, SceneFormat] = {
     "raster": GDALRasters(),
     "safe": SentinelSafe(),
     "hls": HLSGranules(),
+    "stac": StacItems(),
 }
 
 
@@ -62,9 +65,9 @@ def find_inputs(
     """Find the scenes that arguments name.
 
     An argument is a raster file, an address or ``/vsi`` path that GDAL reads, a glob of files, the prefix of an HLS
-    granule, a ``.SAFE`` folder, or a folder of any of these, in which maps of this package are skipped. Commas join
-    several dates of one place, as rasters or granules. For a model of several dates, granules of one tile in a folder
-    are the dates of one scene.
+    granule, a ``.SAFE`` folder, a file or address of STAC items, or a folder of rasters and granules, in which maps of
+    this package are skipped. Commas join several dates of one place, as rasters or granules. For a model of several
+    dates, granules of one tile in a folder, and STAC items of one place, are the dates of one scene.
 
     Args:
         inputs: The arguments.
@@ -132,7 +135,7 @@ def resolve_scene(found: SceneInput, spec: InputSpec, options: InputOptions | No
             raise DataError(f"{found.frames[0]}: is not georeferenced, and its dates differ in size")
     if not grid.is_placed:
         warnings.warn(f"{found.frames[0]}: is not georeferenced, and neither is its map", stacklevel=2)
-    return Scene(
+    scene = Scene(
         found.name,
         grid,
         tuple(channel for frame in frames for channel in frame.channels),
@@ -141,6 +144,25 @@ def resolve_scene(found: SceneInput, spec: InputSpec, options: InputOptions | No
         "; ".join(frame.origin for frame in frames),
         frames=found.frames,
     )
+    if not any(frame.members for frame in frames):
+        return scene
+    if options.quality:
+        raise ConfigError(
+            f"quality: {found.name} is a mosaic, which uses the quality layers of its items; remove it"
+        )
+    return _mosaic(scene, frames)
+
+
+def _mosaic(scene: Scene, frames: Sequence[SceneFrame]) -> Scene:
+    """A scene with the parts of its frames as members."""
+    members = tuple(
+        tuple(
+            Scene(scene.name, part.grid, part.channels, (part.quality,) if part.quality else (), part.dates)
+            for part in frame.members or (frame,)
+        )
+        for frame in frames
+    )
+    return replace(scene, channels=(), quality=(), members=members, combine="first")
 
 
 def _open_frame(path: str, formats: Sequence[SceneFormat], request: FrameRequest) -> SceneFrame:

@@ -33,6 +33,8 @@ class InputOptions:
         training: The scenes are training data: tags that contradict the configured scale are an error.
         format: The format of the scenes: a name of `prithvi_tg.readers.formats.SCENE_FORMATS`, or the class path of a
             `SceneFormat`. By default the first format of the table that matches.
+        modifier: Path of a function that gets each STAC item (`pystac.Item`) before its assets are opened, and changes
+            it or returns another, such as ``planetary_computer.sign``.
 
     Raises:
         ConfigError: A string is no date, or a sensor is unknown.
@@ -48,6 +50,7 @@ class InputOptions:
     legacy: bool = False
     training: bool = False
     format: str | None = None
+    modifier: str | None = None
 
     def __post_init__(self) -> None:
         if self.sensor is not None and self.sensor not in SENSORS:
@@ -110,10 +113,11 @@ class SceneFrame:
 
     Attributes:
         grid: The pixels of the map; channels on other grids are warped to it.
-        channels: One per frame and band, time-major, as `FrameRequest` orders them.
+        channels: One per frame and band, time-major, as `FrameRequest` orders them; none for a mosaic.
         dates: A date per frame, ``None`` where unknown.
         origin: Readable list of the stored band of each channel.
         quality: The quality layer, if there is one.
+        members: The parts of a mosaic of one date. The first with data at a pixel is used.
     """
 
     grid: Grid
@@ -121,6 +125,7 @@ class SceneFrame:
     dates: tuple[date | None, ...]
     origin: str
     quality: QualityFile | None = None
+    members: "tuple[SceneFrame, ...]" = ()
 
 
 class SceneFormat(ABC):
@@ -168,6 +173,14 @@ class SceneFormat(ABC):
         frames = [path for path in paths if self.matches(path)]
         return frames, [path for path in paths if path not in frames]
 
+    def frames(self, word: str) -> list[str]:
+        """The frames that an argument names: the argument itself, or the dates and places of a list.
+
+        Raises:
+            DataError: The list cannot be read.
+        """
+        return [word]
+
     def name(self, path: str) -> str:
         """The name of the scene and of its maps."""
         return stem(path)
@@ -210,6 +223,9 @@ def check_frame(frame: SceneFrame, path: str, scene_format: SceneFormat, request
         given = f"{type(frame).__name__}, not a SceneFrame"
     elif other := [type(one).__name__ for one in frame.channels if not isinstance(one, BandFile)]:
         given = f"channels of type {other[0]}, not BandFile"
+    elif frame.members:
+        for part in frame.members:
+            check_frame(part, path, scene_format, request)
     elif len(frame.channels) != len(bands) * count:
         dates = f" on {count} dates" if count > 1 else ""
         given = f"{len(frame.channels)} channels for {len(bands)} bands ({' '.join(bands)}){dates}"

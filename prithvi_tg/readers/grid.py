@@ -132,6 +132,18 @@ class Grid:
             control = replace(control, points=tuple(points))
         return Grid(self.crs, self.transform @ Affine.scale(factor), *shape, control)
 
+    def cropped(self, rows: tuple[int, int], columns: tuple[int, int]) -> "Grid":
+        """The part of the grid in some rows and columns: the first, and the one after the last."""
+        (top, bottom), (left, right) = rows, columns
+        if (top, bottom, left, right) == (0, self.height, 0, self.width):
+            return self
+        control = self.control
+        if control is not None:
+            points = ((row - top, column - left, x, y, z) for row, column, x, y, z in control.points)
+            control = replace(control, points=tuple(points))
+        transform = self.transform @ Affine.translation(left, top)
+        return Grid(self.crs, transform, bottom - top, right - left, control)
+
     def is_turned(self, other: "Grid") -> bool:
         """Whether another grid has pixels of the same size in another direction."""
         ours, theirs = self.transform, other.transform

@@ -1,7 +1,10 @@
 """Reading rasters: stored values and a mask of the pixels that hold data."""
 
+import os
+import re
 import warnings
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,6 +13,7 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.env import get_gdal_config, set_gdal_config
 from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
@@ -25,6 +29,34 @@ if TYPE_CHECKING:
 LARGEST_VALUE = 1e30
 
 
+_HTTP = re.compile(r"(/vsicurl/)?https?://")
+#: Settings of GDAL that read little more than the requested blocks; those of the user take precedence.
+_HTTP_SETTINGS = {
+    "CPL_VSIL_CURL_CHUNK_SIZE": "16384",
+    "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
+    "GDAL_HTTP_MULTIPLEX": "YES",
+    "GDAL_INGESTED_BYTES_AT_OPEN": "32768",
+    "GDAL_HTTP_MAX_RETRY": "3",
+    "GDAL_HTTP_RETRY_DELAY": "1",
+    "VSI_CACHE": "NO",
+}
+
+
+def _open_address(path: str) -> DatasetReader:
+    for key, value in _HTTP_SETTINGS.items():
+        if key not in os.environ and get_gdal_config(key) is None:
+            set_gdal_config(key, value)
+
+    def opened() -> DatasetReader:
+        with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
+            return rasterio.open(path)
+
+    # Without this setting, GDAL asks the server for sidecar files. Local files have some, and in the main thread the
+    # setting would apply to files that other threads open.
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(opened).result()
+
+
 @contextmanager
 def open_raster(path: str | Path) -> Iterator[DatasetReader]:
     """Open a raster for reading.
@@ -36,7 +68,7 @@ def open_raster(path: str | Path) -> Iterator[DatasetReader]:
         with warnings.catch_warnings():
             # A raster without a geo-reference is reported once, when it is mapped.
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            source = rasterio.open(path)
+            source = _open_address(str(path)) if _HTTP.match(str(path)) else rasterio.open(path)
         # Not `with source`: it binds GDAL's environment of this thread to the file. A reader that is garbage collected
         # while another file is open would end the environment of that file.
         with closing(source):

@@ -2,12 +2,12 @@
 
 import math
 import warnings
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import date
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,8 +79,8 @@ class Scene:
         quality: One quality layer per frame, or none.
         dates: One date per frame, ``None`` where unknown.
         origin: Text that lists the stored band of each channel.
-        members: In place of `channels`, for a composite: the single-date scenes of each frame. A frame is the
-            median of their clear pixels.
+        members: In place of `channels`: the scenes of one date that each frame consists of.
+        combine: How: ``median`` of their clear pixels, a composite; or the ``first`` with a clear pixel, a mosaic.
         frames: The input paths, see `SceneInput`.
     """
 
@@ -91,6 +91,7 @@ class Scene:
     dates: tuple[date | None, ...] = ()
     origin: str = ""
     members: tuple[tuple["Scene", ...], ...] = ()
+    combine: Literal["median", "first"] = "median"
     frames: tuple[str, ...] = field(default=(), repr=False)  # pixels do not depend on it
 
     @property
@@ -155,6 +156,30 @@ class StoredPixels:
                     np.copyto(band, np.float32(middle), where=~holds_data)
         masked = np.zeros(values.shape[1:], bool) if self.masked is None else self.masked
         return Pixels(values, valid, masked, self.meaningless)
+
+
+def _clear(pixels: Pixels) -> Array:
+    """Values (C, h, w), NaN where they are not data."""
+    return np.where(pixels.valid, pixels.values, np.float32("nan"))
+
+
+def _median(parts: Iterable[Array]) -> Array:
+    """The median of the clear values at each pixel (C, h, w)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # pixels that are never clear
+        median: Array = np.nanmedian(np.stack(list(parts)), axis=0)
+    return median
+
+
+def _first(parts: Iterable[Array]) -> Array:
+    """The first clear value at each pixel (C, h, w); parts are read until all pixels have one."""
+    merged: Array | None = None
+    for part in parts:
+        merged = part if merged is None else np.where(np.isnan(merged), part, merged)
+        if not np.isnan(merged).any():
+            break
+    assert merged is not None
+    return merged
 
 
 class SceneReader:
@@ -254,21 +279,21 @@ class SceneReader:
         shape = (math.ceil((bottom - top) / factor), math.ceil((right - left) / factor))
         return self._read(Window(left, top, right - left, bottom - top), shape)
 
-    def read_stored(self, top: int, bottom: int) -> StoredPixels:
-        """Read rows ``top`` to ``bottom`` of the scene's grid, without scaling.
+    def read_stored(self, top: int, bottom: int, left: int = 0, right: int | None = None) -> StoredPixels:
+        """Read rows ``top`` to ``bottom`` and columns ``left`` to ``right`` of the scene's grid, without scaling.
 
         Raises:
             DataError: A block cannot be read.
         """
-        width = self.scene.grid.width
-        return self._read_stored(Window(0, top, width, bottom - top), (bottom - top, width))
+        size = (bottom - top, (self.scene.grid.width if right is None else right) - left)
+        return self._read_stored(Window(left, top, size[1], size[0]), size)
 
     def _read(self, window: Window, size: tuple[int, int]) -> Pixels:
         return self._read_stored(window, size).in_unit(self.spec.channel_mean)
 
     def _read_stored(self, window: Window, size: tuple[int, int]) -> StoredPixels:
         if self._members:
-            return self._median(window, size)
+            return self._combined(window, size)
         channels = self.scene.channels
         parts = [
             self._bands(file, tuple(channels[k].index for k in held), window, size)
@@ -302,15 +327,11 @@ class SceneReader:
         masked: Mask = ~needed.reduce(valid, axis=0)
         return masked
 
-    def _median(self, window: Window, size: tuple[int, int]) -> StoredPixels:
-        frames = []
-        for members in self._members:
-            parts = [member._read(window, size) for member in members]
-            clear = np.stack([np.where(part.valid, part.values, np.float32("nan")) for part in parts])
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", RuntimeWarning)  # pixels that are never clear
-                frames.append(np.nanmedian(clear, axis=0))
-        values = np.concatenate(frames)
+    def _combined(self, window: Window, size: tuple[int, int]) -> StoredPixels:
+        combine = _median if self.scene.combine == "median" else _first
+        values = np.concatenate(
+            [combine(_clear(member._read(window, size)) for member in members) for members in self._members]
+        )
         valid = np.isfinite(values)
         scalings = (Scaling(1.0),) * len(values)
         if valid.all():

@@ -11,7 +11,7 @@ from ..errors import DataError
 from ..files import relative_path
 from .frames import SceneFormat
 from .granules import is_hls_prefix
-from .words import is_remote, is_subdataset
+from .words import is_remote, is_subdataset, without_signature
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,11 @@ def _parts(word: str) -> list[str]:
 
 def _frames(word: str, formats: Sequence[SceneFormat]) -> list[str]:
     """The frames that an argument names."""
+    return [frame for path in _paths(word, formats) for frame in format_of(path, formats).frames(path)]
+
+
+def _paths(word: str, formats: Sequence[SceneFormat]) -> list[str]:
+    """The paths that an argument names."""
     path = Path(word)
     if is_remote(word) or is_subdataset(word) or any(one.matches(word) for one in formats):
         return [word]
@@ -122,8 +127,10 @@ def _group(word: str, frames: list[str], num_frames: int, formats: Sequence[Scen
 
 
 def relative_words(frames: Sequence[str], folder: Path) -> list[str]:
-    """`SceneInput.frames` with local paths relative to a folder; addresses stay."""
-    return [relative_path(Path(word), folder) if _is_local(word) else word for word in frames]
+    """`SceneInput.frames` with local paths relative to a folder; addresses stay, without their signatures."""
+    return [
+        relative_path(Path(word), folder) if _is_local(word) else without_signature(word) for word in frames
+    ]
 
 
 def words_from(folder: Path, words: Sequence[str]) -> tuple[str, ...]:
@@ -135,4 +142,5 @@ def words_from(folder: Path, words: Sequence[str]) -> tuple[str, ...]:
 def _is_local(word: str) -> bool:
     """Whether an argument is a file, a folder or the prefix of a local granule."""
     path = Path(word)
-    return path.exists() or (is_hls_prefix(word) and path.parent.is_dir())
+    of_list = "#" in word and Path(word.rpartition("#")[0]).is_file()  # a frame in a list of STAC items
+    return path.exists() or of_list or (is_hls_prefix(word) and path.parent.is_dir())

@@ -11,6 +11,15 @@ def is_remote(word: str) -> bool:
     return word.startswith("/vsi") or re.match(r"^[a-z0-9+.-]+://", word, re.IGNORECASE) is not None
 
 
+#: Parameters of an address that sign it: of Azure, AWS, Google Cloud and CloudFront.
+_SIGNATURE = re.compile(r"[?&](sig|X-Amz-Signature|X-Goog-Signature|Signature|token)=", re.IGNORECASE)
+
+
+def without_signature(address: str) -> str:
+    """An address without its query if that contains a signature, which is secret and expires."""
+    return address.partition("?")[0] if is_remote(address) and _SIGNATURE.search(address) else address
+
+
 def is_subdataset(word: str) -> bool:
     """Whether an argument is a subdataset name of GDAL, ``DRIVER:...``; a single letter before a colon is a drive."""
     return re.match(r"^[A-Za-z][A-Za-z0-9_]+:(?!//)", word) is not None and not Path(word).exists()

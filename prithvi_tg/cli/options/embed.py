@@ -32,9 +32,12 @@ def _add_encoder(add: Any) -> None:
 
 def _add_reading(add: Any) -> None:
     add("scene", help="a raster, an HLS granule, a .SAFE folder; commas join the dates of one scene")
+    add("--aoi", metavar="AREA",
+        help="write only this area, in any form that predict accepts")
     add("--bands", nargs="+", default=[], help="the band of the file for each band of the encoder: index or name")
     add("--sensor", choices=sorted(SENSORS), help="naming scheme of the bands")
     add("--format", help="format of the scene, or the class path of a SceneFormat; by default the first that matches")
+    add("--modifier", metavar="PATH", help="function that signs STAC items")
     add("--scale", type=float, help="factor from stored values to the unit of the statistics")
     add("--offset", type=float, default=0.0, help="added after scaling")
     add("--nodata", type=float, nargs="+", default=[], help="stored values that mean nodata")

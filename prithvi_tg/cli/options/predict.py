@@ -50,21 +50,24 @@ def _add_model(add: Any) -> None:
 
 def _add_reading(add: Any) -> None:
     add("scenes", nargs="*", type=str,
-        help="Rasters, URLs, globs, HLS granules, .SAFE folders, or folders of these; commas join the dates of one "
+        help="Rasters, URLs, globs, HLS granules, .SAFE and other folders, STAC items; commas join the dates of one "
         "scene. Give scenes before options that take several values.")
+    add("--aoi", metavar="AREA", type=str | None, default=None,
+        help="Map only this area: a vector file, WKT, or left,bottom,right,top in degrees.")
     add("--bands", metavar="BAND", type=str, nargs="+", default=[],
         help="The band of the files for each band of the model, in the model's order: index from 1, or name.")
     add("--sensor", metavar="NAME", type=str | None, default=None,
         help=f"Naming scheme of the bands: {', '.join(SENSORS)}.")
     add("--format", metavar="NAME", type=str | None, default=None,
-        help=f"Format of the scenes, {', '.join(get_args(SceneFormatName))} or the class path of a SceneFormat; by "
-        "default the first that matches.")
+        help=f"Format of the scenes, {', '.join(get_args(SceneFormatName))} or a class path; by default any.")
+    add("--modifier", metavar="PATH", type=str | None, default=None,
+        help="Signs STAC items, as planetary_computer.sign.")
     add("--scale", metavar="FACTOR", type=float | None, default=None,
         help="Factor from stored values to the unit of the statistics; by default the file's scale tag, or the "
         "factor of the training data.")
     add("--offset", metavar="VALUE", type=float, default=0.0, help="Value that is added after scaling.")
     add("--nodata", metavar="VALUE", type=float, nargs="+", default=[],
-        help="Stored values that mean nodata, besides the tag and NaN.")
+        help="Further stored values that mean nodata.")
     add("--nodata_rule", metavar="RULE", type=NodataRule | None, default=None,
         help="The map is nodata where all of the model's bands are nodata (all), where any of them is (any), or "
         "where any band of the file is (legacy).")
@@ -92,8 +95,8 @@ def _add_outputs(add: Any) -> None:
         help="Folder of all output files.")
     add("--profile", type=Profile, default="cog", help="cog, or legacy (hls-foundation-os).")
     add("--probabilities", metavar="TYPE", type=ProbabilityType | None, default=None,
-        help="Also write NAME_probabilities.tif, one band per class: 0 to 250 (uint8), or 32-bit or 16-bit floats.")
-    add("--confidence", action="store_true", help="Also write NAME_confidence.tif, the highest probability.")
+        help="Also write NAME_probabilities.tif, a band per class: 0 to 250 (uint8), or floats.")
+    add("--confidence", action="store_true", help="Also write NAME_confidence.tif.")
     add("--vector", metavar="CLASS", type=str, nargs="+", default=[],
         help="Classes to write as polygons to NAME_pred.gpkg.")
     add("--vector_formats", metavar="FORMAT", type=VectorFormat, nargs="+", default=["gpkg"],
