@@ -423,7 +423,9 @@ def test_an_area_in_a_remote_cog_costs_little_more_than_its_blocks(task, tmp_pat
         )
         data = [(first, last) for first, last in server.ranges["/noise.tif"] if first >= 32768]
         headers = [(first, last) for first, last in server.ranges["/noise.tif"] if first < 32768]
-        assert {one.partition("?")[0] for one in server.requests} == {"/items.json", "/noise.tif"}
+        # GDAL 3.12 also looks for an attribute table when it lists the files of a raster.
+        asked = {one.partition("?")[0] for one in server.requests} - {"/noise.tif.vat.dbf"}
+        assert asked == {"/items.json", "/noise.tif"}
     total = sum(last - first for first, last in data)
     assert sum(sizes.values()) <= total <= 1.3 * sum(sizes.values())
     assert sum(last - first for first, last in headers) <= 32768 * len(headers)
