@@ -102,6 +102,21 @@ def resolve_band(name: str, sensor: str | None = None) -> str:
     return next(iter(meanings.values()))
 
 
+def check_stored(bands: Sequence[str], file_bands: Sequence[str]) -> None:
+    """Check that files contain the bands of a model.
+
+    Raises:
+        ConfigError: A band is not among those of the files.
+    """
+    for band in bands:
+        if band not in file_bands:
+            default = f"; by default bands is {' '.join(PRITHVI_BANDS)}, those of Prithvi: set it to bands of the files"
+            raise ConfigError(
+                f"bands: {band} is not among file_bands, {', '.join(file_bands)}"
+                f"{default if tuple(bands) == PRITHVI_BANDS else ''}"
+            )
+
+
 def means(name: str, sensor: str | None = None) -> str | None:
     """As `resolve_band`, but ``None`` for a name that is unknown or ambiguous."""
     try:
@@ -115,6 +130,7 @@ def band_indexes(
     descriptions: Sequence[str | None],
     file: object,
     sensor: str | None = None,
+    advice: str = "give the bands by index, counted from 1",
 ) -> list[int]:
     """Positions of bands in a file, from its band descriptions.
 
@@ -123,6 +139,7 @@ def band_indexes(
         descriptions: Band descriptions of the file (``B02``, ``Red``, ``B02_20180504``), one per band.
         file: The file, for messages.
         sensor: Sensor of the names in the file; needed where sensors disagree.
+        advice: What to do about a file whose descriptions do not name the bands, at the end of errors.
 
     Returns:
         Index of each band, from 1, as in rasterio and GDAL.
@@ -131,18 +148,22 @@ def band_indexes(
         DataError: No description, or more than one, names a band.
         ConfigError: The positions depend on the sensor, and none is given.
     """
-    occurrences = band_occurrences(bands, descriptions, file, sensor)
+    occurrences = band_occurrences(bands, descriptions, file, sensor, advice)
     for band, found in zip(bands, occurrences, strict=True):
         if len(found) > 1:
             raise DataError(
                 f"{file}: its band descriptions name {band} {_times(len(found))} (bands {', '.join(map(str, found))}); "
-                "give the bands by index, counted from 1"
+                f"{advice}"
             )
     return [index for (index,) in occurrences]
 
 
 def band_occurrences(
-    bands: Sequence[str], descriptions: Sequence[str | None], file: object, sensor: str | None = None
+    bands: Sequence[str],
+    descriptions: Sequence[str | None],
+    file: object,
+    sensor: str | None = None,
+    advice: str = "give the bands by index, counted from 1",
 ) -> list[list[int]]:
     """All positions of each band in a file; for arguments and errors see `band_indexes`."""
     names = [re.sub(r"_\d{8}$", "", (text or "").strip().upper()) for text in descriptions]
@@ -159,12 +180,10 @@ def band_occurrences(
             by_sensor[key] = [positions[band] for band in bands]
     if not by_sensor:
         if not any(descriptions):
-            raise DataError(f"{file}: no band descriptions; give the bands by index, counted from 1")
+            raise DataError(f"{file}: no band descriptions; {advice}")
         listed = ", ".join(str(text) for text in descriptions)
         missing = min(missing_by_sensor, key=len, default=list(bands))
-        raise DataError(
-            f"{file}: band descriptions ({listed}) lack {', '.join(missing)}; give the bands by index, counted from 1"
-        )
+        raise DataError(f"{file}: band descriptions ({listed}) lack {', '.join(missing)}; {advice}")
     if len({str(positions) for positions in by_sensor.values()}) > 1:
         listed = "; ".join(
             f"bands {[indexes[0] for indexes in positions]} for {key}" for key, positions in by_sensor.items()

@@ -33,6 +33,10 @@ class UnknownLabelError(DataError):
         self.counts = counts or {}
 
 
+class BandCountError(DataError):
+    """Several chips have another number of bands than the configuration says."""
+
+
 class CheckpointError(PrithviTGError, RuntimeError):
     """Weights that are unreadable, unsafe or do not fit the model."""
 
@@ -46,7 +50,9 @@ def own_error(error: BaseException | None) -> PrithviTGError | None:
         last = (
             str(error).strip().rsplit("\n", 1)[-1] if type(error).__name__ == "ProcessRaisedException" else ""
         )
-        for kind in (ConfigError, MissingStatisticsError, DataError, UnknownLabelError, CheckpointError):
+        for kind in (
+            ConfigError, MissingStatisticsError, DataError, UnknownLabelError, BandCountError, CheckpointError
+        ):  # fmt: skip
             name = f"{kind.__module__}.{kind.__name__}: "
             if last.startswith(name):
                 return kind(last.removeprefix(name))

@@ -74,6 +74,8 @@ class InputSpec:
         legacy_fill: Value with which hls-foundation-os replaced stored -9999 before scaling; none by default.
         file_bands: Bands of a file, from 1, for the ``T * C`` channels, if the file has no band descriptions.
         file_count: Number of bands of such a file.
+        file_descriptions: Band descriptions of the training files, if these name bands. A file with the same ones has
+            its bands at `file_bands`.
         metadata: Whether the model was trained with dates and locations.
         pixel_size: Size of a pixel of the training data in metres, if known.
     """
@@ -87,6 +89,7 @@ class InputSpec:
     legacy_fill: float | None = None
     file_bands: tuple[int, ...] = ()
     file_count: int = 0
+    file_descriptions: tuple[str, ...] = ()
     metadata: bool = False
     pixel_size: float | None = None
 
@@ -182,6 +185,7 @@ class InputSpec:
             num_frames=1,
             file_bands=(),
             file_count=0,
+            file_descriptions=(),
         )
 
     @staticmethod

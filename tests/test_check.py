@@ -138,7 +138,7 @@ FAULTS = {
     truncated: ("error", "not a readable raster"),
     other_shape: ("error", "61 x 64 pixels"),
     unknown_label: ("error", "1 chip with labels that are not in classes: 5 (4096 pixels)"),
-    band_missing: ("error", "has 12 bands, 13 are expected"),
+    band_missing: ("error", "has 12 bands, but 13 are expected"),
     other_unit: ("error", "times the statistics; the statistics are"),
     one_value: ("error", "BLUE: the same value in all pixels"),
     bands_reversed: ("error", "standard deviations off; in the order "),

@@ -9,7 +9,9 @@ from pathlib import Path
 from ..cli.table import COMMANDS
 from ..errors import ConfigError, DataError
 from ..files import shown
-from ..readers.formats import SceneInput, find_inputs, resolve_scene
+from ..readers.formats import InputOptions, SceneInput, find_inputs, resolve_scene
+from ..readers.raster import open_raster
+from ..readers.recorded_options import recorded_options
 from ..readers.scene import Scene
 from ..readers.scene_paths import words_from
 from ..reporting.areas import read_areas
@@ -75,7 +77,7 @@ def _tiled(path: Path, scene: str | None, spec: DataSpec | None, max_bytes: floa
             raise ConfigError(
                 "scenes: no run records bands and statistics, so scenes cannot be shown; omit --scenes"
             )
-        return tile_map(path, max_bytes, _scene(scene, spec), spec)
+        return tile_map(path, max_bytes, _scene(scene, spec, _options(path)), spec)
     item = path.with_suffix(".json")
     if not item.exists() or spec is None:
         missing = (
@@ -87,9 +89,8 @@ def _tiled(path: Path, scene: str | None, spec: DataSpec | None, max_bytes: floa
         _warn(f"{path}: shown without its scene ({missing})")
         return tiled
     try:
-        return tile_map(
-            path, max_bytes, resolve_scene(mapped_scene(item, spec.input.num_frames), spec.input), spec
-        )
+        found = mapped_scene(item, spec.input.num_frames)
+        return tile_map(path, max_bytes, resolve_scene(found, spec.input, _options(path)), spec)
     except (ConfigError, DataError) as error:
         tiled = tile_map(path, max_bytes)
         _warn(f"{path}: shown without its scene ({error})")
@@ -113,8 +114,13 @@ def mapped_scene(item: Path, num_frames: int) -> SceneInput:
     return SceneInput(item.stem, words_from(item.parent, words))
 
 
-def _scene(word: str, spec: DataSpec) -> Scene:
-    (found, *more) = find_inputs([word], spec.input.num_frames)
+def _options(path: Path) -> InputOptions:
+    with open_raster(path) as source:
+        return recorded_options(source.tags(), path)
+
+
+def _scene(word: str, spec: DataSpec, options: InputOptions) -> Scene:
+    (found, *more) = find_inputs([word], spec.input.num_frames, options.format)
     if more:
         raise ConfigError(f"scenes: {word} matches {len(more) + 1} scenes; give one for each map")
-    return resolve_scene(found, spec.input)
+    return resolve_scene(found, spec.input, options)

@@ -166,7 +166,9 @@ class ChipDataModule(NonGeoDataModule, metaclass=OldArguments):
             self.val_dataset = opened["val"]
         if stage == "fit":
             chips = opened["train"]
-            self.spec = self.spec.with_input(pixel_size=chips.pixel_size)
+            self.spec = self.spec.with_input(
+                pixel_size=chips.pixel_size, file_descriptions=chips.file_descriptions
+            )
             self.train_dataset = ConcatDataset([chips] * self.crops_per_chip)
             if len(self.train_dataset) < self.batch_size:
                 raise ConfigError(

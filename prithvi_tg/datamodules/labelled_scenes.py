@@ -16,7 +16,7 @@ from torchgeo.datamodules import GeoDataModule
 from torchgeo.datasets import IntersectionDataset
 
 from ..augmentations import ChipAugmentation
-from ..bands import PRITHVI_BANDS, resolve_band
+from ..bands import PRITHVI_BANDS, check_stored, resolve_band
 from ..datasets.scenes.composites import TemporalComposite
 from ..datasets.scenes.dataset import SceneDataset
 from ..datasets.scenes.footprints import Roi
@@ -30,6 +30,7 @@ from ..errors import ConfigError, DataError, MissingStatisticsError
 from ..readers.block_cache import limit_block_cache
 from ..readers.formats import InputOptions
 from ..readers.quality import QualityClass
+from ..readers.raster import band_descriptions
 from ..readers.scene import NodataRule
 from ..samplers import RandomWindowGeoSampler, UnrepeatedSampler
 from ..spec import DataSpec, InputSpec
@@ -278,7 +279,9 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
         loaders = self.num_workers * (2 if stage == "fit" else 1)  # training and validation have their own
         self._cache_megabytes = limit_block_cache(processes * max(1, loaders))
         both, images = self.open_both()
-        self.spec = self.spec.with_input(pixel_size=images.grid.pixel_size)
+        stored = self.spec.input.file_bands
+        described = band_descriptions(images.scenes[0].files[0]) if stored else ()
+        self.spec = self.spec.with_input(pixel_size=images.grid.pixel_size, file_descriptions=described)
         roi = shapely.union_all(list(both.index.geometry))
         self.split_regions = self.regions(images, roi)
         return both, images
@@ -377,9 +380,7 @@ def _places(wanted: Sequence[str], stored: Sequence[str], num_frames: int) -> tu
     """Indexes, from 1, of the wanted bands in a file, frame by frame; empty without `stored`."""
     if not stored:
         return ()
-    for band in wanted:
-        if band not in stored:
-            raise ConfigError(f"file_bands: {band} is missing; bands requires it")
+    check_stored(wanted, stored)
     return tuple(
         frame * len(stored) + stored.index(band) + 1 for frame in range(num_frames) for band in wanted
     )

@@ -19,7 +19,9 @@ from ..models import Encoder, create_encoder
 from ..models.encoders.base import PyramidEncoder
 from ..readers.aoi import AreaOfInterest
 from ..readers.block_cache import limit_block_cache
+from ..readers.formats import InputOptions
 from ..readers.quality import QualityClass
+from ..readers.recorded_options import options_tag
 from ..readers.scene import NodataRule
 from ..spec import DataSpec, InputSpec
 from ..tasks import PrithviTask
@@ -254,7 +256,7 @@ def embed_scene(
     )  # fmt: skip
     patches = PatchEvents(resolved, data.plans[resolved.name], model.stride, areas.get(resolved.name))
     settings = described_precision(precision, tf32), described_area(area)
-    one = _scene_map(found, model, data, patches, Path(output), writing, *settings)
+    one = _scene_map(found, model, data, patches, Path(output), writing, reading, *settings)
     _log.info(f"{resolved.name}: {resolved.origin}")
     run = MapRun([one], legacy=data.nodata_rule == "legacy")
     map_scenes(model, data, run, device, precision, tf32, patches.of)
@@ -268,6 +270,7 @@ def _scene_map(
     patches: PatchEvents,
     path: Path,
     writing: OutputOptions,
+    reading: InputOptions,
     precision: Mapping[str, str],
     area: dict[str, str],
 ) -> SceneMap:
@@ -295,7 +298,7 @@ def _scene_map(
         spec,
         writing,
         identity | {"features": chosen},
-        tags | {"model": chosen} | area,
+        tags | {"model": chosen} | area | options_tag(reading, path.parent),
     )
     one.check_free(can_skip=False)
     return one

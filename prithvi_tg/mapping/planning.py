@@ -17,6 +17,7 @@ from ..readers.aoi import AreaOfInterest
 from ..readers.block_cache import limit_block_cache
 from ..readers.formats import InputOptions, SceneInput, find_inputs, resolve_scene
 from ..readers.quality import QualityClass
+from ..readers.recorded_options import options_tag
 from ..readers.scene import NodataRule, Scene
 from ..spec import DataSpec, InputSpec
 from ..tasks import PrithviTask, load_task
@@ -24,15 +25,7 @@ from ..tasks.exported import ExportedModel
 from ..tasks.precision import described_precision
 from ..tiling import Blending, PixelArea
 from .blending import MapRows
-from .ensembles import (
-    Member,
-    Tta,
-    combination_of,
-    create_map_model,
-    describe_model,
-    patch_of,
-    tasks_of,
-)
+from .ensembles import Member, Tta, combination_of, create_map_model, describe_model, patch_of, tasks_of
 from .loop import Precision, blended_rows, map_scenes
 from .map_run import MapRun
 from .products import OutputOptions, select_products
@@ -253,10 +246,11 @@ def plan_maps(
     computed, cut = described_precision(precision, tf32), described_windows(data.plans)
     identity, tags = describe_model(task, spec, weights, computed, nodata_rule, qa_mask, cut)
     tags |= described_area(area)
-    maps = [
-        SceneMap(one, data.plans[one.name], paths[one.name], spec, writing, identity, tags, combination)
-        for one in resolved
-    ]
+    maps = []
+    for one in resolved:
+        path = paths[one.name]
+        own_tags = tags | options_tag(reading, path.parent)
+        maps.append(SceneMap(one, data.plans[one.name], path, spec, writing, identity, own_tags, combination))
     for one_map in maps:
         one_map.check_free()
     return data, MapRun(maps, unreadable, existing, nodata_rule == "legacy")

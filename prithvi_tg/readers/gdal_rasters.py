@@ -100,9 +100,15 @@ class _Raster:
             return [self._index(band, name, source) for band, name in pairs], unknown, "as given"
         days = _described_dates(source)
         described = not names_no_band(source.descriptions)
+        day = (days[0] if len(days) == 1 else None,)
+        if self._is_described_as_in_training(source, num_frames) and not (num_frames > 1 and days):
+            dates = day if num_frames == 1 else unknown
+            return list(spec.file_bands), dates, "same descriptions and positions as in the training data"
         if num_frames == 1 and described:
-            found = band_indexes(spec.bands, source.descriptions, source.name, self.options.sensor)
-            return found, (days[0] if len(days) == 1 else None,), "by the file's descriptions"
+            found = band_indexes(
+                spec.bands, source.descriptions, source.name, self.options.sensor, self._advice
+            )
+            return found, day, "by the file's descriptions"
         if num_frames > 1 and days:
             return self._by_date(source, days, num_frames), tuple(days), "by the file's descriptions"
         if described and (in_turn := self._in_turn(source, num_frames)):
@@ -111,10 +117,26 @@ class _Raster:
             return list(spec.file_bands), unknown, "no descriptions: same positions as in the training data"
         if count == wanted:
             return list(range(1, wanted + 1)), unknown, "no descriptions: in the order of the file"
-        dates = f"{num_frames} dates of " if num_frames > 1 else ""
+        several = f"{num_frames} dates of " if num_frames > 1 else ""
         raise DataError(
             f"{source.name}: has {count} bands, the model takes {wanted} "
-            f"({dates}{' '.join(spec.bands)}); choose them with --bands, by index (from 1) or by name"
+            f"({several}{' '.join(spec.bands)}); {self._advice}"
+        )
+
+    def _is_described_as_in_training(self, source: DatasetReader, num_frames: int) -> bool:
+        spec = self.spec
+        if self.options.sensor is not None or not spec.file_bands or num_frames != spec.num_frames:
+            return False
+        return tuple(text or "" for text in source.descriptions) == spec.file_descriptions
+
+    @property
+    def _advice(self) -> str:
+        if self.options.training:
+            return "set file_bands to the names of all bands of a file, in their order"
+        wanted = len(self.spec.bands) * self.request.num_frames
+        return (
+            f"give the band of the file for each of {' '.join(self.spec.bands)} by index (from 1) or name, for "
+            f"example --bands {' '.join(map(str, range(1, wanted + 1)))}"
         )
 
     def _in_turn(self, source: DatasetReader, num_frames: int) -> list[int]:
@@ -136,7 +158,7 @@ class _Raster:
         indexes: list[int] = []
         for day in days:
             texts = [text if _described_date(text) == day else None for text in source.descriptions]
-            indexes += band_indexes(self.spec.bands, texts, source.name, self.options.sensor)
+            indexes += band_indexes(self.spec.bands, texts, source.name, self.options.sensor, self._advice)
         return indexes
 
     def _index(self, band: int | str, name: str, source: DatasetReader) -> int:

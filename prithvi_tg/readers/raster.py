@@ -18,6 +18,7 @@ from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
+from ..bands import names_no_band
 from ..compat import GDALError
 from ..errors import DataError
 from .grid import on_earth
@@ -269,6 +270,13 @@ def legacy_values(values: NDArray[np.float32], spec: "InputSpec") -> NDArray[np.
     if spec.legacy_fill is None:
         return values
     return np.where(values == -9999, np.float32(spec.legacy_fill), values)
+
+
+def band_descriptions(path: str | Path) -> tuple[str, ...]:
+    """Band descriptions of a raster, empty where a band has none; no descriptions if they name no band."""
+    with open_raster(path) as source:
+        described = not names_no_band(source.descriptions)
+        return tuple(text or "" for text in source.descriptions) if described else ()
 
 
 def center(source: DatasetReader) -> tuple[float, float]:

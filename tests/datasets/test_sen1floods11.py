@@ -190,7 +190,7 @@ def test_a_mask_of_another_size_is_named(root):
 
 def test_too_few_bands_are_named(root):
     rewrite(files(root, "Synthetic_0001")[0], lambda values: values[:6])
-    with pytest.raises(DataError, match=r"S2Hand\.tif: has 6 bands, 13 are expected"):
+    with pytest.raises(DataError, match=r"S2Hand\.tif: has 6 bands, but 13 are expected"):
         open_split(root)[0]
 
 

@@ -14,11 +14,19 @@ from torch import Tensor
 from torchgeo.datasets import NonGeoDataset
 
 from ...bands import PRITHVI_BANDS, resolve_band
-from ...errors import ConfigError, DataError, MissingStatisticsError, UnknownLabelError
+from ...errors import BandCountError, ConfigError, DataError, MissingStatisticsError, UnknownLabelError
 from ...plotting import plot_sample
 from ...readers.grid import Grid
 from ...readers.labels import check_label_raster, label_counts, read_labels
-from ...readers.raster import alpha_band, as_floats, center, data_bands, open_raster, read_stored
+from ...readers.raster import (
+    alpha_band,
+    as_floats,
+    band_descriptions,
+    center,
+    data_bands,
+    open_raster,
+    read_stored,
+)
 from ...readers.scaling import Scaling, band_scaling
 from ...spec import DataSpec, InputSpec
 from ...targets import IGNORE_INDEX, ClassTarget
@@ -47,8 +55,8 @@ _SAMPLED_CHIPS = 8
 def _advice_for_bad_chips() -> Iterator[None]:
     try:
         yield
-    except UnknownLabelError:
-        raise  # its message has the advice
+    except (UnknownLabelError, BandCountError):
+        raise  # the message has the advice
     except DataError as error:
         raise DataError(f"{error}; prithvi-tg check lists such chips, --skip_bad skips them") from error
 
@@ -103,6 +111,8 @@ class ChipDataset(NonGeoDataset):
     label_advice = (
         f"map it to {IGNORE_INDEX} in to_classes if it means not labelled, or add it to class_names"
     )
+    #: What to do about chips that all have another number of bands, at the end of the error.
+    band_advice = ""
     class_colors: tuple[str, ...] = ()
     split_names: tuple[str, ...] = ("train", "val", "test")
     #: Label of pixels without a label.
@@ -343,13 +353,24 @@ class ChipDataset(NonGeoDataset):
         with open_raster(path) as source:
             count = data_bands(source, spec.file_count)
             if count != spec.file_count:
-                raise DataError(f"{path}: has {count} bands, {spec.file_count} are expected")
+                raise self._band_count_error(path, count)
             alpha = alpha_band(source, spec.file_count)
             bands = read_stored(source, spec.file_bands, spec.nodata, alpha=alpha, legacy=legacy)
             scalings = [band_scaling(source, index, spec, legacy, strict=True) for index in spec.file_bands]
         values = as_floats(bands).values if bands.values.itemsize > _STORED_BYTES else bands.values
         valid = np.ones_like(bands.valid) if legacy else bands.valid
         return values, valid, tuple(scalings), bands.meaningless
+
+    def _band_count_error(self, path: Path, count: int) -> DataError:
+        """The error of a chip with another number of bands; without advice to skip it if other chips are alike."""
+        spec = self.spec.input
+        named = f" (bands: {', '.join(spec.bands)})" if spec.file_count == len(spec.bands) else ""
+        text = f"{path}: has {count} bands, but {spec.file_count} are expected{named}"
+        other = next((chip.image for chip in (self.chips[0], self.chips[-1]) if chip.image != path), path)
+        with suppress(DataError), open_raster(other) as source:
+            if data_bands(source, spec.file_count) == count:
+                return BandCountError(f"{text}{self.band_advice}")
+        return DataError(text)
 
     def stored_bytes(self) -> int:
         """Approximate size of all chips in bytes, each as a `StoredChip`, from the headers of a few files."""
@@ -365,6 +386,12 @@ class ChipDataset(NonGeoDataset):
         """Size of a pixel of the first chip in metres; ``None`` without a georeference."""
         with _advice_for_bad_chips(), open_raster(self.chips[0].image) as source:
             return Grid.of(source).pixel_size
+
+    @property
+    def file_descriptions(self) -> tuple[str, ...]:
+        """Band descriptions of the first chip; empty if they name no band."""
+        with _advice_for_bad_chips():
+            return band_descriptions(self.chips[0].image)
 
     def read_mask(self, path: Path) -> NDArray[Any]:
         """Read classes (H, W), 255 for pixels without a label.

@@ -16,7 +16,7 @@ from ...spec import DataSpec
 from ...targets import IGNORE_INDEX, ChipClassTarget, check_class_names
 from .base import Chip, ChipDataset, Sample
 from .chip_labels import ChipLabel, labels_of_folders, read_label_table, split_labels
-from .pattern_chips import describe_input
+from .pattern_chips import BAND_ADVICE, describe_input
 from .stored_chips import StoredChip
 
 
@@ -62,6 +62,8 @@ class ClassifiedChips(ChipDataset):
         ConfigError: Settings contradict each other.
         DataError: A chip is missing, its class is unknown, or the table lacks a column.
     """
+
+    band_advice = BAND_ADVICE
 
     def __init__(
         self,

@@ -4,10 +4,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ...bands import resolve_band
+from ...bands import check_stored, resolve_band
 from ...errors import ConfigError
 from ...spec import DataSpec, InputSpec
 from .base import Chip, ChipDataset, Sample, pair_by_stem, split_list
+
+#: What to do about chips with another number of bands than `describe_input` expects.
+BAND_ADVICE = "; set bands, and file_bands to the names of all bands of a file"
 
 
 class PatternChips(ChipDataset):
@@ -27,6 +30,8 @@ class PatternChips(ChipDataset):
         ConfigError: A pattern does not contain exactly one ``*``.
         DataError: The image or the mask of a chip in the list is missing.
     """
+
+    band_advice = BAND_ADVICE
 
     def __init__(
         self,
@@ -85,9 +90,7 @@ def describe_input(
     """
     names = tuple(resolve_band(band, sensor) for band in bands)
     stored = [resolve_band(band, sensor) for band in file_bands] if file_bands else list(names)
-    for name in names:
-        if name not in stored:
-            raise ConfigError(f"bands: {name} is not among file_bands, {', '.join(stored)}")
+    check_stored(names, stored)
     return InputSpec(
         bands=names,
         mean=tuple(mean),
