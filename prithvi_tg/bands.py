@@ -70,12 +70,13 @@ PRETRAINING_STATISTICS = {
 }
 
 
-def resolve_band(name: str, sensor: str | None = None) -> str:
+def resolve_band(name: str, sensor: str | None = None, key: str = "bands") -> str:
     """The canonical name of a band.
 
     Args:
         name: A canonical name (``NIR_NARROW``) or a sensor's (``B8A``, ``B2``, ``b02``).
         sensor: One of `SENSORS`; needed where sensors disagree about the name.
+        key: The setting that contains the name, for messages.
 
     Raises:
         ConfigError: The name is unknown, or means different bands on different sensors.
@@ -93,11 +94,14 @@ def resolve_band(name: str, sensor: str | None = None) -> str:
         parts = [band for band in BANDS if upper.rstrip("0123456789_") in re.split(r"_", band)]
         close = parts or get_close_matches(upper, known, n=1)
         hint = f"did you mean {' or '.join(close)}? " if close else ""
-        raise ConfigError(f"bands: {name!r} is unknown; {hint}known are {', '.join(known)}")
+        raise ConfigError(
+            f"{key}: {name!r} is unknown; {hint}known are {', '.join(known)}; a band of another sensor gets the name "
+            "with the nearest wavelength"
+        )
     if len(set(meanings.values())) > 1:
         listed = ", ".join(f"{band} on {key}" for key, band in meanings.items())
         raise ConfigError(
-            f"bands: {name!r} is ambiguous ({listed}); use a band name such as NIR_NARROW, or set sensor"
+            f"{key}: {name!r} is ambiguous ({listed}); use a band name such as NIR_NARROW, or set sensor"
         )
     return next(iter(meanings.values()))
 

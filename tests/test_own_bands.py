@@ -183,3 +183,48 @@ def test_bands_by_default_are_named_where_the_files_lack_them(chips):
         ConfigError, match=r"NIR_NARROW is not among file_bands, .*by default bands is BLUE GREEN"
     ):
         ChipFolder(**settings(chips, bands=bands))
+
+
+@pytest.mark.parametrize("key", ["bands", "file_bands"])
+def test_a_band_name_of_ones_own_is_an_error_of_its_key(key, chips):
+    with pytest.raises(
+        ConfigError, match=f"^{key}: 'drone_blue' is unknown; .*the name with the nearest wavelength"
+    ):
+        ChipFolder(**settings(chips, **{key: ["drone_blue", *BANDS[1:]]}))
+
+
+def test_a_failing_scene_is_reported_once(run, tmp_path, command):
+    scene, best = write(tmp_path / "scene.tif", 2, ("a", "b")), run / "checkpoints/best.ckpt"
+    code, out, err = command("predict", "--ckpt_path", best, scene, "--output", tmp_path / "maps")
+    assert code == 1
+    assert (out + err).count("lack BLUE") == 1
+    assert "scenes failed" not in out + err
+    other = write(tmp_path / "other.tif", 2, ("a", "b"))
+    code, out, err = command("predict", "--ckpt_path", best, scene, other, "--output", tmp_path / "maps")
+    assert "2 of 2 scenes failed" in err
+
+
+def test_a_map_of_values_is_skipped_in_a_report(run, tmp_path, command):
+    values = write(tmp_path / "height_pred.tif", 1, (), dtype="float32")
+    with rasterio.open(values, "r+") as out:
+        out.update_tags(checkpoint_sha256="0")
+    page = tmp_path / "page.html"
+    code, _, err = command("report", run, "--maps", values, "--output", page)
+    assert (code, "height_pred.tif: skipped, because maps of values cannot be shown" in err) == (0, True)
+    assert "labelled pixels" in page.read_text()
+
+
+def test_a_report_writes_numbers_with_commas_and_own_scores_apart(run, tmp_path, command):
+    copy = tmp_path / "run"
+    copy.mkdir()
+    for path in run.iterdir():
+        if path.is_file():
+            copy.joinpath(path.name).write_bytes(path.read_bytes())
+    metrics = json.loads((copy / "metrics.json").read_text())
+    metrics["overall"]["kappa"] = 1.0
+    (copy / "metrics.json").write_text(json.dumps(metrics))
+    page = tmp_path / "page.html"
+    assert command("report", copy, "--output", page)[0] == 0
+    text = page.read_text()
+    assert "as computed, not in per cent" in text[: text.index("<th>kappa</th>")]
+    assert any(f"<td>{one['labelled_pixels']:,}</td>" in text for one in metrics["per_class"].values())

@@ -66,7 +66,7 @@ class MapWriter(Callback):
             for one in self.run.maps.values():
                 _log.info(f"{one.scene.name}: {one.scene.origin}")
             for result in self.run.unreadable:
-                _log.error(f"Failed: {result.error}")
+                self._log_failure(result.error)
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the progress, unless a bar shows it."""
@@ -127,6 +127,8 @@ class MapWriter(Callback):
         if trainer.is_global_zero:
             for path in self.run.write_indexes(self.folder):
                 _log.info(f"Written: {shown(path)}")
+            if self._is_single and self.results[0].error is not None:
+                raise DataError(self.results[0].error)
             _log.info(as_text(map_table(self.results)))
             if self._windows:
                 _log.info(
@@ -144,10 +146,19 @@ class MapWriter(Callback):
         self.run.update(read, logits, core_window)
         self._report_failures(trainer)
 
+    @property
+    def _is_single(self) -> bool:
+        """Whether the error at the end is that of the only scene."""
+        return self.raises and len(self.run.maps) + len(self.run.unreadable) == 1
+
+    def _log_failure(self, error: str | None) -> None:
+        if not self._is_single:
+            _log.error(f"Failed: {error}")
+
     def _report_failures(self, trainer: Trainer) -> None:
         """Log new failures, and stop reading these scenes."""
         stream: Any = trainer.predict_dataloaders
         for name in self.run.failed - self._reported:
             stream.discard(name)
-            _log.error(f"Failed: {self.run.maps[name].error}")
+            self._log_failure(self.run.maps[name].error)
         self._reported |= self.run.failed

@@ -17,7 +17,7 @@ from ..readers.scene_paths import words_from
 from ..reporting.areas import read_areas
 from ..reporting.report import makers, write_report
 from ..reporting.runs import Run, distinct_names, read_runs
-from ..reporting.tiles import TiledMap, tile_map
+from ..reporting.tiles import TiledMap, has_values, tile_map
 from ..spec import DataSpec
 
 
@@ -50,6 +50,9 @@ def _maps(options: argparse.Namespace, runs: Sequence[Run]) -> list[TiledMap]:
     names = distinct_names([path.resolve().with_suffix("") for path in paths]) if paths else []
     maps = []
     for path, name, scene in zip(paths, names, scenes, strict=True):
+        if has_values(path):
+            _warn(f"{path}: skipped, because maps of values cannot be shown; open it in a GIS program")
+            continue
         tiled = _tiled(path, scene, spec, options.map_megabytes * 1e6)
         tiled.name = name
         if tiled.checkpoint is not None and not makers(tiled, runs):

@@ -165,7 +165,8 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
             raise ConfigError(
                 f"composite: gives {composite.num_frames} frames, but num_frames is {num_frames}"
             )
-        wanted, stored = (tuple(resolve_band(band, sensor) for band in part) for part in (bands, file_bands))
+        wanted = tuple(resolve_band(band, sensor) for band in bands)
+        stored = tuple(resolve_band(band, sensor, "file_bands") for band in file_bands)
         places = _places(wanted, stored, num_frames)
         self.reading = InputOptions(
             places if composite is None else places[: len(wanted)], sensor, training=True, format=format

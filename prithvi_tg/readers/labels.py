@@ -144,7 +144,7 @@ def read_values(
         if outside.any():
             raise DataError(
                 f"{path}: value {values[outside][0]:g} lies outside valid_range, {low:g} to {high:g}; correct the "
-                "range, or mark such pixels as nodata"
+                f"range, or mark such pixels as nodata: rio edit-info --nodata {stored[outside][0]:g} {path}"
             )
     return values
 

@@ -68,5 +68,5 @@ def _draw(
         known = curves[["step", name]].dropna()
         axes.plot(
             known["step"], known[name], style, color=color, marker="o" if len(known) <= _FEW else None,
-            markersize=3, linewidth=width, label=label if number == 0 else None,
+            markersize=3 if len(known) > 1 else 8, linewidth=width, label=label if number == 0 else None,
         )  # fmt: skip

@@ -333,11 +333,11 @@ def _percent(value: float | None, digits: int = 1) -> str:
 
 
 def _count(value: int) -> str:
-    return f"{value:,}".replace(",", "\u202f")
+    return f"{value:,}"
 
 
 def _area(value: float) -> str:
-    return f"{value:,.1f}".replace(",", "\u202f")
+    return f"{value:,.1f}"
 
 
 def _signed(value: float | None, digits: int = 1) -> str:

@@ -30,7 +30,7 @@ def with_further_scores(table: Table, scores: Mapping[str, Tensor]) -> Renderabl
     """
     if not scores:
         return table
-    below = Table(title="further scores")
+    below = Table(title="further scores, as computed")
     below.add_column("score")
     below.add_column("value", justify="right")
     for name, value in scores.items():

@@ -106,6 +106,16 @@ def tile_map(
     return result
 
 
+def has_values(path: Path) -> bool:
+    """Whether a raster of this package has values instead of classes, as maps of a regression and probabilities do.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
+    with open_raster(path) as source:
+        return "checkpoint_sha256" in source.tags() and source.dtypes[0].startswith("float")
+
+
 def _palette(source: DatasetReader, path: Path) -> tuple[list[int], list[tuple[str, str]]]:
     try:
         table = source.colormap(1)

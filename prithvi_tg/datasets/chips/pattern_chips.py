@@ -89,7 +89,7 @@ def describe_input(
         ConfigError: A band is unknown or not in the files, or the statistics do not match the bands.
     """
     names = tuple(resolve_band(band, sensor) for band in bands)
-    stored = [resolve_band(band, sensor) for band in file_bands] if file_bands else list(names)
+    stored = [resolve_band(band, sensor, "file_bands") for band in file_bands] if file_bands else list(names)
     check_stored(names, stored)
     return InputSpec(
         bands=names,
