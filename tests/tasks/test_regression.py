@@ -338,7 +338,7 @@ def test_the_report_shows_scores_density_and_chips(value_run, tmp_path, capsys):
     assert f"<b>{record['overall']['RMSE']:.6g}</b>" in text
     assert 'alt="scatter"' in text
     assert "<th>biomass (t/ha)</th>" in text
-    assert "<td>3\u202f045</td>" in text
+    assert "<td>3,045</td>" in text
     svg = b64decode(text.split("data:image/svg+xml;base64,")[1].split('"')[0]).decode()
     assert "loss (dotted" in svg
     assert "learning rate" not in svg  # the run is too short to log one
