@@ -166,8 +166,7 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
                 f"composite: gives {composite.num_frames} frames, but num_frames is {num_frames}"
             )
         wanted = tuple(resolve_band(band, sensor) for band in bands)
-        stored = tuple(resolve_band(band, sensor, "file_bands") for band in file_bands)
-        places = _places(wanted, stored, num_frames)
+        places = _places(wanted, file_bands, sensor, num_frames)
         self.reading = InputOptions(
             places if composite is None else places[: len(wanted)], sensor, training=True, format=format
         )
@@ -377,10 +376,13 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
         return batch
 
 
-def _places(wanted: Sequence[str], stored: Sequence[str], num_frames: int) -> tuple[int, ...]:
-    """Indexes, from 1, of the wanted bands in a file, frame by frame; empty without `stored`."""
-    if not stored:
+def _places(
+    wanted: Sequence[str], file_bands: Sequence[str], sensor: str | None, num_frames: int
+) -> tuple[int, ...]:
+    """Indexes, from 1, of the wanted bands in a file, frame by frame; empty without `file_bands`."""
+    if not file_bands:
         return ()
+    stored = [resolve_band(band, sensor, "file_bands") for band in file_bands]
     check_stored(wanted, stored)
     return tuple(
         frame * len(stored) + stored.index(band) + 1 for frame in range(num_frames) for band in wanted
