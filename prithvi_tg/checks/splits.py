@@ -64,6 +64,8 @@ def check_chips(data: ChipDataModule) -> Iterator[Finding]:
 
 def _described_bands(split: str, dataset: ChipDataset) -> Iterator[Finding]:
     """Compare the band descriptions of the first chip with the configuration."""
+    if dataset.overrides_reading:
+        return  # the bands that a method returns may have another order than those of a raster
     try:
         with open_raster(dataset.chips[0].image) as source:
             descriptions = source.descriptions

@@ -3,6 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..datasets import ChipDataset
-from ..errors import PrithviTGError, UnknownLabelError
+from ..errors import DataError, PrithviTGError, UnknownLabelError
 from ..readers.raster import open_raster
 from ..spec import DataSpec
 from ..targets import Target
@@ -118,8 +119,8 @@ def _unit_ratio(image: Tensor, valid: Tensor, spec: DataSpec) -> float:
 
 
 def _compare_grids(image: Path, mask: Path, name: str, survey: Survey) -> None:
-    """Check that image and mask have the same CRS and transform."""
-    with open_raster(image) as one, open_raster(mask) as other:
+    """Check that image and mask of a readable chip have the same CRS and transform, if they are rasters."""
+    with suppress(DataError), open_raster(image) as one, open_raster(mask) as other:
         if one.crs is None:
             survey.unplaced += 1
         if one.crs is None or other.crs is None:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,7 +73,16 @@ def read_labels(
         DataError: A label is not a whole number, or a block cannot be read.
     """
     stored, valid, _ = read_stored(source, [1], (), window, size, alpha_band(source))
-    values, labelled = stored[0], np.ones(valid[0].shape, bool) if legacy else valid[0]
+    labelled = np.ones(valid[0].shape, bool) if legacy else valid[0]
+    return whole_labels(stored[0], labelled, path), labelled
+
+
+def whole_labels(values: NDArray[Any], labelled: NDArray[np.bool_], path: str | Path) -> NDArray[np.int64]:
+    """Stored labels as integers; 0 where a float is not labelled.
+
+    Raises:
+        DataError: A label is not a whole number.
+    """
     if values.dtype.kind == "f":
         fractions = labelled & (values != np.rint(values))
         if fractions.any():
@@ -80,7 +90,7 @@ def read_labels(
                 f"{path}: label {float(values[fractions][0]):g} is not a whole number; labels must be class numbers"
             )
         values = np.where(labelled, values, 0)
-    return values.astype(np.int64), labelled
+    return values.astype(np.int64)
 
 
 def check_value_raster(source: DatasetReader, path: str | Path, target: ValueTarget) -> list[Scaling]:

@@ -1,8 +1,6 @@
 """ChipDataset: base class of data sets of chips, pairs of an image and a mask."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from datetime import date
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,28 +8,16 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from torch import Tensor
 from torchgeo.datasets import NonGeoDataset
 
 from ...bands import PRITHVI_BANDS, resolve_band
-from ...errors import BandCountError, ConfigError, DataError, MissingStatisticsError, UnknownLabelError
+from ...errors import ConfigError, DataError, MissingStatisticsError
 from ...plotting import plot_sample
-from ...readers.grid import Grid
-from ...readers.labels import check_label_raster, label_counts, read_labels
-from ...readers.raster import (
-    alpha_band,
-    as_floats,
-    band_descriptions,
-    center,
-    data_bands,
-    open_raster,
-    read_stored,
-)
-from ...readers.scaling import Scaling, band_scaling
 from ...spec import DataSpec, InputSpec
 from ...targets import IGNORE_INDEX, ClassTarget
 from .chip_cache import ChipCache
 from .chip_files import Chip, pair_by_stem
+from .chip_reader import ChipReader, advice_for_bad_chips
 from .split_lists import published_splits, read_splits, split_list
 from .stored_chips import CropPlace, StoredChip, crop_sample, packed
 
@@ -46,22 +32,9 @@ __all__ = [
 ]
 
 Sample = dict[str, Any]
-#: Size of a stored value in bytes, at most; wider values are converted to float32.
-_STORED_BYTES = 4
-_SAMPLED_CHIPS = 8
 
 
-@contextmanager
-def _advice_for_bad_chips() -> Iterator[None]:
-    try:
-        yield
-    except (UnknownLabelError, BandCountError):
-        raise  # the message has the advice
-    except DataError as error:
-        raise DataError(f"{error}; prithvi-tg check lists such chips, --skip_bad skips them") from error
-
-
-class ChipDataset(NonGeoDataset):
+class ChipDataset(ChipReader, NonGeoDataset):
     """Chips: small images, each with a mask of the same size.
 
     A sample has
@@ -74,7 +47,8 @@ class ChipDataset(NonGeoDataset):
     * with `metadata`, ``timestamps``: float32 (T, 2), year and day of year 1..366, and ``location``: float32
       (2,), latitude and longitude of the centre in degrees; NaN where unknown.
 
-    A subclass describes a data set in class attributes and implements `find_chips`.
+    A subclass describes a data set in class attributes and implements `find_chips`; for files that are no rasters, also
+    `load_image` and `load_mask`.
 
     Args:
         root: Folder of the data set.
@@ -96,7 +70,6 @@ class ChipDataset(NonGeoDataset):
     file_bands: tuple[str, ...] = ()
     #: Sensor whose band names are accepted for `bands`.
     sensor: str | None = None
-    num_frames = 1
     #: Published statistics per band of `PRITHVI_BANDS`, after scaling.
     default_mean: tuple[float, ...] = ()
     default_std: tuple[float, ...] = ()
@@ -106,13 +79,6 @@ class ChipDataset(NonGeoDataset):
     nodata: tuple[float, ...] = ()
     #: See `InputSpec.legacy_fill`.
     legacy_fill: float | None = None
-    class_names: tuple[str, ...] = ()
-    #: What to do about labels that are no class, at the end of the error.
-    label_advice = (
-        f"map it to {IGNORE_INDEX} in to_classes if it means not labelled, or add it to class_names"
-    )
-    #: What to do about chips that all have another number of bands, at the end of the error.
-    band_advice = ""
     class_colors: tuple[str, ...] = ()
     split_names: tuple[str, ...] = ("train", "val", "test")
     #: Label of pixels without a label.
@@ -240,7 +206,7 @@ class ChipDataset(NonGeoDataset):
         return len(self.chips)
 
     def __getitem__(self, index: int) -> Sample:
-        with _advice_for_bad_chips():
+        with advice_for_bad_chips():
             sample = self.read_chip(self.chips[index])
         return sample if self.transforms is None else self.transforms(sample)
 
@@ -259,7 +225,7 @@ class ChipDataset(NonGeoDataset):
         if self.transforms is not None or type(self).read_chip is not ChipDataset.read_chip:
             return crop_sample(self[place.chip], place, side, self._mean)  # samples may differ from the files
         chip = self.chips[place.chip]
-        with _advice_for_bad_chips():
+        with advice_for_bad_chips():
             stored = self.stored_chip(chip)
         return crop_sample(
             self._sample(chip, stored.crop(place, side)), place, side, self._mean, cropped=True
@@ -297,7 +263,7 @@ class ChipDataset(NonGeoDataset):
         Raises:
             DataError: A file cannot be read, or differs in size or number of bands.
         """
-        values, valid, scalings, meaningless = self._read_image(chip.image)
+        (values, valid, meaningless), scalings = self._image(chip.image)
         metadata = {}
         if self.metadata:
             metadata = {key: value.numpy() for key, value in self.read_metadata(chip).items()}
@@ -307,7 +273,7 @@ class ChipDataset(NonGeoDataset):
 
     def _read_label(self, chip: Chip, valid: NDArray[np.bool_]) -> NDArray[Any] | None:
         """Read the mask of a chip in the form of a cache; `valid` (T*C, H, W) marks the image's pixels with data."""
-        mask = self.read_mask(chip.mask)
+        mask = self._mask(chip.mask)
         if mask.shape[-2:] != valid.shape[-2:]:
             raise DataError(
                 f"{chip.mask}: {mask.shape[-2]} x {mask.shape[-1]} pixels, but {chip.image.name} has "
@@ -334,110 +300,6 @@ class ChipDataset(NonGeoDataset):
         sample |= self._target(chip, stored)
         sample |= {"name": chip.name, "meaningless": torch.tensor([stored.meaningless])}
         return sample | {key: torch.from_numpy(value.copy()) for key, value in stored.metadata.items()}
-
-    def read_image(self, path: Path) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Read an image (T, C, H, W) in the unit of the statistics, and a mask of its pixels with data.
-
-        Pixels without data have the mean of the band. With `legacy_nodata`, all pixels count as data and keep their
-        stored values, as in hls-foundation-os.
-        """
-        values, valid, scalings, _ = self._read_image(path)
-        stored = StoredChip(values, packed(valid), None, scalings)
-        image, _ = stored.in_unit(self.spec.input, self._mean, self.legacy_nodata)
-        shape = (self.num_frames, len(self.spec.input.bands), *values.shape[1:])
-        return image.reshape(shape), valid.reshape(shape)
-
-    def _read_image(self, path: Path) -> tuple[NDArray[Any], NDArray[np.bool_], tuple[Scaling, ...], int]:
-        """Stored values and valid mask (T*C, H, W), scalings, and the number of meaningless values."""
-        spec, legacy = self.spec.input, self.legacy_nodata
-        with open_raster(path) as source:
-            count = data_bands(source, spec.file_count)
-            if count != spec.file_count:
-                raise self._band_count_error(path, count)
-            alpha = alpha_band(source, spec.file_count)
-            bands = read_stored(source, spec.file_bands, spec.nodata, alpha=alpha, legacy=legacy)
-            scalings = [band_scaling(source, index, spec, legacy, strict=True) for index in spec.file_bands]
-        values = as_floats(bands).values if bands.values.itemsize > _STORED_BYTES else bands.values
-        valid = np.ones_like(bands.valid) if legacy else bands.valid
-        return values, valid, tuple(scalings), bands.meaningless
-
-    def _band_count_error(self, path: Path, count: int) -> DataError:
-        """The error of a chip with another number of bands; without advice to skip it if other chips are alike."""
-        spec = self.spec.input
-        named = f" (bands: {', '.join(spec.bands)})" if spec.file_count == len(spec.bands) else ""
-        text = f"{path}: has {count} bands, but {spec.file_count} are expected{named}"
-        other = next((chip.image for chip in (self.chips[0], self.chips[-1]) if chip.image != path), path)
-        with suppress(DataError), open_raster(other) as source:
-            if data_bands(source, spec.file_count) == count:
-                return BandCountError(f"{text}{self.band_advice}")
-        return DataError(text)
-
-    def stored_bytes(self) -> int:
-        """Approximate size of all chips in bytes, each as a `StoredChip`, from the headers of a few files."""
-        sizes = []
-        for chip in self.chips[:: max(1, len(self.chips) // _SAMPLED_CHIPS)]:
-            with suppress(DataError), open_raster(chip.image) as source:  # reading the chip reports the error
-                width = min(np.dtype(source.dtypes[0]).itemsize, _STORED_BYTES)
-                sizes.append(source.height * source.width * (len(self.spec.input.file_bands) * width + 1))
-        return len(self.chips) * sum(sizes) // max(1, len(sizes))
-
-    @property
-    def pixel_size(self) -> float | None:
-        """Size of a pixel of the first chip in metres; ``None`` without a georeference."""
-        with _advice_for_bad_chips(), open_raster(self.chips[0].image) as source:
-            return Grid.of(source).pixel_size
-
-    @property
-    def file_descriptions(self) -> tuple[str, ...]:
-        """Band descriptions of the first chip; empty if they name no band."""
-        with _advice_for_bad_chips():
-            return band_descriptions(self.chips[0].image)
-
-    def read_mask(self, path: Path) -> NDArray[Any]:
-        """Read classes (H, W), 255 for pixels without a label.
-
-        Raises:
-            DataError: A label is no integer or no class, or the raster has several bands.
-            ConfigError: The nodata tag of the raster is the value of a class.
-        """
-        with open_raster(path) as source:
-            if not self.legacy_nodata:
-                check_label_raster(source, path, self._class_of)
-            stored, labelled = read_labels(source, path, legacy=self.legacy_nodata)
-        mask = np.where(labelled, self.to_classes(stored), IGNORE_INDEX)
-        outside = ClassTarget.is_labelled(mask) & ((mask < 0) | (mask >= len(self.class_names)))
-        if outside.any():
-            values, counts = np.unique(stored[outside], return_counts=True)
-            unknown = dict(zip(values.tolist(), counts.tolist(), strict=True))
-            raise UnknownLabelError(f"{path}: {self.unknown_labels(unknown)}", unknown)
-        return mask
-
-    def unknown_labels(self, counts: dict[int, int]) -> str:
-        """Error message for stored labels that are no class; `counts` gives the number of pixels of each."""
-        return (
-            f"label {label_counts(counts)} is not one of the {len(self.class_names)} classes "
-            f"({', '.join(self.class_names)}); {self.label_advice}"
-        )
-
-    def _class_of(self, value: int) -> str | None:
-        """Class name of a stored label; ``None`` if it is no class."""
-        number = int(self.to_classes(np.array([value], np.int64))[0])
-        return self.class_names[number] if 0 <= number < len(self.class_names) else None
-
-    def read_metadata(self, chip: Chip) -> dict[str, Tensor]:
-        """``timestamps`` (T, 2) and ``location`` (2,) of a chip, NaN where unknown."""
-        days = [(day.year, day.timetuple().tm_yday) if day else (np.nan, np.nan) for day in self.dates(chip)]
-        with open_raster(chip.image) as source:
-            place = center(source)
-        return {"timestamps": torch.tensor(days).float(), "location": torch.tensor(place).float()}
-
-    def dates(self, chip: Chip) -> list[date | None]:
-        """The date of each frame; ``None`` where unknown."""
-        return [None] * self.num_frames
-
-    def to_classes(self, stored: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Convert stored labels to classes and 255; by default they are equal."""
-        return stored
 
     def plot(self, sample: Sample, show_titles: bool = True, suptitle: str | None = None) -> Figure:
         """Draw a sample: each date in true colour, the mask, and the prediction if there is one.

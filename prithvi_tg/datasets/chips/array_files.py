@@ -1,0 +1,96 @@
+"""Chips in files that are no rasters: checks of the arrays that methods of a data set return."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import DataError, PrithviTGError
+from ...readers.raster import Bands, data_mask
+from ...spec import InputSpec
+
+
+@contextmanager
+def reading_file(path: Path) -> Iterator[None]:
+    """A context that names the file in errors of reading.
+
+    Raises:
+        DataError: Within, the file could not be read.
+    """
+    try:
+        yield
+    except PrithviTGError:
+        raise
+    except (OSError, EOFError, ValueError, LookupError, BadZipFile) as error:
+        raise DataError(f"{path}: cannot be read ({str(error).strip() or type(error).__name__})") from error
+
+
+def stored_bands(array: Any, path: Path, spec: InputSpec, legacy: bool = False) -> Bands:
+    """The bands of a model in the array of a file.
+
+    Args:
+        array: Stored values of all bands of the file, (T*C, H, W) or (T, C, H, W).
+        path: Name of the file, for messages.
+        spec: The bands of the file and of the model, and stored values that mean nodata.
+        legacy: See `read_stored`.
+
+    Raises:
+        DataError: The array has another shape, or does not hold real numbers.
+    """
+    array = _numbers(array, path, "load_image")
+    count = int(np.prod(array.shape[:-2]))
+    if array.ndim < 2 or count != spec.file_count:
+        raise DataError(
+            f"{path}: load_image returned an array {array.shape}; ({spec.file_count}, H, W) is expected, with the "
+            "bands of the file first"
+        )
+    values = array.reshape(count, *array.shape[-2:])[[index - 1 for index in spec.file_bands]]
+    valid = np.empty(values.shape, dtype=bool)
+    return Bands(values, valid, data_mask(values, spec.nodata, valid, legacy))
+
+
+def scaled_bands(image: Any, valid: Any, path: Path, spec: InputSpec) -> Bands:
+    """The bands that `read_image` of a subclass returned: image and mask (T, C, H, W) in the unit of the statistics.
+
+    Raises:
+        DataError: The arrays have another shape, or the image does not hold real numbers.
+    """
+    image, valid = _numbers(image, path, "read_image"), np.asarray(valid, dtype=bool)
+    shape = (spec.num_frames, len(spec.bands), *image.shape[-2:])
+    if image.shape != shape or valid.shape != shape:
+        raise DataError(
+            f"{path}: read_image returned an image {image.shape} and a mask {valid.shape}; two arrays (T, C, H, W) "
+            f"with {spec.num_frames} frames of {len(spec.bands)} bands are expected"
+        )
+    values = image.reshape(-1, *shape[-2:]).astype(np.float32)
+    finite = np.empty(values.shape, dtype=bool)
+    data_mask(values, (), finite)
+    valid = valid.reshape(values.shape)
+    return Bands(values, valid & finite, int(np.count_nonzero(valid & ~finite)))
+
+
+def stored_labels(
+    array: Any, path: Path, method: str = "load_mask"
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Labels (H, W) that a method returned, and a mask (H, W) of those that are not NaN.
+
+    Raises:
+        DataError: The array has another shape, or does not hold real numbers.
+    """
+    array = _numbers(array, path, method)
+    if array.ndim < 2 or array.size != np.prod(array.shape[-2:]):
+        raise DataError(f"{path}: {method} returned an array {array.shape}; (H, W) is expected")
+    labels = array.reshape(array.shape[-2:])
+    return labels, ~np.isnan(labels)
+
+
+def _numbers(array: Any, path: Path, method: str) -> NDArray[Any]:
+    array = np.asarray(array)
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"{path}: {method} returned values of type {array.dtype}; real numbers are expected")
+    narrow = {"bool": np.uint8, "float16": np.float32}.get(array.dtype.name)
+    return array if narrow is None else array.astype(narrow)

@@ -1,0 +1,261 @@
+"""Chips in files that are no rasters train through the real commands, with the methods that the documentation names."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from conftest import TINY
+
+from prithvi_tg.datamodules import ChipDataModule
+from prithvi_tg.datasets import Chip, ChipDataset, ClassifiedChips
+from prithvi_tg.errors import DataError, UnknownLabelError
+
+BANDS = ["RED_EDGE_1", "NIR_BROAD"]
+SIDE = 32
+SPLITS = {"train": "abcd", "val": "ef", "test": "gh"}
+STATISTICS = {"bands": BANDS, "mean": [0.05, 0.2], "std": [0.02, 0.1]}
+
+
+class Arrays(ChipDataset):
+    """Images ``NAME.npy`` of three bands and labels ``NAME_label.npy`` of stored values 0, 10 and -1."""
+
+    file_bands = ("RED_EDGE_1", "RED", "NIR_BROAD")
+    scale = 1e-4
+    nodata = (0.0,)
+    class_names = ("Land", "Water")
+
+    def find_chips(self):
+        return [Chip(n, self.root / f"{n}.npy", self.root / f"{n}_label.npy") for n in SPLITS[self.split]]
+
+    def to_classes(self, stored):
+        return np.where(stored == -1, 255, stored // 10)
+
+    def load_image(self, path):
+        return np.load(path)
+
+    def load_mask(self, path):
+        return np.load(path)
+
+
+class FinishedArrays(Arrays):
+    """The same chips with values in their unit, selected bands, and classes."""
+
+    load_image = ChipDataset.load_image
+    load_mask = ChipDataset.load_mask
+
+    def read_image(self, path):
+        stored = np.load(path)[[self.file_bands.index(band) for band in self.spec.input.bands]]
+        return (stored.astype(np.float32) * 1e-4)[None], (stored != 0)[None]
+
+    def read_mask(self, path):
+        return self.to_classes(np.load(path))
+
+
+KINDS = [Arrays, FinishedArrays]
+
+
+@pytest.fixture
+def root(tmp_path):
+    random = np.random.default_rng(0)
+    for name in "".join(SPLITS.values()):
+        label = random.choice([0, 10, -1], (SIDE, SIDE), p=[0.5, 0.4, 0.1]).astype(np.int16)
+        image = random.integers(200, 900, (3, SIDE, SIDE)).astype(np.int16)
+        image[2] += np.where(label == 10, 0, 3000).astype(np.int16)
+        image[:, :3] = 0
+        np.save(tmp_path / f"{name}.npy", image)
+        np.save(tmp_path / f"{name}_label.npy", label)
+    return tmp_path
+
+
+def configure(root, kind, **changes):
+    settings = {
+        "model": {
+            "class_path": "PrithviSegmentationTask",
+            "init_args": {
+                "encoder": "nano",
+                "encoder_args": TINY,
+                "head_channels": 8,
+                "window": 32,
+                "warmup_steps": 1,
+            },
+        },
+        "data": {
+            "class_path": "ChipDataModule",
+            "init_args": {
+                "dataset_class": f"{__name__}.{kind.__name__}",
+                "root": str(root),
+                "bands": BANDS,
+                "crop_size": 32,
+                "batch_size": 2,
+                **changes,
+            },
+        },
+        "trainer": {
+            "default_root_dir": str(root / "runs"),
+            "max_epochs": 1,
+            "accelerator": "cpu",
+            "enable_progress_bar": False,
+        },
+    }
+    path = root / "run.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+def first_batches(root, kind, cache):
+    torch.manual_seed(0)
+    data = ChipDataModule(
+        kind, root, cache=cache, crop_size=24, batch_size=2, random_flip_rot90=False, **STATISTICS
+    )
+    data.setup("fit")
+    if cache == "ram":
+        assert data.train_dataset.datasets[0].cache is not None
+    return [
+        batch
+        for _ in range(2)
+        for loader in (data.train_dataloader(), data.val_dataloader())
+        for batch in loader
+    ]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_command_works_with_files_that_are_no_rasters(root, command, monkeypatch, kind):
+    monkeypatch.setenv("COLUMNS", "400")
+    config = configure(root, kind)
+    code, out, err = command("stats", "--config", config)
+    assert code == 0, err
+    found = yaml.safe_load(out)
+    stored = np.stack([np.load(root / f"{name}.npy") for name in SPLITS["train"]])[:, [0, 2], 3:] * 1e-4
+    assert found["mean"] == pytest.approx(stored.mean((0, 2, 3)), rel=1e-4)
+    assert found["std"] == pytest.approx(stored.std((0, 2, 3)), rel=1e-4)
+
+    config = configure(root, kind, mean=found["mean"], std=found["std"])
+    code, out, err = command("check", "--config", config)
+    assert code == 0, out
+    assert "No errors." in out
+    for cache in ("ram", "none"):
+        code, _, err = command("fit", "--config", config, "--data.cache", cache)
+        assert code == 0, err
+    run = root / "runs" / "version_1"
+    checkpoint = run / "checkpoints" / "best.ckpt"
+    code, _, err = command("test", "--config", config, "--ckpt_path", checkpoint)
+    assert code == 0, err
+    assert json.loads((run / "metrics.json").read_text())["overall"]["mIoU"] > 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_samples_are_equal_with_and_without_cache(root, kind):
+    plain, cached = (first_batches(root, kind, cache) for cache in ("none", "ram"))
+    assert len(plain) == len(cached) == 8
+    for one, other in zip(plain, cached, strict=True):
+        assert one.keys() == other.keys()
+        for key in ("image", "mask", "valid"):
+            if key in one:
+                assert torch.equal(one[key], other[key])
+
+
+def test_stored_arrays_and_finished_arrays_give_the_same_samples(root):
+    stored, finished = (kind(root, **STATISTICS)[1] for kind in KINDS)
+    for key in ("image", "valid", "mask"):
+        torch.testing.assert_close(stored[key], finished[key])
+    assert stored["image"].shape == (1, 2, SIDE, SIDE)
+    assert torch.equal(stored["image"][0, :, 0, 0], torch.tensor(STATISTICS["mean"]))  # nodata
+    assert sorted(stored["mask"].unique().tolist()) == [0, 1, 255]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_place_and_size_need_no_raster(root, kind):
+    dataset = kind(root, metadata=True, **STATISTICS)
+    assert dataset.pixel_size is None
+    metadata = dataset.read_metadata(dataset.chips[0])
+    assert metadata["timestamps"].isnan().all()
+    assert metadata["location"].isnan().all()
+    assert dataset[0]["location"].isnan().all()
+    width = 2 if kind is Arrays else 4
+    assert dataset.stored_bytes() == 4 * SIDE * SIDE * (2 * width + 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a", np.zeros((SIDE, SIDE, 3)), r"a\.npy: load_image returned an array \(32, 32, 3\); \(3, H, W\) is exp"),
+        ("a", np.array(["x"]), r"a\.npy: load_image returned values of type <U1; real numbers are expected"),
+        ("a_label", np.zeros((2, SIDE, SIDE)), r"a_label\.npy: load_mask returned an array \(2, 32, 32\); \(H, W\)"),
+        ("a_label", np.full((SIDE, SIDE), 0.5), r"a_label\.npy: label 0\.5 is not a whole number"),
+    ],
+)  # fmt: skip
+def test_a_wrong_array_is_an_error_that_names_file_and_method(root, name, content, message):
+    np.save(root / f"{name}.npy", content)
+    with pytest.raises(DataError, match=message):
+        Arrays(root, **STATISTICS)[0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_unreadable_array_is_named_and_can_be_skipped(root, command, kind):
+    (root / "a.npy").write_bytes(b"not an array")
+    with pytest.raises(DataError, match=r"a\.npy: cannot be read \("):
+        kind(root, **STATISTICS)[0]
+    dataset = kind(root, **STATISTICS)
+    assert list(dataset.leave_out_bad()) == ["a"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_labels_that_are_no_class_are_counted(root, kind):
+    np.save(root / "a_label.npy", np.full((SIDE, SIDE), 30))
+    with pytest.raises(
+        UnknownLabelError, match=r"a_label\.npy: label (30|3) \(1024 pixels\) is not one of the 2"
+    ):
+        kind(root, **STATISTICS)[0]
+
+
+def test_labels_of_floats_have_nan_where_not_labelled(root):
+    label = np.full((SIDE, SIDE), 10.0)
+    label[5] = np.nan
+    np.save(root / "a_label.npy", label)
+    mask = Arrays(root, **STATISTICS)[0]["mask"]
+    assert (mask[5] == 255).all()
+    assert (mask[6] == 1).all()
+
+
+def test_a_wrong_result_of_read_image_is_explained(root):
+    class Flat(FinishedArrays):
+        def read_image(self, path):
+            image, valid = super().read_image(path)
+            return image[0], valid
+
+    with pytest.raises(
+        DataError, match=r"a\.npy: read_image returned an image \(2, 32, 32\) and a mask \(1, 2, 32"
+    ):
+        Flat(root, **STATISTICS)[0]
+
+
+def test_an_override_can_change_what_the_base_class_reads(root):
+    class Brighter(Arrays):
+        def read_image(self, path):
+            image, valid = super().read_image(path)
+            image[0, 1, 10, 10] = np.nan
+            return image * 2, valid
+
+    plain, brighter = Arrays(root, **STATISTICS)[0], Brighter(root, **STATISTICS)[0]
+    assert torch.equal(brighter["image"][0, :, 20], 2 * plain["image"][0, :, 20])
+    assert not brighter["valid"][0, 1, 10, 10]
+    assert brighter["meaningless"] == 1
+
+
+def test_chips_of_a_table_of_classes_can_be_arrays(root):
+    class Labelled(ClassifiedChips):
+        def load_image(self, path):
+            return np.load(path)
+
+    (root / "labels.csv").write_text("chip,class,split\na,Land,train\nb,Water,train\n")
+    dataset = Labelled(
+        f"{root}/*.npy",
+        ["Land", "Water"],
+        labels=root / "labels.csv",
+        file_bands=Arrays.file_bands,
+        **STATISTICS,
+    )
+    assert [int(dataset[number]["label"]) for number in range(2)] == [0, 1]
+    assert dataset[0]["image"].shape == (1, 2, SIDE, SIDE)
