@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -32,7 +33,11 @@ def long_scene(flood_root, tmp_path_factory):
 def interrupt(words, number, ready):
     """Start a command, send it a signal once `ready`; its exit code, standard output and standard error."""
     words = [sys.executable, "-m", "prithvi_tg", *map(str, words)]
-    run = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # A shell that starts the tests in the background makes them ignore SIGINT, which commands would inherit.
+    notice = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    run = subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=notice
+    )
     while not ready():
         assert run.poll() is None, run.communicate()
         time.sleep(0.01)

@@ -132,7 +132,9 @@ def read_points(path: Path, design_file: Path | None = None) -> tuple[Design, ND
             )
     ids = pd.to_numeric(table["id"], errors="coerce").fillna(0).to_numpy().astype(int)
     _check_ids(path, ids, design.size)
-    words = table["reference"].to_numpy()[np.argsort(ids)]
+    table = table.iloc[np.argsort(ids)]
+    _check_drawn(path, table, design)
+    words = table["reference"].to_numpy()
     known = {str(code): number for number, code in enumerate(design.codes)}
     known |= {name.lower(): number for number, name in enumerate(design.classes)}
     known[UNINTERPRETABLE] = LEFT_OUT
@@ -168,6 +170,22 @@ def _check_ids(path: Path, ids: NDArray[np.int64], size: int) -> None:
             + (f"; id {missing[0]} is missing" if len(missing) else "")
             + f"; keep all points, and mark those that cannot be labelled as {UNINTERPRETABLE}"
         )
+
+
+def _check_drawn(path: Path, table: pd.DataFrame, design: Design) -> None:
+    """Check that those columns that `write_points` wrote are still those of the design."""
+    drawn = {
+        "stratum": [design.strata[number].name for number in design.stratum_of],
+        "map_class": [design.classes[number] for number in design.class_of],
+    }
+    for column in drawn.keys() & set(table.columns):
+        pairs = zip(table[column].astype(str), drawn[column], strict=True)
+        for number, (found, expected) in enumerate(pairs, start=1):
+            if found != expected:
+                raise DataError(
+                    f"{path}: {column} of id {number} is {found}, but {expected} in the design; it is the design of "
+                    "another sample, give the one that area sample wrote with these points"
+                )
 
 
 def _read_table(path: Path) -> pd.DataFrame:

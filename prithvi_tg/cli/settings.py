@@ -38,7 +38,12 @@ def with_members(words: Sequence[str]) -> list[str]:
     """Words of a command line on which ``--ckpt_path`` has one value, a list if several files follow it.
 
     The first value may have any name. Further ones are files of weights by their suffix, so that scenes may follow.
+
+    Raises:
+        ConfigError: The option is given twice.
     """
+    if sum(word.partition("=")[0] == "--ckpt_path" for word in words) > 1:
+        raise ConfigError("ckpt_path: given twice; for an ensemble, give all files after one --ckpt_path")
     found: list[str] = []
     rest = list(words)
     while rest:

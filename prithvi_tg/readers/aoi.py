@@ -215,6 +215,11 @@ def _box(text: str) -> Any:
             f"aoi: {text}: {wanted}, longitudes in -180..180 and latitudes in -90..90, bottom below top"
         )
     if left > right:
+        if left - right < 180:
+            raise ConfigError(
+                f"aoi: {text}: left {left:g} is greater than right {right:g}, a box across the "
+                f"antimeridian of {360 - left + right:g} degrees; exchange them"
+            )
         return shapely.union_all([shapely.box(left, bottom, 180, top), shapely.box(-180, bottom, right, top)])
     return shapely.box(left, bottom, right, top)
 

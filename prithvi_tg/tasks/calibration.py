@@ -22,7 +22,7 @@ from .calibration_metrics import CalibrationBins, expected_calibration_error
 #: Key of a checkpoint that holds its calibration.
 CALIBRATION = "calibration"
 #: Lowest and highest temperature.
-LIMITS = (0.01, 100.0)
+LIMITS = (1e-6, 100.0)
 _HALVINGS = 60
 
 
@@ -141,12 +141,12 @@ def fit_calibration(logits: Tensor, labels: Tensor) -> Calibration:
         return float(expected.double().mean() - true)
 
     low, high = LIMITS
-    if slope(low) <= 0:
+    if bool((logits.argmax(dim=1) == labels).all()):
         raise DataError(
             f"labels: all {len(labels)} pixels of the validation set are predicted correctly, so no temperature is the "
             "best; use a validation set that the model has not learned"
         )
-    if slope(high) >= 0:
+    if slope(low) <= 0 or slope(high) >= 0:
         raise DataError(
             "labels: the probabilities of the model are no better than equal ones; train it first"
         )

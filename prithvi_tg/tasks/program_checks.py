@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from torch.export.pt2_archive._package import PT2ArchiveReader
+from torch.export.pt2_archive import PT2ArchiveReader
 
 from ..errors import CheckpointError
 from .description import DESCRIPTION

@@ -273,3 +273,15 @@ def test_a_map_of_values_is_refused(write_map, command, tmp_path):
     assert code == 1
     assert "not a map of classes" in err
     assert "a map of values must be divided into classes first" in err
+
+
+def test_the_design_of_another_sample_is_refused(scene, command, tmp_path):
+    for seed in (1, 2):
+        words = ("--points", "40", "--minimum", "5", "--seed", str(seed))
+        assert command("area", "sample", scene, "--output", tmp_path / f"{seed}.csv", *words)[0] == 0
+    table = pd.read_csv(tmp_path / "1.csv").assign(reference=lambda one: one["map_class"])
+    table.to_csv(tmp_path / "1.csv", index=False)
+    assert command("area", "estimate", tmp_path / "1.csv")[0] == 0
+    code, _, err = command("area", "estimate", tmp_path / "1.csv", "--design", tmp_path / "2.design.json")
+    assert code == 1
+    assert "it is the design of another sample" in err

@@ -67,7 +67,7 @@ def test_bands_are_found_by_index_or_name(tmp_path, burn_spec, count, descriptio
 def test_an_error_about_a_scene_with_other_bands_asks_for_bands(tmp_path, burn_spec):
     path = write_scene(tmp_path / "scene.tif", planted(4))
     with pytest.raises(
-        DataError, match=r"scene\.tif: has 4 bands, the model takes 6 .* choose them with --bands"
+        DataError, match=r"scene\.tif: has 4 bands, the model takes 6 .* for example --bands 1 2 3"
     ):
         resolve(path, burn_spec)
     with pytest.raises(ConfigError, match="bands: 2 given, but the model takes 6"):

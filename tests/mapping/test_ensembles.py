@@ -427,3 +427,9 @@ def test_an_unfinished_map_resumes_only_with_the_same_members_views_and_temperat
     reference = map_scene(members, scene, tmp_path / "r" / "scene_pred.tif", **options | other)
     for name in ("pred", "std"):
         np.testing.assert_array_equal(stored(tmp_path, name), stored(reference.parent, name))
+
+
+def test_a_second_list_of_checkpoints_is_refused(command):
+    code, _, err = command("predict", "--ckpt_path", "a.ckpt", "--ckpt_path", "b.ckpt", "scene.tif")
+    assert code != 0
+    assert "ckpt_path: given twice; for an ensemble, give all files after one --ckpt_path" in err

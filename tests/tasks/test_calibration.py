@@ -296,3 +296,12 @@ def test_weights_without_a_description_are_mapped_with_views_by_a_configuration(
     assert code == 0, err
     with rasterio.open(tmp_path / "maps" / "scene_std.tif") as file:
         assert file.read(1, masked=True).max() == 0  # both have the same weights
+
+
+def test_an_underconfident_model_gets_a_small_temperature():
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 2, (500,), generator=generator)
+    logits = 1e-4 * (F.one_hot(labels, 2) + torch.randn(500, 2, generator=generator))
+    found = fit_calibration(logits, labels)
+    assert found.temperature < 1e-3
+    assert found.ece_after < found.ece_before
