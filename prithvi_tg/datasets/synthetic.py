@@ -102,7 +102,8 @@ def _sigmoid(x: Array) -> Array:
     return 1 / (1 + np.exp(-x))
 
 
-_SIX = (1, 2, 3, 8, 11, 12)  # Prithvi's bands among the 13 of Sentinel-2
+#: Positions of `PRITHVI_BANDS` among the 13 bands of Sentinel-2.
+PRITHVI_POSITIONS = (1, 2, 3, 8, 11, 12)
 _BURNT = np.array((0.05, 0.06, 0.07, 0.11, 0.20, 0.19))
 
 
@@ -123,7 +124,7 @@ def burn_scene(
     """
     cover = random_field(rng, height, width, roughness=0.6)
     land = np.digitize(cover, np.quantile(cover, (0.5, 0.8, 0.97)))
-    spectra = np.array([SIGNATURES[name] for name in _LAND])[:, _SIX]
+    spectra = np.array([SIGNATURES[name] for name in _LAND])[:, PRITHVI_POSITIONS]
     fire = random_field(rng, height, width, roughness=0.4) - 0.5 * cover
     severity = _sigmoid(8 * (fire - np.quantile(fire, rng.uniform(0.7, 0.95))))
     burnt = severity * rng.uniform(0.7, 1.0)
@@ -154,7 +155,7 @@ def crop_scene(
     seasons = np.random.default_rng(13)  # the same appearance of each crop in every scene
     green = seasons.uniform(0, 1, (13, 3))
     base = seasons.uniform(0.7, 1.3, (13, 6))
-    grass, soil = (np.array(SIGNATURES[name])[list(_SIX)] for name in ("grass", "soil"))
+    grass, soil = (np.array(SIGNATURES[name])[list(PRITHVI_POSITIONS)] for name in ("grass", "soil"))
     frames = []
     for frame in range(3):
         cover = np.clip(green[kinds, frame] + 0.1 * rng.standard_normal((height, width)), 0, 1)[..., None]
@@ -340,7 +341,7 @@ def covered_chip(rng: np.random.Generator, height: int, width: int, name: str) -
     covers, shares = list(_CHIP_CLASSES[name]), list(_CHIP_CLASSES[name].values())
     field = random_field(rng, height, width, roughness=0.6)
     kinds = np.digitize(field, np.quantile(field, np.cumsum(shares)[:-1]))
-    spectra = np.array([SIGNATURES[cover] for cover in covers])[:, _SIX]
+    spectra = np.array([SIGNATURES[cover] for cover in covers])[:, PRITHVI_POSITIONS]
     image = _texture(rng, np.moveaxis(spectra[kinds], -1, 0)) * rng.uniform(0.9, 1.1)
     return np.clip(np.round(image * 1e4), 1, 20000).astype(np.int16)
 

@@ -8,13 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bands import PRITHVI_BANDS
-from .synthetic import SIGNATURES, empty_folder, random_field, write_raster
+from .synthetic import PRITHVI_POSITIONS, SIGNATURES, empty_folder, random_field, write_raster
 
-#: Positions of `PRITHVI_BANDS` among the 13 bands of Sentinel-2.
-_PLACES = (1, 2, 3, 8, 11, 12)
 _NAMES = [f"{band}_{day}" for day in ("20220615", "20230615") for band in PRITHVI_BANDS]
 _FOREST, _GRASS, _SOIL, _BUILT = (
-    np.array([SIGNATURES[name][place] for place in _PLACES])
+    np.array([SIGNATURES[name][place] for place in PRITHVI_POSITIONS])
     for name in ("broadleaf forest", "grass", "soil", "built-up")
 )
 

@@ -8,10 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bands import PRITHVI_BANDS
-from .synthetic import SIGNATURES, empty_folder, random_field, write_raster
+from .synthetic import PRITHVI_POSITIONS, SIGNATURES, empty_folder, random_field, write_raster
 
-#: Positions of `PRITHVI_BANDS` among the 13 bands of Sentinel-2.
-_PLACES = (1, 2, 3, 8, 11, 12)
 _MAX_BIOMASS = 300.0  # t/ha, of a dense forest
 _UNKNOWN = -1.0
 
@@ -34,10 +32,12 @@ def biomass_scene(
     """
     density = 1 / (1 + np.exp(-1.6 * random_field(rng, height, width, roughness=0.0)))
     cover = 1 - np.exp(-3 * density)
-    soil, forest = (np.array([SIGNATURES[name][place] for place in _PLACES]) for name in ("soil", "forest"))
+    soil, forest = (
+        np.array([SIGNATURES[name][place] for place in PRITHVI_POSITIONS]) for name in ("soil", "forest")
+    )
     spectra = soil[:, None, None] * (1 - cover) + forest[:, None, None] * cover
     light = 1 + 0.04 * random_field(rng, height, width, roughness=0.6)
-    image = spectra * light + rng.normal(0, 0.006, (len(_PLACES), height, width))
+    image = spectra * light + rng.normal(0, 0.006, (len(PRITHVI_POSITIONS), height, width))
     bands = np.clip(np.rint(1e4 * image), 1, 15000).astype(np.int16)
     biomass = (_MAX_BIOMASS * density).astype(np.float32)
     side = max(2, height // 8)

@@ -33,6 +33,11 @@ CLASSES = np.array(
 )
 
 
+def order(polygon):
+    value, outline = polygon
+    return value, outline.bounds, outline.area
+
+
 def pieces_of(values, heights, weights=None):
     weights = np.ones(values.shape) if weights is None else weights
     top = 0
@@ -128,9 +133,8 @@ def test_pieces_joined_across_seams_are_the_polygons_of_the_whole_map(data):
     whole = [
         (int(value), shapely.geometry.shape(one)) for one, value in shapes(values, mask=mask, connectivity=4)
     ]
-    key = lambda one: (one[0], one[1].bounds, one[1].area)  # noqa: E731
-    joined = sorted(((region.value, region.outline) for region in regions), key=key)
-    for (value, outline), (wanted, expected) in zip(joined, sorted(whole, key=key), strict=True):
+    joined = sorted(((region.value, region.outline) for region in regions), key=order)
+    for (value, outline), (wanted, expected) in zip(joined, sorted(whole, key=order), strict=True):
         assert outline.is_valid
         assert value == wanted
         assert outline.equals(expected)

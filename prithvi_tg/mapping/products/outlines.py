@@ -11,9 +11,8 @@ from rasterio import Affine
 from rasterio.features import rasterize, shapes
 
 Array = NDArray[Any]
-Pieces = Iterable[
-    tuple[int, Array, Array]
-]  # first row, class numbers (h, W), and weights of the pixels (h, W)
+#: First row, class numbers (h, W), and weights of the pixels (h, W).
+Pieces = Iterable[tuple[int, Array, Array]]
 
 
 @dataclass
