@@ -279,3 +279,31 @@ def test_clean_chips_of_the_other_layouts_pass(command, tmp_path, layout, kind):
     code, out, err = command("check", "--config", config, "--data.same_splits", "[]")
     assert code == 1
     assert "in both" in out
+
+
+def test_chips_of_two_splits_that_show_the_same_ground_are_named(command, tmp_path):
+    root = LAYOUTS["hls_burn_scars"](tmp_path / "data", 9, 64)
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        "model: {class_path: PrithviSegmentationTask, init_args: {encoder: nano, warmup_steps: 1}}\n"
+        f"data: {{class_path: HLSBurnScarsDataModule, init_args: {{root: {root}, batch_size: 2, crop_size: 64, "
+        "same_splits: [[val, test]]}}\n"
+        f"trainer: {{default_root_dir: {tmp_path / 'runs'}, accelerator: cpu}}\n"
+    )
+    code, out, err = command("check", "--config", config)
+    assert code == 0, out + err
+    assert "show ground" not in out  # neighbours touch
+    trained = sorted((root / "training").glob("*_merged.tif"))[0]
+    with rasterio.open(trained) as source:
+        place = source.transform
+    moved = sorted((root / "validation").glob("*_merged.tif"))[0]
+    for path in (moved, moved.with_name(moved.name.replace("_merged", ".mask"))):
+        with rasterio.open(path, "r+") as target:
+            target.transform = place * place.translation(32, 0)
+    code, out, err = command("check", "--config", config)
+    assert code == 0, out + err
+    line = next(line for line in out.splitlines() if "show ground" in line)
+    assert "train, val" in line
+    assert "1 of 3 chips of val show ground that chips of train show too" in line
+    assert moved.name.removesuffix("_merged.tif") in line
+    assert "splits: non_overlapping" in line

@@ -17,6 +17,7 @@ from ..readers.raster import open_raster
 from ..spec import OTHER_UNIT, DataSpec, UnitRatio
 from .findings import Finding, count_chips
 from .labels import LABEL_CHECKS
+from .overlaps import overlapping
 from .surveys import Survey, survey_chips, survey_samples
 
 _MOST_LISTED = 10  # chips with the same fault
@@ -59,7 +60,7 @@ def check_chips(data: ChipDataModule) -> Iterator[Finding]:
                 "advice", "crop_size", f"{crop} is larger than the smallest chip, {train.smallest} pixels",
                 "smaller chips are padded; set crop_size to the size of the chips",
             )  # fmt: skip
-    yield from _shared(surveys, {frozenset(pair) for pair in data.same_splits})
+    yield from _shared(surveys, {frozenset(pair) for pair in data.same_splits}, type(data).split_advice)
 
 
 def _described_bands(split: str, dataset: ChipDataset) -> Iterator[Finding]:
@@ -250,8 +251,8 @@ def _band_order(
         )  # fmt: skip
 
 
-def _shared(surveys: dict[str, Survey], on_purpose: set[frozenset[str]]) -> Iterator[Finding]:
-    """Chips that are in two splits, by name or by content."""
+def _shared(surveys: dict[str, Survey], on_purpose: set[frozenset[str]], advice: str) -> Iterator[Finding]:
+    """Chips that are in two splits, by name or by content, and chips of two splits that show the same ground."""
     for (one, first), (other, second) in itertools.combinations(surveys.items(), 2):
         if frozenset((one, other)) in on_purpose or one == other:
             continue
@@ -271,4 +272,11 @@ def _shared(surveys: dict[str, Survey], on_purpose: set[frozenset[str]]) -> Iter
                 "error", f"{one}, {other}",
                 f"{count_chips(copies)} with the same pixels under another name, such as {' and '.join(copies[0])}",
                 "keep them in one split",
+            )  # fmt: skip
+        if overlaps := overlapping(first.footprints, second.footprints):
+            shown = {chip for _, chip in overlaps}
+            yield Finding(
+                "advice", f"{one}, {other}",
+                f"{len(shown)} of {len(second.names)} chips of {other} show ground that chips of {one} show too, such "
+                f"as {overlaps[0][1]} and {overlaps[0][0]}; scores may be too good", advice,
             )  # fmt: skip

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from shapely import Polygon
 from torch import Tensor
 
 from ..datasets import ChipDataset
@@ -17,6 +18,7 @@ from ..errors import DataError, PrithviTGError, UnknownLabelError
 from ..readers.raster import open_raster
 from ..spec import DataSpec
 from ..targets import Target
+from .overlaps import footprint
 
 
 @dataclass
@@ -33,6 +35,7 @@ class Survey:
         wrong_unit: Chips whose values are in another unit than the statistics.
         misaligned: Chips whose image and mask have different grids.
         unplaced: Number of images without a CRS.
+        footprints: Chip -> its corners in longitude and latitude, see `footprint`.
         empty: Chips without data.
         unlabelled: Chips without a labelled pixel.
         nodata: Share of the pixels that are nodata in the worst band.
@@ -52,6 +55,7 @@ class Survey:
     wrong_unit: list[str] = field(default_factory=list)
     misaligned: list[str] = field(default_factory=list)
     unplaced: int = 0
+    footprints: dict[str, Polygon] = field(default_factory=dict)
     empty: list[str] = field(default_factory=list)
     unlabelled: list[str] = field(default_factory=list)
     nodata: float = 0.0
@@ -92,6 +96,8 @@ def _readable_samples(dataset: ChipDataset, survey: Survey) -> Iterator[dict[str
         except PrithviTGError as error:
             survey.unreadable.append(str(error))
             continue
+        if (shape := footprint(chip.image)) is not None:
+            survey.footprints[chip.name] = shape
         image = sample["image"]
         if dataset.spec.input.is_other_unit(_unit_ratio(image, sample["valid"], dataset.spec)):
             survey.wrong_unit.append(chip.name)

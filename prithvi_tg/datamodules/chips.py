@@ -5,7 +5,7 @@ import logging
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from kornia.augmentation import AugmentationBase2D
@@ -51,8 +51,8 @@ class ChipDataModule(NonGeoDataModule, metaclass=OldArguments):
         test_split: Split for ``test``.
         eval_batch_size: Number of chips in a batch of validation and test, which the task cuts into windows; must be 1
             for chips of unequal sizes.
-        splits: A CSV file with columns ``chip`` and ``split`` to use instead of the published split. Without
-            chips in ``val``, training runs without validation.
+        splits: A CSV file with columns ``chip`` and ``split`` to use instead of the published split, or the name of
+            a list of the dataset, see its `split_lists`. Without chips in ``val``, training runs without validation.
         bands: Bands to use, by name.
         mean: Mean per band after scaling; the published one by default.
         std: Standard deviation per band after scaling; the published one by default.
@@ -72,6 +72,9 @@ class ChipDataModule(NonGeoDataModule, metaclass=OldArguments):
     Raises:
         ConfigError: The split or the cache is unknown.
     """
+
+    #: How to get splits that share no ground, for ``prithvi-tg check``.
+    split_advice: ClassVar[str] = "keep chips of one place in one split"
 
     def __init__(
         self,
@@ -224,11 +227,12 @@ class ChipDataModule(NonGeoDataModule, metaclass=OldArguments):
     def has_split(self, split: str) -> bool:
         """Whether a split has chips in the list of splits; in published data sets all splits have."""
         listed = self.kwargs["splits"]
-        if listed is None or listed == "published":
+        if listed is None:
             return True
+        assert issubclass(self.dataset_class, ChipDataset)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # `open_split` warns about chips in two splits
-            return split in read_splits(listed)
+            return split in read_splits(self.dataset_class.resolve_splits(listed))
 
     def open_split(self, split: str) -> ChipDataset:
         """Open the dataset of a split; for errors see `ChipDataset`."""
@@ -267,12 +271,14 @@ class Sen1Floods11DataModule(ChipDataModule):
 
 
 class HLSBurnScarsDataModule(ChipDataModule):
-    """Batches of `HLSBurnScars`.
+    """Batches of `HLSBurnScars`; ``splits: non_overlapping`` uses splits whose chips share no ground.
 
     Args:
         root: Folder that contains ``training/`` and ``validation/``.
         **kwargs: Arguments of `ChipDataModule`.
     """
+
+    split_advice = "for scores on other ground, set splits: non_overlapping"
 
     def __init__(self, root: str | Path = "data/hls_burn_scars", **kwargs: Any) -> None:
         super().__init__(HLSBurnScars, root, **kwargs)

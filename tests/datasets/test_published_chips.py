@@ -162,8 +162,71 @@ def test_chips_of_lists_are_searched_in_both_folders(burn_root, tmp_path):
     chips = [chip.name for split in ("train", "val") for chip in HLSBurnScars(burn_root, split).chips]
     (tmp_path / "mine.csv").write_text("chip,split\n" + "".join(f"{chip},test\n" for chip in chips))
     assert len(HLSBurnScars(burn_root, "test", splits=tmp_path / "mine.csv")) == 6
-    with pytest.raises(ConfigError, match="HLSBurnScars has no published lists"):
+    with pytest.raises(ConfigError, match=r"'published' is no list of HLSBurnScars; .* non_overlapping"):
         HLSBurnScars(burn_root, "test", splits="published")
+
+
+@pytest.fixture
+def all_burn_chips(tmp_path):
+    """Empty files with the names of all 804 chips, in the two published folders."""
+    lists = read_splits(published_splits("hls_burn_scars_non_overlapping"))
+    names = sorted(name for part in lists.values() for name in part)
+    for number, name in enumerate(names):
+        folder = tmp_path / ("training" if number < 540 else "validation")
+        folder.mkdir(exist_ok=True)
+        for kind in ("_merged.tif", ".mask.tif"):
+            (folder / f"subsetted_512x512_HLS.S30.{name}.4{kind}").touch()
+    return tmp_path
+
+
+def test_chips_of_the_non_overlapping_split_are_matched_by_tile_and_date(all_burn_chips):
+    splits = {
+        split: HLSBurnScars(all_burn_chips, split, splits="non_overlapping").chips
+        for split in ("train", "val", "test")
+    }
+    assert {split: len(chips) for split, chips in splits.items()} == {"train": 524, "val": 160, "test": 120}
+    paths = [chip.image for chips in splits.values() for chip in chips]
+    assert len(set(paths)) == 804
+    assert {path.parent.name for path in paths} == {"training", "validation"}
+    first = read_splits(published_splits("hls_burn_scars_non_overlapping"))["test"][0]
+    assert splits["test"][0].name == f"subsetted_512x512_HLS.S30.{first}.4"
+    assert splits["test"][0].mask.name == f"subsetted_512x512_HLS.S30.{first}.4.mask.tif"
+
+
+def test_the_published_split_of_burn_scars_is_the_default(all_burn_chips):
+    assert [len(HLSBurnScars(all_burn_chips, split)) for split in ("train", "val", "test")] == [540, 264, 264]
+
+
+def test_missing_and_unlisted_chips_of_the_non_overlapping_split_are_named_in_one_line(all_burn_chips):
+    chips = HLSBurnScars(all_burn_chips, "val", splits="non_overlapping").chips
+    other = all_burn_chips / "training" / "subsetted_512x512_HLS.S30.T99ZZZ.2020001.v1.4_merged.tif"
+    other.touch()
+    with pytest.warns(
+        UserWarning, match=r"1 of 805 chips are in no split of the list non_overlapping.*T99ZZZ"
+    ) as told:
+        HLSBurnScars(all_burn_chips, "val", splits="non_overlapping")
+    assert [len(str(one.message).splitlines()) for one in told] == [1]
+    for chip in chips[:4]:
+        chip.image.unlink()
+    with pytest.raises(
+        DataError, match=r"4 of the 160 chips of val in the list non_overlapping have no image"
+    ) as error:
+        HLSBurnScars(all_burn_chips, "val", splits="non_overlapping")
+    assert chips[0].name.split("S30.")[1].removesuffix(".4") in str(error.value)
+    assert "\n" not in str(error.value)
+    chips[4].mask.unlink()
+    HLSBurnScars(all_burn_chips, "test", splits="non_overlapping")  # its chips are complete
+    for chip in chips[:4]:
+        chip.image.touch()
+    with pytest.raises(DataError, match=r"the mask of chip .* is missing"):
+        HLSBurnScars(all_burn_chips, "val", splits="non_overlapping")
+
+
+def test_the_data_module_takes_the_non_overlapping_split_by_name(all_burn_chips):
+    data = HLSBurnScarsDataModule(all_burn_chips, splits="non_overlapping")
+    assert data.has_split("val")
+    assert not data.has_split("bolivia")
+    assert len(data.open_split("test")) == 120
 
 
 def test_real_crop_chips_are_read_in_their_order(real_data):

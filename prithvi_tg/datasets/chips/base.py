@@ -1,7 +1,8 @@
 """ChipDataset: base class of data sets of chips, pairs of an image and a mask."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -53,7 +54,8 @@ class ChipDataset(ChipReader, NonGeoDataset):
     Args:
         root: Folder of the data set.
         split: Part of the data set.
-        splits: A CSV file with columns ``chip`` and ``split`` to use instead of the published lists.
+        splits: A CSV file with columns ``chip`` and ``split`` to use instead of the published split, or a name in
+            `split_lists`.
         bands: Bands to read, by name; bands without published statistics need `mean` and `std`.
         mean: Mean per band after scaling; the published one by default. It fills pixels without data.
         std: Standard deviation per band after scaling; the published one by default.
@@ -81,6 +83,8 @@ class ChipDataset(ChipReader, NonGeoDataset):
     legacy_fill: float | None = None
     class_colors: tuple[str, ...] = ()
     split_names: tuple[str, ...] = ("train", "val", "test")
+    #: Value of `splits` -> name of a list of the package, see `published_splits`.
+    split_lists: Mapping[str, str] = MappingProxyType({})
     #: Label of pixels without a label.
     unlabelled: float = IGNORE_INDEX
     #: Cache of decoded chips; a data module sets it.
@@ -172,6 +176,20 @@ class ChipDataset(ChipReader, NonGeoDataset):
             ConfigError: The data set is not published.
         """
         raise ConfigError(f"download: {type(self).__name__} has no published archive; remove download")
+
+    @classmethod
+    def resolve_splits(cls, splits: str | Path) -> Path:
+        """Path of the file of split lists that `splits` names.
+
+        Raises:
+            ConfigError: It is neither a file nor a name in `split_lists`.
+        """
+        if str(splits) in cls.split_lists:
+            return published_splits(cls.split_lists[str(splits)])
+        if Path(splits).suffix or Path(splits).exists():
+            return Path(splits)
+        known = f" or one of {', '.join(cls.split_lists)}" if cls.split_lists else ""
+        raise ConfigError(f"splits: {str(splits)!r} is no list of {cls.__name__}; give a CSV file{known}")
 
     def find_chips(self) -> list[Chip]:
         """Find the chips of the split and their masks; see `pair_by_stem`."""

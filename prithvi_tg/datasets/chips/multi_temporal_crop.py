@@ -51,7 +51,7 @@ class MultiTemporalCropClassification(FolderChipDataset):
     folders = {"train": "training_chips", "val": "validation_chips", "test": "validation_chips"}
     source = "multi_temporal_crop"
     archives = ("training_chips.tgz", "validation_chips.tgz")
-    published_lists = "multi_temporal_crop"
+    split_lists = {"published": "multi_temporal_crop"}
     file_bands = PRITHVI_BANDS
     num_frames = 3
     # Statistics from the configuration of hls-foundation-os for this data set.

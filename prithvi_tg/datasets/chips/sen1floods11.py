@@ -9,7 +9,7 @@ from ...bands import SENSORS
 from ...errors import DataError
 from ...targets import IGNORE_INDEX
 from ..download import SOURCES, download_files
-from .base import Chip, ChipDataset, pair_by_stem, published_splits, read_splits, split_list
+from .base import Chip, ChipDataset, pair_by_stem, read_splits, split_list
 
 
 class Sen1Floods11(ChipDataset):
@@ -43,11 +43,12 @@ class Sen1Floods11(ChipDataset):
     label_advice = "these are not the published labels; describe chips of your own with ChipFolderDataModule"
     class_names = ("No water", "Water")
     class_colors = ("#e6dcc3", "#1f78b4")
+    split_lists = {"published": "sen1floods11"}
     split_names = ("train", "val", "test", "bolivia")
 
     def download(self) -> None:
         """Download the missing chips of the published lists or of `splits`."""
-        lists = read_splits(self.splits or published_splits("sen1floods11"))
+        lists = read_splits(self.resolve_splits(self.splits or "published"))
         names = [
             f"{self.folder.as_posix()}/{kind}/{chip}_{kind}.tif"
             for chips in lists.values()
@@ -69,7 +70,7 @@ class Sen1Floods11(ChipDataset):
                 f"{folder / 'S2Hand'}: contains no chips (NAME_S2Hand.tif); set root to the folder that has v1.1/"
             )
         return pair_by_stem(
-            split_list(self.splits or published_splits("sen1floods11"), self.split),
+            split_list(self.resolve_splits(self.splits or "published"), self.split),
             image=lambda name: folder / "S2Hand" / f"{name}_S2Hand.tif",
             mask=lambda name: folder / "LabelHand" / f"{name}_LabelHand.tif",
         )
