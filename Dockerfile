@@ -20,7 +20,7 @@ RUN case "$DEVICE" in \
 WORKDIR /opt/dependencies
 COPY pyproject.toml setup.cfg README.md LICENSE ./
 COPY prithvi_tg/__init__.py prithvi_tg/
-RUN pip install '.[lora,sweep]'
+RUN pip install '.[sweep]'
 
 WORKDIR /opt/prithvi_tg
 COPY . .

@@ -90,7 +90,7 @@ def test_arguments_of_subclasses_are_still_collected():
     assert task.hparams["extra"] == 3
 
 
-@pytest.mark.parametrize("name", ["chips", "scenes", "scenes_last"])
+@pytest.mark.parametrize("name", ["chips", "scenes", "scenes_last", "adapters"])
 def test_checkpoints_written_before_give_the_same_logits(name):
     with warnings.catch_warnings():
         warnings.simplefilter("error", FutureWarning)

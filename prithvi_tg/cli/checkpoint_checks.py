@@ -12,8 +12,11 @@ from ..tasks.data_checks import differing_data
 
 #: Arguments of tasks that decide which tensors a model has, and what it computes with them.
 _MODEL = (
-    "encoder", "encoder_args", "lora_rank", "decoder", "decoder_args", "head_channels", "auxiliary_weight", "pooling",
+    "encoder", "encoder_args", "lora_rank", "lora_targets", "lora_alpha", "decoder", "decoder_args", "head_channels",
+    "auxiliary_weight", "pooling",
 )  # fmt: skip
+#: Those that earlier releases lack, with the values of their models.
+_ADDED: dict[str, Any] = {"lora_targets": ("qkv", "proj"), "lora_alpha": None}
 
 
 def use_model_of(checkpoint: Checkpoint, init_args: Any) -> None:
@@ -23,12 +26,10 @@ def use_model_of(checkpoint: Checkpoint, init_args: Any) -> None:
         checkpoint: The weights; those of other packages have no description, and change nothing.
         init_args: Arguments of the task; changed in place.
     """
-    saved = current_arguments(checkpoint.hyper_parameters, warns=False)
     others = []
-    for key in _MODEL:
-        if key in saved and key in init_args and (saved[key] or None) != (init_args[key] or None):
-            others.append(f"{key} {saved[key]}, not {init_args[key]}")
-            init_args[key] = saved[key]
+    for key, before, now in _differing_arguments(checkpoint, init_args):
+        others.append(f"{key} {before}, not {now}")
+        init_args[key] = before
     if others:
         warnings.warn(
             f"{checkpoint.path}: the model is that of the checkpoint, which differs from the configuration: "
@@ -54,14 +55,11 @@ def refuse_other_model(checkpoint: Checkpoint, task: PrithviTask, data: Any) -> 
             f"{checkpoint.path}: different architecture: its encoder is {saved[0]} {saved[1] or ''}, "
             f"the configuration has {given[0]} {given[1] or ''}"
         )
-    known = current_arguments(saved_arguments, warns=False)
-    for key in _MODEL:
-        before, now = known.get(key), task.hparams.get(key)
-        if key in known and key in task.hparams and (before or None) != (now or None):
-            raise CheckpointError(
-                f"{checkpoint.path}: different architecture: model.init_args.{key} is {now} in the configuration, "
-                f"but {before} in the checkpoint"
-            )
+    for key, before, now in _differing_arguments(checkpoint, task.hparams):
+        raise CheckpointError(
+            f"{checkpoint.path}: different architecture: model.init_args.{key} is {now} in the configuration, "
+            f"but {before} in the checkpoint"
+        )
     spec = getattr(data, "spec", None)
     if saved_arguments.get("data_spec") and isinstance(spec, DataSpec):
         difference = differing_data(DataSpec.from_dict(saved_arguments["data_spec"]), spec)
@@ -70,6 +68,24 @@ def refuse_other_model(checkpoint: Checkpoint, task: PrithviTask, data: Any) -> 
             raise CheckpointError(
                 f"{checkpoint.path}: trained with {key} {before}, but the configuration has {now}"
             )
+
+
+def _differing_arguments(checkpoint: Checkpoint, given: Any) -> list[tuple[str, Any, Any]]:
+    """Arguments that describe another model than the checkpoint: key, value in the checkpoint, value given."""
+    if not checkpoint.hyper_parameters:
+        return []
+    saved = _ADDED | current_arguments(checkpoint.hyper_parameters, warns=False)
+    keys = [key for key in _MODEL if key in saved and key in given]
+    if not saved.get("lora_rank"):
+        keys = [key for key in keys if key == "lora_rank" or not key.startswith("lora_")]
+    return [
+        (key, saved[key], given[key]) for key in keys if _comparable(saved[key]) != _comparable(given[key])
+    ]
+
+
+def _comparable(value: Any) -> Any:
+    """A value without the difference between empty values and null, and between lists and tuples."""
+    return (tuple(value) if isinstance(value, list) else value) or None
 
 
 def _refuse_other_head(checkpoint: Checkpoint, task: PrithviTask) -> None:

@@ -51,14 +51,17 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
         allow_new_bands: Accept bands that `weights` were not trained on; they start from random weights.
         freeze_encoder: Do not train the encoder, only the other layers.
         unfreeze_epoch: With `freeze_encoder`, also train the encoder from this epoch on, counted from 0.
-        lora_rank: Rank of low-rank adapters on the attention of the encoder; its other weights are frozen. 0 for no
-            adapters. Needs ``pip install prithvi_tg[lora]``.
+        lora_rank: Rank of low-rank adapters of the encoder's blocks; its other weights are frozen. 0 for no adapters.
         layer_decay: Factor of the learning rate from each layer of the encoder to the one before it.
         drop_path: Highest stochastic depth rate of the encoder.
         gradient_checkpointing: Recompute the encoder's blocks in the backward pass: less memory, more time.
         compile: Compile the model with ``torch.compile`` in fit, test and predict; the results are the
             same up to rounding. The first batches take a minute or more, less if torch has cached the code.
             Useful on a GPU. Without a C++ compiler the model runs without compilation.
+        lora_targets: Layers with adapters, names in `prithvi_tg.models.lora.LORA_TARGETS`: ``qkv`` and ``proj`` of the
+            attention; ``query``, ``key``, ``value``, parts of ``qkv``; ``mlp``, both layers of the MLP.
+        lora_alpha: The output of the adapters is scaled by ``lora_alpha / lora_rank``; by default ``2 * lora_rank``.
+        lora_dropout: Dropout rate of the input of the adapters.
         bands: Bands of a frame, by name; the command line takes them from the data.
         num_frames: Dates in a sample; the command line takes it from the data.
         optimizer: ``adamw``, ``adam`` (whose weight decay is an L2 penalty), or the path of a class, such as
@@ -101,6 +104,9 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
         gradient_checkpointing: bool = False,
         *,
         compile: bool = False,
+        lora_targets: Sequence[str] = ("qkv", "proj"),
+        lora_alpha: float | None = None,
+        lora_dropout: float = 0.0,
         bands: Sequence[str] = PRITHVI_BANDS,
         num_frames: int = 1,
         optimizer: str = "adamw",
@@ -153,7 +159,8 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
                 raise ConfigError(
                     "lora_rank: adapters cannot train in a frozen encoder; remove freeze_encoder"
                 )
-            add_lora(encoder, hparams["lora_rank"])
+            options = {key: hparams[f"lora_{key}"] for key in ("targets", "alpha", "dropout")}
+            add_lora(encoder, hparams["lora_rank"], **options)
         return encoder
 
     def compile_model(self) -> None:

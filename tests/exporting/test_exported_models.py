@@ -86,7 +86,6 @@ def test_weights_without_a_description_of_data_have_no_item(tiny_task, tmp_path)
 
 
 def test_adapters_are_merged(tmp_path):
-    pytest.importorskip("peft")
     task = build(CLASSES, lora_rank=2)
     for name, parameter in task.named_parameters():
         if "lora_" in name:

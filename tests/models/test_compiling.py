@@ -40,8 +40,6 @@ def _nothing_is_compiled_yet():
 
 
 def create_model(**options):
-    if "lora_rank" in options:
-        pytest.importorskip("peft")
     torch.manual_seed(0)
     task = PrithviSegmentationTask(**{"num_classes": 3, "head_channels": 8, **options})
     return task.model

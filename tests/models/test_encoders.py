@@ -302,7 +302,6 @@ def test_layer_decay_needs_an_encoder_that_groups_its_parameters():
 
 
 def test_only_adapters_of_a_timm_vit_are_trained_and_they_are_merged(tmp_path):
-    pytest.importorskip("peft", reason="peft is an extra")
     options = {"encoder": "timm/vit_tiny_patch16_224", "encoder_args": TINY_VIT}
     task = make_task(**options, lora_rank=2, lr=1e-2)
     before = {name: p.detach().clone() for name, p in task.model.encoder.named_parameters()}
@@ -318,8 +317,7 @@ def test_only_adapters_of_a_timm_vit_are_trained_and_they_are_merged(tmp_path):
 
 
 def test_adapters_that_would_have_no_effect_are_refused():
-    pytest.importorskip("peft", reason="peft is an extra")
-    with pytest.raises(ConfigError, match=r"lora_rank: TimmPyramid has no attention with linear layers"):
+    with pytest.raises(ConfigError, match=r"lora_targets: TimmPyramid has no linear layers for qkv"):
         make_task(encoder="timm/resnet10t", decoder="unet", lora_rank=2)
     with pytest.raises(ConfigError, match=r"lora_rank: TimmPyramid does not call backbone\.layers\S+qkv"):
         make_task(encoder="timm/swinv2_tiny_window8_256", encoder_args=TINY_SWIN, decoder="unet", lora_rank=2)

@@ -102,7 +102,6 @@ def test_layer_decay_lowers_the_rate_from_block_to_block():
 
 
 def test_only_adapters_are_trained_and_they_are_merged_for_export(floods, tmp_path):
-    pytest.importorskip("peft", reason="peft is an extra")
     task = make_task(lora_rank=2, lr=1e-2)
     before = {name: p.detach().clone() for name, p in task.model.encoder.named_parameters()}
     fit(task, floods, tmp_path, max_epochs=2)
