@@ -4,7 +4,7 @@ import signal
 import sys
 
 from . import __version__
-from .cli.errors import unwrapped
+from .cli.errors import unwrapped, with_dashes
 from .cli.messages import shown_messages
 from .cli.spelling import asks_for_help, unknown_command, with_boxes_joined, with_underscores
 from .cli.table import COMMANDS, USAGE
@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
         # The text of an error of a loader process contains its traceback; the last line is the message.
         name = f"{type(ours).__module__}.{type(ours).__name__}: "
         line = str(ours).strip().split("\n")[-1].removeprefix(name)
-        print(f"prithvi-tg: error: {line}", file=sys.stderr)
+        print(f"prithvi-tg: error: {with_dashes(line, command.options_of(words))}", file=sys.stderr)
         return 2 if isinstance(ours, ConfigError) else 1
 
 

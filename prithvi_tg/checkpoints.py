@@ -113,6 +113,11 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
             f"{path}: is an exported program, which only predicts; give the checkpoint that it was exported from, or "
             "predict without a configuration"
         )
+    if path.suffix == ".onnx":
+        raise CheckpointError(
+            f"{path}: ONNX is for other programs; give a checkpoint (.ckpt), exported weights (.safetensors) or an "
+            "exported program (.pt2)"
+        )
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     try:

@@ -277,3 +277,37 @@ def test_a_task_is_known_by_its_name_alone(name):
     code, out, err, _ = run_apart("fit", "--model.help", name)
     assert code == 0, err
     assert "--model.encoder" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (
+            (
+                "search",
+                "--api",
+                "x",
+                "--collection",
+                "c",
+                "--aoi",
+                "1,2",
+                "--dates",
+                "2020",
+                "--output",
+                "{here}",
+            ),
+            "--",
+        ),
+        (("area", "sample", "{here}", "--output", "{here}", "--points", "9"), "--output: "),
+        (("predict", "a.tif", "--ckpt_path", "{here}", "--window", "many"), "--window: many is not int"),
+        (("predict", "{here}"), "--ckpt_path: not given; predict needs trained weights"),
+        (("predict", "--ckpt_path", "{here}"), "scenes: none given"),
+        (("test", "--config", "{here}", "--data.root", "x"), "root: not accepted here"),
+    ],
+)
+def test_an_error_of_an_option_starts_with_the_option_as_it_is_typed(words, expected, command, tmp_path):
+    here = tmp_path / "here.json"
+    here.write_text("{}")
+    code, _, err = command(*(word.format(here=here) for word in words))
+    assert code != 0
+    assert err.startswith(f"prithvi-tg: error: {expected}")

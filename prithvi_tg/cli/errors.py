@@ -4,7 +4,7 @@ import inspect
 import re
 import traceback
 from ast import literal_eval
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from difflib import SequenceMatcher
 from typing import Any
 
@@ -25,6 +25,8 @@ _SYNONYMS = {
     "data_root": "root",
     "transforms": "augmentations",
 }
+#: Sections of a configuration, which are options, too.
+_SECTIONS = ("--model", "--data", "--trainer")
 
 
 def unwrapped(error: BaseException) -> BaseException:
@@ -112,6 +114,17 @@ def _rewritten(message: str, classes: list[type[Any]]) -> str | None:
         named = ", ".join(f"{number}: {name}" for number, name in enumerate(literal_eval(listed.group(2))))
         return f"{listed.group(1)}: {listed.group(2)} is a list; map each stored value to a name, {{{named}}}"
     return None
+
+
+def with_dashes(message: str, options: Collection[str]) -> str:
+    """A message that starts with the name of an option, as ``aoi: ...``, with the dashes of the option.
+
+    Args:
+        message: The message.
+        options: All options that it can mean.
+    """
+    option = f"--{message.partition(':')[0]}"
+    return f"--{message}" if option in options and option not in _SECTIONS else message
 
 
 def _described(key: str, classes: list[type[Any]]) -> str:

@@ -9,7 +9,7 @@ import jsonargparse
 
 from ..choices import Auto
 from ..compat import actions_of
-from .errors import one_line
+from .errors import one_line, with_dashes
 
 
 class ShortHelp(argparse.HelpFormatter):
@@ -103,7 +103,7 @@ class ConfiguredParser(jsonargparse.ArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the error in one line, and exit with 2."""
-        fail(one_line(message, ()))
+        fail(with_dashes(one_line(message, ()), option_names(self)))
 
 
 #: Stands for every option that `ConfiguredParser` does not parse.

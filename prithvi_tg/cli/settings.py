@@ -16,8 +16,8 @@ from .class_names import check_class_paths
 
 #: Names that Lightning itself resolves to checkpoints.
 _OF_LIGHTNING = ("best", "hpc", "last", "registry")
-#: Endings of files of weights.
-_WEIGHTS = (".ckpt", ".pt", ".pt2", ".pth", ".safetensors")
+#: Endings of files of weights, and of those that users take for one.
+WEIGHTS = (".ckpt", ".pt", ".pt2", ".pth", ".safetensors", ".onnx")
 _CLASS_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
@@ -50,7 +50,7 @@ def with_members(words: Sequence[str]) -> list[str]:
         name, assigned, value = rest[0].partition("=")
         start = 1 if assigned else 2
         end = start
-        while name == "--ckpt_path" and end < len(rest) and rest[end].lower().endswith(_WEIGHTS):
+        while name == "--ckpt_path" and end < len(rest) and rest[end].lower().endswith(WEIGHTS):
             end += 1
         if end > start:
             paths = [value, *rest[1:end]] if assigned else rest[1:end]

@@ -52,16 +52,20 @@ def configurations_first(words: Sequence[str]) -> list[str]:
     return [*first, *others, *words[end:]]
 
 
-def exported_as_checkpoint(words: Sequence[str]) -> list[str]:
-    """Words of a command line with an exported model, ``--model MODEL.pt2``, as ``--ckpt_path``.
+def exported_as_checkpoint(words: Sequence[str], endings: tuple[str, ...]) -> list[str]:
+    """Words of a command line with an exported model, such as ``--model MODEL.pt2``, as ``--ckpt_path``.
 
     ``--model`` with any other value is the task of a configuration.
+
+    Args:
+        words: The words.
+        endings: Endings of files of weights.
     """
     found: list[str] = []
     for word in words:
-        if found and found[-1] == "--model" and word.endswith(".pt2"):
+        if found and found[-1] == "--model" and word.lower().endswith(endings):
             found[-1] = f"--ckpt_path={word}"
-        elif word.startswith("--model=") and word.endswith(".pt2"):
+        elif word.startswith("--model=") and word.lower().endswith(endings):
             found.append(f"--ckpt_path={word.removeprefix('--model=')}")
         else:
             found.append(word)

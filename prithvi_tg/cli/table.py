@@ -31,6 +31,7 @@ from .options.predict import add_predict_options
 from .options.search import add_search_options
 from .parsers import ConfiguredParser, PlainParser, fail, group_of, option_names
 from .settings import (
+    WEIGHTS,
     check_checkpoint,
     check_configurations,
     paths_of,
@@ -80,6 +81,10 @@ class Command:
         parser = self.parser()
         refuse_unknown(words, option_names(parser), self.name)
         check_checkpoint(getattr(parser.parse_args(words), "ckpt_path", None))
+
+    def options_of(self, words: Sequence[str]) -> Collection[str]:
+        """The options that an error can mean; with a configuration, whose keys may have their names, the given ones."""
+        return names_in(words) if is_configured(words) else option_names(self.parser())
 
     def select(self, words: list[str]) -> "tuple[Command, list[str]]":
         """The command that runs some words, and the words for it."""
@@ -220,11 +225,11 @@ class PredictCommand(LightningCommand):
 
     def check(self, words: list[str]) -> None:
         """Exit with a message if the words have a wrong option or name a file that is missing."""
-        super().check(with_members(exported_as_checkpoint(words)))
+        super().check(with_members(exported_as_checkpoint(words, WEIGHTS)))
 
     def run(self, words: list[str]) -> int:
         """Run the command; returns the exit code."""
-        return super().run(with_members(exported_as_checkpoint(words)))
+        return super().run(with_members(exported_as_checkpoint(words, WEIGHTS)))
 
     def check_settings(self, settings: Any, words: list[str]) -> None:
         """Exit with a message if there are no scenes, or a checkpoint is missing."""

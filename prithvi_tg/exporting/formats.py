@@ -78,6 +78,11 @@ EXPORT_FORMATS: dict[str, ExportFormat] = {
 }
 
 
+def item_path(path: Path) -> Path:
+    """Path of the STAC item of an exported model: ``MODEL.pt2.json`` for ``MODEL.pt2``."""
+    return path.with_name(f"{path.name}.json")
+
+
 def export_model(
     task: PrithviTask, path: str | Path, window: int | None = None, overwrite: bool = False
 ) -> Path:
@@ -85,8 +90,8 @@ def export_model(
 
     Exported programs and ONNX contain the whole function: fill of nodata, normalisation, encoder and decoder, for any
     batch size and images of `window` x `window` pixels, see `ExportedFunction.forward`. Adapters are merged. A STAC
-    item (extension machine-learning-model) with the name of the file and suffix ``.json`` describes the model; weights
-    of a task without a description of its data have none.
+    item (extension machine-learning-model) describes the file, see `item_path`; weights of a task without a description
+    of its data have none.
 
     Args:
         task: A task with a description of its data.
@@ -108,8 +113,8 @@ def export_model(
         raise ConfigError(f"{path}: must end in {', '.join(EXPORT_FORMATS)}")
     if isinstance(task.model, ExportedModel):
         raise ConfigError(f"{path}: the task is an exported model already; export its checkpoint")
-    item_path = path.with_suffix(".json")
-    for one in (path, item_path):
+    described = item_path(path)
+    for one in (path, described):
         if one.exists() and not overwrite:
             raise ConfigError(f"{one}: exists; add --overwrite to replace it")
     window, _ = window_and_stride(task, window, None)
@@ -119,7 +124,7 @@ def export_model(
             form.write(task, Path(folder) / path.name, window)
             if task.data_spec is not None:
                 item = model_item(task, Path(folder) / path.name, form, window)
-                write_stac_item(item, Path(folder) / item_path.name)
+                write_stac_item(item, Path(folder) / described.name)
             for made in sorted(Path(folder).iterdir(), reverse=True):
                 made.replace(path.parent / made.name)
     return path

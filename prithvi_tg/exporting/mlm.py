@@ -73,7 +73,7 @@ def model_item(task: PrithviTask, path: Path, kind: ModelFile, window: int) -> p
     arguments = describe_task(task)["hyper_parameters"]
     now = datetime.now(UTC)
     item = pystac.Item(
-        path.stem, None, None, now, {
+        path.name, None, None, now, {
             "created": pystac.utils.datetime_to_str(now),
             "description": f"{type(task).__name__} of prithvi_tg with encoder {hparams['encoder']}",
             "prithvi_tg:version": __version__,

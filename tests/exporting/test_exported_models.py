@@ -11,7 +11,7 @@ from exported_models import CLASSES, MODELS, build, expected, inputs_of
 
 from prithvi_tg import load_task
 from prithvi_tg.errors import ConfigError
-from prithvi_tg.exporting import export_model
+from prithvi_tg.exporting import export_model, item_path
 from prithvi_tg.spec import DataSpec
 
 
@@ -129,14 +129,14 @@ def test_a_batch_size_that_becomes_constant_is_an_error(tmp_path):
 def test_existing_files_are_not_replaced_unasked(suffix, tmp_path):
     task = MODELS["linear"]()
     path = tmp_path / f"model{suffix}"
-    path.with_suffix(".json").write_text("{}")
-    with pytest.raises(ConfigError, match=r"model\.json: exists; add --overwrite"):
+    item_path(path).write_text("{}")
+    with pytest.raises(ConfigError, match=r"\.json: exists; add --overwrite"):
         export_model(task, path)
     assert not path.exists()
     export_model(task, path, overwrite=True)
     with pytest.raises(ConfigError, match="exists; add --overwrite"):
         export_model(task, path)
-    assert sorted(one.name for one in tmp_path.iterdir()) == sorted(["model.json", path.name])
+    assert sorted(one.name for one in tmp_path.iterdir()) == sorted([path.name, f"{path.name}.json"])
 
 
 def test_an_unknown_suffix_is_an_error(tmp_path):

@@ -73,7 +73,8 @@ def test_a_pushed_checkpoint_loads_back_wherever_a_checkpoint_is_accepted(
     uploaded = hub.root / "me" / "floods" / "main"
     names = sorted(path.relative_to(uploaded).as_posix() for path in uploaded.rglob("*") if path.is_file())
     assert names == [
-        "README.md", "config.json", "model.json", "model.safetensors", "pt2/model.json", "pt2/model.pt2",
+        "README.md", "config.json", "model.safetensors", "model.safetensors.json", "pt2/model.pt2",
+        "pt2/model.pt2.json",
     ]  # fmt: skip
     scene = flood_root / "scene.tif"
     expected = read(map_scene(trained, scene, tmp_path / "expected.tif"))

@@ -8,11 +8,11 @@ from exported_models import MODELS
 from pystac.extensions.file import FileExtension
 from pystac.extensions.mlm import AssetGeneralMLMExtension, MLMExtension, TaskType
 
-from prithvi_tg.exporting import export_model
+from prithvi_tg.exporting import export_model, item_path
 
 
 def read(path):
-    item = pystac.Item.from_file(path.with_suffix(".json"))
+    item = pystac.Item.from_file(item_path(path))
     return item, MLMExtension.ext(item)
 
 
@@ -20,7 +20,7 @@ def test_the_item_of_a_program_reads_back(tmp_path):
     task = MODELS["published, places and dates"]()
     path = export_model(task, tmp_path / "water.pt2")
     item, model = read(path)
-    assert item.id == model.mlm_name == "water"
+    assert (item.id, model.mlm_name) == ("water.pt2", "water")
     assert model.tasks == [TaskType.SEMANTIC_SEGMENTATION]
     assert model.framework == "PyTorch"
     assert model.total_parameters == sum(one.numel() for one in task.model.parameters())
@@ -67,3 +67,14 @@ def test_the_item_of_weights_asks_to_normalise(tmp_path):
     assert "normalise with prithvi_tg:data_spec" in model.input[0].description
     artifact = AssetGeneralMLMExtension.ext(item.assets["model"]).artifact_type
     assert artifact == "safetensors.torch.save_file"
+
+
+def test_each_format_of_one_model_in_one_folder_has_its_own_item(tmp_path):
+    task = MODELS["linear"]()
+    paths = [export_model(task, tmp_path / f"model{suffix}") for suffix in (".pt2", ".safetensors")]
+    items = [read(path)[0] for path in paths]
+    assert sorted(one.name for one in tmp_path.iterdir()) == [
+        "model.pt2", "model.pt2.json", "model.safetensors", "model.safetensors.json",
+    ]  # fmt: skip
+    assert [item.id for item in items] == ["model.pt2", "model.safetensors"]
+    assert [item.assets["model"].get_absolute_href() for item in items] == [str(path) for path in paths]

@@ -5,6 +5,7 @@ import pytest
 import rasterio
 
 from prithvi_tg import load_task, map_scene
+from prithvi_tg.cli.settings import WEIGHTS
 from prithvi_tg.cli.spelling import exported_as_checkpoint
 from prithvi_tg.exporting import export_model
 
@@ -88,14 +89,31 @@ def test_an_exported_model_does_not_fit_a_configuration(program, config, command
     assert "is an exported program, which only predicts" in err
 
 
+@pytest.mark.parametrize("option", ["--model", "--ckpt_path"])
+def test_exported_weights_map_and_onnx_is_an_error_that_names_what_is_accepted(
+    option, trained, program, flood_root, tmp_path, command
+):
+    weights = export_model(load_task(trained), tmp_path / "model.safetensors")
+    scene = flood_root / "scene.tif"
+    assert command("predict", scene, option, weights, "--output", tmp_path / "maps")[0] == 0
+    (tmp_path / "model.onnx").write_bytes(b"\x08\x0a\x12\x07pytorch")
+    code, _, err = command("predict", scene, option, tmp_path / "model.onnx", "--output", tmp_path / "more")
+    assert code == 1
+    assert err.strip().endswith(
+        "model.onnx: ONNX is for other programs; give a checkpoint (.ckpt), exported weights (.safetensors) or an "
+        "exported program (.pt2)"
+    )
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
         (["a.tif", "--model", "m.pt2"], ["a.tif", "--ckpt_path=m.pt2"]),
         (["--model=m.pt2", "a.tif"], ["--ckpt_path=m.pt2", "a.tif"]),
+        (["--model", "m.safetensors"], ["--ckpt_path=m.safetensors"]),
         (["--model", "MyTask", "--model.help"], ["--model", "MyTask", "--model.help"]),
         (["--model", "MyTask", "a.pt2"], ["--model", "MyTask", "a.pt2"]),
     ],
 )
 def test_only_an_exported_model_replaces_the_checkpoint(words, expected):
-    assert exported_as_checkpoint(words) == expected
+    assert exported_as_checkpoint(words, WEIGHTS) == expected

@@ -39,7 +39,7 @@ def add_export_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "output",
         help="the file to write: MODEL.pt2 (torch.export) or MODEL.onnx, the whole function with normalisation; or "
-        "WEIGHTS.safetensors. A STAC item with suffix .json is written beside it",
+        "WEIGHTS.safetensors. A STAC item, such as MODEL.pt2.json, is written beside it",
     )
     parser.add_argument(
         "--window",
