@@ -36,8 +36,8 @@ def write_folder(
 ) -> Path:
     """Write the files of a repository of the hub.
 
-    These are ``model.safetensors``, the weights with the description that `load_task` reads; ``model.safetensors.json``, a
-    STAC item that describes them; ``config.json``, the description for people; ``README.md``, the model card; and for each
+    These are ``model.safetensors``, the weights with the description that `load_task` reads; its STAC item,
+    ``model.safetensors.json``; ``config.json``, the description for people; ``README.md``, the model card; and for each
     of `formats` a folder such as ``onnx`` with ``model.onnx`` and its item.
 
     Args:
