@@ -43,6 +43,7 @@ from ..errors import CheckpointError, ConfigError
 from ..hub import local_path
 from ..mapping.chip_classes import plan_chip_classes
 from ..mapping.ensembles import Ensemble, Member, create_map_model
+from ..mapping.outputs import check_settings
 from ..mapping.planning import plan_maps
 from ..mapping.products.base import OutputOptions
 from ..processes import process_callbacks
@@ -215,6 +216,9 @@ class PrithviCLI(LightningCLI):
         check_precision(str(settings.trainer.precision))
         if self.subcommand == "predict":
             require_scenes(settings.scenes)
+            named = {one.name: getattr(settings, one.name) for one in fields(OutputOptions)}
+            self._writing = OutputOptions(**named)
+            self._area = check_settings(Path(settings.output), self._writing, settings.aoi)
         paths = paths_of(settings.ckpt_path)
         require_checkpoint(next(iter(paths), None), str(self.subcommand))
         for path in paths:
@@ -301,7 +305,6 @@ class PrithviCLI(LightningCLI):
             tuple(settings.bands), settings.sensor, settings.scale, settings.offset, tuple(settings.nodata),
             tuple(settings.quality), tuple(settings.dates), format=settings.format, modifier=settings.modifier,
         )  # fmt: skip
-        writing = OutputOptions(**{one.name: getattr(settings, one.name) for one in fields(OutputOptions)})
         plan, writer = PREDICTIONS.get(spec.target.kind, PREDICTIONS["pixels"])
         self.datamodule, run = plan(
             self.model,
@@ -310,7 +313,7 @@ class PrithviCLI(LightningCLI):
             Path(settings.output),
             " ".join(member.sha256 for member in members),
             reading,
-            writing,
+            self._writing,
             window=settings.window,
             stride=settings.stride,
             blending=settings.blending,
@@ -321,7 +324,7 @@ class PrithviCLI(LightningCLI):
             precision=str(self.trainer.precision),
             tf32=settings.tf32,
             fold_time=getattr(fitted_on, "fold_time", False),
-            aoi=settings.aoi,
+            aoi=self._area,
         )
         self.trainer.callbacks.append(writer(run, Path(settings.output)))  # type: ignore[attr-defined]  # a connector sets it
 

@@ -10,6 +10,7 @@ from .errors import closest
 _OPTION = re.compile(r"--(\w[\w-]*)((?:\.(?:init_args\.)?[\w-]+)?)(.*)", re.DOTALL)
 
 #: Numbers joined by commas, the first negative: a parser takes them for an option.
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)")
 _NEGATIVE = re.compile(r"-[.\d][-+.\deE]*(,[-+.\deE]+)+")
 
 
@@ -28,10 +29,18 @@ def with_underscores(words: Sequence[str]) -> list[str]:
 
 
 def with_boxes_joined(words: Sequence[str]) -> list[str]:
-    """Words of a command line in which ``--aoi -97,30,-96,31`` is one word, ``--aoi=-97,30,-96,31``."""
+    """Words of a command line in which ``--aoi -97,30,-96,31`` is one word, ``--aoi=-97,30,-96,31``.
+
+    Up to four numbers after ``--aoi``, separated by spaces, are a box, too.
+    """
     found: list[str] = []
+    count = 0  # of the numbers after --aoi
     for word in words:
-        if found and _NEGATIVE.fullmatch(word) and re.fullmatch(r"--\w+", found[-1]):
+        count = count + 1 if _NUMBER.fullmatch(word) and (count or found[-1:] == ["--aoi"]) else 0
+        if count:
+            found[-1] += f"{',' if count > 1 else '='}{word}"
+            count %= 4
+        elif found and _NEGATIVE.fullmatch(word) and re.fullmatch(r"--\w+", found[-1]):
             found[-1] += f"={word}"
         else:
             found.append(word)

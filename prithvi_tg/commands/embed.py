@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,7 +11,8 @@ import torch
 from ..cli.table import COMMANDS
 from ..errors import ConfigError
 from ..mapping import embed_scene, published_encoder
-from ..mapping.embedding import Source, task_encoder
+from ..mapping.embedding import Source, check_raster, task_encoder
+from ..readers.aoi import AreaOfInterest
 
 #: Options that choose the encoder; all others are arguments of `embed_scene`.
 _SOURCE = ("ckpt_path", "encoder", "weights", "num_frames", "window", "stride")
@@ -19,6 +21,9 @@ _SOURCE = ("ckpt_path", "encoder", "weights", "num_frames", "window", "stride")
 def run(arguments: list[str]) -> int:
     """Parse the arguments and write the raster."""
     options = vars(COMMANDS["embed"].parser().parse_args(arguments))
+    if options["aoi"] is not None:
+        options["aoi"] = AreaOfInterest.of(options["aoi"])
+    check_raster(Path(options["output"]))
     source = _source(*(options.pop(key) for key in _SOURCE))
     for key in ("bands", "nodata", "quality", "dates", "qa_mask"):
         options[key] = tuple(options[key])

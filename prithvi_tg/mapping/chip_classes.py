@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from ..files import finished_file, writing
+from ..readers.aoi import AreaOfInterest
 from ..readers.formats import InputOptions, find_inputs, resolve_scene
 from ..readers.grid import Grid
 from ..readers.quality import QualityClass
@@ -28,7 +29,8 @@ from ..tasks.precision import described_precision
 from ..tiling import Blending
 from .chip_windows import ChipBatches, ChipBatchesDataModule, ChipWindow
 from .model_checks import check_outputs
-from .planning import known_spec, map_paths, split_existing, split_options, task_and_hash, warn_of_pixel_size
+from .outputs import is_map_file, map_paths, split_existing
+from .planning import known_spec, split_options, task_and_hash, warn_of_pixel_size
 from .products import Layer, OutputOptions
 from .products.classes import category_names, colormap
 from .products.index import write_index
@@ -232,7 +234,7 @@ def plan_chip_classes(
     precision: str = "32-true",
     tf32: bool = False,
     fold_time: bool = False,
-    aoi: str | Path | None = None,
+    aoi: str | Path | AreaOfInterest | None = None,
 ) -> tuple[ChipBatchesDataModule, ChipClassRun]:
     """Find chips or scenes, and check that the outputs can be written. The arguments are those of `plan_maps`.
 
@@ -266,7 +268,7 @@ def plan_chip_classes(
     rule: NodataRule = nodata_rule or "all"
     _check_options(writing, window, stride, blending, rule, batch_size, num_workers, aoi)
     found = find_inputs(scenes, spec.input.num_frames, reading.format)
-    is_file = bool(output.suffix) and not output.is_dir()
+    is_file = is_map_file(output)
     if is_file and window is None:
         raise ConfigError(f"output: {output} must be a folder, for {TABLE}.csv")
     paths = map_paths(found, output)
@@ -300,7 +302,7 @@ def _check_options(
     nodata_rule: NodataRule,
     batch_size: int | Auto,
     num_workers: int | Auto,
-    aoi: str | Path | None,
+    aoi: str | Path | AreaOfInterest | None,
 ) -> None:
     """Check that a model of chip classes supports the options.
 

@@ -201,7 +201,7 @@ def embed_scene(
     precision: Precision = "32-true",
     tf32: bool = False,
     device: str | torch.device = "cpu",
-    aoi: str | Path | None = None,
+    aoi: str | Path | AreaOfInterest | None = None,
     **options: Any,
 ) -> Path:
     """Write the features of a scene as a raster with one band per feature.
@@ -263,6 +263,16 @@ def embed_scene(
     return one.path
 
 
+def check_raster(path: Path) -> None:
+    """Check the path of a raster of features.
+
+    Raises:
+        ConfigError: It is no ``.tif``.
+    """
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        raise ConfigError(f"output: {path} must be a .tif")
+
+
 def _scene_map(
     source: Source,
     model: FeatureModel,
@@ -275,8 +285,7 @@ def _scene_map(
     area: dict[str, str],
 ) -> SceneMap:
     """Create the map of features of one scene, after checking for existing files."""
-    if path.suffix.lower() not in (".tif", ".tiff"):
-        raise ConfigError(f"output: {path} must be a .tif")
+    check_raster(path)
     warn_of_pixel_size(data.scenes, data.spec)
     identity, tags = describe(
         model,

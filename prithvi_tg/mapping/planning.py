@@ -28,6 +28,7 @@ from .blending import MapRows
 from .ensembles import Member, Tta, combination_of, create_map_model, describe_model, patch_of, tasks_of
 from .loop import Precision, blended_rows, map_scenes
 from .map_run import MapRun
+from .outputs import check_settings, map_paths, split_existing
 from .products import OutputOptions, select_products
 from .provenance import described_area, described_windows, weights_hash
 from .resources import Auto
@@ -92,8 +93,9 @@ def map_scene(
         ConfigError: An output file exists, an option is invalid, or the task has no data description.
         DataError: The scene cannot be read or the map cannot be written.
     """
-    task, weights = map_model(checkpoint, tta, calibrated)
     reading, writing = split_options(options)
+    area = check_settings(Path(output), writing, aoi)
+    task, weights = map_model(checkpoint, tta, calibrated)
     data, run = plan_maps(
         task,
         known_spec(task),
@@ -111,7 +113,7 @@ def map_scene(
         num_workers=num_workers,
         precision=precision,
         tf32=tf32,
-        aoi=aoi,
+        aoi=area,
     )
     map_scenes(task, data, run, device, precision, tf32)
     return Path(output)
@@ -148,6 +150,7 @@ def map_strips(
         ConfigError: An option is invalid, or the task has no data description.
         DataError: The scene cannot be read.
     """
+    area = None if aoi is None else AreaOfInterest.of(aoi)
     task = create_map_model(_members(checkpoint), tta, calibrated)
     limit_block_cache(max_megabytes=64)
     spec = known_spec(task)
@@ -157,7 +160,7 @@ def map_strips(
     warn_of_pixel_size([resolved], spec)
     side, step = window_and_stride(task, window, stride)
     patch = patch_of(task)
-    _, areas = select_scenes([resolved], None if aoi is None else AreaOfInterest.of(aoi))
+    _, areas = select_scenes([resolved], area)
     data = SceneDataModule(
         [resolved],
         spec,
@@ -193,7 +196,7 @@ def plan_maps(
     precision: str = "32-true",
     tf32: bool = False,
     fold_time: bool = False,
-    aoi: str | Path | None = None,
+    aoi: str | Path | AreaOfInterest | None = None,
 ) -> tuple[SceneDataModule, MapRun]:
     """Find scenes, and check before mapping that their maps can be made.
 
@@ -310,6 +313,7 @@ def select_scenes(
         return list(scenes), {}
     found = {scene.name: area.pixels(scene.grid, scene.files[0]) for scene in scenes}
     areas = {name: pixels for name, pixels in found.items() if pixels is not None}
+    grids = [scene.grid for scene in scenes if scene.name in areas]
     if not areas:
         others = f", nor any of {len(scenes) - 1} more scenes" if len(scenes) > 1 else ""
         raise DataError(area.refusal(scenes[0].grid, scenes[0].files[0]) + others)
@@ -318,6 +322,7 @@ def select_scenes(
         _log.info(
             f"aoi: skipped {len(skipped)} of {len(scenes)} scenes outside of it: {', '.join(skipped[:3])}{more}"
         )
+    _log.info(f"aoi: {area.coverage(grids)}")
     return [scene for scene in scenes if scene.name in areas], areas
 
 
@@ -350,37 +355,6 @@ def warn_of_pixel_size(scenes: Sequence[Scene], spec: DataSpec) -> None:
             "the model was not trained at this scale",
             stacklevel=3,
         )
-
-
-def map_paths(found: Sequence[SceneInput], output: Path) -> dict[str, Path]:
-    """Path of the map of each scene, by scene name. `output` is a folder, or the map of a single scene (``.tif``).
-
-    Raises:
-        ConfigError: Two scenes have the same map, or `output` is a file for several scenes.
-    """
-    single = output.suffix.lower() in (".tif", ".tiff")
-    if output.suffix and not single and not output.is_dir():
-        raise ConfigError(f"output: {output} is neither a folder nor a .tif")
-    if single and len(found) != 1:
-        raise ConfigError(f"output: {output} is a single file for {len(found)} scenes; name a folder")
-    paths: dict[str, Path] = {}
-    for one in found:
-        if one.name in paths:
-            others = [other.frames[0] for other in found if other.name == one.name]
-            raise ConfigError(
-                f"scenes: {' and '.join(others[:2])} would both be mapped to {paths[one.name]}; map them into "
-                "different folders"
-            )
-        paths[one.name] = output if single else output / f"{one.name}_pred.tif"
-    return paths
-
-
-def split_existing(
-    found: Sequence[SceneInput], paths: Mapping[str, Path], writing: OutputOptions
-) -> tuple[list[SceneInput], list[Path]]:
-    """The scenes to map, and the existing maps that ``skip_existing`` keeps."""
-    existing = [paths[one.name] for one in found if writing.skip_existing and paths[one.name].exists()]
-    return [one for one in found if paths[one.name] not in existing], existing
 
 
 def known_spec(task: PrithviTask) -> DataSpec:

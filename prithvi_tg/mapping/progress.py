@@ -73,7 +73,7 @@ class MapProgress:
         self._windows = max(1, before[-1])  # skipped ones included
         self._before = {id(one): windows for one, windows in zip(strip_ranges, before, strict=False)}
         self._done = 0
-        self._pixels = sum((one.bottom - one.top) * one.scene.grid.width for one in strip_ranges)
+        self._pixels = sum((one.bottom - one.top) * _size(one)[1] for one in strip_ranges)
         self._current: StripRange | None = None
         self._clock = ProgressClock()
 
@@ -95,8 +95,12 @@ class MapProgress:
 
     def _log_start(self, one: StripRange) -> None:
         grid, count, all_strips = one.scene.grid, len(one.strips), len(one.plan.strips)
-        strips = f"{count} strips" if count == all_strips else f"{count} of {all_strips} strips"
-        _log.info(f"{one.scene.name}: mapping {grid.width} x {grid.height} pixels, {strips}")
+        strips = f"{count} of {all_strips}" if count < all_strips else f"{count}"
+        height, width = _size(one)
+        whole = "" if (height, width) == (grid.height, grid.width) else f" of {grid.width} x {grid.height}"
+        _log.info(
+            f"{one.scene.name}: mapping {width} x {height}{whole} pixels, {strips} strip{'s' if all_strips > 1 else ''}"
+        )
 
     def _log_progress(self, one: StripRange, share: float) -> None:
         name, count = one.scene.name, len(self.run.maps)
@@ -104,3 +108,9 @@ class MapProgress:
         overall = f"{100 * share:.0f} %" + (f" of {count} scenes" if count > 1 else "")
         speed = share * self._pixels * self._processes / 1e6 / self._clock.seconds
         _log.info(f"{name}: {strips}, {overall}, {speed:.2g} Mpx/s, {self._clock.left(share)}")
+
+
+def _size(one: StripRange) -> tuple[int, int]:
+    """Height and width of a map in pixels: those of the scene, or of the area of interest in it."""
+    (top, bottom), (left, right) = one.plan.rows.mapped, one.plan.columns.mapped
+    return bottom - top, right - left

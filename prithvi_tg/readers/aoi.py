@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,8 +45,8 @@ class AreaOfInterest:
     crs: CRS
 
     @classmethod
-    def of(cls, word: str | Path) -> "AreaOfInterest":
-        """Read an area.
+    def of(cls, word: "str | Path | AreaOfInterest") -> "AreaOfInterest":
+        """Read an area; one that has been read is returned as it is.
 
         Args:
             word: A vector file that geopandas reads, of which all polygons count; ``left,bottom,right,top`` in degrees,
@@ -56,6 +57,8 @@ class AreaOfInterest:
             ConfigError: The text is neither a file nor a box nor WKT.
             DataError: The file cannot be read or has no CRS, or the area is empty or has no polygon.
         """
+        if isinstance(word, AreaOfInterest):
+            return word
         text = str(word)
         if Path(text).exists() or not (_BOX.fullmatch(text) or _WKT.match(text)):
             geometry, crs = _read(text)
@@ -139,6 +142,26 @@ class AreaOfInterest:
             return f"{self.described} contains the centre of no pixel of {name} ({bounds}); enlarge it"
         return f"{self.described} does not intersect {name} ({bounds})"
 
+    def coverage(self, grids: Sequence[Grid]) -> str:
+        """Text with the share of the area that scenes cover, with or without data.
+
+        Args:
+            grids: Grids of the scenes.
+        """
+        covered = shapely.union_all([_in_equal_area(self._part_in(grid), grid.crs) for grid in grids])
+        whole = _in_equal_area(self.geometry, self.crs)
+        share = covered.intersection(whole).area / whole.area
+        polygons = shapely.get_parts(whole)
+        outside = int((~shapely.intersects(polygons, covered)).sum())
+        percent = f"{100 * min(share, 1.0):.1f}".removesuffix(".0")
+        text = f"the scenes cover {percent} % of the area"
+        return f"{text}; {outside} of its {len(polygons)} polygons lie outside of them" if outside else text
+
+    def _part_in(self, grid: Grid) -> Any:
+        """The part of the geometry in a grid, in the CRS of the grid."""
+        corners = grid.xy([0, 0, grid.height, grid.height], [0, grid.width, grid.width, 0])
+        return self._in_crs_of(grid).intersection(shapely.Polygon(np.stack(corners, axis=1)))
+
     def _in_crs_of(self, grid: Grid) -> Any:
         """The geometry around a grid, in the CRS of the grid."""
         if grid.crs == self.crs:
@@ -169,9 +192,30 @@ class AreaOfInterest:
         return [shapely.box(x.min(), y.min(), x.max(), y.max())]
 
 
-def _moved(points: NDArray[np.float64], crs: CRS, other: CRS | None) -> NDArray[np.float64]:
+def _moved(points: NDArray[np.float64], crs: CRS | None, other: CRS | None) -> NDArray[np.float64]:
     """Points (N, 2) in another CRS."""
     return np.stack(transform_points(crs, other, points[:, 0], points[:, 1])[:2], axis=1)
+
+
+def _in_equal_area(geometry: Any, crs: CRS | None) -> Any:
+    """A geometry in longitude and sine of latitude, where areas are those on a sphere; cut at the antimeridian."""
+    if geometry.is_empty:
+        return geometry
+    left, bottom, right, top = geometry.bounds
+    dense = shapely.segmentize(geometry, max(right - left, top - bottom) / _SAMPLES)
+    parts = []
+    for part in _parts(shapely.transform(dense, lambda points: _moved(points, crs, _DEGREES))):
+        if part.bounds[2] - part.bounds[0] > 180 and crs != _DEGREES:  # it crosses the antimeridian
+            part = shapely.transform(part, lambda points: points + [360, 0] * (points[:, :1] < 0))
+            east, west = shapely.box(180, -90, 540, 90), shapely.box(-180, -90, 180, 90)
+            beyond = shapely.transform(part.intersection(east), lambda points: points - [360, 0])
+            part = part.intersection(west).union(beyond)
+        parts.append(part)
+    flat = shapely.transform(
+        shapely.union_all(parts),
+        lambda points: np.stack([points[:, 0], np.sin(np.radians(points[:, 1]))], axis=1),
+    )
+    return shapely.make_valid(flat)
 
 
 def _inside(outline: Any, top: int, bottom: int, left: int, right: int) -> NDArray[np.bool_]:

@@ -1,5 +1,6 @@
 """Maps of an area of interest: equal to the whole map inside, nothing else read or run."""
 
+import copy
 import itertools
 import json
 import logging
@@ -15,6 +16,7 @@ from rasterio.crs import CRS
 from rasterio.warp import transform_bounds
 
 from prithvi_tg import PrithviSegmentationTask, embed_scene, map_scene, map_strips
+from prithvi_tg.cli.spelling import with_boxes_joined
 from prithvi_tg.errors import ConfigError, DataError
 from prithvi_tg.mapping.scene_map import SceneMap
 from prithvi_tg.mapping.window_stream import WindowStream
@@ -125,6 +127,35 @@ def test_a_map_of_an_area_equals_the_whole_map_inside(task, scene, tmp_path, sha
     np.testing.assert_allclose(
         found, np.where(inside[box], expected[:, *box], np.nan), atol=1e-5, equal_nan=True
     )
+
+
+def test_views_and_ensembles_of_an_area_equal_those_of_the_whole_map(task, tmp_path):
+    torch.manual_seed(1)
+    scene = write_scene(tmp_path / "scene.tif", 130, 120)
+    other = copy.deepcopy(task)
+    for weights in other.parameters():
+        weights.data += 0.02 * torch.randn_like(weights)
+    shape = shapely.Polygon([(30, 40), (90, 50), (40, 110)])
+    area, inside = write_area(tmp_path / "a.gpkg", shape), centres_inside(shape)
+    for blending, member, tta in (
+        ("average", task, "d4"), ("hann", [task, other], None), ("crop", [task, other], "d4")
+    ):  # fmt: skip
+        made = {"blending": blending, "tta": tta, "products": ("entropy", "std"), "overwrite": True}
+        found = {}
+        for name, chosen in (("whole", None), ("part", area)):
+            path = map_scene(member, scene, tmp_path / f"{name}_pred.tif", aoi=chosen, **made)
+            found[name] = [
+                raster(path),
+                *(raster(tmp_path / f"{name}_{one}.tif") for one in ("entropy", "std")),
+            ]
+        top, left = box_of(found["part"][0][1])
+        for number, ((whole, _, _), (part, _, _)) in enumerate(
+            zip(found["whole"], found["part"], strict=True)
+        ):
+            box = np.s_[top : top + part.shape[1], left : left + part.shape[2]]
+            assert len(np.unique(part)) > 2
+            difference = part[0].astype(int) - np.where(inside[box], whole[0][box], 255)
+            assert abs(difference).max() <= (number > 0)  # stored uncertainties may differ by rounding
 
 
 def test_rows_of_an_area_are_those_of_its_map(task, scene, tmp_path):
@@ -353,6 +384,70 @@ def test_scenes_that_the_area_does_not_touch_are_skipped_in_one_line(trained, co
     assert "does not intersect" in err
     assert "10, 10, 11, 11 in EPSG:4326" in err
     assert f"{LEFT}, {TOP - 64 * PIXEL}" in err
+
+
+def test_the_share_of_the_area_that_scenes_cover_is_logged(task, scene, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    # A third of the first lies west of the scene; the second does not touch it.
+    outside = shapely.MultiPolygon([shapely.box(-30, 50, 60, 90), shapely.box(-200, 50, -170, 90)])
+    for name, shape, words in (
+        ("whole", L_SHAPE, "the scenes cover 100 % of the area\n"),
+        ("part", outside, "the scenes cover 50 % of the area; 1 of its 2 polygons lie outside of them"),
+    ):
+        for crs in (CRS_NAME, "EPSG:4326"):
+            caplog.clear()
+            area = write_area(tmp_path / f"{name}_{crs[5:]}.gpkg", shape, crs)
+            map_scene(task, scene, tmp_path / f"{name}_{crs[5:]}_pred.tif", aoi=area)
+            assert words in caplog.text, caplog.text
+
+
+@pytest.mark.parametrize(("left", "right", "share"), [("179.85", "-179.85", "100"), ("178", "-178", "30.3")])
+def test_the_share_of_an_area_across_the_antimeridian(left, right, share):
+    # 1.21 degrees of longitude, of the width of the second box only those around 180.
+    grid = Grid(CRS.from_epsg(4326), rasterio.Affine(0.01, 0, 179, 0, -0.01, 10), 100, 100)
+    beyond = Grid(CRS.from_epsg(4326), rasterio.Affine(0.01, 0, -180, 0, -0.01, 10), 100, 21)
+    assert f"cover {share} %" in AreaOfInterest.of(f"{left},9.2,{right},9.8").coverage([grid, beyond])
+    utm = Grid(CRS.from_epsg(32601), rasterio.Affine(100, 0, 100_000, 0, -100, 1_100_000), 1500, 1500)
+    assert "cover 100 %" in AreaOfInterest.of("179.9,9.2,-179.5,9.8").coverage([utm])
+
+
+def test_the_log_shows_the_size_of_the_area(trained, command, tmp_path):
+    scene = write_scene(tmp_path / "a.tif", 96, 90)
+    area = write_area(tmp_path / "area.gpkg", shapely.box(10, 20, 70, 60))
+    made = ("predict", "--ckpt_path", trained, scene, "--output", tmp_path / "maps_1.2", "--aoi", area)
+    code, out, err = command(*made, "--trainer.accelerator", "cpu", "--bands", "1", "2", "3", "4", "5", "6")
+    assert code == 0, err
+    assert "a: mapping 60 x 40 of 90 x 96 pixels, 1 strip\n" in out
+    assert (tmp_path / "maps_1.2" / "a_pred.tif").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--aoi", "1", "2", "3"), "--aoi: 1,2,3 has 3 numbers"),
+        (("--aoi", "missing.gpkg"), "--aoi: missing.gpkg is no file"),
+        (("--products", "entropi"), "--products: 'entropi' is unknown"),
+        (("--output", "maps.gpkg"), "--output: maps.gpkg is neither a folder nor a .tif"),
+    ],
+)
+def test_wrong_settings_are_found_before_weights_are_loaded(options, message, command, tmp_path):
+    (tmp_path / "damaged.ckpt").write_text("no weights")
+    code, _, err = command("predict", "missing.tif", "--ckpt_path", tmp_path / "damaged.ckpt", *options)
+    assert code == 2
+    assert message in err
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("--aoi 1 2 3.5 4 a.tif", "--aoi=1,2,3.5,4 a.tif"),
+        ("a.tif --aoi -97 30 -96 31 5", "a.tif --aoi=-97,30,-96,31 5"),
+        ("--aoi -97,30,-96,31 --bands 1 2", "--aoi=-97,30,-96,31 --bands 1 2"),
+        ("--aoi fields.gpkg 3 --nodata -1 0", "--aoi fields.gpkg 3 --nodata -1 0"),
+    ],
+)
+def test_the_numbers_of_a_box_may_be_separated_by_spaces(words, expected):
+    assert with_boxes_joined(words.split()) == expected.split()
 
 
 # What an area is.

@@ -29,6 +29,7 @@ __all__ = [
     "Product",
     "RasterProduct",
     "filled",
+    "find_product",
     "select_products",
 ]
 
@@ -78,7 +79,7 @@ def select_products(spec: DataSpec, options: OutputOptions) -> list[Product]:
         raise ConfigError(f"target: no map can be made of {kind}; a per-pixel model is needed")
     main, *others = DEFAULTS[kind, options.profile]
     asked_for = [product for product in PRODUCTS.values() if product.is_asked_for(options)]
-    wanted = [PRODUCTS[main], *asked_for, *(_find(product) for product in options.products)]
+    wanted = [PRODUCTS[main], *asked_for, *(find_product(product) for product in options.products)]
     chosen: dict[str, Product] = {}
     for one in [*(PRODUCTS[name] for name in others), *wanted]:
         product = one() if isinstance(one, type) else copy.copy(one)  # each map has its own instance
@@ -95,5 +96,10 @@ def select_products(spec: DataSpec, options: OutputOptions) -> list[Product]:
     ]
 
 
-def _find(product: str | type[Product] | Product) -> type[Product] | Product:
+def find_product(product: str | type[Product] | Product) -> type[Product] | Product:
+    """The product of a name in `PRODUCTS` or of a class path; any other is returned as it is.
+
+    Raises:
+        ConfigError: The name is unknown, or the class is no product.
+    """
     return find_class("products", product, PRODUCTS, Product) if isinstance(product, str) else product

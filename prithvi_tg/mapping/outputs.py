@@ -1,0 +1,82 @@
+"""Where maps are written, and what is checked before weights are loaded."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ..errors import ConfigError
+from ..readers.aoi import AreaOfInterest
+from ..readers.formats import SceneInput
+from .products import OutputOptions, find_product
+
+#: Endings of files that are no maps of this package; a folder may have any other ending.
+_OTHER_FILES = (
+    ".csv", ".geojson", ".gpkg", ".html", ".img", ".jp2", ".jpeg", ".jpg", ".json", ".nc", ".parquet", ".pdf", ".png",
+    ".shp", ".vrt", ".zip",
+)  # fmt: skip
+
+
+def check_settings(
+    output: Path, writing: OutputOptions, aoi: str | Path | AreaOfInterest | None
+) -> AreaOfInterest | None:
+    """Check, before weights are loaded, the settings of a run that do not depend on them.
+
+    Args:
+        output: Folder of the maps, or the map of a single scene.
+        writing: Which files to write.
+        aoi: Area to map.
+
+    Returns:
+        The area.
+
+    Raises:
+        ConfigError: The output is a file of another format, a product is unknown, or the area is not valid.
+        DataError: The area cannot be read.
+    """
+    is_map_file(output)
+    for product in writing.products:
+        find_product(product)
+    return None if aoi is None else AreaOfInterest.of(aoi)
+
+
+def is_map_file(output: Path) -> bool:
+    """Whether an output is the map of a single scene, ``.tif``, and not a folder of maps.
+
+    Raises:
+        ConfigError: It is a file of another format.
+    """
+    if output.is_dir():
+        return False
+    if output.suffix.lower() in (".tif", ".tiff"):
+        return True
+    if output.is_file() or output.suffix.lower() in _OTHER_FILES:
+        raise ConfigError(f"output: {output} is neither a folder nor a .tif")
+    return False
+
+
+def map_paths(found: Sequence[SceneInput], output: Path) -> dict[str, Path]:
+    """Path of the map of each scene, by scene name. `output` is a folder, or the map of a single scene (``.tif``).
+
+    Raises:
+        ConfigError: Two scenes have the same map, or `output` is a file for several scenes.
+    """
+    single = is_map_file(output)
+    if single and len(found) != 1:
+        raise ConfigError(f"output: {output} is a single file for {len(found)} scenes; name a folder")
+    paths: dict[str, Path] = {}
+    for one in found:
+        if one.name in paths:
+            others = [other.frames[0] for other in found if other.name == one.name]
+            raise ConfigError(
+                f"scenes: {' and '.join(others[:2])} would both be mapped to {paths[one.name]}; map them into "
+                "different folders"
+            )
+        paths[one.name] = output if single else output / f"{one.name}_pred.tif"
+    return paths
+
+
+def split_existing(
+    found: Sequence[SceneInput], paths: Mapping[str, Path], writing: OutputOptions
+) -> tuple[list[SceneInput], list[Path]]:
+    """The scenes to map, and the existing maps that ``skip_existing`` keeps."""
+    existing = [paths[one.name] for one in found if writing.skip_existing and paths[one.name].exists()]
+    return [one for one in found if paths[one.name] not in existing], existing
