@@ -20,16 +20,26 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from .bands import PRITHVI_BANDS
 from .deprecated import accepts_old_arguments, nested_spec
 from .errors import CheckpointError
 from .hub import find_weights as find_weights
 from .hub import local_path
-from .models import Encoder
+from .models import Encoder, MaskedAutoencoder
 from .models.encoders.prithvi import PrithviViT, position_table
 
 Value = TypeVar("Value")
 
 _ENCODER_ROOTS = ("cls_token", "pos_embed", "patch_embed.", "blocks.", "norm.")
+#: Names of the decoder of masked autoencoding in flat files.
+_DECODER_ROOTS = (
+    "mask_token",
+    "decoder_pos_embed",
+    "decoder_embed.",
+    "decoder_blocks.",
+    "decoder_norm.",
+    "decoder_pred.",
+)
 _WRAPPERS = ("module.", "model.")
 
 
@@ -40,7 +50,7 @@ class Checkpoint:
     Attributes:
         path: The file.
         state_dict: Tensors by their canonical names: ``encoder.*``, ``neck.*``, ``decode_head.*``,
-            ``auxiliary_head.*``; other tensors keep their names.
+            ``auxiliary_head.*``, and ``decoder.*`` of masked autoencoding; other tensors keep their names.
         hyper_parameters: Arguments of the task that wrote it; empty for files of other packages.
         meta: Plain values beside the tensors (mmseg's ``meta``, Lightning's ``epoch``).
     """
@@ -185,9 +195,10 @@ def _shortened(keys: list[str], limit: int = 4) -> str:
 
 
 def canonical_keys(state_dict: Mapping[str, Value]) -> dict[str, Value]:
-    """Rename tensors to the names of `EncoderDecoder`.
+    """Rename tensors to the names of `EncoderDecoder` and `MaskedAutoencoder`.
 
-    Strips ``module.`` and ``model.``, renames ``backbone.`` to ``encoder.``, and prefixes flat encoder keys with it.
+    Strips ``module.`` and ``model.``, renames ``backbone.`` to ``encoder.``, and prefixes flat keys of the encoder with
+    it, and those of the decoder of masked autoencoding with ``decoder.``.
     """
     renamed = {}
     for name, tensor in state_dict.items():
@@ -198,6 +209,8 @@ def canonical_keys(state_dict: Mapping[str, Value]) -> dict[str, Value]:
             key = "encoder." + key.removeprefix("backbone.")
         elif key.startswith(_ENCODER_ROOTS):
             key = "encoder." + key
+        elif key.startswith(_DECODER_ROOTS):
+            key = "decoder." + key
         renamed[key] = tensor
     return renamed
 
@@ -238,6 +251,8 @@ def load_weights(
     encoder = part if isinstance(part, Encoder) else None
     tensors = checkpoint.state_dict if encoder is None else encoder.rename_weights(checkpoint.state_dict)
     input_weights = () if encoder is None else [f"encoder.{name}" for name in encoder.input_weights]
+    output_weights = model.output_weights if isinstance(model, MaskedAutoencoder) else ()
+    tables = _position_tables(model, encoder)
     state = model.state_dict()
     # A model of another kind may have names that `canonical_keys` changes.
     own_names = canonical_keys({"encoder." + key if model is encoder else key: key for key in state})
@@ -253,8 +268,10 @@ def load_weights(
                 tensor = _match_bands(tensor, checkpoint.path, before, bands, wanted[key])
             elif not before:
                 report.bands = dict.fromkeys(bands, "by position")
-        if key == "encoder.pos_embed" and isinstance(encoder, PrithviViT):
-            _check_position_table(tensor, encoder, checkpoint.path)
+        if key in output_weights and bands is not None:
+            tensor = _match_outputs(tensor, checkpoint, bands, wanted[key])
+        if key in tables:
+            _check_position_table(tensor, key, tables[key], checkpoint.path)
             report.recomputed.append(key)
         elif key not in wanted:
             report.unexpected.append(key)
@@ -320,6 +337,20 @@ def _match_bands(
     return torch.stack(columns, dim=1)
 
 
+def _match_outputs(tensor: Tensor, checkpoint: Checkpoint, bands: Sequence[str], model: Tensor) -> Tensor:
+    """Reorder the predicted values (p*q*C, ...) of a file to the model's bands."""
+    before = checkpoint.bands or PRITHVI_BANDS
+    if before == tuple(bands) or len(tensor) % len(before) or len(model) % len(bands):
+        return tensor
+    apart, wanted = (
+        values.reshape(-1, len(names), *values.shape[1:])
+        for values, names in ((tensor, before), (model, bands))
+    )
+    if len(apart) != len(wanted):
+        return tensor
+    return _match_bands(apart, checkpoint.path, before, bands, wanted).flatten(0, 1)
+
+
 def _squeezed(tensor: Tensor) -> list[int]:
     return [length for length in tensor.shape if length != 1]
 
@@ -348,26 +379,35 @@ def _refuse_misfits(
 
 
 def _further_blocks(unexpected: Sequence[str], wanted: Mapping[str, Tensor]) -> list[str]:
-    """Tensors of numbered blocks of the encoder that the model lacks."""
+    """Tensors of numbered blocks of the encoder or the decoder that the model lacks."""
     known = {key[: dot.start()] for key in wanted for dot in re.finditer(r"\.", key)}
     return [
         key
         for key in unexpected
         for block in re.finditer(r"\.\d+(?=\.)", key)
-        if key.startswith("encoder.") and key[: block.start()] in known and key[: block.end()] not in known
+        if key.startswith(("encoder.", "decoder."))
+        and key[: block.start()] in known
+        and key[: block.end()] not in known
     ]
 
 
-def _check_position_table(table: Tensor, encoder: PrithviViT, path: Path) -> None:
-    if table.ndim != 3 or table.shape[0] != 1 or table.shape[2] != encoder.width:
+def _position_tables(model: nn.Module, encoder: Encoder | None) -> dict[str, int]:
+    """Names and widths of the fixed position tables of a model, which it computes itself."""
+    tables = {"encoder.pos_embed": encoder.width} if isinstance(encoder, PrithviViT) else {}
+    if isinstance(model, MaskedAutoencoder):
+        tables["decoder.decoder_pos_embed"] = model.decoder.variant.width
+    return tables
+
+
+def _check_position_table(table: Tensor, key: str, width: int, path: Path) -> None:
+    if table.ndim != 3 or table.shape[0] != 1 or table.shape[2] != width:
         raise CheckpointError(
-            f"{path}: different architecture: encoder.pos_embed is {tuple(table.shape)}, "
-            f"the model's is (1, tokens, {encoder.width})"
+            f"{path}: different architecture: {key} is {tuple(table.shape)}, the model's is (1, tokens, {width})"
         )
     tokens = table.shape[1] - 1
     grids = [(t, math.isqrt(tokens // t)) for t in range(1, 9)]  # published tables have square grids
     differences = [
-        (table[0] - position_table(encoder.width, t, side, side)).abs().max().item()
+        (table[0] - position_table(width, t, side, side)).abs().max().item()
         for t, side in grids
         if t * side * side == tokens
     ]

@@ -255,3 +255,35 @@ def plot_values(sample: dict[str, Any], spec: DataSpec) -> Figure:
             axes[-1].set_title("error: prediction - label")
             figure.colorbar(shown, ax=axes[-1], shrink=0.7)
     return figure
+
+
+def plot_reconstruction(sample: dict[str, Any], spec: InputSpec) -> Figure:
+    """Draw each date of an image in true colour: as it is, with its masked patches in grey, and reconstructed.
+
+    The reconstruction shows visible patches as they are. All panels of a date have the colour limits of the image.
+
+    Args:
+        sample: ``image`` (T, C, H, W) in the unit of the statistics, ``prediction`` of the same shape, NaN in visible
+            patches, and ``valid`` as the image, or not.
+        spec: Bands and statistics.
+    """
+    frames, predictions = (np.asarray(sample[key], dtype=np.float64) for key in ("image", "prediction"))
+    valid = (
+        np.asarray(sample["valid"], bool).reshape(frames.shape) if "valid" in sample else np.isfinite(frames)
+    )
+    titles = ("image", "masked", "reconstruction")
+    figure = Figure(figsize=(4.2 * len(titles), 4.4 * len(frames)), layout="constrained")
+    for row, (frame, prediction, data) in enumerate(zip(frames, predictions, valid, strict=True)):
+        visible = np.isnan(prediction)
+        limits = color_limits(frame, spec, data)
+        panels_of_date = (
+            true_color(frame, spec, data, limits),
+            true_color(frame, spec, data & visible, limits),
+            true_color(np.where(visible, frame, prediction), spec, data | ~visible, limits),
+        )
+        for column, (title, rgb) in enumerate(zip(titles, panels_of_date, strict=True)):
+            axis = figure.add_subplot(len(frames), len(titles), row * len(titles) + column + 1)
+            axis.set_axis_off()
+            axis.imshow(rgb, interpolation="nearest")
+            axis.set_title(title if len(frames) == 1 else f"{title}, date {row + 1}", fontsize=20)
+    return figure

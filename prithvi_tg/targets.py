@@ -219,6 +219,31 @@ class ChipClassTarget(Target):
         return torch.bincount(label[labelled].flatten(), minlength=self.num_outputs)
 
 
+@dataclass(frozen=True)
+class ImageTarget(Target):
+    """No labels: a model learns to reconstruct masked patches of the images themselves."""
+
+    kind: ClassVar[str] = "images"
+    label_key: ClassVar[str] = "image"
+    names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _freeze(self)
+
+    @property
+    def num_outputs(self) -> int:
+        """0, as there are no labels."""
+        return 0
+
+    def has_label(self, sample: Mapping[str, Any]) -> bool:
+        """Whether a sample has any value with data."""
+        return "valid" not in sample or bool(sample["valid"].any())
+
+    def count(self, sample: Mapping[str, Any]) -> Tensor:
+        """An empty tensor, as there are no labels."""
+        return torch.zeros(0, dtype=torch.int64)
+
+
 def _freeze(target: Target) -> None:
     """Convert the lists of YAML and checkpoints to tuples."""
     for key, value in vars(target).copy().items():

@@ -53,7 +53,7 @@ from ..spec import DataSpec
 from ..tasks import PrithviTask, load_task
 from ..tasks.calibration import read_calibration
 from ..tasks.precision import Float32Precision, check_precision
-from .checkpoint_checks import refuse_other_model, use_model_of
+from .checkpoint_checks import refuse_other_model, refuse_pretrained, use_model_of
 from .errors import one_line, plain_text
 from .messages import ShortWarnings, shown_messages
 from .options.configured import CKPT_PATH
@@ -66,6 +66,7 @@ from .table import COMMANDS
 PREDICTIONS: dict[str, tuple[Callable[..., tuple[BaseDataModule, Any]], Callable[[Any, Path], Callback]]] = {
     "pixels": (plan_maps, partial(MapWriter, raises=True)),
     "chip_classes": (plan_chip_classes, lambda run, folder: ChipClassWriter(run)),
+    "images": (refuse_pretrained, lambda run, folder: Callback()),
 }
 
 
@@ -136,7 +137,14 @@ class PrithviCLI(LightningCLI):
     Classes and frames are set once, in ``data:``, and linked to the task. ``--ckpt_path`` is a file of weights of any
     format for validate, test and predict, and a Lightning checkpoint to resume from for fit. ``predict`` needs no
     configuration if the checkpoint describes its data.
+
+    Attributes:
+        task_class: Base class of the tasks that a configuration may name.
+        name: Name of the command, if it is not that of the trainer's method.
     """
+
+    task_class: type[BaseTask] = BaseTask
+    name: str | None = None
 
     def __init__(self, warned: list[str], *args: Any, **kwargs: Any) -> None:
         self.warned = warned
@@ -151,7 +159,7 @@ class PrithviCLI(LightningCLI):
             with shown_messages(), ShortWarnings(warned):
                 return cls(
                     warned,
-                    BaseTask,
+                    cls.task_class,
                     BaseDataModule,
                     subclass_mode_model=True,
                     subclass_mode_data=True,
@@ -177,7 +185,7 @@ class PrithviCLI(LightningCLI):
         parser.set_defaults({"trainer.default_root_dir": "runs", "trainer.log_every_n_steps": 10})
         command = parser.command if isinstance(parser, PrithviArgumentParser) else ""
         for kind, key, optional in (
-            (BaseTask, "model", command in ("validate", "test", "predict")),
+            (self.task_class, "model", command in ("validate", "test", "predict")),
             (BaseDataModule, "data", command == "predict"),
         ):
             parser.add_subclass_arguments(kind, key, fail_untyped=False, required=not optional)
@@ -343,7 +351,7 @@ class PrithviCLI(LightningCLI):
                 if self.subcommand == "fit"
                 else self._settings.ckpt_path,  # for fit, it is the checkpoint to resume
                 self.warned,
-                self.subcommand,
+                self.name or self.subcommand,
             ),
             ChipReport(),
             MeaninglessValues(),
@@ -365,7 +373,11 @@ class PrithviCLI(LightningCLI):
             config["logger"] = False
             self.save_config_callback = None
         else:
-            name = None if self._settings.name is None else (self._settings.name, str(self.subcommand))
+            name = (
+                None
+                if self._settings.name is None
+                else (self._settings.name, self.name or str(self.subcommand))
+            )
             config["logger"] = run_loggers(config.get("logger"), config["default_root_dir"], name)
             callbacks.append(RemoveEmptyRun(config["logger"] or []))
             if self.subcommand == "fit" and config["logger"]:
@@ -384,6 +396,9 @@ class PrithviCLI(LightningCLI):
         callbacks[:] = [one for one in callbacks if not isinstance(one, SaveConfigCallback)]
         if not self._settings.trainer.fast_dev_run:
             score_best(self.trainer, self.model, self.datamodule)
+
+
+run_command = PrithviCLI.run_command
 
 
 def print_trainer_help(command: str) -> None:

@@ -198,9 +198,14 @@ class CheckpointCommand(ConfiguredCommand):
 class LightningCommand(ConfiguredCommand):
     """A command that Lightning runs."""
 
+    @property
+    def method(self) -> str:
+        """The method of Lightning's trainer that runs it."""
+        return self.name
+
     def describe(self, parser: ConfiguredParser) -> None:
         """Describe the options of Lightning."""
-        describe_lightning(parser, self.name)
+        describe_lightning(parser, self.method)
 
     def check_settings(self, settings: Any, words: list[str]) -> None:
         """Exit with a message if neither configuration nor classes are given, or a checkpoint is missing."""
@@ -214,8 +219,17 @@ class LightningCommand(ConfiguredCommand):
         if "--trainer.help" in names_in(words):
             module.print_trainer_help(self.name)
         else:
-            module.PrithviCLI.run_command([self.name, *configurations_first(words)])
+            module.run_command([self.method, *configurations_first(words)])
         return 0
+
+
+class PretrainCommand(LightningCommand):
+    """A training without labels."""
+
+    @property
+    def method(self) -> str:
+        """The method of Lightning's trainer that runs it."""
+        return "fit"
 
 
 class PredictCommand(LightningCommand):
@@ -274,6 +288,11 @@ COMMANDS: dict[str, Command] = {
         LightningCommand(
             "fit", "train a model:  prithvi-tg fit --config configs/sen1floods11.yaml",
             "Train a model and write last.ckpt and best.ckpt.", add_run_options, _LIGHTNING,
+        ),
+        PretrainCommand(
+            "pretrain", "pre-train an encoder without labels:  prithvi-tg pretrain --config configs/pretrain.yaml",
+            "Pre-train an encoder of Prithvi by masked autoencoding, on scenes or chips without labels. Its last.ckpt "
+            "and best.ckpt are weights for fit: --model.weights best.ckpt.", add_run_options, "cli.pretraining",
         ),
         LightningCommand(
             "validate", "score a checkpoint on the validation set",

@@ -182,11 +182,26 @@ class ValueStatistics:
         }
 
 
+class NoStatistics:
+    """For images without labels."""
+
+    def __init__(self, spec: DataSpec) -> None:
+        pass
+
+    def add(self, sample: Mapping[str, Any]) -> None:
+        """Nothing to add."""
+
+    def result(self) -> dict[str, Any]:
+        """No statistics."""
+        return {}
+
+
 #: Kind of target -> statistics of its labels.
-LABEL_STATISTICS: dict[str, Callable[[DataSpec], ClassStatistics | ValueStatistics]] = {
+LABEL_STATISTICS: dict[str, Callable[[DataSpec], ClassStatistics | ValueStatistics | NoStatistics]] = {
     "classes": ClassStatistics,
     "chip_classes": ClassStatistics,
     "values": ValueStatistics,
+    "images": NoStatistics,
 }
 
 

@@ -11,6 +11,8 @@ from .chips import (
 )
 from .classified_chips import ClassifiedChipsDataModule
 from .labelled_scenes import LabelledScenesDataModule
+from .unlabelled_chips import UnlabelledChipsDataModule
+from .unlabelled_scenes import UnlabelledScenesDataModule
 
 __all__ = [
     "ChipDataModule",
@@ -20,6 +22,8 @@ __all__ = [
     "LabelledScenesDataModule",
     "MultiTemporalCropDataModule",
     "Sen1Floods11DataModule",
+    "UnlabelledChipsDataModule",
+    "UnlabelledScenesDataModule",
     "ValueChipFolderDataModule",
 ]
 

@@ -13,7 +13,7 @@ import torch
 from kornia.augmentation import AugmentationBase2D
 from torch.utils.data import DataLoader
 from torchgeo.datamodules import GeoDataModule
-from torchgeo.datasets import IntersectionDataset
+from torchgeo.datasets import GeoDataset, IntersectionDataset
 
 from ..augmentations import ChipAugmentation
 from ..bands import PRITHVI_BANDS, check_stored, resolve_band
@@ -98,11 +98,15 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
         DataError: Images or labels cannot be read, or do not overlap.
     """
 
+    #: Class of the windows that are scored, and function that combines training samples to a batch.
+    windows_class: type[ScoredWindows] = ScoredWindows
+    collate_training: Callable[..., dict[Any, Any]] = staticmethod(collate_training)
+
     def __init__(
         self,
         images: str | Sequence[str],
         labels: str | Sequence[str],
-        classes: Mapping[int | str, str] | Literal["cdl"] | None = None,
+        classes: Mapping[int | str, str] | Literal["cdl", "unlabelled"] | None = None,
         split: BlockSplit | PolygonSplit | TimeSplit | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
@@ -202,7 +206,7 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
         """Open the labels without the images."""
         return self.layer.open(self.labels)
 
-    def open_both(self) -> tuple[IntersectionDataset, SceneDataset]:
+    def open_both(self) -> tuple[GeoDataset, SceneDataset]:
         """Open images and labels as one data set; return it and the images.
 
         Raises:
@@ -268,7 +272,7 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
                 setattr(self, f"{split}_dataset", scored)
                 setattr(self, f"{split}_sampler", UnrepeatedSampler(scored))
 
-    def open_and_split(self, stage: str) -> tuple[IntersectionDataset, SceneDataset]:
+    def open_and_split(self, stage: str) -> tuple[GeoDataset, SceneDataset]:
         """Open images and labels for a stage, and split the area of their overlap.
 
         Raises:
@@ -291,12 +295,13 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
         """Whether there is a validation split."""
         return "val" in self.split.names
 
-    def _draw_windows(self, both: IntersectionDataset, images: SceneDataset, roi: Any) -> None:
+    def _draw_windows(self, both: GeoDataset, images: SceneDataset, roi: Any) -> None:
         """Prepare the random windows of training."""
         region = self._region("train")
         inside = shapely.intersection(region.roi, roi)
-        labels = both.datasets[1]
-        balanced_boxes = index_labels(labels, images.grid, region, self.window) if self.balanced else None
+        balanced_boxes = None
+        if self.balanced and isinstance(both, IntersectionDataset):
+            balanced_boxes = index_labels(both.datasets[1], images.grid, region, self.window)
         periods = self.periods("train", images)
         rois = [area_in_period(both, period) for period in periods]
         if not shapely.covers(shapely.union_all(rois), inside):
@@ -314,10 +319,10 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
             period_rois=None if all(one.equals(rois[0]) for one in rois) else rois,
         )
 
-    def scored_windows(self, split: str, both: IntersectionDataset, images: SceneDataset) -> ScoredWindows:
+    def scored_windows(self, split: str, both: GeoDataset, images: SceneDataset) -> ScoredWindows:
         """Windows of a split, in which each labelled pixel has its label once; call `setup` first."""
         region, periods = self._region(split), self.periods(split, images)
-        return ScoredWindows(both, images.grid, region, self.window, self.stride, periods)
+        return self.windows_class(both, images.grid, region, self.window, self.stride, periods)
 
     def _region(self, split: str) -> Region:
         splits = self.split_regions.splits
@@ -336,7 +341,7 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
             batch_size=self.batch_size,
             sampler=self.train_sampler,
             num_workers=self.num_workers,
-            collate_fn=collate_training,
+            collate_fn=self.collate_training,
             drop_last=True,
             persistent_workers=self.num_workers > 0,
             worker_init_fn=self._worker_init,

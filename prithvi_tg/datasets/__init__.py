@@ -8,6 +8,7 @@ from .chips.hls_burn_scars import HLSBurnScars
 from .chips.multi_temporal_crop import MultiTemporalCropClassification
 from .chips.sen1floods11 import Sen1Floods11
 from .chips.split_lists import read_splits
+from .chips.unlabelled_chips import UnlabelledChips
 from .chips.value_folder import ValueChipFolder
 from .scenes.cdl import CDLLabels
 from .scenes.composites import TemporalComposite
@@ -28,6 +29,7 @@ __all__ = [
     "SceneDataset",
     "Sen1Floods11",
     "TemporalComposite",
+    "UnlabelledChips",
     "ValueChipFolder",
     "ValueRaster",
     "read_splits",

@@ -16,12 +16,12 @@ Panel = tuple[str, str, tuple[str, ...]]
 _LOSS: Panel = ("loss", "val_loss", ("train_loss_decode", "train_loss"))
 _RATE: Panel = ("learning rate", "lr-", ())
 #: Kind of target -> the score of a panel.
-_SCORES: dict[str, str] = {"classes": "mIoU", "values": "R2", "chip_classes": "mF1"}
+_SCORES: dict[str, str] = {"classes": "mIoU", "values": "R2", "chip_classes": "mF1", "images": "mR2"}
 _FEW = 30  # points; a curve with at most this many has markers
 
 
 def curves_svg(runs: Sequence[Run]) -> bytes | None:
-    """Losses, a score (mIoU, R2 or mF1) and learning rate over optimiser steps, as SVG; ``None`` without curves."""
+    """Losses, a score such as mIoU and the learning rate over optimiser steps, as SVG; ``None`` without curves."""
     trained = [run for run in runs if "step" in run.curves and len(run.curves) > 1]
     if not trained:
         return None

@@ -1,8 +1,9 @@
 """The report: one self-contained HTML page about one or several runs."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -112,13 +113,17 @@ def _class_page(
 
 
 def _other_page(
-    page: Environment, common: dict[str, Any], runs: Sequence[Run], maps: Sequence[TiledMap]
+    page: Environment,
+    common: dict[str, Any],
+    runs: Sequence[Run],
+    maps: Sequence[TiledMap],
+    template: str = "other.html",
 ) -> str:
     """The page of runs of any other kind: scores, curves, figures, chips."""
     if maps:
         raise ConfigError("maps: the report shows only maps with one class per pixel; omit --maps")
     curves = curves_svg(runs)
-    return page.get_template("other.html").render(
+    return page.get_template(template).render(
         **common,
         runs=[_other_described(run) for run in runs],
         overall=list(dict.fromkeys(name for run in runs for name in run.metrics["overall"])),
@@ -153,7 +158,10 @@ def _other_described(run: Run) -> dict[str, Any]:
 
 
 #: Kind of target -> its page; others have a plain one.
-_PAGES = {"classes": _class_page}
+_PAGES: dict[str, Callable[..., str]] = {
+    "classes": _class_page,
+    "images": partial(_other_page, template="pretraining.html"),
+}
 
 
 def _other_means(runs: Sequence[Run]) -> list[str]:

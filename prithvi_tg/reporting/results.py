@@ -12,6 +12,7 @@ from ..tasks.calibration_metrics import reliability
 from .chip_classes import ClassifiedChipScores, chip_record, chip_score_table, write_chip_confusion
 from .chips import ChipScores
 from .confusion import write_confusion
+from .reconstructions import ReconstructionScores, reconstruction_record
 from .reliability import write_reliability
 from .tables import plain_scores, score_table
 from .value_chips import ValueChipScores
@@ -120,6 +121,14 @@ RESULT_KINDS: dict[str, ResultKind] = {
         unscored=lambda task: {"overall": {}, "per_value": {name: {} for name in task.target.names}},
         write_figures=lambda folder, task: [write_density(folder, task.computed["density"], task.target)],
         chips=lambda task: ValueChipScores(task.target, task.run_spec),
+    ),
+    "images": ResultKind(
+        unit="masked pixels in units of the bands",
+        table=lambda task, title: value_table(task.scores, task.target, title),
+        record=reconstruction_record,
+        unscored=lambda task: {"overall": {}, "per_value": {name: {} for name in task.target.names}},
+        write_figures=lambda folder, task: [],
+        chips=lambda task: ReconstructionScores(task.output_names, task.run_spec),
     ),
     "chip_classes": ResultKind(
         unit="per cent",

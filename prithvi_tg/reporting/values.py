@@ -37,14 +37,23 @@ def value_table(scores: dict[str, Tensor], target: ValueTarget, title: str) -> R
     return with_further_scores(table, further)
 
 
-def plain_value_scores(scores: dict[str, Tensor], sums: Tensor, target: ValueTarget) -> dict[str, Any]:
-    """Scores in the form of metrics.json: ``overall``, and ``per_value`` with the number of labelled pixels."""
+def plain_value_scores(
+    scores: dict[str, Tensor], sums: Tensor, target: ValueTarget, counted: str = "labelled_pixels"
+) -> dict[str, Any]:
+    """Scores in the form of metrics.json: ``overall``, and ``per_value`` with the number of labelled pixels.
+
+    Args:
+        scores: Scores of the task.
+        sums: The sums of `ValueErrors`.
+        target: Names of the values.
+        counted: Key of the number of pixels.
+    """
     each = value_scores(sums)
     overall = {name: _plain(values) for name, values in scores.items() if values.ndim == 0}
     per_value = {
         name: {
             **{key: _plain(each[key][number]) for key in VALUE_SCORES},
-            "labelled_pixels": int(sums[0, number]),
+            counted: int(sums[0, number]),
         }
         for number, name in enumerate(target.names)
     }

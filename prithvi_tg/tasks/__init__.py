@@ -10,12 +10,14 @@ if TYPE_CHECKING:
     from .base import PrithviTask
     from .classification import PrithviClassificationTask
     from .loading import load_task
+    from .pretraining import PrithviPretrainingTask
     from .regression import PrithviPixelwiseRegressionTask
     from .segmentation import PrithviSegmentationTask
 
 __all__ = [
     "PrithviClassificationTask",
     "PrithviPixelwiseRegressionTask",
+    "PrithviPretrainingTask",
     "PrithviSegmentationTask",
     "PrithviTask",
     "load_task",
@@ -24,6 +26,7 @@ __all__ = [
 _HOME = {
     "PrithviClassificationTask": "classification",
     "PrithviPixelwiseRegressionTask": "regression",
+    "PrithviPretrainingTask": "pretraining",
     "PrithviSegmentationTask": "segmentation",
     "PrithviTask": "base",
     "load_task": "loading",

@@ -6,13 +6,13 @@ from typing import Any, ClassVar
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import Parameter
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from ..bands import PRITHVI_BANDS
-from ..checkpoints import load_weights
+from ..checkpoints import Checkpoint, load_weights, read_checkpoint
 from ..class_paths import find_class
 from ..datamodules.resuming import ResumableLoader
 from ..errors import ConfigError
@@ -146,14 +146,7 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
             **{"num_bands": len(hparams["bands"]), **(hparams["encoder_args"] or {})},
         )
         if self.weights is not None:
-            report = load_weights(
-                encoder,
-                find_weights(self.weights, encoder),
-                truncate_depth=hparams["truncate_depth"],
-                bands=hparams["bands"],
-                allow_new_bands=hparams["allow_new_bands"],
-            )
-            rank_zero_info(f"weights: {report}")
+            self.load_pretrained(encoder, read_checkpoint(find_weights(self.weights, encoder)))
         if hparams["lora_rank"]:
             if hparams["freeze_encoder"]:
                 raise ConfigError(
@@ -162,6 +155,22 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
             options = {key: hparams[f"lora_{key}"] for key in ("targets", "alpha", "dropout")}
             add_lora(encoder, hparams["lora_rank"], **options)
         return encoder
+
+    def load_pretrained(self, model: nn.Module, checkpoint: Checkpoint) -> None:
+        """Load pre-trained weights into the encoder, or into a model with it, and log the report.
+
+        Raises:
+            CheckpointError: The weights do not fit.
+        """
+        hparams = self.hparams
+        report = load_weights(
+            model,
+            checkpoint,
+            truncate_depth=hparams["truncate_depth"],
+            bands=hparams["bands"],
+            allow_new_bands=hparams["allow_new_bands"],
+        )
+        rank_zero_info(f"weights: {report}")
 
     def compile_model(self) -> None:
         """Compile the model in place, when it is first called, if a C++ compiler is installed."""
@@ -222,6 +231,10 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
             arguments = {"warmup_steps": self.hparams["warmup_steps"], **arguments}
         return create_schedule(name, optimizer, total_steps, **arguments)
 
+    def used_data(self, spec: DataSpec) -> DataSpec:
+        """The description of the part of the data that the task uses; by default all of it."""
+        return spec
+
     # Hooks of Lightning.
 
     def configure_optimizers(self) -> Any:
@@ -268,7 +281,9 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
                 f"metadata: the encoder {encoder} does not use dates or locations; choose a *_tl encoder"
             )
         spec = getattr(getattr(self.trainer, "datamodule", None), "spec", None)
-        self._run_spec = spec if stage != "predict" and isinstance(spec, DataSpec) else None
+        self._run_spec = None
+        if stage != "predict" and isinstance(spec, DataSpec):
+            self._run_spec = self.used_data(spec)
         self._units_checked = False
         if self._run_spec is None:
             return

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import ConfigError
-from ...targets import ClassTarget, Target, ValueTarget, check_class_names
+from ...targets import ClassTarget, ImageTarget, Target, ValueTarget, check_class_names
 from ..chips.multi_temporal_crop import MultiTemporalCropClassification
 from .cdl import CDLLabels
 from .label_dataset import LabelDataset
@@ -108,8 +108,27 @@ class ValueLayer(LabelLayer):
         return ValueRaster(paths, self.target)
 
 
-#: Published label layers, by the name that replaces `classes` in a configuration.
-LABEL_LAYERS: dict[str, type[CDLLayer]] = {"cdl": CDLLayer}
+class NoLayer(LabelLayer):
+    """No labels, for pre-training.
+
+    Args:
+        class_colors: Not used.
+    """
+
+    def __init__(self, class_colors: Sequence[str] = ()) -> None:
+        self.target = ImageTarget()
+
+    def open(self, paths: Sequence[str]) -> LabelDataset:
+        """There is nothing to open.
+
+        Raises:
+            ConfigError: Always.
+        """
+        raise ConfigError("labels: this data module has none")
+
+
+#: Label layers by the name that replaces `classes` in a configuration: published ones, and none.
+LABEL_LAYERS: dict[str, type[CDLLayer] | type[NoLayer]] = {"cdl": CDLLayer, "unlabelled": NoLayer}
 
 
 def create_label_layer(

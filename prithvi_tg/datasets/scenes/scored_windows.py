@@ -10,6 +10,7 @@ import shapely
 import torch
 from rasterio.features import geometry_mask
 from rasterio.transform import Affine
+from torch import Tensor
 from torch.utils.data import Dataset
 from torchgeo.datasets import GeoDataset, IntersectionDataset
 
@@ -89,8 +90,11 @@ class ScoredWindows(Dataset[dict[str, Any]]):
         scored = np.zeros((self.size, self.size), bool)
         scored[core] = True
         scored &= self._in_region(row, column)
-        mask = sample["mask"].masked_fill(torch.from_numpy(~scored), ignore_value(sample["mask"]))
-        return {**sample, "mask": mask, "name": self.name(index)}
+        return {**sample, **self.restricted(sample, torch.from_numpy(scored)), "name": self.name(index)}
+
+    def restricted(self, sample: dict[str, Any], scored: Tensor) -> dict[str, Any]:
+        """The entries of a sample that decide which pixels count, restricted to those that are scored, bool (H, W)."""
+        return {"mask": sample["mask"].masked_fill(~scored, ignore_value(sample["mask"]))}
 
     def name(self, index: int) -> str:
         """Top left pixel of a window, and the first day of its period if there are several."""

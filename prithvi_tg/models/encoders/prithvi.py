@@ -161,6 +161,34 @@ class CoordinateEncoding(nn.Module):
             return self.scale.float() * encoded * known
 
 
+def add_coordinates(
+    tokens: Tensor,
+    grid: tuple[int, int, int],
+    time_encoding: CoordinateEncoding,
+    place_encoding: CoordinateEncoding,
+    timestamps: Tensor | None,
+    location: Tensor | None,
+    first_day: int,
+) -> Tensor:
+    """Add encoded dates and places to patch tokens (B, T*h*w, D); ``None`` and NaN add nothing.
+
+    Args:
+        tokens: Patch tokens in order t, h, w, without class token.
+        grid: Frames, rows and columns of patches.
+        time_encoding: Encoding of dates.
+        place_encoding: Encoding of places.
+        timestamps: (B, T, 2), year and day of year 1..366.
+        location: (B, 2), latitude and longitude in degrees.
+        first_day: Number of 1 January in the time encoding.
+    """
+    if timestamps is not None:
+        days = timestamps + timestamps.new_tensor((0, first_day - 1))
+        tokens = tokens + time_encoding(days).repeat_interleave(grid[1] * grid[2], dim=1).to(tokens.dtype)
+    if location is not None:
+        tokens = tokens + place_encoding(location)[:, None].to(tokens.dtype)
+    return tokens
+
+
 class PrithviViT(TokenEncoder):
     """The Prithvi encoder.
 
@@ -225,15 +253,12 @@ class PrithviViT(TokenEncoder):
         image = self.frames(image)
         grid = self.grid(image)
         tokens = self.patch_embed(image)
-        table = _constant_table(self.width, *grid, tokens.device).to(tokens.dtype)
+        table = constant_table(self.width, *grid, tokens.device).to(tokens.dtype)
         cls_token = (self.cls_token + table[:1]).expand(tokens.shape[0], -1, -1)
         tokens = tokens + table[1:]
-        if self.variant.coordinates and timestamps is not None:
-            days = timestamps + timestamps.new_tensor((0, self.variant.first_day - 1))
-            encoded = self.temporal_embed_enc(days)
-            tokens = tokens + encoded.repeat_interleave(grid[1] * grid[2], dim=1).to(tokens.dtype)
-        if self.variant.coordinates and location is not None:
-            tokens = tokens + self.location_embed_enc(location)[:, None].to(tokens.dtype)
+        if self.variant.coordinates:
+            encodings = self.temporal_embed_enc, self.location_embed_enc
+            tokens = add_coordinates(tokens, grid, *encodings, timestamps, location, self.variant.first_day)
         return torch.cat((cls_token.to(tokens.dtype), tokens), dim=1)
 
     def forward_features(  # type: ignore[override]  # the base class takes any coordinates
@@ -251,7 +276,10 @@ class PrithviViT(TokenEncoder):
         Returns:
             (B, 1 + T*h*w, D), class token first, then patches in order t, h, w.
         """
-        tokens = self.embed(image, timestamps, location)
+        return self.forward_tokens(self.embed(image, timestamps, location))
+
+    def forward_tokens(self, tokens: Tensor) -> Tensor:
+        """Run all blocks and the final norm on tokens of `embed`, or on any of them, (B, N, D) -> (B, N, D)."""
         for block in self.blocks:
             tokens = self._run(block, tokens)
         return self.norm(tokens)
@@ -323,7 +351,7 @@ def position_table(
 
 
 @torch.compiler.assume_constant_result
-def _constant_table(*arguments: Any) -> Tensor:
+def constant_table(*arguments: Any) -> Tensor:
     """`position_table` as a constant of compiled code."""
     return position_table(*arguments)
 

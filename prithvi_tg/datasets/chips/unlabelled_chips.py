@@ -1,0 +1,159 @@
+"""UnlabelledChips: your own chips without labels, for pre-training."""
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from ...errors import ConfigError, DataError
+from ...plotting import plot_sample
+from ...spec import DataSpec
+from ...targets import ImageTarget
+from .base import Chip, ChipDataset, Sample
+from .chip_labels import ChipLabel, split_labels
+from .pattern_chips import BAND_ADVICE, describe_input
+from .split_lists import read_splits
+from .stored_chips import StoredChip
+
+
+class UnlabelledChips(ChipDataset):
+    """Your own chips without labels: any bands, any number of dates.
+
+    A sample is as in `ChipDataset`, without ``mask``.
+
+    Args:
+        images: Pattern of the images; the name of a chip is what ``*`` stands for, or several separated by ``/``.
+        bands: Bands to use, in the order of the channels, by name.
+        mean: Mean per band after scaling; ``prithvi-tg stats`` computes it.
+        std: Standard deviation per band after scaling.
+        splits: A CSV file with columns ``chip`` and ``split``; by default fractions.
+        split_fractions: Shares of training, validation and test, if there is no list of splits. The split of a chip
+            depends on a hash of its name.
+        split: ``train``, ``val`` or ``test``.
+        file_bands: Bands of one frame in the order of the files, by name; `bands` by default. The bands of the
+            next frame follow.
+        num_frames: Number of dates in a file.
+        sensor: Naming scheme of the bands, needed where sensors disagree.
+        scale: Factor from stored values to the unit of `mean` and `std`, for files without scale tags. Tags that
+            contradict it are an error.
+        nodata: Stored values that mean nodata, besides the file's tag and NaN.
+        legacy_nodata: See `ChipDataset`.
+        metadata: See `ChipDataset`; only locations are known.
+        transforms: See `ChipDataset`.
+
+    Raises:
+        ConfigError: The pattern has no ``*``, or the split has no chips.
+        DataError: No file matches the pattern, or a chip of the list of splits is missing.
+    """
+
+    band_advice = BAND_ADVICE
+
+    def __init__(
+        self,
+        images: str,
+        bands: Sequence[str],
+        mean: Sequence[float],
+        std: Sequence[float],
+        splits: str | Path | None = None,
+        split_fractions: Sequence[float] = (0.9, 0.1, 0.0),
+        split: str = "train",
+        file_bands: Sequence[str] | None = None,
+        num_frames: int = 1,
+        sensor: str | None = None,
+        scale: float = 1.0,
+        nodata: Sequence[float] = (),
+        legacy_nodata: bool = False,
+        metadata: bool = False,
+        transforms: Callable[[Sample], Sample] | None = None,
+    ) -> None:
+        self.images = images
+        self.split_fractions = tuple(split_fractions)
+        self.sensor = sensor
+        self.spec = self.data_spec(bands, mean, std, file_bands, num_frames, sensor, scale, nodata)
+        self.num_frames = num_frames
+        self.scale = scale
+        self.nodata = tuple(nodata)
+        root = Path(images.partition("*")[0])
+        super().__init__(
+            root, split, splits, bands, mean, std, legacy_nodata, metadata, transforms=transforms
+        )
+
+    def _spec(self, *_: Any) -> DataSpec:
+        return self.spec
+
+    @classmethod
+    def data_spec(  # type: ignore[override]  # all properties of the data set are arguments
+        cls,
+        bands: Sequence[str],
+        mean: Sequence[float],
+        std: Sequence[float],
+        file_bands: Sequence[str] | None = None,
+        num_frames: int = 1,
+        sensor: str | None = None,
+        scale: float = 1.0,
+        nodata: Sequence[float] = (),
+    ) -> DataSpec:
+        """Bands and statistics, from the arguments of the data set.
+
+        Raises:
+            ConfigError: A band is unknown or not in the files, or the statistics do not match the bands.
+        """
+        inputs = describe_input(bands, mean, std, file_bands, num_frames, sensor, scale, nodata)
+        return DataSpec(inputs, ImageTarget())
+
+    @staticmethod
+    def chips_by_split(
+        images: str, splits: str | Path | None = None, split_fractions: Sequence[float] = (0.9, 0.1, 0.0)
+    ) -> dict[str, list[Chip]]:
+        """The chips of each split; for arguments and errors see the class."""
+        if "*" not in images:
+            raise ConfigError(f"images: {images!r} must contain a *, which stands for the name of a chip")
+        fixed = Path(images.partition("*")[0] + "x").parent
+        place = re.compile("([^/]*)".join(map(re.escape, str(Path(images)).split("*"))))
+        found = {}
+        for path in sorted(fixed.glob(str(Path(images).relative_to(fixed)))):
+            matched = place.fullmatch(str(path))
+            if matched is not None and not path.name.startswith("._"):  # of macOS
+                found["/".join(matched.groups())] = path
+        if not found:
+            raise DataError(f"{images}: no file matches")
+        if splits is None:
+            labels = split_labels(
+                [ChipLabel(name, path, ()) for name, path in found.items()], None, split_fractions
+            )
+            return {
+                split: [Chip(one.name, one.image, one.image) for one in chips]
+                for split, chips in labels.items()
+            }
+        chips: dict[str, list[Chip]] = {}
+        for split, names in read_splits(splits).items():
+            missing = [name for name in names if name not in found]
+            if missing:
+                raise DataError(f"{splits}: chip {missing[0]} of {split} has no image {images}")
+            chips[split] = [Chip(name, found[name], found[name]) for name in names]
+        return chips
+
+    def find_chips(self) -> list[Chip]:
+        """The chips of the split; `Chip.mask` is the image, as there are no masks.
+
+        Raises:
+            ConfigError: The split has no chips.
+        """
+        by_split = self.chips_by_split(self.images, self.splits, self.split_fractions)
+        if self.split not in by_split:
+            raise ConfigError(f"split: {self.split!r} has no chips; there are chips in {', '.join(by_split)}")
+        return by_split[self.split]
+
+    def _read_label(self, chip: Chip, valid: NDArray[Any]) -> None:
+        """``None``: there is no label."""
+
+    def _target(self, chip: Chip, stored: StoredChip) -> Sample:
+        return {}
+
+    def plot(self, sample: Sample, show_titles: bool = True, suptitle: str | None = None) -> Figure:
+        """Draw each date of a sample in true colour."""
+        pixels: Sample = {key: sample[key] for key in ("image", "valid") if key in sample}
+        return plot_sample(pixels, self.spec, show_titles, suptitle)

@@ -1,0 +1,89 @@
+"""Reporting pre-training: errors of reconstructed bands, and pictures of reconstructions."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ..files import finished_file
+from ..plotting import plot_reconstruction
+from ..spec import DataSpec
+from ..targets import ValueTarget
+from ..tasks.value_metrics import ValueErrors, value_scores
+from .chips import denormalised
+from .value_chips import ValueChips, ValueChipScores
+from .values import plain_value_scores
+
+_COLUMNS = ("RMSE", "R2")
+
+
+class ReconstructionScores(ValueChipScores):
+    """Accumulates the errors of the masked pixels of chips, and keeps the best and worst chips to draw them.
+
+    Errors are in units of the standard deviation of a band, so that bands count alike.
+
+    Args:
+        bands: Names of the bands.
+        spec: Bands and statistics, needed to draw chips.
+        num_extremes: Number of best chips and of worst chips to draw.
+    """
+
+    def __init__(self, bands: Sequence[str], spec: DataSpec | None, num_extremes: int = 4) -> None:
+        super().__init__(ValueTarget(tuple(bands)), spec, num_extremes)
+
+    def update(self, names: Sequence[str], batch: dict[str, Tensor], predictions: Tensor) -> None:
+        """Add a batch.
+
+        Args:
+            names: Name of each chip.
+            batch: Normalised ``image`` (B, T, C, H, W), and optionally ``valid``.
+            predictions: Normalised images (B, T, C, H, W), NaN in visible patches.
+        """
+        for number, name in enumerate(names):
+            sample = {key: batch[key][number].cpu() for key in ("image", "valid") if key in batch}
+            prediction = predictions[number].cpu()
+            image = sample["image"].reshape(prediction.shape)
+            counted = (
+                ~prediction.isnan() & sample.get("valid", torch.ones_like(image)).reshape(image.shape).bool()
+            )
+            errors = ValueErrors(self.target)
+            errors.update(prediction, image.where(counted, float("nan")))
+            if not errors.sums[0].any():
+                continue
+            self.sums[name] = errors.sums.numpy()
+            if self.spec is not None:
+                self._remember(name, sample | {"prediction": prediction})
+
+    def write_table(self, path: Path, chips: ValueChips) -> None:
+        """Write ``chips.csv``: one row per chip with the mean squared error, and RMSE and R2 of each band."""
+        scores = value_scores(torch.from_numpy(chips.sums))
+        count, squared = chips.sums[:, 0].sum(axis=1), chips.sums[:, 3].sum(axis=1)
+        columns = [f"{key} {band}" for band in self.target.names for key in _COLUMNS]
+        with finished_file(path) as partial, partial.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["chip", "MSE", "masked values", *columns])
+            for number, chip in enumerate(chips.names):
+                cells = [
+                    round(float(scores[key][number, k]), 6)
+                    for k in range(len(self.target.names))
+                    for key in _COLUMNS
+                ]
+                writer.writerow([chip, round(squared[number] / count[number], 6), int(count[number]), *cells])
+
+    def plot(self, sample: dict[str, Any]) -> Figure | None:
+        """Draw a normalised sample with its ``prediction``; ``None`` without `spec`."""
+        if self.spec is None:
+            return None
+        prediction = denormalised({"image": sample["prediction"]}, self.spec)["image"]
+        shown = denormalised(sample, self.spec) | {"prediction": np.asarray(prediction)}
+        return plot_reconstruction(shown, self.spec.input)
+
+
+def reconstruction_record(task: Any) -> dict[str, Any]:
+    """Scores in the form of metrics.json: ``overall`` with the loss, and ``per_value`` for each band."""
+    return plain_value_scores(task.scores, task.computed["errors"], task.target, counted="masked_values")
