@@ -59,7 +59,7 @@ def test_flat_pretrained_weights_load(tmp_path):
     assert_same(encoder, tensors)
     assert report.missing == []
     assert report.recomputed == ["encoder.pos_embed"]
-    assert report.unexpected == ["mask_token", "decoder_blocks.0.norm1.weight"]
+    assert report.unexpected == ["decoder.mask_token", "decoder.decoder_blocks.0.norm1.weight"]
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,9 @@ def small(settings, root, tmp_path):
         options += ["--data.split.init_args.buffer=0"]
         return options + small_model(settings, tmp_path)
     options.append("--data.crop_size=32")
+    if settings["data"]["class_path"] == "UnlabelledChipsDataModule":
+        options += [f"--data.{k}={init_args[k].replace(home, str(root))}" for k in ("images", "splits")]
+        return [*options, f"--model.encoder_args={TINY}", "--model.window=32"]
     if settings["data"]["class_path"].endswith("ChipFolderDataModule"):
         options += [
             f"--data.{k}={init_args[k].replace(home, str(root))}" for k in ("images", "labels", "splits")
