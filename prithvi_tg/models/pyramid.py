@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from segmentation_models_pytorch.decoders.dpt.decoder import DPTDecoder
 from segmentation_models_pytorch.decoders.fpn.decoder import FPNDecoder
 from segmentation_models_pytorch.decoders.segformer.decoder import SegformerDecoder
@@ -121,6 +122,45 @@ class IdentityNeck(nn.Module):
     def forward(self, tokens: Tensor, grid: tuple[int, int, int]) -> Tensor:
         """(B, 1 + T*h*w, D) -> (B, D*T, h, w)."""
         return token_map(tokens, grid)
+
+
+class PatchNeck(IdentityNeck):
+    """Returns the last tokens as a map, for a head that computes the pixels of each patch.
+
+    Args:
+        channels: Width of the encoder times the number of frames.
+        patch_size: Side of a patch in pixels.
+    """
+
+    def __init__(self, channels: int, patch_size: int) -> None:
+        super().__init__(channels)
+        self.patch_size = patch_size
+
+    def create_head(self, num_classes: int) -> nn.Module:
+        """The head of this neck."""
+        return PatchHead(self.out_channels, num_classes, self.patch_size)
+
+
+class PatchHead(nn.Module):
+    """A linear layer from a token to the logits of all pixels of its patch, the ``LinearDecoder`` of TerraTorch.
+
+    Args:
+        in_channels: Channels of the map of tokens.
+        num_classes: Number of classes.
+        patch_size: Side of a patch in pixels.
+    """
+
+    def __init__(self, in_channels: int, num_classes: int, patch_size: int) -> None:
+        super().__init__()
+        self.conv = nn.ConvTranspose2d(in_channels, num_classes, patch_size, stride=patch_size)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, C, h, w) -> logits (B, K, h * patch, w * patch)."""
+        # A matrix product, for the same reason as in `PatchEmbed`.
+        weight, (p, q) = self.conv.weight, self.conv.kernel_size
+        pixels = F.linear(features.movedim(1, -1), weight.flatten(1).T)
+        logits = rearrange(pixels, "b h w (k p q) -> b k (h p) (w q)", p=p, q=q)
+        return logits if self.conv.bias is None else logits + self.conv.bias[:, None, None]
 
 
 class PyramidNeck(LibraryNeck):
@@ -279,6 +319,11 @@ def linear_decoder(encoder: Encoder, num_frames: int, channels: int) -> Identity
     """A neck that returns the last feature of any encoder as a map."""
     kind = LastMapNeck if isinstance(encoder, PyramidEncoder) else IdentityNeck
     return kind(encoder.embed_dim * num_frames)
+
+
+def patch_linear_decoder(encoder: Encoder, num_frames: int, channels: int) -> PatchNeck:
+    """A neck for a linear layer from each token of a ViT to the pixels of its patch."""
+    return PatchNeck(token_channels("patch_linear", encoder, num_frames), encoder.patch_size)
 
 
 def library_decoder(

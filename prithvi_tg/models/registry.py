@@ -14,7 +14,7 @@ from .encoders.base import Encoder
 from .encoders.prithvi import VARIANTS, prithvi_encoder
 from .encoders.timm import timm_encoder
 from .encoders.torchgeo import torchgeo_encoder
-from .pyramid import dpt_decoder, library_decoder, linear_decoder
+from .pyramid import dpt_decoder, library_decoder, linear_decoder, patch_linear_decoder
 
 #: Name -> ``factory(num_bands=, drop_path=, gradient_checkpointing=, **encoder_args)``.
 ENCODERS: dict[str, Callable[..., Encoder]] = {name: partial(prithvi_encoder, name) for name in VARIANTS}
@@ -27,6 +27,7 @@ DECODERS: dict[str, Callable[..., nn.Module]] = {
     "conv_transpose": conv_transpose_decoder,
     "geospatial": geospatial_decoder,
     "linear": linear_decoder,
+    "patch_linear": patch_linear_decoder,
     "unet": partial(library_decoder, "unet"),
     "fpn": partial(library_decoder, "fpn"),
     "upernet": partial(library_decoder, "upernet"),
@@ -90,8 +91,9 @@ def create_decoder(
     A neck has these attributes. ``out_channels`` is required. ``encoder_layers`` are indices of features; if it is set,
     the first argument of `forward` is a list of these features, see `Encoder.forward_intermediates`. ``head_convs`` and
     ``auxiliary_convs`` are numbers of 3 x 3 convolutions of the heads; by default, the head has none and there is no
-    auxiliary head. ``halo`` is the distance, in tokens, up to which tokens influence a pixel of the map; with it, maps
-    with ``blending: crop`` run the neck only on the tokens that they need.
+    auxiliary head. ``create_head(num_classes)``, if there is one, creates another head than `FCNHead`. ``halo`` is the
+    distance, in tokens, up to which tokens influence a pixel of the map; with it, maps with ``blending: crop`` run the
+    neck only on the tokens that they need.
 
     Args:
         name: A key of `DECODERS`, or the path of a class, ``package.module.Class``, with the arguments below.

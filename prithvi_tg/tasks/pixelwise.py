@@ -16,10 +16,12 @@ class PixelwiseTask(ScoredTask):
 
     Args:
         decoder: A name in `prithvi_tg.models.DECODERS`: the published ``conv_transpose`` or ``geospatial`` neck, for
-            ViTs; ``linear``, a linear probe; ``unet``, ``fpn``, ``upernet``, ``segformer`` or ``dpt`` (for ViTs) of
+            ViTs; ``linear``, a 1 x 1 convolution; ``patch_linear``, a linear layer from a token of a ViT to all pixels
+            of its patch, as in TerraTorch; ``unet``, ``fpn``, ``upernet``, ``segformer`` or ``dpt`` (for ViTs) of
             segmentation_models_pytorch; or the path of a class, see `prithvi_tg.models.create_decoder`.
         decoder_args: Further arguments of the decoder.
         head_channels: Channels of the convolutions of the heads, or of the library's decoder.
+        head_dropout: Dropout rate of whole channels before the last convolution of the heads.
         auxiliary_weight: Weight of the loss of the auxiliary head; 0 for no auxiliary head. Only the published
             necks have one.
         fuse: Compute the published ``conv_transpose`` decoder in a fused form in less than half the time; the
@@ -38,6 +40,7 @@ class PixelwiseTask(ScoredTask):
         decoder: str = "conv_transpose",
         decoder_args: dict[str, Any] | None = None,
         head_channels: int = 256,
+        head_dropout: float = 0.1,
         auxiliary_weight: float = 1.0,
         fuse: bool = True,
         window: int = 224,
@@ -57,11 +60,15 @@ class PixelwiseTask(ScoredTask):
         encoder, hparams = self.create_encoder(), self.hparams
         neck = self._create_neck(encoder)
         channels, width, classes = int(neck.out_channels), hparams["head_channels"], self.num_outputs
-        decode_head = FCNHead(channels, classes, width, num_convs=getattr(neck, "head_convs", 0))
+        create_head = partial(FCNHead, channels, classes, width, dropout=hparams["head_dropout"])
+        if hasattr(neck, "create_head"):
+            decode_head = neck.create_head(classes)
+        else:
+            decode_head = create_head(num_convs=getattr(neck, "head_convs", 0))
         auxiliary_head = None
         auxiliary_convs = getattr(neck, "auxiliary_convs", None)
         if auxiliary_convs is not None and hparams["auxiliary_weight"]:
-            auxiliary_head = FCNHead(channels, classes, width, num_convs=auxiliary_convs)
+            auxiliary_head = create_head(num_convs=auxiliary_convs)
         self.model = EncoderDecoder(
             encoder, neck, decode_head, auxiliary_head, hparams["freeze_encoder"], hparams["fuse"]
         )

@@ -88,7 +88,7 @@ def test_an_auxiliary_head_is_optional():
     assert model.forward_both(torch.randn(2, 6, 16, 16))[1] is None
 
 
-@pytest.mark.parametrize("decoder", ["conv_transpose", "geospatial", "linear", "unet", "fpn"])
+@pytest.mark.parametrize("decoder", ["conv_transpose", "geospatial", "linear", "patch_linear", "unet", "fpn"])
 @pytest.mark.parametrize(
     "core_window", [(0, 0, 80, 96), (16, 32, 48, 64), (17, 5, 63, 60), (0, 40, 33, 96), (40, 0, 80, 1)]
 )
@@ -115,3 +115,33 @@ def test_the_head_runs_only_on_tokens_of_the_core_window_and_their_neighbours():
     with torch.inference_mode():
         task(torch.randn(1, 1, 6, 224, 224), core_window=(64, 64, 176, 176))
     assert seen == [(9 * 16, 9 * 16)]
+
+
+@pytest.mark.parametrize("patch_size", [14, 16])
+def test_the_patch_head_equals_a_transposed_convolution_of_the_tokens(patch_size):
+    torch.manual_seed(0)
+    task = PrithviSegmentationTask(
+        encoder="nano",
+        encoder_args=TINY | {"patch_size": patch_size},
+        num_classes=3,
+        decoder="patch_linear",
+        num_frames=2,
+    ).eval()
+    image = torch.randn(2, 2, 6, 2 * patch_size, 3 * patch_size)
+    with torch.inference_mode():
+        tokens = task.model.encoder(image)[:, 1:].unflatten(1, (2, 2, 3))
+        features = tokens.permute(0, 4, 1, 2, 3).flatten(1, 2)  # channel = d * T + t
+        expected = task.model.decode_head.conv(features)
+        torch.testing.assert_close(task(image), expected, rtol=0, atol=1e-5)
+    assert task(image[..., :20, :]).shape == (2, 3, 20, 3 * patch_size)
+    assert sum(p.numel() for p in task.model.decode_head.parameters()) == 2 * 32 * 3 * patch_size**2 + 3
+
+
+def test_the_dropout_of_the_heads_can_be_chosen():
+    def rate(**options):
+        task = PrithviSegmentationTask(encoder="nano", encoder_args=TINY, num_classes=2, **options)
+        return task.model.decode_head.dropout.p, getattr(task.model.auxiliary_head, "dropout", None)
+
+    assert rate()[0] == 0.1
+    assert rate(head_dropout=0.0)[0] == 0
+    assert rate(head_dropout=0.3)[1].p == 0.3

@@ -24,6 +24,7 @@ PIXELWISE = {
     "decoder",
     "decoder_args",
     "head_channels",
+    "head_dropout",
     "auxiliary_weight",
     "fuse",
     "window",
