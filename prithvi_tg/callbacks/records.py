@@ -211,8 +211,8 @@ class ScoreReport(Callback):
     """After a test or validation, print a table of scores and write them and the confusion matrix to the run's folder.
 
     Args:
-        published_result: A key of `PUBLISHED`; after a test of exactly the published chips, the difference to it is
-            shown, otherwise the reason why there is none.
+        published_result: A key of `PUBLISHED`; after a test of exactly the published chips with the published
+            protocol, the difference to it is shown, otherwise the reason why there is none.
         checkpoint: The scored weights, if the trainer does not load them itself.
         warned: Warnings for the record; the list may grow while the trainer runs.
         command: Name of the command of the run, for the record.
@@ -256,7 +256,7 @@ class ScoreReport(Callback):
         if name is None or not isinstance(pl_module, PrithviSegmentationTask):
             return
         tested = [chip for part in gather(self._tested) for chip in part]
-        reason = why_not_comparable(name, tested, pl_module.class_names)
+        reason = why_not_comparable(name, tested, pl_module.class_names, pl_module.hparams)
         if not trainer.is_global_zero:
             return
         if reason is None:

@@ -1,17 +1,25 @@
-"""Published results, and the distance of the scores of a run to them.
+"""Published results with their sources and protocols, and the distance of the scores of a run to them.
 
-Results of hls-foundation-os (Jakubik et al. 2023, arXiv:2310.18660, and the model cards of its checkpoints).
+The figures are in ``published.yaml``. A distance is computed only for the same protocol and the same chips.
 """
 
+import difflib
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from typing import Any
 
+import yaml
 from rich.table import Table
 from torch import Tensor
 
 from ..datasets.chips.base import published_splits, split_list
+from ..datasets.chips.hls_burn_scars import tile_and_date
 from ..errors import ConfigError
+
+#: Names of lists that name chips by something else than their file names -> the function from a name to that.
+_KEYS: dict[str, Callable[[str], str]] = {"hls_burn_scars_non_overlapping": tile_and_date}
 
 
 @dataclass(frozen=True)
@@ -28,8 +36,9 @@ class ListedChips:
 
     def difference(self, names: Sequence[str]) -> str | None:
         """The reason why the scored chips differ from these; ``None`` if they are equal."""
-        listed = Counter(split_list(published_splits(self.data_set), self.split))
-        scored = Counter(names)
+        key = _KEYS.get(self.data_set, str)
+        listed = Counter(map(key, split_list(published_splits(self.data_set), self.split)))
+        scored = Counter(map(key, names))
         if scored == listed:
             return None
         others, missing = (
@@ -64,69 +73,177 @@ class CountedChips:
 
 
 @dataclass(frozen=True)
+class UnknownChips:
+    """Chips whose list is not published."""
+
+    def difference(self, names: Sequence[str]) -> str | None:
+        """The reason why scores cannot be compared."""
+        return "its list of chips is not published"
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a published result was obtained.
+
+    Attributes:
+        name: Name of the protocol.
+        reference: The publication.
+        files: Where the figures were read.
+        description: Decoder, training and tuning, in words.
+        seeds: Number of runs, in words.
+        settings: Arguments of the task that a run must have.
+    """
+
+    name: str
+    reference: str
+    files: str
+    description: str
+    seeds: str
+    settings: Mapping[str, Any]
+
+    def difference(self, arguments: Mapping[str, Any]) -> str | None:
+        """The reason why a task with these arguments follows another protocol; ``None`` if it follows this one."""
+        for key, wanted in self.settings.items():
+            given = arguments.get(key)
+            if not _equal(given, wanted):
+                return f"its protocol has {key} {_shown(wanted)}, the run {_shown(given)}"
+        return None
+
+
+@dataclass(frozen=True)
 class PublishedResult:
     """A published result.
 
     Attributes:
         scores: Metric -> score, by MMSegmentation's definition; ``IoU/Water`` is a metric of one class.
         chips: The scored chips.
+        protocol: How the scores were obtained.
+        deviations: Metric -> standard deviation over runs, where it is published.
+        runs: Number of runs with different seeds, if known.
+        epochs: Mean number of epochs of a run, if known.
+        rates: Further figures that are no scores, such as chips per second.
+        encoder: Name of the encoder in `published.yaml`.
+        tuning: Name of the tuning in `published.yaml`.
+        test_set: Name of the test set in `published.yaml`.
     """
 
     scores: dict[str, float]
-    chips: ListedChips | CountedChips
+    chips: ListedChips | CountedChips | UnknownChips
+    protocol: Protocol
+    deviations: dict[str, float] = field(default_factory=dict)
+    runs: int | None = None
+    epochs: float | None = None
+    rates: dict[str, float] = field(default_factory=dict)
+    encoder: str = ""
+    tuning: str = ""
+    test_set: str = ""
+
+    @property
+    def lr(self) -> float | None:
+        """The learning rate, if it is published."""
+        return self.protocol.settings.get("lr")
+
+
+def _equal(given: Any, wanted: Any) -> bool:
+    """Equality of arguments; lists in any order, and nothing, 0 and false are equal."""
+    if isinstance(wanted, list) and isinstance(given, list | tuple):
+        return sorted(map(str, given)) == sorted(map(str, wanted))
+    return bool((given or None) == (wanted or None))
+
+
+def _shown(value: Any) -> str:
+    return "none" if value is None else str(value)
+
+
+def _read() -> dict[str, PublishedResult]:
+    known = yaml.safe_load((files(__package__) / "published.yaml").read_text(encoding="utf-8"))
+    return {row["name"]: _result(dict(row), known) for row in known["results"]}
+
+
+def _result(row: dict[str, Any], known: dict[str, Any]) -> PublishedResult:
+    protocol, test_set = known["protocols"][row["protocol"]], known["test_sets"][row["test_set"]]
+    source = known["sources"][protocol["source"]]
+    kinds = {"data_set": ListedChips, "number": CountedChips}
+    kind = kinds.get(next(iter(test_set), ""), UnknownChips)
+    settings = protocol["settings"] | known["encoders"][row["encoder"]] | known["tunings"][row["tuning"]]
+    settings |= {key: row[key] for key in ("lr", "encoder_args") if key in row}
+    figures = {key: value for key, value in row.items() if isinstance(value, list)}
+    return PublishedResult(
+        scores={key: value[0] / 100 for key, value in figures.items()},
+        chips=kind(**test_set),
+        protocol=Protocol(
+            row["protocol"],
+            source["reference"],
+            source["files"],
+            protocol["description"],
+            protocol["seeds"],
+            settings,
+        ),
+        deviations={key: value[1] / 100 for key, value in figures.items() if len(value) > 1},
+        runs=row.get("runs"),
+        epochs=row.get("epochs"),
+        rates={key: row[key] for key in ("chips_per_second",) if key in row},
+        encoder=row["encoder"],
+        tuning=row["tuning"],
+        test_set=row["test_set"],
+    )
 
 
 #: Name in a configuration -> published result.
-PUBLISHED = {
-    "sen1floods11_test": PublishedResult(
-        {"IoU/Water": 0.8046, "mIoU": 0.8868, "aAcc": 0.9725, "mAcc": 0.9437},
-        ListedChips("sen1floods11", "test"),
-    ),
-    "sen1floods11_bolivia": PublishedResult(
-        {"IoU/Water": 0.7795, "mIoU": 0.8666}, ListedChips("sen1floods11", "bolivia")
-    ),
-    # Of the 264 chips in the folder ``validation``.
-    "burn_scars": PublishedResult({"IoU/Burn scar": 0.73}, CountedChips(264, "HLS.S30.")),
-    "multi_temporal_crop": PublishedResult(
-        {"mIoU": 0.4269, "aAcc": 0.6064, "mAcc": 0.6406}, ListedChips("multi_temporal_crop", "test")
-    ),
-}
+PUBLISHED: dict[str, PublishedResult] = _read()
 
 
-def why_not_comparable(name: str, chips: Sequence[str], class_names: Sequence[str]) -> str | None:
+def why_not_comparable(
+    name: str, chips: Sequence[str], class_names: Sequence[str], arguments: Mapping[str, Any] | None = None
+) -> str | None:
     """The reason, in one line, why scores cannot be compared with a published result; ``None`` if they can.
 
     Args:
         name: A key of `PUBLISHED`.
         chips: Names of all chips that were scored, by all processes.
         class_names: Name of each class.
+        arguments: Arguments of the task that was scored, to compare the protocol; ``None`` if they are unknown.
     """
     result = PUBLISHED[name]
     wanted = [metric.partition("/")[2] for metric in result.scores]
     unknown = [one for one in wanted if one and one not in class_names]
     reason = f"the classes lack {unknown[0]}" if unknown else result.chips.difference(chips)
+    if reason is None and arguments is not None:
+        reason = result.protocol.difference(arguments)
     return None if reason is None else f"no distance to the published result {name}: {reason}"
 
 
 def distance_table(name: str, scores: dict[str, Tensor], class_names: Sequence[str]) -> Table:
     """Table with one row per published metric: published, this run, difference, in per cent.
 
+    Where the published deviation over runs is known, the table has it and the difference in these deviations.
+
     Args:
         name: A key of `PUBLISHED`.
         scores: The result of `prithvi_tg.tasks.metrics.mmseg_scores`.
         class_names: Name of each class.
     """
-    table = Table(title=f"distance to the published result {name}, per cent")
-    for column in ("metric", "published", "this run", "difference"):
+    result = PUBLISHED[name]
+    table = Table(
+        title=f"distance to the published result {name}, per cent", caption=_source(result.protocol)
+    )
+    columns = ["metric", "published", "this run", "difference"]
+    columns += ["published std", "in std"] if result.deviations else []
+    for column in columns:
         table.add_column(column, justify="left" if column == "metric" else "right")
-    for metric, published in PUBLISHED[name].scores.items():
+    for metric, published in result.scores.items():
         kind, _, class_name = metric.partition("/")
         values = scores[kind]
         score = float(values[list(class_names).index(class_name)] if class_name else values)
-        table.add_row(
-            metric, *(f"{100 * v:.2f}" for v in (published, score)), f"{100 * (score - published):+.2f}"
-        )
+        cells = [f"{100 * v:.2f}" for v in (published, score)] + [f"{100 * (score - published):+.2f}"]
+        if std := result.deviations.get(metric):
+            cells += [f"{100 * std:.2f}", f"{(score - published) / std:+.1f}"]
+        table.add_row(metric, *cells)
     return table
+
+
+def _source(protocol: Protocol) -> str:
+    return f"{protocol.reference}; {protocol.description}; seeds: {protocol.seeds}"
 
 
 def check_name(name: str | None) -> None:
@@ -136,4 +253,8 @@ def check_name(name: str | None) -> None:
         ConfigError: The name is not in `PUBLISHED`.
     """
     if name is not None and name not in PUBLISHED:
-        raise ConfigError(f"published_result: {name!r} is unknown; known are {', '.join(PUBLISHED)}")
+        near = difflib.get_close_matches(name, PUBLISHED, n=3) or list(PUBLISHED)[:4]
+        raise ConfigError(
+            f"published_result: {name!r} is unknown; known are {', '.join(near)}, ...; "
+            "prithvi_tg.reporting.published lists all"
+        )

@@ -1,4 +1,4 @@
-"""The distance to a published result is given only for the published chips."""
+"""The distance to a published result is given only for the published chips and protocol."""
 
 import pytest
 import torch
@@ -8,8 +8,15 @@ from prithvi_tg import Sen1Floods11DataModule
 from prithvi_tg.callbacks import ScoreReport
 from prithvi_tg.cli.messages import shown_messages
 from prithvi_tg.datasets.chips.base import published_splits, split_list
+from prithvi_tg.errors import ConfigError
 from prithvi_tg.reporting import published
-from prithvi_tg.reporting.published import PUBLISHED, distance_table, why_not_comparable
+from prithvi_tg.reporting.published import (
+    PUBLISHED,
+    CountedChips,
+    check_name,
+    distance_table,
+    why_not_comparable,
+)
 from prithvi_tg.tasks.metrics import mmseg_scores
 
 CLASSES = {
@@ -18,20 +25,33 @@ CLASSES = {
     "burn_scars": ["Unburnt land", "Burn scar"],
     "multi_temporal_crop": ["Forest", "Corn"],
 }
-COUNTS = {"sen1floods11_test": 90, "sen1floods11_bolivia": 15, "burn_scars": 264, "multi_temporal_crop": 771}
+COUNTS = {
+    "floods_test": 90, "floods_bolivia": 15, "burn_scars_validation": 264, "crops_validation": 771,
+    "burn_scars_non_overlapping": 120,
+}  # fmt: skip
+#: A result with each known list of chips.
+NAMES = {result.test_set: name for name, result in reversed(PUBLISHED.items()) if result.test_set in COUNTS}
 
 
 def published_chips(name):
-    if name == "burn_scars":
+    chips = PUBLISHED[name].chips
+    if isinstance(chips, CountedChips):
         return [f"subsetted_512x512_HLS.S30.T10SEH.{2018000 + number}.v1.4" for number in range(264)]
-    data_set, _, split = name.partition("_") if name.startswith("sen1") else (name, "", "test")
-    return split_list(published_splits(data_set), split)
+    listed = split_list(published_splits(chips.data_set), chips.split)
+    if chips.data_set == "hls_burn_scars_non_overlapping":
+        return [f"subsetted_512x512_HLS.S30.{chip}.4" for chip in listed]
+    return listed
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+def test_every_list_of_chips_has_a_result():
+    assert NAMES.keys() == COUNTS.keys()
+
+
+@pytest.mark.parametrize("name", NAMES.values())
 def test_only_scores_of_the_published_chips_can_be_compared(name):
-    chips, classes = published_chips(name), CLASSES[name]
-    assert len(chips) == COUNTS[name]
+    chips, count = published_chips(name), COUNTS[PUBLISHED[name].test_set]
+    classes = CLASSES.get(name, ["Unburnt land", "Burn scar"])
+    assert len(chips) == count
     assert why_not_comparable(name, chips[::-1], classes) is None
     for scored in (
         chips[:2],
@@ -45,7 +65,7 @@ def test_only_scores_of_the_published_chips_can_be_compared(name):
         assert reason is not None
         assert reason.startswith(f"no distance to the published result {name}: ")
         assert "\n" not in reason
-    assert f"{COUNTS[name]} chips are in the published list, 2 were scored" in why_not_comparable(
+    assert f"{count} chips are in the published list, 2 were scored" in why_not_comparable(
         name, chips[:2], classes
     )
 
@@ -59,6 +79,58 @@ def test_the_distance_uses_the_scores_of_mmsegmentation():
     confusion = torch.tensor([[90, 10], [20, 80]])
     table = distance_table("sen1floods11_bolivia", mmseg_scores(confusion), ["No water", "Water"])
     assert list(table.columns[2].cells) == [f"{100 * 80 / 110:.2f}", f"{100 * (80 / 110 + 90 / 120) / 2:.2f}"]
+
+
+LORA = "peft_geofm/burn_scars/v2_300m/lora"
+
+
+def test_figures_have_their_source_protocol_and_deviation():
+    result = PUBLISHED[LORA]
+    assert (result.scores, result.deviations) == ({"mIoU": 0.9333}, {"mIoU": 0.0064})
+    assert (result.runs, result.epochs, result.lr) == (5, 26.8, 9.451e-4)
+    assert "arXiv:2504.17397" in result.protocol.reference
+    assert "IBM/peft-geofm" in result.protocol.files
+    assert "ReduceLROnPlateau" in result.protocol.description
+    assert result.protocol.settings["lora_targets"] == ["query", "value", "mlp"]
+    assert PUBLISHED["torchgeo_bench/throughput/v2_600m"].rates == {"chips_per_second": 215}
+    assert PUBLISHED["peft_geofm/floods_bolivia/v1_100m/lora"].scores == {"mIoU": 0.6125}
+    assert all(result.protocol.reference and result.protocol.description for result in PUBLISHED.values())
+    assert all(0 < score < 1 for result in PUBLISHED.values() for score in result.scores.values())
+
+
+def test_results_whose_chips_are_not_published_are_never_compared():
+    name = "geo_bench_2/burn_scars/v2_600m_tl"
+    reason = why_not_comparable(name, published_chips(LORA), ["Unburnt land", "Burn scar"])
+    assert reason == f"no distance to the published result {name}: its list of chips is not published"
+
+
+def test_a_run_with_another_protocol_cannot_be_compared():
+    chips, classes = published_chips(LORA), ["Unburnt land", "Burn scar"]
+    same = {**PUBLISHED[LORA].protocol.settings, "lora_targets": ("mlp", "value", "query"), "window": 512}
+    assert why_not_comparable(LORA, chips, classes, same) is None
+    for key, value, told in (
+        ("decoder", "unet", "its protocol has decoder patch_linear, the run unet"),
+        ("lora_rank", 0, "its protocol has lora_rank 16, the run 0"),
+        ("encoder", "prithvi_eo_v1_100m", "encoder prithvi_eo_v2_300m, the run prithvi_eo_v1_100m"),
+        ("lr", 1e-4, "lr 0.0009451, the run 0.0001"),
+        ("class_weights", [0.3, 0.7], r"class_weights none, the run [0.3, 0.7]"),
+    ):
+        assert told in why_not_comparable(LORA, chips, classes, same | {key: value})
+
+
+def test_the_distance_is_given_in_published_standard_deviations():
+    confusion = torch.tensor([[95, 5], [5, 95]])
+    table = distance_table(LORA, mmseg_scores(confusion), ["Unburnt land", "Burn scar"])
+    score = 95 / 105
+    assert [column.header for column in table.columns][-2:] == ["published std", "in std"]
+    assert list(table.columns[4].cells) == ["0.64"]
+    assert list(table.columns[5].cells) == [f"{(score - 0.9333) / 0.0064:+.1f}"]
+    assert "5 runs" in table.caption
+
+
+def test_an_unknown_name_is_answered_with_similar_names():
+    with pytest.raises(ConfigError, match=f"known are {LORA}"):
+        check_name("peft_geofm/burn_scars/v2_300m/lorra")
 
 
 def test_a_test_prints_the_distance_only_if_its_chips_are_the_published_ones(
@@ -79,6 +151,13 @@ def test_a_test_prints_the_distance_only_if_its_chips_are_the_published_ones(
         f"{len(names)} were scored" in out
     )
     monkeypatch.setattr(published, "split_list", lambda *_: names)
+    with shown_messages():
+        trainer.test(tiny_task, data, verbose=False)
+    assert (
+        "no distance to the published result sen1floods11_test: its protocol has encoder prithvi_eo_v1_100m, the run "
+        "nano" in capsys.readouterr().out
+    )
+    tiny_task.hparams["encoder"] = "prithvi_eo_v1_100m"
     with shown_messages():
         trainer.test(tiny_task, data, verbose=False)
     assert "distance to the published result sen1floods11_test, per cent" in " ".join(
