@@ -27,7 +27,7 @@ from .arguments import TaskArguments
 from .calibration import CALIBRATION, Calibration
 from .data_checks import check_model_takes, check_target, differing_data, other_unit_message
 from .precision import Float32Precision, check_precision
-from .schedules import create_schedule
+from .schedules import PlateauSchedule, PlateauSteps, create_schedule
 
 #: Optimisers by name; any other class of ``torch.optim`` is given by its path.
 OPTIMIZERS: dict[str, type[Optimizer]] = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
@@ -68,10 +68,12 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
             ``torch.optim.SGD``.
         optimizer_args: Further arguments of the optimiser.
         schedule: A name in `prithvi_tg.tasks.schedules.SCHEDULES`, such as ``poly`` or ``constant``, or the path
-            of a class of ``torch.optim.lr_scheduler``; stepped after each optimiser step.
-        schedule_args: Arguments of the schedule.
+            of a class of ``torch.optim.lr_scheduler``; stepped after each optimiser step. ``plateau`` lowers the rate
+            when the monitored metric no longer improves, and is stepped after each validation.
+        schedule_args: Arguments of the schedule, such as ``{patience: 4, factor: 0.5}`` of ``plateau``, which may also
+            monitor another metric, ``{monitor: val_loss}``.
         lr: Highest learning rate.
-        weight_decay: Weight decay.
+        weight_decay: Weight decay; ``None`` for the default of the optimiser.
         warmup_steps: Steps of linear warm-up of the schedule ``poly``; its rate falls linearly to 0 over the run.
         monitor: Logged metric that selects the best checkpoint; losses are minimised, other metrics maximised.
         data_spec: Bands, statistics and target of the training data, as returned by `DataSpec.to_dict`. A fit takes
@@ -114,7 +116,7 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
         schedule: str = "poly",
         schedule_args: dict[str, Any] | None = None,
         lr: float = 1e-4,
-        weight_decay: float = 0.05,
+        weight_decay: float | None = 0.05,
         warmup_steps: int = 500,
         monitor: str = "val_loss",
         data_spec: dict[str, Any] | None = None,
@@ -186,7 +188,10 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
         """
         name = self.hparams["optimizer"]
         kind = find_class("optimizer", name, OPTIMIZERS, Optimizer)
-        arguments = {"weight_decay": self.hparams["weight_decay"], **(self.hparams["optimizer_args"] or {})}
+        decay = self.hparams["weight_decay"]
+        arguments = ({} if decay is None else {"weight_decay": decay}) | (
+            self.hparams["optimizer_args"] or {}
+        )
         groups = self.parameter_groups()
         chosen = arguments.keys() & {"fused", "foreach", "capturable", "differentiable"}
         if kind in OPTIMIZERS.values() and not chosen and self._can_fuse_optimizer(groups):
@@ -225,11 +230,15 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
         return [{"params": parameters, "lr": rate} for rate, parameters in groups.items()]
 
     def create_schedule(self, optimizer: Optimizer, total_steps: int) -> LRScheduler:
-        """Create the schedule, stepped after each of the `total_steps` optimiser steps of the run."""
+        """Create the schedule, stepped after each of the `total_steps` optimiser steps, or after each validation."""
         name, arguments = self.hparams["schedule"], self.hparams["schedule_args"] or {}
         if name == "poly":
             arguments = {"warmup_steps": self.hparams["warmup_steps"], **arguments}
-        return create_schedule(name, optimizer, total_steps, **arguments)
+        monitor = arguments.get("monitor", self.monitor)
+        mode = self.mode if monitor == self.monitor else self.default_mode(monitor)
+        return create_schedule(
+            name, optimizer, total_steps, **{"monitor": monitor, "monitor_mode": mode, **arguments}
+        )
 
     def used_data(self, spec: DataSpec) -> DataSpec:
         """The description of the part of the data that the task uses; by default all of it."""
@@ -241,7 +250,7 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
         """Create optimiser and schedule.
 
         Raises:
-            ConfigError: The number of steps of the run is 0 or infinite.
+            ConfigError: The number of steps of the run is 0 or infinite, or the schedule needs a validation set.
         """
         optimizer = self.create_optimizer()
         total_steps = self.trainer.estimated_stepping_batches
@@ -251,21 +260,32 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
                 "schedule needs a finite number, at least 1"
             )
         validates = getattr(getattr(self.trainer, "datamodule", None), "validates", True)
-        for advice in training_advice(
-            self,
-            total_steps,
-            resumes=self.trainer.ckpt_path is not None,
-            validates=validates and self.trainer.limit_val_batches != 0,
-        ):
+        validates = validates and self.trainer.limit_val_batches != 0
+        resumes = self.trainer.ckpt_path is not None
+        for advice in training_advice(self, total_steps, resumes=resumes, validates=validates):
             rank_zero_warn(advice)
         schedule = self.create_schedule(optimizer, int(total_steps))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        config = {"scheduler": schedule, "interval": "step", "reduce_on_plateau": False}
+        if isinstance(schedule, PlateauSchedule):
+            if not validates:
+                raise ConfigError(
+                    f"schedule: plateau needs a validation set to compute {schedule.monitor}; give one, or another "
+                    "schedule"
+                )
+            config |= {"interval": "epoch", "monitor": schedule.monitor}
+        return {"optimizer": optimizer, "lr_scheduler": config}
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        """Step a schedule; `PlateauSteps` steps those that monitor a metric."""
+        if not isinstance(scheduler, PlateauSchedule):
+            super().lr_scheduler_step(scheduler, metric)
 
     def configure_callbacks(self) -> list[Callback]:
-        """Callbacks for several processes, and `Float32Precision` unless the trainer has one."""
+        """Callbacks for several processes, and those of schedule and precision that the trainer lacks."""
         given: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]  # a connector sets it
-        is_given = any(isinstance(one, Float32Precision) for one in given)
-        return [*process_callbacks(given), *([] if is_given else [Float32Precision()])]
+        kinds = {type(one) for one in given}
+        further = [kind() for kind in (PlateauSteps, Float32Precision) if kind not in kinds]
+        return [*process_callbacks(given), *further]
 
     def setup(self, stage: str) -> None:
         """Compare the data module's description of the data with the model; a fit stores it.

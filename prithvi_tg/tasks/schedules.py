@@ -3,10 +3,12 @@
 import math
 from collections.abc import Callable
 from inspect import signature
-from typing import Any
+from typing import Any, Literal
 
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 from ..class_paths import find_class
 from ..errors import ConfigError
@@ -72,34 +74,95 @@ def cosine_schedule(optimizer: Optimizer, total_steps: int, warmup_steps: int = 
     return SharedLambdaLR(optimizer, factor)
 
 
-#: Schedules by name, called with the optimiser, the number of steps of the run, and further arguments.
+class PlateauSchedule(ReduceLROnPlateau):
+    """Lowers the rate when a logged metric of validation no longer improves; `PlateauSteps` steps it.
+
+    Args:
+        optimizer: The optimiser.
+        monitor: The metric.
+        monitor_mode: ``min`` or ``max``: whether low or high values are better.
+        patience: Number of validations without improvement that are accepted.
+        factor: Factor of the rate after one more.
+        **arguments: Further arguments of `torch.optim.lr_scheduler.ReduceLROnPlateau`.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        monitor: str,
+        monitor_mode: Literal["min", "max"],
+        patience: int = 10,
+        factor: float = 0.1,
+        **arguments: Any,
+    ) -> None:
+        super().__init__(optimizer, monitor_mode, factor, patience, **arguments)
+        self.monitor = monitor
+
+
+class PlateauSteps(Callback):
+    """Steps `PlateauSchedule` after each validation, before checkpoints are written, so that these can be resumed.
+
+    Lightning itself steps such a schedule after the epoch's checkpoint, and not in an epoch that it resumes.
+    """
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Step the schedules with the metrics of this validation.
+
+        Raises:
+            ConfigError: The validation did not log the metric.
+        """
+        if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
+            return
+        for config in trainer.lr_scheduler_configs:
+            if isinstance(config.scheduler, PlateauSchedule):
+                monitor, logged = config.scheduler.monitor, trainer.callback_metrics
+                if monitor not in logged:
+                    known = ", ".join(key for key in logged if key.startswith("val"))
+                    raise ConfigError(
+                        f"schedule_args.monitor: {monitor!r} is not logged; validation logs {known}"
+                    )
+                config.scheduler.step(float(logged[monitor]))
+
+
+#: Schedules by name, called with the optimiser, further arguments, and those of these that they have: ``total_steps``,
+#: the number of steps of the run; ``monitor`` and ``monitor_mode``.
 SCHEDULES: dict[str, Callable[..., LRScheduler]] = {
     "poly": poly_schedule,
     "cosine": cosine_schedule,
     "constant": constant_schedule,
+    "plateau": PlateauSchedule,
 }
 
 
-def create_schedule(name: str, optimizer: Optimizer, total_steps: int, **arguments: Any) -> LRScheduler:
-    """Create a schedule by name; it is stepped after each optimiser step.
+def create_schedule(
+    name: str,
+    optimizer: Optimizer,
+    total_steps: int,
+    monitor: str = "val_loss",
+    monitor_mode: str = "min",
+    **arguments: Any,
+) -> LRScheduler:
+    """Create a schedule by name; it is stepped after each optimiser step, or after each validation.
 
     Args:
         name: A key of `SCHEDULES`, or the path of a class of ``torch.optim.lr_scheduler``.
         optimizer: The optimiser; its learning rates are the base rates.
         total_steps: Optimiser steps of the run.
+        monitor: Logged metric of a schedule that is stepped after validation.
+        monitor_mode: ``min`` or ``max``: whether low or high values of the metric are better.
         **arguments: Arguments of the schedule.
 
     Raises:
-        ConfigError: The name or an argument is unknown.
+        ConfigError: The name or an argument is unknown, or torch's own schedule for plateaus is given.
     """
     kind = find_class("schedule", name, SCHEDULES, LRScheduler)
-    given = (
-        {"total_steps": total_steps, **arguments}
-        if "total_steps" in signature(kind).parameters
-        else arguments
-    )
+    offered = {"total_steps": total_steps, "monitor": monitor, "monitor_mode": monitor_mode}
+    parameters = signature(kind).parameters
+    given = {key: value for key, value in offered.items() if key in parameters} | arguments
     try:
         schedule: LRScheduler = kind(optimizer, **given)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ConfigError(f"schedule_args: {name}: {error}") from error
+    if isinstance(schedule, ReduceLROnPlateau) and not isinstance(schedule, PlateauSchedule):
+        raise ConfigError(f"schedule: {name} does not know the metric to monitor; give plateau")
     return schedule

@@ -249,7 +249,7 @@ def test_a_loss_without_class_weights_refuses_them():
         create_loss("dice", [1.0, 2.0])
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("name", sorted(SCHEDULES.keys() - {"plateau"}))
 def test_schedules_cover_the_run(name):
     parameter = nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([parameter], lr=2.0)
