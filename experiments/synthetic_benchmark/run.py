@@ -1,0 +1,152 @@
+"""Trains and tests all models of the benchmark, and writes results.json, tables and the figure.
+
+    python experiments/synthetic_benchmark/run.py --minutes 40 --processes 2
+    python experiments/synthetic_benchmark/run.py --small
+
+It needs no download. To resume, repeat the command: results that exist are not computed again.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))  # processes of the pool import the modules beside this file
+
+import torch  # noqa: E402
+from chips import write_world  # noqa: E402
+from networks import NETWORKS, train_and_test  # noqa: E402
+from page import write_page  # noqa: E402
+from pictures import draw_scenes  # noqa: E402
+from pixels import PIXEL_MODELS, fit_and_test  # noqa: E402
+from plan import FULL, SMALL, Plan, Run  # noqa: E402
+from pretraining import pretrain  # noqa: E402
+from benchmark_tasks import TASKS, write_splits  # noqa: E402
+
+from prithvi_tg.files import write_json  # noqa: E402
+
+
+def main() -> None:
+    """Run what is missing within the time, then write results and page."""
+    options = _options()
+    plan = SMALL if options.small else FULL
+    given = {key: tuple(value) for key in ("seeds", "sizes") if (value := getattr(options, key))}
+    plan = replace(plan, **given)
+    deadline = time.time() + 60 * options.minutes
+    folder: Path = options.output
+    pretrained = range(plan.pretraining_seeds)
+    with _processes(options.processes) as each:
+        list(each(partial(_world, plan, folder), plan.seeds))
+        list(each(partial(pretrain, plan, folder), pretrained))
+        done = list(each(partial(execute, plan, folder, deadline), plan.runs()))
+    missing = done.count(False)
+    results = {
+        "plan": asdict(plan),
+        "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "torch": torch.__version__,
+                    "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"},
+        "pretraining": [json.loads(path.read_text()) for path in sorted(folder.glob("pretrained_*.json"))],
+        "runs": [json.loads(path.read_text()) for run in plan.runs() if (path := _path(folder, run)).exists()],
+    }  # fmt: skip
+    page = folder if options.small else HERE
+    write_json(page / "results.json", results)
+    write_page(results, page, page / "README.md")
+    draw_scenes().savefig(page / "scenes.png", dpi=70)
+    print(f"{len(done) - missing} of {len(done)} runs are complete")
+    print(f"Written: {page}/results.json, README.md, scores.png, scenes.png")
+    if missing:
+        print(f"To compute the other {missing}, repeat the command.")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    add = parser.add_argument
+    add("--minutes", type=float, default=float("inf"), help="start no run after this time (default: no limit)")
+    add("--processes", type=int, default=1, help="number of parallel runs (default: %(default)s)")
+    add("--output", type=Path, default=HERE / "output", help="folder for chips and runs (default: %(default)s)")
+    add("--seeds", type=int, nargs="+", help="worlds (default: 0 1 2 3 4)")
+    add("--sizes", type=int, nargs="+", help="numbers of training chips (default: 50 200 800)")
+    add("--small", action="store_true", help="a few steps of each kind of run, to try the program")
+    return parser.parse_args()
+
+
+class _processes:
+    """A context that gives a parallel, ordered ``map``; with one process, the map of this process."""
+
+    def __init__(self, count: int) -> None:
+        self.pool = None
+        _one_thread()
+        if count > 1:
+            context = multiprocessing.get_context("spawn")
+            self.pool = ProcessPoolExecutor(count, context, _one_thread)
+
+    def __enter__(self) -> Callable[[Callable[..., Any], Iterable[Any]], Iterator[Any]]:
+        return map if self.pool is None else self.pool.map
+
+    def __exit__(self, *error: Any) -> None:
+        if self.pool is not None:
+            self.pool.shutdown(cancel_futures=True)
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)  # small networks gain little from more
+
+
+def _world(plan: Plan, folder: Path, seed: int) -> Path:
+    train = 16 + 3 * max(plan.sizes) // 2  # not every chip has labels for every task
+    return write_world(folder / "data" / f"world_{seed}_{train}", seed, train, plan.test_scenes)
+
+
+def _path(folder: Path, run: Run) -> Path:
+    return folder / "runs" / f"{run.name}.json"
+
+
+def execute(plan: Plan, folder: Path, deadline: float, run: Run) -> bool:
+    """Train and test a model, unless its result exists or the time is over.
+
+    Args:
+        plan: Sizes of the benchmark.
+        folder: Folder for chips and results.
+        deadline: Time after which no run begins, in seconds since the epoch.
+        run: The run.
+
+    Returns:
+        Whether the result exists.
+    """
+    task, path = TASKS[run.task], _path(folder, run)
+    settings = {"steps": plan.steps(run.size), "batch_size": plan.batch_size}
+    if run.model in NETWORKS:
+        settings |= {"network": repr(NETWORKS[run.model])}
+    if path.exists() and json.loads(path.read_text())["settings"] == settings:
+        return True
+    if time.time() > deadline:
+        return False
+    world = _world(plan, folder, run.seed)
+    splits = path.with_suffix(".csv")
+    write_splits(splits, world, task, run.size)
+    labels = {"labels": "noisy"} if run.labels == "noisy" else {}
+    repeats = -(-settings["steps"] * plan.batch_size // run.size)
+    data = task.data(
+        world, splits, batch_size=plan.batch_size, crop_size=None, crops_per_chip=repeats, eval_batch_size=128, **labels
+    )
+    if run.model in PIXEL_MODELS:
+        result = fit_and_test(PIXEL_MODELS[run.model], task, data, run.seed)
+    else:
+        weights = folder / f"pretrained_{run.seed % plan.pretraining_seeds}.ckpt"
+        result = train_and_test(NETWORKS[run.model], task, data, settings["steps"], run.seed, weights)
+    write_json(path, {**asdict(run), **result, "settings": settings})
+    print(f"{run.name}: {task.score} {result['scores']['same']:.3f} ({result['seconds']} s)", flush=True)
+    return True
+
+
+if __name__ == "__main__":
+    main()
