@@ -10,14 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-from chips import CHIP
 from benchmark_tasks import Task
+from chips import CHIP
 
 from prithvi_tg import PrithviClassificationTask
 from prithvi_tg.datamodules import ChipDataModule
 
 VIT = {"encoder": "nano", "encoder_args": {"width": 96, "depth": 4, "num_heads": 4, "patch_size": 4}}
-_NECK = {"decoder": "geospatial", "decoder_args": {"first_channels": 32, "num_blocks": 2}, "head_channels": 32}
+_NECK = {
+    "decoder": "geospatial",
+    "decoder_args": {"first_channels": 32, "num_blocks": 2},
+    "head_channels": 32,
+}
 
 
 @dataclass(frozen=True)

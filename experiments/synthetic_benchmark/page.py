@@ -36,7 +36,8 @@ def interval(values: Any) -> tuple[float, float, float]:
 def score_table(results: dict[str, Any]) -> pd.DataFrame:
     """A row for each run and test set: task, model, size, labels, seed, shift, score."""
     rows = [
-        {key: run[key] for key in ("task", "model", "size", "labels", "seed")} | {"shift": shift, "score": score}
+        {key: run[key] for key in ("task", "model", "size", "labels", "seed")}
+        | {"shift": shift, "score": score}
         for run in results["runs"]
         for shift, score in run["scores"].items()
     ]
@@ -77,7 +78,11 @@ def tables(table: pd.DataFrame, results: dict[str, Any]) -> str:
 def _scores(table: pd.DataFrame, title: str) -> str:
     """Mean and interval of each model, task and test set; the best mean of a row is bold."""
     models = [model for model in _COLORS if model in set(table["model"])]
-    lines = [f"**{title}**\n", "| task | test set | " + " | ".join(models) + " |", "|---|---|" + "---|" * len(models)]
+    lines = [
+        f"**{title}**\n",
+        "| task | test set | " + " | ".join(models) + " |",
+        "|---|---|" + "---|" * len(models),
+    ]
     for task in TASKS.values():
         for shift in task.shifts:
             chosen = table[(table["task"] == task.name) & (table["shift"] == shift)]
@@ -163,7 +168,9 @@ def draw(table: pd.DataFrame) -> Figure:
             panel.set_visible(shift in task.shifts)
             panel.set_title(shift)
             for place, (model, color) in enumerate(_COLORS.items()):
-                chosen = true[(true["task"] == task.name) & (true["shift"] == shift) & (true["model"] == model)]
+                chosen = true[
+                    (true["task"] == task.name) & (true["shift"] == shift) & (true["model"] == model)
+                ]
                 groups = chosen.groupby("size")["score"]
                 found = {size: interval(scores) for size, scores in groups}
                 offset = 1.04 ** (place - 2)  # so that intervals do not hide one another
@@ -182,4 +189,3 @@ def draw(table: pd.DataFrame) -> Figure:
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
     return figure
-

@@ -2,13 +2,18 @@
 
 import numpy as np
 from chips import CHIP, GROWING_SEASON, SCENE, SHIFTS
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
-from scenes import Conditions, Region, make_scene
+from matplotlib.patches import Patch
+from scenes import ENDMEMBERS, LAND_USES, Conditions, Region, make_scene
+
+COVER = ("#2b6cb0", "#1b6b35", "#9ccc65", "#c49a6c", "#777777")
+LAND_USE = ("#2b6cb0", "#1b6b35", "#9ccc65", "#e6c35c", "#777777", "#d1495b", "#8e5ea2", "#e7a1b0")
 
 
 def draw_scenes(region: int = 0, seed: int = 3) -> Figure:
     """The same ground under each shift: true colour, near infrared in red, cover and land use; chips as a grid."""
-    figure = Figure(figsize=(3.2 * len(SHIFTS), 13), layout="constrained")
+    figure = Figure(figsize=(3.2 * len(SHIFTS) + 1.5, 13), layout="constrained")
     axes = figure.subplots(4, len(SHIFTS))
     home = Conditions(Region.draw(region), day=float(np.mean(GROWING_SEASON)))
     titles = ("true colour", "near infrared, red, green", "cover", "land use")
@@ -16,10 +21,22 @@ def draw_scenes(region: int = 0, seed: int = 3) -> Figure:
         scene = make_scene(seed, shift(home, seed + 1), SCENE)
         visible = np.where(scene.visible, 1.0, np.nan)
         column[0].imshow(_colors(scene.image[[2, 1, 0]], 0.20) * scene.valid[..., None])
-        column[1].imshow(_colors(scene.image[[3, 2, 1]], 0.40) * scene.valid[..., None])
-        column[2].imshow(scene.cover * visible, cmap="Set1", vmin=0, vmax=8, interpolation="nearest")
-        column[3].imshow(scene.land_use * visible, cmap="tab10", vmin=0, vmax=9, interpolation="nearest")
+        column[1].imshow(_colors(scene.image[[3, 2, 1]], (0.42, 0.26, 0.22)) * scene.valid[..., None])
+        for panel, classes, colors in (
+            (column[2], scene.cover, COVER),
+            (column[3], scene.land_use, LAND_USE),
+        ):
+            panel.imshow(
+                classes * visible,
+                cmap=ListedColormap(colors),
+                vmin=0,
+                vmax=len(colors) - 1,
+                interpolation="nearest",
+            )
         column[0].set_title(name)
+    for row, names, colors in ((axes[2], ENDMEMBERS, COVER), (axes[3], LAND_USES, LAND_USE)):
+        patches = [Patch(color=color, label=name) for name, color in zip(names, colors, strict=True)]
+        row[-1].legend(handles=patches, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     for row, title in zip(axes, titles, strict=True):
         row[0].set_ylabel(title)
         for panel in row:
@@ -29,7 +46,7 @@ def draw_scenes(region: int = 0, seed: int = 3) -> Figure:
     return figure
 
 
-def _colors(bands: np.ndarray, brightest: float) -> np.ndarray:
-    """Bands (3, H, W) as colours (H, W, 3)."""
+def _colors(bands: np.ndarray, brightest: float | tuple[float, ...]) -> np.ndarray:
+    """Bands (3, H, W) as colours (H, W, 3); `brightest` is the reflectance of full brightness."""
     stretched: np.ndarray = np.clip((np.moveaxis(bands, 0, -1) - 0.02) / brightest, 0, 1)
     return stretched

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from benchmark_tasks import Task
+from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from torch import Tensor
 
 from prithvi_tg.datamodules import ChipDataModule

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from benchmark_tasks import TASKS
 from networks import NETWORKS
 from pixels import PIXEL_MODELS
-from benchmark_tasks import TASKS
 
 MODELS = (*PIXEL_MODELS, *NETWORKS)
 

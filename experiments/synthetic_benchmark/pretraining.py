@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+from benchmark_tasks import IMAGES
 from chips import CHIP, write_pool
 from networks import VIT, quiet, quiet_trainer
 from plan import Plan
-from benchmark_tasks import IMAGES
 
-from prithvi_tg.tasks import PrithviPretrainingTask
 from prithvi_tg.datamodules import UnlabelledChipsDataModule
 from prithvi_tg.files import write_json
+from prithvi_tg.tasks import PrithviPretrainingTask
 
 #: Decoder and optimisation of pre-training.
 AUTOENCODER: dict[str, Any] = {

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))  # processes of the pool import the modules beside this file
 
 import torch  # noqa: E402
+from benchmark_tasks import TASKS, write_splits  # noqa: E402
 from chips import write_world  # noqa: E402
 from networks import NETWORKS, train_and_test  # noqa: E402
 from page import write_page  # noqa: E402
@@ -31,7 +33,6 @@ from pictures import draw_scenes  # noqa: E402
 from pixels import PIXEL_MODELS, fit_and_test  # noqa: E402
 from plan import FULL, SMALL, Plan, Run  # noqa: E402
 from pretraining import pretrain  # noqa: E402
-from benchmark_tasks import TASKS, write_splits  # noqa: E402
 
 from prithvi_tg.files import write_json  # noqa: E402
 
@@ -45,7 +46,7 @@ def main() -> None:
     deadline = time.time() + 60 * options.minutes
     folder: Path = options.output
     pretrained = range(plan.pretraining_seeds)
-    with _processes(options.processes) as each:
+    with parallel_map(options.processes) as each:
         list(each(partial(_world, plan, folder), plan.seeds))
         list(each(partial(pretrain, plan, folder), pretrained))
         done = list(each(partial(execute, plan, folder, deadline), plan.runs()))
@@ -60,7 +61,7 @@ def main() -> None:
     page = folder if options.small else HERE
     write_json(page / "results.json", results)
     write_page(results, page, page / "README.md")
-    draw_scenes().savefig(page / "scenes.png", dpi=70)
+    draw_scenes().savefig(page / "scenes.png", dpi=60)
     print(f"{len(done) - missing} of {len(done)} runs are complete")
     print(f"Written: {page}/results.json, README.md, scores.png, scenes.png")
     if missing:
@@ -70,31 +71,34 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     add = parser.add_argument
-    add("--minutes", type=float, default=float("inf"), help="start no run after this time (default: no limit)")
+    add(
+        "--minutes", type=float, default=float("inf"), help="start no run after this time (default: no limit)"
+    )
     add("--processes", type=int, default=1, help="number of parallel runs (default: %(default)s)")
-    add("--output", type=Path, default=HERE / "output", help="folder for chips and runs (default: %(default)s)")
+    add(
+        "--output",
+        type=Path,
+        default=HERE / "output",
+        help="folder for chips and runs (default: %(default)s)",
+    )
     add("--seeds", type=int, nargs="+", help="worlds (default: 0 1 2 3 4)")
     add("--sizes", type=int, nargs="+", help="numbers of training chips (default: 50 200 800)")
     add("--small", action="store_true", help="a few steps of each kind of run, to try the program")
     return parser.parse_args()
 
 
-class _processes:
-    """A context that gives a parallel, ordered ``map``; with one process, the map of this process."""
-
-    def __init__(self, count: int) -> None:
-        self.pool = None
-        _one_thread()
-        if count > 1:
-            context = multiprocessing.get_context("spawn")
-            self.pool = ProcessPoolExecutor(count, context, _one_thread)
-
-    def __enter__(self) -> Callable[[Callable[..., Any], Iterable[Any]], Iterator[Any]]:
-        return map if self.pool is None else self.pool.map
-
-    def __exit__(self, *error: Any) -> None:
-        if self.pool is not None:
-            self.pool.shutdown(cancel_futures=True)
+@contextmanager
+def parallel_map(count: int) -> Iterator[Callable[[Callable[..., Any], Iterable[Any]], Iterator[Any]]]:
+    """A context with a ``map`` over `count` processes; over this one, if it is 1."""
+    _one_thread()
+    if count == 1:
+        yield map
+        return
+    pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _one_thread)
+    try:
+        yield pool.map
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _one_thread() -> None:
@@ -136,7 +140,13 @@ def execute(plan: Plan, folder: Path, deadline: float, run: Run) -> bool:
     labels = {"labels": "noisy"} if run.labels == "noisy" else {}
     repeats = -(-settings["steps"] * plan.batch_size // run.size)
     data = task.data(
-        world, splits, batch_size=plan.batch_size, crop_size=None, crops_per_chip=repeats, eval_batch_size=128, **labels
+        world,
+        splits,
+        batch_size=plan.batch_size,
+        crop_size=None,
+        crops_per_chip=repeats,
+        eval_batch_size=128,
+        **labels,
     )
     if run.model in PIXEL_MODELS:
         result = fit_and_test(PIXEL_MODELS[run.model], task, data, run.seed)

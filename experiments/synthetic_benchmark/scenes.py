@@ -255,7 +255,9 @@ def _compositions(
     noise = [uniform(rng.standard_normal((size, size))) for _ in range(4)]
     water = np.zeros_like(trees)
     water[WATER] = 1
-    trees[FOREST] = 0.75 + 0.25 * uniform(gaussian_filter(rng.standard_normal((size, size)), 1.5, mode="wrap"))
+    trees[FOREST] = 0.75 + 0.25 * uniform(
+        gaussian_filter(rng.standard_normal((size, size)), 1.5, mode="wrap")
+    )
     herbs[FOREST] = 1 - trees[FOREST]
     herbs[MEADOW] = 0.7 + 0.3 * noise[0]
     soil[MEADOW] = 1 - herbs[MEADOW]
@@ -274,7 +276,9 @@ def _compositions(
     herbs[SETTLEMENT] = 0.4 * (1 - built[SETTLEMENT])
     # Every pattern has uniform ranks, so the same distribution of tree cover, and the same undergrowth.
     share, undergrowth = rng.uniform(0.3, 0.5, count)[parcels], rng.uniform(0.2, 0.8, count)[parcels]
-    for use, ranks in zip((ROWS, SCATTERED, GROVES), _patterns(rng, conditions, parcels, count, size), strict=True):
+    for use, ranks in zip(
+        (ROWS, SCATTERED, GROVES), _patterns(rng, conditions, parcels, count, size), strict=True
+    ):
         trees[use] = _sigmoid(10 * (ranks - 1 + share))
         herbs[use] = (1 - trees[use]) * undergrowth
         soil[use] = (1 - trees[use]) * (1 - undergrowth)
@@ -286,7 +290,11 @@ def _patterns(
 ) -> list[Array]:
     """Ranks 0..1 of tree cover (H, W) in rows, for scattered trees, and in groves."""
     grain = conditions.region.grain
-    angle, period, phase = rng.uniform(0, np.pi, count), rng.uniform(4, 6.5, count), rng.uniform(0, 6.28, count)
+    angle, period, phase = (
+        rng.uniform(0, np.pi, count),
+        rng.uniform(4, 6.5, count),
+        rng.uniform(0, 6.28, count),
+    )
     rows, columns = np.mgrid[:size, :size]
     along = rows * np.sin(angle)[parcels] + columns * np.cos(angle)[parcels]
     white = [rng.standard_normal((size, size)) for _ in range(3)]
