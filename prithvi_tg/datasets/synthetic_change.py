@@ -1,14 +1,13 @@
 """Synthetic chips with a change as label: forest loss between two dates, in six bands per date."""
 
-import csv
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..bands import PRITHVI_BANDS
-from .synthetic import PRITHVI_POSITIONS, SIGNATURES, empty_folder, random_field, write_raster
+from .synthetic import PRITHVI_POSITIONS, SIGNATURES, random_field
+from .synthetic_folders import write_chip_folder, write_scene
 
 _NAMES = [f"{band}_{day}" for day in ("20220615", "20230615") for band in PRITHVI_BANDS]
 _FOREST, _GRASS, _SOIL, _BUILT = (
@@ -78,24 +77,8 @@ def write_change(root: str | Path, chips: int = 24, size: int = 128, seed: int =
     Raises:
         ConfigError: The folder is not empty, or there are too few chips for three splits.
     """
-    root = empty_folder(root, chips)
-    rng = np.random.default_rng(seed)
-    (root / "chips").mkdir(parents=True)
-    place: dict[str, Any] = {"pixel": 30.0, "crs": "EPSG:32615"}
-    with (root / "splits.csv").open("w", newline="") as file:
-        rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(("chip", "split"))
-        for number in range(chips):
-            name = f"change_{number:04d}"
-            rows.writerow((name, ("val", "test", "train", "train", "train", "train")[number % 6]))
-            bands, labels = change_scene(rng, size, size)
-            corner = (500000.0 + 30 * size * number, 4200000.0)
-            write_raster(root / "chips" / f"{name}_image.tif", bands, corner, -9999, names=_NAMES, **place)
-            write_raster(root / "chips" / f"{name}_change.tif", labels, corner, -1, **place)
-    bands, labels = change_scene(rng, 2 * size + 20, 3 * size)
-    corner, count = (500000.0, 4300000.0), len(PRITHVI_BANDS)
-    write_raster(root / "scene.tif", bands, corner, -9999, names=_NAMES, **place)
-    write_raster(root / "before.tif", bands[:count], corner, -9999, names=_NAMES[:count], **place)
-    write_raster(root / "after.tif", bands[count:], corner, -9999, names=_NAMES[count:], **place)
-    write_raster(root / "scene_label.tif", labels, corner, -1, **place)
-    return root
+    folder, bands = write_chip_folder(root, chips, size, seed, change_scene, "change", _NAMES, -1)
+    count = len(PRITHVI_BANDS)
+    write_scene(folder / "before.tif", bands[:count], _NAMES[:count])
+    write_scene(folder / "after.tif", bands[count:], _NAMES[count:])
+    return folder

@@ -1,14 +1,13 @@
 """Synthetic chips with values as labels: vegetation with known biomass, in six bands."""
 
-import csv
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..bands import PRITHVI_BANDS
-from .synthetic import PRITHVI_POSITIONS, SIGNATURES, empty_folder, random_field, write_raster
+from .synthetic import PRITHVI_POSITIONS, SIGNATURES, random_field
+from .synthetic_folders import write_chip_folder
 
 _MAX_BIOMASS = 300.0  # t/ha, of a dense forest
 _UNKNOWN = -1.0
@@ -66,24 +65,4 @@ def write_biomass(root: str | Path, chips: int = 24, size: int = 128, seed: int 
     Raises:
         ConfigError: The folder is not empty, or there are too few chips for three splits.
     """
-    root = empty_folder(root, chips)
-    rng = np.random.default_rng(seed)
-    (root / "chips").mkdir(parents=True)
-    place: dict[str, Any] = {"pixel": 30.0, "crs": "EPSG:32615"}
-    with (root / "splits.csv").open("w", newline="") as file:
-        rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(("chip", "split"))
-        for number in range(chips):
-            name = f"biomass_{number:04d}"
-            rows.writerow((name, ("val", "test", "train", "train", "train", "train")[number % 6]))
-            bands, biomass = biomass_scene(rng, size, size)
-            corner = (500000.0 + 30 * size * number, 4200000.0)
-            write_raster(
-                root / "chips" / f"{name}_image.tif", bands, corner, -9999, names=PRITHVI_BANDS, **place
-            )
-            write_raster(root / "chips" / f"{name}_biomass.tif", biomass, corner, _UNKNOWN, **place)
-    bands, biomass = biomass_scene(rng, 2 * size + 20, 3 * size)
-    corner = (500000.0, 4300000.0)
-    write_raster(root / "scene.tif", bands, corner, -9999, names=PRITHVI_BANDS, **place)
-    write_raster(root / "scene_label.tif", biomass, corner, _UNKNOWN, **place)
-    return root
+    return write_chip_folder(root, chips, size, seed, biomass_scene, "biomass", PRITHVI_BANDS, _UNKNOWN)[0]
