@@ -170,6 +170,12 @@ class ValueTarget(Target):
         if any(not value > 0 for value in self.std):
             raise ConfigError(f"std: {list(self.std)} must be positive")
 
+    def is_outside(self, values: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Mask of values outside the valid range; NaN is not."""
+        low, high = self.valid_range or (-np.inf, np.inf)
+        found: NDArray[np.bool_] = (values < low) | (values > high)
+        return found
+
     @property
     def num_outputs(self) -> int:
         """Number of values."""

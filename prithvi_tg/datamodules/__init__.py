@@ -7,12 +7,12 @@ from .chips import (
     HLSBurnScarsDataModule,
     MultiTemporalCropDataModule,
     Sen1Floods11DataModule,
-    ValueChipFolderDataModule,
 )
 from .classified_chips import ClassifiedChipsDataModule
 from .labelled_scenes import LabelledScenesDataModule
 from .unlabelled_chips import UnlabelledChipsDataModule
 from .unlabelled_scenes import UnlabelledScenesDataModule
+from .value_chips import ValueChipFolderDataModule
 
 __all__ = [
     "ChipDataModule",

@@ -44,6 +44,7 @@ class ClassifiedChipsDataModule(ChipDataModule):
             have another class.
         balance_classes: Draw training chips of all classes equally often. Not for `multilabel`.
         eval_batch_size: Number of chips in a batch of validation and test; `batch_size` by default.
+        dataset_class: Class of the dataset, if files are no rasters.
         **kwargs: Arguments of `ChipDataModule`.
 
     Raises:
@@ -71,6 +72,7 @@ class ClassifiedChipsDataModule(ChipDataModule):
         crop_size: int | None = None,
         balance_classes: bool = False,
         eval_batch_size: int | None = None,
+        dataset_class: type[ClassifiedChips] = ClassifiedChips,
         **kwargs: Any,
     ) -> None:
         if mean is None or std is None:
@@ -78,7 +80,7 @@ class ClassifiedChipsDataModule(ChipDataModule):
         if balance_classes and multilabel:
             raise ConfigError("balance_classes: true does not work with multilabel; remove one of them")
         super().__init__(
-            ClassifiedChips,
+            dataset_class,
             None,
             splits=splits,
             bands=bands,
@@ -104,10 +106,11 @@ class ClassifiedChipsDataModule(ChipDataModule):
 
     def has_split(self, split: str) -> bool:
         """Whether a split has chips."""
+        assert issubclass(self.dataset_class, ClassifiedChips)
         keys = ("images", "labels", "splits", "split_fractions", "multilabel")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # `open_split` warns about chips in two splits
-            return split in ClassifiedChips.labels_by_split(**{key: self.kwargs[key] for key in keys})
+            return split in self.dataset_class.labels_by_split(**{key: self.kwargs[key] for key in keys})
 
     def create_train_sampler(self, chips: ConcatDataset[Any]) -> ShuffleSampler:
         """Sampler of each chip once, shuffled; or, if balanced, of each class equally often, with replacement."""

@@ -148,15 +148,36 @@ def read_values(
     )
     values = np.where(valid, stored, np.nan).astype(np.float32)
     apply_scaling(values, scalings)
-    if target.valid_range is not None:
-        low, high = target.valid_range
-        outside = (values < low) | (values > high)
-        if outside.any():
-            raise DataError(
-                f"{path}: value {values[outside][0]:g} lies outside valid_range, {low:g} to {high:g}; correct the "
-                f"range, or mark such pixels as nodata: rio edit-info --nodata {stored[outside][0]:g} {path}"
-            )
+    outside = target.is_outside(values)
+    nodata = f"{stored[outside][0]:g}" if outside.any() else ""
+    check_valid_range(
+        values, target, path, f"mark such pixels as nodata: rio edit-info --nodata {nodata} {path}"
+    )
     return values
+
+
+def check_valid_range(
+    values: NDArray[np.float32], target: ValueTarget, path: str | Path, advice: str
+) -> None:
+    """Check that all values lie in the valid range.
+
+    Args:
+        values: In the unit, NaN where a pixel is not labelled.
+        target: The valid range.
+        path: Name of the file, for messages.
+        advice: How to mark such pixels as not labelled.
+
+    Raises:
+        DataError: A value lies outside.
+    """
+    outside = target.is_outside(values)
+    if outside.any():
+        assert target.valid_range is not None
+        low, high = target.valid_range
+        raise DataError(
+            f"{path}: value {values[outside][0]:g} lies outside valid_range, {low:g} to {high:g}; correct the range, "
+            f"or {advice}"
+        )
 
 
 def read_mean_values(

@@ -9,7 +9,7 @@ import yaml
 from conftest import TINY
 
 from prithvi_tg.datamodules import ChipDataModule
-from prithvi_tg.datasets import Chip, ChipDataset, ClassifiedChips
+from prithvi_tg.datasets import Chip, ChipDataset, ClassifiedChips, ValueChipFolder
 from prithvi_tg.errors import DataError, UnknownLabelError
 
 BANDS = ["RED_EDGE_1", "NIR_BROAD"]
@@ -259,3 +259,90 @@ def test_chips_of_a_table_of_classes_can_be_arrays(root):
     )
     assert [int(dataset[number]["label"]) for number in range(2)] == [0, 1]
     assert dataset[0]["image"].shape == (1, 2, SIDE, SIDE)
+
+
+class ClassifiedArrays(ClassifiedChips):
+    """Chips of a class in .npy files."""
+
+    def load_image(self, path):
+        return np.load(path)
+
+
+class ValueArrays(ValueChipFolder):
+    """Chips and values in .npy files; -9 is not labelled."""
+
+    def load_image(self, path):
+        return np.load(path)
+
+    def load_mask(self, path):
+        values = np.load(path).astype("float32")
+        return np.where(values == -9, np.nan, values)
+
+
+def run_all(command, path, folder):
+    for words in (("check",), ("stats",), ("fit", "--name", "run")):
+        code, out, err = command(words[0], "--config", path, *words[1:])
+        assert code == 0, (words, out, err)
+    checkpoint = next((folder / "runs" / "run").rglob("best.ckpt"))
+    code, out, err = command("test", "--config", path, "--ckpt_path", checkpoint)
+    assert code == 0, err
+    return out
+
+
+def test_chips_of_a_class_may_be_arrays(root, command):
+    random = np.random.default_rng(0)
+    for kind, level in (("Dry", 0), ("Wet", 3000)):
+        (root / kind).mkdir()
+        for number in range(8):
+            image = random.integers(200, 900, (3, SIDE, SIDE)) + level
+            np.save(root / kind / f"{kind}{number}.npy", image.astype(np.int16))
+    path = configure(root, Arrays)
+    settings = yaml.safe_load(path.read_text())
+    settings["model"] = {
+        "class_path": "PrithviClassificationTask",
+        "init_args": {"encoder": "nano", "encoder_args": TINY, "warmup_steps": 1},
+    }
+    settings["data"] = {
+        "class_path": "ClassifiedChipsDataModule",
+        "init_args": {
+            "dataset_class": f"{__name__}.ClassifiedArrays", "images": str(root / "*/*.npy"), "batch_size": 2,
+            "classes": ["Dry", "Wet"], "file_bands": list(Arrays.file_bands), "scale": 1e-4, **STATISTICS,
+        },
+    }  # fmt: skip
+    path.write_text(yaml.safe_dump(settings))
+    assert "Wet" in run_all(command, path, root)
+
+
+def test_chips_with_values_may_be_arrays(root, command):
+    random = np.random.default_rng(0)
+    for name in "".join(SPLITS.values()):
+        values = random.integers(0, 300, (SIDE, SIDE)).astype(np.int16)
+        values[5] = -9
+        np.save(root / f"{name}_label.npy", values)
+    (root / "splits.csv").write_text(
+        "chip,split\n" + "".join(f"{name},{split}\n" for split, names in SPLITS.items() for name in names)
+    )
+    made = {
+        "images": str(root / "*.npy"), "labels": str(root / "*_label.npy"), "splits": str(root / "splits.csv"),
+        "values": ["height"], "units": ["m"], "value_scale": 0.1, "valid_range": [0, 30], "scale": 1e-4,
+        "file_bands": list(Arrays.file_bands), "value_mean": [15.0], "value_std": [9.0], **STATISTICS,
+    }  # fmt: skip
+    sample = ValueArrays(**made)[0]
+    assert sample["mask"][5].isnan().all()
+    np.testing.assert_allclose(sample["mask"][6], np.load(root / "a_label.npy")[6] * 0.1, rtol=1e-5)
+    with pytest.raises(DataError, match=r"lies outside valid_range, 0 to 20; correct .*, or return NaN"):
+        ValueArrays(**made | {"valid_range": (0, 20)})[0]
+    with pytest.raises(DataError, match=r"load_mask returned an array \(32, 32\); \(2, H, W\) is expected"):
+        ValueArrays(
+            **made
+            | {"values": ["a", "b"], "units": [], "value_mean": [], "value_std": [], "valid_range": None}
+        )[0]
+    path = configure(root, Arrays)
+    settings = yaml.safe_load(path.read_text())
+    settings["model"]["class_path"] = "PrithviPixelwiseRegressionTask"
+    settings["data"] = {
+        "class_path": "ValueChipFolderDataModule",
+        "init_args": {"dataset_class": f"{__name__}.ValueArrays", "batch_size": 2, "crop_size": 32, **made},
+    }
+    path.write_text(yaml.safe_dump(settings))
+    assert "height" in run_all(command, path, root)

@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import DataError, PrithviTGError
+from ...readers.labels import check_valid_range
 from ...readers.raster import Bands, data_mask
 from ...spec import InputSpec
+from ...targets import ValueTarget
 
 
 @contextmanager
@@ -86,6 +88,31 @@ def stored_labels(
         raise DataError(f"{path}: {method} returned an array {array.shape}; (H, W) is expected")
     labels = array.reshape(array.shape[-2:])
     return labels, ~np.isnan(labels)
+
+
+def stored_values(array: Any, path: Path, target: ValueTarget) -> NDArray[np.float32]:
+    """Values (V, H, W) in the unit that ``load_mask`` returned, NaN where a pixel is not labelled.
+
+    Args:
+        array: Stored values, (V, H, W) or, for one value, (H, W).
+        path: Name of the file, for messages.
+        target: Scale and valid range of the values.
+
+    Raises:
+        DataError: The array has another shape, holds no real numbers, or a value lies outside the valid range.
+    """
+    array = _numbers(array, path, "load_mask")
+    if array.ndim < 2 or np.prod(array.shape[:-2]) != target.num_outputs:
+        raise DataError(
+            f"{path}: load_mask returned an array {array.shape}; ({target.num_outputs}, H, W) is expected, with the "
+            "values first"
+        )
+    stored = array.reshape(target.num_outputs, *array.shape[-2:])
+    valid = np.empty(stored.shape, dtype=bool)
+    data_mask(stored, (), valid)
+    values = np.where(valid, stored, np.nan).astype(np.float32) * np.float32(target.scale)
+    check_valid_range(values, target, path, "return NaN for such pixels")
+    return values
 
 
 def _numbers(array: Any, path: Path, method: str) -> NDArray[Any]:

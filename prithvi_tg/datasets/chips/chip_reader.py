@@ -84,7 +84,10 @@ class ChipReader:
         return None
 
     def load_mask(self, path: Path) -> NDArray[Any] | None:
-        """Stored labels (H, W), which `to_classes` converts; ``None`` if the file is a raster. NaN is not labelled."""
+        """Stored labels (H, W), which `to_classes` converts; ``None`` if the file is a raster. NaN is not labelled.
+
+        For a `ValueChipFolder`, stored values (H, W) or (V, H, W), which its `value_scale` converts to the unit.
+        """
         return None
 
     def _image(self, path: Path) -> tuple[Bands, tuple[Scaling, ...]]:

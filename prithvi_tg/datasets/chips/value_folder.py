@@ -12,6 +12,7 @@ from ...readers.labels import read_values
 from ...readers.raster import open_raster
 from ...spec import DataSpec
 from ...targets import ValueTarget
+from .array_files import reading_file, stored_values
 from .base import Sample
 from .pattern_chips import PatternChips, describe_input
 
@@ -125,8 +126,13 @@ class ValueChipFolder(PatternChips):
         """Read values (H, W), or (V, H, W) for several, in the unit; NaN for pixels without a label.
 
         Raises:
-            DataError: The raster has another number of bands, or a value lies outside the valid range.
+            DataError: The file has another number of values, or a value lies outside the valid range.
         """
-        with open_raster(path) as source:
-            values = read_values(source, path, self.target)
+        with reading_file(path):
+            array = self.load_mask(path)
+        if array is None:
+            with open_raster(path) as source:
+                values = read_values(source, path, self.target)
+        else:
+            values = stored_values(array, path, self.target)
         return values[0] if len(values) == 1 else values
