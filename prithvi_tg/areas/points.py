@@ -24,6 +24,7 @@ UNINTERPRETABLE = "uninterpretable"
 LEFT_OUT = -1
 
 _POINTS, _DESIGN = "points", "design"
+_MOST = 10  # wrong labels that an error lists
 _SUFFIXES = (".gpkg", ".csv")
 
 
@@ -138,24 +139,30 @@ def read_points(path: Path, design_file: Path | None = None) -> tuple[Design, ND
     known = {str(code): number for number, code in enumerate(design.codes)}
     known |= {name.lower(): number for number, name in enumerate(design.classes)}
     known[UNINTERPRETABLE] = LEFT_OUT
-    texts = ["" if pd.isna(word) else _plain(word) for word in words]
+    labels = ["" if pd.isna(word) else str(word).strip() for word in words]
+    texts = [label.lower().removesuffix(".0") for label in labels]  # numbers with gaps are read as floats
     if unlabelled := [number for number, text in enumerate(texts, start=1) if not text]:
         raise DataError(
             f"{path}: {len(unlabelled)} of {design.size} points have no reference, the first is id {unlabelled[0]}; "
             f"label them, or write {UNINTERPRETABLE} if that is impossible"
         )
-    for number, text in enumerate(texts, start=1):
+    wrong: dict[str, list[int]] = {}
+    for number, (label, text) in enumerate(zip(labels, texts, strict=True), start=1):
         if text not in known:
-            raise DataError(
-                f"{path}: reference {text!r} of id {number} is not a class; classes are {', '.join(design.classes)}, "
-                f"or {UNINTERPRETABLE}"
-            )
+            wrong.setdefault(label, []).append(number)
+    if wrong:
+        listed = ", ".join(f"{label!r} of {_listed(numbers)}" for label, numbers in [*wrong.items()][:_MOST])
+        more = f" and {len(wrong) - _MOST} more" if len(wrong) > _MOST else ""
+        raise DataError(
+            f"{path}: reference {listed}{more} {'is' if len(wrong) == 1 else 'are'} not a class; classes are "
+            f"{', '.join(design.classes)}, or {UNINTERPRETABLE}"
+        )
     return design, np.array([known[text] for text in texts], np.int64)
 
 
-def _plain(word: Any) -> str:
-    text = str(word).strip().lower()
-    return text.removesuffix(".0")  # a column of numbers with gaps is one of floats
+def _listed(ids: Sequence[int]) -> str:
+    more = f" and {len(ids) - 3} more" if len(ids) > 3 else ""
+    return f"id {', '.join(map(str, ids[:3]))}{more}"
 
 
 def _check_ids(path: Path, ids: NDArray[np.int64], size: int) -> None:

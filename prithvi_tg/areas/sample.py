@@ -24,7 +24,8 @@ class SampleOptions:
     Attributes:
         points: Number of points; by default computed from `standard_error`.
         standard_error: Standard error of overall accuracy to reach, a share.
-        expected_accuracy: Name of a stratum, or of a class for all of its strata -> expected user's accuracy.
+        expected_accuracy: Name of a stratum, or of a class for all of its strata -> expected user's accuracy. Upper and
+            lower case do not matter, unless two names differ in nothing else.
         allocation: A key of `ALLOCATIONS`; by default ``optimal`` with expected accuracies, otherwise ``proportional``.
         minimum: Points that each stratum has at least.
         seed: Seed of the draw.
@@ -158,9 +159,13 @@ def draw_sample(population: Population, counts: Counts, options: SampleOptions) 
 
 def _deviations(strata: Sequence[Stratum], options: SampleOptions, stratification: Stratification) -> Floats:
     """Standard deviation of correctness in each stratum (H,); zeros without expected accuracies."""
-    expected = options.expected_accuracy
-    known = {*stratification.names, *stratification.classes}
-    if unknown := [name for name in expected if name not in known]:
+    names = {*stratification.names, *stratification.classes}
+    lower = [name.lower() for name in names]
+    known = {name.lower(): name for name in names if lower.count(name.lower()) == 1}
+    known |= {name: name for name in names}
+    given = options.expected_accuracy.items()
+    expected = {known.get(name, known.get(name.lower(), "")): accuracy for name, accuracy in given}
+    if unknown := [name for name, _ in given if name not in known and name.lower() not in known]:
         raise ConfigError(
             f"expected_accuracy: {unknown[0]!r} is neither a stratum nor a class; strata are "
             f"{', '.join(one.name for one in strata)}"

@@ -13,6 +13,8 @@ from ..cli.table import COMMANDS
 from ..errors import ConfigError
 from ..files import shown, write_json
 
+_ANY_WIDTH = 10_000
+
 
 def run(arguments: list[str]) -> int:
     """Parse the arguments, print tables and write the figures."""
@@ -25,8 +27,14 @@ def run(arguments: list[str]) -> int:
     result = estimate_areas(*read_points(options.points, options.design))
     names = [one["name"] for one in result["classes"]]
     console = Console()
-    console.print(_matrix_table(names, result["error_matrix"]))
-    console.print(_class_table(result["classes"]))
+    matrix = _matrix_table(names, names, result["error_matrix"])
+    if _narrowest(console, matrix) > console.width:
+        numbers = [str(number) for number in range(1, len(names) + 1)]
+        numbered = [f"{number} {name}" for number, name in zip(numbers, names, strict=True)]
+        matrix = _matrix_table(numbered, numbers, result["error_matrix"])
+    for table in (matrix, _area_table(result["classes"]), _accuracy_table(result["classes"])):
+        # A table that is wider than the screen is complete, rather than cut.
+        Console(width=max(console.width, _narrowest(console, table))).print(table)
     overall = result["overall_accuracy"]
     print(f"Overall accuracy: {_percent(overall)} %")
     left_out = result["uninterpretable"]
@@ -48,34 +56,60 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
-def _matrix_table(names: Sequence[str], matrix: Sequence[Sequence[float]]) -> Table:
-    table = Table(title="error matrix, % of the area; rows: map, columns: reference")
-    table.add_column("")
-    for name in (*names, "mapped"):
-        table.add_column(escape(name), justify="right")
-    for name, row in zip(names, matrix, strict=True):
-        table.add_row(escape(name), *(f"{100 * share:.2f}" for share in (*row, sum(row))))
+def _narrowest(console: Console, table: Table) -> int:
+    """Width of a table whose names are broken between words."""
+    return console.measure(table, options=console.options.update(width=_ANY_WIDTH)).minimum
+
+
+def _matrix_table(rows: Sequence[str], columns: Sequence[str], matrix: Sequence[Sequence[float]]) -> Table:
     totals = [sum(column) for column in zip(*matrix, strict=True)]
-    table.add_row("reference", *(f"{100 * share:.2f}" for share in (*totals, sum(totals))))
-    return table
+    cells = [
+        (name, *(f"{100 * share:.2f}" for share in (*shares, sum(shares))))
+        for name, shares in zip((*rows, "reference"), (*matrix, totals), strict=True)
+    ]
+    title = "error matrix, % of the area; rows: map, columns: reference"
+    return _table(title, ("", *columns, "mapped"), cells)
 
 
-def _class_table(classes: Sequence[dict[str, Any]]) -> Table:
-    table = Table(title="areas and accuracies with 95 % intervals")
-    table.add_column("class")
-    for column in ("mapped area, ha", "area, ha", "standard error, ha", "user's, %", "producer's, %"):
-        table.add_column(column, justify="right")
+def _area_table(classes: Sequence[dict[str, Any]]) -> Table:
+    rows = []
     for one in classes:
-        area = one["square_metres"]
-        half = 1.96 * area["standard_error"]
-        table.add_row(
-            escape(one["name"]) + ("" if one["reliable"] else " *"),
-            f"{one['mapped_square_metres'] / 1e4:,.1f}",
-            f"{area['value'] / 1e4:,.1f} ± {half / 1e4:,.1f}",
-            f"{area['standard_error'] / 1e4:,.1f}",
-            _percent(one["users_accuracy"]),
-            _percent(one["producers_accuracy"]),
+        mapped, value, error = (
+            f"{square_metres / 1e4:,.1f}"
+            for square_metres in (
+                one["mapped_square_metres"],
+                one["square_metres"]["value"],
+                one["square_metres"]["standard_error"],
+            )
         )
+        half = 1.96 * one["square_metres"]["standard_error"]
+        rows.append((_marked(one), mapped, f"{value} ± {half / 1e4:,.1f}", error))
+    return _table(
+        "areas in hectares, with 95 % intervals", ("class", "mapped area", "area", "standard error"), rows
+    )
+
+
+def _accuracy_table(classes: Sequence[dict[str, Any]]) -> Table:
+    rows = [
+        (_marked(one), _percent(one["users_accuracy"]), _percent(one["producers_accuracy"]))
+        for one in classes
+    ]
+    return _table("accuracies in %, with 95 % intervals", ("class", "user's", "producer's"), rows)
+
+
+def _marked(one: dict[str, Any]) -> str:
+    return one["name"] + ("" if one["reliable"] else " *")
+
+
+def _table(title: str, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """A table whose first column may be broken into lines; the others are figures."""
+    table = Table(title=title)
+    table.add_column(headers[0])
+    for header, *cells in list(zip(headers, *rows, strict=True))[1:]:
+        width = max(map(len, (header, *cells)))
+        table.add_column(escape(header), justify="right", no_wrap=True, min_width=width)
+    for row in rows:
+        table.add_row(*map(escape, row))
     return table
 
 

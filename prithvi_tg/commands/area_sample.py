@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ..areas.design import Design
 from ..areas.maps import ClassMap
 from ..areas.points import UNINTERPRETABLE, check_outputs, design_path, point_table, write_points
 from ..areas.sample import SampleOptions, draw_sample, open_population_maps
@@ -41,6 +42,8 @@ def run(arguments: list[str]) -> int:
         hectares, share = one.square_metres / 1e4, 100 * one.square_metres / design.areas.sum()
         table.add_row(escape(one.name), f"{hectares:,.1f}", f"{share:.2f}", f"{one.pixels:,}", str(number))
     Console().print(table)
+    if empty := _empty(population.stratification, design):
+        print(f"Strata without pixels, and so without points: {', '.join(empty)}")
     if (error := design.record["expected_standard_error"]) is not None:
         print(f"Expected standard error of overall accuracy: {error:.4f}")
     written = point_table(design, points, maps)
@@ -54,6 +57,19 @@ def run(arguments: list[str]) -> int:
         f"estimate {shown(options.output[0])}"
     )
     return 0
+
+
+def _empty(strata: Stratification, design: Design) -> list[str]:
+    """Strata without pixels, with the reason if their class is mapped."""
+    present = {one.name for one in design.strata}
+    mapped = dict(zip(design.classes, design.mapped_square_metres, strict=True))
+    empty = [
+        (name, strata.class_of(number)) for number, name in enumerate(strata.names) if name not in present
+    ]
+    return [
+        f"{name} (all of its pixels are in other strata)" if kind is not None and mapped[kind] > 0 else name
+        for name, kind in empty
+    ]
 
 
 def _stratification(options: argparse.Namespace, first: ClassMap) -> Stratification:

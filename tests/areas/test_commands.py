@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import geopandas as gpd
 import numpy as np
@@ -14,7 +15,7 @@ import rasterio
 from prithvi_tg.areas.change import count_transitions
 from prithvi_tg.areas.design import Design, Stratum
 from prithvi_tg.areas.maps import ClassMap
-from prithvi_tg.areas.points import LEFT_OUT
+from prithvi_tg.areas.points import LEFT_OUT, write_points
 from prithvi_tg.areas.results import estimate_areas
 
 NAMES = ["deforestation", "forest gain", "stable forest", "stable non-forest"]
@@ -163,7 +164,10 @@ def test_a_table_is_labelled_by_names_or_numbers(scene, command, tmp_path):
     ("change", "message"),
     [
         (lambda table: table.assign(reference=None), "60 of 60 points have no reference, the first is id 1; label"),
-        (lambda table: table.assign(reference="watr"), "reference 'watr' of id 1 is not a class; classes are land"),
+        (
+            lambda table: table.assign(reference=["Watr", "lnd", "Watr", "lnd", *["lnd"] * 2, *table["reference"][6:]]),
+            "reference 'Watr' of id 1, 3, 'lnd' of id 2, 4, 5 and 1 more are not a class; classes are land",
+        ),
         (lambda table: table.iloc[1:], "59 points, but the sample has 60; id 1 is missing; keep all points"),
         (lambda table: pd.concat([table, table.iloc[:1]]), "id 1 is there twice"),
         (lambda table: table.drop(columns="reference"), "has no column reference"),
@@ -201,6 +205,42 @@ def test_the_worked_example_has_its_figures_and_marks_rare_classes():
     assert result["counts"] == MATRIX
     large = estimate_areas(*example(scale=10))
     assert [one["reliable"] for one in large["classes"]] == [True, True, True, True]
+
+
+def test_tables_fit_a_terminal_of_80_columns(tmp_path, command, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    design, reference = example()
+    names = [f"a long name of a class, number {k}" for k in range(4)]
+    strata = tuple(
+        replace(one, name=name, mapped_class=name) for one, name in zip(design.strata, names, strict=True)
+    )
+    design = replace(design, classes=tuple(names), strata=strata)
+    table = pd.DataFrame({"id": np.arange(1, design.size + 1), "reference": [names[k] for k in reference]})
+    write_points(tmp_path / "points.csv", table, design)
+    code, out, err = command("area", "estimate", tmp_path / "points.csv")
+    assert code == 0, err
+    assert max(map(len, out.split("Overall accuracy")[0].splitlines())) <= 80
+    assert "…" not in out
+    for figures in (
+        "21,157.8 ± 6,157.4 │",
+        "3,141.5 │",
+        "92.7 ± 4.0",
+        "│      1 │      2 │      3 │      4 │ mapped",
+    ):
+        assert figures in out, out
+
+
+def test_a_stratum_that_a_buffer_leaves_empty_is_named(write_map, command, tmp_path):
+    classes = np.zeros((60, 60), int)
+    classes[20:23, 5:50] = 1
+    words = ("--output", tmp_path / "a.csv", "--points", 90, "--minimum", 9, "--boundary_buffer", 2)
+    path = write_map(classes, names=("land", "water", "snow"))
+    code, out, err = command(
+        "area", "sample", path, *words, "--expected_accuracy", "LAND=0.9", "Boundary=0.7"
+    )
+    assert code == 0, err
+    flat = " ".join(out.split())
+    assert "without points: water (all of its pixels are in other strata), snow" in flat
 
 
 def test_points_without_interpretation_are_counted_by_stratum():
