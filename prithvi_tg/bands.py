@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from difflib import get_close_matches
 
-from .errors import ConfigError, DataError
+from .errors import BandNameError, ConfigError
 
 #: The bands of every published Prithvi model, in the order of its patch embedding.
 PRITHVI_BANDS = ("BLUE", "GREEN", "RED", "NIR_NARROW", "SWIR_1", "SWIR_2")
@@ -149,15 +149,15 @@ def band_indexes(
         Index of each band, from 1, as in rasterio and GDAL.
 
     Raises:
-        DataError: No description, or more than one, names a band.
+        BandNameError: No description, or more than one, names a band.
         ConfigError: The positions depend on the sensor, and none is given.
     """
     occurrences = band_occurrences(bands, descriptions, file, sensor, advice)
     for band, found in zip(bands, occurrences, strict=True):
         if len(found) > 1:
-            raise DataError(
-                f"{file}: its band descriptions name {band} {_times(len(found))} (bands {', '.join(map(str, found))}); "
-                f"{advice}"
+            raise BandNameError(
+                f"{file}: its band descriptions name {band} {_times(len(found))} (bands {', '.join(map(str, found))})",
+                advice,
             )
     return [index for (index,) in occurrences]
 
@@ -184,10 +184,10 @@ def band_occurrences(
             by_sensor[key] = [positions[band] for band in bands]
     if not by_sensor:
         if not any(descriptions):
-            raise DataError(f"{file}: no band descriptions; {advice}")
+            raise BandNameError(f"{file}: no band descriptions", advice)
         listed = ", ".join(str(text) for text in descriptions)
         missing = min(missing_by_sensor, key=len, default=list(bands))
-        raise DataError(f"{file}: band descriptions ({listed}) lack {', '.join(missing)}; {advice}")
+        raise BandNameError(f"{file}: band descriptions ({listed}) lack {', '.join(missing)}", advice)
     if len({str(positions) for positions in by_sensor.values()}) > 1:
         listed = "; ".join(
             f"bands {[indexes[0] for indexes in positions]} for {key}" for key, positions in by_sensor.items()

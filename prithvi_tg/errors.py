@@ -37,6 +37,22 @@ class BandCountError(DataError):
     """Several chips have another number of bands than the configuration says."""
 
 
+class BandNameError(DataError):
+    """Bands of a file that no description and no option identifies.
+
+    Args:
+        message: The message.
+        advice: What to do, which follows the message.
+
+    Attributes:
+        reason: The message without advice.
+    """
+
+    def __init__(self, message: str, advice: str = "") -> None:
+        super().__init__(f"{message}; {advice}" if advice else message)
+        self.reason = message
+
+
 class CheckpointError(PrithviTGError, RuntimeError):
     """Weights that are unreadable, unsafe or do not fit the model."""
 
@@ -51,7 +67,8 @@ def own_error(error: BaseException | None) -> PrithviTGError | None:
             str(error).strip().rsplit("\n", 1)[-1] if type(error).__name__ == "ProcessRaisedException" else ""
         )
         for kind in (
-            ConfigError, MissingStatisticsError, DataError, UnknownLabelError, BandCountError, CheckpointError
+            ConfigError, MissingStatisticsError, DataError, UnknownLabelError, BandCountError, BandNameError,
+            CheckpointError,
         ):  # fmt: skip
             name = f"{kind.__module__}.{kind.__name__}: "
             if last.startswith(name):

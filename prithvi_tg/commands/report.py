@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..cli.table import COMMANDS
-from ..errors import ConfigError, DataError
+from ..errors import BandNameError, ConfigError, DataError
 from ..files import shown
 from ..readers.formats import InputOptions, SceneInput, find_inputs, resolve_scene
 from ..readers.raster import open_raster
@@ -24,7 +24,8 @@ from ..spec import DataSpec
 def run(arguments: list[str]) -> int:
     """Parse the arguments, write the page and print its path."""
     options = COMMANDS["report"].parser().parse_args(arguments)
-    output = options.output or options.runs[0] / "report.html"
+    _check_options(options)
+    output = options.output or (options.runs[0] if options.runs else options.areas[0].parent) / "report.html"
     if output.exists() and not options.overwrite:
         raise ConfigError(f"output: {output} exists; add --overwrite to replace it")
     runs = read_runs(options.runs, options.names)
@@ -41,13 +42,28 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
+def _check_options(options: argparse.Namespace) -> None:
+    """Check that a run is given, or areas alone.
+
+    Raises:
+        ConfigError: There is neither, or an option needs a run.
+    """
+    if options.runs:
+        return
+    if not options.areas:
+        raise ConfigError("runs: none given; name the folder of a run, or --areas FILE.json alone")
+    for key in ("names", "maps", "scenes", "baseline"):
+        if getattr(options, key):
+            raise ConfigError(f"{key}: needs a run; name its folder first, such as runs/version_0")
+
+
 def _maps(options: argparse.Namespace, runs: Sequence[Run]) -> list[TiledMap]:
     paths = [path for given in options.maps for path in _map_files(given)]
     if options.scenes and len(options.scenes) != len(paths):
         raise ConfigError(f"scenes: {len(options.scenes)} given for {len(paths)} maps; give one for each map")
     spec = next((one.spec for one in runs if one.spec is not None), None)
     scenes: Sequence[str | None] = options.scenes or [None] * len(paths)
-    names = distinct_names([path.resolve().with_suffix("") for path in paths]) if paths else []
+    names = distinct_names([path.resolve().with_suffix("") for path in paths])
     maps = []
     for path, name, scene in zip(paths, names, scenes, strict=True):
         if has_values(path):
@@ -96,7 +112,10 @@ def _tiled(path: Path, scene: str | None, spec: DataSpec | None, max_bytes: floa
         return tile_map(path, max_bytes, resolve_scene(found, spec.input, _options(path)), spec)
     except (ConfigError, DataError) as error:
         tiled = tile_map(path, max_bytes)
-        _warn(f"{path}: shown without its scene ({error})")
+        reason = (
+            f"{error.reason}; map it again to record its bands" if isinstance(error, BandNameError) else error
+        )
+        _warn(f"{path}: shown without its scene ({reason})")
         return tiled
 
 

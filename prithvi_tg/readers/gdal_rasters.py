@@ -9,7 +9,7 @@ from typing import Any
 from rasterio.io import DatasetReader
 
 from ..bands import band_indexes, band_occurrences, means, names_no_band, resolve_band
-from ..errors import ConfigError, DataError
+from ..errors import BandNameError, ConfigError, DataError
 from .frames import FrameRequest, SceneFormat, SceneFrame
 from .grid import Grid
 from .quality import quality_kind
@@ -106,7 +106,7 @@ class _Raster:
             return list(spec.file_bands), dates, "same descriptions and positions as in the training data"
         if num_frames == 1 and described:
             found = band_indexes(
-                spec.bands, source.descriptions, source.name, self.options.sensor, self._advice
+                spec.bands, source.descriptions, source.name, self.options.sensor, self._advice(source)
             )
             return found, day, "by the file's descriptions"
         if num_frames > 1 and days:
@@ -118,9 +118,9 @@ class _Raster:
         if count == wanted:
             return list(range(1, wanted + 1)), unknown, "no descriptions: in the order of the file"
         several = f"{num_frames} dates of " if num_frames > 1 else ""
-        raise DataError(
-            f"{source.name}: has {count} bands, the model takes {wanted} "
-            f"({several}{' '.join(spec.bands)}); {self._advice}"
+        raise BandNameError(
+            f"{source.name}: has {count} bands, the model takes {wanted} ({several}{' '.join(spec.bands)})",
+            self._advice(source),
         )
 
     def _is_described_as_in_training(self, source: DatasetReader, num_frames: int) -> bool:
@@ -129,14 +129,18 @@ class _Raster:
             return False
         return tuple(text or "" for text in source.descriptions) == spec.file_descriptions
 
-    @property
-    def _advice(self) -> str:
+    def _advice(self, source: DatasetReader) -> str:
         if self.options.training:
             return "set file_bands to the names of all bands of a file, in their order"
         wanted = len(self.spec.bands) * self.request.num_frames
+        example = (
+            f", for example --bands {' '.join(map(str, range(1, wanted + 1)))}"
+            if wanted <= source.count
+            else ""
+        )
         return (
-            f"give the band of the file for each of {' '.join(self.spec.bands)} by index (from 1) or name, for "
-            f"example --bands {' '.join(map(str, range(1, wanted + 1)))}"
+            f"give the band of the file for each of {' '.join(self.spec.bands)} by index (1 to {source.count}) or name"
+            f"{example}"
         )
 
     def _in_turn(self, source: DatasetReader, num_frames: int) -> list[int]:
@@ -158,7 +162,9 @@ class _Raster:
         indexes: list[int] = []
         for day in days:
             texts = [text if _described_date(text) == day else None for text in source.descriptions]
-            indexes += band_indexes(self.spec.bands, texts, source.name, self.options.sensor, self._advice)
+            indexes += band_indexes(
+                self.spec.bands, texts, source.name, self.options.sensor, self._advice(source)
+            )
         return indexes
 
     def _index(self, band: int | str, name: str, source: DatasetReader) -> int:

@@ -14,6 +14,7 @@ import shapely
 from rasterio.transform import Affine
 from rasterio.warp import transform_bounds
 
+from ..bands import SENSORS
 from ..class_paths import find_function
 from ..errors import ConfigError, DataError
 from .frames import FrameRequest, SceneFormat, SceneFrame
@@ -182,7 +183,15 @@ def _choose_bands(item: SceneItem, request: FrameRequest) -> list[ItemBand]:
             found = ", ".join(
                 dict.fromkeys(f"{band.asset} ({'/'.join(filter(None, band.words))})" for band in bands)
             )
-            raise DataError(f"{item.source}: item {item.id} lacks {wanted}; its bands are {found or 'none'}")
+            known = request.options.sensor or item.sensor
+            hint = (
+                ""
+                if known
+                else f"; it names no known platform, so give --sensor {', '.join(SENSORS)} or --bands"
+            )
+            raise DataError(
+                f"{item.source}: item {item.id} lacks {wanted}; its bands are {found or 'none'}{hint}"
+            )
         chosen.append(bands[ranked[0][2]])
     return chosen
 

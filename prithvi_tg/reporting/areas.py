@@ -31,7 +31,7 @@ def read_areas(paths: Sequence[Path]) -> list[dict[str, Any]]:
     Raises:
         DataError: A file is not such a result.
     """
-    names = distinct_names([path.resolve().with_suffix("") for path in paths]) if paths else []
+    names = distinct_names([path.resolve().with_suffix("") for path in paths])
     return [_read(path, name) for path, name in zip(paths, names, strict=True)]
 
 

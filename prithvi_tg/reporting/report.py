@@ -41,7 +41,7 @@ def write_report(
 
     Args:
         path: The page, ``.html``; written to its final name when it is complete.
-        runs: Runs with the same classes; others are compared with the first.
+        runs: Runs with the same classes; others are compared with the first. None for a page of areas alone.
         maps: Maps of scenes; maps of one place move together.
         title: Title of the page; by default, data, model and date of the runs.
         baselines: Name of a run -> scores of a baseline on the same pixels.
@@ -64,14 +64,14 @@ def write_report(
         "path": _path,
         "area": _area,
     }
-    kinds = list(dict.fromkeys(run.kind for run in runs))
+    kinds = list(dict.fromkeys(run.kind for run in runs)) or ["areas"]
     if len(kinds) > 1:
         raise ConfigError(
             f"runs: labels of different kinds cannot be compared ({', '.join(kinds)}); report them separately"
         )
     folder = files(__package__) / "page"
     common = {
-        "title": title or default_title(runs),
+        "title": title or (default_title(runs) if runs else _areas_title(areas)),
         "names": [run.name for run in runs],
         "version": __version__,
         "style": Markup((folder / "report.css").read_text()),
@@ -110,6 +110,18 @@ def _class_page(
         places=_places(maps, runs),
         tiles=[asdict(one) for one in maps],
     )
+
+
+def _areas_page(
+    page: Environment, common: dict[str, Any], runs: Sequence[Run], maps: Sequence[TiledMap]
+) -> str:
+    """The page of areas without a run."""
+    return page.get_template("base.html").render(**common, runs=[], curves=None)
+
+
+def _areas_title(areas: Sequence[Mapping[str, Any]]) -> str:
+    names = dict.fromkeys(one["maps"] or one["name"] for one in areas)
+    return f"Areas with intervals · {', '.join(names)}"
 
 
 def _other_page(
@@ -157,9 +169,10 @@ def _other_described(run: Run) -> dict[str, Any]:
     }
 
 
-#: Kind of target -> its page; others have a plain one.
+#: Kind of target, or ``areas`` without a run -> its page; others have a plain one.
 _PAGES: dict[str, Callable[..., str]] = {
     "classes": _class_page,
+    "areas": _areas_page,
     "images": partial(_other_page, template="pretraining.html"),
 }
 

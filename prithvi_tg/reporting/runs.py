@@ -286,7 +286,7 @@ def _curves(path: Path) -> pd.DataFrame:
 
 def distinct_names(folders: list[Path]) -> list[str]:
     """The shortest trailing parts of paths that are distinct."""
-    for length in range(1, max(len(folder.parts) for folder in folders) + 1):
+    for length in range(1, max((len(folder.parts) for folder in folders), default=1) + 1):
         names = ["/".join(folder.parts[-length:]) for folder in folders]
         if len(set(names)) == len(names):
             return names

@@ -17,6 +17,7 @@ from rasterio.windows import Window
 
 from ..errors import DataError
 from ..plotting import color_limits, true_color
+from ..readers.grid import Grid
 from ..readers.raster import open_raster, reading
 from ..readers.scene import Scene, SceneReader
 from ..spec import DataSpec, InputSpec
@@ -62,33 +63,29 @@ def tile_map(
     Args:
         path: A map with a colour table, as written by `prithvi_tg.mapping`.
         max_bytes: Largest size of all tiles in bytes.
-        scene: The mapped scene, shown below the map; it must have the same pixels.
+        scene: The mapped scene, shown below the map, which has its pixels or, with an area of interest, some of them.
         spec: Bands and statistics of the model, needed to read the scene.
 
     Raises:
-        DataError: The map has no colour table, the scene has another size, or a file cannot be read.
+        DataError: The map has no colour table, the scene has other pixels, or a file cannot be read.
     """
     with open_raster(path) as source:
         colors, classes = _palette(source, path)
         place = f"{source.crs} {tuple(source.transform)[:6]} {source.width} x {source.height}"
         weights = source.tags().get("checkpoint_sha256")
         result = TiledMap(path.stem, source.width, source.height, classes, place, weights)
-        if scene is not None and (scene.grid.height, scene.grid.width) != source.shape:
-            raise DataError(
-                f"{scene.name}: {scene.grid.width} x {scene.grid.height} pixels, but {path} has "
-                f"{source.width} x {source.height}; the map was made from another scene"
-            )
+        corner = (0, 0) if scene is None else _corner(scene, source, path)
         deepest = max(0, math.ceil(math.log2(max(source.shape) / TILE)))
         reader = None if scene is None or spec is None else SceneReader(scene, spec.input)
         try:
-            limits = None if reader is None else _limits(reader)
+            limits = None if reader is None else _limits(reader, corner, source.shape)
             for level in range(deepest + 1):
                 factor = 2 ** (deepest - level)
                 tiles, size = {}, 0
                 for row, column, window in _windows(source.height, source.width, factor):
                     tile = {"classes": _classes(source, path, window, factor, colors)}
                     if reader is not None:
-                        tile["scene"] = _scene(reader, window, factor, limits)
+                        tile["scene"] = _scene(reader, window, corner, factor, limits)
                     tiles[f"{row}_{column}"] = tile
                     size += sum(map(len, tile.values()))
                     if level and result.size + size > max_bytes:
@@ -148,8 +145,33 @@ def _classes(source: DatasetReader, path: Path, window: Window, factor: int, col
     return _address(picture, "png", transparency=IGNORE_INDEX, optimize=True)
 
 
-def _limits(reader: SceneReader) -> tuple[float, float]:
-    pixels = reader.overview(_OVERVIEW)
+def _corner(scene: Scene, source: DatasetReader, path: Path) -> tuple[int, int]:
+    """Row and column of the top left corner of a map in its scene.
+
+    Raises:
+        DataError: The map has other pixels than the scene.
+    """
+    ours, grid = scene.grid, Grid.of(source)
+    if (ours.height, ours.width) == source.shape:
+        return 0, 0
+    if ours.has_pixels_of(grid):
+        row, column = (round(float(at)) for at in ours.row_and_column(grid.transform.c, grid.transform.f))
+        if 0 <= row <= ours.height - grid.height and 0 <= column <= ours.width - grid.width:
+            return row, column
+    raise DataError(
+        f"{scene.name}: {ours.width} x {ours.height} pixels, but {path} has {source.width} x {source.height}, "
+        "and does not lie in them; the map was made from another scene"
+    )
+
+
+def _limits(reader: SceneReader, corner: tuple[int, int], shape: tuple[int, int]) -> tuple[float, float]:
+    (top, left), (height, width) = corner, shape
+    grid = reader.scene.grid
+    if (grid.height, grid.width) == shape:
+        pixels = reader.overview(_OVERVIEW)
+    else:
+        factor = max(1, math.ceil(max(shape) / _OVERVIEW))
+        pixels = reader.read(top, top + height, left, left + width, factor)
     frame, valid = _first_frame(pixels.values, pixels.valid, reader.spec)
     return color_limits(frame, reader.spec, valid)
 
@@ -158,9 +180,16 @@ def _first_frame(values: NDArray[Any], valid: NDArray[np.bool_], spec: InputSpec
     return values[: len(spec.bands)], valid[: len(spec.bands)]
 
 
-def _scene(reader: SceneReader, window: Window, factor: int, limits: tuple[float, float] | None) -> str:
+def _scene(
+    reader: SceneReader,
+    window: Window,
+    corner: tuple[int, int],
+    factor: int,
+    limits: tuple[float, float] | None,
+) -> str:
     (top, bottom), (left, right) = window.toranges()
-    pixels = reader.read(top, bottom, left, right, factor)
+    row, column = corner
+    pixels = reader.read(row + top, row + bottom, column + left, column + right, factor)
     frame, valid = _first_frame(pixels.values, pixels.valid, reader.spec)
     rgb = true_color(frame, reader.spec, valid, limits)
     return _address(Image.fromarray((rgb * 255).astype(np.uint8)), "jpeg", quality=80)

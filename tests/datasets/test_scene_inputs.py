@@ -67,9 +67,12 @@ def test_bands_are_found_by_index_or_name(tmp_path, burn_spec, count, descriptio
 def test_an_error_about_a_scene_with_other_bands_asks_for_bands(tmp_path, burn_spec):
     path = write_scene(tmp_path / "scene.tif", planted(4))
     with pytest.raises(
-        DataError, match=r"scene\.tif: has 4 bands, the model takes 6 .* for example --bands 1 2 3"
+        DataError, match=r"scene\.tif: has 4 bands, the model takes 6 .* by index \(1 to 4\) or name$"
     ):
         resolve(path, burn_spec)
+    more = write_scene(tmp_path / "more.tif", planted(7))
+    with pytest.raises(DataError, match=r"by index \(1 to 7\) or name, for example --bands 1 2 3 4 5 6$"):
+        resolve(more, burn_spec)
     with pytest.raises(ConfigError, match="bands: 2 given, but the model takes 6"):
         resolve(path, burn_spec, bands=(1, 2))
     with pytest.raises(DataError, match="has 4 bands; band 0"):

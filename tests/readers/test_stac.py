@@ -167,6 +167,22 @@ def test_a_missing_band_is_named_with_those_of_the_item(spec, tmp_path):
         resolve(write_items(tmp_path / "a.json", item), spec)
 
 
+def test_an_item_without_a_platform_asks_for_the_sensor(spec, tmp_path):
+    item = item_of(tmp_path, "one")
+    del item["properties"]["platform"]
+    for common, code in zip(COMMON, CODES, strict=True):
+        asset = item["assets"].pop(common)
+        item["assets"][code] = {**asset, "eo:bands": [{"name": code}]}
+    path = write_items(tmp_path / "a.json", item)
+    with pytest.raises(
+        DataError, match=r"lacks SWIR_1; its bands are .* names no known platform, so give --sensor"
+    ):
+        resolve(path, spec)
+    assert [channel.path[-7:-4] for channel in resolve(path, spec, sensor="sentinel2").channels] == list(
+        CODES
+    )
+
+
 def test_an_offset_that_has_been_added_is_not_added_again(spec, tmp_path):
     item = item_of(tmp_path, "one", properties={"earthsearch:boa_offset_applied": True})
     scene = resolve(write_items(tmp_path / "a.json", item), spec)
@@ -482,7 +498,7 @@ def test_a_search_without_an_answer_is_an_error_of_one_line(command, tmp_path):
         tmp_path / "a.json",
     )  # fmt: skip
     assert code == 1
-    assert err.startswith(f"prithvi-tg: error: api: {url}")
+    assert err.startswith(f"prithvi-tg: error: --api: {url}")
     assert err.count("\n") == 1
 
 

@@ -58,6 +58,28 @@ def test_areas_have_intervals_and_marks(page):
     assert "mapped area" in text
 
 
+def test_areas_come_before_the_details_of_the_run(page):
+    text = page.read_text()
+    assert text.index('id="overview"') < text.index('id="areas"') < text.index('id="classes"')
+
+
+def test_areas_need_no_run(areas, command, tmp_path):
+    areas = shutil.copy(areas, tmp_path)
+    code, _, err = command("report", "--areas", areas)
+    assert code == 0, err
+    page = (tmp_path / "report.html").read_text()
+    assert "<title>Areas with intervals · change.tif</title>" in page
+    assert "± 6,157.4" in page
+    assert 'id="overview"' not in page
+    code, _, err = command("report")
+    assert (code, "runs: none given; name the folder of a run, or --areas FILE.json alone" in err) == (
+        2,
+        True,
+    )
+    code, _, err = command("report", "--areas", areas, "--maps", "a.tif", "--overwrite")
+    assert (code, "--maps: needs a run" in err) == (2, True)
+
+
 def test_a_report_without_areas_has_no_section(trained_run, command, tmp_path):
     assert command("report", trained_run, "--output", tmp_path / "report.html")[0] == 0
     assert 'id="areas"' not in (tmp_path / "report.html").read_text()

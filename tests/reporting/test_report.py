@@ -3,12 +3,16 @@
 import json
 import re
 import shutil
+from base64 import b64decode
+from io import BytesIO
 
 import numpy as np
 import pytest
 import rasterio
+from PIL import Image
 
 from prithvi_tg.errors import ConfigError, DataError
+from prithvi_tg.readers.grid import Grid
 from prithvi_tg.reporting.runs import differing_settings, read_runs, read_settings
 from prithvi_tg.reporting.tiles import tile_map
 from prithvi_tg.reporting.titles import data_name
@@ -163,11 +167,6 @@ def test_intervals_need_five_chips_or_more(reported, tmp_path, command):
 
 
 def test_tiles_equal_the_map_pixel_by_pixel(reported):
-    from base64 import b64decode
-    from io import BytesIO
-
-    from PIL import Image
-
     path = reported / "maps/scene_pred.tif"
     with rasterio.open(path) as source:
         classes = source.read(1)
@@ -175,9 +174,59 @@ def test_tiles_equal_the_map_pixel_by_pixel(reported):
     assert tiled.factor == 1
     finest = tiled.levels[-1]
     assert (finest["height"], finest["width"]) == classes.shape
-    picture = Image.open(BytesIO(b64decode(finest["tiles"]["0_0"]["classes"].split(",")[1])))
-    assert np.array_equal(np.asarray(picture), classes)
+    assert np.array_equal(decoded(finest["tiles"]["0_0"], "classes"), classes)
     assert [name for name, _ in tiled.classes] == ["No water", "Water"]
+
+
+def decoded(tile, key):
+    return np.asarray(Image.open(BytesIO(b64decode(tile[key].split(",")[1]))))
+
+
+def test_the_scene_of_a_map_of_an_area_is_shown_where_the_map_lies(reported, flood_root, tmp_path, command):
+    best = reported / "runs/version_0/checkpoints/best.ckpt"
+    with rasterio.open(flood_root / "scene.tif") as source:
+        grid, (left, bottom, right, top) = Grid.of(source), source.bounds
+        values = source.read(
+            list(source.descriptions).index("B03") + 1 if "B03" in source.descriptions else 2
+        )
+        middle = f"{(2 * left + right) / 3},{bottom},{right},{(bottom + 3 * top) / 4}"
+    made = ("predict", "--ckpt_path", best, flood_root / "scene.tif", "--output", tmp_path / "maps")
+    assert command(*made, "--aoi", middle)[0] == 0
+    path = tmp_path / "maps/scene_pred.tif"
+    page = tmp_path / "page.html"
+    code, _, err = command("report", reported / "runs/version_0", "--maps", path, "--output", page)
+    assert code == 0
+    assert "shown without its scene" not in err
+    (tiled,) = json.loads(re.search(r'id="tiles">(.*?)</script>', page.read_text()).group(1))
+    finest = tiled["levels"][-1]
+    shown = decoded(finest["tiles"]["0_0"], "scene")[..., 1].astype(float)
+    with rasterio.open(path) as found:
+        assert (found.height < values.shape[0], found.width < values.shape[1]) == (True, True)
+        row, column = (round(at) for at in grid.row_and_column(found.transform.c, found.transform.f))
+    part = values[row : row + shown.shape[0], column : column + shown.shape[1]]
+    assert np.corrcoef(part.ravel(), shown.ravel())[0, 1] > 0.8
+
+
+def test_a_map_of_an_earlier_version_is_shown_without_its_scene(reported, flood_root, tmp_path, command):
+    best = reported / "runs/version_0/checkpoints/best.ckpt"
+    with rasterio.open(flood_root / "scene.tif") as source:
+        values, profile = source.read(), source.profile
+    with rasterio.open(tmp_path / "plain.tif", "w", **profile) as out:
+        out.write(values[:, ::-1])
+        out.descriptions = [f"quantity {k}x" for k in range(len(values))]
+    bands = map(str, range(1, 7))
+    made = ("predict", "--ckpt_path", best, tmp_path / "plain.tif", "--output", tmp_path, "--bands", *bands)
+    assert command(*made)[0] == 0
+    path = tmp_path / "plain_pred.tif"
+    with rasterio.open(path, "r+", IGNORE_COG_LAYOUT_BREAK="YES") as out:
+        out.update_tags(reading="{}")
+    code, _, err = command(
+        "report", reported / "runs/version_0", "--maps", path, "--output", tmp_path / "a.html"
+    )
+    assert code == 0
+    assert "shown without its scene" in err
+    assert "map it again to record its bands" in err
+    assert "--bands" not in err
 
 
 def test_a_large_map_is_tiled_up_to_the_size_limit(tmp_path, reported):

@@ -11,9 +11,9 @@ def add_report_options(parser: ArgumentParser) -> None:
     """Add the options of ``report``."""
     add = parser.add_argument
     # fmt: off
-    add("runs", nargs="+", type=Path, metavar="RUN",
+    add("runs", nargs="*", type=Path, metavar="RUN",
         help="folder of a run, such as runs/version_0; give runs before options. The others are compared with the "
-        "first")
+        "first. With --areas, no run is needed")
     add("--names", nargs="+", default=[], help="name of each run")
     add("--maps", nargs="+", type=Path, default=[],
         help="maps to show, NAME_pred.tif, or folders of maps; maps of one scene move together")
@@ -22,7 +22,8 @@ def add_report_options(parser: ArgumentParser) -> None:
         "to the map")
     add("--areas", nargs="+", type=Path, default=[], metavar="FILE.json",
         help="areas to show, as written by area estimate --output")
-    add("--output", type=Path, default=None, help="file to write; by default report.html in the first run's folder")
+    add("--output", type=Path, default=None,
+        help="file to write; by default report.html in the folder of the first run, or of the areas without a run")
     add("--title", default="", help="title of the page; by default data, model and date")
     add("--map_megabytes", type=float, default=8,
         help="maximum size of each map in the page; larger maps are shown at lower resolution (default: %(default)s)")
