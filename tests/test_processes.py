@@ -128,3 +128,10 @@ def test_ddp_spawn_trains_scores_and_maps(config, flood_root, tmp_path):
     assert (tmp_path / "maps" / "scene_pred.tif").exists()
     assert code == 1
     assert re.search(r"prithvi-tg: error: 1 of 2 scenes failed: .*broken\.tif", err)
+    assert run("export", best, tmp_path / "model.pt2")[0] == 0
+    code, _, _, err = run(
+        "predict", "--model", tmp_path / "model.pt2", "--output", tmp_path / "exported", flood_root / "scene.tif",
+        "--trainer.accelerator", "cpu", *two,
+    )  # fmt: skip
+    assert code == 0, err
+    assert (tmp_path / "exported" / "scene_pred.tif").exists()

@@ -209,6 +209,13 @@ class LightningCommand(ConfiguredCommand):
 
     def check_settings(self, settings: Any, words: list[str]) -> None:
         """Exit with a message if neither configuration nor classes are given, or a checkpoint is missing."""
+        for path in values_of(("--model",), words):
+            if path.lower().endswith(WEIGHTS):
+                fail(
+                    f"--model: {path} is a file of weights, but {self.name} needs the class of a task or a "
+                    "configuration, --config FILE; give weights with --ckpt_path, or start from them with "
+                    "--model.weights"
+                )
         if not is_configured(words):
             fail("data, model: not given; give a configuration, --config FILE")
         check_checkpoint(next(values_of(("--ckpt_path",), words), None))

@@ -122,13 +122,13 @@ def load_exported_task(path: Path) -> PrithviTask:
             f"{path}: torch {torch.__version__} cannot load the program ({reason})"
         ) from error
     model = ExportedModel(program, spec, window, patch_size)
-    task = _exported_task(EXPORTED_TASKS[spec.target.kind], model, {**arguments, "window": window})
+    task = _exported_task(EXPORTED_TASKS[spec.target.kind], model, {**arguments, "window": window}, path)
     task.calibration = parse_calibration(description.get(CALIBRATION), path)
     return task
 
 
 def _exported_task(
-    kind: type[PrithviTask], model: ExportedModel, arguments: Mapping[str, Any]
+    kind: type[PrithviTask], model: ExportedModel, arguments: Mapping[str, Any], path: Path
 ) -> PrithviTask:
     class ExportedTask(kind):  # type: ignore[misc, valid-type]
         """A task whose model is an exported program."""
@@ -138,6 +138,10 @@ def _exported_task(
         def configure_models(self) -> None:
             """Set the program as the model."""
             self.model = model
+
+        def __reduce__(self) -> Any:
+            """Load the file again where the task is unpickled, as in the processes of strategy ddp_spawn."""
+            return load_exported_task, (path.absolute(),)
 
     known = signature(kind).parameters
     given = {key: value for key, value in arguments.items() if key in known and key not in _OF_TRAINING}

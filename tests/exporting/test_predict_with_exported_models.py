@@ -1,8 +1,11 @@
 """predict, map_scene and other commands with an exported model instead of a checkpoint."""
 
+import pickle
+
 import numpy as np
 import pytest
 import rasterio
+import torch
 
 from prithvi_tg import load_task, map_scene
 from prithvi_tg.cli.settings import WEIGHTS
@@ -81,6 +84,31 @@ def test_a_missing_model_is_an_error(flood_root, tmp_path, command):
     code, _, err = command("predict", flood_root / "scene.tif", "--model", tmp_path / "no.pt2")
     assert code == 1
     assert "no.pt2: no such file" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ("--model",),
+            "is a file of weights, but fit needs the class of a task or a configuration, --config FILE",
+        ),
+        (("--ckpt_path",), "is an exported program, which only predicts; give the checkpoint"),
+        (("--model.weights",), "is an exported program, which only predicts; give the checkpoint"),
+    ],
+)
+def test_an_exported_model_is_not_trained(words, message, program, config, command):
+    code, _, err = command("fit", "--config", config, *words, program)
+    assert code in (1, 2)
+    assert message in err
+
+
+def test_an_exported_model_is_loaded_again_in_processes_that_are_spawned(program):
+    task = load_task(program)
+    again = pickle.loads(pickle.dumps(task))  # noqa: S301 (written here)
+    image = torch.rand(1, 1, 6, 32, 32)
+    torch.testing.assert_close(again.model(image), task.model(image))
+    assert again.data_spec == task.data_spec
 
 
 def test_an_exported_model_does_not_fit_a_configuration(program, config, command):
