@@ -225,7 +225,7 @@ def test_tables_fit_a_terminal_of_80_columns(tmp_path, command, monkeypatch):
         "21,157.8 ± 6,157.4 │",
         "3,141.5 │",
         "92.7 ± 4.0",
-        "│      1 │      2 │      3 │      4 │ mapped",
+        "┃    1 ┃    2 ┃     3 ┃     4 ┃ mapped",
     ):
         assert figures in out, out
 
