@@ -98,19 +98,24 @@ def run_jobs(jobs: Sequence[Job], folder: Path, processes: int = 1) -> pd.DataFr
 def scores(folder: Path) -> dict[str, float]:
     """Scores of the last run in a folder; those of a class have names such as ``IoU/Water``.
 
+    The names of a further test split start with it: ``bolivia/mIoU``, ``bolivia/IoU/Water``.
+
     Raises:
         DataError: No run was scored.
     """
     record = _last_record(folder)
     if record is None:
         raise DataError(f"{folder}: contains no version_N with metrics.json")
-    per_class = {
-        f"{metric}/{name}": value
-        for name, values in record["per_class"].items()
-        for metric, value in values.items()
-        if metric != "labelled_pixels"
-    }
-    known = {**record["overall"], **per_class}
+    known: dict[str, Any] = {}
+    for start, part in {"": record, **record.get("further_splits", {})}.items():
+        prefix = f"{start}/" if start else ""
+        known |= {f"{prefix}{name}": value for name, value in part["overall"].items()}
+        known |= {
+            f"{prefix}{metric}/{name}": value
+            for name, values in part["per_class"].items()
+            for metric, value in values.items()
+            if metric != "labelled_pixels"
+        }
     return {name: float("nan") if value is None else float(value) for name, value in known.items()}
 
 

@@ -2,11 +2,12 @@
 
 from .checkpointing import BestCheckpoint, LastCheckpoint, PrintCheckpoints
 from .chip_classes import ChipClassWriter
+from .chip_reports import ChipReport
 from .empty_runs import RemoveEmptyRun
 from .inputs import MeaninglessValues
 from .maps import MapWriter
 from .progress import EpochLines, RunTimes, WindowProgressBar
-from .records import ChipReport, ScoreReport, SplitFigure, TrainingRecord, score_best
+from .records import ScoreReport, SplitFigure, TrainingRecord, score_best
 
 __all__ = [
     "BestCheckpoint",

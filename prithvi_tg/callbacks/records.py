@@ -1,4 +1,4 @@
-"""The files in a run's folder: scores, chips, curves and the record of the training."""
+"""The files in a run's folder: scores, curves and the record of the training."""
 
 import csv
 import json
@@ -8,7 +8,7 @@ import tempfile
 import time
 import uuid
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +19,16 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from ..files import shown
 from ..mapping.provenance import weights_hash
-from ..reporting.chips import (
-    PICTURES,
-    TABLE,
-    gather,
-)
-from ..reporting.pictures import log_picture, rendered, takes_pictures
-from ..reporting.published import distance_table, why_not_comparable
+from ..reporting.chips import gather
+from ..reporting.published import distance_table, result_names, why_not_comparable
 from ..reporting.record import run_record
-from ..reporting.results import RESULT_KINDS, ChipResults, result_kind
-from ..reporting.runs import differing_settings, read_settings
+from ..reporting.results import RESULT_KINDS, result_kind
+from ..reporting.runs import FURTHER_SPLITS, differing_settings, read_settings, split_folder
 from ..reporting.tables import as_text, write_scores
 from ..tasks import PrithviSegmentationTask, PrithviTask
 from ..tasks.metrics import mmseg_scores
 from ..tasks.monitoring import current_name
+from ..tasks.scored import names_of_test_sets
 from .checkpointing import LastCheckpoint
 
 _log = logging.getLogger(__name__)
@@ -211,8 +207,8 @@ class ScoreReport(Callback):
     """After a test or validation, print a table of scores and write them and the confusion matrix to the run's folder.
 
     Args:
-        published_result: A key of `PUBLISHED`; after a test of exactly the published chips with the published
-            protocol, the difference to it is shown, otherwise the reason why there is none.
+        published_result: A key of `PUBLISHED`, or several; after a test of exactly the published chips with the
+            published protocol, the difference to it is shown, otherwise the reason why there is none.
         checkpoint: The scored weights, if the trainer does not load them itself.
         warned: Warnings for the record; the list may grow while the trainer runs.
         command: Name of the command of the run, for the record.
@@ -220,21 +216,21 @@ class ScoreReport(Callback):
 
     def __init__(
         self,
-        published_result: str | None = None,
+        published_result: str | Sequence[str] | None = None,
         checkpoint: str | None = None,
         warned: Sequence[str] = (),
         command: str | None = None,
     ) -> None:
-        self.published_result = published_result
+        self.published_results = result_names(published_result)
         self.checkpoint = checkpoint
         self.warned = warned
         self.command = command
         self._began = time.perf_counter()
-        self._tested: list[str] = []
+        self._tested: list[list[str]] = []  # names of the scored chips of each set
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Discard the chips of an earlier test."""
-        self._tested = []
+        self._tested = [[] for _ in names_of_test_sets(trainer)]
 
     def on_test_batch_end(
         self,
@@ -247,22 +243,42 @@ class ScoreReport(Callback):
     ) -> None:
         """Collect the names of the scored chips."""
         if isinstance(batch, dict):
-            self._tested += batch.get("name", ["unnamed"] * len(batch["image"]))
+            names = batch.get("name", ["unnamed"] * len(batch["image"]))
+            self._tested[min(dataloader_idx, len(self._tested) - 1)] += names
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Show and write the scores of the test set."""
-        self._report(trainer, pl_module, getattr(_datamodule(trainer), "test_split", "test"))
-        name = self.published_result
-        if name is None or not isinstance(pl_module, PrithviSegmentationTask):
+        """Show and write the scores of each test set."""
+        tested = [[chip for part in gather(names) for chip in part] for names in self._tested]
+        task: Any = pl_module
+        results = getattr(task, "test_results", {})
+        first, *further = names_of_test_sets(trainer)
+        records = {}
+        for split in further if results else ():
+            task.use_results(split)
+            record = result_kind(task).record(task)
+            scores = ("overall", "per_class", "per_value")
+            records[split] = {key: record[key] for key in scores if key in record}
+        for split, chips in zip((first, *further), tested, strict=True):
+            if results:
+                task.use_results(split)
+            is_first = split == first
+            self._report(trainer, task, split, None if is_first else split, records if is_first else {})
+            self._compare(trainer, task, chips)
+        if results:
+            task.use_results(first)
+
+    def _compare(self, trainer: Trainer, task: LightningModule, tested: Sequence[str]) -> None:
+        """Log the distances of the current scores to published results of the chips; the reasons if there are none."""
+        if not isinstance(task, PrithviSegmentationTask) or not trainer.is_global_zero:
             return
-        tested = [chip for part in gather(self._tested) for chip in part]
-        reason = why_not_comparable(name, tested, pl_module.class_names, pl_module.hparams)
-        if not trainer.is_global_zero:
-            return
-        if reason is None:
-            table = distance_table(name, mmseg_scores(pl_module.confusion), pl_module.class_names)
-            _log.info(as_text(table))
-        else:
+        reasons = {
+            name: why_not_comparable(name, tested, task.class_names, task.hparams)
+            for name in self.published_results
+        }
+        comparable = [name for name, reason in reasons.items() if reason is None]
+        for name in comparable:
+            _log.info(as_text(distance_table(name, mmseg_scores(task.confusion), task.class_names)))
+        for reason in () if comparable else filter(None, reasons.values()):
             _log.info(reason)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -270,9 +286,25 @@ class ScoreReport(Callback):
         if trainer.state.fn != TrainerFn.FITTING:
             self._report(trainer, pl_module, "val")
 
-    def _report(self, trainer: Trainer, pl_module: LightningModule, split: str) -> None:
+    def _report(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        split: str,
+        part: str | None = None,
+        further: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Show and write the current scores.
+
+        Args:
+            trainer: The trainer.
+            pl_module: The task.
+            split: The scored split.
+            part: The split, if it is a further one of a test, with files in a folder of its own.
+            further: Scores of the further splits of a test.
+        """
         scores = getattr(pl_module, "scores", None)
-        folder = _run_folder(trainer)
+        folder = run_folder(trainer)
         if not isinstance(pl_module, PrithviTask) or scores is None or not trainer.is_global_zero:
             return
         kind = result_kind(pl_module)
@@ -284,17 +316,18 @@ class ScoreReport(Callback):
             title += f", {Path(weights).name}" + ("" if epoch is None else f", epoch {epoch}")
         _log.info(as_text(kind.table(pl_module, title)))
         if folder is not None:
-            path = Path(folder) / "metrics.json"
+            path = split_folder(folder, part) / "metrics.json"
             path.parent.mkdir(parents=True, exist_ok=True)
             block = getattr(_datamodule(trainer), "bootstrap_block", 0)
-            write_scores(path, kind.record(pl_module), split, run, pl_module.run_spec, block)
+            record = kind.record(pl_module) | ({FURTHER_SPLITS: further} if further else {})
+            write_scores(path, record, split, run, pl_module.run_spec, block)
             written = kind.write_figures(path.parent, pl_module)
             for one in (path, *written):
                 _log.info(f"Written: {shown(one)}")
 
     def record_unscored(self, trainer: Trainer, pl_module: LightningModule, weights: str | None) -> None:
         """Write the record of a training that had no validation, without scores."""
-        folder = _run_folder(trainer)
+        folder = run_folder(trainer)
         if isinstance(pl_module, PrithviTask) and folder is not None and trainer.is_global_zero:
             path = Path(folder) / "metrics.json"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -321,94 +354,6 @@ class ScoreReport(Callback):
         )
 
 
-class ChipReport(Callback):
-    """Write the scores of single chips, and pictures of some.
-
-    After a test or validation, write ``chips.csv`` and pictures of the best and worst chips to the run's folder.
-    During training, each validation draws the same few chips for loggers that accept pictures.
-
-    Args:
-        panels: Number of chips that each validation draws.
-    """
-
-    def __init__(self, panels: int = 2) -> None:
-        self.panels = panels
-        self._scores: ChipResults | None = None
-        self._seen = 0
-        self._panels: list[dict[str, Any]] = []
-
-    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Discard the scores of an earlier epoch."""
-        self._scores, self._panels, self._seen = None, [], 0
-        if isinstance(pl_module, PrithviTask):
-            self._scores = RESULT_KINDS[pl_module.target_kind].chips(pl_module)
-
-    on_validation_epoch_start = on_test_epoch_start
-
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Accumulate the scores of a batch."""
-        if self._scores is None or not isinstance(outputs, dict) or "prediction" not in outputs:
-            return
-        prediction = outputs["prediction"]
-        unnamed = [f"{trainer.global_rank}_{self._seen + k:06d}" for k in range(len(prediction))]
-        self._seen += len(prediction)
-        names = batch.get("name", unnamed)
-        self._scores.update(names, batch, prediction)
-        if trainer.state.fn == TrainerFn.FITTING:
-            for number in range(min(len(names), self.panels - len(self._panels))):
-                keys = ("image", "valid", "mask", "label")
-                sample = {key: batch[key][number] for key in keys if key in batch}
-                sample = {key: value.cpu() for key, value in sample.items()}
-                self._panels.append(sample | {"prediction": prediction[number].cpu()})
-
-    on_validation_batch_end = on_test_batch_end
-
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the scores of the test set."""
-        self._write(trainer, pl_module)
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the scores of the validation set; during training, draw chips."""
-        if trainer.state.fn != TrainerFn.FITTING:
-            self._write(trainer, pl_module)
-        elif trainer.is_global_zero and not trainer.sanity_checking and self._scores is not None:
-            draws = [logger for logger in trainer.loggers if takes_pictures(logger)]
-            for number, sample in enumerate(self._panels if draws else [], start=1):
-                if (figure := self._scores.plot(sample)) is not None:
-                    picture = rendered(figure)
-                    for logger in draws:
-                        log_picture(logger, f"validation/chip_{number}", picture, trainer.global_step)
-
-    def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Discard the scores."""
-        self._scores = None
-
-    def _write(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        folder = _run_folder(trainer)
-        if self._scores is None or folder is None:
-            return
-        chips = self._scores.gathered()
-        if not chips.names:
-            return
-        pictures = Path(folder) / PICTURES
-        if trainer.is_global_zero:
-            pictures.mkdir(parents=True, exist_ok=True)
-            for old in pictures.glob("*.png"):  # of other weights
-                old.unlink()
-            self._scores.write_table(Path(folder) / TABLE, chips)
-            _log.info(f"Written: {shown(Path(folder) / TABLE)}")
-        trainer.strategy.barrier()
-        self._scores.write_pictures(pictures, chips)
-
-
 def _datamodule(trainer: Trainer) -> Any:
     return getattr(trainer, "datamodule", None)
 
@@ -419,7 +364,7 @@ def _training(trainer: Trainer) -> TrainingRecord | None:
     return next((one for one in callbacks if isinstance(one, TrainingRecord)), None)
 
 
-def _run_folder(trainer: Trainer) -> str | None:
+def run_folder(trainer: Trainer) -> str | None:
     """The folder for a run's files: scores of a training are beside its curves; call it in every process."""
     training = _training(trainer)
     return (None if training is None else training.folder) or trainer.log_dir

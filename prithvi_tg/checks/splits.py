@@ -31,7 +31,7 @@ def check_chips(data: ChipDataModule) -> Iterator[Finding]:
         data: A data module that is not set up yet.
     """
     surveys: dict[str, Survey] = {}
-    for split in ("train", "val", data.test_split):
+    for split in ("train", "val", *data.test_splits):
         if split == "val" and not data.has_split(split):
             yield Finding(
                 "ok", split, "no chips: training runs without validation, best.ckpt holds the last weights"

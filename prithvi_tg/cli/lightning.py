@@ -48,7 +48,7 @@ from ..mapping.planning import plan_maps
 from ..mapping.products.base import OutputOptions
 from ..processes import process_callbacks
 from ..readers.formats import InputOptions
-from ..reporting.published import check_name
+from ..reporting.published import check_name, result_names
 from ..spec import DataSpec
 from ..tasks import PrithviTask, load_task
 from ..tasks.calibration import read_calibration
@@ -220,7 +220,8 @@ class PrithviCLI(LightningCLI):
         """Check the settings of the command before objects are created."""
         settings = self._settings
         settings.ckpt_path = self._ckpt_path
-        check_name(settings.published_result)
+        for name in result_names(settings.published_result):
+            check_name(name)
         check_precision(str(settings.trainer.precision))
         if self.subcommand == "predict":
             require_scenes(settings.scenes)

@@ -11,7 +11,7 @@ from torchgeo.datamodules import BaseDataModule
 from ..cli.lightning import PrithviArgumentParser
 from ..errors import ConfigError, DataError
 from ..reporting.linear_baseline import BASELINES, BaselineResult, linear_baseline
-from ..reporting.runs import Run
+from ..reporting.runs import Run, settings_folder
 from ..spec import DataSpec
 from .data_parser import open_split
 
@@ -58,7 +58,7 @@ def _baseline(run: Run) -> BaselineResult:
 
 def _data(run: Run) -> Any:
     """The data module of the configuration of a run."""
-    path = run.folder / "config.yaml"
+    path = settings_folder(run.folder) / "config.yaml"
     try:
         section = yaml.safe_load(path.read_text())["data"]
     except FileNotFoundError as error:

@@ -23,6 +23,7 @@ from ..datasets import (
     Sen1Floods11,
     read_splits,
 )
+from ..datasets.chips.split_lists import names_of_test_splits
 from ..deprecated import OldArguments
 from ..errors import ConfigError, MissingStatisticsError
 from ..samplers import RandomCropSampler, ShuffleSampler, UnrepeatedSampler
@@ -47,7 +48,7 @@ class ChipDataModule(NonGeoDataModule, metaclass=OldArguments):
         random_flip_rot90: Flip training crops and rotate them by multiples of 90 degrees at random.
         augmentations: Further Kornia augmentations for training, see `ChipAugmentation`.
         crops_per_chip: Number of random crops of each chip in an epoch.
-        test_split: Split for ``test``.
+        test_split: Split for ``test``, or several, ``[test, bolivia]``, which one ``test`` scores separately.
         eval_batch_size: Number of chips in a batch of validation and test, which the task cuts into windows; must be 1
             for chips of unequal sizes.
         splits: A CSV file with columns ``chip`` and ``split`` to use instead of the published split, or the name of
@@ -85,7 +86,7 @@ class ChipDataModule(NonGeoDataModule, metaclass=OldArguments):
         random_flip_rot90: bool = True,
         augmentations: Sequence[AugmentationBase2D] = (),
         crops_per_chip: int = 1,
-        test_split: str = "test",
+        test_split: str | Sequence[str] = "test",
         eval_batch_size: int = 1,
         splits: str | Path | None = None,
         bands: Sequence[str] = PRITHVI_BANDS,
@@ -126,11 +127,8 @@ class ChipDataModule(NonGeoDataModule, metaclass=OldArguments):
         known = inspect.signature(dataset_class.data_spec).parameters
         spec = dataset_class.data_spec(**{key: value for key, value in options.items() if key in known})
         self.spec: DataSpec = spec.with_input(metadata=metadata)
-        if splits is None and test_split not in dataset_class.split_names:
-            raise ConfigError(
-                f"test_split: {test_split!r} is not in {dataset_class.__name__}; "
-                f"it has {', '.join(dataset_class.split_names)}"
-            )
+        names = dataset_class.split_names if splits is None else None
+        self.test_splits = names_of_test_splits(test_split, names, dataset_class.__name__)
         self.mean = torch.tensor(self.spec.input.channel_mean)
         self.std = torch.tensor(self.spec.input.channel_std)
         self.train_aug = ChipAugmentation(
@@ -156,7 +154,7 @@ class ChipDataModule(NonGeoDataModule, metaclass=OldArguments):
         Raises:
             ConfigError: The training set is smaller than a batch.
         """
-        names = {"fit": ["train"], "validate": ["val"], "test": [self.test_split]}.get(stage, [])
+        names = {"fit": ["train"], "validate": ["val"], "test": [*self.test_splits]}.get(stage, [])
         if stage == "fit" and self.has_split("val"):
             names.insert(0, "val")
         opened = {split: self._open(split) for split in names}
@@ -178,7 +176,8 @@ class ChipDataModule(NonGeoDataModule, metaclass=OldArguments):
                     f"({len(self.train_dataset)}), and partial batches are dropped; lower it or raise crops_per_chip"
                 )
         if stage == "test":
-            self.test_dataset = opened[self.test_split]
+            self.test_dataset = opened[self.test_splits[0]]
+            self._test_datasets = list(opened.values())
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Loader of random crops of shuffled chips."""
@@ -207,9 +206,10 @@ class ChipDataModule(NonGeoDataModule, metaclass=OldArguments):
         """Loader with each chip once, over all processes; an empty list without validation chips."""
         return self._scored(self.val_dataset) if self.validates else []
 
-    def test_dataloader(self) -> DataLoader[Any]:
-        """Loader with each chip once, over all processes."""
-        return self._scored(self.test_dataset)
+    def test_dataloader(self) -> Any:
+        """Loader with each chip once, over all processes; a list of them for several test splits."""
+        loaders = [self._scored(dataset) for dataset in self._test_datasets]
+        return loaders if len(loaders) > 1 else loaders[0]
 
     def _scored(self, dataset: Any) -> DataLoader[Any]:
         # Not Lightning's sampler, which repeats chips so that all processes have the same number.

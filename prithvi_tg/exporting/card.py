@@ -102,11 +102,12 @@ def _front_matter(repo: str, text: CardText, spec: DataSpec, metrics: Mapping[st
                 task_type=tag or "image-to-image",
                 dataset_type=dataset,
                 dataset_name=dataset,
-                dataset_split=metrics.get("split"),
+                dataset_split=split,
                 metric_type=name,
                 metric_value=value,
             )
-            for name, value in metrics["overall"].items()
+            for split, part in _by_split(metrics)
+            for name, value in part["overall"].items()
             if value is not None
         ]
     data = ModelCardData(
@@ -181,10 +182,19 @@ def _data(spec: DataSpec, text: CardText, window: int) -> str:
     return "\n".join(lines)
 
 
+def _by_split(metrics: Mapping[str, Any]) -> list[tuple[str | None, Mapping[str, Any]]]:
+    """Scores of the split of a metrics.json, and of the further splits of a test."""
+    return [(metrics.get("split"), metrics), *(metrics.get("further_splits") or {}).items()]
+
+
 def _scores(metrics: Mapping[str, Any] | None) -> str:
     if metrics is None:
         return "No scores are stated."
-    lines = [f"Split: {metrics.get('split') or 'not stated'}.", "", "| score | value |", "|---|---|"]
+    return "\n\n".join(_split_scores(split, part) for split, part in _by_split(metrics))
+
+
+def _split_scores(split: str | None, metrics: Mapping[str, Any]) -> str:
+    lines = [f"Split: {split or 'not stated'}.", "", "| score | value |", "|---|---|"]
     lines += [f"| {name} | {_number(value)} |" for name, value in metrics["overall"].items()]
     parts = metrics.get("per_class") or metrics.get("per_value") or {}
     if parts:

@@ -246,6 +246,11 @@ def _source(protocol: Protocol) -> str:
     return f"{protocol.reference}; {protocol.description}; seeds: {protocol.seeds}"
 
 
+def result_names(given: str | Sequence[str] | None) -> list[str]:
+    """The names of published results: none, one or several."""
+    return [given] if isinstance(given, str) else list(given or ())
+
+
 def check_name(name: str | None) -> None:
     """Check the name of a published result.
 

@@ -4,7 +4,7 @@ import json
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ from .tables import plain_scores
 
 #: Settings that do not change what a run computes.
 _WITHOUT_EFFECT = ("config", "ckpt_path", "trainer.default_root_dir", "verbose")
+#: Key of metrics.json: scores of the further splits of a test; their files are in `split_folder`.
+FURTHER_SPLITS = "further_splits"
 #: Kind of a run whose task replaced all scores.
 OWN_SCORES = "own scores"
 #: Start of the name of a picture: the rank of its chip.
@@ -87,6 +89,17 @@ class Run:
         return scored | {file_hash(path) for path in (self.folder / "checkpoints").glob("*.ckpt")}
 
 
+def split_folder(folder: str | Path, split: str | None) -> Path:
+    """Folder with the files of a further split of a test; that of the run for ``None``, the first or only one."""
+    return Path(folder) if split is None else Path(folder) / re.sub(r"[^0-9A-Za-z_.-]+", "_", split)
+
+
+def settings_folder(folder: Path) -> Path:
+    """Folder with the settings of a run: its own, or for a further split of a test the one above."""
+    has_settings = any((folder / name).exists() for name in ("config.yaml", "hparams.yaml"))
+    return folder.parent if not has_settings and (folder.parent / "metrics.json").exists() else folder
+
+
 def read_run(folder: Path, name: str | None = None) -> Run:
     """Read the folder of a run.
 
@@ -123,7 +136,7 @@ def read_run(folder: Path, name: str | None = None) -> Run:
         chips=chips,
         curves=_curves(curves) if curves.exists() else pd.DataFrame(),
         pictures={} if chips is None else _pictures(folder / PICTURES, chips),
-        settings=read_settings(folder),
+        settings=read_settings(settings_folder(folder)),
     )
 
 
@@ -151,7 +164,7 @@ def _read_other(folder: Path, name: str, metrics: dict[str, Any]) -> Run:
         pictures={
             _CAPTION.sub(lambda found: f"{found[1].replace('_', ' ')}: ", path.stem): path for path in paths
         },
-        settings=read_settings(folder),
+        settings=read_settings(settings_folder(folder)),
     )
 
 
@@ -196,7 +209,7 @@ def _why_no_run(folder: Path) -> str:
 
 
 def read_runs(folders: Sequence[Path], names: Sequence[str] = ()) -> list[Run]:
-    """Read several runs to compare.
+    """Read several runs to compare; each further split of a test is a run of its own, ``RUN, SPLIT``.
 
     Args:
         folders: Folders of the runs.
@@ -211,7 +224,9 @@ def read_runs(folders: Sequence[Path], names: Sequence[str] = ()) -> list[Run]:
     if len(set(names)) < len(names):
         raise ConfigError(f"names: {', '.join(names)}: not unique; give each run its own name")
     names = names or distinct_names([folder.resolve() for folder in folders])
-    runs = [read_run(folder, name) for folder, name in zip(folders, names, strict=True)]
+    runs = [
+        run for folder, name in zip(folders, names, strict=True) for run in _by_split(read_run(folder, name))
+    ]
     for run in runs[1:]:
         if run.kind == runs[0].kind and run.output_names != runs[0].output_names:
             raise ConfigError(
@@ -219,6 +234,15 @@ def read_runs(folders: Sequence[Path], names: Sequence[str] = ()) -> list[Run]:
                 f"{', '.join(runs[0].output_names)}; they cannot be compared"
             )
     return runs
+
+
+def _by_split(run: Run) -> list[Run]:
+    """A run, and the further splits of its test."""
+    further = run.metrics.get(FURTHER_SPLITS) or {}
+    if not further:
+        return [run]
+    others = [read_run(split_folder(run.folder, split), f"{run.name}, {split}") for split in further]
+    return [replace(run, name=f"{run.name}, {run.metrics['split']}"), *others]
 
 
 def differing_settings(runs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:

@@ -210,18 +210,10 @@ class PrithviPretrainingTask(ScoredTask, MaskedAutoencodingTask):
     def on_train_epoch_end(self) -> None:
         """Nothing to do: training has no scores but its loss."""
 
-    def on_validation_epoch_end(self) -> None:
-        """Log the loss and all scores of the validation set."""
-        self._add_loss(self.val_loss, super().on_validation_epoch_end)
-
-    def on_test_epoch_end(self) -> None:
-        """Log the loss and all scores of the test set."""
-        self._add_loss(self.test_loss, super().on_test_epoch_end)
-
-    def _add_loss(self, mean_loss: LabelledMean, finish: Any) -> None:
-        loss = mean_loss.compute()
-        finish()
-        if not self.trainer.sanity_checking:
+    def _finish(self, metrics: MetricCollection, prefix: str, mean_loss: LabelledMean | None = None) -> None:
+        loss = None if mean_loss is None else mean_loss.compute()
+        super()._finish(metrics, prefix, mean_loss)
+        if loss is not None and not self.trainer.sanity_checking:
             self.scores = {"loss": loss, **self.scores}
 
     def _evaluate(

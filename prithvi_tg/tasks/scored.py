@@ -1,6 +1,7 @@
 """ScoredTask: base class of tasks with losses, metrics and logged scores."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from copy import deepcopy
 from typing import Any, ClassVar
 
 import torch
@@ -42,10 +43,13 @@ class ScoredTask(PrithviTask):
     criterion: Any
     computed: dict[str, Any]
     scores: dict[str, Tensor]
+    _test_sets: Sequence[tuple[MetricCollection, LabelledMean]] = ()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.val_loss, self.test_loss = LabelledMean(), LabelledMean()
+        #: Results of the last test by set: those of its metrics, and its scores.
+        self.test_results: dict[str, tuple[dict[str, Any], dict[str, Tensor]]] = {}
 
     @property
     def main_scores(self) -> list[str]:
@@ -144,17 +148,33 @@ class ScoredTask(PrithviTask):
         """Log the loss and all scores of the validation set."""
         self._finish(self.val_metrics, "val", self.val_loss)
 
+    def on_test_epoch_start(self) -> None:
+        """Create metrics of each further test set of the data module."""
+        first = (self.test_metrics, self.test_loss)
+        self._test_sets = [first, *(deepcopy(first) for _ in names_of_test_sets(self.trainer)[1:])]
+
     def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
         """As `validation_step`.
 
         Raises:
             DataError: An output is not finite.
         """
-        return self._evaluate(batch, f"test, batch {batch_idx}", self.test_metrics, self.test_loss)
+        sets = self._test_sets or [(self.test_metrics, self.test_loss)]  # no hook of a test has run
+        metrics, mean_loss = sets[min(dataloader_idx, len(sets) - 1)]
+        return self._evaluate(batch, f"test, batch {batch_idx}", metrics, mean_loss)
 
     def on_test_epoch_end(self) -> None:
-        """Log the loss and all scores of the test set."""
-        self._finish(self.test_metrics, "test", self.test_loss)
+        """Log the loss and all scores of each test set: ``test_mIoU`` of the first, ``test_bolivia_mIoU`` of others."""
+        self.test_results = {}
+        for name, (metrics, mean_loss) in zip(names_of_test_sets(self.trainer), self._test_sets, strict=True):
+            self._finish(metrics, f"test_{name}" if self.test_results else "test", mean_loss)
+            self.test_results[name] = self.computed, self.scores
+        self.use_results(next(iter(self.test_results)))
+        self._test_sets = ()
+
+    def use_results(self, name: str) -> None:
+        """Set `computed` and `scores` to the results of one set of the last test."""
+        self.computed, self.scores = self.test_results[name]
 
     def _evaluate(
         self, batch: Any, place: str, metrics: MetricCollection, mean_loss: LabelledMean
@@ -191,6 +211,11 @@ class ScoredTask(PrithviTask):
                 mean_loss.reset()
         if prefix != "train" and not self.trainer.sanity_checking:
             self.computed, self.scores = counts, scores  # of the last validation or test, for reports
+
+
+def names_of_test_sets(trainer: Any) -> list[str]:
+    """Names of the test sets of the data module of a trainer: its ``test_splits``, or ``test``."""
+    return list(getattr(getattr(trainer, "datamodule", None), "test_splits", ())) or ["test"]
 
 
 def check_metrics(metrics: Any, taken: Collection[str], ignore_index: int | None) -> None:

@@ -57,9 +57,9 @@ def add_run_options(parser: Any) -> None:
     add(
         "--published_result",
         metavar="NAME",
-        type=str | None,
+        type=str | list[str] | None,
         default=None,
-        help="The published result that test compares its scores with; see prithvi_tg.reporting.published.",
+        help="The published result, or several, that test compares scores with; see prithvi_tg.reporting.published.",
     )
     add_tf32(parser)
 

@@ -2,6 +2,7 @@
 
 import csv
 import warnings
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
@@ -18,6 +19,26 @@ def split_list(splits: str | Path, split: str) -> list[str]:
     if split not in lists:
         raise ConfigError(f"split: {split!r} is not in {splits}; it has {', '.join(lists)}")
     return lists[split]
+
+
+def names_of_test_splits(given: str | Sequence[str], known: Sequence[str] | None, owner: str) -> list[str]:
+    """Names of test splits, from one name or several.
+
+    Args:
+        given: The name, or several.
+        known: Splits that exist; ``None`` to accept any name.
+        owner: What has these splits.
+
+    Raises:
+        ConfigError: There is no name, or one is given twice or does not exist.
+    """
+    names = [given] if isinstance(given, str) else list(given)
+    if not names or len(set(names)) < len(names):
+        raise ConfigError(f"test_split: {names}: give one split, or several different ones")
+    for name in names:
+        if known is not None and name not in known:
+            raise ConfigError(f"test_split: {name!r} is not in {owner}; it has {', '.join(known)}")
+    return names
 
 
 def published_splits(name: str) -> Path:
