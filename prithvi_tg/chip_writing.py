@@ -1,4 +1,4 @@
-"""Writing windows of labelled scenes as a chip data set."""
+"""Writing windows of labelled scenes as a chip dataset."""
 
 import csv
 import hashlib

@@ -73,7 +73,7 @@ def __getattr__(name: str) -> Any:
 
 
 def place_of(dataset: "GeoDataset", query: Any) -> dict[str, Any]:
-    """The place entries of a sample, so that samples of several data sets can be combined.
+    """The place entries of a sample, so that samples of several datasets can be combined.
 
     TorchGeo 0.10 collates tensors only, and offers no public function for the tensor of a query.
     """

@@ -13,7 +13,7 @@ class ConfigError(PrithviTGError, ValueError):
 
 
 class MissingStatisticsError(ConfigError):
-    """A data set has neither given nor published statistics."""
+    """A dataset has neither given nor published statistics."""
 
 
 class DataError(PrithviTGError, ValueError):

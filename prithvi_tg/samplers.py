@@ -30,10 +30,10 @@ class ExactCoverGeoSampler(GeoSampler):
 
     Like TorchGeo's grid samplers, but with an exact cover: the last row and column of windows are shifted inwards, so
     that they end at the edge of the scene. A scene smaller than a window has one window at its top left corner; the
-    data set fills the pixels beyond the scene.
+    dataset fills the pixels beyond the scene.
 
     Args:
-        dataset: A data set whose files are the scenes.
+        dataset: A dataset whose files are the scenes.
         size: Side of a window in pixels.
         stride: Distance of windows in pixels; the size by default.
     """
@@ -88,14 +88,14 @@ class ResumableSampler:
 
 
 class RandomWindowGeoSampler(ResumableSampler, GeoSampler, DistributedSampler[Any]):
-    """Random windows inside a region, aligned with the data set's pixels.
+    """Random windows inside a region, aligned with the dataset's pixels.
 
     Unlike with TorchGeo's random sampler, windows are aligned with pixels, so nothing is resampled. Each epoch draws
     other windows, the same for the same seed. Each process draws its own windows: the class is a `DistributedSampler`,
     so that Lightning sets its epoch and does not replace it.
 
     Args:
-        grid: The data set's pixels, see `SceneDataset.grid`.
+        grid: The dataset's pixels, see `SceneDataset.grid`.
         roi: Region that contains the windows, in the CRS of the grid.
         size: Side of a window in pixels.
         length: Windows in an epoch, over all processes.
@@ -229,7 +229,7 @@ class ShuffleSampler(ResumableSampler, DistributedSampler[int]):
     """Samples in a new random order in each epoch, the same for the same seed; each process has its own.
 
     Args:
-        dataset: Data set to draw from.
+        dataset: Dataset to draw from.
         seed: The same seed gives the same orders; by default that of the run.
         rank: This process's number; that of torch's process group by default.
         world_size: Number of processes.
@@ -278,10 +278,10 @@ class RandomCropSampler(ResumableSampler, DistributedSampler[Any]):
 
 
 class WeightedShuffleSampler(ShuffleSampler):
-    """Samples drawn with replacement, as many as the data set has; the same for the same seed and epoch.
+    """Samples drawn with replacement, as many as the dataset has; the same for the same seed and epoch.
 
     Args:
-        dataset: Data set to draw from.
+        dataset: Dataset to draw from.
         weights: Weight of each sample (N,), not negative; probabilities are proportional to the weights.
         seed: See `ShuffleSampler`, as for all that follow.
         rank: This process's number.
@@ -307,10 +307,10 @@ class WeightedShuffleSampler(ShuffleSampler):
 
 
 class UnrepeatedSampler(DistributedSampler[int]):
-    """Every sample of a data set in exactly one of several processes: for scores that count each sample once.
+    """Every sample of a dataset in exactly one of several processes: for scores that count each sample once.
 
     Args:
-        dataset: Data set to distribute.
+        dataset: Dataset to distribute.
         rank: This process's number; that of torch's process group by default.
         world_size: Number of processes.
     """

@@ -1,4 +1,4 @@
-"""Fixtures: golden numbers, a tiny synthetic data set, a tiny task, the command line."""
+"""Fixtures: golden numbers, a tiny synthetic dataset, a tiny task, the command line."""
 
 import os
 from collections.abc import Callable

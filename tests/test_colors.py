@@ -19,7 +19,7 @@ WATER, VEGETATION, BURNT = "#1f78b4", "#33a02c", "#7f0000"
 
 
 def shipped_legends():
-    """Class names and colours of data sets and configurations, without crops, which have the colours of their layer."""
+    """Class names and colours of datasets and configurations, without crops, which have the colours of their layer."""
     legends = {cls.__name__: (cls.class_names, cls.class_colors) for cls in (Sen1Floods11, HLSBurnScars)}
     for path in CONFIGS:
         data = yaml.safe_load(path.read_text()).get("data", {}).get("init_args", {})

@@ -156,7 +156,7 @@ def test_statistics_are_printed_ready_to_paste(own, command):
 
 
 class Crops(ChipDataset):
-    """A data set of its own class, without statistics."""
+    """A dataset of its own class, without statistics."""
 
     file_bands = ("RED", "NIR_NARROW")
     num_frames = 2
@@ -240,7 +240,7 @@ def test_a_torchgeo_task_trains_on_our_data(tmp_path):
 
 
 def write_loveda(root: Path) -> None:
-    """Synthetic files in the layout of LoveDA, a data set of TorchGeo without support in this package."""
+    """Synthetic files in the layout of LoveDA, a dataset of TorchGeo without support in this package."""
     rng = np.random.default_rng(0)
     for split in ("Train", "Val", "Test"):
         for scene in ("Rural", "Urban"):

@@ -1,4 +1,4 @@
-"""Geo-samplers: every pixel is drawn, on our data sets and on TorchGeo's."""
+"""Geo-samplers: every pixel is drawn, on our datasets and on TorchGeo's."""
 
 import numpy as np
 import pytest

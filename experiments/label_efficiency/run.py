@@ -37,7 +37,7 @@ METRICS = ("mIoU", "aAcc")
 def main() -> None:
     """Run what is missing, then write table and figure."""
     parser = study_parser(__doc__.split("\n")[0], HERE / "output")
-    parser.add_argument("--config", default="configs/sen1floods11.yaml", help="of a chip data set")
+    parser.add_argument("--config", default="configs/sen1floods11.yaml", help="of a chip dataset")
     parser.add_argument("--root", default=None, help="folder of the data; by default the configuration's")
     parser.add_argument("--fractions", type=float, nargs="+", help="by default 0.05 0.1 0.25 0.5 1")
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""How fast windows are drawn from a tiled COG: this package beside TorchGeo's own data set and sampler.
+"""How fast windows are drawn from a tiled COG: this package beside TorchGeo's own dataset and sampler.
 
     python experiments/sampling/run.py
 
@@ -65,7 +65,7 @@ def write_scene(path: Path, side: int) -> None:
 
 
 def ours(path: Path, length: int, workers: int) -> tuple[Any, Any, Any]:
-    """Data set, sampler and collation of this package, as its data module makes them."""
+    """Dataset, sampler and collation of this package, as its data module makes them."""
     limit_block_cache(max(1, workers))
     dataset = SceneDataset([resolve_scene(found, SPEC) for found in find_inputs([path])], SPEC)
     ground = shapely.union_all(list(dataset.index.geometry))
@@ -77,7 +77,7 @@ def ours(path: Path, length: int, workers: int) -> tuple[Any, Any, Any]:
 
 
 def theirs(path: Path, length: int, workers: int) -> tuple[Any, Any, Any]:
-    """Data set, sampler and collation of TorchGeo."""
+    """Dataset, sampler and collation of TorchGeo."""
     dataset = RasterDataset(str(path))
     return dataset, TheirSampler(dataset, size=SIZE, length=length), stack_samples
 

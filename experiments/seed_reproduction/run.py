@@ -34,7 +34,7 @@ def main() -> None:
     """Run what is missing, then write table and figure."""
     parser = study_parser(__doc__.split("\n")[0], HERE / "output")
     parser.add_argument(
-        "--data", type=Path, default=Path("data"), help="folder with the three data sets' folders"
+        "--data", type=Path, default=Path("data"), help="folder with the three datasets' folders"
     )
     parser.add_argument("--results", nargs="+", choices=RESULTS, default=list(RESULTS))
     options = parser.parse_args()
@@ -98,7 +98,7 @@ def draw(distances: pd.DataFrame) -> Figure:
 
 
 def small(result: str, output: Path) -> list[str]:
-    """Synthetic chips in the layout of a data set; random weights stand in for the pre-trained ones."""
+    """Synthetic chips in the layout of a dataset; random weights stand in for the pre-trained ones."""
     layout = RESULTS[result]
     data, weights = output / "data" / layout, output / f"{result}.pt"
     if not data.exists():

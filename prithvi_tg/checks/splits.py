@@ -142,7 +142,7 @@ def _of_chips(split: str, survey: Survey, spec: DataSpec, takes_scale: bool) -> 
             "error", split, f"{count_chips(survey.mislabelled)} with labels that are not in classes: "
             f"{label_counts(survey.unknown_labels)}, such as {survey.mislabelled[0]}; known classes are "
             f"{', '.join(spec.target.names)}",
-            "add them to classes, or to ignored_labels if they mean not labelled (in a data set of your own: map them "
+            "add them to classes, or to ignored_labels if they mean not labelled (in a dataset of your own: map them "
             "to 255 in to_classes); or repair the files",
         )  # fmt: skip
     if survey.wrong_unit:

@@ -1,4 +1,4 @@
-"""``prithvi-tg chips``: cut labelled scenes into a chip data set."""
+"""``prithvi-tg chips``: cut labelled scenes into a chip dataset."""
 
 from pathlib import Path
 

@@ -40,7 +40,7 @@ def parse_data(parser: PrithviArgumentParser, arguments: list[str]) -> Any:
 
 
 def open_split(data: Any, split: str) -> Dataset[dict[str, Any]]:
-    """A data set with every chip, or every labelled pixel of a split of scenes, once.
+    """A dataset with every chip, or every labelled pixel of a split of scenes, once.
 
     Args:
         data: A data module of this package.

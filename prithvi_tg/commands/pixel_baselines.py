@@ -42,7 +42,7 @@ def _baseline(run: Run) -> BaselineResult:
         samples, scored_samples = (
             DataLoader(part, batch_size=None, num_workers=data.num_workers) for part in (train, scored)
         )
-        size = len(train)  # type: ignore[arg-type]  # data sets of chips and of windows have a length
+        size = len(train)  # type: ignore[arg-type]  # datasets of chips and of windows have a length
         result = linear_baseline(samples, size, scored_samples, data.spec, run.metrics)
     except DataError as error:
         raise DataError(f"baseline: the data of {run.folder} cannot be read: {error}") from error

@@ -1,4 +1,4 @@
-"""``prithvi-tg synthetic``: write a small synthetic data set."""
+"""``prithvi-tg synthetic``: write a small synthetic dataset."""
 
 from ..cli.table import COMMANDS
 from ..datasets.synthetic import LAYOUTS as PUBLISHED_LAYOUTS

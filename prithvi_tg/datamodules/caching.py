@@ -44,7 +44,7 @@ def check_cache(cache: str | None, cache_folder: str | Path | None) -> None:
 
 
 class CacheChooser:
-    """Chooses the cache for the data sets of a data module.
+    """Chooses the cache for the datasets of a data module.
 
     Args:
         cache: One of `CACHES`; by default ``ram`` if the decoded chips fit into a quarter of the memory that is
@@ -63,10 +63,10 @@ class CacheChooser:
         self._choice: str | None = None
 
     def attach(self, datasets: Sequence[ChipDataset], repeated: bool, local_rank: int = 0) -> None:
-        """Set the cache of data sets.
+        """Set the cache of datasets.
 
         Args:
-            datasets: Data sets of a stage.
+            datasets: Datasets of a stage.
             repeated: Whether chips are read more than once; otherwise only a cache on the disk is useful.
             local_rank: Number of this process on its machine.
 

@@ -1,4 +1,4 @@
-"""Data modules of chip data sets."""
+"""Data modules of chip datasets."""
 
 import inspect
 import logging
@@ -224,7 +224,7 @@ class ChipDataModule(NonGeoDataModule, metaclass=OldArguments):
         return for_scoring(pinned(loader))
 
     def has_split(self, split: str) -> bool:
-        """Whether a split has chips in the list of splits; in published data sets all splits have."""
+        """Whether a split has chips in the list of splits; in published datasets all splits have."""
         listed = self.kwargs["splits"]
         if listed is None:
             return True

@@ -207,7 +207,7 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
         return self.layer.open(self.labels)
 
     def open_both(self) -> tuple[GeoDataset, SceneDataset]:
-        """Open images and labels as one data set; return it and the images.
+        """Open images and labels as one dataset; return it and the images.
 
         Raises:
             DataError: They do not overlap, in space or time.
@@ -254,7 +254,7 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
     # TorchGeo's hooks.
 
     def setup(self, stage: str) -> None:
-        """Open the data sets of a stage.
+        """Open the datasets of a stage.
 
         Raises:
             ConfigError: No window fits into a split.

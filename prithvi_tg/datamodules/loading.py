@@ -39,7 +39,7 @@ class RandomCrops(Dataset[dict[str, Any]]):
     """Crops of training chips, by `CropPlace`; see `ChipDataset.crop`.
 
     Args:
-        chips: A data set of chips, repeated any number of times.
+        chips: A dataset of chips, repeated any number of times.
         side: Side of a crop in pixels; ``None`` for whole chips.
     """
 

@@ -18,7 +18,7 @@ class ResumableLoader(DataLoader[Any]):
 
     The order of its sampler, a `ResumableSampler`, depends only on seed and epoch. Samples before the position are not
     read again. With several training processes, the random states of all processes are saved; they are restored if the
-    number of processes is the same. Random states of loader processes are not saved; the data sets of this package use
+    number of processes is the same. Random states of loader processes are not saved; the datasets of this package use
     none.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Data sets: samples of tensors from files, derived from TorchGeo's base classes."""
+"""Datasets: samples of tensors from files, derived from TorchGeo's base classes."""
 
 from ..deprecated import old_names
 from .chips.base import Chip, ChipDataset

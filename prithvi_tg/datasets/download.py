@@ -1,4 +1,4 @@
-"""Downloads of data sets. They can be resumed and are verified; a file gets its final name when it is complete."""
+"""Downloads of datasets. They can be resumed and are verified; a file gets its final name when it is complete."""
 
 import base64
 import hashlib
@@ -13,7 +13,7 @@ from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progres
 
 from ..errors import DataError
 
-#: Address of each data set. Addresses change: replace an entry to download from another one.
+#: Address of each dataset. Addresses change: replace an entry to download from another one.
 SOURCES = {
     "sen1floods11": "https://storage.googleapis.com/sen1floods11",
     "hls_burn_scars": "hf://datasets/nasa-impact/hls_burn_scars",
@@ -101,7 +101,7 @@ def _check_md5(path: Path, headers: Mapping[str, str], url: str) -> None:
 
 
 def download_archives(source: str, archives: Iterable[str], root: Path, endpoint: str | None = None) -> None:
-    """Download archives of a data set from the Hugging Face hub and unpack them into a folder.
+    """Download archives of a dataset from the Hugging Face hub and unpack them into a folder.
 
     huggingface_hub downloads to its cache, resumes, and respects ``HF_HUB_OFFLINE``; this function verifies the
     published SHA-256.

@@ -1,4 +1,4 @@
-"""Splits and their shares of a data set."""
+"""Splits and their shares of a dataset."""
 
 import math
 from collections.abc import Sequence

@@ -127,7 +127,7 @@ def read_stored(
     """Read bands in their stored type and decide which pixels hold data: the one rule for images and labels.
 
     A pixel of a band holds data if it is finite, not beyond 1e30, not equal to the nodata tag of that band or to a
-    value of `nodata`, and not excluded by a mask of the file (``.msk``, internal, of the data set or the band) or by
+    value of `nodata`, and not excluded by a mask of the file (``.msk``, internal, of the dataset or the band) or by
     its alpha band.
 
     Args:

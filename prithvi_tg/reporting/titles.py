@@ -13,7 +13,7 @@ _MOST_NAMES = 3
 def default_title(runs: Sequence[Run]) -> str:
     """Data, model, command and date of the runs; a part that no run records is left out.
 
-    Several data sets, models or commands are listed; the date is that of the latest run.
+    Several datasets, models or commands are listed; the date is that of the latest run.
     """
     parts = [_listed([name(run.settings) for run in runs]) for name in (data_name, model_name)]
     parts.append(_listed([(run.metrics.get("run") or {}).get("command") or "" for run in runs]))
@@ -27,7 +27,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def data_name(settings: dict[str, Any]) -> str:
-    """Name of a data set by its data module, such as ``Sen1Floods11``; of own files, the folder of the images."""
+    """Name of a dataset by its data module, such as ``Sen1Floods11``; of own files, the folder of the images."""
     images = settings.get("data.init_args.images")
     first = images[0] if isinstance(images, list) and images else images
     if isinstance(first, str):

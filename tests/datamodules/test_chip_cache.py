@@ -390,7 +390,7 @@ def test_a_crop_is_a_part_of_the_chip_with_its_label(folder):
 
 
 class Doubled(ChipFolder):
-    """A data set with samples that differ from the files."""
+    """A dataset with samples that differ from the files."""
 
     def read_chip(self, chip):
         sample = super().read_chip(chip)

@@ -230,7 +230,7 @@ def test_the_data_module_takes_the_non_overlapping_split_by_name(all_burn_chips)
 
 
 def test_real_crop_chips_are_read_in_their_order(real_data):
-    """The chips of the published data set have no masks; only images and dates can be read."""
+    """The chips of the published dataset have no masks; only images and dates can be read."""
     folder = real_data / "crops"
     dataset = MultiTemporalCropClassification.__new__(MultiTemporalCropClassification)
     dataset.root, dataset.legacy_nodata = folder, False

@@ -1,4 +1,4 @@
-"""Chips: data sets with separate files for each sample, as TorchGeo's `NonGeoDataset`."""
+"""Chips: datasets with separate files for each sample, as TorchGeo's `NonGeoDataset`."""
 
 from ...deprecated import old_names
 

@@ -1,4 +1,4 @@
-"""ChipDataset: base class of data sets of chips, pairs of an image and a mask."""
+"""ChipDataset: base class of datasets of chips, pairs of an image and a mask."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -48,12 +48,12 @@ class ChipDataset(ChipReader, NonGeoDataset):
     * with `metadata`, ``timestamps``: float32 (T, 2), year and day of year 1..366, and ``location``: float32
       (2,), latitude and longitude of the centre in degrees; NaN where unknown.
 
-    A subclass describes a data set in class attributes and implements `find_chips`; for files that are no rasters, also
+    A subclass describes a dataset in class attributes and implements `find_chips`; for files that are no rasters, also
     `load_image` and `load_mask`.
 
     Args:
-        root: Folder of the data set.
-        split: Part of the data set.
+        root: Folder of the dataset.
+        split: Part of the dataset.
         splits: A CSV file with columns ``chip`` and ``split`` to use instead of the published split, or a name in
             `split_lists`.
         bands: Bands to read, by name; bands without published statistics need `mean` and `std`.
@@ -127,7 +127,7 @@ class ChipDataset(ChipReader, NonGeoDataset):
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
     ) -> DataSpec:
-        """Description of the data set, for models that are trained on it: bands, statistics and classes.
+        """Description of the dataset, for models that are trained on it: bands, statistics and classes.
 
         Raises:
             ConfigError: A band is unknown or not in the files, or its statistics are neither published nor given.
@@ -173,7 +173,7 @@ class ChipDataset(ChipReader, NonGeoDataset):
         """Download missing files.
 
         Raises:
-            ConfigError: The data set is not published.
+            ConfigError: The dataset is not published.
         """
         raise ConfigError(f"download: {type(self).__name__} has no published archive; remove download")
 
@@ -196,7 +196,7 @@ class ChipDataset(ChipReader, NonGeoDataset):
         raise NotImplementedError
 
     def leave_out_bad(self) -> dict[str, str]:
-        """Read all chips, and remove the unreadable ones from the data set.
+        """Read all chips, and remove the unreadable ones from the dataset.
 
         Returns:
             The error of each removed chip, by name.
@@ -323,7 +323,7 @@ class ChipDataset(ChipReader, NonGeoDataset):
         """Draw a sample: each date in true colour, the mask, and the prediction if there is one.
 
         Args:
-            sample: A sample of this data set, optionally with ``prediction`` (H, W).
+            sample: A sample of this dataset, optionally with ``prediction`` (H, W).
             show_titles: Add a title to each panel.
             suptitle: Title of the figure.
         """

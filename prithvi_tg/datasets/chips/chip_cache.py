@@ -29,7 +29,7 @@ _PREAMBLE = struct.Struct("<8sQ")
 _ALIGNMENT = 64
 #: Files beside a raster that GDAL reads with it.
 _SIDECARS = ("", ".aux.xml", ".msk")
-#: Attributes of a data set that do not change how its files are decoded.
+#: Attributes of a dataset that do not change how its files are decoded.
 _NOT_SETTINGS = frozenset({"cache", "chips", "label_of", "root", "split", "splits", "transforms"})
 #: Folder beside the chips.
 FOLDER_NAME = ".prithvi_tg_cache"
@@ -51,12 +51,12 @@ class ChipCache:
     """Stores each decoded chip in a file; processes share the files through the page cache of the system.
 
     A file contains a `StoredChip`, and gets its final name when it is complete. The name depends on the chip and on the
-    settings and code of the data set. The header records the state (size and time) of the chip's files, so that a
+    settings and code of the dataset. The header records the state (size and time) of the chip's files, so that a
     chip is decoded again after they change.
 
     Args:
         folder: Folder of the cache; ``None`` for a folder beside the images of the chips.
-        settings: Hash of the data set, see `settings_digest`.
+        settings: Hash of the dataset, see `settings_digest`.
     """
 
     def __init__(self, folder: Path | None, settings: str) -> None:
@@ -123,7 +123,7 @@ class ChipCache:
 
 
 def settings_digest(dataset: "ChipDataset") -> str:
-    """Hash of the settings of a data set and of the code of its classes."""
+    """Hash of the settings of a dataset and of the code of its classes."""
     settings = {key: value for key, value in vars(dataset).items() if key not in _NOT_SETTINGS}
     sources = []
     for cls in type(dataset).__mro__:

@@ -75,7 +75,7 @@ class ChipFolder(PatternChips):
         super().__init__(images, labels, splits, spec, split, legacy_nodata, metadata, transforms)
 
     @classmethod
-    def data_spec(  # type: ignore[override]  # all properties of the data set are arguments
+    def data_spec(  # type: ignore[override]  # all properties of the dataset are arguments
         cls,
         classes: Mapping[int, str],
         bands: Sequence[str],
@@ -88,7 +88,7 @@ class ChipFolder(PatternChips):
         nodata: Sequence[float] = (),
         class_colors: Sequence[str] = (),
     ) -> DataSpec:
-        """Bands, statistics and classes, from the arguments of the data set.
+        """Bands, statistics and classes, from the arguments of the dataset.
 
         Raises:
             ConfigError: A band is unknown or not in the files, or the statistics do not match the bands.

@@ -1,4 +1,4 @@
-"""ChipReader: reads the files of the chips of a data set, rasters or files that a subclass reads."""
+"""ChipReader: reads the files of the chips of a dataset, rasters or files that a subclass reads."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress

@@ -110,7 +110,7 @@ class ClassifiedChips(ChipDataset):
         return self.spec
 
     @classmethod
-    def data_spec(  # type: ignore[override]  # all properties of the data set are arguments
+    def data_spec(  # type: ignore[override]  # all properties of the dataset are arguments
         cls,
         classes: Sequence[str],
         bands: Sequence[str],
@@ -124,7 +124,7 @@ class ClassifiedChips(ChipDataset):
         class_colors: Sequence[str] = (),
         multilabel: bool = False,
     ) -> DataSpec:
-        """Bands, statistics and classes, from the arguments of the data set.
+        """Bands, statistics and classes, from the arguments of the dataset.
 
         Raises:
             ConfigError: A class is given twice, a band is unknown or not in the files, or the statistics do not match
@@ -219,7 +219,7 @@ class ClassifiedChips(ChipDataset):
         """Draw a sample: each date in true colour, with the classes as title.
 
         Args:
-            sample: A sample of this data set, optionally with ``prediction`` in the form of ``label``.
+            sample: A sample of this dataset, optionally with ``prediction`` in the form of ``label``.
             show_titles: Add the date to each panel, and the classes of the chip.
             suptitle: Title of the figure; by default the classes.
         """

@@ -1,4 +1,4 @@
-"""FolderChipDataset: chips in a folder per split, the layout of published data sets."""
+"""FolderChipDataset: chips in a folder per split, the layout of published datasets."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -57,7 +57,7 @@ class HLSBurnScars(FolderChipDataset):
     source = "hls_burn_scars"
     archives = ("hls_burn_scars.tar.gz",)
     file_bands = PRITHVI_BANDS
-    # Statistics from the configuration of hls-foundation-os for this data set.
+    # Statistics from the configuration of hls-foundation-os for this dataset.
     default_mean = (
         0.033349706741586264,
         0.05701185520536176,

@@ -40,7 +40,7 @@ class MultiTemporalCropClassification(FolderChipDataset):
     Cecil, Kordi, Li, Khallaghi, Alemohammad (2023): HLS multi temporal crop classification.
 
     Args:
-        root: Folder of the data set.
+        root: Folder of the dataset.
         split: ``train``, ``val`` or ``test``.
         legacy_channel_order: Use the mixed order of bands and dates in the training of hls-foundation-os, for its
             published checkpoint only: channel (date f, band i) is file band 3i + f (from 0), with the statistics of
@@ -54,7 +54,7 @@ class MultiTemporalCropClassification(FolderChipDataset):
     split_lists = {"published": "multi_temporal_crop"}
     file_bands = PRITHVI_BANDS
     num_frames = 3
-    # Statistics from the configuration of hls-foundation-os for this data set.
+    # Statistics from the configuration of hls-foundation-os for this dataset.
     default_mean = (494.905781, 815.239594, 924.335066, 2968.881459, 2634.621962, 1739.579917)
     default_std = (284.925432, 357.84876, 575.566823, 896.601013, 951.900334, 921.407808)
     nodata = (-9999.0,)

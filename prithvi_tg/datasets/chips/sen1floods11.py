@@ -34,7 +34,7 @@ class Sen1Floods11(ChipDataset):
     folder = Path("v1.1/data/flood_events/HandLabeled")
     file_bands = tuple(SENSORS["sentinel2"].values())
     sensor = "sentinel2"
-    # Statistics and scale from the configuration of hls-foundation-os for this data set.
+    # Statistics and scale from the configuration of hls-foundation-os for this dataset.
     default_mean = (0.14245495, 0.13921481, 0.12434631, 0.31420089, 0.20743526, 0.12046503)
     default_std = (0.04036231, 0.04186983, 0.05267646, 0.0822221, 0.06834774, 0.05294205)
     scale = 0.0001

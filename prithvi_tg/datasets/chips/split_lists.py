@@ -42,7 +42,7 @@ def names_of_test_splits(given: str | Sequence[str], known: Sequence[str] | None
 
 
 def published_splits(name: str) -> Path:
-    """Path of the published split lists of a data set, which are part of this package."""
+    """Path of the published split lists of a dataset, which are part of this package."""
     return Path(str(files(__package__) / "splits" / f"{name}.csv"))
 
 

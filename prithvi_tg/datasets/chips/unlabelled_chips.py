@@ -85,7 +85,7 @@ class UnlabelledChips(ChipDataset):
         return self.spec
 
     @classmethod
-    def data_spec(  # type: ignore[override]  # all properties of the data set are arguments
+    def data_spec(  # type: ignore[override]  # all properties of the dataset are arguments
         cls,
         bands: Sequence[str],
         mean: Sequence[float],
@@ -96,7 +96,7 @@ class UnlabelledChips(ChipDataset):
         scale: float = 1.0,
         nodata: Sequence[float] = (),
     ) -> DataSpec:
-        """Bands and statistics, from the arguments of the data set.
+        """Bands and statistics, from the arguments of the dataset.
 
         Raises:
             ConfigError: A band is unknown or not in the files, or the statistics do not match the bands.

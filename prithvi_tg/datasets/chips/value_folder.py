@@ -87,7 +87,7 @@ class ValueChipFolder(PatternChips):
         super().__init__(images, labels, splits, spec, split, legacy_nodata, metadata, transforms)
 
     @classmethod
-    def data_spec(  # type: ignore[override]  # all properties of the data set are arguments
+    def data_spec(  # type: ignore[override]  # all properties of the dataset are arguments
         cls,
         values: Sequence[str],
         bands: Sequence[str],
@@ -104,7 +104,7 @@ class ValueChipFolder(PatternChips):
         scale: float = 1.0,
         nodata: Sequence[float] = (),
     ) -> DataSpec:
-        """Bands, statistics and values, from the arguments of the data set.
+        """Bands, statistics and values, from the arguments of the dataset.
 
         Raises:
             ConfigError: A band is unknown or not in the files, or the statistics do not match bands or values.

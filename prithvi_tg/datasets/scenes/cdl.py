@@ -170,12 +170,12 @@ def _crop_classes() -> dict[int, int | None]:
     return classes | dict.fromkeys(_UNLABELLED)
 
 
-#: Class of the multi-temporal crop data set, 0 to 12, of each value of the Cropland Data Layer; see `CDLLabels`.
+#: Class of the multi-temporal crop dataset, 0 to 12, of each value of the Cropland Data Layer; see `CDLLabels`.
 CDL_TO_CROP_CLASS: dict[int, int | None] = _crop_classes()
 
 
 class CDLLabels(LabelRaster):
-    """The Cropland Data Layer as labels, by default of the 13 classes of the multi-temporal crop data set.
+    """The Cropland Data Layer as labels, by default of the 13 classes of the multi-temporal crop dataset.
 
     The USDA National Agricultural Statistics Service publishes one raster per year of the contiguous United States, at
     30 m (10 m from 2024), EPSG:5070. The year of harvest is read from the file name, ``2022_30m_cdls.tif``, or

@@ -190,7 +190,7 @@ class SceneDataset(RasterDataset):
 
     @property
     def grid(self) -> Grid:
-        """All pixels of the data set, as one grid."""
+        """All pixels of the dataset, as one grid."""
         first = self.scenes[0].grid
         crs = self._raster_crs
         if (
@@ -202,7 +202,7 @@ class SceneDataset(RasterDataset):
         return self._around(tuple(self.index.total_bounds), crs)
 
     def _around(self, bounds: Sequence[float], crs: CRS | None) -> Grid:
-        """Grid of the pixels that a rectangle touches, aligned with the data set's pixels."""
+        """Grid of the pixels that a rectangle touches, aligned with the dataset's pixels."""
         (x, y), (width, height) = self._corner, self._res
         tolerance = 1e-6  # of a pixel, so that rounding errors of coordinates add no pixel
         first = math.floor((bounds[0] - x) / width + tolerance)
@@ -266,7 +266,7 @@ class SceneDataset(RasterDataset):
         return sample if self.transforms is None else self.transforms(sample)
 
     def _on_grid(self, scene: Scene) -> Scene:
-        """The scene, with a grid aligned to the data set's pixels."""
+        """The scene, with a grid aligned to the dataset's pixels."""
         grid = self.grid
         if grid is scene.grid or scene.grid.has_pixels_of(grid):
             return scene

@@ -42,7 +42,7 @@ class Roi:
 
     @classmethod
     def of(cls, images: GeoDataset) -> "Roi":
-        """The region of a data set of images."""
+        """The region of a dataset of images."""
         boxes = tuple(tuple(box) for box in images.index.geometry.bounds.to_numpy().tolist())
         return cls(CRS.from_user_input(images.crs), boxes, min(images.res))
 

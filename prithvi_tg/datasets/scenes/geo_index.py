@@ -1,4 +1,4 @@
-"""GeoIndex: finds the files of a geo-slice in the index of a TorchGeo data set, faster than GeoPandas."""
+"""GeoIndex: finds the files of a geo-slice in the index of a TorchGeo dataset, faster than GeoPandas."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ _PARTS = ("start", "stop", "step")
 
 
 class GeoIndex:
-    """The index of a data set as arrays, rebuilt when the index of the data set is replaced.
+    """The index of a dataset as arrays, rebuilt when the index of the dataset is replaced.
 
     GeoPandas has a large overhead per query, and there are thousands of queries.
     """
@@ -41,7 +41,7 @@ class GeoIndex:
         """Rows of an index with a bounding box and time that a resolved query touches.
 
         Args:
-            index: The index of the data set.
+            index: The index of the dataset.
             x: Left and right of the query, in units of the CRS.
             y: Bottom and top of the query.
             t: First and last moment of the query.

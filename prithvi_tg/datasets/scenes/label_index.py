@@ -25,7 +25,7 @@ def index_labels(
 
     Args:
         labels: Labels, indexed by geo-slice.
-        grid: The pixels of the data set.
+        grid: The pixels of the dataset.
         region: The region of the windows.
         window: Size of a window in pixels.
 

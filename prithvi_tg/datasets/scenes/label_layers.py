@@ -1,4 +1,4 @@
-"""Label layers: the target of labels of scenes, and the data set of their files."""
+"""Label layers: the target of labels of scenes, and the dataset of their files."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ _VECTOR = (".gpkg", ".geojson", ".shp")
 
 
 class LabelLayer(ABC):
-    """Base class of label layers: the target, and the data set of the files."""
+    """Base class of label layers: the target, and the dataset of the files."""
 
     target: Target
 

@@ -1,4 +1,4 @@
-"""Labels of scenes: rasters and polygons as TorchGeo data sets, combined with images by ``images & labels``."""
+"""Labels of scenes: rasters and polygons as TorchGeo datasets, combined with images by ``images & labels``."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -36,7 +36,7 @@ class LabelRaster(RasterLabels):
 
     A sample contains ``mask`` int64 (H, W) on the pixels of the query, by nearest neighbour, ``bounds`` and
     ``crs``. Pixels without a label, or outside all files, are 255. If a pixel has no label in one file, the next file
-    in the list is used. Pass several files to one data set: TorchGeo's ``|`` would keep 255.
+    in the list is used. Pass several files to one dataset: TorchGeo's ``|`` would keep 255.
 
     A subclass may set TorchGeo's ``filename_regex`` and ``date_format``; then each image uses only files of its
     period.

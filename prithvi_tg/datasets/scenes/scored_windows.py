@@ -1,4 +1,4 @@
-"""ScoredWindows: windows of scenes as a map-style data set in which each pixel is scored once."""
+"""ScoredWindows: windows of scenes as a map-style dataset in which each pixel is scored once."""
 
 import itertools
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ class ScoredWindows(Dataset[dict[str, Any]]):
 
     Args:
         dataset: Images and labels, indexed by geo-slice.
-        grid: The pixels of the data set.
+        grid: The pixels of the dataset.
         region: The region to score.
         size: Size of a window in pixels.
         stride: Distance of neighbouring windows; the size by default.
@@ -125,7 +125,7 @@ def _prefixes(periods: Sequence[pd.Interval]) -> list[str]:
 
 
 def area_in_period(dataset: GeoDataset, period: pd.Interval) -> Any:
-    """The area with data in a period, in coordinates of the data set's CRS.
+    """The area with data in a period, in coordinates of the dataset's CRS.
 
     If a `SceneDataset` has scenes with exactly this period, only these are used, as in its samples.
     """

@@ -30,7 +30,7 @@ class Region:
     """The area of one split.
 
     Attributes:
-        roi: The area, in coordinates of the data set's CRS; it contains whole training windows.
+        roi: The area, in coordinates of the dataset's CRS; it contains whole training windows.
         boxes: Top, left, bottom and right of disjoint rectangles of pixels that contain all scored pixels.
     """
 
@@ -43,7 +43,7 @@ class Regions:
     """The areas of all splits.
 
     Attributes:
-        grid: The pixels of the data set.
+        grid: The pixels of the dataset.
         splits: Region of each split.
         lost: Share of the area that the training split loses to the buffer.
     """
@@ -86,13 +86,13 @@ def split_by_blocks(
     nearest one.
 
     Args:
-        grid: The pixels of the data set.
+        grid: The pixels of the dataset.
         block: Side of a block in pixels.
         window: Size of the windows in pixels.
         fractions: Shares of training, validation and test.
         buffer: Pixels between training windows and the blocks of other splits.
         seed: The same seed gives the same blocks.
-        footprints: Outlines of the images, in coordinates of the data set's CRS; the whole grid by default.
+        footprints: Outlines of the images, in coordinates of the dataset's CRS; the whole grid by default.
 
     Raises:
         ConfigError: The fractions do not add up, there are too few blocks, or no window fits.
@@ -199,11 +199,11 @@ def split_by_polygons(
     """Split by polygons of a vector file with an attribute ``train``, ``val`` or ``test``.
 
     Args:
-        grid: The pixels of the data set.
+        grid: The pixels of the dataset.
         path: File of the polygons.
         attribute: Column with the split.
         window: Size of the windows in pixels.
-        footprints: Outlines of the images, in coordinates of the data set's CRS; the whole grid by default.
+        footprints: Outlines of the images, in coordinates of the dataset's CRS; the whole grid by default.
         roi: Region of the images, to clip the polygons.
 
     Raises:
@@ -284,7 +284,7 @@ def pixel_boxes(grid: Grid, roi: Any) -> tuple[tuple[int, int, int, int], ...]:
 
 
 def whole_region(grid: Grid, roi: Any, footprints: Sequence[Any] = ()) -> Region:
-    """The whole area of a data set as a region, for splits by time."""
+    """The whole area of a dataset as a region, for splits by time."""
     return Region(roi, pixel_boxes(grid, image_area(grid, footprints)))
 
 

@@ -1,4 +1,4 @@
-"""ValueRaster: rasters of values, such as biomass or height, as a TorchGeo data set, combined with images by ``&``."""
+"""ValueRaster: rasters of values, such as biomass or height, as a TorchGeo dataset, combined with images by ``&``."""
 
 from collections.abc import Sequence
 
