@@ -42,6 +42,7 @@ _HOME = {
     "Sen1Floods11DataModule": "datamodules",
     "PrithviClassificationTask": "tasks",
     "PrithviPixelwiseRegressionTask": "tasks",
+    "PrithviPretrainingTask": "tasks",
     "PrithviSegmentationTask": "tasks",
     "load_task": "tasks",
     "classify_scenes": "mapping",

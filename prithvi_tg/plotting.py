@@ -258,7 +258,7 @@ def plot_values(sample: dict[str, Any], spec: DataSpec) -> Figure:
 
 
 def plot_reconstruction(sample: dict[str, Any], spec: InputSpec) -> Figure:
-    """Draw each date of an image in true colour: as it is, with its masked patches in grey, and reconstructed.
+    """Draw each date of an image in true colour: as it is, with its masked patches in white, and reconstructed.
 
     The reconstruction shows visible patches as they are. All panels of a date have the colour limits of the image.
 
@@ -272,13 +272,13 @@ def plot_reconstruction(sample: dict[str, Any], spec: InputSpec) -> Figure:
         np.asarray(sample["valid"], bool).reshape(frames.shape) if "valid" in sample else np.isfinite(frames)
     )
     titles = ("image", "masked", "reconstruction")
-    figure = Figure(figsize=(4.2 * len(titles), 4.4 * len(frames)), layout="constrained")
+    figure = Figure(figsize=(4.2 * len(titles), 4.8 * len(frames)), layout="constrained")
     for row, (frame, prediction, data) in enumerate(zip(frames, predictions, valid, strict=True)):
         visible = np.isnan(prediction)
         limits = color_limits(frame, spec, data)
         panels_of_date = (
             true_color(frame, spec, data, limits),
-            true_color(frame, spec, data & visible, limits),
+            np.where(visible[0, :, :, None], true_color(frame, spec, data, limits), 1.0),
             true_color(np.where(visible, frame, prediction), spec, data | ~visible, limits),
         )
         for column, (title, rgb) in enumerate(zip(titles, panels_of_date, strict=True)):

@@ -58,9 +58,15 @@ def _of_values(surveys: dict[str, Survey], spec: DataSpec) -> Iterator[Finding]:
             )
 
 
+def _of_images(surveys: dict[str, Survey], spec: DataSpec) -> Iterator[Finding]:
+    """No findings, as there are no labels."""
+    yield from ()
+
+
 #: Kind of target -> the findings about its labels.
 LABEL_CHECKS: dict[str, Callable[[dict[str, Survey], DataSpec], Iterator[Finding]]] = {
     "classes": _of_classes,
     "chip_classes": _of_classes,
     "values": _of_values,
+    "images": _of_images,
 }

@@ -32,10 +32,9 @@ def check_chips(data: ChipDataModule) -> Iterator[Finding]:
     """
     surveys: dict[str, Survey] = {}
     for split in ("train", "val", *data.test_splits):
-        if split == "val" and not data.has_split(split):
-            yield Finding(
-                "ok", split, "no chips: training runs without validation, best.ckpt holds the last weights"
-            )
+        if split in data.optional_splits and not data.has_split(split):
+            effect = {"val": "training runs without validation, best.ckpt holds the last weights"}
+            yield Finding("ok", split, f"no chips: {effect.get(split, 'there is nothing to test')}")
             continue
         try:
             dataset = data.open_split(split)
@@ -108,15 +107,14 @@ def check_scenes(data: LabelledScenesDataModule) -> Iterator[Finding]:
         yield Finding("error", "scenes", str(error))
         return
     count = len(images.scenes)
-    yield Finding(
-        "ok",
-        "scenes",
-        f"{count} scene{'' if count == 1 else 's'} that overlap{'s' * (count == 1)} the labels",
-    )
+    has_labels = both is not images
+    what = f" that overlap{'s' * (count == 1)} the labels" if has_labels else ""
+    yield Finding("ok", "scenes", f"{count} scene{'' if count == 1 else 's'}{what}")
     shared = shapely.union_all(list(both.index.geometry))
     for split, region in data.split_regions.splits.items():
         share = shapely.area(shapely.intersection(region.roi, shared)) / shapely.area(shared)
-        yield Finding("ok", split, f"{100 * share:.0f} % of the area that images and labels share")
+        area = "the area that images and labels share" if has_labels else "the images"
+        yield Finding("ok", split, f"{100 * share:.0f} % of {area}")
     surveys: dict[str, Survey] = {}
     for split in data.split_regions.splits:
         try:
@@ -132,7 +130,8 @@ def check_scenes(data: LabelledScenesDataModule) -> Iterator[Finding]:
 
 
 def _of_chips(split: str, survey: Survey, spec: DataSpec, takes_scale: bool) -> Iterator[Finding]:
-    yield Finding("ok", split, f"{count_chips(survey.names)}, each with its {spec.target.label_key}")
+    labels = f", each with its {spec.target.label_key}" if spec.target.names else ""
+    yield Finding("ok", split, f"{count_chips(survey.names)}{labels}")
     advice = "repair the file, or skip it with --skip_bad"
     yield from (Finding("error", split, reason, advice) for reason in survey.unreadable[:_MOST_LISTED])
     if more := survey.unreadable[_MOST_LISTED:]:

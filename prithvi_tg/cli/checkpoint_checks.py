@@ -1,7 +1,7 @@
 """The model of a checkpoint and of a configuration: which one counts, and whether both fit."""
 
 import warnings
-from typing import Any, NoReturn
+from typing import Any
 
 from ..checkpoints import Checkpoint
 from ..deprecated import current_arguments
@@ -86,18 +86,6 @@ def _differing_arguments(checkpoint: Checkpoint, given: Any) -> list[tuple[str, 
 def _comparable(value: Any) -> Any:
     """A value without the difference between empty values and null, and between lists and tuples."""
     return (tuple(value) if isinstance(value, list) else value) or None
-
-
-def refuse_pretrained(*_: Any, **__: Any) -> NoReturn:
-    """Refuse to map scenes with a model that only reconstructs images.
-
-    Raises:
-        CheckpointError: Always.
-    """
-    raise CheckpointError(
-        "ckpt_path: the checkpoint is that of a pre-training, which reconstructs images and predicts nothing else; "
-        "fine-tune it first, fit with --model.weights and this file"
-    )
 
 
 def _refuse_other_head(checkpoint: Checkpoint, task: PrithviTask) -> None:

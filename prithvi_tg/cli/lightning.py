@@ -53,7 +53,7 @@ from ..spec import DataSpec
 from ..tasks import PrithviTask, load_task
 from ..tasks.calibration import read_calibration
 from ..tasks.precision import Float32Precision, check_precision
-from .checkpoint_checks import refuse_other_model, refuse_pretrained, use_model_of
+from .checkpoint_checks import refuse_other_model, use_model_of
 from .errors import one_line, plain_text
 from .messages import ShortWarnings, shown_messages
 from .options.configured import CKPT_PATH
@@ -66,7 +66,6 @@ from .table import COMMANDS
 PREDICTIONS: dict[str, tuple[Callable[..., tuple[BaseDataModule, Any]], Callable[[Any, Path], Callback]]] = {
     "pixels": (plan_maps, partial(MapWriter, raises=True)),
     "chip_classes": (plan_chip_classes, lambda run, folder: ChipClassWriter(run)),
-    "images": (refuse_pretrained, lambda run, folder: Callback()),
 }
 
 

@@ -76,6 +76,9 @@ class ChipDataModule(NonGeoDataModule, metaclass=OldArguments):
     #: How to get splits that share no ground, for ``prithvi-tg check``.
     split_advice: ClassVar[str] = "keep chips of one place in one split"
 
+    #: Splits that may have no chips.
+    optional_splits: ClassVar[tuple[str, ...]] = ("val",)
+
     def __init__(
         self,
         dataset_class: type[ChipDataset],

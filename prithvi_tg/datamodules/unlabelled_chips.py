@@ -28,11 +28,15 @@ class UnlabelledChipsDataModule(ChipDataModule):
         scale: Factor from stored values to the unit of `mean` and `std`, for files without scale tags. Tags that
             contradict it are an error.
         nodata: Stored values that mean nodata, besides the file's tag and NaN.
+        dates: A CSV file with columns ``chip`` and ``date``: the date of each frame, YYYY-MM-DD, separated by ``;``;
+            encoders that use dates need it and ``metadata: true``.
         **kwargs: Arguments of `ChipDataModule`.
 
     Raises:
         ConfigError: Statistics are missing.
     """
+
+    optional_splits = ("val", "test")
 
     def __init__(
         self,
@@ -47,6 +51,7 @@ class UnlabelledChipsDataModule(ChipDataModule):
         sensor: str | None = None,
         scale: float = 1.0,
         nodata: Sequence[float] = (),
+        dates: str | Path | None = None,
         **kwargs: Any,
     ) -> None:
         if mean is None or std is None:
@@ -65,6 +70,7 @@ class UnlabelledChipsDataModule(ChipDataModule):
             sensor=sensor,
             scale=scale,
             nodata=nodata,
+            dates=dates,
             **kwargs,
         )
 

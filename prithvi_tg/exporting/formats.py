@@ -18,7 +18,7 @@ from ..tasks.description import DESCRIPTION, describe_as_text
 from ..tasks.export import export_weights
 from ..tasks.exported import ExportedModel
 from .function import ExportedFunction, example_inputs, trace
-from .mlm import ModelFile, model_item
+from .mlm import TASK_TYPES, ModelFile, model_item
 
 _PROTOBUF_LIMIT = 1 << 30
 
@@ -91,7 +91,7 @@ def export_model(
     Exported programs and ONNX contain the whole function: fill of nodata, normalisation, encoder and decoder, for any
     batch size and images of `window` x `window` pixels, see `ExportedFunction.forward`. Adapters are merged. A STAC
     item (extension machine-learning-model) describes the file, see `item_path`; weights of a task without a description
-    of its data have none.
+    of its data, and of a pre-training, have none.
 
     Args:
         task: A task with a description of its data.
@@ -117,12 +117,18 @@ def export_model(
     for one in (path, described):
         if one.exists() and not overwrite:
             raise ConfigError(f"{one}: exists; add --overwrite to replace it")
+    has_outputs = task.target_kind in TASK_TYPES
+    if not has_outputs and form.has_function:
+        raise ConfigError(
+            f"{path}: the model of a pre-training only reconstructs images; export its weights, .safetensors, or "
+            "fine-tune it first"
+        )
     window, _ = window_and_stride(task, window, None)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=f".{path.stem}.", suffix=".partial", dir=path.parent) as folder:
             form.write(task, Path(folder) / path.name, window)
-            if task.data_spec is not None:
+            if task.data_spec is not None and has_outputs:
                 item = model_item(task, Path(folder) / path.name, form, window)
                 write_stac_item(item, Path(folder) / described.name)
             for made in sorted(Path(folder).iterdir(), reverse=True):

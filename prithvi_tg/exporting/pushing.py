@@ -20,6 +20,7 @@ from ..tasks import load_task
 from ..tasks.description import describe_task
 from .card import CardText, model_card, read_metrics
 from .formats import EXPORT_FORMATS, export_model
+from .mlm import TASK_TYPES
 
 #: Suffix -> name of an exported model in a repository.
 _NAMES = {suffix: f"{suffix[1:]}/model{suffix}" for suffix in EXPORT_FORMATS} | {".safetensors": WEIGHTS_FILE}
@@ -63,6 +64,10 @@ def write_folder(
         raise ConfigError(f"dry_run: {folder} is not empty; choose another folder")
     path = local_path(checkpoint)
     task = load_task(path)
+    if task.target_kind not in TASK_TYPES:
+        raise ConfigError(
+            f"ckpt_path: {path} is of a pre-training, and has no task; push a model that is fine-tuned from it"
+        )
     text = text or CardText()
     if text.base_model is None:
         text = replace(text, base_model=_base_model(path.absolute().parents[1] / "config.yaml"))

@@ -166,10 +166,11 @@ class MaskedDecoder(nn.Module):
         """
         tokens = self.decoder_embed(tokens)
         cls_token, visible = tokens[:, :1], tokens[:, 1:]
-        masked = self.mask_token.to(tokens.dtype).expand(len(tokens), restore.shape[1] - visible.shape[1], -1)
+        masked = self.mask_token.expand(len(tokens), restore.shape[1] - visible.shape[1], -1)
         patches = torch.cat((visible, masked), dim=1)
         patches = patches.gather(1, restore[..., None].expand(-1, -1, patches.shape[2]))
-        table = constant_table(self.variant.width, *grid, tokens.device).to(tokens.dtype)
+        # Sums in float32 even under autocast: bfloat16 would round the positions.
+        table = constant_table(self.variant.width, *grid, tokens.device)
         cls_token, patches = cls_token + table[:1], patches + table[1:]
         if self.coordinates:
             encodings = self.temporal_embed_dec, self.location_embed_dec

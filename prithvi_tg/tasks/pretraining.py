@@ -70,7 +70,8 @@ class PrithviPretrainingTask(ScoredTask, MaskedAutoencodingTask):
     headlines = ("mR2",)
     target_kind = "images"
     label_key = "image"
-    ignore = ("weights",)
+    # Not stored in checkpoints: the source of the first weights, and arguments that only tasks with labels use.
+    ignore = ("weights", "in_channels", "num_classes", "num_outputs")
     model: MaskedAutoencoder
 
     def __init__(

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from prithvi_tg.models import DecoderVariant, MaskedAutoencoder, create_encoder
+from prithvi_tg.errors import ConfigError
+from prithvi_tg.models import DecoderVariant, MaskedAutoencoder, create_encoder, decoder_variant
 
 WIDTH, HEADS, PATCH, BANDS = 32, 4, 4, 3
 
@@ -153,3 +154,149 @@ def test_the_forward_pass_equals_an_independent_statement(frames, coordinates, n
         errors += [((prediction[p] - truth[p]) ** 2).mean() for p in np.flatnonzero(masked)]
     assert len(errors) == 2 * (frames * 16 - 4 * frames)
     assert result.loss.item() == pytest.approx(np.mean(errors), rel=1e-4)
+
+
+# Pixels without data.
+
+
+def test_a_masked_patch_without_data_and_single_values_without_data_do_not_count():
+    model = tiny()
+    image, noise, *_ = batch(1)
+    valid = torch.ones_like(image, dtype=torch.bool)
+    everywhere = model(image, valid, noise)
+    assert everywhere.loss.item() == pytest.approx(model(image, noise=noise).loss.item(), rel=1e-12)
+    empty, partly = everywhere.mask[0].nonzero().flatten()[:2].tolist()
+    places = [divmod(number, 4) for number in (empty, partly)]
+    rows, columns = (slice(PATCH * places[0][axis], PATCH * (places[0][axis] + 1)) for axis in (0, 1))
+    valid[0, :, :, rows, columns] = False
+    valid[0, :, 1, PATCH * places[1][0], PATCH * places[1][1]] = False  # one value: its band alone
+    result = model(image, valid, noise)
+    errors = ((result.prediction - model.patchify(image)) ** 2).detach()
+    errors[0, partly, 1] = float("nan")  # the first pixel of the patch, its second band
+    expected = [
+        errors[sample, patch].nanmean()
+        for sample, patch in result.mask.nonzero().tolist()
+        if (sample, patch) != (0, empty)
+    ]
+    assert result.loss.item() == pytest.approx(torch.stack(expected).mean().item(), rel=1e-6)
+    assert result.counted.sum() == result.mask.sum() - 1
+
+
+def test_an_image_without_data_has_the_loss_0_and_no_gradient():
+    model = tiny()
+    image, noise, *_ = batch(1)
+    loss = model(image, torch.zeros_like(image, dtype=torch.bool), noise).loss
+    loss.backward()
+    assert loss == 0
+    assert all(p.grad is None or not p.grad.any() for p in model.parameters())
+
+
+def test_statistics_of_a_patch_ignore_values_without_data():
+    model = tiny(norm_pix_loss=True)
+    image, noise, *_ = batch(1)
+    valid = torch.ones_like(image, dtype=torch.bool)
+    valid[:, :, 2] = False
+    image[:, :, 2] = 1e3
+    two = image[:, :, :2]
+    mean = two.reshape(2, 2, 4, PATCH, 4, PATCH).mean(dim=(1, 3, 5)).reshape(2, 16)
+    std = (
+        two.reshape(2, 2, 4, PATCH, 4, PATCH).permute(0, 2, 4, 1, 3, 5).flatten(3).std(dim=-1).reshape(2, 16)
+    )
+    result = model(image, valid, noise)
+    predicted = model.unpatchify(result.prediction, (1, 4, 4))
+    restored = model.reconstruct(image, result, valid)
+    masked = ~restored.isnan()
+    spread = std.reshape(2, 1, 1, 4, 4).repeat_interleave(PATCH, 3).repeat_interleave(PATCH, 4)
+    centre = mean.reshape(2, 1, 1, 4, 4).repeat_interleave(PATCH, 3).repeat_interleave(PATCH, 4)
+    torch.testing.assert_close(
+        restored[masked],
+        (predicted * spread + centre)[masked].float(),
+        rtol=1e-4,
+        atol=1e-4,
+        check_dtype=False,
+    )
+
+
+# Masks.
+
+
+@pytest.mark.parametrize(
+    ("side", "frames", "ratio", "visible"), [(16, 1, 0.75, 4), (20, 3, 0.75, 18), (20, 1, 0.9, 2)]
+)
+def test_the_number_of_visible_patches_is_rounded_down(side, frames, ratio, visible):
+    image = torch.zeros(2, frames, BANDS, side, side, dtype=torch.float64)
+    result = tiny(mask_ratio=ratio)(image)
+    assert (~result.mask).sum(dim=1).tolist() == [visible] * 2
+
+
+def test_masks_differ_between_samples_and_calls():
+    image = torch.zeros(2, 1, BANDS, 64, 64, dtype=torch.float64)
+    model = tiny()
+    one, other = model(image).mask, model(image).mask
+    assert not torch.equal(one[0], one[1])
+    assert not torch.equal(one, other)
+
+
+def test_visible_patches_do_not_depend_on_masked_ones():
+    model = tiny()
+    image, noise, *_ = batch(1)
+    result = model(image, noise=noise)
+    masked = model.unpatchify(result.mask[..., None].expand_as(result.prediction), (1, 4, 4))
+    again = model(image.where(~masked, 9.0), noise=noise)
+    torch.testing.assert_close(again.prediction, result.prediction)
+
+
+def test_settings_that_cannot_work_are_refused():
+    image = torch.zeros(1, 1, BANDS, PATCH, PATCH, dtype=torch.float64)
+    with pytest.raises(ConfigError, match="masks all 1 patches of an image of 4 x 4 pixels"):
+        tiny()(image)
+    with pytest.raises(ConfigError, match=r"mask_ratio: 1.0 must be above 0 and below 1"):
+        tiny(mask_ratio=1.0)
+    with pytest.raises(ConfigError, match="encoder: TimmPyramid cannot encode only some of its patches"):
+        MaskedAutoencoder(create_encoder("timm/resnet18", num_bands=6), DecoderVariant())
+    with pytest.raises(
+        ConfigError, match=r"decoder_args: .*unexpected keyword argument 'heads'; known are width"
+    ):
+        decoder_variant("nano", heads=3)
+    with pytest.raises(ConfigError, match=r"decoder_args.num_heads: 5 heads do not divide a width of 64"):
+        decoder_variant("nano", num_heads=5)
+
+
+# The published decoder.
+
+
+def published_decoder(patch, coordinates):
+    """Names and shapes of the decoder's tensors in the published files, without the position table."""
+    shapes = {
+        "mask_token": (1, 1, 512),
+        "decoder_embed.bias": (512,),
+        "decoder_pred.bias": (patch * patch * 6,),
+    }
+    shapes["decoder_pred.weight"] = (patch * patch * 6, 512)
+    for block in range(8):
+        sizes = {"norm1": (512,), "norm2": (512,), "attn.qkv": (1536, 512), "attn.proj": (512, 512)}
+        for name, size in (sizes | {"mlp.fc1": (2048, 512), "mlp.fc2": (512, 2048)}).items():
+            shapes[f"decoder_blocks.{block}.{name}.weight"] = size
+            shapes[f"decoder_blocks.{block}.{name}.bias"] = size[:1]
+    shapes |= {"decoder_norm.weight": (512,), "decoder_norm.bias": (512,)}
+    scales = ("temporal_embed_dec.scale", "location_embed_dec.scale") if coordinates else ()
+    return shapes | dict.fromkeys(scales, (1,))
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "patch"),
+    [
+        ("prithvi_eo_v1_100m", 768, 16), ("prithvi_eo_v2_tiny_tl", 192, 16), ("prithvi_eo_v2_100m_tl", 768, 16),
+        ("prithvi_eo_v2_300m", 1024, 16), ("prithvi_eo_v2_300m_tl", 1024, 16), ("prithvi_eo_v2_600m", 1280, 14),
+        ("prithvi_eo_v2_600m_tl", 1280, 14),
+    ],
+)  # fmt: skip
+def test_the_decoder_has_the_published_names_and_shapes(name, width, patch):
+    with torch.device("meta"):
+        model = MaskedAutoencoder(create_encoder(name), decoder_variant(name))
+    found = {key: tuple(value.shape) for key, value in model.decoder.state_dict().items()}
+    coordinates = name.endswith("_tl")
+    assert found == published_decoder(patch, coordinates) | {"decoder_embed.weight": (512, width)}
+    assert {block.attn.num_heads for block in model.decoder.decoder_blocks} == {16}
+    names = {key.split(".")[0] for key in model.state_dict()}
+    assert names == {"encoder", "decoder"}

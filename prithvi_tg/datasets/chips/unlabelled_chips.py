@@ -1,7 +1,9 @@
 """UnlabelledChips: your own chips without labels, for pre-training."""
 
+import csv
 import re
 from collections.abc import Callable, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +42,15 @@ class UnlabelledChips(ChipDataset):
         scale: Factor from stored values to the unit of `mean` and `std`, for files without scale tags. Tags that
             contradict it are an error.
         nodata: Stored values that mean nodata, besides the file's tag and NaN.
+        dates: A CSV file with columns ``chip`` and ``date``: the date of each frame, YYYY-MM-DD, separated by ``;``.
+            Dates of other chips are unknown.
         legacy_nodata: See `ChipDataset`.
-        metadata: See `ChipDataset`; only locations are known.
+        metadata: Add `dates` and locations to the samples, for encoders that use them.
         transforms: See `ChipDataset`.
 
     Raises:
         ConfigError: The pattern has no ``*``, or the split has no chips.
-        DataError: No file matches the pattern, or a chip of the list of splits is missing.
+        DataError: No file matches the pattern, a chip of the list of splits is missing, or a date cannot be read.
     """
 
     band_advice = BAND_ADVICE
@@ -65,6 +69,7 @@ class UnlabelledChips(ChipDataset):
         sensor: str | None = None,
         scale: float = 1.0,
         nodata: Sequence[float] = (),
+        dates: str | Path | None = None,
         legacy_nodata: bool = False,
         metadata: bool = False,
         transforms: Callable[[Sample], Sample] | None = None,
@@ -76,6 +81,7 @@ class UnlabelledChips(ChipDataset):
         self.num_frames = num_frames
         self.scale = scale
         self.nodata = tuple(nodata)
+        self.known_dates = {} if dates is None else read_dates(dates, num_frames)
         root = Path(images.partition("*")[0])
         super().__init__(
             root, split, splits, bands, mean, std, legacy_nodata, metadata, transforms=transforms
@@ -147,6 +153,10 @@ class UnlabelledChips(ChipDataset):
             raise ConfigError(f"split: {self.split!r} has no chips; there are chips in {', '.join(by_split)}")
         return by_split[self.split]
 
+    def dates(self, chip: Chip) -> list[date | None]:
+        """The dates of the table."""
+        return self.known_dates.get(chip.name, [None] * self.num_frames)
+
     def _read_label(self, chip: Chip, valid: NDArray[Any]) -> None:
         """``None``: there is no label."""
 
@@ -157,3 +167,22 @@ class UnlabelledChips(ChipDataset):
         """Draw each date of a sample in true colour."""
         pixels: Sample = {key: sample[key] for key in ("image", "valid") if key in sample}
         return plot_sample(pixels, self.spec, show_titles, suptitle)
+
+
+def read_dates(path: str | Path, num_frames: int) -> dict[str, list[date | None]]:
+    """Dates of chips from a CSV file with columns ``chip`` and ``date``; several dates are separated by ``;``.
+
+    Raises:
+        DataError: The file cannot be read, lacks a column, or a chip has no date for each frame.
+    """
+    found: dict[str, list[date | None]] = {}
+    try:
+        with Path(path).open(newline="", encoding="utf-8-sig") as file:
+            for row in csv.DictReader(file):
+                found[row["chip"]] = [date.fromisoformat(day.strip()) for day in row["date"].split(";")]
+    except (OSError, KeyError, ValueError, AttributeError) as error:
+        raise DataError(f"dates: {path}: needs columns chip and date, YYYY-MM-DD ({error})") from error
+    for name, days in found.items():
+        if len(days) != num_frames:
+            raise DataError(f"dates: {path}: chip {name} has {len(days)} dates for {num_frames} frames")
+    return found

@@ -63,6 +63,12 @@ DEFAULTS: dict[tuple[str, str], tuple[str, ...]] = {
 }
 
 
+#: Kind of target without maps -> what is needed for one.
+_NEEDED = {
+    "images": "the checkpoint is that of a pre-training, so fine-tune it first: fit with --model.weights CHECKPOINT"
+}
+
+
 def select_products(spec: DataSpec, options: OutputOptions) -> list[Product]:
     """The products of each map: the defaults of its target, and the requested ones.
 
@@ -76,7 +82,9 @@ def select_products(spec: DataSpec, options: OutputOptions) -> list[Product]:
             raise ConfigError(
                 f"profile: {options.profile!r} has no map of {kind}; use {' or '.join(profiles)}"
             )
-        raise ConfigError(f"target: no map can be made of {kind}; a per-pixel model is needed")
+        raise ConfigError(
+            f"target: no map can be made of {kind}; {_NEEDED.get(kind, 'a per-pixel model is needed')}"
+        )
     main, *others = DEFAULTS[kind, options.profile]
     asked_for = [product for product in PRODUCTS.values() if product.is_asked_for(options)]
     wanted = [PRODUCTS[main], *asked_for, *(find_product(product) for product in options.products)]
