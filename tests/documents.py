@@ -51,6 +51,12 @@ SMALL = {
         "--trainer.check_val_every_n_epoch=1",
         *SMALL_TRAINER,
     ],
+    "configs/pretrain.yaml": [
+        f"--model.encoder_args={TINY}",
+        "--model.window=64",
+        "--data.crop_size=64",
+        *SMALL_TRAINER,
+    ],
     "demo/data": ["--size=64"],
     "data/my_scenes": ["--size=64"],
     "configs/chip_folder.yaml": [

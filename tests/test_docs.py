@@ -24,7 +24,7 @@ RUN = [
     path for path, found in BLOCKS.items() if any(one.language in ("bash", "python", "yaml") for one in found)
 ]
 #: Commands that Lightning's parser reads, whose ``--print_config`` parses all and runs nothing.
-CONFIGURED = ("fit", "validate", "test", "predict", "check", "stats", "chips")
+CONFIGURED = ("fit", "pretrain", "validate", "test", "predict", "check", "stats", "chips")
 
 
 def name_of(path):
@@ -98,7 +98,7 @@ def run_command(words, command):
         for path in (sorted(map(str, Path().glob(word))) if "*" in word else []) or [word]
     ]
     extra = small_options(words)
-    if words[1] in ("fit", "validate", "test") and not extra:  # with a configuration of the page
+    if words[1] in ("fit", "pretrain", "validate", "test") and not extra:  # with a configuration of the page
         extra = [*SMALL_TRAINER, *small_encoder(words)]
     code, out, err = command(*words[1:], *extra)
     assert code == 0, (words, out, err)
