@@ -12,11 +12,11 @@ from ..tasks.data_checks import differing_data
 
 #: Arguments of tasks that decide which tensors a model has, and what it computes with them.
 _MODEL = (
-    "encoder", "encoder_args", "lora_rank", "lora_targets", "lora_alpha", "decoder", "decoder_args", "head_channels",
-    "auxiliary_weight", "pooling",
+    "encoder", "encoder_args", "lora_rank", "lora_targets", "lora_alpha", "prompt_tokens", "decoder", "decoder_args",
+    "head_channels", "auxiliary_weight", "pooling",
 )  # fmt: skip
 #: Those that earlier releases lack, with the values of their models.
-_ADDED: dict[str, Any] = {"lora_targets": ("qkv", "proj"), "lora_alpha": None}
+_ADDED: dict[str, Any] = {"lora_targets": ("qkv", "proj"), "lora_alpha": None, "prompt_tokens": 0}
 
 
 def use_model_of(checkpoint: Checkpoint, init_args: Any) -> None:

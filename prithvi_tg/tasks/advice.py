@@ -39,7 +39,11 @@ def training_advice(
     encoder = getattr(task.model, "encoder", None)
     if task.weights is not None or resumes or not isinstance(encoder, Encoder):  # a task may build any model
         return
-    if (hparams["freeze_encoder"] and hparams["unfreeze_epoch"] is None) or hparams["lora_rank"]:
+    if (
+        (hparams["freeze_encoder"] and hparams["unfreeze_epoch"] is None)
+        or hparams["lora_rank"]
+        or hparams["prompt_tokens"]
+    ):
         yield "weights: not given, so the frozen encoder has random weights"
     elif hparams["lr"] < FINE_TUNING_RATE:
         weights = "" if encoder.pretrained is None else "give weights, or "

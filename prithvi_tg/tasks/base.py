@@ -20,6 +20,7 @@ from ..hub import find_weights
 from ..models import Encoder, WeightCache, create_encoder
 from ..models.compiling import has_compiler
 from ..models.lora import add_lora
+from ..models.prompts import add_prompts
 from ..processes import process_callbacks
 from ..spec import DataSpec
 from .advice import training_advice
@@ -62,6 +63,7 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
             attention; ``query``, ``key``, ``value``, parts of ``qkv``; ``mlp``, both layers of the MLP.
         lora_alpha: The output of the adapters is scaled by ``lora_alpha / lora_rank``; by default ``2 * lora_rank``.
         lora_dropout: Dropout rate of the input of the adapters.
+        prompt_tokens: Number of learnt tokens before each block of a ViT, whose other weights are frozen; 0 for none.
         bands: Bands of a frame, by name; the command line takes them from the data.
         num_frames: Dates in a sample; the command line takes it from the data.
         optimizer: ``adamw``, ``adam`` (whose weight decay is an L2 penalty), or the path of a class, such as
@@ -109,6 +111,7 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
         lora_targets: Sequence[str] = ("qkv", "proj"),
         lora_alpha: float | None = None,
         lora_dropout: float = 0.0,
+        prompt_tokens: int = 0,
         bands: Sequence[str] = PRITHVI_BANDS,
         num_frames: int = 1,
         optimizer: str = "adamw",
@@ -134,7 +137,7 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
         return "min" if "loss" in monitor else "max"
 
     def create_encoder(self) -> Encoder:
-        """Create the encoder, and load its pre-trained weights and adapters.
+        """Create the encoder, load its pre-trained weights, and add adapters or prompts.
 
         Raises:
             ConfigError: Settings contradict each other.
@@ -156,6 +159,10 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
                 )
             options = {key: hparams[f"lora_{key}"] for key in ("targets", "alpha", "dropout")}
             add_lora(encoder, hparams["lora_rank"], **options)
+        if hparams["prompt_tokens"]:
+            if others := [key for key in ("freeze_encoder", "lora_rank") if hparams[key]]:
+                raise ConfigError(f"prompt_tokens: cannot be combined with {others[0]}; remove one of them")
+            add_prompts(encoder, hparams["prompt_tokens"])
         return encoder
 
     def load_pretrained(self, model: nn.Module, checkpoint: Checkpoint) -> None:

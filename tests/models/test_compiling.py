@@ -23,6 +23,7 @@ MODELS = {
     "unet": PRITHVI | {"decoder": "unet"},
     "upernet": PRITHVI | {"decoder": "upernet"},
     "low-rank adapters": PRITHVI | {"decoder": "linear", "lora_rank": 2},
+    "prompts": PRITHVI | {"decoder": "linear", "prompt_tokens": 3},
     "stochastic depth": PRITHVI | {"decoder": "linear", "drop_path": 0.5},
     "checkpointing": PRITHVI | {"decoder": "linear", "gradient_checkpointing": True},
     "frozen encoder": PRITHVI | {"decoder": "linear", "freeze_encoder": True},

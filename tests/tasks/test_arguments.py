@@ -18,7 +18,7 @@ SHARED = {
     "encoder", "encoder_args", "weights", "truncate_depth", "allow_new_bands", "freeze_encoder", "unfreeze_epoch",
     "lora_rank", "layer_decay", "drop_path", "gradient_checkpointing", "compile", "bands", "num_frames", "loss",
     "optimizer", "optimizer_args", "schedule", "schedule_args", "lr", "weight_decay", "warmup_steps", "monitor",
-    "data_spec", "lora_targets", "lora_alpha", "lora_dropout",
+    "data_spec", "lora_targets", "lora_alpha", "lora_dropout", "prompt_tokens",
 }  # fmt: skip
 PIXELWISE = {
     "decoder",
