@@ -23,7 +23,7 @@ pytestmark = pytest.mark.version_independent
 TOP = Path(__file__).parents[1]
 
 
-def run_here(words, *, stdout, stderr, env=None, check=False):
+def run_here(words, *, stdout, stderr, env=None, check=False, pass_fds=()):
     """Replaces `subprocess.run`: runs the command in this process, without importing again."""
     assert words[:3] == [sys.executable, "-m", "prithvi_tg"]
     path = (env or {}).get("PYTHONPATH", "").split(os.pathsep)

@@ -21,7 +21,7 @@ from prithvi_tg import PrithviSegmentationTask
 from prithvi_tg.cli.messages import shown_messages
 from prithvi_tg.commands.data_parser import data_parser, parse_data
 from prithvi_tg.datasets.synthetic import write_sen1floods11
-from prithvi_tg.studies import Job, markdown, run_jobs, study_parser, summary
+from prithvi_tg.studies import Job, markdown, run_study, study_parser, summary
 
 HERE = Path(__file__).parent
 #: What each method changes in the recipe.
@@ -64,7 +64,7 @@ def main() -> None:
         name = f"{method.replace(' ', '_')}/fraction_{fraction}/seed_{seed}"
         jobs.append(Job(name, labels, tuple(words), str(HERE)))
     with shown_messages():
-        table = run_jobs(jobs, options.output / "runs", options.processes)
+        table = run_study(jobs, options)
     table.to_csv(options.output / "results.csv", index=False)
     means = summary(table, ("method", "fraction"), METRICS)
     (options.output / "results.md").write_text(markdown(means))

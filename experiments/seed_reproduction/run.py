@@ -18,7 +18,7 @@ from prithvi_tg import PrithviSegmentationTask
 from prithvi_tg.cli.messages import shown_messages
 from prithvi_tg.datasets.synthetic import LAYOUTS
 from prithvi_tg.reporting.published import PUBLISHED
-from prithvi_tg.studies import Job, markdown, run_jobs, study_parser, summary
+from prithvi_tg.studies import Job, markdown, run_study, study_parser, summary
 
 HERE = Path(__file__).parent
 CONFIGS = Path("configs")
@@ -50,7 +50,7 @@ def main() -> None:
         labels = {"result": result, "seed": str(seed)}
         jobs.append(Job(f"{result}/seed_{seed}", labels, (*words, *options.rest)))
     with shown_messages():
-        table = run_jobs(jobs, options.output / "runs", options.processes)
+        table = run_study(jobs, options)
     table.to_csv(options.output / "results.csv", index=False)
     distances = distance(table)
     (options.output / "results.md").write_text(markdown(distances))
