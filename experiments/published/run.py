@@ -115,9 +115,7 @@ def main() -> None:
             failure = str(error)
         table = write_results(jobs, options.output)
     print(table, end="")
-    print(
-        f"{len(completed(jobs, options.output / 'runs'))} tests of {sum(len(job.tests) for job in jobs)} are done."
-    )
+    print(f"{len(completed(jobs, options.output / 'runs'))} of {len(jobs)} runs are done.")
     print(f"Written: {options.output / 'results.md'}, results.json")
     if failure:
         sys.exit(f"error: {failure}")
