@@ -159,7 +159,7 @@ def roots(tmp_path_factory):
 
 @pytest.mark.parametrize("data", DATA)
 @pytest.mark.parametrize("tuning", [*TUNINGS, "unet"])
-def test_each_tuning_and_data_set_trains_and_is_tested_offline(data, tuning, roots, tmp_path, command):
+def test_each_tuning_and_dataset_trains_and_is_tested_offline(data, tuning, roots, tmp_path, command):
     if tuning == "lora":
         pytest.importorskip("peft", reason="the extra lora is not installed")
     options = [

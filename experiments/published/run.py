@@ -43,11 +43,11 @@ CONFIGS = Path("configs/published")
 
 @dataclass(frozen=True)
 class Data:
-    """A data set of the comparison.
+    """A dataset of the comparison.
 
     Attributes:
-        folder: Folder of the data, below that of all data sets; also the layout of synthetic data.
-        kind: Class of the data set.
+        folder: Folder of the data, below that of all datasets; also the layout of synthetic data.
+        kind: Class of the dataset.
         present: Pattern of its images.
         download: What to download.
         size: Size of the download.
@@ -125,7 +125,7 @@ def parse() -> argparse.Namespace:
     """The options."""
     parser = study_parser(__doc__.split("\n")[0], HERE / "output")
     add = parser.add_argument
-    add("--data", type=Path, default=Path("data"), help="folder with the data sets' folders (default: data)")
+    add("--data", type=Path, default=Path("data"), help="folder with the datasets' folders (default: data)")
     add("--datasets", nargs="+", choices=DATA)
     add("--encoders", nargs="+", choices=ENCODERS)
     add("--tunings", nargs="+", choices=TUNINGS)
@@ -181,7 +181,7 @@ def create_jobs(options: argparse.Namespace) -> Iterator[Job]:
 
 
 def missing(options: argparse.Namespace) -> Iterator[str]:
-    """One line per data set and encoder that is not on this machine: what to download, how large, and where to."""
+    """One line per dataset and encoder that is not on this machine: what to download, how large, and where to."""
     for name in options.datasets:
         data, root = DATA[name], options.data / DATA[name].folder
         if not any(root.glob(data.present)):

@@ -42,7 +42,7 @@ def canonical(band: Any) -> str | None:
 
 
 def positions(bands: Sequence[Any]) -> dict[str, int]:
-    """Positions of those bands of Prithvi that a data set has.
+    """Positions of those bands of Prithvi that a dataset has.
 
     Raises:
         ValueError: It has none of them.
@@ -65,7 +65,7 @@ class PrithviBench(BenchModel):
     the pre-training on HLS. A missing band has its mean, that is 0 after normalisation.
 
     Args:
-        bands: Bands of the data set.
+        bands: Bands of the dataset.
         encoder: A Prithvi encoder in `prithvi_tg.models.VARIANTS`.
         encoder_args: Fields of `EncoderVariant` to replace.
         weights: ``pretrained``, a file, or ``None`` for random weights.
@@ -75,7 +75,7 @@ class PrithviBench(BenchModel):
         **others: Further keys of the configuration, such as ``name``.
 
     Raises:
-        ValueError: No band of the data set is one of Prithvi's, or the pooling is unknown.
+        ValueError: No band of the dataset is one of Prithvi's, or the pooling is unknown.
     """
 
     expected_input_unit = InputUnit.S2_DN
@@ -103,7 +103,7 @@ class PrithviBench(BenchModel):
         self.pretrain_std = [std[slot] for slot in self._slots]
         super().__init__(bands=[bands[one] for one in self._positions], normalization=normalization)
         if missing := [name for name in PRITHVI_BANDS if name not in found]:
-            _log.warning(f"bands: the data set lacks {', '.join(missing)}; they have their mean")
+            _log.warning(f"bands: the dataset lacks {', '.join(missing)}; they have their mean")
         self.pooling, self.size = pooling, size
         self.encoder = create_encoder(encoder, **(encoder_args or {})).eval().requires_grad_(False)
         if weights is not None:
@@ -113,7 +113,7 @@ class PrithviBench(BenchModel):
         """Select and normalise the bands of Prithvi.
 
         Args:
-            images: (B, C, H, W), all bands of the data set, as stored.
+            images: (B, C, H, W), all bands of the dataset, as stored.
 
         Returns:
             (B, 6, H, W).
