@@ -281,7 +281,7 @@ def test_a_job_gets_its_share_of_the_visible_gpus(monkeypatch):
     assert _environment(job, 2, 3, 1)["CUDA_VISIBLE_DEVICES"] == "2"
 
 
-def test_a_killed_study_ends_with_the_whole_table_in_two_processes(tmp_path):
+def test_a_killed_study_ends_with_the_whole_table_in_two_processes(study, tmp_path):
     """With the real command: a study is killed in its first training, then two processes finish it."""
     words = [
         sys.executable, STUDY, "--small", "--datasets", "burn_scars", "--tunings", "linear_probe", "--seeds", "0", "1",
