@@ -39,13 +39,14 @@ class Network:
     pretrained: bool = False
 
 
+#: Each learning rate is the best of 1e-3, 2e-3 and 3e-3 on two worlds that are not part of the results.
 NETWORKS = {
     "U-Net": Network(
         {"encoder": "timm/resnet10t", "encoder_args": {"channels": [16, 32, 64, 128]}, "lr": 2e-3},
         {"decoder": "unet", "head_channels": 64},
     ),
-    "ViT from scratch": Network(VIT | {"lr": 1e-3}),
-    "ViT pre-trained": Network(VIT | {"lr": 1e-3}, pretrained=True),
+    "ViT from scratch": Network(VIT | {"lr": 3e-3}),
+    "ViT pre-trained": Network(VIT | {"lr": 2e-3}, pretrained=True),
 }
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from benchmark_tasks import TASKS
 from matplotlib.figure import Figure
+from pixels import PIXEL_MODELS
 from scipy.stats import t as student
 
 BEGIN, END = "<!-- results -->", "<!-- end of results -->"
@@ -65,7 +66,8 @@ def tables(table: pd.DataFrame, results: dict[str, Any]) -> str:
     """All tables in Markdown."""
     true = table[table["labels"] == "true"]
     sizes = sorted(true["size"].unique())
-    parts = [_scores(true[true["size"] == size], f"{size} labelled chips") for size in sizes]
+    parts = [answers(true[true["size"] == sizes[0]], sizes[0])]
+    parts += [_scores(true[true["size"] == size], f"{size} labelled chips") for size in sizes]
     noisy = table[table["labels"] == "noisy"]
     if len(noisy):
         size = noisy["size"].iloc[0]
@@ -73,6 +75,40 @@ def tables(table: pd.DataFrame, results: dict[str, Any]) -> str:
     parts.append(_differences(true))
     parts.append(_costs(results))
     return "\n".join(parts)
+
+
+def answers(table: pd.DataFrame, size: int) -> str:
+    """What the smallest training sets say about pre-training, and where models of single pixels win.
+
+    Args:
+        table: Rows of `score_table` with true labels and one size.
+        size: Number of training chips.
+    """
+    verdicts: dict[str, list[str]] = {"above": [], "below": [], "across": []}
+    pixels_win = []
+    for task in TASKS.values():
+        for shift in task.shifts:
+            gains = paired(table, task.name, shift, size)
+            if len(gains) > 1:
+                mean, _, half = interval(gains)
+                side = "across" if abs(mean) <= half else ("above" if mean > 0 else "below")
+                verdicts[side].append(f"{task.name}/{shift} {mean:+.3f}")
+            chosen = table[(table["task"] == task.name) & (table["shift"] == shift)]
+            means = chosen.groupby("model")["score"].mean()
+            if len(means) and means.idxmax() in PIXEL_MODELS:
+                pixels_win.append(f"{task.name}/{shift}")
+    lines = [
+        f"**Answers at {size} labelled chips**\n",
+        "- The interval of the gain by pre-training lies above 0 in: " + _listed(verdicts["above"]),
+        "- It lies below 0 in: " + _listed(verdicts["below"]),
+        "- It includes 0, so the difference may be chance, in: " + _listed(verdicts["across"]),
+        "- A model of single pixels has the best mean of all models in: " + _listed(pixels_win),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _listed(words: list[str]) -> str:
+    return ", ".join(words) + "." if words else "none."
 
 
 def _scores(table: pd.DataFrame, title: str) -> str:

@@ -20,7 +20,7 @@ from prithvi_tg.tasks.metrics import ConfusionMatrix, segmentation_scores
 from prithvi_tg.tasks.value_metrics import ValueErrors, value_scores
 
 #: Most training pixels, drawn at random.
-MOST_PIXELS = 40_000
+MOST_PIXELS = 20_000
 
 #: Predicts classes or values (N, V) of features (N, C).
 Predictor = Callable[[Tensor], Tensor]

@@ -42,7 +42,7 @@ class Plan:
     Attributes:
         seeds: Worlds, each with its own region, chips and initial weights.
         sizes: Numbers of training chips.
-        smallest_steps: Optimiser steps for the smallest size; four times the chips have twice the steps.
+        smallest_steps: Optimiser steps for the smallest size; sixteen times the chips have twice the steps.
         batch_size: Chips in a training batch.
         test_scenes: Scenes in each test set.
         pool: Chips for pre-training.
@@ -53,17 +53,17 @@ class Plan:
 
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     sizes: tuple[int, ...] = (50, 200, 800)
-    smallest_steps: int = 300
+    smallest_steps: int = 400
     batch_size: int = 16
-    test_scenes: int = 8
+    test_scenes: int = 12
     pool: int = 4096
-    pretraining_steps: int = 3000
+    pretraining_steps: int = 2500
     pretraining_seeds: int = 2
     pretraining_batch_size: int = 64
 
     def steps(self, size: int) -> int:
         """Optimiser steps for a number of training chips."""
-        return round(self.smallest_steps * (size / min(self.sizes)) ** 0.5)
+        return round(self.smallest_steps * (size / min(self.sizes)) ** 0.25)
 
     def runs(self) -> Iterator[Run]:
         """All runs: small sets of all worlds first, then larger sets, then noisy labels."""

@@ -11,7 +11,7 @@ from networks import VIT, quiet, quiet_trainer
 from plan import Plan
 
 from prithvi_tg.datamodules import UnlabelledChipsDataModule
-from prithvi_tg.files import write_json
+from prithvi_tg.files import finished_file, write_json
 from prithvi_tg.tasks import PrithviPretrainingTask
 
 #: Decoder and optimisation of pre-training.
@@ -21,6 +21,11 @@ AUTOENCODER: dict[str, Any] = {
     "norm_pix_loss": False,
     "lr": 1e-3,
 }
+
+
+def checkpoint_path(plan: Plan, folder: Path, seed: int) -> Path:
+    """The checkpoint of a pre-training; another plan has another one."""
+    return folder / f"pretrained_{plan.pool}_chips_{plan.pretraining_steps}_steps_{seed}.ckpt"
 
 
 def pretrain(plan: Plan, folder: Path, seed: int) -> Path:
@@ -34,7 +39,7 @@ def pretrain(plan: Plan, folder: Path, seed: int) -> Path:
     Returns:
         The checkpoint.
     """
-    path = folder / f"pretrained_{seed}.ckpt"
+    path = checkpoint_path(plan, folder, seed)
     if path.exists():
         return path
     pool = write_pool(folder / "data" / f"pool_{seed}_{plan.pool}", seed, plan.pool)
@@ -57,8 +62,9 @@ def pretrain(plan: Plan, folder: Path, seed: int) -> Path:
         seconds = time.perf_counter() - start
         trainer.limit_val_batches = 1.0
         trainer.validate(model, datamodule=data, verbose=False)
-    trainer.save_checkpoint(path, weights_only=True)
     scores = {name: float(value) for name, value in model.scores.items() if value.ndim == 0}
     record = {"seed": seed, "chips": plan.pool, "steps": steps, "batch_size": batch_size}
     write_json(path.with_suffix(".json"), {**record, "scores": scores, "seconds": round(seconds, 1)})
+    with finished_file(path) as partial:
+        trainer.save_checkpoint(partial, weights_only=True)
     return path

@@ -32,7 +32,7 @@ from page import write_page  # noqa: E402
 from pictures import draw_scenes  # noqa: E402
 from pixels import PIXEL_MODELS, fit_and_test  # noqa: E402
 from plan import FULL, SMALL, Plan, Run  # noqa: E402
-from pretraining import pretrain  # noqa: E402
+from pretraining import checkpoint_path, pretrain  # noqa: E402
 
 from prithvi_tg.files import write_json  # noqa: E402
 
@@ -45,17 +45,21 @@ def main() -> None:
     plan = replace(plan, **given)
     deadline = time.time() + 60 * options.minutes
     folder: Path = options.output
-    pretrained = range(plan.pretraining_seeds)
     with parallel_map(options.processes) as each:
-        list(each(partial(_world, plan, folder), plan.seeds))
-        list(each(partial(pretrain, plan, folder), pretrained))
+        if time.time() < deadline:
+            list(each(partial(_world, plan, folder), plan.seeds))
+            list(each(partial(pretrain, plan, folder), range(plan.pretraining_seeds)))
         done = list(each(partial(execute, plan, folder, deadline), plan.runs()))
     missing = done.count(False)
     results = {
         "plan": asdict(plan),
         "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "torch": torch.__version__,
                     "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"},
-        "pretraining": [json.loads(path.read_text()) for path in sorted(folder.glob("pretrained_*.json"))],
+        "pretraining": [
+            json.loads(path.with_suffix(".json").read_text())
+            for seed in range(plan.pretraining_seeds)
+            if (path := checkpoint_path(plan, folder, seed)).exists()
+        ],
         "runs": [json.loads(path.read_text()) for run in plan.runs() if (path := _path(folder, run)).exists()],
     }  # fmt: skip
     page = folder if options.small else HERE
@@ -127,9 +131,12 @@ def execute(plan: Plan, folder: Path, deadline: float, run: Run) -> bool:
         Whether the result exists.
     """
     task, path = TASKS[run.task], _path(folder, run)
-    settings = {"steps": plan.steps(run.size), "batch_size": plan.batch_size}
+    settings: dict[str, Any] = {}
+    weights = checkpoint_path(plan, folder, run.seed % plan.pretraining_seeds)
     if run.model in NETWORKS:
-        settings |= {"network": repr(NETWORKS[run.model])}
+        network = NETWORKS[run.model]
+        settings = {"steps": plan.steps(run.size), "batch_size": plan.batch_size, "network": repr(network)}
+        settings |= {"weights": weights.name} if network.pretrained else {}
     if path.exists() and json.loads(path.read_text())["settings"] == settings:
         return True
     if time.time() > deadline:
@@ -138,21 +145,20 @@ def execute(plan: Plan, folder: Path, deadline: float, run: Run) -> bool:
     splits = path.with_suffix(".csv")
     write_splits(splits, world, task, run.size)
     labels = {"labels": "noisy"} if run.labels == "noisy" else {}
-    repeats = -(-settings["steps"] * plan.batch_size // run.size)
+    epochs = -(-plan.steps(run.size) * plan.batch_size // run.size)  # in one, as beginning one takes time
     data = task.data(
         world,
         splits,
         batch_size=plan.batch_size,
         crop_size=None,
-        crops_per_chip=repeats,
+        crops_per_chip=epochs,
         eval_batch_size=128,
         **labels,
     )
     if run.model in PIXEL_MODELS:
         result = fit_and_test(PIXEL_MODELS[run.model], task, data, run.seed)
     else:
-        weights = folder / f"pretrained_{run.seed % plan.pretraining_seeds}.ckpt"
-        result = train_and_test(NETWORKS[run.model], task, data, settings["steps"], run.seed, weights)
+        result = train_and_test(network, task, data, plan.steps(run.size), run.seed, weights)
     write_json(path, {**asdict(run), **result, "settings": settings})
     print(f"{run.name}: {task.score} {result['scores']['same']:.3f} ({result['seconds']} s)", flush=True)
     return True
