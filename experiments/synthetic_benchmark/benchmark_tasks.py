@@ -72,7 +72,7 @@ def _trees(world: Path, splits: Path, **options: Any) -> ChipDataModule:
 
 def _land_use(world: Path, splits: Path, **options: Any) -> ChipDataModule:
     return ClassifiedChipsDataModule(
-        images=f"{world}/images/*.tif", classes=LAND_USES, labels=splits, **IMAGES, **options
+        images=f"{world}/images/*.tif", classes=LAND_USES, labels=splits, splits=splits, **IMAGES, **options
     )
 
 

@@ -39,7 +39,8 @@ class Network:
     pretrained: bool = False
 
 
-#: Each learning rate is the best of 1e-3, 2e-3 and 3e-3 on two worlds that are not part of the results.
+#: Of 1e-3, 2e-3 and 3e-3, the ViTs have the learning rate with the best mean score of `patterns` on worlds 1000 and
+#: 1001, which are not part of the results. The U-Net's was not varied.
 NETWORKS = {
     "U-Net": Network(
         {"encoder": "timm/resnet10t", "encoder_args": {"channels": [16, 32, 64, 128]}, "lr": 2e-3},
@@ -80,11 +81,8 @@ def train_and_test(
         trainer = quiet_trainer(max_steps=steps)
         trainer.fit(model, datamodule=data)
         seconds = time.perf_counter() - start
-        scores = {}
-        for shift in task.shifts:
-            data.test_split = shift
-            trainer.test(model, datamodule=data, verbose=False)
-            scores[shift] = float(model.scores[task.score])
+        trainer.test(model, datamodule=data, verbose=False)
+    scores = {name: float(found[task.score]) for name, (_, found) in model.test_results.items()}
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return {"scores": scores, "parameters": parameters, "seconds": round(seconds, 1)}
 

@@ -150,6 +150,7 @@ def execute(plan: Plan, folder: Path, deadline: float, run: Run) -> bool:
         world,
         splits,
         batch_size=plan.batch_size,
+        test_split=task.shifts,
         crop_size=None,
         crops_per_chip=epochs,
         eval_batch_size=128,
