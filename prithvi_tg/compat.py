@@ -1,7 +1,7 @@
 """Differences between versions of TorchGeo, and private names of other libraries: all of them here.
 
-PyTorch, TorchGeo and rasterio are imported when a name of theirs is first used: models do not need the last two, and
-the help of commands none of them.
+PyTorch, torchvision, TorchGeo and rasterio are imported when a name of theirs is first used: most models need none of
+the last three, and the help of commands none of them.
 """
 
 from argparse import Action, ArgumentParser
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torchgeo.tasks import Classification as ClassificationTask
     from torchgeo.tasks import PixelwiseRegression as PixelwiseRegressionTask
     from torchgeo.tasks import SemanticSegmentation as SemanticSegmentationTask
+    from torchvision.models._api import Weights, WeightsEnum
 
 __all__ = [
     "BaseTask",
@@ -25,6 +26,8 @@ __all__ = [
     "GDALError",
     "PixelwiseRegressionTask",
     "SemanticSegmentationTask",
+    "Weights",
+    "WeightsEnum",
     "actions_of",
     "has_forward_hooks",
     "ignore_in_ddp",
@@ -53,6 +56,9 @@ _HOMES = {
         ("torchgeo.tasks", "SemanticSegmentation"),
         ("torchgeo.trainers", "SemanticSegmentationTask"),
     ),
+    # The base classes of the weights of torchvision and TorchGeo.
+    "Weights": (("torchvision.models._api", "Weights"),),
+    "WeightsEnum": (("torchvision.models._api", "WeightsEnum"),),
 }
 
 

@@ -27,7 +27,8 @@ DOCUMENTED = frozenset({"_asdict", "_exit", "_fields", "_replace"})
 
 
 def is_private(name: str) -> bool:
-    return name.startswith("_") and not name.startswith("__") and name != "_" and name.isidentifier()
+    documented = name.endswith("_")  # such as _missing_ of enumerations
+    return name.startswith("_") and not name.startswith("__") and name.isidentifier() and not documented
 
 
 def is_foreign(receiver: ast.expr, name: str, here: set[str], package: set[str]) -> bool:

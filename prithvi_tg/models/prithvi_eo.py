@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.models._api import Weights, WeightsEnum
 
 from ..bands import PRETRAINING_STATISTICS, PRITHVI_BANDS
+from ..compat import Weights, WeightsEnum
 from ..errors import ConfigError
 from .encoders.prithvi import VARIANTS, PrithviViT, encoder_variant
 
@@ -98,18 +98,17 @@ class PrithviEO_Weights(WeightsEnum):  # noqa: N801  # the naming of torchvision
     def get_state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
         """The parameters of the encoder, from a download in the cache of `torch.hub`.
 
-        The file also holds the decoder of the pre-training and a position table, which are omitted.
+        The file also holds the decoder of the pre-training and a position table, which are omitted. Names of tensors
+        may begin with ``encoder.`` or, as in the first release, directly with the layer.
 
         Args:
             *args: Arguments of `torch.hub.load_state_dict_from_url`.
             **kwargs: Further ones, such as ``progress``.
         """
         stored = super().get_state_dict(*args, **{"weights_only": True, "map_location": "cpu", **kwargs})
-        return {
-            key.removeprefix("encoder."): value
-            for key, value in stored.items()
-            if key.startswith("encoder.") and key != "encoder.pos_embed"
-        }
+        tensors = {key.removeprefix("encoder."): value for key, value in stored.items()}
+        omitted = ("decoder", "mask_token", "pos_embed")
+        return {key: value for key, value in tensors.items() if not key.startswith(omitted)}
 
 
 def _build(name: str, weights: PrithviEO_Weights | None, **overrides: Any) -> PrithviViT:

@@ -211,9 +211,12 @@ class PrithviPretrainingTask(ScoredTask, MaskedAutoencodingTask):
     def on_train_epoch_end(self) -> None:
         """Nothing to do: training has no scores but its loss."""
 
-    def _finish(self, metrics: MetricCollection, prefix: str, mean_loss: LabelledMean | None = None) -> None:
+    def finish_scores(
+        self, metrics: MetricCollection, prefix: str, mean_loss: LabelledMean | None = None
+    ) -> None:
+        """As in `ScoredTask`; the loss is also one of the `scores`."""
         loss = None if mean_loss is None else mean_loss.compute()
-        super()._finish(metrics, prefix, mean_loss)
+        super().finish_scores(metrics, prefix, mean_loss)
         if loss is not None and not self.trainer.sanity_checking:
             self.scores = {"loss": loss, **self.scores}
 

@@ -131,7 +131,7 @@ class ScoredTask(PrithviTask):
 
     def on_train_epoch_end(self) -> None:
         """Log all scores of the training crops of the epoch."""
-        self._finish(self.train_metrics, "train")
+        self.finish_scores(self.train_metrics, "train")
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
         """Update loss and metrics with a batch.
@@ -146,7 +146,7 @@ class ScoredTask(PrithviTask):
 
     def on_validation_epoch_end(self) -> None:
         """Log the loss and all scores of the validation set."""
-        self._finish(self.val_metrics, "val", self.val_loss)
+        self.finish_scores(self.val_metrics, "val", self.val_loss)
 
     def on_test_epoch_start(self) -> None:
         """Create metrics of each further test set of the data module."""
@@ -167,7 +167,7 @@ class ScoredTask(PrithviTask):
         """Log the loss and all scores of each test set: ``test_mIoU`` of the first, ``test_bolivia_mIoU`` of others."""
         self.test_results = {}
         for name, (metrics, mean_loss) in zip(names_of_test_sets(self.trainer), self._test_sets, strict=True):
-            self._finish(metrics, f"test_{name}" if self.test_results else "test", mean_loss)
+            self.finish_scores(metrics, f"test_{name}" if self.test_results else "test", mean_loss)
             self.test_results[name] = self.computed, self.scores
         self.use_results(next(iter(self.test_results)))
         self._test_sets = ()
@@ -191,7 +191,19 @@ class ScoredTask(PrithviTask):
             mean_loss.update(self.criterion(output, label), self.is_labelled(label).sum())
         return {"logits": outputs, "prediction": self.decode(outputs)}
 
-    def _finish(self, metrics: MetricCollection, prefix: str, mean_loss: LabelledMean | None = None) -> None:
+    def finish_scores(
+        self, metrics: MetricCollection, prefix: str, mean_loss: LabelledMean | None = None
+    ) -> None:
+        """Compute, log and reset the metrics of an epoch; those of validation and test become `scores`.
+
+        Args:
+            metrics: The metrics of the set.
+            prefix: First part of the logged names: ``train``, ``val``, ``test`` or ``test_`` and the name of a set.
+            mean_loss: The loss of the set.
+
+        Raises:
+            ConfigError: A metric of `add_metrics` has the name of a score of the task.
+        """
         computed = {name: metric.compute() for name, metric in metrics.items()}
         known = (*self.counts, *self.records)
         counts = {name: value for name, value in computed.items() if name in known}
