@@ -372,9 +372,13 @@ def _refuse_misfits(
             f"({_shortened(surplus, 1)}); set truncate_depth: true to load only its first blocks"
         )
     if report.missing and not allow_missing:
+        adapted = any(".lora_A." in key for key in report.unexpected)
+        advice = (
+            "; it has low-rank adapters, which prithvi-tg export merges, to a .safetensors" if adapted else ""
+        )
         raise CheckpointError(
             f"{report.source}: lacks {len(report.missing)} tensors that the model needs: "
-            f"{_shortened(report.missing)}"
+            f"{_shortened(report.missing)}{advice}"
         )
 
 

@@ -160,8 +160,6 @@ def roots(tmp_path_factory):
 @pytest.mark.parametrize("data", DATA)
 @pytest.mark.parametrize("tuning", [*TUNINGS, "unet"])
 def test_each_tuning_and_dataset_trains_and_is_tested_offline(data, tuning, roots, tmp_path, command):
-    if tuning == "lora":
-        pytest.importorskip("peft", reason="the extra lora is not installed")
     options = [
         f"--data.root={roots[data]}", "--model.window=32", "--model.encoder_args={width: 32, depth: 2, num_heads: 2}",
         f"--trainer.default_root_dir={tmp_path}", "--trainer.enable_progress_bar=false",

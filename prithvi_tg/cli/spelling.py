@@ -9,8 +9,8 @@ from .errors import closest
 #: An option: its name, the key of a section, and the rest.
 _OPTION = re.compile(r"--(\w[\w-]*)((?:\.(?:init_args\.)?[\w-]+)?)(.*)", re.DOTALL)
 
-#: Numbers joined by commas, the first negative: a parser takes them for an option.
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)")
+#: Numbers joined by commas, the first negative: a parser takes them for an option.
 _NEGATIVE = re.compile(r"-[.\d][-+.\deE]*(,[-+.\deE]+)+")
 
 

@@ -19,7 +19,7 @@ LORA_TARGETS = {
     "query": r"attn\.(qkv|q|q_proj)",
     "key": r"attn\.(qkv|kv|k|k_proj)",
     "value": r"attn\.(qkv|kv|v|v_proj)",
-    "mlp": r"mlp\.(fc1|fc2)",
+    "mlp": r"mlp\.(fc1|fc1_g|fc1_x|fc2)",
 }
 
 #: Layers that compute several projections in one matrix -> the projections, in order of the rows.
@@ -89,7 +89,8 @@ def add_lora(
 
     Args:
         encoder: The encoder, changed in place. The attention of its blocks must be named ``attn`` with layers ``qkv``
-            (or ``q``, ``k`` and ``v``) and ``proj``, and their MLP ``mlp`` with layers ``fc1`` and ``fc2``, as in timm.
+            (or ``q``, ``k`` and ``v``) and ``proj``, and their MLP ``mlp`` with layers ``fc1`` (or
+            ``fc1_g`` and ``fc1_x``) and ``fc2``, as in timm.
         rank: Rank of the adapters.
         targets: Names in `LORA_TARGETS`.
         alpha: The output of the adapters is scaled by ``alpha / rank``; ``None`` for twice the rank.

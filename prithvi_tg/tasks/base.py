@@ -136,6 +136,10 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
         """``min`` or ``max``: whether low or high values of a logged metric are better; called first in `__init__`."""
         return "min" if "loss" in monitor else "max"
 
+    def mode_of(self, monitor: str) -> str:
+        """As `default_mode`, when the metrics are known."""
+        return self.default_mode(monitor)
+
     def create_encoder(self) -> Encoder:
         """Create the encoder, load its pre-trained weights, and add adapters or prompts.
 
@@ -242,7 +246,7 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
         if name == "poly":
             arguments = {"warmup_steps": self.hparams["warmup_steps"], **arguments}
         monitor = arguments.get("monitor", self.monitor)
-        mode = self.mode if monitor == self.monitor else self.default_mode(monitor)
+        mode = self.mode if monitor == self.monitor else self.mode_of(monitor)
         return create_schedule(
             name, optimizer, total_steps, **{"monitor": monitor, "monitor_mode": mode, **arguments}
         )

@@ -49,7 +49,9 @@ class PrithviPretrainingTask(ScoredTask, MaskedAutoencodingTask):
 
     Logged scores: ``val_loss``, the mean over masked patches of the mean squared error of normalised values; for each
     band ``val_RMSE_BAND`` and ``val_R2_BAND`` over all masked pixels, in the unit of the statistics; and ``val_mR2``,
-    the mean of R2 over the bands: 0 if the model only predicts the mean of a band, 1 if it predicts each pixel.
+    the mean of R2 over the bands: 0 if the model only predicts the mean of a band, 1 if it predicts each pixel. With
+    `norm_pix_loss` the model does not predict the mean and the standard deviation of a patch; the scores then take them
+    from the masked patch itself, so they are too good to compare with those of other models.
 
     To change one thing, subclass and override one method, as for `PrithviSegmentationTask`.
 

@@ -74,6 +74,9 @@ def cosine_schedule(optimizer: Optimizer, total_steps: int, warmup_steps: int = 
     return SharedLambdaLR(optimizer, factor)
 
 
+_PLATEAU_STATE = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch", "_last_lr")
+
+
 class PlateauSchedule(ReduceLROnPlateau):
     """Lowers the rate when a logged metric of validation no longer improves; `PlateauSteps` steps it.
 
@@ -97,6 +100,10 @@ class PlateauSchedule(ReduceLROnPlateau):
     ) -> None:
         super().__init__(optimizer, monitor_mode, factor, patience, **arguments)
         self.monitor = monitor
+
+    def state_dict(self) -> dict[str, Any]:
+        """What validations have changed; a resumed run has its own settings, such as `patience`."""
+        return {key: value for key, value in super().state_dict().items() if key in _PLATEAU_STATE}
 
 
 class PlateauSteps(Callback):

@@ -93,15 +93,21 @@ class ScoredTask(PrithviTask):
             {*metrics, *(evaluated or {}), "loss"},
             IGNORE_INDEX if self.target_kind == "classes" else None,
         )
-        for name, metric in further.items():
-            better = getattr(metric, "higher_is_better", None)
-            if self.monitor == f"val_{name}" and better is not None:
-                self.mode = "max" if better else "min"
         collection = MetricCollection({**metrics, **further}, compute_groups=False)
         self.train_metrics = collection.clone()
         collection.add_metrics(dict(evaluated or {}))
         self.val_metrics = collection.clone()
         self.test_metrics = collection.clone()
+        if self.monitor in [f"val_{name}" for name in further]:
+            self.mode = self.mode_of(self.monitor)
+
+    def mode_of(self, monitor: str) -> str:
+        """``min`` or ``max``, by ``higher_is_better`` of the metric, or else by `default_mode`."""
+        name = monitor.removeprefix("val_")
+        better = (
+            getattr(self.val_metrics[name], "higher_is_better", None) if name in self.val_metrics else None
+        )
+        return self.default_mode(monitor) if better is None else "max" if better else "min"
 
     def is_labelled(self, labels: Tensor) -> Tensor:
         """Which labels are labelled, as the target defines it: bool, with the shape of `labels`."""

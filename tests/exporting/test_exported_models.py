@@ -85,18 +85,29 @@ def test_weights_without_a_description_of_data_have_no_item(tiny_task, tmp_path)
         export_model(tiny_task, tmp_path / "model.pt2")
 
 
-def test_adapters_are_merged(tmp_path):
-    task = build(CLASSES, lora_rank=2)
+@pytest.mark.parametrize("suffix", [".pt2", ".onnx"])
+@pytest.mark.parametrize("targets", [["qkv", "proj"], ["query", "value", "mlp"]], ids=" ".join)
+def test_adapters_are_merged(targets, suffix, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime") if suffix == ".onnx" else None
+    task = build(CLASSES, lora_rank=2, lora_targets=targets)
+    inputs = inputs_of(task, 2)
+    without = expected(task, inputs)
     for name, parameter in task.named_parameters():
         if "lora_" in name:
-            torch.nn.init.normal_(parameter, std=0.1)
-    path = export_model(task, tmp_path / "model.pt2")
-    program = torch.export.load(path)
-    assert not any("lora" in name for name in program.state_dict)
-    inputs = inputs_of(task, 2)
-    torch.testing.assert_close(
-        program.module()(*inputs.values()), expected(task, inputs), atol=1e-4, rtol=1e-4
-    )
+            torch.nn.init.normal_(parameter, std=0.5)
+    adapted = expected(task, inputs)
+    assert (adapted - without).abs().max() > 5e-3
+    path = export_model(task, tmp_path / f"model{suffix}", window=32)
+    if onnxruntime is None:
+        program = torch.export.load(path)
+        assert not any("lora" in name for name in program.state_dict)
+        outputs = program.module()(*inputs.values()).numpy()
+    else:
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        assert b"lora" not in path.read_bytes().replace(b'"lora_', b"")  # the description names its arguments
+        (outputs,) = session.run(None, {key: value.numpy() for key, value in inputs.items()})
+    np.testing.assert_allclose(outputs, adapted, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(expected(task, inputs), adapted)  # the task keeps its adapters
 
 
 def test_a_program_does_not_name_files_of_the_machine(tmp_path):

@@ -4,8 +4,8 @@ import pytest
 import torch
 from conftest import TINY
 
-from prithvi_tg import PrithviSegmentationTask, load_task
-from prithvi_tg.errors import ConfigError
+from prithvi_tg import PrithviPretrainingTask, PrithviSegmentationTask, load_task
+from prithvi_tg.errors import CheckpointError, ConfigError
 from prithvi_tg.models import create_encoder
 from prithvi_tg.models.lora import LORA_TARGETS, LoRALinear, add_lora, merge_lora
 from prithvi_tg.tasks.export import export_weights
@@ -103,6 +103,27 @@ def test_query_has_a_layer_of_its_own_and_value_half_of_a_joint_one():
     assert attention.q.rows == {"default": slice(0, attention.q.base_layer.out_features)}
     assert attention.kv.rows == {"value": slice(length // 2, length)}
     assert not isinstance(attention.proj, LoRALinear)
+
+
+def test_both_halves_of_a_gated_mlp_have_adapters():
+    with torch.device("meta"):
+        encoder = create_encoder("timm/vit_small_plus_patch16_dinov3", num_bands=6)
+    add_lora(encoder, 2, ["mlp"])
+    adapted = {
+        name for name, layer in encoder.backbone.blocks[0].named_modules() if isinstance(layer, LoRALinear)
+    }
+    assert adapted == {"mlp.fc1_g", "mlp.fc1_x", "mlp.fc2"}
+
+
+def test_a_checkpoint_with_adapters_is_no_weights_before_they_are_merged(tmp_path):
+    task = PrithviPretrainingTask("nano", TINY, decoder_args=TINY, lora_rank=2)
+    path = tmp_path / "last.ckpt"
+    saved = {"state_dict": task.state_dict(), "hyper_parameters": dict(task.hparams)}
+    torch.save({**saved, "task_class": task.class_path}, path)
+    with pytest.raises(CheckpointError, match=r"low-rank adapters, which prithvi-tg export merges"):
+        make_task(lora_rank=0, weights=str(path))
+    merged = export_weights(load_task(path), tmp_path / "merged.safetensors")
+    make_task(lora_rank=0, weights=str(merged))
 
 
 def test_alpha_scales_the_output_and_dropout_acts_in_training_only():

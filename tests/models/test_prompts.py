@@ -69,10 +69,15 @@ def test_the_published_number_of_tokens_trains_as_many_parameters_as_it_should()
 
 
 def test_a_program_contains_the_prompts(tmp_path):
-    task = build(CLASSES, prompt_tokens=3)
-    program = torch.export.load(export_model(task, tmp_path / "model.pt2", window=32)).module()
+    task = build(CLASSES, frames=2, prompt_tokens=3)
     inputs = inputs_of(task, 3)
-    torch.testing.assert_close(program(*inputs.values()), expected(task, inputs), atol=1e-4, rtol=1e-4)
+    before = expected(task, inputs)
+    for block in task.model.encoder.blocks:
+        torch.nn.init.normal_(block.prompts)
+    outputs = expected(task, inputs)
+    assert (outputs - before).abs().max() > 1e-3
+    program = torch.export.load(export_model(task, tmp_path / "model.pt2", window=32)).module()
+    torch.testing.assert_close(program(*inputs.values()), outputs, atol=1e-4, rtol=1e-4)
 
 
 def test_what_has_no_prompts_is_refused():

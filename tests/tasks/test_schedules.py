@@ -7,11 +7,12 @@ import pytest
 import torch
 from conftest import TINY
 from lightning.pytorch import Callback, Trainer
+from torchmetrics import MeanSquaredError
 
 from prithvi_tg import PrithviSegmentationTask, Sen1Floods11DataModule
 from prithvi_tg.callbacks import LastCheckpoint
 from prithvi_tg.errors import ConfigError
-from prithvi_tg.tasks.schedules import poly_schedule
+from prithvi_tg.tasks.schedules import PlateauSchedule, poly_schedule
 
 pytestmark = pytest.mark.version_independent
 
@@ -116,6 +117,36 @@ def test_plateau_monitors_a_loss_downwards_and_a_score_upwards():
     )
     schedule = task.create_schedule(optimizer, 1)
     assert (schedule.monitor, schedule.mode, schedule.patience) == ("val_loss", "min", 10)
+
+
+class WithBrier(PrithviSegmentationTask):
+    """A task with a further metric, of which low values are better."""
+
+    def add_metrics(self):
+        return {"brier": MeanSquaredError()}
+
+
+def test_plateau_follows_a_further_metric_in_its_own_direction():
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    options = {"schedule": "plateau", "schedule_args": {"monitor": "val_brier"}}
+    task = WithBrier("nano", TINY, num_classes=2, **options)
+    schedule = task.create_schedule(optimizer, 1)
+    assert (task.monitor, task.mode) == ("val_mIoU", "max")
+    assert (schedule.monitor, schedule.mode) == ("val_brier", "min")
+    assert WithBrier("nano", TINY, num_classes=2, monitor="val_brier").mode == "min"
+
+
+def test_a_resumed_plateau_has_the_settings_of_the_resumed_run():
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    before = PlateauSchedule(optimizer, "val_loss", "min", patience=1, factor=0.5)
+    for value in (1.0, 2.0):
+        before.step(value)
+    after = PlateauSchedule(optimizer, "val_loss", "min", patience=3, factor=0.1)
+    after.load_state_dict(before.state_dict())
+    assert (after.patience, after.factor, after.best, after.num_bad_epochs) == (3, 0.1, 1.0, 1)
+    for value in (2.0, 2.0, 2.0):
+        after.step(value)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.1)
 
 
 def test_plateau_without_what_it_needs_is_an_error(flood_root, tmp_path):
