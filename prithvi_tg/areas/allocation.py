@@ -50,8 +50,9 @@ def allocate(
 ) -> NDArray[np.int64]:
     """Distribute points to strata.
 
-    A stratum gets at least the minimum and at most all of its pixels; the others share the rest. Numbers are rounded
-    stratum by stratum, so that their sum may differ from the total by a few.
+    A stratum gets at least the minimum and at most all of its pixels; the others share the rest. Fractions are rounded
+    down, and the strata with the largest fractions get the points that remain. The sum differs from the total only
+    where minimums exceed it, or where the strata have fewer pixels.
 
     Args:
         total: Number of points.
@@ -66,12 +67,14 @@ def allocate(
         rest = max(0.0, total - points[~free].sum())
         weight = np.where(free, relative, 0)
         points[free] = (rest * weight / weight.sum() if weight.sum() > 0 else lowest.astype(float))[free]
-        # Strata above their pixels free fewer points than strata below the minimum need: minimum first.
         low, high = free & (points < lowest), free & (points > pixels)
-        if low.any():
-            points[low], free[low] = lowest[low], False
-        elif high.any():
-            points[high], free[high] = pixels[high], False
-        else:
+        if not (low | high).any():
             break
-    return np.rint(points).astype(np.int64)
+        # What the minimums need more than the full strata give back, the others lack; then full ones may get room.
+        lacking = (lowest - points)[low].sum() - (points - pixels)[high].sum()
+        fixed, limit = (low, lowest) if lacking >= 0 else (high, pixels)
+        points[fixed], free[fixed] = limit[fixed], False
+    whole = np.floor(points)
+    remaining = round(float((points - whole).sum()))
+    whole[np.argsort(whole - points, kind="stable")[:remaining]] += 1
+    return whole.astype(np.int64)

@@ -20,17 +20,30 @@ def test_the_size_for_a_standard_error_is_that_of_olofsson():
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"), [("proportional", [13, 10, 205, 413]), ("equal", [160, 160, 160, 160])]
+    ("name", "expected"), [("proportional", [13, 10, 205, 413]), ("equal", [161, 160, 160, 160])]
 )
 def test_allocations_are_those_of_olofsson(name, expected):
+    # They give 160 points to each of equal strata, 640 of 641.
     assert allocate(641, ALLOCATIONS[name](SHARES, DEVIATIONS), PIXELS).tolist() == expected
 
 
 def test_a_minimum_is_taken_from_the_other_strata():
     points = allocate(641, SHARES, PIXELS, minimum=75)
     assert points[:2].tolist() == [75, 75]
-    assert points.sum() == pytest.approx(641, abs=1)
+    assert points.sum() == 641
     assert points[3] / points[2] == pytest.approx(6.45 / 3.2, rel=0.01)
+
+
+def test_the_sum_of_an_allocation_is_the_number_of_points():
+    pixels = np.array([3000, 4000, 5000])
+    # 27.5, 39.6 and 52.9 of 120.
+    assert allocate(120, np.array([0.2292, 0.33, 0.4408]), pixels, minimum=20).tolist() == [27, 40, 53]
+    assert allocate(120, np.array([0.2258, 0.3096, 0.4646]), pixels, minimum=20).sum() == 120
+    assert allocate(10, np.ones(3), pixels).tolist() == [4, 3, 3]
+    # The full second stratum gives points back, which the minimum of the first would otherwise keep from it.
+    assert allocate(100, np.array([0.15, 0.85]), np.array([500, 70]), minimum=20).tolist() == [30, 70]
+    for total in range(60, 160):
+        assert allocate(total, np.array([0.2257, 0.3121, 0.4622]), pixels, minimum=20).sum() == total
 
 
 def test_the_optimal_allocation_reaches_the_standard_error():
