@@ -164,6 +164,11 @@ class PixelArea:
         """First row of the box and the row after the last; first column and the column after the last."""
         return (self.top, self.top + self.height), (self.left, self.left + self.width)
 
+    @property
+    def size(self) -> int:
+        """Number of pixels."""
+        return sum(int(np.unpackbits(row).sum()) for row in self.bits)
+
     def finer(self, factor: int) -> "PixelArea":
         """The same area of an image with so many pixels along each pixel."""
         mask = self.rows(self.top, self.top + self.height).repeat(factor, axis=0).repeat(factor, axis=1)

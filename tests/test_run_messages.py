@@ -102,12 +102,16 @@ def test_the_table_of_maps_fits_into_80_columns(tmp_path):
     result = SceneResult(name, tmp_path, 10980, 10980, 9409, 123, 1720.5, content, 0.123)
     console = Console(width=80)
     with console.capture() as capture:
-        console.print(map_table([result, SceneResult("failed", tmp_path, error="no data")]))
+        small = SceneResult("small", tmp_path, 64, 64, 1, 0, 1.7, ("biomass: mean 3, SD 1 t/ha",), 0.0)
+        console.print(map_table([result, small, SceneResult("failed", tmp_path, error="no data")]))
     text = capture.get()
     assert max(map(len, text.splitlines())) <= 80
     assert "…" not in text
-    header = text.splitlines()[2:4]
-    for words in ("scene", "size", "windows", "seconds", "Mpx/s", "nodata", "content"):
-        assert any(words in line for line in header), text
-    for words in ("10980 x 10980", "9409 / 123", "1720.5", "0.07", "12.3 %", "failed"):
+    for words in ("scene", "size", "time", "nodata", "content"):
+        assert words in text.splitlines()[2], text
+    for words in (
+        "10980 x 10980", "9409 windows", "123 skipped", "1720.5 s", "0.07 Mpx/s", "12.3 %", "failed",
+        "1 window ", "0.002 Mpx/s",
+    ):  # fmt: skip
         assert words in text
+    assert text.count("skipped") == 1

@@ -48,7 +48,7 @@ class SceneResult:
         skipped: Number of windows without data.
         seconds: Duration in seconds.
         summary: Lines about the map from its products.
-        nodata: Fraction of nodata pixels.
+        nodata: Fraction of nodata pixels, among those of the area of interest if there is one.
         error: Error message if there is no map.
     """
 
@@ -295,6 +295,15 @@ class SceneMap:
         self.parts.write("done", done)
         self.parts.clear()
         _log.info(f"{self.scene.name}: complete, {done['windows']} windows in {done['seconds']:.1f} s")
+        if self._nodata_share(done["nodata"]) == 1:
+            where = "" if self.plan.area is None else " in the area of interest"
+            _log.warning(f"{self.scene.name}: no pixel{where} has data, so the map is empty")
+
+    def _nodata_share(self, nodata: int) -> float:
+        """Fraction of the pixels to map that have no data, from the number of all nodata pixels of the map."""
+        whole = self.scene.grid.height * self.scene.grid.width
+        mapped = whole if self.plan.area is None else self.plan.area.size
+        return (nodata - (whole - mapped)) / max(1, mapped)
 
     def result(self) -> SceneResult:
         """The result of the scene."""
@@ -305,7 +314,7 @@ class SceneMap:
             result.error = result.error or "not finished"
             return result
         result.windows, result.skipped, result.seconds = done["windows"], done["skipped"], done["seconds"]
-        result.nodata = done["nodata"] / max(1, result.height * result.width)
+        result.nodata = self._nodata_share(done["nodata"])
         result.summary = tuple(done["summary"])
         return result
 

@@ -85,13 +85,10 @@ def map_table(results: Sequence[Any]) -> Table:
     Args:
         results: The result of `prithvi_tg.mapping.map_run.MapRun.results`.
     """
-    table = Table(
-        title="maps",
-        caption="windows: computed / skipped because they have no data; content: of the mapped pixels",
-    )
-    # Two values in a cell, so that all headers fit into 80 columns beside long names.
+    table = Table(title="maps", caption="Skipped windows have no data. Content: of the pixels with data.")
+    # Several lines in a cell, so that the table fits into 80 columns beside long names.
     table.add_column("scene", overflow="fold")
-    for column in ("size\nwindows", "seconds\nMpx/s", "nodata"):
+    for column in ("size", "time", "nodata"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("content", overflow="fold")
     for result in results:
@@ -100,8 +97,11 @@ def map_table(results: Sequence[Any]) -> Table:
             table.add_row(result.name, size, "-", "-", "[red]failed[/red]")
             continue
         speed = result.width * result.height / 1e6 / max(result.seconds, 1e-9)
-        counts = f"{result.windows} / {result.skipped}"
-        cells = (f"{size}\n{counts}", f"{result.seconds:.1f}\n{speed:.2f}", f"{100 * result.nodata:.1f} %")
+        windows = f"{result.windows} window{'' if result.windows == 1 else 's'}"
+        lines = [size, windows, *([f"{result.skipped} skipped"] if result.skipped else [])]
+        shown_speed = f"{speed:.2f}" if speed >= 0.1 else f"{speed:.1g}"
+        time = f"{result.seconds:.1f} s\n{shown_speed} Mpx/s"
+        cells = ("\n".join(lines), time, f"{100 * result.nodata:.1f} %")
         table.add_row(result.name, *cells, "\n".join(result.summary) or "no data")
     return table
 

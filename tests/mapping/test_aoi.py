@@ -422,6 +422,28 @@ def test_the_log_shows_the_size_of_the_area(trained, command, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("shape", "share", "is_empty"),
+    # The first has data alone, in half of its box; the second is within the nodata of the scene.
+    [
+        (shapely.Polygon([(20, 20), (80, 20), (20, 80)]), "0.0 %", False),
+        (shapely.box(110, 197, 150, 203), "100.0 %", True),
+    ],
+    ids=["data", "nodata"],
+)
+def test_the_share_of_nodata_is_that_in_the_area(trained, scene, command, tmp_path, shape, share, is_empty):
+    made = ("predict", "--ckpt_path", trained, scene, "--output", tmp_path / "maps", "--quicklook", "--aoi")
+    area = write_area(tmp_path / "area.gpkg", shape)
+    code, out, err = command(
+        *made, area, "--trainer.accelerator", "cpu", "--bands", "1", "2", "3", "4", "5", "6"
+    )
+    assert code == 0, err
+    (row,) = [line for line in out.splitlines() if "scene " in line and " %" in line and "│" in line]
+    assert row.split("│")[4].strip() == share
+    words = "scene: no pixel in the area of interest has data, so the map is empty"
+    assert (words in out + err) == is_empty
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         (("--aoi", "1", "2", "3"), "--aoi: 1,2,3 has 3 numbers"),

@@ -15,6 +15,8 @@ from prithvi_tg import map_scene, map_strips
 from prithvi_tg.datasets import Sen1Floods11
 from prithvi_tg.errors import ConfigError
 from prithvi_tg.mapping.products import OutputOptions, select_products
+from prithvi_tg.mapping.products.quicklook import draw_values
+from prithvi_tg.readers.scene import Pixels
 from prithvi_tg.spec import DataSpec
 from prithvi_tg.targets import ChipClassTarget, ValueTarget
 from prithvi_tg.tasks import PrithviPixelwiseRegressionTask
@@ -77,6 +79,28 @@ def test_a_map_of_values_is_in_their_unit(target, scene, tmp_path):
         numbers = (np.nanmin(band), np.nanmax(band), np.nanmean(band), np.nanstd(band))
         for key, number in zip(("MINIMUM", "MAXIMUM", "MEAN", "STDDEV"), numbers, strict=True):
             assert float(found[f"STATISTICS_{key}"]) == pytest.approx(number, rel=1e-6)
+
+
+def test_a_picture_of_values_without_data_has_no_colour_bar(tmp_path):
+    spec = DataSpec(Sen1Floods11.data_spec().input, BIOMASS)
+    for fill, panels, title in ((np.nan, 0, "map: no data"), (120.0, 1, "biomass")):
+        with rasterio.open(
+            tmp_path / "m.tif",
+            "w",
+            driver="GTiff",
+            height=8,
+            width=8,
+            count=1,
+            dtype="float32",
+            nodata=np.nan,
+        ) as out:
+            out.write(np.full((1, 8, 8), fill, "float32"))
+        count = len(spec.input.bands) * spec.input.num_frames
+        values = np.ones((count, 8, 8), "float32")
+        pixels = Pixels(values, values > 0, np.zeros((8, 8), bool))
+        axes = draw_values(tmp_path / "m.tif", pixels, spec).axes
+        assert [axis.get_title() for axis in axes].count(title) == 1
+        assert sum(axis.get_ylabel() == "t/ha" for axis in axes) == panels
 
 
 def test_a_map_of_values_has_a_style_and_an_item(flood_root, tmp_path):
@@ -207,6 +231,6 @@ def test_the_command_maps_values_and_prints_a_summary(flood_root, tmp_path, comm
     with rasterio.open(tmp_path / "m" / "scene_pred.tif") as file:
         mean = np.nanmean(file.read(1).astype(np.float64))
     assert len(result.summary) == 1
-    assert result.summary[0].startswith(f"biomass {mean:.4g} ± ")
+    assert result.summary[0].startswith(f"biomass: mean {mean:.4g}, SD ")
     assert result.summary[0].endswith(" t/ha")
     assert (tmp_path / "m" / "index_EPSG_4326.vrt").exists()

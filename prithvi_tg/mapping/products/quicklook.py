@@ -13,10 +13,11 @@ from ...plotting import draw_classes as draw_class_panel
 from ...readers.raster import open_raster
 from ...readers.scene import Pixels, SceneReader
 from ...spec import DataSpec
-from ...targets import ClassTarget, Target, ValueTarget
+from ...targets import IGNORE_INDEX, ClassTarget, Target, ValueTarget
 from .base import FinishedMap, OutputOptions, Product
 
 _SIDE = 1024
+_EMPTY = "map: no data"
 
 
 class Quicklook(Product):
@@ -46,7 +47,7 @@ def draw_classes(map_path: Path, pixels: Pixels, spec: DataSpec) -> Figure:
         classes = source.read(1, out_shape=pixels.masked.shape, resampling=Resampling.nearest)
     figure, (axis,) = _draw_scene(pixels, spec, 1)
     draw_class_panel(axis, classes, spec.target)
-    axis.set_title("map")
+    axis.set_title("map" if (classes != IGNORE_INDEX).any() else _EMPTY)
     add_legend(figure, spec.target)
     return figure
 
@@ -59,6 +60,9 @@ def draw_values(map_path: Path, pixels: Pixels, spec: DataSpec) -> Figure:
         values = source.read(out_shape=shape, resampling=Resampling.average, masked=True)
     figure, axes = _draw_scene(pixels, spec, len(values))
     for axis, band, name, unit in zip(axes, values, target.names, target.units, strict=True):
+        if not band.count():
+            axis.set_title(_EMPTY)
+            continue
         drawn = axis.imshow(band, cmap=target.cmap, interpolation="nearest")
         axis.set_title(name)
         figure.colorbar(drawn, ax=axis, label=unit or name, shrink=0.7)

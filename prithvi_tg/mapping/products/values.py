@@ -111,7 +111,7 @@ class ValueMap(RasterProduct):
     def summary(self, finished: FinishedMap) -> list[str]:
         """Mean and standard deviation of each value."""
         return [
-            f"{name} {statistics['mean']:.4g} ± {statistics['stddev']:.4g} {unit}".rstrip()
+            f"{name}: mean {statistics['mean']:.4g}, SD {statistics['stddev']:.4g} {unit}".rstrip()
             for name, unit, statistics in self._described()
             if statistics
         ]
