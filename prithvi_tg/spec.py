@@ -29,6 +29,10 @@ class StoredFormat(NamedTuple):
 
 SENTINEL2_OFFSET = StoredFormat("Sentinel-2 numbers with the offset of +1000 (since 2022)", 1e-4, -0.1)
 LANDSAT_C2 = StoredFormat("Landsat Collection 2 Level 2 numbers", 2.75e-5, -0.2)
+#: Not a mistake by itself: a factor is enough, which is `scale`.
+_NO_OFFSET = StoredFormat("numbers without an offset", 1e-4, 0)
+#: Reflectance of the darkest pixels below which an offset is impossible; atmospheric correction gives values below 0.
+_LOWEST = -0.02
 
 
 class UnitRatio(float):
@@ -146,11 +150,14 @@ class InputSpec:
         unit = self.reflectance_unit
         distance = {
             form: np.abs((stored * form.scale + form.offset) * unit - mean) / std
-            for form in (SENTINEL2_OFFSET, LANDSAT_C2)
+            for form in (SENTINEL2_OFFSET, LANDSAT_C2, _NO_OFFSET)
         }
         if self.is_other_unit(ratio):
-            nearest = min(distance, key=lambda form: distance[form].mean())
-            if distance[nearest].mean() < min(2, np.abs(off).mean() / 2):
+            dark = [low for low in (lows if lows is not None else ()) if math.isfinite(low)]
+            darkest = np.median(dark) / (self.scale if scale is None else scale) if dark else math.inf
+            possible = [form for form in distance if darkest * form.scale + form.offset > _LOWEST]
+            nearest = min(possible or [_NO_OFFSET], key=lambda form: distance[form].mean())
+            if nearest is not _NO_OFFSET and distance[nearest].mean() < min(2, np.abs(off).mean() / 2):
                 ratio.mistaken_for = nearest
         elif self._has_sentinel2_offset(v, mean, lows, distance[SENTINEL2_OFFSET] - np.abs(off)):
             ratio.mistaken_for = SENTINEL2_OFFSET

@@ -221,7 +221,12 @@ def test_labels_without_a_class_are_one_finding_with_advice(flood_root, command,
     (line,) = [line for line in out.splitlines() if "with labels" in line and "train" in line]
     assert "3 chips with labels that are not in classes" in line
     assert "ignored_labels if they mean not labelled" in line
+    assert "no pixel is labelled" not in out
     assert "random weights" in out
+    _, out, _ = command("check", "--config", write(classes={0: "Land", 1: "Water"}, scale=1.0))
+    (line,) = [line for line in out.splitlines() if "times the statistics" in line and "train" in line]
+    assert "a factor of 0.0001 fits the statistics: set data.scale: 0.0001" in line
+    assert "offset" not in line
     code, _, err = command("fit", "--config", write(), "--trainer.default_root_dir", tmp_path)
     assert code == 1
     assert "not in classes; known are 7, 8; add them to classes, or to ignored_labels" in err
@@ -243,6 +248,23 @@ def test_labels_without_a_class_are_one_finding_with_advice(flood_root, command,
         "(may be absent) or test"
     )
     assert (code, err) == (2, f"prithvi-tg: error: {message}\n")
+
+
+def test_a_fault_of_all_chips_is_one_finding(config, command, root, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "1200")
+    for chip in splits(root):
+        rewrite(label_of(root, chip), lambda values: values, nodata=0)
+    truncated(root)
+    code, out, _ = command("check", "--config", config, "--data.root", root)
+    assert code == 1
+    first, *others = [line for line in out.splitlines() if "train" in line and "error" in line]
+    rows = [line for line in (first, *others) if "is the nodata tag of" in line]
+    assert len(rows) == 1
+    assert "2 chips, such as" in rows[0]
+    assert "map the value to 255 in to_classes" in rows[0]
+    assert "--skip_bad" not in rows[0]
+    assert any("not a readable raster" in line and "--skip_bad" in line for line in (first, *others))
+    assert "no pixel is labelled" not in out
 
 
 def test_a_full_disk_is_found(config, command, monkeypatch):

@@ -69,3 +69,21 @@ def test_the_darkest_pixels_show_the_offset_of_sentinel2():
     assert not judged(spec, medians, lows=lows)[0]
     desert = np.array([1300, 2000, 2700, 3400, 4200, 3800.0])
     assert not judged(spec, desert, lows=desert * 0.8)[0]
+
+
+@pytest.mark.parametrize("lows", [None, np.array([131, 150, 190, 245.0])], ids=["unknown", "dark"])
+def test_numbers_that_a_factor_converts_have_no_offset(lows):
+    mean = (0.07274, 0.09023, 0.09148, 0.2347)
+    spec = DataSpec(InputSpec(PRITHVI_BANDS[:4], mean, (0.03, 0.03, 0.04, 0.08)), ClassTarget())
+    other, ratio = judged(spec, np.array([727.4, 902.3, 914.8, 2347]), lows=lows)
+    assert other
+    assert ratio.mistaken_for is None
+    assert "are about 1e+04 times the statistics" in ratio.describe()
+
+
+def test_pixels_darker_than_an_offset_exclude_it():
+    spec = SPECS["v1"]
+    stored = np.array(spec.input.mean) + 1000
+    assert judged(spec, stored, scale=1e-4)[1].mistaken_for is SENTINEL2_OFFSET
+    assert judged(spec, stored, scale=1e-4, lows=np.full(6, 1010.0))[1].mistaken_for is SENTINEL2_OFFSET
+    assert judged(spec, stored, scale=1e-4, lows=np.full(6, 150.0))[1].mistaken_for is None

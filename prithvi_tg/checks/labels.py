@@ -13,7 +13,8 @@ def _of_classes(surveys: dict[str, Survey], spec: DataSpec) -> Iterator[Finding]
     """Share of each class, and classes that occur in validation or test but not in training."""
     train = surveys.get("train")
     if train is None or not train.labels.sum():
-        if train is not None:
+        # Other findings name chips whose labels could not be read.
+        if train is not None and not train.mislabelled and not train.unreadable:
             yield Finding("error", "train", "no pixel is labelled", "check classes and ignored_labels")
         return
     for split, survey in surveys.items():

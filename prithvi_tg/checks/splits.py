@@ -18,7 +18,7 @@ from ..spec import OTHER_UNIT, DataSpec, UnitRatio
 from .findings import Finding, count_chips
 from .labels import LABEL_CHECKS
 from .overlaps import overlapping
-from .surveys import Survey, survey_chips, survey_samples
+from .surveys import Survey, UnreadableChip, survey_chips, survey_samples
 
 _MOST_LISTED = 10  # chips with the same fault
 _MIXED_UP = 1.0  # mean distance of band means from the statistics, in standard deviations
@@ -133,8 +133,14 @@ def _of_chips(split: str, survey: Survey, spec: DataSpec, takes_scale: bool) -> 
     labels = f", each with its {spec.target.label_key}" if spec.target.names else ""
     yield Finding("ok", split, f"{count_chips(survey.names)}{labels}")
     advice = "repair the file, or skip it with --skip_bad"
-    yield from (Finding("error", split, reason, advice) for reason in survey.unreadable[:_MOST_LISTED])
-    if more := survey.unreadable[_MOST_LISTED:]:
+    reasons: dict[str, list[UnreadableChip]] = {}
+    for one in survey.unreadable:
+        reasons.setdefault(one.reason, []).append(one)
+    grouped = list(reasons.values())
+    for first, *others in grouped[:_MOST_LISTED]:
+        chips = f"{count_chips([first, *others])}, such as {first.name}: " if others else ""
+        yield Finding("error", split, f"{chips}{first.message}", "" if first.is_setting else advice)
+    if more := [one for group in grouped[_MOST_LISTED:] for one in group]:
         yield Finding("error", split, f"{count_chips(more)} more cannot be used", advice)
     if survey.mislabelled:
         yield Finding(
@@ -217,8 +223,8 @@ def _unit_advice(ratio: UnitRatio, spec: DataSpec, takes_scale: bool) -> str:
     if power == 1:
         return "check unit and statistics: prithvi-tg stats"
     if takes_scale:
-        return f"different unit; probably scale: {spec.input.scale / power:g}"
-    return f"different unit; the files should probably be multiplied by {1 / power:g}"
+        return f"a factor of {1 / power:g} fits the statistics: set data.scale: {spec.input.scale / power:g}"
+    return f"a factor of {1 / power:g} fits the statistics: multiply the values of the files by it"
 
 
 def _band_order(

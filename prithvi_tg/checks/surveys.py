@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +14,27 @@ from shapely import Polygon
 from torch import Tensor
 
 from ..datasets import ChipDataset
-from ..errors import DataError, PrithviTGError, UnknownLabelError
+from ..errors import ConfigError, DataError, PrithviTGError, UnknownLabelError
 from ..readers.raster import open_raster
 from ..spec import DataSpec
 from ..targets import Target
 from .overlaps import footprint
+
+
+class UnreadableChip(NamedTuple):
+    """A chip that cannot be read.
+
+    Attributes:
+        name: The chip.
+        message: The error.
+        reason: The error without the names of files, the same for chips with the same fault.
+        is_setting: Whether a setting is wrong, and not the file.
+    """
+
+    name: str
+    message: str
+    reason: str
+    is_setting: bool
 
 
 @dataclass
@@ -29,7 +45,7 @@ class Survey:
         names: Chips of the split, also those that cannot be read.
         hashes: Hash of the pixels -> the first chip that has it.
         duplicates: Pairs of chips with the same pixels.
-        unreadable: The error of each chip that cannot be read.
+        unreadable: Chips that cannot be read, with their errors.
         mislabelled: Chips with stored labels that are no class.
         unknown_labels: Number of pixels of each of these labels.
         wrong_unit: Chips whose values are in another unit than the statistics.
@@ -49,7 +65,7 @@ class Survey:
     names: list[str] = field(default_factory=list)
     hashes: dict[str, str] = field(default_factory=dict)
     duplicates: list[tuple[str, str]] = field(default_factory=list)
-    unreadable: list[str] = field(default_factory=list)
+    unreadable: list[UnreadableChip] = field(default_factory=list)
     mislabelled: list[str] = field(default_factory=list)
     unknown_labels: Counter[int] = field(default_factory=Counter)
     wrong_unit: list[str] = field(default_factory=list)
@@ -94,7 +110,10 @@ def _readable_samples(dataset: ChipDataset, survey: Survey) -> Iterator[dict[str
             survey.unknown_labels.update(error.counts)
             continue
         except PrithviTGError as error:
-            survey.unreadable.append(str(error))
+            reason = str(error).replace(str(chip.image), "image").replace(str(chip.mask), "mask")
+            survey.unreadable.append(
+                UnreadableChip(chip.name, str(error), reason, isinstance(error, ConfigError))
+            )
             continue
         if (shape := footprint(chip.image)) is not None:
             survey.footprints[chip.name] = shape

@@ -40,7 +40,8 @@ def check_label_raster(
     if name is not None:
         raise ConfigError(
             f"classes: value {tag:g} ({name}) is the nodata tag of {path}, which means not labelled; remove the tag "
-            "from the files (gdal_edit.py -unsetnodata) or the value from the classes"
+            "from the files (gdal_edit.py -unsetnodata) or the value from the classes (in a dataset of your own: map "
+            "the value to 255 in to_classes)"
         )
 
 
