@@ -147,7 +147,7 @@ def assert_one_line(err, *words):
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("lr:", "lrr:", ("lrr: unknown key", "did you mean lr?")),
+        ("lr:", "lrr:", ("lrr: unknown key; did you mean lr? It is a key of PrithviSegmentationTask",)),
         ("lr:", "learning_rate:", ("learning_rate: unknown key; did you mean lr? It is a key of Prithvi",)),
         ("lr:", "zzz:", ("zzz: unknown key; prithvi-tg fit --model.help CLASS and --data.help CLASS list",)),
         (

@@ -90,10 +90,10 @@ def files(tmp_path):
     [
         ("fitt", 2, "unknown command 'fitt'; did you mean fit?"),
         ("fit", 2, "data, model: not given; give a configuration, --config FILE"),
-        ("fit --config gone.yaml", 2, "config: gone.yaml: no such file"),
-        ("fit --config=gone.yaml", 2, "config: gone.yaml: no such file"),
-        ("check -c gone.yaml", 2, "config: gone.yaml: no such file"),
-        ("sweep space.yaml --config gone.yaml", 2, "config: gone.yaml: no such file"),
+        ("fit --config gone.yaml", 2, "--config: gone.yaml: no such file"),
+        ("fit --config=gone.yaml", 2, "--config: gone.yaml: no such file"),
+        ("check -c gone.yaml", 2, "--config: gone.yaml: no such file"),
+        ("sweep space.yaml --config gone.yaml", 2, "--config: gone.yaml: no such file"),
         ("fit --config broken.yaml", 2, "config: broken.yaml, line 2: not YAML"),
         (
             "fit --config module.yaml",

@@ -134,13 +134,13 @@ def _of_chips(split: str, survey: Survey, spec: DataSpec, takes_scale: bool) -> 
     yield Finding("ok", split, f"{count_chips(survey.names)}{labels}")
     advice = "repair the file, or skip it with --skip_bad"
     reasons: dict[str, list[UnreadableChip]] = {}
-    for one in survey.unreadable:
-        reasons.setdefault(one.reason, []).append(one)
+    for chip in survey.unreadable:
+        reasons.setdefault(chip.reason, []).append(chip)
     grouped = list(reasons.values())
     for first, *others in grouped[:_MOST_LISTED]:
         chips = f"{count_chips([first, *others])}, such as {first.name}: " if others else ""
         yield Finding("error", split, f"{chips}{first.message}", "" if first.is_setting else advice)
-    if more := [one for group in grouped[_MOST_LISTED:] for one in group]:
+    if more := [chip for group in grouped[_MOST_LISTED:] for chip in group]:
         yield Finding("error", split, f"{count_chips(more)} more cannot be used", advice)
     if survey.mislabelled:
         yield Finding(

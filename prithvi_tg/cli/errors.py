@@ -51,7 +51,9 @@ def one_line(message: str, classes: Iterable[type[Any]]) -> str:
         message: The message.
         classes: Classes whose names and arguments are suggestions for misspelt ones.
     """
-    classes = list(classes)
+    # The class in the configuration comes first: others may have a key of the same name.
+    given = {path.rpartition(".")[2] for path in re.findall(r"given class_path '([\w.]+)'", message)}
+    classes = sorted(classes, key=lambda one: one.__name__ not in given)
     if rewritten := _rewritten(message, classes):
         return rewritten
     keys = re.findall(r'Parser key "([^"]+)"', message)

@@ -18,7 +18,7 @@ from prithvi_tg.mapping.products import OutputOptions, select_products
 from prithvi_tg.mapping.products.quicklook import draw_values
 from prithvi_tg.readers.scene import Pixels
 from prithvi_tg.spec import DataSpec
-from prithvi_tg.targets import ChipClassTarget, ValueTarget
+from prithvi_tg.targets import ChipClassTarget, ImageTarget, ValueTarget
 from prithvi_tg.tasks import PrithviPixelwiseRegressionTask
 
 BIOMASS = ValueTarget(("biomass",), ("t/ha",), (120.0,), (45.0,), cmap="YlGn")
@@ -189,7 +189,7 @@ def test_a_scene_without_data_gives_a_map_of_nodata_values(flood_root, tmp_path)
             {"confidence": True},
             r"confidence: the model maps values \(biomass\); confidence needs a model of classes",
         ),
-        ({"vector": "Water"}, "polygons: the model maps values"),
+        ({"vector": "Water"}, "^vector: the model maps values"),
         ({"profile": "legacy"}, "profile: 'legacy' has no map of values; use cog"),
     ],
 )
@@ -207,6 +207,14 @@ def test_the_number_of_outputs_must_match_the_values(flood_root, tmp_path):
 def test_classes_of_chips_cannot_be_mapped():
     spec = DataSpec(Sen1Floods11.data_spec().input, ChipClassTarget(("a", "b")))
     with pytest.raises(ConfigError, match="target: no map can be made of chip_classes"):
+        select_products(spec, OutputOptions())
+
+
+def test_a_checkpoint_of_pretraining_cannot_be_mapped():
+    spec = DataSpec(Sen1Floods11.data_spec().input, ImageTarget())
+    with pytest.raises(
+        ConfigError, match=r"^ckpt_path: the checkpoint comes from pretrain and cannot make maps"
+    ):
         select_products(spec, OutputOptions())
 
 

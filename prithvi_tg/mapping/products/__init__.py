@@ -63,9 +63,10 @@ DEFAULTS: dict[tuple[str, str], tuple[str, ...]] = {
 }
 
 
-#: Kind of target without maps -> what is needed for one.
+#: Kind of target without maps -> why there is none, and what is needed for one.
 _NEEDED = {
-    "images": "the checkpoint is that of a pre-training, so fine-tune it first: fit with --model.weights CHECKPOINT"
+    "images": "ckpt_path: the checkpoint comes from pretrain and cannot make maps; fine-tune it first: "
+    "prithvi-tg fit --config FILE --model.weights CHECKPOINT"
 }
 
 
@@ -83,7 +84,7 @@ def select_products(spec: DataSpec, options: OutputOptions) -> list[Product]:
                 f"profile: {options.profile!r} has no map of {kind}; use {' or '.join(profiles)}"
             )
         raise ConfigError(
-            f"target: no map can be made of {kind}; {_NEEDED.get(kind, 'a per-pixel model is needed')}"
+            _NEEDED.get(kind, f"target: no map can be made of {kind}; a per-pixel model is needed")
         )
     main, *others = DEFAULTS[kind, options.profile]
     asked_for = [product for product in PRODUCTS.values() if product.is_asked_for(options)]

@@ -173,6 +173,7 @@ class Product(ABC):
         name: Name of the product in the table of products.
         files: File names by key; ``{stem}`` is replaced by the name of the scene, ``{map}`` by that of the map without
             its extension, ``{file}`` by that of the map.
+        option: The field of `OutputOptions` that requests it, if it has another name, for messages.
         targets: Supported targets.
         is_indexed: Whether a VRT combines the maps of a run, see `write_index`.
         needs_parts: Whether it needs ``rows.parts``: several members of an ensemble, or several views.
@@ -180,6 +181,7 @@ class Product(ABC):
     """
 
     name: ClassVar[str]
+    option: ClassVar[str] = ""
     files: ClassVar[Mapping[str, str]] = {}
     targets: ClassVar[tuple[type[Target], ...]] = (Target,)
     is_indexed: ClassVar[bool] = False
@@ -202,8 +204,9 @@ class Product(ABC):
         if not isinstance(spec.target, cls.targets):
             names = ", ".join(spec.target.names[:3])
             needed = " or ".join(target.kind for target in cls.targets)
+            key = cls.option if cls.option and cls.is_asked_for(options) else cls.name
             raise ConfigError(
-                f"{cls.name}: the model maps {spec.target.kind} ({names}); {cls.name} needs a model of {needed}"
+                f"{key}: the model maps {spec.target.kind} ({names}); {cls.name} needs a model of {needed}"
             )
 
     def begin(self, context: MapContext) -> None:

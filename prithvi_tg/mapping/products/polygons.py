@@ -37,6 +37,7 @@ class Polygons(Product):
     """
 
     name = "polygons"
+    option = "vector"
     files = {form: f"{{map}}{kind.suffix}" for form, kind in VECTOR_FILES.items()}
     targets = (ClassTarget,)
     layer: Layer
