@@ -53,6 +53,19 @@ def test_each_set_has_the_scores_and_files_of_a_test_of_its_own(tested):
     assert {path.name for path in (tested / "several/bolivia/chips").iterdir()} == names
 
 
+def test_the_record_of_the_run_is_the_last_file_as_it_marks_a_complete_test(tested):
+    last = (tested / "several" / "metrics.json").stat().st_mtime_ns
+    for name in (
+        "chips.csv",
+        "confusion.csv",
+        "bolivia/metrics.json",
+        "bolivia/chips.csv",
+        "bolivia/confusion.csv",
+    ):
+        assert (tested / "several" / name).stat().st_mtime_ns <= last
+    assert all(path.stat().st_mtime_ns <= last for path in (tested / "several/bolivia/chips").iterdir())
+
+
 def test_a_test_of_one_set_writes_what_it_wrote(tested):
     assert "further_splits" not in read(tested / "bolivia")
     assert read(tested / "bolivia")["split"] == "bolivia"

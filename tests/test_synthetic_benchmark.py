@@ -1,6 +1,7 @@
 """The synthetic benchmark: its scenes have the truth that they claim, and all of its models run."""
 
 import importlib
+import itertools
 import json
 import runpy
 import sys
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 from documents import TOP
+
+from prithvi_tg.colors import color_distance, default_colors
 
 pytest.importorskip("sklearn", reason="the extra benchmark is not installed")
 FOLDER = TOP / "experiments/synthetic_benchmark"
@@ -159,6 +162,13 @@ def test_training_sets_are_nested_and_share_no_scene_with_tests(benchmark, tmp_p
     assert numbers[0].isdisjoint(numbers[1])
     with pytest.raises(ValueError, match="have labels for patterns, not 800"):
         tasks.write_splits(tmp_path / "800.csv", world, tasks.TASKS["patterns"], 800)
+
+
+def test_pictures_have_the_usual_colours_that_can_be_told_apart(benchmark):
+    pictures = benchmark("pictures")
+    assert pictures.COVER[0] == pictures.LAND_USE[0] == default_colors(["water"])[0]
+    for colors in (pictures.COVER, pictures.LAND_USE):
+        assert min(color_distance(one, other) for one, other in itertools.combinations(colors, 2)) > 10
 
 
 def test_an_interval_is_that_of_student(benchmark):

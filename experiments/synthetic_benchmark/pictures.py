@@ -7,8 +7,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from scenes import ENDMEMBERS, LAND_USES, Conditions, Region, make_scene
 
-COVER = ("#2b6cb0", "#1b6b35", "#9ccc65", "#c49a6c", "#777777")
-LAND_USE = ("#2b6cb0", "#1b6b35", "#9ccc65", "#e6c35c", "#777777", "#d1495b", "#8e5ea2", "#e7a1b0")
+from prithvi_tg.colors import default_colors
+
+WATER, TREES, SOIL, BUILT_UP = default_colors(("water", "trees", "soil", "built-up"))
+HERBS = "#b2df8a"  # light, as trees have the usual green of vegetation
+COVER = (WATER, TREES, HERBS, SOIL, BUILT_UP)
+LAND_USE = (WATER, TREES, HERBS, "#e69f00", BUILT_UP, "#e31a1c", "#6a3d9a", "#ffd9b3")
 
 
 def draw_scenes(region: int = 0, seed: int = 3) -> Figure:

@@ -252,17 +252,26 @@ class ScoreReport(Callback):
         task: Any = pl_module
         results = getattr(task, "test_results", {})
         first, *further = names_of_test_sets(trainer)
-        records = {}
-        for split in further if results else ():
-            task.use_results(split)
-            record = result_kind(task).record(task)
-            scores = ("overall", "per_class", "per_value")
-            records[split] = {key: record[key] for key in scores if key in record}
+        run = self._run(trainer, pl_module)
+        records: dict[str, Any] = {}
+        written: dict[str, list[Path]] = {}
+        for split in (
+            *further,
+            first,
+        ):  # metrics.json of the first is the last: with it, the test is complete
+            if results:
+                task.use_results(split)
+            written[split] = self._write(
+                trainer, task, run, split, None if split == first else split, records
+            )
+            if results and split != first:
+                record = result_kind(task).record(task)
+                scores = ("overall", "per_class", "per_value")
+                records[split] = {key: record[key] for key in scores if key in record}
         for split, chips in zip((first, *further), tested, strict=True):
             if results:
                 task.use_results(split)
-            is_first = split == first
-            self._report(trainer, task, split, None if is_first else split, records if is_first else {})
+            self._show(trainer, task, run, split, written[split])
             self._compare(trainer, task, chips)
         if results:
             task.use_results(first)
@@ -284,46 +293,60 @@ class ScoreReport(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show and write the scores of the validation set, except during training."""
         if trainer.state.fn != TrainerFn.FITTING:
-            self._report(trainer, pl_module, "val")
+            run = self._run(trainer, pl_module)
+            self._show(trainer, pl_module, run, "val", self._write(trainer, pl_module, run, "val"))
 
-    def _report(
+    def _write(
         self,
         trainer: Trainer,
-        pl_module: LightningModule,
+        task: LightningModule,
+        run: dict[str, Any] | None,
         split: str,
         part: str | None = None,
         further: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Show and write the current scores.
+    ) -> list[Path]:
+        """Write the current scores, and return the files.
 
         Args:
             trainer: The trainer.
-            pl_module: The task.
+            task: The task.
+            run: The record of the run; ``None`` in processes that write nothing.
             split: The scored split.
             part: The split, if it is a further one of a test, with files in a folder of its own.
-            further: Scores of the further splits of a test.
+            further: Scores of the further splits of a test, for the record of the first.
         """
-        scores = getattr(pl_module, "scores", None)
         folder = run_folder(trainer)
-        if not isinstance(pl_module, PrithviTask) or scores is None or not trainer.is_global_zero:
+        if folder is None or run is None:
+            return []
+        assert isinstance(task, PrithviTask)
+        kind = result_kind(task)
+        path = split_folder(folder, part) / "metrics.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figures = kind.write_figures(path.parent, task)
+        record = kind.record(task) | ({FURTHER_SPLITS: further} if further and part is None else {})
+        block = getattr(_datamodule(trainer), "bootstrap_block", 0)
+        write_scores(path, record, split, run, task.run_spec, block)
+        return [path, *figures]
+
+    def _show(
+        self,
+        trainer: Trainer,
+        task: LightningModule,
+        run: dict[str, Any] | None,
+        split: str,
+        written: Sequence[Path],
+    ) -> None:
+        """Show the current scores of a split as a table, and the written files."""
+        if run is None:
             return
-        kind = result_kind(pl_module)
-        weights = trainer.ckpt_path or self.checkpoint
-        run = self._run(trainer, pl_module, weights)
+        kind = result_kind(task)
         title = f"{split}, {kind.unit}"
-        if weights is not None:
+        if (weights := trainer.ckpt_path or self.checkpoint) is not None:
             epoch = run["checkpoint_epoch"]
             title += f", {Path(weights).name}" + ("" if epoch is None else f", epoch {epoch}")
-        _log.info(as_text(kind.table(pl_module, title)))
-        if folder is not None:
-            path = split_folder(folder, part) / "metrics.json"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            block = getattr(_datamodule(trainer), "bootstrap_block", 0)
-            record = kind.record(pl_module) | ({FURTHER_SPLITS: further} if further else {})
-            write_scores(path, record, split, run, pl_module.run_spec, block)
-            written = kind.write_figures(path.parent, pl_module)
-            for one in (path, *written):
-                _log.info(f"Written: {shown(one)}")
+        _log.info(as_text(kind.table(task, title)))
+        for one in written:
+            _log.info(f"Written: {shown(one)}")
 
     def record_unscored(self, trainer: Trainer, pl_module: LightningModule, weights: str | None) -> None:
         """Write the record of a training that had no validation, without scores."""
@@ -332,10 +355,18 @@ class ScoreReport(Callback):
             path = Path(folder) / "metrics.json"
             path.parent.mkdir(parents=True, exist_ok=True)
             nothing = RESULT_KINDS[pl_module.target_kind].unscored(pl_module)
-            write_scores(path, nothing, None, self._run(trainer, pl_module, weights), pl_module.run_spec)
+            write_scores(path, nothing, None, self._record(trainer, pl_module, weights), pl_module.run_spec)
             _log.info(f"Written: {shown(path)}, without scores; score the run with prithvi-tg test")
 
-    def _run(self, trainer: Trainer, task: PrithviTask, weights: Any) -> dict[str, Any]:
+    def _run(self, trainer: Trainer, task: LightningModule) -> dict[str, Any] | None:
+        """The record of the run whose scores the task has; ``None`` without scores, and in other processes."""
+        scored = isinstance(task, PrithviTask) and getattr(task, "scores", None) is not None
+        if not scored or not trainer.is_global_zero:
+            return None
+        assert isinstance(task, PrithviTask)
+        return self._record(trainer, task, trainer.ckpt_path or self.checkpoint)
+
+    def _record(self, trainer: Trainer, task: PrithviTask, weights: Any) -> dict[str, Any]:
         seconds = time.perf_counter() - self._began
         run = run_record(
             str(trainer.precision), trainer.world_size, seconds, Path(weights) if weights else None

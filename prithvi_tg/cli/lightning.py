@@ -345,6 +345,7 @@ class PrithviCLI(LightningCLI):
             QuietLibraries(self.warned),
             Float32Precision(self._settings.tf32),
             TrainingRecord(),
+            ChipReport(),  # before ScoreReport: with metrics.json, a run is complete
             ScoreReport(
                 self._settings.published_result,
                 None
@@ -353,7 +354,6 @@ class PrithviCLI(LightningCLI):
                 self.warned,
                 self.name or self.subcommand,
             ),
-            ChipReport(),
             MeaninglessValues(),
             SplitFigure(),
             RunTimes(),
