@@ -72,6 +72,10 @@ class Checkpoint:
         return ()
 
 
+#: Names of tensors that only masked autoencoding needs.
+_PRETRAINING_DECODER = ("decoder.mask_token", "decoder.decoder_")
+
+
 @dataclass
 class LoadReport:
     """How the tensors of a file were loaded into a model.
@@ -97,10 +101,14 @@ class LoadReport:
 
     def __str__(self) -> str:
         line = f"{self.source}: {len(self.matched)} tensors matched"
-        for kind in ("reshaped", "recomputed", "missing", "unexpected"):
-            keys = getattr(self, kind)
+        decoder = [key for key in self.unexpected if key.startswith(_PRETRAINING_DECODER)]
+        unexpected = [key for key in self.unexpected if key not in decoder]
+        kinds = {kind: getattr(self, kind) for kind in ("reshaped", "recomputed", "missing")}
+        for kind, keys in {**kinds, "unexpected": unexpected}.items():
             if keys:
                 line += f", {len(keys)} {kind} ({_shortened(keys)})"
+        if decoder:
+            line += f"; {len(decoder)} of the pre-training decoder not used"
         if self.bands:
             line += "; bands: " + ", ".join(f"{band} {fate}" for band, fate in self.bands.items())
         return line

@@ -177,6 +177,12 @@ def test_a_users_trainer_writes_the_same_record(tiny_task, flood_root, tmp_path)
     assert len(last.pictures) == len(list((tmp_path / "version_0/chips").iterdir()))
 
 
+def test_epochs_shorter_than_the_logging_interval_have_curves(trained_run):
+    curves = pd.read_csv(trained_run / "metrics.csv")
+    assert curves["train_loss"].notna().sum() == 1
+    assert any(name.startswith("lr-") and curves[name].notna().any() for name in curves)
+
+
 def test_complete_lines_of_truncated_curves_are_kept_when_resuming(config, tmp_path, command):
     words = ("fit", "--config", config, "--trainer.max_epochs", 4, "--trainer.log_every_n_steps", 1)
     code, _, err = command(*words)

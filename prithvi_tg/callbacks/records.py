@@ -64,7 +64,12 @@ class TrainingRecord(Callback):
         self._began = time.perf_counter()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log the size of the model; of a resumed run also the position, and copy its curves."""
+        """Log the size of the model; of a resumed run also the position, and copy its curves.
+
+        Curves have a point in each epoch, also in epochs shorter than ``log_every_n_steps``.
+        """
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # a connector sets it
+        trainer.log_every_n_steps = min(every, max(1, int(min(every, trainer.num_training_batches))))  # type: ignore[attr-defined]
         if trainer.is_global_zero:
             self._log_start(trainer, pl_module)
 

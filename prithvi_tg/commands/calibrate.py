@@ -57,6 +57,11 @@ def run(arguments: list[str]) -> int:
         )
     with ShortWarnings([]):
         data = parser.instantiate_classes(config).data
+        if not getattr(data, "validates", True):
+            raise ConfigError(
+                "data: calibrate needs a validation split, and there is none; move chips to val in the list of splits, "
+                "or name another list: --data.splits OTHER.csv (of scenes, give val a share in data.split)"
+            )
         sample = draw_pixels(task, data, config.pixels, config.seed, config.accelerator)
     found = fit_calibration(sample.logits, sample.labels)
     write_calibrated(source, output, found)

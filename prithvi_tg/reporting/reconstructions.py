@@ -1,13 +1,14 @@
 """Reporting pre-training: errors of reconstructed bands, and pictures of reconstructions."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..files import finished_file
@@ -15,7 +16,7 @@ from ..plotting import plot_reconstruction
 from ..spec import DataSpec
 from ..targets import ValueTarget
 from ..tasks.value_metrics import ValueErrors, value_scores
-from .chips import denormalised
+from .chips import denormalised, gather
 from .value_chips import ValueChips, ValueChipScores
 from .values import plain_value_scores
 
@@ -31,10 +32,20 @@ class ReconstructionScores(ValueChipScores):
         bands: Names of the bands.
         spec: Bands and statistics, needed to draw chips.
         num_extremes: Number of best chips and of worst chips to draw.
+        scored_size: Returns the height and width of the scored part of a chip of a height and width, from its first
+            pixel; only that part is drawn. By default, chips are scored as a whole.
     """
 
-    def __init__(self, bands: Sequence[str], spec: DataSpec | None, num_extremes: int = 4) -> None:
+    def __init__(
+        self,
+        bands: Sequence[str],
+        spec: DataSpec | None,
+        num_extremes: int = 4,
+        scored_size: Callable[[Sequence[int]], Sequence[int]] = tuple,
+    ) -> None:
         super().__init__(ValueTarget(tuple(bands)), spec, num_extremes)
+        self.scored_size = scored_size
+        self._squares: dict[str, NDArray[np.float64]] = {}  # sums of squared errors in the unit of the bands
 
     def update(self, names: Sequence[str], batch: dict[str, Tensor], predictions: Tensor) -> None:
         """Add a batch.
@@ -56,13 +67,29 @@ class ReconstructionScores(ValueChipScores):
             if not errors.sums[0].any():
                 continue
             self.sums[name] = errors.sums.numpy()
+            error = (self._in_unit(prediction) - self._in_unit(image)).double().where(counted, 0)
+            self._squares[name] = error.square().sum(dim=(0, 2, 3)).numpy()
             if self.spec is not None:
                 self._remember(name, sample | {"prediction": prediction})
 
+    def _in_unit(self, image: Tensor) -> Tensor:
+        """An image in the unit of the statistics, if they are known."""
+        return image if self.spec is None else self.spec.input.denormalize(image)
+
+    def gathered(self) -> ValueChips:
+        """Gather the chips of all processes, sorted by name."""
+        self._squares = {name: sums for part in gather(self._squares) for name, sums in part.items()}
+        return super().gathered()
+
     def write_table(self, path: Path, chips: ValueChips) -> None:
-        """Write ``chips.csv``: one row per chip with the mean squared error, and RMSE and R2 of each band."""
+        """Write ``chips.csv``, one row per chip: the mean squared error of normalised values, and errors of each band.
+
+        RMSE of a band is in the unit of the statistics.
+        """
         scores = value_scores(torch.from_numpy(chips.sums))
         count, squared = chips.sums[:, 0].sum(axis=1), chips.sums[:, 3].sum(axis=1)
+        squares = np.stack([self._squares[name] for name in chips.names])
+        scores["RMSE"] = torch.from_numpy(squares / chips.sums[:, 0]).sqrt()
         columns = [f"{key} {band}" for band in self.target.names for key in _COLUMNS]
         with finished_file(path) as partial, partial.open("w", newline="") as file:
             writer = csv.writer(file)
@@ -79,6 +106,8 @@ class ReconstructionScores(ValueChipScores):
         """Draw a normalised sample with its ``prediction``; ``None`` without `spec`."""
         if self.spec is None:
             return None
+        height, width = self.scored_size(sample["image"].shape[-2:])
+        sample = {key: values[..., :height, :width] for key, values in sample.items()}
         prediction = denormalised({"image": sample["prediction"]}, self.spec)["image"]
         shown = denormalised(sample, self.spec) | {"prediction": np.asarray(prediction)}
         return plot_reconstruction(shown, self.spec.input)

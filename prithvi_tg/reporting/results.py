@@ -128,7 +128,9 @@ RESULT_KINDS: dict[str, ResultKind] = {
         record=reconstruction_record,
         unscored=lambda task: {"overall": {}, "per_value": {name: {} for name in task.target.names}},
         write_figures=lambda folder, task: [],
-        chips=lambda task: ReconstructionScores(task.output_names, task.run_spec),
+        chips=lambda task: ReconstructionScores(
+            task.output_names, task.run_spec, scored_size=task.scored_size
+        ),
     ),
     "chip_classes": ResultKind(
         unit="per cent",

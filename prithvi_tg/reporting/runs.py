@@ -28,6 +28,8 @@ _WITHOUT_EFFECT = ("config", "ckpt_path", "trainer.default_root_dir", "verbose")
 FURTHER_SPLITS = "further_splits"
 #: Kind of a run whose task replaced all scores.
 OWN_SCORES = "own scores"
+#: Name of a folder that a run numbers.
+_NUMBERED = re.compile(r"(version|fit|pretrain|validate|test)_\d+")
 #: Start of the name of a picture: the rank of its chip.
 _CAPTION = re.compile(r"^(worst_\d+|best_\d+|wrong|right)_")
 
@@ -309,8 +311,10 @@ def _curves(path: Path) -> pd.DataFrame:
 
 
 def distinct_names(folders: list[Path]) -> list[str]:
-    """The shortest trailing parts of paths that are distinct."""
-    for length in range(1, max((len(folder.parts) for folder in folders), default=1) + 1):
+    """The shortest trailing parts of paths that are distinct; numbered folders of several parents have theirs, too."""
+    several = len({folder.parent for folder in folders}) > 1
+    numbered = several and all(_NUMBERED.fullmatch(folder.name) for folder in folders)
+    for length in range(2 if numbered else 1, max((len(folder.parts) for folder in folders), default=1) + 1):
         names = ["/".join(folder.parts[-length:]) for folder in folders]
         if len(set(names)) == len(names):
             return names

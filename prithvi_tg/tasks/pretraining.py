@@ -222,6 +222,17 @@ class PrithviPretrainingTask(ScoredTask, MaskedAutoencodingTask):
         if loss is not None and not self.trainer.sanity_checking:
             self.scores = {"loss": loss, **self.scores}
 
+    def scored_size(self, size: Sequence[int]) -> tuple[int, ...]:
+        """Height and width of the part of a chip that validation and test score, for those of the chip."""
+        images = [side * self.backbone.patch_size for side in self._image_size(size)]
+        return tuple(
+            side // image * image if image else side for side, image in zip(size, images, strict=True)
+        )
+
+    def _image_size(self, size: Sequence[int]) -> list[int]:
+        """Height and width, in patches, of the images that a chip is cut into."""
+        return [min(self.hparams["window"], side) // self.backbone.patch_size for side in size]
+
     def _evaluate(
         self, batch: Any, place: str, metrics: MetricCollection, mean_loss: LabelledMean
     ) -> dict[str, Tensor]:
@@ -230,7 +241,7 @@ class PrithviPretrainingTask(ScoredTask, MaskedAutoencodingTask):
         if not self._units_checked:
             self._check_units(image)
         names = batch.get("name") or [f"{place}, {number}" for number in range(len(image))]
-        sides = [min(self.hparams["window"], side) // self.backbone.patch_size for side in image.shape[-2:]]
+        sides = self._image_size(image.shape[-2:])
         if not all(sides):
             raise ConfigError(
                 f"window: {self.hparams['window']} pixels of a chip of {image.shape[-2]} x {image.shape[-1]} have no "

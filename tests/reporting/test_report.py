@@ -5,6 +5,7 @@ import re
 import shutil
 from base64 import b64decode
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from PIL import Image
 
 from prithvi_tg.errors import ConfigError, DataError
 from prithvi_tg.readers.grid import Grid
-from prithvi_tg.reporting.runs import differing_settings, read_runs, read_settings
+from prithvi_tg.reporting.runs import differing_settings, distinct_names, read_runs, read_settings
 from prithvi_tg.reporting.tiles import tile_map
 from prithvi_tg.reporting.titles import data_name
 
@@ -164,6 +165,14 @@ def test_intervals_need_five_chips_or_more(reported, tmp_path, command):
         page = (run / "report.html").read_text()
         assert f"{number} chips" in page
         assert ("95 % interval of IoU" in page) == told
+        assert ("Ranges are 95 % bootstrap intervals" in page) == told
+
+
+def test_numbered_folders_are_named_with_their_parents():
+    first, second = Path("runs/small/version_0"), Path("runs/large/version_1")
+    assert distinct_names([first, second]) == ["small/version_0", "large/version_1"]
+    assert distinct_names([first, first.with_name("version_1")]) == ["version_0", "version_1"]
+    assert distinct_names([Path("runs/a"), Path("others/b")]) == ["a", "b"]
 
 
 def test_tiles_equal_the_map_pixel_by_pixel(reported):

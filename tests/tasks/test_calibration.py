@@ -228,6 +228,7 @@ def test_calibrate_overwrites_nothing_unasked(config, command, overconfident_che
         ("calibrate --config {config}", 2, "ckpt_path: not given; calibrate needs trained weights"),
         ("calibrate --config {config} --ckpt_path gone.ckpt", 1, "gone.ckpt: no such file"),
         ("calibrate --config {config} --ckpt_path {trained} --pixels 0", 2, "pixels: 0 must be 1 or more"),
+        ("calibrate --config {config} --ckpt_path {trained} --data.splits no_val.csv", 2, "move chips to val"),
         ("calibrate --config {config} --ckpt_path {trained} --output a.pt", 2, "must end in .ckpt"),
         ("predict --ckpt_path {trained} {scene} --calibrated", 1, "has no temperature; fit one with prithvi-tg"),
         ("predict --ckpt_path {trained} gone.ckpt {scene}", 1, "gone.ckpt: no such file"),
@@ -238,6 +239,8 @@ def test_errors_of_the_commands_have_one_line(
     words, code, message, command, config, trained, flood_root, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
+    listed = (flood_root / "splits.csv").read_text().splitlines()
+    (tmp_path / "no_val.csv").write_text("\n".join(row for row in listed if not row.endswith(",val")))
     names = {"config": config, "trained": trained, "scene": flood_root / "scene.tif"}
     found, _, err = command(*words.format(**names).split())
     assert found == code

@@ -2,8 +2,10 @@
 
 import copy
 import json
+import re
 
 import numpy as np
+import pandas as pd
 import pytest
 import rasterio
 import torch
@@ -22,6 +24,9 @@ from prithvi_tg.datamodules.scene_splits import BlockSplit
 from prithvi_tg.datasets import UnlabelledChips
 from prithvi_tg.errors import CheckpointError, ConfigError, DataError
 from prithvi_tg.models.encoders.prithvi import position_table
+from prithvi_tg.reporting.reconstructions import ReconstructionScores
+from prithvi_tg.spec import DataSpec, InputSpec
+from prithvi_tg.targets import ImageTarget
 from prithvi_tg.tasks import PrithviPretrainingTask
 from prithvi_tg.tasks.pretraining import cut, join
 
@@ -178,7 +183,8 @@ def test_another_task_loads_the_encoder_bit_equal_and_lists_the_rest(tmp_path, c
         other = PrithviSegmentationTask(
             "nano", TINY, weights=str(tmp_path / "pretrained.ckpt"), num_classes=2, bands=STATISTICS["bands"]
         )
-    assert "unexpected (decoder.mask_token" in caplog.text
+    assert re.search(r"tensors matched.*; \d+ of the pre-training decoder not used", caplog.text)
+    assert "unexpected" not in caplog.text
     for name, value in other.model.encoder.state_dict().items():
         assert torch.equal(value, task.model.encoder.state_dict()[name])
 
@@ -231,6 +237,21 @@ def test_scores_are_those_of_the_masked_pixels_with_data(chips, tmp_path):
     assert abs(labels[:, 1][counted[:, 1]].mean() - 1500) < 20  # in the unit of the statistics
     assert counted[0, 0, :32, 20:].sum() == 0  # no data
     assert counted[:, :, 32:].sum() == counted[:, :, :, 32:].sum() == 0  # beyond the window
+
+
+def test_chips_are_drawn_and_listed_in_the_unit_where_they_are_scored(tmp_path):
+    task = make_task(bands=STATISTICS["bands"], window=32)
+    assert task.scored_size((48, 70)) == (32, 64)
+    spec = DataSpec(InputSpec(tuple(STATISTICS["bands"]), (1000, 1500), (100, 200)), ImageTarget())
+    scores = ReconstructionScores(STATISTICS["bands"], spec, scored_size=task.scored_size)
+    prediction = torch.full((1, 1, 2, 48, 70), float("nan"))
+    prediction[..., :32, :64] = 0.5  # of the standard deviation
+    scores.update(["a"], {"image": torch.zeros(1, 1, 2, 48, 70)}, prediction)
+    scores.write_table(tmp_path / "chips.csv", scores.gathered())
+    (row,) = pd.read_csv(tmp_path / "chips.csv").to_dict("records")
+    assert (row["MSE"], row["RMSE RED"], row["RMSE NIR_NARROW"]) == (0.25, 50, 100)
+    figure = scores.plot({"image": torch.zeros(1, 2, 48, 70), "prediction": prediction[0]})
+    assert [axis.images[0].get_array().shape[:2] for axis in figure.axes] == [(32, 64)] * 3
 
 
 @pytest.mark.parametrize("sides", [(48, 64), (32, 32), (37, 70)])
