@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from .bands import PRITHVI_BANDS
@@ -388,6 +389,14 @@ def _refuse_misfits(
             f"{report.source}: lacks {len(report.missing)} tensors that the model needs: "
             f"{_shortened(report.missing)}{advice}"
         )
+
+
+def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
+    """Write a safetensors file with the permissions of any new file; its library lets only the owner read it."""
+    path.touch()
+    mode = path.stat().st_mode
+    save_file(tensors, path, metadata)
+    path.chmod(mode)
 
 
 def _further_blocks(unexpected: Sequence[str], wanted: Mapping[str, Tensor]) -> list[str]:

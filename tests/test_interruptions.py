@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM: one line with what remains, an exit code of its own, and no traceback."""
 
+import logging
 import re
 import signal
 import subprocess
@@ -48,7 +49,7 @@ def interrupt(words, number, ready):
 
 def kept(line, name):
     """Numbers of kept and of all strips that a line names."""
-    pattern = rf"Interrupted; (\d+) of (\d+) strips of {name} are kept; repeat the command to resume\."
+    pattern = rf"Interrupted; (\d+) of (\d+) strips of {name} (?:is|are) kept; repeat the command to resume\."
     match = re.fullmatch(pattern, line)
     assert match, line
     return int(match[1]), int(match[2])
@@ -106,6 +107,31 @@ def test_map_scene_raises_the_interrupt_with_a_note(trained, long_scene, tmp_pat
     with pytest.raises(KeyboardInterrupt) as caught:
         map_scene(trained, long_scene, tmp_path / "map.tif")
     assert kept(caught.value.__notes__[0], "long")[0] == 2
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_files_of_an_incomplete_strip_are_removed(number, trained, long_scene, tmp_path, monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    add = StripWriter.add
+
+    def stop(self, *arguments):
+        add(self, *arguments)
+        if self.strip.number == number:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as context:
+        context.setattr(StripWriter, "add", stop)
+        with pytest.raises(KeyboardInterrupt) as caught:
+            map_scene(trained, long_scene, tmp_path / "map.tif")
+    left = {path.name for path in (tmp_path / ".map.parts").iterdir()}
+    strips = {f"strip_{one:05d}{end}" for one in range(number) for end in ("_pred.tif", ".json")}
+    assert left == {"run.json", *strips}
+    assert f"{number} of " in caught.value.__notes__[0]
+    assert f"long {'is' if number == 1 else 'are'} kept" in caught.value.__notes__[0]
+    (tmp_path / ".map.parts" / "strip_00001_pred.4711").touch()  # of a killed process
+    map_scene(trained, long_scene, tmp_path / "map.tif")
+    assert (f"strips {'is' if number == 1 else 'are'} complete" in caplog.text) == bool(number)
+    assert [path.name for path in tmp_path.glob(".*")] == []
 
 
 # Progress without a terminal.

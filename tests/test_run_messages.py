@@ -8,7 +8,7 @@ import rasterio
 from rich.console import Console
 
 from prithvi_tg.callbacks import WindowProgressBar
-from prithvi_tg.callbacks.progress import duration
+from prithvi_tg.callbacks.progress import duration, throughput
 from prithvi_tg.errors import DataError
 from prithvi_tg.mapping.scene_map import SceneMap, SceneResult
 from prithvi_tg.reporting.tables import map_table
@@ -41,12 +41,12 @@ def test_a_terminal_shows_a_bar_and_no_line_per_epoch(config, command, monkeypat
 def test_test_and_predict_print_their_throughput(config, command, trained, flood_root, tmp_path):
     code, out, err = command("test", "--config", config, "--ckpt_path", trained)
     assert code == 0, err
-    assert re.search(r"^Test: \d+ samples in \d+\.\d s, \S+ samples/s$", out, re.MULTILINE)
+    assert re.search(r"^Test: \d+ samples? in \d+\.\d s, \S+ samples/s$", out, re.MULTILINE)
     code, out, err = command(
         "predict", "--ckpt_path", trained, flood_root / "scene.tif", "--output", tmp_path
     )
     assert code == 0, err
-    assert re.search(r"^Prediction: \d+ windows in \d+\.\d s, \S+ windows/s$", out, re.MULTILINE)
+    assert re.search(r"^Prediction: \d+ windows? in \d+\.\d s, \S+ windows/s$", out, re.MULTILINE)
 
 
 def test_windows_of_an_earlier_run_do_not_count_for_the_throughput(
@@ -89,6 +89,13 @@ def test_the_bar_of_predict_reaches_100_per_cent_if_windows_are_skipped(
     ((most, bar),) = shown
     assert bar.percentage == 100
     assert 0 < bar.completed < most
+
+
+@pytest.mark.parametrize(
+    ("count", "words"), [(1, "1 sample in 2.0 s, 0.5 samples/s"), (8, "8 samples in 2.0 s, 4 samples/s")]
+)
+def test_a_single_sample_is_singular(count, words):
+    assert throughput(count, "samples", 2.0) == words
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(8.26, "8.3 s"), (125, "2 min 5 s"), (12_030, "3 h 20 min")])

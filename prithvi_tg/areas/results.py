@@ -1,6 +1,7 @@
 """Areas and accuracies of a labelled sample, as a record for tables, JSON and the report."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,15 @@ from .points import LEFT_OUT
 MIN_OMISSIONS = 5
 #: Share of the area of a class that one point of a stratum must stand for, for its omissions to matter.
 _WEIGHT_OF_A_POINT = 0.025
+
+
+#: Why an accuracy has no interval.
+DEGENERATE = "all of its points agree, so that they have no spread; more points would give one"
+
+
+def in_words(names: Sequence[str]) -> str:
+    """Names as in a sentence: ``a``, ``a and b``, ``a, b and c``."""
+    return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)
 
 
 def sample_counts(design: Design, reference: NDArray[np.int64]) -> SampleCounts:
@@ -65,19 +75,28 @@ def estimate_areas(design: Design, reference: NDArray[np.int64]) -> dict[str, An
     few = few_omissions(design, counts, found)
     left_out = np.bincount(design.stratum_of[reference == LEFT_OUT], minlength=len(design.strata))
     used = counts.points.sum(axis=(1, 2))
+    is_census = bool((used >= counts.pixels).all())
+
+    def accuracy(one: Estimate, index: Any) -> dict[str, Any] | None:
+        figure = _figure(one, index, 1.0)
+        if figure is not None:
+            # Sums of areas are rounded.
+            figure["degenerate"] = min(figure["value"], 1 - figure["value"]) < 1e-9 and not is_census
+        return figure
+
     return {
         "square_metres": total,
         "points": int(used.sum()),
         "uninterpretable": int(left_out.sum()),
-        "overall_accuracy": _figure(found.overall, (), 1.0),
+        "overall_accuracy": accuracy(found.overall, ()),
         "classes": [
             {
                 "name": name,
                 "mapped_square_metres": float(design.mapped_square_metres[number]),
                 "square_metres": _figure(found.proportions, number, total),
                 "share": _figure(found.proportions, number, 1.0),
-                "users_accuracy": _figure(found.users, number, 1.0),
-                "producers_accuracy": _figure(found.producers, number, 1.0),
+                "users_accuracy": accuracy(found.users, number),
+                "producers_accuracy": accuracy(found.producers, number),
                 "reliable": not few[number],
                 "few_omissions_in": few[number],
             }

@@ -17,8 +17,9 @@ _MOST_OTHERS = 3  # scores in a line besides the monitored one
 
 
 def throughput(count: int, unit: str, seconds: float) -> str:
-    """A number of samples or windows, its duration and the number per second."""
-    return f"{count} {unit} in {duration(seconds)}, {count / max(seconds, 1e-9):.3g} {unit}/s"
+    """A number of samples or windows, its duration and the number per second; the unit is a plural."""
+    counted = unit.removesuffix("s") if count == 1 else unit
+    return f"{count} {counted} in {duration(seconds)}, {count / max(seconds, 1e-9):.3g} {unit}/s"
 
 
 def batch_samples(trainer: Trainer, batch: Any) -> int:

@@ -8,12 +8,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..areas.points import read_points
-from ..areas.results import MIN_OMISSIONS, estimate_areas
+from ..areas.results import DEGENERATE, MIN_OMISSIONS, estimate_areas, in_words
 from ..cli.table import COMMANDS
 from ..errors import ConfigError
 from ..files import shown, write_json
 
 _ANY_WIDTH = 10_000
+_ACCURACIES = ("users_accuracy", "producers_accuracy")
 
 
 def run(arguments: list[str]) -> int:
@@ -40,15 +41,21 @@ def run(arguments: list[str]) -> int:
     left_out = result["uninterpretable"]
     print(
         f"{result['points']} points"
-        + (f"; {left_out} cannot be interpreted and are left out" if left_out else "")
+        + (
+            f"; {left_out} could not be interpreted and {'is' if left_out == 1 else 'are'} left out"
+            if left_out
+            else ""
+        )
     )
     for one in result["classes"]:
         if not one["reliable"]:
             print(
                 f"* {one['name']}: unreliable; fewer than {MIN_OMISSIONS} omissions were found in "
-                f"{', '.join(one['few_omissions_in'])}, where a point stands for much area. The interval is too short; "
+                f"{in_words(one['few_omissions_in'])}, where a point stands for much area. The interval is too short; "
                 "more points there would help"
             )
+    if any(map(_is_degenerate, (overall, *(one[key] for one in result["classes"] for key in _ACCURACIES)))):
+        print(f"† no interval, as {DEGENERATE}")
     if options.output is not None:
         options.output.parent.mkdir(parents=True, exist_ok=True)
         write_json(options.output, result)
@@ -90,10 +97,7 @@ def _area_table(classes: Sequence[dict[str, Any]]) -> Table:
 
 
 def _accuracy_table(classes: Sequence[dict[str, Any]]) -> Table:
-    rows = [
-        (_marked(one), _percent(one["users_accuracy"]), _percent(one["producers_accuracy"]))
-        for one in classes
-    ]
+    rows = [(_marked(one), *(_percent(one[key]) for key in _ACCURACIES)) for one in classes]
     return _table("accuracies in %, with 95 % intervals", ("class", "user's", "producer's"), rows)
 
 
@@ -113,7 +117,13 @@ def _table(title: str, headers: Sequence[str], rows: Sequence[Sequence[str]]) ->
     return table
 
 
+def _is_degenerate(figure: dict[str, Any] | None) -> bool:
+    return figure is not None and figure["degenerate"]
+
+
 def _percent(figure: dict[str, Any] | None) -> str:
     if figure is None:
         return "-"
+    if _is_degenerate(figure):
+        return f"{100 * figure['value']:.1f} †"
     return f"{100 * figure['value']:.1f} ± {196 * figure['standard_error']:.1f}"

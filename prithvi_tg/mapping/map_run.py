@@ -132,11 +132,13 @@ class MapRun:
         self.close()
 
     def close(self) -> None:
-        """Stop the threads; queued jobs are cancelled."""
+        """Stop the threads; queued jobs are cancelled, and files of incomplete strips are removed."""
         for thread in (self._rows, self._finished_maps):
             if thread is not None:
                 thread.close()
         self._rows = self._finished_maps = None
+        for one in self.maps.values():
+            one.abandon()
 
     def results(self) -> list[SceneResult]:
         """The result of each scene."""
@@ -148,10 +150,10 @@ class MapRun:
         if not left:
             return "Interrupted; all maps are complete."
         complete = sum(one.is_done for one in self.maps.values())
-        maps = f"{complete} of {len(self.maps)} maps are complete, " if len(self.maps) > 1 else ""
-        strips = (
-            f"{left[0].strips_kept} of {len(left[0].plan.strips)} strips of {left[0].scene.name} are kept"
-        )
+        are = "is" if complete == 1 else "are"
+        maps = f"{complete} of {len(self.maps)} maps {are} complete, " if len(self.maps) > 1 else ""
+        kept, name = left[0].strips_kept, left[0].scene.name
+        strips = f"{kept} of {len(left[0].plan.strips)} strips of {name} {'is' if kept == 1 else 'are'} kept"
         return f"Interrupted; {maps}{strips}; repeat the command to resume."
 
     def write_indexes(self, folder: Path) -> list[Path]:

@@ -97,9 +97,15 @@ class MapProgress:
         grid, count, all_strips = one.scene.grid, len(one.strips), len(one.plan.strips)
         strips = f"{count} of {all_strips}" if count < all_strips else f"{count}"
         height, width = _size(one)
+        made = self.run.maps[one.scene.name].scene.grid
+        is_coarser = (made.height, made.width) != (height, width)
+        if is_coarser:  # an embedding, whose windows reach beyond the scene to whole patches
+            height, width = min(height, grid.height), min(width, grid.width)
         whole = "" if (height, width) == (grid.height, grid.width) else f" of {grid.width} x {grid.height}"
+        patches = f", {made.width} x {made.height} patches" if is_coarser else ""
+        plural = "s" if all_strips > 1 else ""
         _log.info(
-            f"{one.scene.name}: mapping {width} x {height}{whole} pixels, {strips} strip{'s' if all_strips > 1 else ''}"
+            f"{one.scene.name}: mapping {width} x {height}{whole} pixels{patches}, {strips} strip{plural}"
         )
 
     def _log_progress(self, one: StripRange, share: float) -> None:

@@ -173,7 +173,8 @@ class SceneMap:
             if len(left) < len(self.plan.strips):
                 done = len(self.plan.strips) - len(left)
                 _log.info(
-                    f"{self.scene.name}: resuming; {done} of {len(self.plan.strips)} strips are complete"
+                    f"{self.scene.name}: resuming; {done} of {len(self.plan.strips)} strips "
+                    f"{'is' if done == 1 else 'are'} complete"
                 )
             if not left:
                 self.assemble()

@@ -13,9 +13,11 @@ import shapely
 from numpy.typing import NDArray
 from pyproj.exceptions import CRSError
 from rasterio.crs import CRS
+from rasterio.errors import RasterioError
 from rasterio.features import rasterize
 from rasterio.transform import Affine
 from rasterio.warp import transform as transform_points
+from rasterio.warp import transform_bounds
 
 from ..errors import ConfigError, DataError
 from ..tiling import PixelArea
@@ -138,6 +140,12 @@ class AreaOfInterest:
     def refusal(self, grid: Grid, name: str) -> str:
         """Text that explains why no pixel of a scene is in the area."""
         bounds = _listed(grid.bounds, grid.crs)
+        if grid.crs is not None and grid.crs != self.crs:
+            try:
+                moved = transform_bounds(grid.crs, self.crs, *grid.bounds)
+            except (CRSError, RasterioError):
+                moved = (np.inf,) * 4
+            bounds += f"; {_listed(moved, self.crs)}" if np.isfinite(moved).all() else ""
         if self._in_crs_of(grid).intersects(shapely.box(*grid.bounds)):
             return f"{self.described} contains the centre of no pixel of {name} ({bounds}); enlarge it"
         return f"{self.described} does not intersect {name} ({bounds})"
@@ -155,7 +163,8 @@ class AreaOfInterest:
         outside = int((~shapely.intersects(polygons, covered)).sum())
         percent = f"{100 * min(share, 1.0):.1f}".removesuffix(".0")
         text = f"the scenes cover {percent} % of the area"
-        return f"{text}; {outside} of its {len(polygons)} polygons lie outside of them" if outside else text
+        lie = "lies" if outside == 1 else "lie"
+        return f"{text}; {outside} of its {len(polygons)} polygons {lie} outside of them" if outside else text
 
     def _part_in(self, grid: Grid) -> Any:
         """The part of the geometry in a grid, in the CRS of the grid."""

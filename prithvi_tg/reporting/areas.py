@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..areas.estimation import Z
+from ..areas.results import DEGENERATE, in_words
 from ..errors import DataError
 from .runs import distinct_names
 
@@ -52,6 +53,10 @@ def _described(record: Mapping[str, Any], name: str) -> dict[str, Any]:
     unit, size = ("km²", 1e6) if is_large else ("ha", 1e4)
     classes = record["classes"]
     design = record["design"]
+    accuracies = [
+        record["overall_accuracy"],
+        *(one[key] for one in classes for key in ("users_accuracy", "producers_accuracy")),
+    ]
     return {
         "name": name,
         "unit": unit,
@@ -60,7 +65,12 @@ def _described(record: Mapping[str, Any], name: str) -> dict[str, Any]:
         "uninterpretable": record["uninterpretable"],
         "overall": record["overall_accuracy"],
         "classes": [_class(one, size) for one in classes],
-        "unreliable": [one for one in classes if not one["reliable"]],
+        "unreliable": [
+            {**one, "strata_with_few": in_words(one["few_omissions_in"])}
+            for one in classes
+            if not one["reliable"]
+        ],
+        "degenerate": DEGENERATE if any(one and one.get("degenerate") for one in accuracies) else "",
         "matrix": [[*row, sum(row)] for row in record["error_matrix"]],
         "totals": [sum(column) for column in zip(*record["error_matrix"], strict=True)],
         "strata": [

@@ -10,10 +10,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from ..checkpoints import Checkpoint
+from ..checkpoints import Checkpoint, save_tensors
 from ..errors import CheckpointError, ConfigError, DataError
 from ..files import finished_file, writing
 from ..targets import IGNORE_INDEX
@@ -193,7 +192,7 @@ def write_calibrated(source: Path, path: Path, calibration: Calibration) -> None
                 with safe_open(source, framework="pt") as file:
                     tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # not a dict
                     metadata = file.metadata() or {}
-                save_file(tensors, partial, metadata | {CALIBRATION: json.dumps(calibration.to_dict())})
+                save_tensors(tensors, partial, metadata | {CALIBRATION: json.dumps(calibration.to_dict())})
             else:
                 content = torch.load(source, map_location="cpu", weights_only=True)
                 torch.save({**content, CALIBRATION: calibration.to_dict()}, partial)

@@ -4,8 +4,7 @@ import copy
 import json
 from pathlib import Path
 
-from safetensors.torch import save_file
-
+from ..checkpoints import save_tensors
 from ..errors import ConfigError
 from ..models.lora import merge_lora
 from .base import PrithviTask
@@ -45,6 +44,6 @@ def export_weights(task: PrithviTask, path: str | Path, overwrite: bool = False)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(tensors, partial, metadata)
+    save_tensors(tensors, partial, metadata)
     partial.replace(path)
     return path

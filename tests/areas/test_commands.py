@@ -108,7 +108,7 @@ def test_points_of_a_geopackage_carry_their_design(scene, command, tmp_path):
     label(points, some_errors)
     code, out, err = command("area", "estimate", points, "--output", areas)
     assert code == 0, err
-    assert "199 points; 1 cannot be interpreted and are left out" in out
+    assert "199 points; 1 could not be interpreted and is left out" in out
     result = json.loads(areas.read_text())
     assert (result["points"], result["uninterpretable"]) == (199, 1)
     assert sum(one["square_metres"]["value"] for one in result["classes"]) == pytest.approx(
@@ -149,7 +149,9 @@ def test_a_table_is_labelled_by_names_or_numbers(scene, command, tmp_path):
     table.sample(frac=1, random_state=0).to_csv(points, index=False)
     code, out, err = command("area", "estimate", points)
     assert code == 0, err
-    assert "Overall accuracy: 100.0 ± 0.0 %" in out
+    assert "Overall accuracy: 100.0 † %" in out
+    assert "100.0 ± 0.0" not in out
+    assert "† no interval, as all of its points agree" in out
     assert "* water: unreliable" in out  # no omission found among few points
     # Any table with ids and references will do, with the design of the GeoPackage.
     other = tmp_path / "other.csv"
@@ -203,8 +205,30 @@ def test_the_worked_example_has_its_figures_and_marks_rare_classes():
     assert [one["reliable"] for one in result["classes"]] == [False, False, True, True]
     assert result["classes"][1]["few_omissions_in"] == ["stable forest", "stable non-forest"]
     assert result["counts"] == MATRIX
+    assert not any(one["users_accuracy"]["degenerate"] for one in result["classes"])
+    assert not result["overall_accuracy"]["degenerate"]
     large = estimate_areas(*example(scale=10))
     assert [one["reliable"] for one in large["classes"]] == [True, True, True, True]
+
+
+def test_an_accuracy_without_errors_has_no_interval_unless_all_pixels_are_sampled():
+    design, reference = example()
+    right = np.where(design.class_of == 1, 1, reference)
+    users = [one["users_accuracy"]["degenerate"] for one in estimate_areas(design, right)["classes"]]
+    assert users == [False, True, False, False]
+    sizes = np.bincount(design.stratum_of)
+    strata = tuple(replace(one, pixels=int(size)) for one, size in zip(design.strata, sizes, strict=True))
+    census = estimate_areas(replace(design, strata=strata), design.class_of)
+    assert census["overall_accuracy"]["degenerate"] is False
+    assert census["overall_accuracy"]["interval"] == pytest.approx([1, 1])
+
+
+def test_few_omissions_are_named_in_words(tmp_path, command):
+    design, reference = example()
+    table = pd.DataFrame({"id": np.arange(1, design.size + 1), "reference": [NAMES[k] for k in reference]})
+    write_points(tmp_path / "points.csv", table, design)
+    _, out, _ = command("area", "estimate", tmp_path / "points.csv")
+    assert "omissions were found in stable forest and stable non-forest, where" in " ".join(out.split())
 
 
 def test_tables_fit_a_terminal_of_80_columns(tmp_path, command, monkeypatch):

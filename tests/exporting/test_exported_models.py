@@ -81,6 +81,8 @@ def test_a_program_runs_on_the_device_of_its_images(tmp_path):
 def test_weights_without_a_description_of_data_have_no_item(tiny_task, tmp_path):
     export_model(tiny_task, tmp_path / "weights.safetensors")
     assert [one.name for one in tmp_path.iterdir()] == ["weights.safetensors"]
+    (tmp_path / "other").touch()  # others may read the weights as any new file
+    assert (tmp_path / "weights.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode
     with pytest.raises(ConfigError, match="no description of its data"):
         export_model(tiny_task, tmp_path / "model.pt2")
 

@@ -4,6 +4,7 @@ import copy
 import itertools
 import json
 import logging
+import re
 
 import geopandas
 import numpy as np
@@ -384,6 +385,10 @@ def test_scenes_that_the_area_does_not_touch_are_skipped_in_one_line(trained, co
     assert "does not intersect" in err
     assert "10, 10, 11, 11 in EPSG:4326" in err
     assert f"{LEFT}, {TOP - 64 * PIXEL}" in err
+    # Also in the units of the area.
+    found = re.search(r"EPSG:32615; left, bottom, right, top (\S+), (\S+), (\S+), (\S+) in EPSG:4326\)", err)
+    scene_bounds = transform_bounds(CRS_NAME, "EPSG:4326", LEFT, TOP - 64 * PIXEL, LEFT + 64 * PIXEL, TOP)
+    np.testing.assert_allclose([float(value) for value in found.groups()], scene_bounds, atol=1e-6)
 
 
 def test_the_share_of_the_area_that_scenes_cover_is_logged(task, scene, tmp_path, caplog):
@@ -392,7 +397,7 @@ def test_the_share_of_the_area_that_scenes_cover_is_logged(task, scene, tmp_path
     outside = shapely.MultiPolygon([shapely.box(-30, 50, 60, 90), shapely.box(-200, 50, -170, 90)])
     for name, shape, words in (
         ("whole", L_SHAPE, "the scenes cover 100 % of the area\n"),
-        ("part", outside, "the scenes cover 50 % of the area; 1 of its 2 polygons lie outside of them"),
+        ("part", outside, "the scenes cover 50 % of the area; 1 of its 2 polygons lies outside of them"),
     ):
         for crs in (CRS_NAME, "EPSG:4326"):
             caplog.clear()

@@ -1,5 +1,7 @@
 """Embeddings: tokens of an encoder on the grid of its patches."""
 
+import logging
+
 import geopandas
 import numpy as np
 import pytest
@@ -76,10 +78,15 @@ def tokens_by_hand(encoder, image, row, column, block=-1):
     return torch.stack(found).mean(dim=0).numpy()
 
 
-def test_a_pixel_is_the_mean_of_the_tokens_of_its_patch(tmp_path):
+def test_a_pixel_is_the_mean_of_the_tokens_of_its_patch(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
     task, scene = task_of(), write_scene(tmp_path / "scene.tif")
     path = embed_scene(task, scene, tmp_path / "e" / "emb.tif", dtype="float32", quicklook=True)
     assert cog_validate(path)[0]
+    with rasterio.open(path) as file, rasterio.open(scene) as source:
+        sizes = f"{source.width} x {source.height} pixels, {file.width} x {file.height} patches"
+        assert source.width % file.width  # the last patch reaches beyond the scene
+    assert f"scene: mapping {sizes}, 1 strip\n" in caplog.text
     with rasterio.open(path) as file:
         values = file.read()
         assert (file.count, file.shape, file.descriptions[31]) == (32, (5, 4), "feature_31")

@@ -58,6 +58,24 @@ def test_areas_have_intervals_and_marks(page):
     assert "mapped area" in text
 
 
+def test_an_accuracy_without_errors_is_shown_without_interval(areas, command, tmp_path):
+    record = json.loads(areas.read_text())
+    record["classes"][0]["users_accuracy"] = {
+        "value": 1.0, "standard_error": 0.0, "interval": [1.0, 1.0], "degenerate": True,
+    }  # fmt: skip
+    del record["overall_accuracy"]["degenerate"]  # written by an earlier release
+    record["uninterpretable"] = 1
+    path = tmp_path / "areas.json"
+    path.write_text(json.dumps(record))
+    code, _, err = command("report", "--areas", path)
+    assert code == 0, err
+    text = " ".join(re.sub(r"<[^>]*>", " ", (tmp_path / "report.html").read_text()).split())
+    assert "100.0 †" in text
+    assert "100.0 to 100.0" not in text
+    assert "† no interval, as all of its points agree" in text
+    assert "1 more could not be interpreted and is left out" in text
+
+
 def test_areas_come_before_the_details_of_the_run(page):
     text = page.read_text()
     assert text.index('id="overview"') < text.index('id="areas"') < text.index('id="classes"')
