@@ -11,13 +11,15 @@ from typing import Any
 import yaml
 
 from ..deprecated import current_words
-from ..errors import CheckpointError, ConfigError
+from ..errors import CheckpointError, ConfigError, DataError
 from .class_names import check_class_paths
 
 #: Names that Lightning itself resolves to checkpoints.
 _OF_LIGHTNING = ("best", "hpc", "last", "registry")
 #: Endings of files of weights, and of those that users take for one.
 WEIGHTS = (".ckpt", ".pt", ".pt2", ".pth", ".safetensors", ".onnx")
+#: A name without the marks of globs, dates, addresses and subdatasets.
+_GEOTIFF = re.compile(r"[^*?\[\],:#\"']+\.tiff?", re.IGNORECASE)
 _CLASS_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
@@ -81,6 +83,27 @@ def require_checkpoint(path: str | None, command: str) -> None:
     check_checkpoint(path)
 
 
+def require_checkpoint_of(words: Sequence[str], command: str) -> None:
+    """Check that a command line or its configurations give a checkpoint, and that a local one exists.
+
+    Raises:
+        ConfigError: None is given, and the command needs one.
+        CheckpointError: There is no such file.
+    """
+    given = next(values_of(("--ckpt_path",), words), None)
+    if given is None and any(_may_set("ckpt_path", word) for word in values_of(("--config", "-c"), words)):
+        return
+    require_checkpoint(given, command)
+
+
+def _may_set(key: str, word: str) -> bool:
+    """Whether a configuration, from its path or its text, may have a key; the parser reads it in full."""
+    try:
+        return "\n" in word or key in Path(word).read_text()
+    except (OSError, UnicodeDecodeError):
+        return True
+
+
 def check_checkpoint(path: str | None) -> None:
     """Check that a local checkpoint exists.
 
@@ -99,6 +122,17 @@ def require_scenes(scenes: Sequence[str]) -> None:
     """
     if not scenes:
         raise ConfigError("scenes: none given; name one or more rasters, or a folder of GeoTIFFs")
+
+
+def check_scenes(scenes: Sequence[str]) -> None:
+    """Check that scenes exist if they are plain names of local GeoTIFFs; others are checked when scenes are read.
+
+    Raises:
+        DataError: There is no such file.
+    """
+    for word in scenes:
+        if _GEOTIFF.fullmatch(word) and not word.startswith("/vsi") and not Path(word).exists():
+            raise DataError(f"{word}: no such file or folder")
 
 
 def check_configurations(words: Sequence[str]) -> None:

@@ -34,8 +34,10 @@ from .settings import (
     WEIGHTS,
     check_checkpoint,
     check_configurations,
+    check_scenes,
     paths_of,
     require_checkpoint,
+    require_checkpoint_of,
     require_scenes,
     values_of,
     with_members,
@@ -76,11 +78,13 @@ class Command:
 
         Raises:
             ConfigError: A configuration is missing, or a class path of it is wrong.
-            CheckpointError: A checkpoint is missing.
+            CheckpointError, DataError: A checkpoint or a scene is missing.
         """
         parser = self.parser()
         refuse_unknown(words, option_names(parser), self.name)
-        check_checkpoint(getattr(parser.parse_args(words), "ckpt_path", None))
+        options = parser.parse_args(words)
+        check_checkpoint(getattr(options, "ckpt_path", None))
+        check_scenes([options.scene] if hasattr(options, "scene") else [])
 
     def options_of(self, words: Sequence[str]) -> Collection[str]:
         """The options that an error can mean; with a configuration, whose keys may have their names, the given ones."""
@@ -218,7 +222,7 @@ class LightningCommand(ConfiguredCommand):
                 )
         if not is_configured(words):
             fail("data, model: not given; give a configuration, --config FILE")
-        check_checkpoint(next(values_of(("--ckpt_path",), words), None))
+        require_checkpoint_of(words, self.method)
 
     def run(self, words: list[str]) -> int:
         """Run the command; returns the exit code."""
@@ -260,6 +264,7 @@ class PredictCommand(LightningCommand):
             require_checkpoint(next(iter(paths), None), self.name)
         for path in paths:
             check_checkpoint(path)
+        check_scenes(settings.scenes)
 
 
 def is_configured(words: Sequence[str]) -> bool:

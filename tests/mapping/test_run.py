@@ -148,6 +148,10 @@ def test_polygons_and_a_quicklook_are_written_on_request(checkpoint, tmp_path):
         ConfigError, match="vector: 'Water' is not a class; classes are Unburnt land, Burn scar"
     ):
         map_scene(checkpoint, scene, tmp_path / "t_pred.tif", vector=["Water"])
+    with pytest.raises(
+        ConfigError, match=r"is not a class; did you mean Burn scar\? Classes are Unburnt land, "
+    ):
+        map_scene(checkpoint, scene, tmp_path / "t_pred.tif", vector=["Burn scars"])
     with pytest.raises(ConfigError, match="blendig: unknown option; known are bands"):
         map_scene(checkpoint, scene, tmp_path / "t_pred.tif", blendig="hann")
 

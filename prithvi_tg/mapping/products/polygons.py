@@ -4,6 +4,7 @@ import math
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -57,8 +58,10 @@ class Polygons(Product):
         super().check(spec, options)
         for name in options.vector:
             if name not in spec.target.names:
+                close = get_close_matches(name, spec.target.names, n=1)
+                hint = f"did you mean {close[0]}? Classes" if close else "classes"
                 raise ConfigError(
-                    f"vector: {name!r} is not a class; classes are {', '.join(spec.target.names)}"
+                    f"vector: {name!r} is not a class; {hint} are {', '.join(spec.target.names)}"
                 )
         for key in ("min_area", "fill_holes", "simplify"):
             if not getattr(options, key) >= 0:
