@@ -152,8 +152,8 @@ class MapRun:
         complete = sum(one.is_done for one in self.maps.values())
         are = "is" if complete == 1 else "are"
         maps = f"{complete} of {len(self.maps)} maps {are} complete, " if len(self.maps) > 1 else ""
-        kept, name = left[0].strips_kept, left[0].scene.name
-        strips = f"{kept} of {len(left[0].plan.strips)} strips of {name} {'is' if kept == 1 else 'are'} kept"
+        done, name = left[0].strips_kept, left[0].scene.name
+        strips = f"{done} of {len(left[0].plan.strips)} strips of {name} {'is' if done == 1 else 'are'} kept"
         return f"Interrupted; {maps}{strips}; repeat the command to resume."
 
     def write_indexes(self, folder: Path) -> list[Path]:
