@@ -307,7 +307,10 @@ def test_a_task_is_known_by_its_name_alone(name):
         (("predict", "a.tif", "--ckpt_path", "{here}", "--window", "many"), "--window: many is not int"),
         (("predict", "{here}"), "--ckpt_path: not given; predict needs trained weights"),
         (("predict", "--ckpt_path", "{here}"), "scenes: none given"),
-        (("test", "--config", "{here}", "--data.root", "x"), "root: not accepted here"),
+        (
+            ("test", "--config", "{here}", "--ckpt_path", "{here}", "--data.root", "x"),
+            "root: not accepted here",
+        ),
     ],
 )
 def test_an_error_of_an_option_starts_with_the_option_as_it_is_typed(words, expected, command, tmp_path):

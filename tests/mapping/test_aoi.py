@@ -459,7 +459,9 @@ def test_the_share_of_nodata_is_that_in_the_area(trained, scene, command, tmp_pa
 )
 def test_wrong_settings_are_found_before_weights_are_loaded(options, message, command, tmp_path):
     (tmp_path / "damaged.ckpt").write_text("no weights")
-    code, _, err = command("predict", "missing.tif", "--ckpt_path", tmp_path / "damaged.ckpt", *options)
+    (tmp_path / "damaged.tif").write_text("no scene")
+    words = (tmp_path / "damaged.tif", "--ckpt_path", tmp_path / "damaged.ckpt")
+    code, _, err = command("predict", *words, *options)
     assert code == 2
     assert message in err
 
