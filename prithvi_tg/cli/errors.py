@@ -52,8 +52,8 @@ def one_line(message: str, classes: Iterable[type[Any]]) -> str:
         classes: Classes whose names and arguments are suggestions for misspelt ones.
     """
     # The class in the configuration comes first: others may have a key of the same name.
-    given = {path.rpartition(".")[2] for path in re.findall(r"given class_path '([\w.]+)'", message)}
-    classes = sorted(classes, key=lambda one: one.__name__ not in given)
+    chosen = {path.rpartition(".")[2] for path in re.findall(r"given class_path '([\w.]+)'", message)}
+    classes = sorted(classes, key=lambda one: one.__name__ not in chosen)
     if rewritten := _rewritten(message, classes):
         return rewritten
     keys = re.findall(r'Parser key "([^"]+)"', message)
