@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import jsonargparse
@@ -30,10 +30,24 @@ def _show_defaults(parser: argparse.ArgumentParser) -> None:
 
 
 class PlainParser(argparse.ArgumentParser):
-    """Parser of a command that takes no configuration."""
+    """Parser of a command that takes no configuration.
+
+    Attributes:
+        find_conflict: Returns what is wrong with options that are right one by one; ``None`` if nothing is.
+    """
+
+    find_conflict: Callable[[argparse.Namespace], str | None] | None = None
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(formatter_class=ShortHelp, allow_abbrev=False, **kwargs)
+
+    def parse_args(self, *args: Any, **kwargs: Any) -> Any:
+        """Parse the options, and check that they fit together."""
+        options = super().parse_args(*args, **kwargs)
+        conflict = None if self.find_conflict is None else self.find_conflict(options)
+        if conflict is not None:
+            self.error(conflict)
+        return options
 
     def format_help(self) -> str:
         """The help, with defaults."""

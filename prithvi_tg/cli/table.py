@@ -88,7 +88,7 @@ class Command:
 
     def options_of(self, words: Sequence[str]) -> Collection[str]:
         """The options that an error can mean; with a configuration, whose keys may have their names, the given ones."""
-        return names_in(words) if is_configured(words) else option_names(self.parser())
+        return {*names_in(words), "--config"} if is_configured(words) else option_names(self.parser())
 
     def select(self, words: list[str]) -> "tuple[Command, list[str]]":
         """The command that runs some words, and the words for it."""

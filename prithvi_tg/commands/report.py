@@ -24,7 +24,6 @@ from ..spec import DataSpec
 def run(arguments: list[str]) -> int:
     """Parse the arguments, write the page and print its path."""
     options = COMMANDS["report"].parser().parse_args(arguments)
-    _check_options(options)
     output = options.output or (options.runs[0] if options.runs else options.areas[0].parent) / "report.html"
     if output.exists() and not options.overwrite:
         raise ConfigError(f"output: {output} exists; add --overwrite to replace it")
@@ -40,21 +39,6 @@ def run(arguments: list[str]) -> int:
     write_report(output, runs, maps, options.title, baselines, areas)
     print(f"Written: {shown(output)} ({output.stat().st_size / 1e6:.1f} MB)")
     return 0
-
-
-def _check_options(options: argparse.Namespace) -> None:
-    """Check that a run is given, or areas alone.
-
-    Raises:
-        ConfigError: There is neither, or an option needs a run.
-    """
-    if options.runs:
-        return
-    if not options.areas:
-        raise ConfigError("runs: none given; name the folder of a run, or --areas FILE.json alone")
-    for key in ("names", "maps", "scenes", "baseline"):
-        if getattr(options, key):
-            raise ConfigError(f"{key}: needs a run; name its folder first, such as runs/version_0")
 
 
 def _maps(options: argparse.Namespace, runs: Sequence[Run]) -> list[TiledMap]:

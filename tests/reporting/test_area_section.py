@@ -90,7 +90,7 @@ def test_areas_need_no_run(areas, command, tmp_path):
     assert "± 6,157.4" in page
     assert 'id="overview"' not in page
     code, _, err = command("report")
-    assert (code, "runs: none given; name the folder of a run, or --areas FILE.json alone" in err) == (
+    assert (code, "arguments are required: RUN, or --areas FILE.json alone" in err) == (
         2,
         True,
     )

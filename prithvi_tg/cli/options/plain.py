@@ -1,13 +1,14 @@
 """Options of the commands that take no configuration and have few of them."""
 
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import get_args
 
 from ...choices import Layout
+from ..parsers import PlainParser
 
 
-def add_report_options(parser: ArgumentParser) -> None:
+def add_report_options(parser: PlainParser) -> None:
     """Add the options of ``report``."""
     add = parser.add_argument
     # fmt: off
@@ -32,6 +33,17 @@ def add_report_options(parser: ArgumentParser) -> None:
         "config.yaml in the run's folder, and the data")
     add("--overwrite", action="store_true", help="replace the page if it exists")
     # fmt: on
+    parser.find_conflict = _run_is_lacking
+
+
+def _run_is_lacking(options: Namespace) -> str | None:
+    """What needs a run that is not given: the page itself, unless it shows areas, or an option."""
+    if options.runs:
+        return None
+    if not options.areas:
+        return "the following arguments are required: RUN, or --areas FILE.json alone"
+    needed = [key for key in ("names", "maps", "scenes", "baseline") if getattr(options, key)]
+    return f"--{needed[0]}: needs a run; name its folder first, such as runs/version_0" if needed else None
 
 
 def add_export_options(parser: ArgumentParser) -> None:
