@@ -369,7 +369,7 @@ def test_pictures_of_validation_show_label_and_prediction(monkeypatch):
 
     from lightning.pytorch.trainer.states import TrainerFn
 
-    from prithvi_tg.callbacks import ChipReport, records
+    from prithvi_tg.callbacks import ChipReport, chip_reports
     from prithvi_tg.spec import DataSpec, InputSpec
     from prithvi_tg.targets import ChipClassTarget
 
@@ -387,9 +387,9 @@ def test_pictures_of_validation_show_label_and_prediction(monkeypatch):
         titles.append(figure.get_suptitle())
         legends.extend(figure.legends)
 
-    monkeypatch.setattr(records, "takes_pictures", lambda logger: True)
-    monkeypatch.setattr(records, "rendered", look_at)
-    monkeypatch.setattr(records, "log_picture", lambda *_: None)
+    monkeypatch.setattr(chip_reports, "takes_pictures", lambda logger: True)
+    monkeypatch.setattr(chip_reports, "rendered", look_at)
+    monkeypatch.setattr(chip_reports, "log_picture", lambda *_: None)
     report = ChipReport()
     report.on_validation_epoch_start(trainer, task)
     batch = {"image": torch.zeros(2, 1, 3, 8, 8), "label": torch.tensor([0, 2]), "name": ["a", "b"]}
