@@ -379,7 +379,7 @@ def test_pictures_of_validation_show_label_and_prediction(monkeypatch):
     task = PrithviClassificationTask("nano", TINY, bands=spec.input.bands, data_spec=spec.to_dict())
     trainer = SimpleNamespace(
         state=SimpleNamespace(fn=TrainerFn.FITTING), global_rank=0, global_step=1, is_global_zero=True,
-        sanity_checking=False, loggers=[None],
+        sanity_checking=False, testing=False, loggers=[None],
     )  # fmt: skip
     titles, legends = [], []
 
