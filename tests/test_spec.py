@@ -7,13 +7,14 @@ import torch
 
 from prithvi_tg.errors import ConfigError
 from prithvi_tg.spec import DataSpec, InputSpec
-from prithvi_tg.targets import TARGETS, ChipClassTarget, ClassTarget, Target, ValueTarget
+from prithvi_tg.targets import TARGETS, ChipClassTarget, ClassTarget, ImageTarget, Target, ValueTarget
 
 INPUT = InputSpec(("RED", "NIR_NARROW"), (0.1, 0.3, 0.2, 0.4), (0.5, 1.0, 2.0, 4.0), num_frames=2)
 KINDS = [
     ClassTarget(("land", "water"), ("#aabbcc", "#112233")),
     ValueTarget(("biomass", "height"), ("t/ha", "m"), (80.0, 9.0), (40.0, 5.0), valid_range=(0, 900)),
     ChipClassTarget(("forest", "city"), multilabel=True),
+    ImageTarget(),
 ]
 
 
