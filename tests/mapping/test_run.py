@@ -454,8 +454,9 @@ def test_an_error_names_the_output_folder_that_cannot_be_created(checkpoint, tmp
     with pytest.raises(DataError, match=r"maps/map\.tif: cannot be written"):
         map_scene(checkpoint, scene, tmp_path / "maps" / "map.tif")
     code, _, err = command("predict", "--ckpt_path", checkpoint, scene, "--output", tmp_path / "maps", *CPU)
-    assert code == 1
-    assert "scene_pred.tif: cannot be written" in err
+    assert code == 2
+    assert "--output: " in err
+    assert "maps is neither a folder nor a .tif" in err
 
 
 def test_completed_rows_are_yielded_in_order(checkpoint, tmp_path):
