@@ -15,7 +15,7 @@ import json
 import math
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,7 @@ class Data:
     """
 
     folder: str
-    kind: type[ChipDataset]
+    kind: Callable[..., ChipDataset]
     present: str
     download: str
     size: str
@@ -200,7 +200,7 @@ def missing(options: argparse.Namespace) -> Iterator[str]:
 def download(options: argparse.Namespace) -> None:
     """Download data and weights."""
     for name in options.datasets:
-        DATA[name].kind(options.data / DATA[name].folder, download=True)  # type: ignore[call-arg]
+        DATA[name].kind(options.data / DATA[name].folder, download=True)
     for encoder in [] if options.tunings == [UNET] else options.encoders:
         find_weights(f"prithvi_eo_{encoder}")
 

@@ -11,7 +11,6 @@ import json
 import multiprocessing
 import os
 import platform
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -21,20 +20,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+from benchmark_tasks import TASKS, write_splits
+from chips import write_world
+from networks import NETWORKS, train_and_test
+from page import write_page
+from pictures import draw_scenes
+from pixels import PIXEL_MODELS, fit_and_test
+from plan import FULL, SMALL, Plan, Run
+from pretraining import checkpoint_path, pretrain
+
+from prithvi_tg.files import write_json
+
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))  # processes of the pool import the modules beside this file
-
-import torch  # noqa: E402
-from benchmark_tasks import TASKS, write_splits  # noqa: E402
-from chips import write_world  # noqa: E402
-from networks import NETWORKS, train_and_test  # noqa: E402
-from page import write_page  # noqa: E402
-from pictures import draw_scenes  # noqa: E402
-from pixels import PIXEL_MODELS, fit_and_test  # noqa: E402
-from plan import FULL, SMALL, Plan, Run  # noqa: E402
-from pretraining import checkpoint_path, pretrain  # noqa: E402
-
-from prithvi_tg.files import write_json  # noqa: E402
 
 
 def main() -> None:

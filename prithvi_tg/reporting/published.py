@@ -91,7 +91,7 @@ class Protocol:
         files: Where the figures were read.
         description: Decoder, training and tuning, in words.
         seeds: Number of runs, in words.
-        settings: Arguments of the task that a run must have.
+        settings: Arguments of the task that a run must have; ``pretrained``, whether it has any weights.
     """
 
     name: str
@@ -103,8 +103,13 @@ class Protocol:
 
     def difference(self, arguments: Mapping[str, Any]) -> str | None:
         """The reason why a task with these arguments follows another protocol; ``None`` if it follows this one."""
+        given_settings = dict(arguments)
+        if "weights" in arguments:  # checkpoints do not record where the weights came from
+            given_settings["pretrained"] = arguments["weights"] is not None
         for key, wanted in self.settings.items():
-            given = arguments.get(key)
+            if key == "pretrained" and key not in given_settings:
+                continue
+            given = given_settings.get(key)
             if not _equal(given, wanted):
                 return f"its protocol has {key} {_shown(wanted)}, the run {_shown(given)}"
         return None

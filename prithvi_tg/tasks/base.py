@@ -154,7 +154,13 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
             hparams["gradient_checkpointing"],
             **{"num_bands": len(hparams["bands"]), **(hparams["encoder_args"] or {})},
         )
+        adapts = hparams["lora_rank"] or hparams["prompt_tokens"]
         if self.weights is not None:
+            if adapts and hparams["allow_new_bands"]:
+                raise ConfigError(
+                    "allow_new_bands: new bands need an input layer that trains, but lora_rank and prompt_tokens "
+                    "freeze it; remove one of them"
+                )
             self.load_pretrained(encoder, read_checkpoint(find_weights(self.weights, encoder)))
         if hparams["lora_rank"]:
             if hparams["freeze_encoder"]:
@@ -247,9 +253,7 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
             arguments = {"warmup_steps": self.hparams["warmup_steps"], **arguments}
         monitor = arguments.get("monitor", self.monitor)
         mode = self.mode if monitor == self.monitor else self.mode_of(monitor)
-        return create_schedule(
-            name, optimizer, total_steps, **{"monitor": monitor, "monitor_mode": mode, **arguments}
-        )
+        return create_schedule(name, optimizer, total_steps, (monitor, mode), **arguments)
 
     def used_data(self, spec: DataSpec) -> DataSpec:
         """The description of the part of the data that the task uses; by default all of it."""
@@ -261,7 +265,8 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
         """Create optimiser and schedule.
 
         Raises:
-            ConfigError: The number of steps of the run is 0 or infinite, or the schedule needs a validation set.
+            ConfigError: The number of steps of the run is 0 or infinite, the schedule needs a validation set, or
+                `unfreeze_epoch` has no effect.
         """
         optimizer = self.create_optimizer()
         total_steps = self.trainer.estimated_stepping_batches
@@ -269,6 +274,11 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
             raise ConfigError(
                 f"max_epochs, limit_train_batches: the run has {total_steps} optimiser steps; the learning-rate "
                 "schedule needs a finite number, at least 1"
+            )
+        if self.hparams["unfreeze_epoch"] is not None and not self.hparams["freeze_encoder"]:
+            raise ConfigError(
+                "unfreeze_epoch: needs freeze_encoder: true, without which the encoder trains from the start, or only "
+                "its adapters or prompts"
             )
         validates = getattr(getattr(self.trainer, "datamodule", None), "validates", True)
         validates = validates and self.trainer.limit_val_batches != 0

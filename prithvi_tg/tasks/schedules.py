@@ -145,8 +145,7 @@ def create_schedule(
     name: str,
     optimizer: Optimizer,
     total_steps: int,
-    monitor: str = "val_loss",
-    monitor_mode: str = "min",
+    metric: tuple[str, str] = ("val_loss", "min"),
     **arguments: Any,
 ) -> LRScheduler:
     """Create a schedule by name; it is stepped after each optimiser step, or after each validation.
@@ -155,15 +154,15 @@ def create_schedule(
         name: A key of `SCHEDULES`, or the path of a class of ``torch.optim.lr_scheduler``.
         optimizer: The optimiser; its learning rates are the base rates.
         total_steps: Optimiser steps of the run.
-        monitor: Logged metric of a schedule that is stepped after validation.
-        monitor_mode: ``min`` or ``max``: whether low or high values of the metric are better.
+        metric: Logged metric of a schedule that is stepped after validation, and ``min`` or ``max``: whether low or
+            high values are better.
         **arguments: Arguments of the schedule.
 
     Raises:
         ConfigError: The name or an argument is unknown, or torch's own schedule for plateaus is given.
     """
     kind = find_class("schedule", name, SCHEDULES, LRScheduler)
-    offered = {"total_steps": total_steps, "monitor": monitor, "monitor_mode": monitor_mode}
+    offered = {"total_steps": total_steps, "monitor": metric[0], "monitor_mode": metric[1]}
     parameters = signature(kind).parameters
     given = {key: value for key, value in offered.items() if key in parameters} | arguments
     try:

@@ -118,6 +118,28 @@ def test_a_run_with_another_protocol_cannot_be_compared():
         assert told in why_not_comparable(LORA, chips, classes, same | {key: value})
 
 
+def test_weights_of_another_kind_cannot_be_compared():
+    chips, classes = published_chips(LORA), ["Unburnt land", "Burn scar"]
+    for name, weights, told in (
+        (LORA, None, "its protocol has pretrained True, the run False"),
+        (LORA, "weights.pt", None),
+        (
+            "peft_geofm/burn_scars/resnet50/unet",
+            "weights.pt",
+            "its protocol has pretrained False, the run True",
+        ),
+        ("peft_geofm/burn_scars/resnet50/unet", None, None),
+    ):
+        settings = {
+            key: value for key, value in PUBLISHED[name].protocol.settings.items() if key != "pretrained"
+        }
+        assert (
+            why_not_comparable(name, chips, classes, settings) is None
+        )  # a checkpoint does not record weights
+        reason = why_not_comparable(name, chips, classes, settings | {"weights": weights})
+        assert reason is None if told is None else told in reason
+
+
 def test_the_distance_is_given_in_published_standard_deviations():
     confusion = torch.tensor([[95, 5], [5, 95]])
     table = distance_table(LORA, mmseg_scores(confusion), ["Unburnt land", "Burn scar"])

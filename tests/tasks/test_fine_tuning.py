@@ -90,6 +90,20 @@ def test_a_frozen_encoder_does_not_change_until_its_epoch(floods, tmp_path):
         assert torch.equal(task.model.encoder.blocks[0].attn.qkv.weight, before) != changes
 
 
+@pytest.mark.parametrize("adapters", [{}, {"lora_rank": 2}, {"prompt_tokens": 2}])
+def test_an_epoch_for_an_encoder_that_is_not_frozen_is_refused(adapters, floods, tmp_path):
+    task = make_task(unfreeze_epoch=1, **adapters)
+    with pytest.raises(ConfigError, match="unfreeze_epoch: needs freeze_encoder: true"):
+        fit(task, floods, tmp_path)
+
+
+@pytest.mark.parametrize("adapters", [{"lora_rank": 2}, {"prompt_tokens": 2}])
+def test_new_bands_are_refused_where_the_input_layer_is_frozen(adapters, tmp_path):
+    torch.save(make_task().model.encoder.state_dict(), tmp_path / "weights.pt")
+    with pytest.raises(ConfigError, match="allow_new_bands: new bands need an input layer that trains"):
+        make_task(weights=str(tmp_path / "weights.pt"), allow_new_bands=True, **adapters)
+
+
 def test_layer_decay_lowers_the_rate_from_block_to_block():
     task = make_task({"depth": 3}, lr=1.0, layer_decay=0.5)
     rate_of = {id(p): group["lr"] for group in task.create_optimizer().param_groups for p in group["params"]}

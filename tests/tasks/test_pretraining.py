@@ -329,6 +329,8 @@ def test_chips_are_found_by_pattern_and_split_by_list_or_by_fractions(chips, tmp
         UnlabelledChips.chips_by_split(f"{tmp_path}/*.tif")
     with pytest.raises(ConfigError, match=r"must contain a \*"):
         UnlabelledChips.chips_by_split(f"{tmp_path}/one.tif")
+    with pytest.raises(ConfigError, match=r"\*\* is not supported"):
+        UnlabelledChips.chips_by_split(f"{tmp_path}/**/*.tif")
     (tmp_path / "splits.csv").write_text("chip,split\ngone,train\n")
     with pytest.raises(DataError, match="chip gone of train has no image"):
         UnlabelledChips.chips_by_split(f"{chips}/*.tif", tmp_path / "splits.csv")

@@ -119,6 +119,13 @@ def test_plateau_monitors_a_loss_downwards_and_a_score_upwards():
     assert (schedule.monitor, schedule.mode, schedule.patience) == ("val_loss", "min", 10)
 
 
+def test_a_metric_for_a_schedule_without_one_is_refused():
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    task = PrithviSegmentationTask("nano", TINY, num_classes=2, schedule_args={"monitor": "val_loss"})
+    with pytest.raises(ConfigError, match=r"schedule_args: poly: .*monitor"):
+        task.create_schedule(optimizer, 1)
+
+
 class WithBrier(PrithviSegmentationTask):
     """A task with a further metric, of which low values are better."""
 

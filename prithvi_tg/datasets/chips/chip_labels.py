@@ -133,6 +133,7 @@ def split_labels(
     labels: Iterable[ChipLabel],
     splits: str | Path | None = None,
     fractions: Sequence[float] = (0.6, 0.2, 0.2),
+    lacks: str = "has no label",
 ) -> dict[str, list[ChipLabel]]:
     """Assign labels to splits: by a list of splits, or else by the column of the table, or else by fractions.
 
@@ -143,6 +144,7 @@ def split_labels(
         labels: Labels of all chips.
         splits: A CSV file with columns ``chip`` and ``split``. Chips that are not listed are omitted.
         fractions: Shares of training, validation and test.
+        lacks: What is wrong with a chip of the list that is not among `labels`.
 
     Raises:
         ConfigError: The fractions do not add up to 1.
@@ -155,7 +157,7 @@ def split_labels(
         for split, names in read_splits(splits).items():
             for name in names:
                 if name not in known:
-                    raise DataError(f"{splits}: chip {name} of {split} has no label")
+                    raise DataError(f"{splits}: chip {name} of {split} {lacks}")
             found[split] = [known[name] for name in names]
         return found
     without = [label.name for label in labels if label.split is None]

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,13 +13,13 @@ from ...errors import ConfigError, DataError
 from ...plotting import plot_sample
 from ...spec import DataSpec
 from ...targets import IGNORE_INDEX, ChipClassTarget, check_class_names
-from .base import Chip, ChipDataset, Sample
+from .base import Chip, Sample
 from .chip_labels import ChipLabel, labels_of_folders, read_label_table, split_labels
-from .pattern_chips import BAND_ADVICE, describe_input
+from .pattern_chips import DescribedChips, describe_input
 from .stored_chips import StoredChip
 
 
-class ClassifiedChips(ChipDataset):
+class ClassifiedChips(DescribedChips):
     """Your own chips with one class for the whole chip, or, with `multilabel`, any number of classes.
 
     A sample is as in `ChipDataset`, with this entry instead of ``mask``:
@@ -63,8 +62,6 @@ class ClassifiedChips(ChipDataset):
         DataError: A chip is missing, its class is unknown, or the table lacks a column.
     """
 
-    band_advice = BAND_ADVICE
-
     def __init__(
         self,
         images: str,
@@ -94,20 +91,12 @@ class ClassifiedChips(ChipDataset):
         self.multilabel = multilabel
         self.sensor = sensor
         self.ignored_labels = list(ignored_labels)
-        self.spec = self.data_spec(
+        spec = self.data_spec(
             classes, bands, mean, std, file_bands, num_frames, sensor, scale, nodata, class_colors, multilabel
         )
-        self.num_frames = num_frames
-        self.scale = scale
-        self.nodata = tuple(nodata)
-        self.class_names = self.spec.target.names
+        self.class_names = spec.target.names
         root = Path(images.partition("*")[0])
-        super().__init__(
-            root, split, splits, bands, mean, std, legacy_nodata, metadata, transforms=transforms
-        )
-
-    def _spec(self, *_: Any) -> DataSpec:
-        return self.spec
+        super().__init__(root, splits, spec, split, legacy_nodata, metadata, transforms)
 
     @classmethod
     def data_spec(  # type: ignore[override]  # all properties of the dataset are arguments
@@ -166,11 +155,9 @@ class ClassifiedChips(ChipDataset):
         by_split = self.labels_by_split(
             self.images, self.labels, self.splits, self.split_fractions, self.multilabel
         )
-        if self.split not in by_split:
-            raise ConfigError(f"split: {self.split!r} has no chips; there are chips in {', '.join(by_split)}")
         self.label_of: dict[str, Tensor] = {}
         chips = []
-        for label in by_split[self.split]:
+        for label in self.of_split(by_split):
             classes = [name for name in label.classes if name not in self.ignored_labels]
             if label.classes and not classes and not self.multilabel:
                 continue

@@ -1,8 +1,8 @@
-"""PatternChips: your own chips, found by patterns of file names and a list of splits."""
+"""Base classes of your own chips: described by a configuration, and found by patterns of file names."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ...bands import check_stored, resolve_band
 from ...errors import ConfigError
@@ -13,8 +13,59 @@ from .base import Chip, ChipDataset, Sample, pair_by_stem, split_list
 BAND_ADVICE = "; set bands, and file_bands to the names of all bands of a file"
 
 
-class PatternChips(ChipDataset):
-    """Base class of your own chips, described by a configuration; a subclass adds the target.
+Found = TypeVar("Found")
+
+
+class DescribedChips(ChipDataset):
+    """Base class of your own chips, whose bands and target are arguments; a subclass finds the chips.
+
+    Args:
+        root: Folder of the chips.
+        splits: A CSV file with columns ``chip`` and ``split``, or ``None`` if the subclass assigns splits.
+        spec: Bands, statistics and target.
+        split: ``train``, ``val`` or ``test``.
+        legacy_nodata: See `ChipDataset`.
+        metadata: See `ChipDataset`.
+        transforms: See `ChipDataset`.
+    """
+
+    band_advice = BAND_ADVICE
+
+    def __init__(
+        self,
+        root: Path,
+        splits: str | Path | None,
+        spec: DataSpec,
+        split: str = "train",
+        legacy_nodata: bool = False,
+        metadata: bool = False,
+        transforms: Callable[[Sample], Sample] | None = None,
+    ) -> None:
+        self.spec = spec
+        self.num_frames = spec.input.num_frames
+        self.scale = spec.input.scale
+        self.nodata = spec.input.nodata
+        super().__init__(
+            root, split, splits, spec.input.bands, spec.input.mean, spec.input.std, legacy_nodata, metadata,
+            transforms=transforms,
+        )  # fmt: skip
+
+    def _spec(self, *_: Any) -> DataSpec:
+        return self.spec
+
+    def of_split(self, by_split: Mapping[str, Found]) -> Found:
+        """The entry of the split.
+
+        Raises:
+            ConfigError: The split has no chips.
+        """
+        if self.split not in by_split:
+            raise ConfigError(f"split: {self.split!r} has no chips; there are chips in {', '.join(by_split)}")
+        return by_split[self.split]
+
+
+class PatternChips(DescribedChips):
+    """Base class of your own chips, found by patterns and a list of splits; a subclass adds the target.
 
     Args:
         images: Pattern of the images, with one ``*`` for the name of a chip.
@@ -30,8 +81,6 @@ class PatternChips(ChipDataset):
         ConfigError: A pattern does not contain exactly one ``*``.
         DataError: The image or the mask of a chip in the list is missing.
     """
-
-    band_advice = BAND_ADVICE
 
     def __init__(
         self,
@@ -51,17 +100,7 @@ class PatternChips(ChipDataset):
                 )
         self.images = images
         self.labels = labels
-        self.spec = spec
-        self.num_frames = spec.input.num_frames
-        self.scale = spec.input.scale
-        self.nodata = spec.input.nodata
-        super().__init__(
-            Path(images).parent, split, splits, spec.input.bands, spec.input.mean, spec.input.std,
-            legacy_nodata, metadata, transforms=transforms,
-        )  # fmt: skip
-
-    def _spec(self, *_: Any) -> DataSpec:
-        return self.spec
+        super().__init__(Path(images).parent, splits, spec, split, legacy_nodata, metadata, transforms)
 
     def find_chips(self) -> list[Chip]:
         """The chips of the split in the list."""

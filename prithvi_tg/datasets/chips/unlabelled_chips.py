@@ -14,14 +14,13 @@ from ...errors import ConfigError, DataError
 from ...plotting import plot_sample
 from ...spec import DataSpec
 from ...targets import ImageTarget
-from .base import Chip, ChipDataset, Sample
+from .base import Chip, Sample
 from .chip_labels import ChipLabel, split_labels
-from .pattern_chips import BAND_ADVICE, describe_input
-from .split_lists import read_splits
+from .pattern_chips import DescribedChips, describe_input
 from .stored_chips import StoredChip
 
 
-class UnlabelledChips(ChipDataset):
+class UnlabelledChips(DescribedChips):
     """Your own chips without labels: any bands, any number of dates.
 
     A sample is as in `ChipDataset`, without ``mask``.
@@ -49,11 +48,9 @@ class UnlabelledChips(ChipDataset):
         transforms: See `ChipDataset`.
 
     Raises:
-        ConfigError: The pattern has no ``*``, or the split has no chips.
+        ConfigError: The pattern has no ``*`` or a ``**``, or the split has no chips.
         DataError: No file matches the pattern, a chip of the list of splits is missing, or a date cannot be read.
     """
-
-    band_advice = BAND_ADVICE
 
     def __init__(
         self,
@@ -77,18 +74,10 @@ class UnlabelledChips(ChipDataset):
         self.images = images
         self.split_fractions = tuple(split_fractions)
         self.sensor = sensor
-        self.spec = self.data_spec(bands, mean, std, file_bands, num_frames, sensor, scale, nodata)
-        self.num_frames = num_frames
-        self.scale = scale
-        self.nodata = tuple(nodata)
+        spec = self.data_spec(bands, mean, std, file_bands, num_frames, sensor, scale, nodata)
         self.known_dates = {} if dates is None else read_dates(dates, num_frames)
         root = Path(images.partition("*")[0])
-        super().__init__(
-            root, split, splits, bands, mean, std, legacy_nodata, metadata, transforms=transforms
-        )
-
-    def _spec(self, *_: Any) -> DataSpec:
-        return self.spec
+        super().__init__(root, splits, spec, split, legacy_nodata, metadata, transforms)
 
     @classmethod
     def data_spec(  # type: ignore[override]  # all properties of the dataset are arguments
@@ -115,8 +104,10 @@ class UnlabelledChips(ChipDataset):
         images: str, splits: str | Path | None = None, split_fractions: Sequence[float] = (0.9, 0.1, 0.0)
     ) -> dict[str, list[Chip]]:
         """The chips of each split; for arguments and errors see the class."""
-        if "*" not in images:
-            raise ConfigError(f"images: {images!r} must contain a *, which stands for the name of a chip")
+        if "*" not in images or "**" in images:
+            raise ConfigError(
+                f"images: {images!r} must contain a *, which stands for the name of a chip; ** is not supported"
+            )
         fixed = Path(images.partition("*")[0] + "x").parent
         place = re.compile("([^/]*)".join(map(re.escape, str(Path(images)).split("*"))))
         found = {}
@@ -126,21 +117,12 @@ class UnlabelledChips(ChipDataset):
                 found["/".join(matched.groups())] = path
         if not found:
             raise DataError(f"{images}: no file matches")
-        if splits is None:
-            labels = split_labels(
-                [ChipLabel(name, path, ()) for name, path in found.items()], None, split_fractions
-            )
-            return {
-                split: [Chip(one.name, one.image, one.image) for one in chips]
-                for split, chips in labels.items()
-            }
-        chips: dict[str, list[Chip]] = {}
-        for split, names in read_splits(splits).items():
-            missing = [name for name in names if name not in found]
-            if missing:
-                raise DataError(f"{splits}: chip {missing[0]} of {split} has no image {images}")
-            chips[split] = [Chip(name, found[name], found[name]) for name in names]
-        return chips
+        named = [ChipLabel(name, path, ()) for name, path in found.items()]
+        by_split = split_labels(named, splits, split_fractions, f"has no image {images}")
+        return {
+            split: [Chip(one.name, one.image, one.image) for one in chips]
+            for split, chips in by_split.items()
+        }
 
     def find_chips(self) -> list[Chip]:
         """The chips of the split; `Chip.mask` is the image, as there are no masks.
@@ -148,10 +130,7 @@ class UnlabelledChips(ChipDataset):
         Raises:
             ConfigError: The split has no chips.
         """
-        by_split = self.chips_by_split(self.images, self.splits, self.split_fractions)
-        if self.split not in by_split:
-            raise ConfigError(f"split: {self.split!r} has no chips; there are chips in {', '.join(by_split)}")
-        return by_split[self.split]
+        return self.of_split(self.chips_by_split(self.images, self.splits, self.split_fractions))
 
     def dates(self, chip: Chip) -> list[date | None]:
         """The dates of the table."""
