@@ -69,7 +69,8 @@ class TrainingRecord(Callback):
         Curves have a point in each epoch, also in epochs shorter than ``log_every_n_steps``.
         """
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # a connector sets it
-        trainer.log_every_n_steps = min(every, max(1, int(min(every, trainer.num_training_batches))))  # type: ignore[attr-defined]
+        if 0 < trainer.num_training_batches < every:
+            trainer.log_every_n_steps = int(trainer.num_training_batches)  # type: ignore[attr-defined]
         if trainer.is_global_zero:
             self._log_start(trainer, pl_module)
 
@@ -263,7 +264,7 @@ class ScoreReport(Callback):
         for split in (
             *further,
             first,
-        ):  # metrics.json of the first is the last: with it, the test is complete
+        ):  # metrics.json of the first set is the last file: it completes the test
             if results:
                 task.use_results(split)
             written[split] = self._write(
