@@ -1,10 +1,13 @@
 """The folder of a run: its name, what it says of the command, and that a failed start leaves none."""
 
 import shutil
+import time
 
 import pytest
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from prithvi_tg.datasets import Sen1Floods11
+from prithvi_tg.errors import DataError
 
 
 def test_a_named_run_has_a_folder_that_tells_fit_from_test(config, command, tmp_path):
@@ -99,3 +102,20 @@ def test_the_configuration_of_a_run_can_be_checked(command, trained_run):
     code, out, err = command("check", "--config", trained_run / "config.yaml")
     assert "unknown key" not in out + err
     assert code == 0, out
+
+
+def test_a_slow_logger_does_not_hide_the_error_of_a_failed_start(config, command, tmp_path, monkeypatch):
+    write = RecordWriter.write
+
+    def slowly(self, data):
+        time.sleep(0.3)
+        write(self, data)
+
+    def fail(*_, **__):
+        raise DataError("a fault in a step")
+
+    monkeypatch.setattr(RecordWriter, "write", slowly)
+    monkeypatch.setattr("prithvi_tg.PrithviSegmentationTask.training_step", fail)
+    code, _, err = command("fit", "--config", config)
+    assert (code, "a fault in a step" in err) == (1, True), err
+    assert not (tmp_path / "runs").exists()

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
 _BEFORE_ANY_RESULT = ("config.yaml", "hparams.yaml", "splits.png", "events.out.")
 _BEFORE_A_STEP = (*_BEFORE_ANY_RESULT, "metrics.csv")  # learning rates, and curves of the run that is resumed
@@ -36,6 +36,10 @@ class RemoveEmptyRun(Callback):
         """Remove the folder, in the first process."""
         if not trainer.is_global_zero:
             return
+        # Lightning closes loggers after this hook; what they write into a removed folder would replace the error.
+        for logger in trainer.loggers:
+            if isinstance(logger, CSVLogger | TensorBoardLogger):
+                logger.finalize("failed")
         trained = self._first_step is not None and trainer.global_step > self._first_step
         settings = _BEFORE_ANY_RESULT if trained else _BEFORE_A_STEP
         for folder in self.folders:
