@@ -13,7 +13,7 @@ from .base import Chip, ChipDataset, Sample, pair_by_stem, split_list
 BAND_ADVICE = "; set bands, and file_bands to the names of all bands of a file"
 
 
-Found = TypeVar("Found")
+Value = TypeVar("Value")
 
 
 class DescribedChips(ChipDataset):
@@ -53,7 +53,7 @@ class DescribedChips(ChipDataset):
     def _spec(self, *_: Any) -> DataSpec:
         return self.spec
 
-    def of_split(self, by_split: Mapping[str, Found]) -> Found:
+    def of_split(self, by_split: Mapping[str, Value]) -> Value:
         """The entry of the split.
 
         Raises:
