@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 from huggingface_hub import try_to_load_from_cache
 
 from prithvi_tg.cli.messages import shown_messages
@@ -33,8 +32,8 @@ from prithvi_tg.errors import PrithviTGError
 from prithvi_tg.files import write_json
 from prithvi_tg.hub import find_weights
 from prithvi_tg.models import VARIANTS
-from prithvi_tg.reporting.published import PUBLISHED, PublishedResult, why_not_comparable
-from prithvi_tg.reporting.runs import split_folder
+from prithvi_tg.reporting.published import PUBLISHED, PublishedResult, compared_settings, why_not_comparable
+from prithvi_tg.reporting.runs import read_settings, split_folder
 from prithvi_tg.studies import Job, completed, markdown, run_study, study_parser
 
 HERE = Path(__file__).parent
@@ -278,8 +277,8 @@ def distance(name: str, result: PublishedResult, mean: float, job: Path, part: s
     with (tested / "chips.csv").open(newline="") as file:
         chips = [row["chip"] for row in csv.DictReader(file)]
     classes = list(json.loads((tested / "metrics.json").read_text())["per_class"])
-    arguments = yaml.safe_load((last_run(job / "fit") / "config.yaml").read_text())["model"]["init_args"]
-    reason = why_not_comparable(name, chips, classes, arguments)
+    settings = compared_settings(read_settings(last_run(job / "fit")))
+    reason = why_not_comparable(name, chips, classes, settings)
     if reason is not None:
         return record | {"not_comparable": reason}
     return record | {"difference": mean - published, "difference_in_std": std and (mean - published) / std}

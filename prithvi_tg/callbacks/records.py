@@ -20,7 +20,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from ..files import shown
 from ..mapping.provenance import weights_hash
 from ..reporting.chips import gather
-from ..reporting.published import distance_table, result_names, why_not_comparable
+from ..reporting.published import compared_settings, distance_table, result_names, why_not_comparable
 from ..reporting.record import run_record
 from ..reporting.results import RESULT_KINDS, result_kind
 from ..reporting.runs import FURTHER_SPLITS, differing_settings, read_settings, split_folder
@@ -286,8 +286,11 @@ class ScoreReport(Callback):
         """Log the distances of the current scores to published results of the chips; the reasons if there are none."""
         if not isinstance(task, PrithviSegmentationTask) or not trainer.is_global_zero:
             return
+        weights = trainer.ckpt_path or self.checkpoint
+        training = {} if weights is None else read_settings(Path(weights).absolute().parent.parent)
+        settings = compared_settings(training) or task.hparams
         reasons = {
-            name: why_not_comparable(name, tested, task.class_names, task.hparams)
+            name: why_not_comparable(name, tested, task.class_names, settings)
             for name in self.published_results
         }
         comparable = [name for name, reason in reasons.items() if reason is None]

@@ -92,6 +92,7 @@ class Protocol:
         description: Decoder, training and tuning, in words.
         seeds: Number of runs, in words.
         settings: Arguments of the task that a run must have; ``pretrained``, whether it has any weights.
+        training: Settings of data and trainer that a training must have, by key, such as ``data.batch_size``.
     """
 
     name: str
@@ -100,16 +101,22 @@ class Protocol:
     description: str
     seeds: str
     settings: Mapping[str, Any]
+    training: Mapping[str, Any] = field(default_factory=dict)
 
-    def difference(self, arguments: Mapping[str, Any]) -> str | None:
-        """The reason why a task with these arguments follows another protocol; ``None`` if it follows this one."""
-        given_settings = dict(arguments)
-        if "weights" in arguments:  # checkpoints do not record where the weights came from
-            given_settings["pretrained"] = arguments["weights"] is not None
-        for key, wanted in self.settings.items():
-            if key == "pretrained" and key not in given_settings:
+    def difference(self, given_settings: Mapping[str, Any]) -> str | None:
+        """The reason why a run with these settings follows another protocol; ``None`` if it follows this one.
+
+        A checkpoint without the configuration of its training does not record its weights, data and trainer; they are
+        not compared.
+        """
+        known = dict(given_settings)
+        if "weights" in known:
+            known["pretrained"] = known["weights"] is not None
+        unrecorded = {"pretrained", *self.training} - known.keys()
+        for key, wanted in {**self.settings, **self.training}.items():
+            if key in unrecorded:
                 continue
-            given = given_settings.get(key)
+            given = known.get(key)
             if not _equal(given, wanted):
                 return f"its protocol has {key} {_shown(wanted)}, the run {_shown(given)}"
         return None
@@ -171,7 +178,7 @@ def _result(row: dict[str, Any], known: dict[str, Any]) -> PublishedResult:
     kinds = {"data_set": ListedChips, "number": CountedChips}
     kind = kinds.get(next(iter(test_set), ""), UnknownChips)
     settings = protocol["settings"] | known["encoders"][row["encoder"]] | known["tunings"][row["tuning"]]
-    settings |= {key: row[key] for key in ("lr", "encoder_args") if key in row}
+    settings |= {key: row[key] for key in ("lr",) if key in row}
     figures = {key: value for key, value in row.items() if isinstance(value, list)}
     return PublishedResult(
         scores={key: value[0] / 100 for key, value in figures.items()},
@@ -183,6 +190,7 @@ def _result(row: dict[str, Any], known: dict[str, Any]) -> PublishedResult:
             protocol["description"],
             protocol["seeds"],
             settings,
+            protocol.get("training", {}),
         ),
         deviations={key: value[1] / 100 for key, value in figures.items() if len(value) > 1},
         runs=row.get("runs"),
@@ -199,7 +207,7 @@ PUBLISHED: dict[str, PublishedResult] = _read()
 
 
 def why_not_comparable(
-    name: str, chips: Sequence[str], class_names: Sequence[str], arguments: Mapping[str, Any] | None = None
+    name: str, chips: Sequence[str], class_names: Sequence[str], settings: Mapping[str, Any] | None = None
 ) -> str | None:
     """The reason, in one line, why scores cannot be compared with a published result; ``None`` if they can.
 
@@ -207,15 +215,25 @@ def why_not_comparable(
         name: A key of `PUBLISHED`.
         chips: Names of all chips that were scored, by all processes.
         class_names: Name of each class.
-        arguments: Arguments of the task that was scored, to compare the protocol; ``None`` if they are unknown.
+        settings: Arguments of the task that was scored, or all settings of its training as `compared_settings`
+            returns them, to compare the protocol; ``None`` if they are unknown.
     """
     result = PUBLISHED[name]
     wanted = [metric.partition("/")[2] for metric in result.scores]
     unknown = [one for one in wanted if one and one not in class_names]
     reason = f"the classes lack {unknown[0]}" if unknown else result.chips.difference(chips)
-    if reason is None and arguments is not None:
-        reason = result.protocol.difference(arguments)
+    if reason is None and settings is not None:
+        reason = result.protocol.difference(settings)
     return None if reason is None else f"no distance to the published result {name}: {reason}"
+
+
+def compared_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a run by the keys of protocols: ``lr`` of the task, ``data.batch_size``, ``trainer.max_epochs``.
+
+    Args:
+        settings: Flattened ``config.yaml``, with keys such as ``model.init_args.lr``.
+    """
+    return {key.replace(".init_args.", ".").removeprefix("model."): value for key, value in settings.items()}
 
 
 def distance_table(name: str, scores: dict[str, Tensor], class_names: Sequence[str]) -> Table:

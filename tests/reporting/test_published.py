@@ -14,6 +14,7 @@ from prithvi_tg.reporting.published import (
     PUBLISHED,
     CountedChips,
     check_name,
+    compared_settings,
     distance_table,
     why_not_comparable,
 )
@@ -140,6 +141,26 @@ def test_weights_of_another_kind_cannot_be_compared():
         assert reason is None if told is None else told in reason
 
 
+def test_another_training_cannot_be_compared():
+    chips, classes = published_chips(LORA), ["Unburnt land", "Burn scar"]
+    task = {
+        f"model.init_args.{key}": value
+        for key, value in PUBLISHED[LORA].protocol.settings.items()
+        if key != "pretrained"
+    }
+    training = {"data.init_args.batch_size": 8, "data.init_args.crop_size": None, "trainer.max_epochs": 100}
+    same = task | training | {"model.init_args.weights": "pretrained"}
+    assert why_not_comparable(LORA, chips, classes, compared_settings(same)) is None
+    for key, value, told in (
+        ("data.init_args.batch_size", 16, "its protocol has data.batch_size 8, the run 16"),
+        ("data.init_args.crop_size", 224, "its protocol has data.crop_size none, the run 224"),
+        ("trainer.max_epochs", 50, "its protocol has trainer.max_epochs 100, the run 50"),
+        ("model.init_args.lr", 1e-4, "lr 0.0009451, the run 0.0001"),
+        ("model.init_args.weights", None, "pretrained True, the run False"),
+    ):
+        assert told in why_not_comparable(LORA, chips, classes, compared_settings(same | {key: value}))
+
+
 def test_the_distance_is_given_in_published_standard_deviations():
     confusion = torch.tensor([[95, 5], [5, 95]])
     table = distance_table(LORA, mmseg_scores(confusion), ["Unburnt land", "Burn scar"])
@@ -185,6 +206,13 @@ def test_a_test_prints_the_distance_only_if_its_chips_are_the_published_ones(
     assert "distance to the published result sen1floods11_test, per cent" in " ".join(
         capsys.readouterr().out.split()
     )
+    # The configuration beside a checkpoint has the settings of its training.
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run" / "config.yaml").write_text("model: {class_path: T, init_args: {decoder: fpn}}")
+    trainer.save_checkpoint(checkpoint := tmp_path / "run" / "checkpoints" / "best.ckpt")
+    with shown_messages():
+        trainer.test(tiny_task, data, verbose=False, ckpt_path=checkpoint, weights_only=True)
+    assert "its protocol has decoder conv_transpose, the run fpn" in " ".join(capsys.readouterr().out.split())
     # Two processes score one half each; the names of both are compared.
     monkeypatch.setattr("prithvi_tg.callbacks.records.gather", lambda found: [found, ["of another process"]])
     with shown_messages():
