@@ -8,6 +8,8 @@ import yaml
 from conftest import TINY
 
 from prithvi_tg import PrithviSegmentationTask
+from prithvi_tg.checkpoints import Checkpoint
+from prithvi_tg.cli.checkpoint_checks import use_model_of
 
 
 def scores(folder):
@@ -102,3 +104,10 @@ def test_weights_without_a_description_need_a_model_in_the_configuration(config,
     code, _, err = command("test", "--config", config, "--ckpt_path", weights)
     assert code == 1
     assert "weights.pth: does not describe its model; give the configuration it was trained with" in err
+
+
+@pytest.mark.parametrize(("alpha", "warns"), [(16.0, False), (None, False), (8.0, True)])
+def test_the_default_alpha_of_adapters_may_be_written_out(tmp_path, recwarn, alpha, warns):
+    saved = {"encoder": "nano", "lora_rank": 8, "lora_alpha": None}
+    use_model_of(Checkpoint(tmp_path / "best.ckpt", {}, saved, {}), {"lora_rank": 8, "lora_alpha": alpha})
+    assert bool(recwarn) == warns

@@ -78,13 +78,14 @@ def _differing_arguments(checkpoint: Checkpoint, given: Any) -> list[tuple[str, 
     keys = [key for key in _MODEL if key in saved and key in given]
     if not saved.get("lora_rank"):
         keys = [key for key in keys if key == "lora_rank" or not key.startswith("lora_")]
-    return [
-        (key, saved[key], given[key]) for key in keys if _comparable(saved[key]) != _comparable(given[key])
-    ]
+    return [(key, saved[key], given[key]) for key in keys if _effect(key, saved) != _effect(key, given)]
 
 
-def _comparable(value: Any) -> Any:
-    """A value without the difference between empty values and null, and between lists and tuples."""
+def _effect(key: str, arguments: Any) -> Any:
+    """An argument without the difference between empty values, null and defaults, and between lists and tuples."""
+    value = arguments[key]
+    if key == "lora_alpha" and value is None:
+        return 2 * (arguments.get("lora_rank") or 0) or None
     return (tuple(value) if isinstance(value, list) else value) or None
 
 

@@ -103,7 +103,14 @@ class PlateauSchedule(ReduceLROnPlateau):
 
     def state_dict(self) -> dict[str, Any]:
         """What validations have changed; a resumed run has its own settings, such as `patience`."""
-        return {key: value for key, value in super().state_dict().items() if key in _PLATEAU_STATE}
+        known = {key: value for key, value in super().state_dict().items() if key in _PLATEAU_STATE}
+        return known | {"monitor": self.monitor}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the state; the best value of another metric is not compared with values of this one."""
+        if state_dict.get("monitor", self.monitor) != self.monitor:
+            state_dict = {key: state_dict[key] for key in ("last_epoch", "_last_lr") if key in state_dict}
+        super().load_state_dict(state_dict)
 
 
 class PlateauSteps(Callback):

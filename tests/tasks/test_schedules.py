@@ -156,6 +156,19 @@ def test_a_resumed_plateau_has_the_settings_of_the_resumed_run():
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.1)
 
 
+def test_a_resumed_plateau_of_another_metric_ignores_the_best_value_before():
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    before = PlateauSchedule(optimizer, "val_loss", "min", patience=0, factor=0.5)
+    for value in (0.1, 0.2):
+        before.step(value)
+    after = PlateauSchedule(optimizer, "val_rmse", "min", patience=0, factor=0.5)
+    after.load_state_dict(before.state_dict())
+    after.step(30.0)  # the first value of this metric
+    assert (after.best, optimizer.param_groups[0]["lr"]) == (30.0, 0.5)
+    after.step(31.0)
+    assert optimizer.param_groups[0]["lr"] == 0.25
+
+
 def test_plateau_without_what_it_needs_is_an_error(flood_root, tmp_path):
     with pytest.raises(ConfigError, match="schedule: plateau needs a validation set to compute val_constant"):
         rates_of(flood_root, tmp_path, trainer_options={"limit_val_batches": 0})
