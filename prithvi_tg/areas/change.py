@@ -56,7 +56,7 @@ class Transitions:
         return {
             "software": f"prithvi_tg {__version__}",
             "maps": [
-                {"name": one.path.name, "sha256": file_hash(one.path), "classes": [*one.classes.values()]}
+                {"name": one.name(), "sha256": file_hash(one.path), "classes": [*one.classes.values()]}
                 for one in (self.before, self.after)
             ],
             "mapped_square_metres": self.square_metres.tolist(),
@@ -136,8 +136,8 @@ def write_change_map(path: Path, transitions: Transitions) -> None:
                 out.write(np.where(both, codes[first, second], _NODATA).astype(np.uint8), 1, window=window)
             out.update_tags(
                 software=f"prithvi_tg {__version__}",
-                before=f"{transitions.before.path.name} {file_hash(transitions.before.path)}",
-                after=f"{transitions.after.path.name} {file_hash(transitions.after.path)}",
+                before=f"{transitions.before.name()} {file_hash(transitions.before.path)}",
+                after=f"{transitions.after.name()} {file_hash(transitions.after.path)}",
             )
             out.write_colormap(1, _colors([name for _, _, name in names]))
             out.update_tags(1, **{f"CLASS_{code}": name for code, (_, _, name) in enumerate(names)})

@@ -66,7 +66,7 @@ def point_table(design: Design, points: Points, maps: Sequence[ClassMap]) -> pd.
             "stratum": [design.strata[number].name for number in design.stratum_of],
             "map_code": [design.codes[number] for number in design.class_of],
             "map_class": [design.classes[number] for number in design.class_of],
-            "map": [maps[number].path.name for number in points.maps],
+            "map": [maps[number].name() for number in points.maps],
             "row": points.rows,
             "column": points.columns,
             "square_metres": points.square_metres,
@@ -173,9 +173,10 @@ def _check_ids(path: Path, ids: NDArray[np.int64], size: int) -> None:
         )
     if len(missing := np.setdiff1d(np.arange(1, size + 1), found)) or len(ids) > size:
         raise DataError(
-            f"{path}: {len(ids)} points, but the sample has {size}"
+            f"{path}: {len(ids)} points, but the sample of the design has {size}"
             + (f"; id {missing[0]} is missing" if len(missing) else "")
-            + f"; keep all points, and mark those that cannot be labelled as {UNINTERPRETABLE}"
+            + f"; keep all points, and mark those that cannot be labelled as {UNINTERPRETABLE}, or give the "
+            "--design of these points"
         )
 
 

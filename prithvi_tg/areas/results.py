@@ -77,26 +77,26 @@ def estimate_areas(design: Design, reference: NDArray[np.int64]) -> dict[str, An
     used = counts.points.sum(axis=(1, 2))
     is_census = bool((used >= counts.pixels).all())
 
-    def accuracy(one: Estimate, index: Any) -> dict[str, Any] | None:
-        figure = _figure(one, index, 1.0)
-        if figure is not None:
+    def figure(one: Estimate, index: Any, unit: float = 1.0) -> dict[str, Any] | None:
+        found = _figure(one, index, unit)
+        if found is not None:
             # Sums of areas are rounded.
-            figure["degenerate"] = min(figure["value"], 1 - figure["value"]) < 1e-9 and not is_census
-        return figure
+            found["degenerate"] = found["standard_error"] < 1e-9 * unit and not is_census
+        return found
 
     return {
         "square_metres": total,
         "points": int(used.sum()),
         "uninterpretable": int(left_out.sum()),
-        "overall_accuracy": accuracy(found.overall, ()),
+        "overall_accuracy": figure(found.overall, ()),
         "classes": [
             {
                 "name": name,
                 "mapped_square_metres": float(design.mapped_square_metres[number]),
-                "square_metres": _figure(found.proportions, number, total),
-                "share": _figure(found.proportions, number, 1.0),
-                "users_accuracy": accuracy(found.users, number),
-                "producers_accuracy": accuracy(found.producers, number),
+                "square_metres": figure(found.proportions, number, total),
+                "share": figure(found.proportions, number),
+                "users_accuracy": figure(found.users, number),
+                "producers_accuracy": figure(found.producers, number),
                 "reliable": not few[number],
                 "few_omissions_in": few[number],
             }

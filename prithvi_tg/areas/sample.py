@@ -42,10 +42,12 @@ class SampleOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if (self.points is None) == (self.standard_error is None):
+        if self.points is None and self.standard_error is None:
             raise ConfigError(
                 "points: give the number of points, --points, or --standard_error to compute it"
             )
+        if self.points is not None and self.standard_error is not None:
+            raise ConfigError("points: --standard_error computes the number of points; give only one of both")
         if self.points is not None and self.points < 1:
             raise ConfigError(f"points: {self.points} is not positive")
         if self.allocation is not None and self.allocation not in ALLOCATIONS:
@@ -140,7 +142,7 @@ def draw_sample(population: Population, counts: Counts, options: SampleOptions) 
         "expected_accuracy": dict(options.expected_accuracy),
         "expected_standard_error": error,
         "points_per_stratum": {one.name: int(size) for one, size in zip(strata, sizes, strict=True)},
-        "maps": [{"name": one.path.name, "sha256": file_hash(one.path)} for one in population.maps],
+        "maps": [{"name": one.name(), "sha256": file_hash(one.path)} for one in population.maps],
     }
     first = population.maps[0].classes
     codes = tuple({name: code for code, name in first.items()}[name] for name in stratification.classes)
@@ -176,6 +178,7 @@ def _deviations(strata: Sequence[Stratum], options: SampleOptions, stratificatio
     missing = [one.name for one, accuracy in zip(strata, accuracies, strict=True) if accuracy is None]
     if missing:
         raise ConfigError(
-            f"expected_accuracy: not given for {', '.join(missing)}; add --expected_accuracy {missing[0]}=0.9, say"
+            f"expected_accuracy: not given for {', '.join(missing)}; for example add "
+            f'--expected_accuracy "{missing[0]}=0.9"'
         )
     return np.array([math.sqrt(one * (1 - one)) for one in accuracies if one is not None])

@@ -366,7 +366,7 @@ COMMANDS: dict[str, Command] = {
             add_chip_options, "commands.chips",
         ),
         CommandGroup(
-            "area", "estimate areas with intervals from a sample:  prithvi-tg area sample maps/SCENE_pred.tif",
+            "area", "estimate areas with intervals from a sample:  prithvi-tg area sample --help",
             "Estimate the areas of classes from a sample of pixels with reference labels: draw points, label them in "
             "a GIS, estimate areas and accuracies with 95 % intervals.",
             add_no_options, "",

@@ -22,6 +22,8 @@ def run(arguments: list[str]) -> int:
     before, after = (ClassMap.open(path, dict(options.classes)) for path in (options.before, options.after))
     found = count_transitions(before, after)
     Console().print(_table(found))
+    print(f"Rows: {before.name()}")
+    print(f"Columns: {after.name()}")
     total, stable = found.square_metres.sum(), 0.0
     for i, j, name in found.names():
         stable += found.square_metres[i, j] if name.startswith("stable ") else 0.0
@@ -45,7 +47,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _table(found: Transitions) -> Table:
-    table = Table(title=f"mapped area, ha; rows: {found.before.path.name}, columns: {found.after.path.name}")
+    table = Table(title="mapped area, ha")
     table.add_column("")
     for name in (*found.after.classes.values(), "total"):
         table.add_column(escape(name), justify="right")

@@ -54,7 +54,8 @@ def run(arguments: list[str]) -> int:
                 f"{in_words(one['few_omissions_in'])}, where a point stands for much area. The interval is too short; "
                 "more points there would help"
             )
-    if any(map(_is_degenerate, (overall, *(one[key] for one in result["classes"] for key in _ACCURACIES)))):
+    figures = [one[key] for one in result["classes"] for key in ("square_metres", *_ACCURACIES)]
+    if any(map(_is_degenerate, (overall, *figures))):
         print(f"† no interval, as {DEGENERATE}")
     if options.output is not None:
         options.output.parent.mkdir(parents=True, exist_ok=True)
@@ -90,7 +91,8 @@ def _area_table(classes: Sequence[dict[str, Any]]) -> Table:
             )
         )
         half = 1.96 * one["square_metres"]["standard_error"]
-        rows.append((_marked(one), mapped, f"{value} ± {half / 1e4:,.1f}", error))
+        interval = "†" if _is_degenerate(one["square_metres"]) else f"± {half / 1e4:,.1f}"
+        rows.append((_marked(one), mapped, f"{value} {interval}", error))
     return _table(
         "areas in hectares, with 95 % intervals", ("class", "mapped area", "area", "standard error"), rows
     )

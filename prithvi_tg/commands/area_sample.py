@@ -42,6 +42,10 @@ def run(arguments: list[str]) -> int:
         hectares, share = one.square_metres / 1e4, 100 * one.square_metres / design.areas.sum()
         table.add_row(escape(one.name), f"{hectares:,.1f}", f"{share:.2f}", f"{one.pixels:,}", str(number))
     Console().print(table)
+    if size.points is not None and design.size > size.points:
+        print(
+            f"More than --points {size.points}, as each stratum has at least --minimum {size.minimum} points"
+        )
     if empty := _empty(population.stratification, design):
         print(f"Strata without pixels, and so without points: {', '.join(empty)}")
     if (error := design.record["expected_standard_error"]) is not None:

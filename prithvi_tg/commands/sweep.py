@@ -24,7 +24,7 @@ def run(arguments: list[str]) -> int:
     try:
         import optuna
     except ImportError as error:
-        raise ConfigError("sweep: Optuna is not installed; pip install 'prithvi_tg[sweep]'") from error
+        raise ConfigError("sweep: needs Optuna: pip install optuna") from error
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # this command prints shorter lines
     options.output.mkdir(parents=True, exist_ok=True)
     is_loss = "loss" in options.metric

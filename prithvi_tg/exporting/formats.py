@@ -52,7 +52,7 @@ def _write_program(task: PrithviTask, path: Path, window: int) -> None:
 def _write_onnx(task: PrithviTask, path: Path, window: int) -> None:
     """Write ONNX, with the description in ``metadata_props``."""
     if find_spec("onnx") is None or find_spec("onnxscript") is None:
-        raise ConfigError(f"{path.suffix}: needs onnx and onnxscript; pip install prithvi_tg[onnx]")
+        raise ConfigError(f"{path.suffix}: needs onnx and onnxscript: pip install onnx onnxscript")
     function = ExportedFunction(task)
     program = trace(function, example_inputs(task, window, batch=2))
     model = torch.onnx.export(program, (), dynamo=True, verbose=False, output_names=[function.output_name])

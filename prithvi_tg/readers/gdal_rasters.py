@@ -118,8 +118,9 @@ class _Raster:
         if count == wanted:
             return list(range(1, wanted + 1)), unknown, "no descriptions: in the order of the file"
         several = f"{num_frames} dates of " if num_frames > 1 else ""
+        found = f"{count} band{'' if count == 1 else 's'}"
         raise BandNameError(
-            f"{source.name}: has {count} bands, the model takes {wanted} ({several}{' '.join(spec.bands)})",
+            f"{source.name}: has {found}, the model takes {wanted} ({several}{' '.join(spec.bands)})",
             self._advice(source),
         )
 
@@ -157,7 +158,7 @@ class _Raster:
     def _by_date(self, source: DatasetReader, days: Sequence[date], num_frames: int) -> list[int]:
         if len(days) != num_frames:
             raise DataError(
-                f"{source.name}: its band descriptions contain {len(days)} dates, but the model takes {num_frames}"
+                f"{source.name}: the model takes {num_frames} dates, but its band descriptions contain {len(days)}"
             )
         indexes: list[int] = []
         for day in days:

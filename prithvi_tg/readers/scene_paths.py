@@ -72,6 +72,10 @@ def _frames(word: str, formats: Sequence[SceneFormat]) -> list[str]:
 
 def _paths(word: str, formats: Sequence[SceneFormat]) -> list[str]:
     """The paths that an argument names."""
+    if not word.strip():
+        raise DataError(
+            "scenes: one is empty; join the dates of a scene by commas without spaces: before.tif,after.tif"
+        )
     path = Path(word)
     if is_remote(word) or is_subdataset(word) or any(one.matches(word) for one in formats):
         return [word]

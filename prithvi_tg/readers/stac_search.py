@@ -42,7 +42,7 @@ def search_items(
         from pystac_client import Client
         from pystac_client.exceptions import APIError
     except ModuleNotFoundError as error:
-        raise ConfigError("search: needs pystac-client; pip install 'prithvi-tg[stac]'") from error
+        raise ConfigError("search: needs pystac-client: pip install pystac-client") from error
     days = [_day(text) for text in dates]
     if not 1 <= len(days) <= 2 or days[0] > days[-1]:
         raise ConfigError(f"dates: {' '.join(dates)}; give the first and the last day, YYYY-MM-DD")

@@ -53,9 +53,9 @@ def _described(record: Mapping[str, Any], name: str) -> dict[str, Any]:
     unit, size = ("km²", 1e6) if is_large else ("ha", 1e4)
     classes = record["classes"]
     design = record["design"]
-    accuracies = [
+    figures = [
         record["overall_accuracy"],
-        *(one[key] for one in classes for key in ("users_accuracy", "producers_accuracy")),
+        *(one[key] for one in classes for key in ("square_metres", "users_accuracy", "producers_accuracy")),
     ]
     return {
         "name": name,
@@ -70,7 +70,7 @@ def _described(record: Mapping[str, Any], name: str) -> dict[str, Any]:
             for one in classes
             if not one["reliable"]
         ],
-        "degenerate": DEGENERATE if any(one and one.get("degenerate") for one in accuracies) else "",
+        "degenerate": DEGENERATE if any(one and one.get("degenerate") for one in figures) else "",
         "matrix": [[*row, sum(row)] for row in record["error_matrix"]],
         "totals": [sum(column) for column in zip(*record["error_matrix"], strict=True)],
         "strata": [

@@ -85,7 +85,8 @@ def map_table(results: Sequence[Any]) -> Table:
     Args:
         results: The result of `prithvi_tg.mapping.map_run.MapRun.results`.
     """
-    table = Table(title="maps", caption="Skipped windows have no data. Content: of the pixels with data.")
+    notes = ["Skipped windows have no data."] if any(result.skipped for result in results) else []
+    table = Table(title="maps", caption=" ".join([*notes, "Content: of the pixels with data."]))
     # Several lines in a cell, so that the table fits into 80 columns beside long names.
     table.add_column("scene", overflow="fold")
     for column in ("size", "time", "nodata"):

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,6 +18,7 @@ from prithvi_tg.areas.design import Design, Stratum
 from prithvi_tg.areas.maps import ClassMap
 from prithvi_tg.areas.points import LEFT_OUT, write_points
 from prithvi_tg.areas.results import estimate_areas
+from prithvi_tg.files import shown
 
 NAMES = ["deforestation", "forest gain", "stable forest", "stable non-forest"]
 MATRIX = [[66, 0, 5, 4], [0, 55, 8, 12], [1, 0, 153, 11], [2, 1, 9, 313]]
@@ -115,13 +117,32 @@ def test_points_of_a_geopackage_carry_their_design(scene, command, tmp_path):
         result["square_metres"]
     )
     assert result["design"]["seed"] == 5
-    assert result["design"]["maps"][0]["name"] == scene.name
+    assert result["design"]["maps"][0]["name"] == str(shown(scene))
     assert len(result["design"]["maps"][0]["sha256"]) == 64
     mapped = sum(one["mapped_square_metres"] for one in result["classes"])
     assert mapped == pytest.approx(80 * 90 * 900, rel=2e-3)
     code, _, err = command("area", "estimate", points, "--output", areas)
     assert (code, "exists; add --overwrite" in err) == (2, True)
     assert command("area", "estimate", points, "--output", areas, "--overwrite")[0] == 0
+
+
+def test_minimums_that_exceed_the_number_of_points_are_reported(scene, command, tmp_path):
+    code, out, _ = command(
+        "area", "sample", scene, "--output", tmp_path / "a.csv", "--points", 30, "--minimum", 20
+    )
+    assert code == 0
+    assert "More than --points 30, as each stratum has at least --minimum 20 points" in out
+
+
+def test_maps_of_one_name_are_told_apart_by_their_folders(scene, command, tmp_path):
+    other = tmp_path / "later" / scene.name
+    other.parent.mkdir()
+    shutil.copy(scene, other)
+    code, out, _ = command("area", "change", scene, other, "--output", tmp_path / "a.json")
+    assert code == 0
+    assert f"Rows: {shown(scene)}\nColumns: {shown(other)}\n" in out
+    record = json.loads((tmp_path / "a.json").read_text())
+    assert [one["name"] for one in record["maps"]] == [str(shown(scene)), str(shown(other))]
 
 
 def test_points_are_never_overwritten_unasked(scene, command, tmp_path):
@@ -170,7 +191,7 @@ def test_a_table_is_labelled_by_names_or_numbers(scene, command, tmp_path):
             lambda table: table.assign(reference=["Watr", "lnd", "Watr", "lnd", *["lnd"] * 2, *table["reference"][6:]]),
             "reference 'Watr' of id 1, 3, 'lnd' of id 2, 4, 5 and 1 more are not a class; classes are land",
         ),
-        (lambda table: table.iloc[1:], "59 points, but the sample has 60; id 1 is missing; keep all points"),
+        (lambda table: table.iloc[1:], "59 points, but the sample of the design has 60; id 1 is missing"),
         (lambda table: pd.concat([table, table.iloc[:1]]), "id 1 is there twice"),
         (lambda table: table.drop(columns="reference"), "has no column reference"),
         (
@@ -216,6 +237,8 @@ def test_an_accuracy_without_errors_has_no_interval_unless_all_pixels_are_sample
     right = np.where(design.class_of == 1, 1, reference)
     users = [one["users_accuracy"]["degenerate"] for one in estimate_areas(design, right)["classes"]]
     assert users == [False, True, False, False]
+    without_errors = estimate_areas(design, design.class_of)
+    assert all(one["square_metres"]["degenerate"] for one in without_errors["classes"])
     sizes = np.bincount(design.stratum_of)
     strata = tuple(replace(one, pixels=int(size)) for one, size in zip(design.strata, sizes, strict=True))
     census = estimate_areas(replace(design, strata=strata), design.class_of)

@@ -118,6 +118,15 @@ def test_folders_and_globs_are_expanded_to_rasters(tmp_path):
         find_inputs([tmp_path / "gone.tif"])
 
 
+@pytest.mark.parametrize("word", ["", " ", "a.TIFF,", "a.TIFF, "])
+def test_an_empty_date_is_not_the_working_folder(tmp_path, monkeypatch, word):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.TIFF", "other.tif"):
+        (tmp_path / name).touch()
+    with pytest.raises(DataError, match="one is empty; join the dates of a scene by commas without spaces"):
+        find_inputs([word], num_frames=len(word.split(",")))
+
+
 def test_urls_and_vsi_paths_are_passed_to_gdal(tmp_path, burn_spec):
     names = {
         "/vsicurl/https://host/a/scene.tif": "scene",
@@ -212,7 +221,7 @@ def test_the_number_of_dates_must_match_the_model(tmp_path, three_dates, burn_sp
         resolve(paths[0], three_dates)
     names = [f"{band}_2020{month:02d}01" for month in (3, 6) for band in BANDS]
     path = write_scene(tmp_path / "two.tif", planted_dates()[:2].reshape(12, 5, 4), descriptions=names)
-    with pytest.raises(DataError, match="descriptions contain 2 dates, but the model takes 3"):
+    with pytest.raises(DataError, match="the model takes 3 dates, but its band descriptions contain 2"):
         resolve(path, three_dates)
 
 

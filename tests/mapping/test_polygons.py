@@ -9,6 +9,7 @@ from rasterio.crs import CRS
 from rasterio.features import shapes
 
 from prithvi_tg.errors import ConfigError, DataError
+from prithvi_tg.mapping.products import select_products
 from prithvi_tg.mapping.products.base import OutputOptions
 from prithvi_tg.mapping.products.outlines import find_regions
 from prithvi_tg.mapping.products.polygons import Polygons, write_polygons
@@ -192,6 +193,19 @@ def test_sizes_in_metres_need_a_crs(tmp_path):
         Polygons.check(SPEC, OutputOptions(vector="Water", min_area=-1))
     with pytest.raises(ConfigError, match=r"vector_formats: 'shp' is unknown; known are gpkg, parquet"):
         OutputOptions(vector="Water", vector_formats="shp")
+
+
+def test_options_of_polygons_without_polygons_are_refused():
+    for key, value in (
+        ("min_area", 900), ("fill_holes", 1), ("simplify", 5), ("vector_formats", ("parquet",))
+    ):  # fmt: skip
+        with pytest.raises(ConfigError, match=f"{key}: has no effect without vector"):
+            select_products(SPEC, OutputOptions(**{key: value}))
+        for wanted in ({"vector": "Water"}, {"products": "polygons"}):
+            assert any(
+                isinstance(one, Polygons)
+                for one in select_products(SPEC, OutputOptions(**{key: value}, **wanted))
+            )
 
 
 def test_a_failure_leaves_no_files(polygons_of, tmp_path, monkeypatch):

@@ -74,7 +74,8 @@ def select_products(spec: DataSpec, options: OutputOptions) -> list[Product]:
     """The products of each map: the defaults of its target, and the requested ones.
 
     Raises:
-        ConfigError: The target has no map, a product is unknown, or a product does not support the target.
+        ConfigError: The target has no map, a product is unknown or does not support the target, or an
+            option has no effect.
     """
     kind = spec.target.kind
     if (kind, options.profile) not in DEFAULTS:
@@ -98,6 +99,10 @@ def select_products(spec: DataSpec, options: OutputOptions) -> list[Product]:
             )
         product.check(spec, options)
         chosen[product.name] = product  # a given product replaces a default
+    for name, product_class in PRODUCTS.items():
+        for key in () if name in chosen else product_class.own_options:
+            if getattr(options, key) != getattr(OutputOptions, key):
+                raise ConfigError(f"{key}: has no effect without {product_class.option or name}")
     # Products that describe the others come last, whether requested by name or not.
     return [
         *(product for name, product in chosen.items() if name not in others),

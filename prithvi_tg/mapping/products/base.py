@@ -174,6 +174,7 @@ class Product(ABC):
         files: File names by key; ``{stem}`` is replaced by the name of the scene, ``{map}`` by that of the map without
             its extension, ``{file}`` by that of the map.
         option: The field of `OutputOptions` that requests it, if it has another name, for messages.
+        own_options: Further fields of `OutputOptions` that have no effect without this product.
         targets: Supported targets.
         is_indexed: Whether a VRT combines the maps of a run, see `write_index`.
         needs_parts: Whether it needs ``rows.parts``: several members of an ensemble, or several views.
@@ -182,6 +183,7 @@ class Product(ABC):
 
     name: ClassVar[str]
     option: ClassVar[str] = ""
+    own_options: ClassVar[tuple[str, ...]] = ()
     files: ClassVar[Mapping[str, str]] = {}
     targets: ClassVar[tuple[type[Target], ...]] = (Target,)
     is_indexed: ClassVar[bool] = False

@@ -48,6 +48,8 @@ class Polygons(Product):
         """By ``vector``."""
         return bool(options.vector)
 
+    own_options = ("min_area", "fill_holes", "simplify", "vector_formats")
+
     @classmethod
     def check(cls, spec: DataSpec, options: OutputOptions) -> None:
         """Check that the requested classes and formats exist.
