@@ -19,7 +19,7 @@ from ..class_paths import find_function
 from ..errors import ConfigError, DataError
 from .frames import FrameRequest, SceneFormat, SceneFrame
 from .grid import Grid
-from .raster import open_raster
+from .raster import data_bands, open_raster
 from .scaling import Scaling, band_scaling
 from .scene import BandFile, QualityFile
 from .stac_items import SUFFIXES, ItemBand, SceneItem, load_items
@@ -151,6 +151,11 @@ def _item_frame(item: SceneItem, request: FrameRequest) -> SceneFrame:
     channels, grids = [], []
     for band in chosen:
         with open_raster(band.href) as source:
+            if (count := data_bands(source)) != band.count:
+                raise DataError(
+                    f"{item.source}: item {item.id!r} describes {band.count} of the {count} bands of the asset "
+                    f"{band.asset!r} ({source.name}); its eo:bands (or bands) needs an entry for each band of the file"
+                )
             grids.append(Grid.of(source))
             scaling = band.scaling
             if scaling is None:
@@ -161,7 +166,10 @@ def _item_frame(item: SceneItem, request: FrameRequest) -> SceneFrame:
         channels.append(request.with_options(BandFile(band.href, band.index, *scaling, band.nodata)))
     finest = min(grids, key=lambda grid: abs(grid.transform.a) + abs(grid.transform.b))
     found = item.quality()
-    listed = " ".join(f"{name}={band.asset}" for name, band in zip(request.spec.bands, chosen, strict=True))
+    listed = " ".join(
+        f"{name}={band.asset}{f'[{band.index}]' if band.count > 1 else ''}"
+        for name, band in zip(request.spec.bands, chosen, strict=True)
+    )
     quality = QualityFile(found[0], 1, found[1]) if found else None
     return SceneFrame(finest, tuple(channels), (item.date,), f"assets {listed}", quality)
 
@@ -189,8 +197,10 @@ def _choose_bands(item: SceneItem, request: FrameRequest) -> list[ItemBand]:
                 if known
                 else f"; it names no known platform, so give --sensor {', '.join(SENSORS)} or --bands"
             )
+            if any(not any(band.words[:2]) for band in bands):
+                hint += "; an asset with several bands needs eo:bands (or bands), with an entry for each"
             raise DataError(
-                f"{item.source}: item {item.id} lacks {wanted}; its bands are {found or 'none'}{hint}"
+                f"{item.source}: item {item.id!r} lacks {wanted}; its bands are {found or 'none'}{hint}"
             )
         chosen.append(bands[ranked[0][2]])
     return chosen

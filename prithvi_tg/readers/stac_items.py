@@ -59,6 +59,7 @@ class ItemBand:
         asset: Key of the asset.
         href: Address or path of the asset.
         index: Band of the raster, counted from 1.
+        count: Number of bands that the item describes for the asset.
         names: Canonical names by the common name, the band's name and the key, ``None`` where unknown.
         words: The same as written.
         scaling: Scale and offset to reflectance 0..1; ``None`` if the item has none.
@@ -69,6 +70,7 @@ class ItemBand:
     asset: str
     href: str
     index: int
+    count: int
     names: tuple[str | None, ...]
     words: tuple[str, ...]
     scaling: Scaling | None
@@ -189,7 +191,15 @@ class SceneItem:
                 )
                 found.append(
                     ItemBand(
-                        key, asset["href"], index, tuple(names), tuple(words), scaling, nodata, preference
+                        key,
+                        asset["href"],
+                        index,
+                        len(described),
+                        tuple(names),
+                        tuple(words),
+                        scaling,
+                        nodata,
+                        preference,
                     )
                 )
         return found
@@ -278,7 +288,7 @@ def _load(address: str, changed: int | None) -> tuple[SceneItem, ...]:
         found = parsed.get("features") or () if found is None else found
         if kind in ("Collection", "Catalog"):
             raise DataError(
-                f"{address}: a STAC {kind}; give items, such as those that prithvi-tg search finds"
+                f"{address}: a STAC {kind}; give the JSON files of its items, or a list that prithvi-tg search wrote"
             )
     for one in found:
         if not (isinstance(one, dict) and "id" in one and isinstance(one.get("assets"), dict)):

@@ -163,8 +163,42 @@ def test_assets_are_chosen_by_the_options_of_the_user(spec, tmp_path):
 def test_a_missing_band_is_named_with_those_of_the_item(spec, tmp_path):
     item = item_of(tmp_path, "one")
     del item["assets"]["nir08"]
-    with pytest.raises(DataError, match=r"item one lacks NIR_NARROW; its bands are blue \(blue/B02/blue\)"):
+    with pytest.raises(DataError, match=r"item 'one' lacks NIR_NARROW; its bands are blue \(blue/B02/blue\)"):
         resolve(write_items(tmp_path / "a.json", item), spec)
+
+
+def item_of_one_file(folder, described, count=7):
+    """An item with one asset of several bands, of which the first have no use for the model."""
+    values = (1000 + 100 * np.arange(count)[:, None, None] + np.zeros((count, 64, 80))).astype("uint16")
+    item = item_of(folder, "one")
+    with rasterio.open(folder / "one_B02.tif") as file:
+        profile = {**file.profile, "count": count}
+    with rasterio.open(folder / "stack.tif", "w", **profile) as file:
+        file.write(values)
+    item["assets"] = {"data": {"href": "./stack.tif", "type": "image/tiff"}}
+    if described:
+        item["assets"]["data"]["eo:bands"] = [{"name": name} for name in described]
+    return write_items(folder / "stack.json", item)
+
+
+def test_bands_of_one_file_are_those_of_its_description(spec, tmp_path):
+    scene = resolve(item_of_one_file(tmp_path, ["B01", *CODES]), spec)
+    assert [channel.index for channel in scene.channels] == [2, 3, 4, 5, 6, 7]
+    assert "BLUE=data[2] GREEN=data[3]" in scene.origin
+
+
+def test_a_file_of_more_bands_than_its_description_is_refused(spec, tmp_path):
+    for described in (CODES, CODES[:1]):
+        path = item_of_one_file(tmp_path, described)
+        names = [described[number % len(described)] for number in range(6)]
+        with pytest.raises(
+            DataError, match=rf"describes {len(described)} of the 7 bands of the asset 'data' .*eo:bands"
+        ):
+            resolve(path, spec, bands=tuple(names))
+    with pytest.raises(
+        DataError, match=r"item 'one' lacks BLUE; .* an asset with several bands needs eo:bands"
+    ):
+        resolve(item_of_one_file(tmp_path, []), spec)
 
 
 def test_an_item_without_a_platform_asks_for_the_sensor(spec, tmp_path):
@@ -311,7 +345,7 @@ def test_places_that_do_not_touch_are_scenes_of_their_own(spec, tmp_path):
     ("content", "text"),
     [
         ("no json", "not readable as JSON"),
-        ('{"type": "Collection", "id": "a"}', "a STAC Collection; give items"),
+        ('{"type": "Collection", "id": "a"}', "a STAC Collection; give the JSON files of its items"),
         ('{"type": "FeatureCollection", "features": []}', "contains no STAC item"),
         (
             '{"type": "FeatureCollection", "features": [{"type": "Feature", "geometry": null}]}',
