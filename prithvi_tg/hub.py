@@ -8,7 +8,12 @@ from urllib.parse import urlparse
 
 import torch
 from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    LocalTokenNotFoundError,
+    OfflineModeIsEnabled,
+)
 
 from .errors import CheckpointError
 from .models import Encoder
@@ -16,6 +21,14 @@ from .models.encoders.prithvi import VARIANTS
 
 #: Weights of a task in a repository of the hub, if no other file is named.
 WEIGHTS_FILE = "model.safetensors"
+#: Errors of huggingface_hub and of its HTTP client (requests, httpx or httpx2, by version) without network or access.
+HUB_ERRORS: tuple[type[Exception], ...] = (
+    *(one for one in HfHubHTTPError.__bases__ if issubclass(one, Exception)),
+    LocalEntryNotFoundError,
+    LocalTokenNotFoundError,
+    OfflineModeIsEnabled,
+    OSError,
+)
 _ADDRESS = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[^/@]+))?(/(?P<file>.+))?")
 
 
@@ -56,7 +69,7 @@ class HubFile:
         """
         try:
             return Path(hf_hub_download(self.repo, self.file, revision=self.revision))
-        except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+        except HUB_ERRORS as error:
             at = f" at {self.revision}" if self.revision else ""
             raise CheckpointError(
                 f"weights: {self.file} of {self.repo}{at} is not in the cache and cannot be downloaded; give the path "

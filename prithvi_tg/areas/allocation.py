@@ -12,6 +12,7 @@ Floats = NDArray[np.float64]
 
 #: Points that a variance needs.
 MIN_POINTS = 2
+_LARGEST_ERROR = 0.5  # that of a single point, which is right or wrong
 
 
 def sample_size(shares: Floats, deviations: Floats, standard_error: float, pixels: float = math.inf) -> int:
@@ -24,10 +25,12 @@ def sample_size(shares: Floats, deviations: Floats, standard_error: float, pixel
         pixels: Number of pixels of all strata.
 
     Raises:
-        ConfigError: The standard error is not positive.
+        ConfigError: The standard error is not a share that a sample can have.
     """
-    if standard_error <= 0:
-        raise ConfigError(f"standard_error: {standard_error:g} is not positive; give a share such as 0.01")
+    if not 0 < standard_error < _LARGEST_ERROR:
+        raise ConfigError(
+            f"standard_error: {standard_error:g} is not between 0 and {_LARGEST_ERROR}; give a share such as 0.01"
+        )
     spread = shares @ deviations
     return math.ceil(spread**2 / (standard_error**2 + shares @ deviations**2 / pixels))
 

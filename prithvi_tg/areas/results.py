@@ -19,7 +19,7 @@ _WEIGHT_OF_A_POINT = 0.025
 
 
 #: Why an accuracy has no interval.
-DEGENERATE = "all of its points agree, so that they have no spread; more points would give one"
+DEGENERATE = "all points behind the figure agree; label more points to get one"
 
 
 def in_words(names: Sequence[str]) -> str:

@@ -129,7 +129,8 @@ class MapWriter(Callback):
                 _log.info(f"Written: {shown(path)}")
             if self._is_single and self.results[0].error is not None:
                 raise DataError(self.results[0].error)
-            _log.info(as_text(map_table(self.results)))
+            if self.results:
+                _log.info(as_text(map_table(self.results)))
             if self._windows:
                 _log.info(
                     f"Prediction: {throughput(self._windows, 'windows', time.perf_counter() - self._began)}"

@@ -31,7 +31,8 @@ def run(arguments: list[str]) -> int:
         print(f"Changed: {(total - stable) / 1e4:,.1f} ha of {total / 1e4:,.1f} ha mapped on both dates")
     if found.only_before or found.only_after:
         print(
-            f"Left out: pixels with a class on one date only, {found.only_before:,} and {found.only_after:,}"
+            f"Left out: {found.only_before:,} pixels with a class on the first date only, {found.only_after:,} on the "
+            "second date only"
         )
     print(
         "These are mapped areas, which have the errors of both maps; estimate areas of change from a sample."

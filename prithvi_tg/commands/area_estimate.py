@@ -37,7 +37,7 @@ def run(arguments: list[str]) -> int:
         # A table that is wider than the screen is complete, rather than cut.
         Console(width=max(console.width, _narrowest(console, table))).print(table)
     overall = result["overall_accuracy"]
-    print(f"Overall accuracy: {_percent(overall)} %")
+    print(f"Overall accuracy in %: {_percent(overall)}")
     left_out = result["uninterpretable"]
     print(
         f"{result['points']} points"
@@ -50,13 +50,13 @@ def run(arguments: list[str]) -> int:
     for one in result["classes"]:
         if not one["reliable"]:
             print(
-                f"* {one['name']}: unreliable; fewer than {MIN_OMISSIONS} omissions were found in "
-                f"{in_words(one['few_omissions_in'])}, where a point stands for much area. The interval is too short; "
-                "more points there would help"
+                f"* {one['name']}: unreliable, as fewer than {MIN_OMISSIONS} omissions were found in "
+                f"{in_words(one['few_omissions_in'])}, where each point represents a large area. The interval is too "
+                "short; label more points there"
             )
     figures = [one[key] for one in result["classes"] for key in ("square_metres", *_ACCURACIES)]
     if any(map(_is_degenerate, (overall, *figures))):
-        print(f"† no interval, as {DEGENERATE}")
+        print(f"† no interval: {DEGENERATE}")
     if options.output is not None:
         options.output.parent.mkdir(parents=True, exist_ok=True)
         write_json(options.output, result)

@@ -97,7 +97,9 @@ def _tiled(path: Path, scene: str | None, spec: DataSpec | None, max_bytes: floa
     except (ConfigError, DataError) as error:
         tiled = tile_map(path, max_bytes)
         reason = (
-            f"{error.reason}; map it again to record its bands" if isinstance(error, BandNameError) else error
+            f"{error.reason}; give a run of the model that made it, or map it again to record its bands"
+            if isinstance(error, BandNameError)
+            else error
         )
         _warn(f"{path}: shown without its scene ({reason})")
         return tiled

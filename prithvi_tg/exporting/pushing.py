@@ -10,11 +10,10 @@ from tempfile import TemporaryDirectory
 
 import yaml
 from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
 
 from ..errors import CheckpointError, ConfigError
 from ..files import file_hash, writing
-from ..hub import WEIGHTS_FILE, HubFile, local_path
+from ..hub import HUB_ERRORS, WEIGHTS_FILE, HubFile, local_path
 from ..models.encoders.prithvi import VARIANTS
 from ..tasks import load_task
 from ..tasks.description import describe_task
@@ -131,7 +130,7 @@ def push(
                 commit_message=f"Upload {Path(checkpoint).name} with prithvi_tg",
                 revision=revision,
             )
-        except (HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled, OSError) as error:
+        except HUB_ERRORS as error:
             reason = str(error).strip().split("\n")[0][:200]
             raise CheckpointError(
                 f"repo: {repo}: the upload failed ({reason}); log in with hf auth login, or write the folder with "

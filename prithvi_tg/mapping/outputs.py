@@ -1,5 +1,6 @@
 """Where maps are written, and what is checked before weights are loaded."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from ..readers.aoi import AreaOfInterest
 from ..readers.formats import SceneInput
 from .products import OutputOptions, find_product
 
+_log = logging.getLogger(__name__)
 #: Endings of files that are no maps of this package; a folder may have any other ending.
 _OTHER_FILES = (
     ".csv", ".geojson", ".gpkg", ".html", ".img", ".jp2", ".jpeg", ".jpg", ".json", ".nc", ".parquet", ".pdf", ".png",
@@ -77,6 +79,9 @@ def map_paths(found: Sequence[SceneInput], output: Path) -> dict[str, Path]:
 def split_existing(
     found: Sequence[SceneInput], paths: Mapping[str, Path], writing: OutputOptions
 ) -> tuple[list[SceneInput], list[Path]]:
-    """The scenes to map, and the existing maps that ``skip_existing`` keeps."""
+    """The scenes to map, and the existing maps that ``skip_existing`` keeps; logs their number."""
     existing = [paths[one.name] for one in found if writing.skip_existing and paths[one.name].exists()]
+    if existing:
+        scenes = "1 scene" if len(existing) == 1 else f"{len(existing)} scenes"
+        _log.info(f"Skipped: {scenes} with an existing map; outputs that it lacks are not added")
     return [one for one in found if paths[one.name] not in existing], existing

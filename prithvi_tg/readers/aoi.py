@@ -270,8 +270,8 @@ def _box(text: str) -> Any:
     if left > right:
         if left - right < 180:
             raise ConfigError(
-                f"aoi: {text}: left {left:g} is greater than right {right:g}, a box across the "
-                f"antimeridian of {360 - left + right:g} degrees; exchange them"
+                f"aoi: {text}: left {left:g} is greater than right {right:g}, so the box crosses "
+                f"the antimeridian and is {360 - left + right:g} degrees wide; exchange left and right"
             )
         return shapely.union_all([shapely.box(left, bottom, 180, top), shapely.box(-180, bottom, right, top)])
     return shapely.box(left, bottom, right, top)

@@ -118,9 +118,9 @@ class _Raster:
         if count == wanted:
             return list(range(1, wanted + 1)), unknown, "no descriptions: in the order of the file"
         several = f"{num_frames} dates of " if num_frames > 1 else ""
-        found = f"{count} band{'' if count == 1 else 's'}"
+        bands_of_file = f"{count} band{'' if count == 1 else 's'}"
         raise BandNameError(
-            f"{source.name}: has {found}, the model takes {wanted} ({several}{' '.join(spec.bands)})",
+            f"{source.name}: has {bands_of_file}, the model takes {wanted} ({several}{' '.join(spec.bands)})",
             self._advice(source),
         )
 
@@ -158,7 +158,8 @@ class _Raster:
     def _by_date(self, source: DatasetReader, days: Sequence[date], num_frames: int) -> list[int]:
         if len(days) != num_frames:
             raise DataError(
-                f"{source.name}: the model takes {num_frames} dates, but its band descriptions contain {len(days)}"
+                f"{source.name}: the model takes {num_frames} dates, but its band descriptions contain {len(days)}; "
+                "join the files of one scene by commas: before.tif,after.tif"
             )
         indexes: list[int] = []
         for day in days:

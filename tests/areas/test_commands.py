@@ -170,9 +170,9 @@ def test_a_table_is_labelled_by_names_or_numbers(scene, command, tmp_path):
     table.sample(frac=1, random_state=0).to_csv(points, index=False)
     code, out, err = command("area", "estimate", points)
     assert code == 0, err
-    assert "Overall accuracy: 100.0 † %" in out
+    assert "Overall accuracy in %: 100.0 †" in out
     assert "100.0 ± 0.0" not in out
-    assert "† no interval, as all of its points agree" in out
+    assert "† no interval: all points behind the figure agree" in out
     assert "* water: unreliable" in out  # no omission found among few points
     # Any table with ids and references will do, with the design of the GeoPackage.
     other = tmp_path / "other.csv"
@@ -309,7 +309,7 @@ def test_changes_are_counted_by_mapped_area_and_mapped(write_map, command, tmp_p
     code, out, err = command("area", "change", first, second, "--output", change, matrix)
     assert code == 0, err
     assert re.search(r"Changed: 27.0 ha of 365.\d ha mapped on both dates", out)
-    assert "pixels with a class on one date only, 70 and 70" in out
+    assert "Left out: 70 pixels with a class on the first date only, 70 on the second" in out
     record = json.loads(matrix.read_text())
     assert record["pixels"] == [[58 * 40 - 300, 300], [0, 58 * 30]]
     assert record["mapped_square_metres"][0][1] == pytest.approx(300 * 900, rel=2e-3)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError, LocalTokenNotFoundEr
 
 from prithvi_tg import load_task, map_scene
 from prithvi_tg.errors import CheckpointError, ConfigError
-from prithvi_tg.exporting import CardText, export_model, push, write_folder
+from prithvi_tg.exporting import CardText, export_model, push, pushing, write_folder
 from prithvi_tg.hub import HubFile
 
 
@@ -198,6 +199,13 @@ def test_a_wrong_name_of_a_repository_is_an_error(repo, weights, tmp_path):
 def test_an_unknown_format_is_an_error(weights, tmp_path):
     with pytest.raises(ConfigError, match=r"formats: \.tflite is unknown"):
         write_folder(weights, "me/a", tmp_path / "folder", formats=[".tflite"])
+
+
+def test_an_upload_without_network_is_a_clear_error(weights, monkeypatch):
+    offline = partial(pushing.HfApi, endpoint="http://127.0.0.1:1", token="hf_none")
+    monkeypatch.setattr(pushing, "HfApi", offline)
+    with pytest.raises(CheckpointError, match="repo: me/a: the upload failed"):
+        push(weights, "me/a")
 
 
 def test_a_failed_upload_is_a_clear_error(hub, weights, monkeypatch):

@@ -549,7 +549,7 @@ def test_a_turned_scene_is_masked_by_the_centres_of_its_pixels(tmp_path):
     [
         ("1,2,3", ConfigError, "has 3 numbers"),
         ("10,20,5,20", ConfigError, "bottom below top"),
-        ("11.03,44.97,11.01,44.985", ConfigError, "exchange them"),
+        ("11.03,44.97,11.01,44.985", ConfigError, "exchange left and right"),
         ("600000,4100000,610000,4200000", ConfigError, "longitudes in -180..180"),
         ("POLYGON ((0 0, 1 0, 1", ConfigError, "not valid WKT"),
         ("POLYGON ((600000 0, 600001 0, 600001 1, 600000 0))", ConfigError, "longitude and latitude"),

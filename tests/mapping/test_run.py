@@ -476,8 +476,9 @@ def test_skip_existing_keeps_maps_and_extends_the_index(checkpoint, tmp_path, co
     assert command(*words)[0] == 0
     before = (tmp_path / "m" / "a_pred.tif").stat().st_mtime_ns
     write_scene(archive / "b.tif", 50, 40, corner=(600000 + 40 * 30, 4200000))
-    code, _, err = command(*words, "--skip_existing")
+    code, out, err = command(*words, "--skip_existing")
     assert code == 0, err
+    assert "Skipped: 1 scene with an existing map; outputs that it lacks are not added" in out
     assert (tmp_path / "m" / "a_pred.tif").stat().st_mtime_ns == before
     with rasterio.open(tmp_path / "m" / "index_EPSG_32615.vrt") as index:
         assert index.width == 80
@@ -497,6 +498,7 @@ def test_files_of_a_replaced_map_are_removed(checkpoint, tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
+        ({"overwrite": True, "skip_existing": True}, "skip_existing: contradicts overwrite"),
         ({"blending": "han"}, "blending: 'han' is unknown; known are average, hann, crop"),
         ({"nodata_rule": "foo"}, "nodata_rule: 'foo' is unknown"),
         ({"probabilities": "int8"}, "probabilities: 'int8' is unknown; known are uint8, float32, float16"),

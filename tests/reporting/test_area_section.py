@@ -72,7 +72,7 @@ def test_an_accuracy_without_errors_is_shown_without_interval(areas, command, tm
     text = " ".join(re.sub(r"<[^>]*>", " ", (tmp_path / "report.html").read_text()).split())
     assert "100.0 †" in text
     assert "100.0 to 100.0" not in text
-    assert "† no interval, as all of its points agree" in text
+    assert "† no interval: all points behind the figure agree" in text
     assert "1 more could not be interpreted and is left out" in text
 
 

@@ -44,7 +44,7 @@ class OutputOptions:
             ``margin`` and ``std``, class paths such as ``my_module.MyProduct``, classes, or instances.
 
     Raises:
-        ConfigError: An option has an unknown value.
+        ConfigError: An option has an unknown value, or two contradict each other.
     """
 
     profile: Profile = "cog"
@@ -65,6 +65,8 @@ class OutputOptions:
             given = getattr(self, key)
             is_one = isinstance(given, str) or not isinstance(given, Sequence)
             object.__setattr__(self, key, (given,) if is_one else tuple(given))
+        if self.overwrite and self.skip_existing:
+            raise ConfigError("skip_existing: contradicts overwrite; give one of both")
         words = [("profile", Profile, self.profile), ("probabilities", ProbabilityType, self.probabilities)]
         for key, kind, chosen in [
             *words,
