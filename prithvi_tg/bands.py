@@ -7,10 +7,15 @@ without a sensor is an error.
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import permutations
 
 from .errors import BandNameError, ConfigError
 
+#: Mean distance of band means from the statistics, in standard deviations, from which on they are far off.
+MIXED_UP = 1.0
+_MOST_PERMUTED = 7  # bands; they have 5040 orders
 #: The bands of every published Prithvi model, in the order of its patch embedding.
 PRITHVI_BANDS = ("BLUE", "GREEN", "RED", "NIR_NARROW", "SWIR_1", "SWIR_2")
 
@@ -207,3 +212,48 @@ def _times(count: int) -> str:
 
 def _knows_all(table: dict[str, str], codes: Sequence[str]) -> bool:
     return all(code in table for code in codes if re.match(r"^B\d", code))
+
+
+@dataclass(frozen=True)
+class BandOrder:
+    """How well band means fit the statistics of a model, as they are given and in the best order.
+
+    Attributes:
+        as_given: Mean distance from the statistics in the given order, in standard deviations.
+        bands: Names of the bands in the order in which the means fit best.
+        best: Mean distance in that order.
+    """
+
+    as_given: float
+    bands: tuple[str, ...]
+    best: float
+
+    @property
+    def is_mixed_up(self) -> bool:
+        """Whether the means are far off, and far less in the other order."""
+        return self.as_given >= MIXED_UP and self.best < self.as_given / 2
+
+
+def find_order(
+    bands: Sequence[str], means: Sequence[float], expected: Sequence[float], spread: Sequence[float]
+) -> BandOrder:
+    """Find the order of bands in which their means fit the statistics best, for at most 7 bands.
+
+    Args:
+        bands: Names of the bands (C,).
+        means: Mean of each band (C,).
+        expected: Mean of each band in the statistics (C,).
+        spread: Standard deviation of each band in the statistics (C,).
+    """
+
+    def distance(order: Sequence[int]) -> float:
+        off = (abs(means[k] - mean) / std for k, mean, std in zip(order, expected, spread, strict=True))
+        return sum(off) / len(bands)
+
+    given = range(len(bands))
+    as_given = distance(given)
+    if as_given < MIXED_UP or len(bands) > _MOST_PERMUTED:
+        return BandOrder(as_given, tuple(bands), as_given)
+    best = min(permutations(given), key=distance)
+    names = sorted(zip(best, bands, strict=True))  # the means of band best[k] are those of bands[k]
+    return BandOrder(as_given, tuple(name for _, name in names), distance(best))

@@ -26,6 +26,20 @@ def ignore_value(mask: Tensor) -> float:
     return float("nan") if mask.is_floating_point() else IGNORE_INDEX
 
 
+def check_ignored_labels(classes: Mapping[Any, str] | Sequence[str], ignored_labels: Sequence[Any]) -> None:
+    """Check that no stored value, or name, is both a class and ignored.
+
+    Raises:
+        ConfigError: One is.
+    """
+    names = classes if isinstance(classes, Mapping) else dict(zip(classes, classes, strict=True))
+    for label in ignored_labels:
+        if label in names:
+            raise ConfigError(
+                f"ignored_labels: {label} is also a class ({names[label]}); remove it from one of both"
+            )
+
+
 def check_class_names(names: Mapping[Any, str] | Sequence[str]) -> None:
     """Check that classes can be segmented.
 

@@ -148,5 +148,5 @@ def test_the_command_writes_chips_that_a_configuration_trains_on(root, tmp_path,
     assert "exists and was written with another configuration" in err
     code, out, err = command("stats", "--config", config)
     assert code == 0, err
-    found = yaml.safe_load(out)
+    found = yaml.safe_load(out)["data"]["init_args"]
     assert np.allclose(found["mean"], settings["data"]["init_args"]["mean"], atol=0.1)

@@ -16,8 +16,10 @@ from prithvi_tg import PrithviSegmentationTask
 from prithvi_tg.compat import SemanticSegmentationTask
 from prithvi_tg.datamodules import ChipDataModule, ChipFolderDataModule, MultiTemporalCropDataModule
 from prithvi_tg.datasets import Chip, ChipDataset, ChipFolder
+from prithvi_tg.datasets.scenes.label_layers import ClassLayer
 from prithvi_tg.datasets.synthetic import LAYOUTS
 from prithvi_tg.errors import ConfigError, DataError
+from prithvi_tg.targets import check_ignored_labels
 
 
 @pytest.fixture
@@ -89,6 +91,17 @@ def test_labels_with_the_same_class_name_are_one_class(own):
     np.testing.assert_array_equal(dataset[0]["mask"][4:], np.where(label == 0, 1, 0))
 
 
+def test_a_label_cannot_be_a_class_and_ignored(own):
+    with pytest.raises(
+        ConfigError, match=r"ignored_labels: 10 is also a class \(Wheat\); remove it from one of both"
+    ):
+        ChipFolder(**settings(own, mean=[0, 0], std=[1, 1], ignored_labels=[0, 10]), split="train")
+    with pytest.raises(ConfigError, match=r"ignored_labels: 1 is also a class \(Water\)"):
+        ClassLayer({0: "Land", 1: "Water"}, ignored_labels=[1])
+    with pytest.raises(ConfigError, match=r"ignored_labels: Cloud is also a class \(Cloud\)"):
+        check_ignored_labels(["Water", "Cloud"], ["Cloud"])
+
+
 def test_check_compares_the_order_of_bands_with_their_descriptions(own, command, monkeypatch):
     monkeypatch.setenv("COLUMNS", "300")
     path = write_config(own, mean=[350.0, 2500.0], std=[60.0, 550.0], bands=["RED", "NIR_NARROW"])
@@ -132,10 +145,14 @@ def write_config(folder, **changes):
     return path
 
 
-def test_statistics_are_printed_ready_to_paste(own, command):
+def test_the_printed_statistics_are_a_configuration(own, command):
     code, out, err = command("stats", "--config", write_config(own))
     assert code == 0, err
-    found = yaml.safe_load(out)
+    printed = yaml.safe_load(out)
+    found = printed["data"]["init_args"] | printed["model"]["init_args"]
+    (own / "statistics.yaml").write_text(out)
+    again = command("stats", "--config", write_config(own), "--config", own / "statistics.yaml")
+    assert again == (0, out, err)
     with rasterio.open(own / "img_a.tif") as source:
         image = source.read()[:, 4:].astype(float).reshape(2, 2, -1)
     with rasterio.open(own / "lab_a.tif") as source:
@@ -197,7 +214,7 @@ def test_an_unknown_label_of_an_own_data_set_is_explained(own):
         class_names = ("Wheat",)
 
     message = (
-        r"lab_a\.tif: label 20 \(\d+ pixels\) is not one of the 1 classes \(Wheat\); map it to 255 in to_classes if "
+        r"lab_a\.tif: label 20 \(\d+ pixels\) is not one of the 1 classes \(0 Wheat\); map it to 255 in to_classes if "
         "it means not labelled, or add it to class_names"
     )
     with pytest.raises(DataError, match=message):

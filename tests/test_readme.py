@@ -88,6 +88,6 @@ def test_shipped_statistics_are_those_that_stats_prints(workspace, command):
     assert command("synthetic", "data/my_chips")[0] == 0
     code, out, err = command("stats", "--config", "configs/chip_folder.yaml")
     assert code == 0, err
-    assert {key: yaml.safe_load(out)[key] for key in ("mean", "std")} == {
+    assert {key: yaml.safe_load(out)["data"]["init_args"][key] for key in ("mean", "std")} == {
         key: shipped[key] for key in ("mean", "std")
     }

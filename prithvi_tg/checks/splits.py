@@ -8,7 +8,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from ..bands import resolve_band
+from ..bands import MIXED_UP, find_order, resolve_band
 from ..datamodules import ChipDataModule, LabelledScenesDataModule
 from ..datasets import ChipDataset
 from ..errors import ConfigError, PrithviTGError
@@ -21,7 +21,6 @@ from .overlaps import overlapping
 from .surveys import Survey, UnreadableChip, survey_chips, survey_samples
 
 _MOST_LISTED = 10  # chips with the same fault
-_MIXED_UP = 1.0  # mean distance of band means from the statistics, in standard deviations
 
 
 def check_chips(data: ChipDataModule) -> Iterator[Finding]:
@@ -235,23 +234,15 @@ def _band_order(
     bands: Sequence[str],
 ) -> Iterator[Finding]:
     """Check whether another order of the bands fits the statistics far better."""
-
-    def distance(order: Sequence[int]) -> float:
-        return float(np.mean(np.abs(means[list(order)] - expected) / spread))
-
-    as_given = distance(range(len(bands)))
-    if as_given < _MIXED_UP or len(bands) > 7:  # 7 bands have 5040 orders
-        return
-    best = min(itertools.permutations(range(len(bands))), key=distance)
-    if distance(best) < as_given / 2:
-        order = " ".join(bands[number] for number in np.argsort(best))
+    found = find_order(bands, means.tolist(), expected.tolist(), spread.tolist())
+    if found.is_mixed_up:
         yield Finding(
-            "error", split, f"band means are {as_given:.1f} standard deviations off; in the order {order} they would "
-            f"be {distance(best):.1f} off", "check the order of the bands in the files",
+            "error", split, f"band means are {found.as_given:.1f} standard deviations off; in the order "
+            f"{' '.join(found.bands)} they would be {found.best:.1f} off", "check the order of the bands in the files",
         )  # fmt: skip
-    else:
+    elif found.as_given >= MIXED_UP:
         yield Finding(
-            "advice", split, f"band means are {as_given:.1f} standard deviations off the statistics",
+            "advice", split, f"band means are {found.as_given:.1f} standard deviations off the statistics",
             "compute the statistics of these data with prithvi-tg stats",
         )  # fmt: skip
 

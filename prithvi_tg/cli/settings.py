@@ -18,6 +18,7 @@ from .class_names import check_class_paths
 _OF_LIGHTNING = ("best", "hpc", "last", "registry")
 #: Endings of files of weights, and of those that users take for one.
 WEIGHTS = (".ckpt", ".pt", ".pt2", ".pth", ".safetensors", ".onnx")
+_VECTOR = (".gpkg", ".geojson", ".json", ".shp", ".parquet", ".kml", ".fgb")
 #: A name without the marks of globs, dates, addresses and subdatasets.
 _GEOTIFF = re.compile(r"[^*?\[\],:#\"']+\.tiff?", re.IGNORECASE)
 _CLASS_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
@@ -170,3 +171,50 @@ def _read(word: str) -> Any:
     if not isinstance(config, dict) and not path.is_file():
         raise ConfigError(f"config: {word}: no such file")
     return config
+
+
+def check_files(words: Sequence[str], keys: Collection[str]) -> None:
+    """Check that local files and folders exist that the options and configurations of a command line name.
+
+    Only what is certainly a local path is checked here; everything else is checked when it is read.
+
+    Args:
+        words: The words of the command line.
+        keys: Those of ``model.weights``, ``data.splits`` and ``data.root`` that the command reads.
+
+    Raises:
+        CheckpointError, ConfigError, DataError: One does not exist.
+    """
+    weights, splits, root = (
+        str(_setting(section, key, words) or "") if f"{section}.{key}" in keys else ""
+        for section, key in (("model", "weights"), ("data", "splits"), ("data", "root"))
+    )
+    if weights.lower().endswith(WEIGHTS):
+        check_checkpoint(weights)
+    if splits.lower().endswith(".csv") and not Path(splits).exists():
+        raise DataError(
+            f"{splits}: no such file; splits is a CSV file with the header chip,split and a row per chip"
+        )
+    if root and not Path(root).exists() and not _setting("data", "download", words):
+        raise DataError(f"data.root: {root}: no such folder")
+    for area in values_of(("--aoi",), words):
+        if area.lower().endswith(_VECTOR) and "://" not in area and not Path(area).exists():
+            raise ConfigError(f"aoi: {area}: no such file")
+
+
+def is_configured(words: Sequence[str]) -> bool:
+    """Whether a command line gives a configuration, or a part of one."""
+    return any(name.startswith(("-c", "--config", "--model", "--data")) for name in words)
+
+
+def _setting(section: str, key: str, words: Sequence[str]) -> Any:
+    """A setting of a command line: the last value of the option, or else of the configurations; ``None`` without."""
+    value = None
+    for word in values_of(("--config", "-c"), words):
+        config = _read(word)
+        part = config.get(section) if isinstance(config, dict) else None
+        arguments = part.get("init_args", part) if isinstance(part, dict) else None
+        value = arguments.get(key, value) if isinstance(arguments, dict) else value
+    for given in values_of((f"--{section}.{key}", f"--{section}.init_args.{key}"), words):
+        value = yaml.safe_load(given) if given.lower() in ("null", "true", "false") else given
+    return value

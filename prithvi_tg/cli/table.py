@@ -10,7 +10,6 @@ from ..compat import set_help
 from .options.area import add_change_options, add_estimate_options, add_sample_options
 from .options.configured import (
     GROUPS,
-    TRAINER_KEYS,
     add_calibrate_options,
     add_chip_options,
     add_no_options,
@@ -34,7 +33,9 @@ from .settings import (
     WEIGHTS,
     check_checkpoint,
     check_configurations,
+    check_files,
     check_scenes,
+    is_configured,
     paths_of,
     require_checkpoint,
     require_checkpoint_of,
@@ -42,7 +43,8 @@ from .settings import (
     values_of,
     with_members,
 )
-from .spelling import configurations_first, exported_as_checkpoint, names_in, unknown_command, unknown_option
+from .spelling import configurations_first, exported_as_checkpoint, names_in, unknown_command
+from .unknown_options import refuse_unknown
 
 _PACKAGE = __name__.partition(".")[0]
 
@@ -143,6 +145,7 @@ class ConfiguredCommand(Command):
     """A command that reads the data of a configuration, and options of its own."""
 
     usage = "--config FILE [options]"
+    files: tuple[str, ...] = ("data.root", "data.splits")
 
     def parser(self) -> ConfiguredParser:
         """A parser of its own options, which prints its help."""
@@ -168,6 +171,7 @@ class ConfiguredCommand(Command):
         if not any(name.endswith((".help", "--print_config")) for name in names_in(words)):
             self.check_settings(parser.parse_own(words), words)
         check_configurations(words)
+        check_files(words, self.files)
 
     def run(self, words: list[str]) -> int:
         """Run the command; returns the exit code."""
@@ -180,6 +184,12 @@ class ConfiguredCommand(Command):
             settings: Values of the options of its own.
             words: The words of the command line.
         """
+
+
+class CheckCommand(ConfiguredCommand):
+    """A command that lists what is wrong, missing files included."""
+
+    files = ()
 
 
 class CheckpointCommand(ConfiguredCommand):
@@ -223,6 +233,8 @@ class LightningCommand(ConfiguredCommand):
         if not is_configured(words):
             fail("data, model: not given; give a configuration, --config FILE")
         require_checkpoint_of(words, self.method)
+        if self.method == "fit":
+            check_files(words, ("model.weights",))
 
     def run(self, words: list[str]) -> int:
         """Run the command; returns the exit code."""
@@ -247,6 +259,7 @@ class PredictCommand(LightningCommand):
     """A command that needs scenes, and no configuration."""
 
     usage = "--ckpt_path FILE SCENE [SCENE ...] [options]"
+    files = ()
 
     def check(self, words: list[str]) -> None:
         """Exit with a message if the words have a wrong option or name a file that is missing."""
@@ -265,31 +278,6 @@ class PredictCommand(LightningCommand):
         for path in paths:
             check_checkpoint(path)
         check_scenes(settings.scenes)
-
-
-def is_configured(words: Sequence[str]) -> bool:
-    """Whether a command line gives a configuration, or a part of one."""
-    return any(name.startswith(("-c", "--config", "--model", "--data")) for name in words)
-
-
-def refuse_unknown(words: Sequence[str], known: Collection[str], command: str) -> None:
-    """Exit with a message if a command has no such option.
-
-    Args:
-        words: The words of a command line.
-        known: All options of the command; of the classes of a configuration, only the sections.
-        command: Name of the command.
-    """
-    for name in names_in(words):
-        section, _, key = name.partition(".")
-        key = key.partition(".")[0].removesuffix("+")
-        if name in known or (section in known and section in ("--model", "--data")):
-            continue
-        if section == "--trainer" and section in known:
-            if key in TRAINER_KEYS or key == "help":
-                continue
-            fail(unknown_option(name, [f"--trainer.{one}" for one in TRAINER_KEYS], command))
-        fail(unknown_option(name, known, command))
 
 
 _LIGHTNING = "cli.lightning"
@@ -340,7 +328,7 @@ COMMANDS: dict[str, Command] = {
             "patch of a ViT, or one stride of a stage of another encoder.",
             add_embed_options, "commands.embed",
         ),
-        ConfiguredCommand(
+        CheckCommand(
             "check", "check data, weights and configuration before training:  prithvi-tg check --config X.yaml",
             "Check every chip or window, the weights and the configuration of a run before training.",
             add_no_options, "commands.check",

@@ -31,10 +31,15 @@ def run(arguments: list[str]) -> int:
         )
     statistics = training_statistics(open_split(data, "train"), spec, data.num_workers)
     frequencies = statistics.pop("class_frequencies", {})
-    weights = ", class_weights under model.init_args" if "class_weights" in statistics else ""
-    keys = ", ".join(key for key in statistics if key != "class_weights")
-    print(f"# Put {keys} under data.init_args{weights}.")
-    print(yaml.safe_dump(statistics, sort_keys=False, allow_unicode=True), end="")
+    of_model = {key: statistics[key] for key in statistics.keys() & {"class_weights"}}
+    of_data = {key: value for key, value in statistics.items() if key not in of_model}
+    sections = {"data": of_data, "model": of_model}
+    settings = {section: {"init_args": keys} for section, keys in sections.items() if keys}
+    print("# Give this as a further --config, or copy its keys.")
+    print(
+        yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110),
+        end="",
+    )
     if frequencies:
         print("# Class frequencies, for information:")
     for name, frequency in frequencies.items():

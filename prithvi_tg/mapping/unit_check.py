@@ -1,9 +1,12 @@
-"""UnitCheck: compares the values of a scene with the unit of the training data."""
+"""UnitCheck: compares the values of a scene with unit and bands of the training data."""
 
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
+from ..bands import find_order
 from ..readers.scene import Scene
 from ..spec import InputSpec, UnitRatio
 from .row_reader import Rows
@@ -13,7 +16,7 @@ _UNIT_PIXELS = 50_000
 
 
 class UnitCheck:
-    """Warns if most values of a scene are far from the training data, such as 1e4 times too small.
+    """Warns if values of a scene are far from the training data: of another unit, or of bands in another order.
 
     Args:
         scene: The scene.
@@ -37,7 +40,7 @@ class UnitCheck:
             self.judge()
 
     def judge(self) -> None:
-        """Warn once if the values cannot be in the unit of the statistics."""
+        """Warn once if the values cannot be in the unit of the statistics, or fit them in another order of bands."""
         if self._judged:
             return
         self._judged = True
@@ -55,6 +58,23 @@ class UnitCheck:
             warnings.warn(
                 f"{self.scene.files[0]}: its values (median of each band {found}) {ratio.describe()}; the model was "
                 f"trained on means of {known}{self._suggested(ratio)}",
+                stacklevel=2,
+            )
+        else:
+            self._judge_order(bands)
+
+    def _judge_order(self, values: Sequence[NDArray[np.floating]]) -> None:
+        names = self.spec.bands
+        means = [float(band.mean()) if len(band) else float("nan") for band in values[: len(names)]]
+        if not np.isfinite(means).all():
+            return
+        first = slice(len(names))
+        order = find_order(names, means, self.spec.channel_mean[first], self.spec.channel_std[first])
+        if order.is_mixed_up:
+            warnings.warn(
+                f"{self.scene.files[0]}: its bands may be in another order: their means are {order.as_given:.1f} "
+                f"standard deviations off the statistics of the model, but {order.best:.1f} if what is read as "
+                f"{' '.join(names)} is {' '.join(order.bands)}; check --bands",
                 stacklevel=2,
             )
 

@@ -43,6 +43,7 @@ class ScoredTask(PrithviTask):
     criterion: Any
     computed: dict[str, Any]
     scores: dict[str, Tensor]
+    _own_scores: frozenset[str] = frozenset()  # names of `add_metrics`
     _test_sets: Sequence[tuple[MetricCollection, LabelledMean]] = ()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -72,8 +73,8 @@ class ScoredTask(PrithviTask):
         (B, V, H, W), NaN = not labelled. Classification updates them with probabilities (B, K) and labels of chips.
 
         Each metric returns one number. It is logged as ``val_NAME`` and so on, and appears in the progress bar, tables,
-        metrics.json and the report. If it is monitored, its attribute ``higher_is_better`` defines the best checkpoint;
-        if that is ``None``, the rule of the task applies, see `monitor`.
+        metrics.json and the report. If it is monitored, its attribute ``higher_is_better`` must define which checkpoint
+        is the best.
         """
         return {}
 
@@ -98,15 +99,25 @@ class ScoredTask(PrithviTask):
         collection.add_metrics(dict(evaluated or {}))
         self.val_metrics = collection.clone()
         self.test_metrics = collection.clone()
+        self._own_scores = frozenset(further)
         if self.monitor in [f"val_{name}" for name in further]:
             self.mode = self.mode_of(self.monitor)
 
     def mode_of(self, monitor: str) -> str:
-        """``min`` or ``max``, by ``higher_is_better`` of the metric, or else by `default_mode`."""
+        """``min`` or ``max``, by ``higher_is_better`` of the metric, or else by `default_mode`.
+
+        Raises:
+            ConfigError: The metric is one of `add_metrics`, and does not define it.
+        """
         name = monitor.removeprefix("val_")
         better = (
             getattr(self.val_metrics[name], "higher_is_better", None) if name in self.val_metrics else None
         )
+        if better is None and name in self._own_scores.difference(self.headlines):
+            raise ConfigError(
+                f"monitor: {monitor}: the metric {name} does not define whether high or low values are better; set its "
+                "attribute higher_is_better to True or False"
+            )
         return self.default_mode(monitor) if better is None else "max" if better else "min"
 
     def is_labelled(self, labels: Tensor) -> Tensor:

@@ -147,6 +147,21 @@ def test_a_scene_in_another_unit_gives_a_warning(tmp_path, factor, warned):
         assert "give --scale" in messages[0]
 
 
+@pytest.mark.parametrize(("bands", "warned"), [((3, 2, 1), True), ((1, 2, 3), False), ((), False)])
+def test_bands_in_another_order_give_a_warning(tmp_path, bands, warned):
+    spec = DataSpec(
+        InputSpec(("RED", "GREEN", "NIR_NARROW"), (500.0, 800.0, 2500.0), (200.0,) * 3), SPEC.target
+    )
+    values = (noise(300, 300) - 1000 + np.reshape([500, 800, 2500], (3, 1, 1))).astype(np.int16)
+    scene = resolve_scene(find_inputs([write(tmp_path / "scene.tif", values)])[0], spec, InputOptions(bands))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        list(SceneDataModule([scene], spec, window=64, stride=64).stream())
+    expected = "if what is read as RED GREEN NIR_NARROW is NIR_NARROW GREEN RED; check --bands"
+    assert any(expected in str(one.message) for one in said) == warned
+    assert any("may be in another order" in str(one.message) for one in said) == warned
+
+
 def test_clouds_and_small_negative_values_give_no_warning(tmp_path):
     values = noise(300, 300)
     values[:, :100] = 14000  # a third under cloud

@@ -180,7 +180,7 @@ def test_a_run_on_a_scene_with_values_from_statistics_to_report(root, known, tmp
     config.write_text(yaml.safe_dump(settings))
     code, out, err = command("stats", "--config", config)
     assert code == 0, err
-    statistics = yaml.safe_load(out)
+    statistics = yaml.safe_load(out)["data"]["init_args"]
     assert set(statistics) == set(missing)
     settings["data"]["init_args"] |= statistics
     config.write_text(yaml.safe_dump(settings))

@@ -126,7 +126,7 @@ def test_every_command_works_with_files_that_are_no_rasters(root, command, monke
     config = configure(root, kind)
     code, out, err = command("stats", "--config", config)
     assert code == 0, err
-    found = yaml.safe_load(out)
+    found = yaml.safe_load(out)["data"]["init_args"]
     stored = np.stack([np.load(root / f"{name}.npy") for name in SPLITS["train"]])[:, [0, 2], 3:] * 1e-4
     assert found["mean"] == pytest.approx(stored.mean((0, 2, 3)), rel=1e-4)
     assert found["std"] == pytest.approx(stored.std((0, 2, 3)), rel=1e-4)

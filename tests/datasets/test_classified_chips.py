@@ -229,11 +229,12 @@ def test_statistics_are_those_of_the_training_chips(settings, root, tmp_path, co
     path.write_text(yaml.safe_dump(config))
     code, out, err = command("stats", "--config", path)
     assert code == 0, err
-    found = yaml.safe_load(out)
+    printed = yaml.safe_load(out)
+    found = printed["data"]["init_args"]
     images = torch.stack([sample["image"] for sample in ClassifiedChips(**settings, split="train")])
     assert found["mean"] == pytest.approx(images.double().mean(dim=(0, 1, 3, 4)).tolist(), rel=1e-5)
     assert "#   Water: 0.333333" in out
-    assert found["class_weights"] == pytest.approx([1, 1, 1])
+    assert printed["model"]["init_args"]["class_weights"] == pytest.approx([1, 1, 1])
 
 
 def test_every_class_of_the_synthetic_chips_is_in_every_split(root, tmp_path):

@@ -83,7 +83,9 @@ def test_statistics_are_in_the_order_of_the_bands():
 
 
 def test_bands_without_published_statistics_need_mean_and_std():
-    with pytest.raises(ConfigError, match="mean, std: no published statistics for NIR_BROAD; give both"):
+    with pytest.raises(
+        ConfigError, match="mean, std: no published statistics for NIR_BROAD; set both under data"
+    ):
         Sen1Floods11.data_spec(["BLUE", "B08"])
     assert Sen1Floods11.data_spec(["BLUE", "B08"], mean=[1, 2], std=[3, 4]).input.std == (3, 4)
 
@@ -198,7 +200,7 @@ def test_a_label_outside_the_classes_is_named(root):
     rewrite(files(root, "Synthetic_0001")[1], lambda values: np.full_like(values, 7))
     with pytest.raises(
         DataError,
-        match=r"LabelHand\.tif: label 7 \(4096 pixels\) is not one of the 2 classes \(No water, Water\)",
+        match=r"LabelHand\.tif: label 7 \(4096 pixels\) is not one of the 2 classes \(0 No water, 1 Water\)",
     ):
         open_split(root)[0]
 

@@ -119,7 +119,7 @@ def test_labelled_scenes_are_read_from_a_configuration(command, folder, flood_ro
     path.write_text(yaml.safe_dump({"data": data}))
     code, out, err = command("stats", "--config", path)
     assert code == 0, err
-    assert len(yaml.safe_load(out)["mean"]) == len(spec.bands)
+    assert len(yaml.safe_load(out)["data"]["init_args"]["mean"]) == len(spec.bands)
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,19 @@ class MeanIoUAgain(PrithviSegmentationTask):
         return {"mIoU": MeanConfidence()}
 
 
+class WithoutDirection(PrithviSegmentationTask):
+    """A task with a score that does not define whether high values are better."""
+
+    def add_metrics(self):
+        return {"confidence": MeanConfidence()}
+
+
+def test_a_monitored_score_must_define_its_direction():
+    with pytest.raises(ConfigError, match=r"monitor: val_confidence: .*; set its attribute higher_is_better"):
+        WithoutDirection("nano", TINY, num_classes=2, monitor="val_confidence")
+    assert WithoutDirection("nano", TINY, num_classes=2).mode == "max"
+
+
 def config(flood_root, runs, **model):
     from conftest import TINY_CONFIG
 

@@ -142,7 +142,8 @@ class ChipDataset(ChipReader, NonGeoDataset):
             unknown = [name for name in names if name not in PRITHVI_BANDS]
             if unknown:
                 raise MissingStatisticsError(
-                    f"mean, std: no published statistics for {', '.join(unknown)}; give both"
+                    f"mean, std: no published statistics for {', '.join(unknown)}; set both under data, prithvi-tg "
+                    "stats computes them"
                 )
             if not (cls.default_mean and cls.default_std):
                 raise MissingStatisticsError(

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ...readers.labels import label_counts
 from ...spec import DataSpec
-from ...targets import IGNORE_INDEX, ClassTarget, check_class_names
+from ...targets import IGNORE_INDEX, ClassTarget, check_class_names, check_ignored_labels
 from .base import Sample
 from .pattern_chips import PatternChips, describe_input
 
@@ -67,6 +67,7 @@ class ChipFolder(PatternChips):
     ) -> None:
         self.classes = dict(classes)
         self.ignored_labels = list(ignored_labels)
+        check_ignored_labels(self.classes, self.ignored_labels)
         spec = self.data_spec(
             classes, bands, mean, std, file_bands, num_frames, sensor, scale, nodata, class_colors
         )

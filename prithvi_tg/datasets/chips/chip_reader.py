@@ -221,9 +221,10 @@ class ChipReader:
 
     def unknown_labels(self, counts: dict[int, int]) -> str:
         """Error message for stored labels that are no class; `counts` gives the number of pixels of each."""
+        classes = ", ".join(f"{number} {name}" for number, name in enumerate(self.class_names))
         return (
-            f"label {label_counts(counts)} is not one of the {len(self.class_names)} classes "
-            f"({', '.join(self.class_names)}); {self.label_advice}"
+            f"label {label_counts(counts)} is not one of the {len(self.class_names)} classes ({classes}); "
+            f"{self.label_advice}"
         )
 
     def _class_of(self, value: int) -> str | None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from ...errors import ConfigError, DataError
 from ...plotting import plot_sample
 from ...spec import DataSpec
-from ...targets import IGNORE_INDEX, ChipClassTarget, check_class_names
+from ...targets import IGNORE_INDEX, ChipClassTarget, check_class_names, check_ignored_labels
 from .base import Chip, Sample
 from .chip_labels import ChipLabel, labels_of_folders, read_label_table, split_labels
 from .pattern_chips import DescribedChips, describe_input
@@ -95,6 +95,7 @@ class ClassifiedChips(DescribedChips):
             classes, bands, mean, std, file_bands, num_frames, sensor, scale, nodata, class_colors, multilabel
         )
         self.class_names = spec.target.names
+        check_ignored_labels(self.class_names, self.ignored_labels)
         root = Path(images.partition("*")[0])
         super().__init__(root, splits, spec, split, legacy_nodata, metadata, transforms)
 

@@ -6,7 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import ConfigError
-from ...targets import ClassTarget, ImageTarget, Target, ValueTarget, check_class_names
+from ...targets import (
+    ClassTarget,
+    ImageTarget,
+    Target,
+    ValueTarget,
+    check_class_names,
+    check_ignored_labels,
+)
 from ..chips.multi_temporal_crop import MultiTemporalCropClassification
 from .cdl import CDLLabels
 from .label_dataset import LabelDataset
@@ -54,6 +61,7 @@ class ClassLayer(LabelLayer):
         all_touched: bool = False,
     ) -> None:
         check_class_names(classes)
+        check_ignored_labels(classes, ignored_labels)
         self.target = ClassTarget(tuple(dict.fromkeys(classes.values())), tuple(class_colors))
         numbers = {value: self.target.names.index(name) for value, name in classes.items()}
         self.numbers: dict[Any, int | None] = {**numbers, **dict.fromkeys(ignored_labels)}
