@@ -169,6 +169,21 @@ def assert_one_line(err, *words):
         ("encoder: nano", "encoder: pico", ("encoder: 'pico' is unknown; known are nano",)),
         ("batch_size: 2", "bands: [BLUE, B99]", ("bands: 'B99' is unknown", "known are")),
         ("batch_size: 2", "scale: 2", ("scale: not accepted here; it is a key of ", "ChipFolderDataModule")),
+        (
+            "batch_size: 2",
+            "split: train",
+            ("split: not accepted here; did you mean splits? split is a key of ",),
+        ),
+        (
+            "lr:",
+            "lora:",
+            ("lora: unknown key; did you mean lora_rank? It is a key of PrithviSegmentationTask",),
+        ),
+        (
+            "lr:",
+            "lora_targets: qkv,proj\n    lr:",
+            ("lora_targets: qkv,proj is not a list; write '[qkv,proj]'",),
+        ),
         ("batch_size: 2", "batch_size: 9", ("batch_size: 9 is larger than",)),
     ],
 )

@@ -116,6 +116,12 @@ def files(tmp_path):
         ),
         ("fit --config good.yaml --confg good.yaml", 2, "--confg: unknown option; did you mean --config?"),
         ("test --config good.yaml --ckpt_path gone.ckpt", 1, "gone.ckpt: no such file"),
+        (
+            "fit --config good.yaml --epochs 3",
+            2,
+            "--epochs: unknown option; did you mean --trainer.max_epochs?",
+        ),
+        ("fit --config good.yaml --learning-rate 3", 2, "did you mean --model.lr?"),
         ("fit --config good.yaml --model.weights gone.pt", 1, "gone.pt: no such file"),
         ("stats --config good.yaml --data.root gone", 1, "--data.root: gone: no such folder"),
         (

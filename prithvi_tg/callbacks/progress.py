@@ -80,6 +80,8 @@ class EpochLines(Callback):
             name for name in getattr(pl_module, "main_scores", ()) if name in logged and name != monitor
         ]
         names = dict.fromkeys((*losses, monitor, *others[:_MOST_OTHERS]))
+        if self._validation == 0:  # the logged scores are those of an earlier epoch
+            names = dict.fromkeys(name for name in names if not name.startswith("val_"))
         parts = [f"{name} {float(logged[name]):.4f}" for name in names if name in logged]
         seconds = now - self._epoch_began - self._validation
         parts.append(f"{self._samples / max(seconds, 1e-9):.3g} samples/s")

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import sys
 import traceback
 from ast import literal_eval
 from collections.abc import Collection, Iterable
@@ -11,6 +12,7 @@ from typing import Any
 #: Names of other libraries -> ours.
 _SYNONYMS = {
     "learning_rate": "lr",
+    "lora": "lora_rank",
     "epochs": "max_epochs",
     "num_epochs": "max_epochs",
     "backbone": "encoder",
@@ -25,6 +27,7 @@ _SYNONYMS = {
     "data_root": "root",
     "transforms": "augmentations",
 }
+_PACKAGE = __name__.partition(".")[0]
 #: Sections of a configuration, which are options, too.
 _SECTIONS = ("--model", "--data", "--trainer")
 
@@ -61,28 +64,45 @@ def one_line(message: str, classes: Iterable[type[Any]]) -> str:
     unknown = re.search(r"(?:Option '([^']+)' is not accepted|does not accept option '([^']+)')", message)
     if unknown:
         option = unknown.group(1) or unknown.group(2)
-        arguments = {name for owner in classes for name in inspect.signature(owner).parameters}
+        arguments = {owner: _arguments(owner) for owner in classes}
+        known = set().union(*arguments.values())
         sections = {"model", "data", "trainer", "seed_everything", "ckpt_path"}
         *parents, last = option.split(".")
-        if last in arguments and (not parents or parents[0] in sections):
-            owners = [owner.__name__ for owner in classes if last in inspect.signature(owner).parameters]
-            return f"{option}: not accepted here; it is a key of {', '.join(owners)}"
-        if close := _suggestion(option, arguments, sections):
+        if last in known and (not parents or parents[0] in sections):
+            own = [names for owner, names in arguments.items() if owner.__name__ in chosen]
+            owners = [owner.__name__ for owner, names in arguments.items() if last in names]
+            number = {f"{last}s", last.removesuffix("s")} - {last}  # in the plural, or in the singular
+            close = "".join(number.intersection(*own[:1]))
+            hint = f"; did you mean {close}? {last} is" if own and close else "; it is"
+            return f"{option}: not accepted here{hint} a key of {', '.join(owners)}"
+        if close := _suggestion(option, known, sections):
             meant = re.findall(r"(\w+)\?$", close)
-            owners = [
-                owner.__name__ for owner in classes if {*meant} & {*inspect.signature(owner).parameters}
-            ]
+            owners = [owner.__name__ for owner, names in arguments.items() if {*meant} & names]
             return f"{option}: unknown key{close}" + (f" It is a key of {owners[0]}" if owners else "")
         return f"{option}: unknown key; prithvi-tg fit --model.help CLASS and --data.help CLASS list the keys"
+    of_module = re.search(r"module '([\w.]+)' has no attribute '(\w+)'", message)
+    if of_module and not of_module.group(1).startswith(_PACKAGE):
+        module, name = of_module.groups()
+        return (
+            f"{key}: module {module!r} has no class {name!r}{closest(name, {*vars(sys.modules.get(module))})}"
+        )
     missing = re.search(r"Expected a dot import path string: (\S+)|has no attribute '(\w+)'", message)
     if missing:
         name = missing.group(1) or missing.group(2)
         names = {owner.__name__ for owner in classes}
+        accepted = re.search(r"Subtypes: \[<class '([\w.]+)'>", message)
+        if name in names and accepted:
+            return f"{key}: {name} is not a {accepted.group(1).rpartition('.')[2]}"
         close = _suggestion(name, names, set()) or f"; known are {', '.join(sorted(names))}"
         return f"{key}: unknown class {name!r}{close}"
     absent = re.search(r"No module named '([\w.]+)'", message)
     if absent:
         return f"{key}: no module named {absent.group(1)!r}; put its folder on PYTHONPATH, or install it"
+    sequence = re.search(
+        r"Expected an? <class 'collections\.abc\.Sequence'>.*Got value: ([^\[\n]+)$", message, re.MULTILINE
+    )
+    if sequence:
+        return f"{key}: {sequence.group(1)} is not a list; write '[{sequence.group(1)}]'"
     kinds = re.findall(r"Expected an? (?:<class '([\w.]+)'>|typing\.Literal\[([^\]]*)\])", message)
     given = re.search(r"(?:Got value|Given value): (.*)", message)
     if kinds and given and not given.group(1).startswith(("{", "Namespace")):
@@ -102,6 +122,8 @@ def _rewritten(message: str, classes: list[type[Any]]) -> str | None:
             f"{spaces.group(1)}: unknown key; keys have no spaces. Of the output of stats, only mean, std and "
             "class_weights are keys"
         )
+    if path := re.search(r"unrecognized arguments: (\S+\.ya?ml)$", message):
+        return f"{path.group(1)}: not accepted here; give a configuration with --config {path.group(1)}"
     if lacking := re.search(r"arguments are required: (.+)", message):
         names = [name.strip().rpartition(".")[2] for name in lacking.group(1).split(",")]
         if {"model", "data"} & {*names}:
@@ -116,6 +138,11 @@ def _rewritten(message: str, classes: list[type[Any]]) -> str | None:
         named = ", ".join(f"{number}: {name}" for number, name in enumerate(literal_eval(listed.group(2))))
         return f"{listed.group(1)}: {listed.group(2)} is a list; map each stored value to a name, {{{named}}}"
     return None
+
+
+def _arguments(owner: type[Any]) -> set[str]:
+    """Arguments of a class, and of its base classes, to which it may pass further ones."""
+    return {name for base in inspect.getmro(owner)[:-1] for name in inspect.signature(base).parameters}
 
 
 def with_dashes(message: str, options: Collection[str]) -> str:

@@ -6,6 +6,16 @@ from .options.configured import TRAINER_KEYS
 from .parsers import fail
 from .spelling import names_in, unknown_option
 
+#: Options that users expect -> the key that they mean.
+_OPTIONS = {
+    **{f"--{key}": f"--trainer.{key}" for key in TRAINER_KEYS},
+    **dict.fromkeys(("--epochs", "--num_epochs"), "--trainer.max_epochs"),
+    **dict.fromkeys(("--lr", "--learning_rate"), "--model.lr"),
+    "--batch_size": "--data.batch_size",
+    "--encoder": "--model.encoder",
+    "--weights": "--model.weights",
+}
+
 
 def refuse_unknown(words: Sequence[str], known: Collection[str], command: str) -> None:
     """Exit with a message if a command has no such option.
@@ -24,4 +34,6 @@ def refuse_unknown(words: Sequence[str], known: Collection[str], command: str) -
             if key in TRAINER_KEYS or key == "help":
                 continue
             fail(unknown_option(name, [f"--trainer.{one}" for one in TRAINER_KEYS], command))
+        if "--model" in known and (option := _OPTIONS.get(name)):
+            fail(f"{name}: unknown option; did you mean {option}?")
         fail(unknown_option(name, known, command))

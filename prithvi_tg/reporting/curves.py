@@ -43,8 +43,8 @@ def curves_svg(runs: Sequence[Run]) -> bytes | None:
             if in_training is not None:
                 label = None if solid in run.curves else run.name  # for a run without validation
                 _draw(axes, run.curves, in_training, color, ":", width, label)
-        head = ", decode head" if title == "loss" and decode_loss else ""
-        axes.set_title(f"{title} (dotted: training{head})" if dotted else title)
+        head = " of the decode head" if title == "loss" and decode_loss else ""
+        axes.set_title(f"{title}{head} (dotted: training)" if dotted else title)
         axes.set_xlabel("step")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(alpha=0.3)
