@@ -30,6 +30,14 @@ def test_each_epoch_is_one_line_without_a_terminal(config, command):
     assert re.search(r"^Training: \d+ samples in .*, \S+ samples/s$", out, re.MULTILINE)
 
 
+def test_an_epoch_without_validation_repeats_no_scores(config, command):
+    words = ("--trainer.max_epochs", 3, "--trainer.check_val_every_n_epoch", 2)
+    code, out, err = command("fit", "--config", config, *words)
+    assert code == 0, err
+    lines = [line for line in out.splitlines() if line.startswith("epoch ")]
+    assert ["val_loss" in line for line in lines] == [False, True, False]
+
+
 def test_a_terminal_shows_a_bar_and_no_line_per_epoch(config, command, monkeypatch):
     monkeypatch.setattr(type(sys.stdout), "isatty", lambda self: True, raising=False)
     code, out, err = command("fit", "--config", config, "--trainer.enable_progress_bar", "true")

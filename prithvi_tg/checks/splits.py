@@ -109,6 +109,8 @@ def check_scenes(data: LabelledScenesDataModule) -> Iterator[Finding]:
     has_labels = both is not images
     what = f" that overlap{'s' * (count == 1)} the labels" if has_labels else ""
     yield Finding("ok", "scenes", f"{count} scene{'' if count == 1 else 's'}{what}")
+    for origin in dict.fromkeys(scene.origin for scene in images.scenes):
+        yield Finding("ok", "bands", origin)
     shared = shapely.union_all(list(both.index.geometry))
     for split, region in data.split_regions.splits.items():
         share = shapely.area(shapely.intersection(region.roi, shared)) / shapely.area(shared)

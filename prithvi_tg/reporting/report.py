@@ -21,7 +21,7 @@ from .linear_baseline import BaselineResult
 from .reliability import reliability_svg
 from .runs import Run, differing_settings
 from .tiles import TILE, TiledMap, data_address
-from .titles import default_title
+from .titles import default_title, run_date
 
 _MIN_UNITS = 5  # chips or blocks, for intervals
 _UNSCORED = "nothing: trained without validation; score it with prithvi-tg test"
@@ -304,6 +304,11 @@ def _why_no_intervals(chips: ChipCounts | None) -> str:
     return f"fewer than {_MIN_UNITS} {'chips' if chips.block_side is None else 'spatial blocks'}"
 
 
+def _parameters(training: dict[str, Any]) -> str:
+    count, trained = training["parameters"], training["parameters_trained"]
+    return f"{count:,}, {'all' if trained == count else f'{trained:,} of them'} trained"
+
+
 def _record(run: Run) -> dict[str, str]:
     """The record of a run as text, one value per row of the table."""
     record = run.metrics.get("run") or {}
@@ -312,14 +317,12 @@ def _record(run: Run) -> dict[str, str]:
     checkpoint, epoch = record.get("checkpoint"), record.get("checkpoint_epoch")
     words = {
         "command": record.get("command"),
-        "date": record.get("date"),
+        "date": f"{run_date(run):%Y-%m-%d %H:%M} UTC" if record.get("date") else None,
         "task": record.get("task"),
         "checkpoint": checkpoint if epoch is None else f"{checkpoint}, epoch {epoch}",
         "SHA-256": (record.get("checkpoint_sha256") or "")[:16],
         "trained": f"{training['epochs']} epochs, {training['steps']} steps" if training else None,
-        "parameters": f"{training['parameters']:,}, {training['parameters_trained']:,} of them trained"
-        if training
-        else None,
+        "parameters": _parameters(training) if training else None,
         "training time": f"{training['seconds']:.0f} s" if training else None,
         "resumed from": ", ".join(parts),
         "seed": record.get("seed"),

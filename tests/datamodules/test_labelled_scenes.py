@@ -1,6 +1,7 @@
 """Training on scenes and a label layer, end to end."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -155,6 +156,7 @@ def test_scenes_train_without_a_validation_region(config, command, tmp_path):
     assert "split: no region for val; it has train, test; give val a share in fractions" in err
     code, out, err = command("check", *words)
     assert code == 0, out + err
+    assert re.search(r"bands +│ .*BLUE=\d", out)
     code, out, err = command("chips", tmp_path / "chips", *words)
     assert code == 0, err
     splits = (tmp_path / "chips/splits.csv").read_text()
