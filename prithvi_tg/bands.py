@@ -119,7 +119,7 @@ def check_stored(bands: Sequence[str], file_bands: Sequence[str]) -> None:
     """
     for band in bands:
         if band not in file_bands:
-            default = f"; by default bands is {' '.join(PRITHVI_BANDS)}, those of Prithvi: set it to bands of the files"
+            default = f"; bands defaults to {' '.join(PRITHVI_BANDS)}, those of Prithvi: set it to bands of the files"
             raise ConfigError(
                 f"bands: {band} is not among file_bands, {', '.join(file_bands)}"
                 f"{default if tuple(bands) == PRITHVI_BANDS else ''}"

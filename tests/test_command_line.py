@@ -75,6 +75,8 @@ def files(tmp_path):
     """A folder of configurations, some of which are wrong."""
     good = "data: {class_path: prithvi_tg.datamodules.Sen1Floods11DataModule, init_args: {root: x}}\n"
     (tmp_path / "good.yaml").write_text(good)
+    (tmp_path / "runs/version_0/checkpoints").mkdir(parents=True)
+    (tmp_path / "runs/version_0/checkpoints/best.ckpt").touch()
     (tmp_path / "module.yaml").write_text("model: {class_path: no_such_package.tasks.Mine}\n")
     (tmp_path / "class.yaml").write_text(good.replace("Sen1Floods11D", "Sen1FloodsD"))
     (tmp_path / "short.yaml").write_text("model: {class_path: PrithviSegmentation}\n")
@@ -122,6 +124,12 @@ def files(tmp_path):
             "--epochs: unknown option; did you mean --trainer.max_epochs?",
         ),
         ("fit --config good.yaml --learning-rate 3", 2, "did you mean --model.lr?"),
+        (
+            "predict --ckpt_path runs/version_0/best.ckpt a.tif",
+            1,
+            "did you mean runs/version_0/checkpoints/best.ckpt?",
+        ),
+        ("predict --ckpt_path runs/version_0 a.tif", 1, "did you mean runs/version_0/checkpoints/best.ckpt?"),
         ("fit --config good.yaml --model.weights gone.pt", 1, "gone.pt: no such file"),
         ("stats --config good.yaml --data.root gone", 1, "--data.root: gone: no such folder"),
         (

@@ -183,6 +183,12 @@ def test_epochs_shorter_than_the_logging_interval_have_curves(trained_run):
     assert any(name.startswith("lr-") and curves[name].notna().any() for name in curves)
 
 
+def test_a_complete_run_that_is_resumed_trains_nothing_and_says_so(config, trained_run, command):
+    code, out, err = command("fit", "--config", config, "--ckpt_path", trained_run / "checkpoints/last.ckpt")
+    assert code == 0, err
+    assert "Nothing was trained, as the run was complete; to train longer, raise trainer.max_epochs" in out
+
+
 def test_complete_lines_of_truncated_curves_are_kept_when_resuming(config, tmp_path, command):
     words = ("fit", "--config", config, "--trainer.max_epochs", 4, "--trainer.log_every_n_steps", 1)
     code, _, err = command(*words)

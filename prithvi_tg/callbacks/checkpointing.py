@@ -3,6 +3,7 @@
 import logging
 import shutil
 import time
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -103,9 +104,11 @@ class BestCheckpoint(ModelCheckpoint):
             and trainer.state.fn == TrainerFn.FITTING
             and self.monitor not in logged
         ):
-            known = ", ".join(key for key in logged if key.startswith("val"))
+            known = [key for key in logged if key.startswith("val")]
+            near = get_close_matches(str(self.monitor), known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
             raise ConfigError(
-                f"monitor: {self.monitor!r} is not logged; validation logs {known or 'nothing'}"
+                f"monitor: {self.monitor!r} is not logged{hint or ';'} validation logs {', '.join(known) or 'nothing'}"
             )
         super().on_validation_end(trainer, pl_module)
 
@@ -138,7 +141,7 @@ class BestCheckpoint(ModelCheckpoint):
             progress.completed += 1
             self.best_model_path = path
             if trainer.is_global_zero:
-                _log.info(f"No best checkpoint, because {self._reason}: best.ckpt holds the last weights.")
+                _log.info(f"best.ckpt holds the last weights, because {self._reason}")
 
 
 class PrintCheckpoints(Callback):

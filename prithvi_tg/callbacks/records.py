@@ -118,6 +118,9 @@ class TrainingRecord(Callback):
             self._log_start(trainer, pl_module)
             self._began = None
             self._length = (trainer.current_epoch, trainer.global_step)
+            _log.info(
+                "Nothing was trained, as the run was complete; to train longer, raise trainer.max_epochs"
+            )
         if trainer.is_global_zero and os.getpid() != self._maker:
             known = {key: getattr(self, key) for key in _HANDED_OVER}
             self._handover.write_text(json.dumps(known))

@@ -22,6 +22,17 @@ _ADVICE = (
     ".*Total length of `list`.*",  # of validation without chips; BestCheckpoint reports it
     ".*Total length of `WindowStream`.*",  # of unreadable scenes; MapWriter reports it
 )
+#: Messages of Lightning that tell a user nothing, or what callbacks report.
+_NEEDLESS = (
+    "Tip:",
+    "Detected KeyboardInterrupt",
+    "TPU available: False",
+    "to estimate number of stepping batches",
+    "`Trainer.fit` stopped",
+    "Restoring states from the checkpoint",
+    "Restored all states from the checkpoint",
+    "Loaded model weights from",
+)
 _RANK_ZERO = ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero")
 
 
@@ -91,5 +102,5 @@ class ShortWarnings:
 
 
 def _is_of_use(record: logging.LogRecord) -> bool:
-    """Whether a message is neither a tip nor the announcement of an interrupt, which callbacks report."""
-    return not any(text in record.getMessage() for text in ("Tip:", "Detected KeyboardInterrupt"))
+    """Whether a message says more than tips of Lightning and what callbacks of this package report."""
+    return not any(text in record.getMessage() for text in _NEEDLESS)

@@ -112,7 +112,10 @@ def check_checkpoint(path: str | None) -> None:
         CheckpointError: There is no such file.
     """
     if path and "://" not in path and not path.startswith(_OF_LIGHTNING) and not Path(path).is_file():
-        raise CheckpointError(f"{path}: no such file")
+        run = Path(path) if Path(path).is_dir() else Path(path).parent
+        found = [name for name in (Path(path).name, "best.ckpt") if (run / "checkpoints" / name).is_file()]
+        hint = f"; did you mean {run / 'checkpoints' / found[0]}?" if found else ""
+        raise CheckpointError(f"{path}: no such file{hint}")
 
 
 def require_scenes(scenes: Sequence[str]) -> None:
@@ -122,7 +125,10 @@ def require_scenes(scenes: Sequence[str]) -> None:
         ConfigError: None is given.
     """
     if not scenes:
-        raise ConfigError("scenes: none given; name one or more rasters, or a folder of GeoTIFFs")
+        raise ConfigError(
+            "scenes: none given; name one or more rasters, or a folder of GeoTIFFs, before options that take "
+            "several values"
+        )
 
 
 def check_scenes(scenes: Sequence[str]) -> None:

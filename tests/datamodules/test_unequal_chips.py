@@ -207,7 +207,7 @@ def test_a_run_without_validation_chips_keeps_its_last_checkpoint_and_says_so(fi
     code, out, err = fit(test_split="test")
     assert code == 0, err
     assert (unequal / "runs/version_0/checkpoints/last.ckpt").exists()
-    assert "No best checkpoint" in out
+    assert "best.ckpt holds the last weights, because " in out
     assert json.loads((unequal / "runs/version_0/metrics.json").read_text())["overall"] == {}
 
 

@@ -151,7 +151,9 @@ def test_last_and_best_exist_after_a_very_short_run(tiny_task, flood_root, tmp_p
 def test_an_error_about_an_unknown_monitor_lists_logged_metrics(tiny_task, flood_root, tmp_path):
     best = BestCheckpoint("val_mIou", "max")
     best.dirpath = str(tmp_path)
-    with pytest.raises(ConfigError, match=r"monitor: 'val_mIou' is not logged; validation logs .*val_mIoU"):
+    with pytest.raises(
+        ConfigError, match=r"monitor: 'val_mIou' is not logged; did you mean val_mIoU\? validation logs "
+    ):
         trainer(tmp_path, callbacks=[best]).fit(tiny_task, flood_data(flood_root))
 
 
