@@ -18,7 +18,7 @@ from .targets import IGNORE_INDEX, ValueTarget, ignore_value
 
 Batch = dict[str, Any]
 
-_PHOTOGRAPHS = "is made for photographs of red, green and blue"
+_PHOTOGRAPHS = "is made for RGB photographs"
 _MIXING = "mixes pixels of several places, whose labels, dates and locations differ"
 _UNKNOWN = "is not known to keep labels right"
 

@@ -87,7 +87,7 @@ def resolve_band(name: str, sensor: str | None = None, key: str = "bands") -> st
         ConfigError: The name is unknown, or means different bands on different sensors.
     """
     if sensor is not None and sensor not in SENSORS:
-        raise ConfigError(f"sensor: {sensor!r} is unknown; known are {', '.join(SENSORS)}")
+        raise ConfigError(f"sensor: {sensor!r} is unknown; choose from {', '.join(SENSORS)}")
     upper = name.strip().upper()
     if upper in BANDS:
         return upper
@@ -100,7 +100,7 @@ def resolve_band(name: str, sensor: str | None = None, key: str = "bands") -> st
         close = parts or get_close_matches(upper, known, n=1)
         hint = f"did you mean {' or '.join(close)}? " if close else ""
         raise ConfigError(
-            f"{key}: {name!r} is unknown; {hint}known are {', '.join(known)}; a band of another sensor gets the name "
+            f"{key}: {name!r} is unknown; {hint}choose from {', '.join(known)}; give a band of another sensor the name "
             "with the nearest wavelength"
         )
     if len(set(meanings.values())) > 1:

@@ -372,7 +372,7 @@ def _refuse_misfits(
         others = len(report.mismatched) - 1
         more = f" (and {others} more that differ)" if others else ""
         raise CheckpointError(
-            f"{report.source}: different architecture: {key} is {found}, the model's is {needed}{more}"
+            f"{report.source}: different architecture: {key} is {found}, but the model's is {needed}{more}"
         )
     surplus = _further_blocks(report.unexpected, wanted)
     if surplus and not truncate_depth:
@@ -383,7 +383,9 @@ def _refuse_misfits(
     if report.missing and not allow_missing:
         adapted = any(".lora_A." in key for key in report.unexpected)
         advice = (
-            "; it has low-rank adapters, which prithvi-tg export merges, to a .safetensors" if adapted else ""
+            "; it has low-rank adapters, which prithvi-tg export merges into a .safetensors file"
+            if adapted
+            else ""
         )
         raise CheckpointError(
             f"{report.source}: lacks {len(report.missing)} tensors that the model needs: "
@@ -423,7 +425,7 @@ def _position_tables(model: nn.Module, encoder: Encoder | None) -> dict[str, int
 def _check_position_table(table: Tensor, key: str, width: int, path: Path) -> None:
     if table.ndim != 3 or table.shape[0] != 1 or table.shape[2] != width:
         raise CheckpointError(
-            f"{path}: different architecture: {key} is {tuple(table.shape)}, the model's is (1, tokens, {width})"
+            f"{path}: different architecture: {key} is {tuple(table.shape)}, but the model's is (1, tokens, {width})"
         )
     tokens = table.shape[1] - 1
     grids = [(t, math.isqrt(tokens // t)) for t in range(1, 9)]  # published tables have square grids

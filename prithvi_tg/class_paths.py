@@ -24,7 +24,9 @@ def find_class(key: str, name: str, table: Mapping[str, Row], kind: type = objec
     if name in table:
         return table[name]
     if "." not in name:
-        raise ConfigError(f"{key}: {name!r} is unknown; known are {', '.join(table)}, or the path of a class")
+        raise ConfigError(
+            f"{key}: {name!r} is unknown; choose from {', '.join(table)}, or the path of a class"
+        )
     found = _imported(key, name)
     wanted = f"{kind.__module__}.{kind.__qualname__}"
     if not isinstance(found, type):

@@ -27,10 +27,12 @@ class StoredFormat(NamedTuple):
     offset: float
 
 
-SENTINEL2_OFFSET = StoredFormat("Sentinel-2 numbers with the offset of +1000 (since 2022)", 1e-4, -0.1)
-LANDSAT_C2 = StoredFormat("Landsat Collection 2 Level 2 numbers", 2.75e-5, -0.2)
+SENTINEL2_OFFSET = StoredFormat(
+    "Sentinel-2 digital numbers with the offset of +1000 (since 2022)", 1e-4, -0.1
+)
+LANDSAT_C2 = StoredFormat("Landsat Collection 2 Level 2 digital numbers", 2.75e-5, -0.2)
 #: Not a mistake by itself: a factor is enough, which is `scale`.
-_NO_OFFSET = StoredFormat("numbers without an offset", 1e-4, 0)
+_NO_OFFSET = StoredFormat("digital numbers without an offset", 1e-4, 0)
 #: Reflectance of the darkest pixels below which an offset is impossible; atmospheric correction gives values below 0.
 _LOWEST = -0.02
 

@@ -53,7 +53,7 @@ def study_parser(description: str, output: Path) -> argparse.ArgumentParser:
     add("--seeds", type=int, nargs="+", help="random seeds (default: 0 1 2)")
     add("--processes", type=int, default=1, help="number of parallel runs; each uses its own GPU, if any")
     add("--devices", type=int, default=1, help="number of GPUs of a run")
-    add("--shard", metavar="I/N", default="0/1", help="run part I of N, for a task of an array of jobs")
+    add("--shard", metavar="I/N", default="0/1", help="run part I of N, for one task of a job array")
     add("--output", type=Path, default=output, help="folder for runs and results (default: %(default)s)")
     add("--small", action="store_true", help="a small study on synthetic chips: minutes on two cores")
     add("rest", nargs="*", help="further arguments for every run, after --")

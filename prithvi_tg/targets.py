@@ -114,7 +114,7 @@ class Target(ABC):
         """
         kind = values.get("kind")
         if kind not in TARGETS:
-            raise ConfigError(f"target: kind {kind!r} is unknown; known are {', '.join(TARGETS)}")
+            raise ConfigError(f"target: kind {kind!r} is unknown; choose from {', '.join(TARGETS)}")
         try:
             return TARGETS[kind](**{key: value for key, value in values.items() if key != "kind"})
         except TypeError as error:

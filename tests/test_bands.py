@@ -35,10 +35,10 @@ def test_an_ambiguous_band_name_needs_a_sensor():
 
 def test_an_error_about_an_unknown_band_lists_the_known_ones():
     with pytest.raises(
-        ConfigError, match=r"'NIR_NAROW' is unknown; did you mean NIR_NARROW.*known are COASTAL_AEROSOL"
+        ConfigError, match=r"'NIR_NAROW' is unknown; did you mean NIR_NARROW.*choose from COASTAL_AEROSOL"
     ):
         resolve_band("NIR_NAROW")
-    with pytest.raises(ConfigError, match="sensor: 'modis' is unknown; known are sentinel2"):
+    with pytest.raises(ConfigError, match="sensor: 'modis' is unknown; choose from sentinel2"):
         resolve_band("B02", "modis")
 
 

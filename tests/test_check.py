@@ -147,7 +147,7 @@ FAULTS = {
     misaligned_mask: ("error", "with a mask that is not aligned with its image"),
     one_other_unit: ("error", "1 chip with values more than 20 times"),
     no_data: ("advice", "without any data"),
-    class_never_learnt: ("error", "Water has no pixel, but is in val and test"),
+    class_never_learnt: ("error", "Water has no pixels, but is in val and test"),
 }
 
 
@@ -221,7 +221,7 @@ def test_labels_without_a_class_are_one_finding_with_advice(flood_root, command,
     (line,) = [line for line in out.splitlines() if "with labels" in line and "train" in line]
     assert "3 chips with labels that are not in classes" in line
     assert "ignored_labels if they mean not labelled" in line
-    assert "no pixel is labelled" not in out
+    assert "no pixels are labelled" not in out
     assert "random weights" in out
     _, out, _ = command("check", "--config", write(classes={0: "Land", 1: "Water"}, scale=1.0))
     (line,) = [line for line in out.splitlines() if "times the statistics" in line and "train" in line]
@@ -229,7 +229,7 @@ def test_labels_without_a_class_are_one_finding_with_advice(flood_root, command,
     assert "offset" not in line
     code, _, err = command("fit", "--config", write(), "--trainer.default_root_dir", tmp_path)
     assert code == 1
-    assert "not in classes; known are 7, 8; add them to classes, or to ignored_labels" in err
+    assert "not in classes; known labels: 7, 8; add them to classes, or to ignored_labels" in err
     assert "--skip_bad" not in err
     code, _, err = command("fit", "--config", write(classes=["Dry land", "Open water"]))
     assert (code, "map each stored value to a name, {0: Dry land, 1: Open water}" in err) == (2, True)
@@ -264,7 +264,7 @@ def test_a_fault_of_all_chips_is_one_finding(config, command, root, monkeypatch)
     assert "map the value to 255 in to_classes" in rows[0]
     assert "--skip_bad" not in rows[0]
     assert any("not a readable raster" in line and "--skip_bad" in line for line in (first, *others))
-    assert "no pixel is labelled" not in out
+    assert "no pixels are labelled" not in out
 
 
 def test_a_full_disk_is_found(config, command, monkeypatch):
@@ -326,6 +326,6 @@ def test_chips_of_two_splits_that_show_the_same_ground_are_named(command, tmp_pa
     assert code == 0, out + err
     line = next(line for line in out.splitlines() if "show ground" in line)
     assert "train, val" in line
-    assert "1 of 3 chips of val show ground that chips of train show too" in line
+    assert "1 of 3 chips of val show ground that chips of train also show" in line
     assert moved.name.removesuffix("_merged.tif") in line
     assert "splits: non_overlapping" in line

@@ -178,13 +178,13 @@ def test_missing_tensors_are_an_error_unless_allowed(tmp_path):
     [
         (
             {"width": 64},
-            r"different architecture: encoder\.\w+.* is \(.*32.*\), the model's is|pos_embed is",
+            r"different architecture: encoder\.\w+.* is \(.*32.*\), but the model's is|pos_embed is",
         ),
         ({"depth": 1}, r"blocks that the model lacks .*truncate_depth: true"),
         ({"depth": 3}, r"lacks 12 tensors"),
         (
             {"patch_size": 8},
-            r"patch_embed\.proj\.weight is \(32, 6, 1, 16, 16\), the model's is \(32, 6, 1, 8, 8\)",
+            r"patch_embed\.proj\.weight is \(32, 6, 1, 16, 16\), but the model's is \(32, 6, 1, 8, 8\)",
         ),
     ],
 )

@@ -160,14 +160,14 @@ def assert_one_line(err, *words):
         ("data:", "daat:", ("daat", "did you mean data?")),
         ("max_epochs: 1", "max_epochs: many", ("trainer.max_epochs: many is not int",)),
         ("lr: 1.0e-3", "lr: fast", ("lr: fast is not float",)),
-        ("lr: 1.0e-3", "optimizer: sgd", ("optimizer: 'sgd' is unknown; known are adamw, adam",)),
+        ("lr: 1.0e-3", "optimizer: sgd", ("optimizer: 'sgd' is unknown; choose from adamw, adam",)),
         (
             "PrithviSegmentationTask",
             "PrithviSegmentation",
             ("model: unknown class 'PrithviSegmentation'", "PrithviSegmentationTask"),
         ),
-        ("encoder: nano", "encoder: pico", ("encoder: 'pico' is unknown; known are nano",)),
-        ("batch_size: 2", "bands: [BLUE, B99]", ("bands: 'B99' is unknown", "known are")),
+        ("encoder: nano", "encoder: pico", ("encoder: 'pico' is unknown; choose from nano",)),
+        ("batch_size: 2", "bands: [BLUE, B99]", ("bands: 'B99' is unknown", "choose from")),
         ("batch_size: 2", "scale: 2", ("scale: not accepted here; it is a key of ", "ChipFolderDataModule")),
         (
             "batch_size: 2",
@@ -201,7 +201,7 @@ def test_an_invalid_configuration_gives_one_line_and_exit_code_2(config, command
         (("fit", "--config", "gone.yaml"), ("config: ", "gone.yaml: no such file")),
         (
             ("fit", "--data.help", "TemporalComposite"),
-            ("unknown class 'TemporalComposite'", "known are Chip"),
+            ("unknown class 'TemporalComposite'", "choose from Chip"),
         ),
         (("predict",), ("scenes: none given; name one or more",)),
         (("predict", "scene.tif"), ("ckpt_path: not given; predict needs trained weights",)),

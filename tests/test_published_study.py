@@ -111,8 +111,8 @@ def test_runs_of_the_published_protocol_and_chips_are_compared_in_standard_devia
 @pytest.mark.parametrize(
     ("chips", "changed", "reason"),
     [
-        (slice(1, None), {}, "120 chips are in the published list, 119 were scored"),
-        (slice(None), {"decoder": "linear"}, "its protocol has decoder patch_linear, the run linear"),
+        (slice(1, None), {}, "120 chips are in the published list, but 119 were scored"),
+        (slice(None), {"decoder": "linear"}, "its protocol has decoder patch_linear, but the run has linear"),
     ],
 )
 def test_other_chips_or_protocols_are_not_compared(study, tmp_path, chips, changed, reason):

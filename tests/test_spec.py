@@ -57,7 +57,7 @@ def test_flat_arguments_and_attributes_of_earlier_releases_are_accepted():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"kind": "colours"}, "target: kind 'colours' is unknown; known are classes, values, chip_classes"),
+        ({"kind": "colours"}, "target: kind 'colours' is unknown; choose from classes, values, chip_classes"),
         ({"kind": "classes", "cmap": "viridis"}, "target: .*cmap"),
     ],
 )

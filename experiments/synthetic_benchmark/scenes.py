@@ -145,7 +145,7 @@ class Conditions:
         relief: Standard deviation of the logarithm of illumination, over hills.
         variation: The same of small-scale variation of the surface.
         clouds: Whether there can be clouds and shadows.
-        swath_edge: Whether a part of the scene can lie outside of the swath, without data.
+        swath_edge: Whether a part of the scene can lie outside the swath, without data.
         fragments: Whether parcels are about two pixels wide, with trees at random.
     """
 

@@ -61,7 +61,7 @@ class ClassMap:
             table = source.colormap(1) if source.colorinterp[0] is ColorInterp.palette else {}
         if not named:
             raise DataError(
-                f"{path}: names no classes (tags CLASS_0, CLASS_1, ... of band 1, as predict writes them); name them "
+                f"{path}: has no class names (tags CLASS_0, CLASS_1, ... of band 1, as predict writes them); give them "
                 "with --classes, such as --classes 0=land 1=water"
             )
         if not on_earth(grid.crs):

@@ -143,7 +143,7 @@ def read_points(path: Path, design_file: Path | None = None) -> tuple[Design, ND
     texts = [label.lower().removesuffix(".0") for label in labels]  # numbers with gaps are read as floats
     if unlabelled := [number for number, text in enumerate(texts, start=1) if not text]:
         raise DataError(
-            f"{path}: {len(unlabelled)} of {design.size} points have no reference, the first is id {unlabelled[0]}; "
+            f"{path}: {len(unlabelled)} of {design.size} points have no reference (the first is id {unlabelled[0]}); "
             f"label them, or write {UNINTERPRETABLE} if that is impossible"
         )
     wrong: dict[str, list[int]] = {}
@@ -169,7 +169,7 @@ def _check_ids(path: Path, ids: NDArray[np.int64], size: int) -> None:
     found, times = np.unique(ids, return_counts=True)
     if (times > 1).any():
         raise DataError(
-            f"{path}: id {found[times > 1][0]} is there twice; each point of the sample has one row"
+            f"{path}: id {found[times > 1][0]} occurs twice; each point of the sample must have one row"
         )
     if len(missing := np.setdiff1d(np.arange(1, size + 1), found)) or len(ids) > size:
         raise DataError(
@@ -192,7 +192,7 @@ def _check_drawn(path: Path, table: pd.DataFrame, design: Design) -> None:
             if found != expected:
                 raise DataError(
                     f"{path}: {column} of id {number} is {found}, but {expected} in the design; it is the design of "
-                    "another sample, give the one that area sample wrote with these points"
+                    "another sample; give the one that area sample wrote with these points"
                 )
 
 

@@ -47,12 +47,12 @@ class SampleOptions:
                 "points: give the number of points, --points, or --standard_error to compute it"
             )
         if self.points is not None and self.standard_error is not None:
-            raise ConfigError("points: --standard_error computes the number of points; give only one of both")
+            raise ConfigError("points: --standard_error computes the number of points; give only one of them")
         if self.points is not None and self.points < 1:
             raise ConfigError(f"points: {self.points} is not positive")
         if self.allocation is not None and self.allocation not in ALLOCATIONS:
             raise ConfigError(
-                f"allocation: {self.allocation!r} is unknown; known are {', '.join(ALLOCATIONS)}"
+                f"allocation: {self.allocation!r} is unknown; choose from {', '.join(ALLOCATIONS)}"
             )
         if (self.standard_error is not None or self.allocation == "optimal") and not self.expected_accuracy:
             raise ConfigError(
@@ -89,7 +89,7 @@ def open_population_maps(
             )
             raise DataError(
                 f"{one.path}: its classes are {theirs}, but those of {maps[0].path} are {ours}; maps of one sample "
-                "have the same classes"
+                "must have the same classes"
             )
     resolved = [one.path.resolve() for one in maps]
     if twice := next((path for path in resolved if resolved.count(path) > 1), None):

@@ -15,7 +15,7 @@ def _of_classes(surveys: dict[str, Survey], spec: DataSpec) -> Iterator[Finding]
     if train is None or not train.labels.sum():
         # Other findings name chips whose labels could not be read.
         if train is not None and not train.mislabelled and not train.unreadable:
-            yield Finding("error", "train", "no pixel is labelled", "check classes and ignored_labels")
+            yield Finding("error", "train", "no pixels are labelled", "check classes and ignored_labels")
         return
     for split, survey in surveys.items():
         shares = dict(zip(spec.target.names, survey.labels / max(1, survey.labels.sum()), strict=True))
@@ -35,7 +35,7 @@ def _of_classes(surveys: dict[str, Survey], spec: DataSpec) -> Iterator[Finding]
             ]
             yield Finding(
                 "error" if scored else "advice", "classes of train",
-                f"{name} has no pixel" + (f", but is in {' and '.join(scored)}" if scored else ""),
+                f"{name} has no pixels" + (f", but is in {' and '.join(scored)}" if scored else ""),
                 "choose another split, or remove the class",
             )  # fmt: skip
         elif train_shares[number] < _RARE:
@@ -55,7 +55,7 @@ def _of_values(surveys: dict[str, Survey], spec: DataSpec) -> Iterator[Finding]:
     for name, count in zip(spec.target.names, [] if train is None else train.labels.tolist(), strict=False):
         if count == 0:
             yield Finding(
-                "error", "values of train", f"{name} has no labelled pixel", "check the label files"
+                "error", "values of train", f"{name} has no labelled pixels", "check the label files"
             )
 
 

@@ -15,7 +15,7 @@ _SHARED = 0.01  # share of the smaller chip; neighbours that only touch are apar
 
 
 def footprint(path: Path) -> Polygon | None:
-    """The corners of a raster in longitude and latitude; ``None`` without a CRS, or if the file is no raster."""
+    """The corners of a raster in longitude and latitude; ``None`` without a CRS, or if the file is not a raster."""
     with suppress(DataError, CRSError), open_raster(path) as source:
         if source.crs is None:
             return None

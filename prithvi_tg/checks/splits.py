@@ -32,7 +32,7 @@ def check_chips(data: ChipDataModule) -> Iterator[Finding]:
     surveys: dict[str, Survey] = {}
     for split in ("train", "val", *data.test_splits):
         if split in data.optional_splits and not data.has_split(split):
-            effect = {"val": "training runs without validation, best.ckpt holds the last weights"}
+            effect = {"val": "training runs without validation, and best.ckpt holds the last weights"}
             yield Finding("ok", split, f"no chips: {effect.get(split, 'there is nothing to test')}")
             continue
         try:
@@ -275,6 +275,6 @@ def _shared(surveys: dict[str, Survey], on_purpose: set[frozenset[str]], advice:
             shown = {chip for _, chip in overlaps}
             yield Finding(
                 "advice", f"{one}, {other}",
-                f"{len(shown)} of {len(second.names)} chips of {other} show ground that chips of {one} show too, such "
+                f"{len(shown)} of {len(second.names)} chips of {other} show ground that chips of {one} also show, such "
                 f"as {overlaps[0][1]} and {overlaps[0][0]}; scores may be too good", advice,
             )  # fmt: skip

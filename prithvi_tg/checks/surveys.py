@@ -46,7 +46,7 @@ class Survey:
         hashes: Hash of the pixels -> the first chip that has it.
         duplicates: Pairs of chips with the same pixels.
         unreadable: Chips that cannot be read, with their errors.
-        mislabelled: Chips with stored labels that are no class.
+        mislabelled: Chips with stored labels that are not a class.
         unknown_labels: Number of pixels of each of these labels.
         wrong_unit: Chips whose values are in another unit than the statistics.
         misaligned: Chips whose image and mask have different grids.

@@ -53,7 +53,7 @@ def refuse_other_model(checkpoint: Checkpoint, task: PrithviTask, data: Any) -> 
     if saved != given:
         raise CheckpointError(
             f"{checkpoint.path}: different architecture: its encoder is {saved[0]} {saved[1] or ''}, "
-            f"the configuration has {given[0]} {given[1] or ''}"
+            f"but the configuration has {given[0]} {given[1] or ''}"
         )
     for key, before, now in _differing_arguments(checkpoint, task.hparams):
         raise CheckpointError(

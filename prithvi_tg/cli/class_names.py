@@ -65,7 +65,7 @@ def _check_path(key: str, path: str) -> None:
 def _check_name(key: str, name: str) -> None:
     known = [_names_of(module) for module in _TABLES[key] if not _find(module)[0]]
     if not any(name in names for names in known):
-        hint = closest(name, set().union(*known)) or f"; known are {', '.join(sorted(known[0]))}"
+        hint = closest(name, set().union(*known)) or f"; choose from {', '.join(sorted(known[0]))}"
         raise ConfigError(f"{key}: unknown class {name!r}{hint}")
 
 

@@ -93,7 +93,7 @@ def one_line(message: str, classes: Iterable[type[Any]]) -> str:
         accepted = re.search(r"Subtypes: \[<class '([\w.]+)'>", message)
         if name in names and accepted:
             return f"{key}: {name} is not a {accepted.group(1).rpartition('.')[2]}"
-        close = _suggestion(name, names, set()) or f"; known are {', '.join(sorted(names))}"
+        close = _suggestion(name, names, set()) or f"; choose from {', '.join(sorted(names))}"
         return f"{key}: unknown class {name!r}{close}"
     absent = re.search(r"No module named '([\w.]+)'", message)
     if absent:
@@ -177,7 +177,7 @@ def _suggestion(word: str, arguments: set[str], sections: set[str]) -> str:
     if last != word and last in arguments and not parents:
         return f"; did you mean {last}?"
     if parents and sections and parents[0] not in sections:
-        return closest(parents[0], sections) or f"; known are {', '.join(sorted(sections))}"
+        return closest(parents[0], sections) or f"; choose from {', '.join(sorted(sections))}"
     return closest(last, arguments)
 
 

@@ -291,8 +291,8 @@ COMMANDS: dict[str, Command] = {
         ),
         PretrainCommand(
             "pretrain", "pre-train an encoder without labels:  prithvi-tg pretrain --config configs/pretrain.yaml",
-            "Pre-train an encoder of Prithvi by masked autoencoding, on scenes or chips without labels. Its last.ckpt "
-            "and best.ckpt are weights for fit: --model.weights best.ckpt.", add_run_options, "cli.pretraining",
+            "Pre-train an encoder of Prithvi by masked autoencoding, on scenes or chips without labels. fit accepts "
+            "its last.ckpt and best.ckpt as weights: --model.weights best.ckpt.", add_run_options, "cli.pretraining",
         ),
         LightningCommand(
             "validate", "score a checkpoint on the validation set",
@@ -305,13 +305,13 @@ COMMANDS: dict[str, Command] = {
         CheckpointCommand(
             "calibrate",
             "fit the temperature of a checkpoint:  prithvi-tg calibrate --config X.yaml --ckpt_path best.ckpt",
-            "Fit one temperature for the logits of a model to the validation set, so that its probabilities are the "
-            "shares of correct pixels, and write a copy of the checkpoint with it, for predict --calibrated.",
+            "Fit one temperature for the logits of a model to the validation set, so that its confidences match the "
+            "share of correct pixels, and write a copy of the checkpoint that contains it, for predict --calibrated.",
             add_calibrate_options, "commands.calibrate",
         ),
         PredictCommand(
             "predict", "map scenes:  prithvi-tg predict --ckpt_path best.ckpt SCENE.tif [...]",
-            "Map scenes: write NAME_pred.tif for each scene. A checkpoint of this package needs no --config.",
+            "Map scenes: write NAME_pred.tif for each scene. With a checkpoint of this package, omit --config.",
             add_predict_options, _LIGHTNING,
         ),
         Command(
@@ -362,8 +362,8 @@ COMMANDS: dict[str, Command] = {
         ),
         Command(
             "export", "write a model for other software:  prithvi-tg export best.ckpt MODEL.pt2",
-            "Write the model of a checkpoint as a program of torch.export, as ONNX, or its weights as safetensors "
-            "with the published parameter names; and a STAC item that describes it.",
+            "Write the model of a checkpoint as a program of torch.export or as ONNX, or its weights as safetensors "
+            "with the published parameter names. A STAC item that describes the file is written beside it.",
             add_export_options, "commands.export",
         ),
         Command(
@@ -375,7 +375,7 @@ COMMANDS: dict[str, Command] = {
         SweepCommand(
             "sweep", "search over configuration keys:  prithvi-tg sweep space.yaml --config X.yaml",
             "Search over configuration keys with Optuna: train one model per trial and report the best. "
-            "To add trials, repeat the command with the same --output, also in several processes at once.",
+            "To add trials, repeat the command with the same --output, or run it in several processes at once.",
             add_sweep_options, "commands.sweep",
             "SPACE.yaml has one line per key: 'model.lr: {low: 1.0e-6, high: 1.0e-3, log: true}', "
             "'data.batch_size: {low: 2, high: 8, step: 2}', 'model.decoder: [conv_transpose, unet, linear]'. "

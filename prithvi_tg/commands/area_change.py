@@ -35,7 +35,7 @@ def run(arguments: list[str]) -> int:
             "second date only"
         )
     print(
-        "These are mapped areas, which have the errors of both maps; estimate areas of change from a sample."
+        "These are mapped areas, which contain the errors of both maps; estimate areas of change from a sample."
     )
     for path in options.output:
         if path.suffix.lower() == ".json":

@@ -36,10 +36,10 @@ def check_cache(cache: str | None, cache_folder: str | Path | None) -> None:
         ConfigError: `cache` is not in `CACHES`, or a folder is given for another cache than ``disk``.
     """
     if cache is not None and cache not in CACHES:
-        raise ConfigError(f"cache: {cache!r} is unknown; known are {', '.join(CACHES)}")
+        raise ConfigError(f"cache: {cache!r} is unknown; choose from {', '.join(CACHES)}")
     if cache_folder is not None and cache != "disk":
         raise ConfigError(
-            f"cache_folder: {cache_folder} is for cache: disk only; set it, or remove cache_folder"
+            f"cache_folder: {cache_folder} applies only to cache: disk; set that, or remove cache_folder"
         )
 
 

@@ -63,7 +63,7 @@ class PolygonSplit:
 class TimeSplit:
     """Periods of training, validation and test, on the same area.
 
-    An image belongs to a split if its first and last date lie in the period. Images with dates inside and outside of a
+    An image belongs to a split if its first and last date lie in the period. Images with dates inside and outside a
     period, and images without a date, belong to no split.
 
     Attributes:
@@ -112,7 +112,7 @@ class TimeSplit:
 
 
 def warn_of_images_in_no_split(split: TimeSplit, images: SceneDataset) -> None:
-    """Warn about images with dates inside and outside of a period, and about images without a date."""
+    """Warn about images with dates inside and outside a period, and about images without a date."""
     names = split.names
     periods = [pd.Interval(*split.period(name), closed="both") for name in names]
     left_out = [

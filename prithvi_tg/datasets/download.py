@@ -96,7 +96,7 @@ def _check_md5(path: Path, headers: Mapping[str, str], url: str) -> None:
             if md5 != value:
                 path.unlink()
                 raise DataError(
-                    f"{url}: its MD5 is {md5}, the published one is {value}; the file was discarded"
+                    f"{url}: its MD5 is {md5}, but the published one is {value}; the file was discarded"
                 )
 
 
@@ -144,7 +144,7 @@ def _check_sha256(path: Path, published: str | None, name: str) -> None:
         path.resolve().unlink()
         path.unlink(missing_ok=True)
         raise DataError(
-            f"{name}: its SHA-256 is {sha256}, the published one is {published}; the file was discarded"
+            f"{name}: its SHA-256 is {sha256}, but the published one is {published}; the file was discarded"
         )
 
 

@@ -112,7 +112,7 @@ def export_model(
     if form is None:
         raise ConfigError(f"{path}: must end in {', '.join(EXPORT_FORMATS)}")
     if isinstance(task.model, ExportedModel):
-        raise ConfigError(f"{path}: the task is an exported model already; export its checkpoint")
+        raise ConfigError(f"{path}: the task is already an exported model; export its checkpoint")
     described = item_path(path)
     for one in (path, described):
         if one.exists() and not overwrite:
@@ -120,7 +120,7 @@ def export_model(
     has_outputs = task.target_kind in TASK_TYPES
     if not has_outputs and form.has_function:
         raise ConfigError(
-            f"{path}: the model of a pre-training only reconstructs images; export its weights, .safetensors, or "
+            f"{path}: a model from pretrain only reconstructs images; export its weights, .safetensors, or "
             "fine-tune it first"
         )
     window, _ = window_and_stride(task, window, None)

@@ -129,7 +129,7 @@ def trace(function: ExportedFunction, inputs: dict[str, Tensor]) -> torch.export
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
             raise ConfigError(
                 f"model: torch.export does not support it (encoder {encoder}): {reason}; export the weights "
-                "instead, to a .safetensors"
+                "instead, to a .safetensors file"
             ) from error
     _simplify(program)
     return program

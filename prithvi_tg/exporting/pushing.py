@@ -58,14 +58,14 @@ def write_folder(
     """
     check_repository(repo)
     if unknown := [suffix for suffix in formats if suffix not in EXPORT_FORMATS]:
-        raise ConfigError(f"formats: {unknown[0]} is unknown; known are {', '.join(EXPORT_FORMATS)}")
+        raise ConfigError(f"formats: {unknown[0]} is unknown; choose from {', '.join(EXPORT_FORMATS)}")
     if folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"dry_run: {folder} is not empty; choose another folder")
     path = local_path(checkpoint)
     task = load_task(path)
     if task.target_kind not in TASK_TYPES:
         raise ConfigError(
-            f"ckpt_path: {path} is of a pre-training, and has no task; push a model that is fine-tuned from it"
+            f"ckpt_path: {path} comes from pretrain and has no task; push a model fine-tuned from it"
         )
     text = text or CardText()
     if text.base_model is None:
@@ -75,7 +75,7 @@ def write_folder(
     scores = None if metrics is None else read_metrics(metrics)
     if scores is not None and scores.get("run", {}).get("checkpoint_sha256") not in (None, file_hash(path)):
         warnings.warn(
-            f"metrics: {metrics} has the scores of another checkpoint than {path}; the model card omits them",
+            f"metrics: {metrics} has the scores of a checkpoint other than {path}; the model card omits them",
             stacklevel=2,
         )
         scores = None

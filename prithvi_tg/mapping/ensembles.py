@@ -115,7 +115,7 @@ class Ensemble(LightningModule):
     ) -> None:
         super().__init__()
         if tta is not None and tta not in VIEWS:
-            raise ConfigError(f"tta: {tta!r} is unknown; known are {', '.join(get_args(Tta))}")
+            raise ConfigError(f"tta: {tta!r} is unknown; choose from {', '.join(get_args(Tta))}")
         self.members = tuple(members)
         self.tta = tta
         self.calibrated = calibrated

@@ -83,7 +83,7 @@ def map_scene(
         calibrated: Divide logits by the temperature that ``prithvi-tg calibrate`` stored in the checkpoint.
         aoi: Map only this area: a vector file, ``left,bottom,right,top`` in degrees, or WKT, see `AreaOfInterest.of`.
             Windows are those of the whole scene; only those that touch the area are read and run. The map is cropped
-            to the area and is nodata outside of it.
+            to the area and is nodata outside it.
         **options: Fields of `InputOptions` and `OutputOptions`, such as ``bands`` or ``overwrite``.
 
     Returns:
@@ -320,7 +320,7 @@ def select_scenes(
     if skipped := [name for name in found if name not in areas]:
         more = f" and {len(skipped) - 3} more" if len(skipped) > 3 else ""
         _log.info(
-            f"aoi: skipped {len(skipped)} of {len(scenes)} scenes outside of it: {', '.join(skipped[:3])}{more}"
+            f"aoi: skipped {len(skipped)} of {len(scenes)} scenes outside it: {', '.join(skipped[:3])}{more}"
         )
     _log.info(f"aoi: {area.coverage(grids)}")
     return [scene for scene in scenes if scene.name in areas], areas
@@ -381,7 +381,7 @@ def split_options(options: Mapping[str, Any]) -> tuple[InputOptions, OutputOptio
     writing = {field.name for field in fields(OutputOptions)}
     for name in options:
         if name not in reading | writing:
-            raise ConfigError(f"{name}: unknown option; known are {', '.join(sorted(reading | writing))}")
+            raise ConfigError(f"{name}: unknown option; choose from {', '.join(sorted(reading | writing))}")
     return (
         InputOptions(**{key: _as_tuple(value) for key, value in options.items() if key in reading}),
         OutputOptions(**{key: _as_tuple(value) for key, value in options.items() if key in writing}),

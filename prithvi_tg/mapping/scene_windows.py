@@ -62,7 +62,7 @@ class SceneDataModule(BaseDataModule):
         check_counts(window, batch_size, num_workers)
         for key, chosen, kind in (("blending", blending, Blending), ("nodata_rule", nodata_rule, NodataRule)):
             if chosen not in get_args(kind):
-                raise ConfigError(f"{key}: {chosen!r} is unknown; known are {', '.join(get_args(kind))}")
+                raise ConfigError(f"{key}: {chosen!r} is unknown; choose from {', '.join(get_args(kind))}")
         super().__init__(SceneDataset)
         self._batch_size = batch_size
         self._num_workers = num_workers

@@ -26,8 +26,8 @@ def token_channels(name: str, encoder: Encoder, num_frames: int) -> int:
     if not isinstance(encoder, TokenEncoder):
         strides = ", ".join(map(str, encoder.strides))
         raise ConfigError(
-            f"decoder: {name} needs the tokens of a ViT, the encoder returns maps at strides {strides}; choose unet, "
-            "fpn, upernet, segformer or linear"
+            f"decoder: {name} needs the tokens of a ViT, but the encoder returns maps at strides {strides}; choose "
+            "unet, fpn, upernet, segformer or linear"
         )
     return encoder.embed_dim * num_frames
 

@@ -113,10 +113,10 @@ def add_lora(
 def _find_layers(encoder: Encoder, targets: Sequence[str]) -> dict[str, dict[str, slice]]:
     """Linear layers by name, and for each the rows by part, see `LoRALinear`."""
     if unknown := [target for target in targets if target not in LORA_TARGETS]:
-        raise ConfigError(f"lora_targets: {unknown[0]!r} is unknown; known are {', '.join(LORA_TARGETS)}")
+        raise ConfigError(f"lora_targets: {unknown[0]!r} is unknown; choose from {', '.join(LORA_TARGETS)}")
     if not targets:
         raise ConfigError(
-            f"lora_targets: none is given; give some of {', '.join(LORA_TARGETS)}, or set lora_rank to 0"
+            f"lora_targets: empty; give one or more of {', '.join(LORA_TARGETS)}, or set lora_rank to 0"
         )
     if "qkv" in targets and (parts := set(targets) & set(JOINT_LAYERS["qkv"])):
         raise ConfigError(f"lora_targets: qkv includes {sorted(parts)[0]}; give only one of them")

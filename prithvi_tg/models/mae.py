@@ -49,7 +49,7 @@ def decoder_variant(encoder: str, **sizes: Any) -> DecoderVariant:
         variant = replace(DECODER_VARIANTS.get(encoder, DecoderVariant()), **sizes)
     except TypeError as error:
         known = ", ".join(DecoderVariant.__dataclass_fields__)
-        raise ConfigError(f"decoder_args: {error}; known are {known}") from error
+        raise ConfigError(f"decoder_args: {error}; choose from {known}") from error
     if variant.width % 16:
         raise ConfigError(f"decoder_args.width: {variant.width} must be a multiple of 16")
     if variant.width % variant.num_heads:
@@ -210,7 +210,7 @@ class MaskedAutoencoder(EncoderModel):
     ) -> None:
         if not isinstance(encoder, PrithviViT):
             raise ConfigError(
-                f"encoder: {type(encoder).__name__} cannot encode only some of its patches; masked autoencoding needs "
+                f"encoder: {type(encoder).__name__} cannot encode a subset of its patches; masked autoencoding needs "
                 "an encoder of Prithvi"
             )
         if not 0 < mask_ratio < 1:

@@ -26,7 +26,7 @@ def add_prompts(encoder: Encoder, num_tokens: int) -> None:
     blocks = [module for module in encoder.modules() if isinstance(module, Block)]
     if not blocks or not isinstance(encoder, TokenEncoder):
         raise ConfigError(
-            f"prompt_tokens: {type(encoder).__name__} is no plain ViT with blocks of timm; set it to 0, or choose a ViT"
+            f"prompt_tokens: {type(encoder).__name__} is not a plain ViT with timm blocks; set it to 0, or choose a ViT"
         )
     encoder.requires_grad_(False)
     width, device = encoder.embed_dim, next(encoder.parameters()).device

@@ -95,7 +95,7 @@ class LibraryNeck(nn.Module):
         batch, _, height, width = maps[coarsest].shape
         if self.name == "upernet" and self.training and batch == 1:
             raise ConfigError(
-                "batch_size: upernet cannot be trained on batches of 1, its batch norm needs 2 or more"
+                "batch_size: upernet cannot be trained on batches of 1, because its batch norm needs 2 or more"
             )
         # The library's decoders also use the shapes of the image and of a map at half its size.
         empty = maps[coarsest].new_empty
@@ -295,7 +295,7 @@ class MapNeck(LibraryNeck):
         missing = (set(_STRIDES) if name != "unet" else set()) - set(layers)
         if missing or not set(layers) <= set(powers):
             raise ConfigError(
-                f"decoder: {name} needs maps at strides {', '.join(map(str, _STRIDES))}, the encoder returns "
+                f"decoder: {name} needs maps at strides {', '.join(map(str, _STRIDES))}, but the encoder returns "
                 f"{', '.join(map(str, encoder.strides))}; choose unet or linear, or another encoder"
             )
         channels_at = {stride: encoder.num_features[index] * num_frames for stride, index in layers.items()}

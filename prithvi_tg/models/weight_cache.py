@@ -19,7 +19,7 @@ class WeightCache:
 
     Calls within `cached_weights` use the cache. It detects ordinary changes of a parameter by the storage and version
     of the tensor. Some writes bypass torch's version counters (``parameter.data.mul_``, fused optimisers), so nothing
-    is cached outside of `cached_weights`.
+    is cached outside `cached_weights`.
     """
 
     def __init__(self) -> None:

@@ -115,7 +115,7 @@ class AreaOfInterest:
             )
         if grid.crs is None or (grid.crs != self.crs and not on_earth(grid.crs)):
             raise DataError(
-                f"aoi: {name} has no CRS of the Earth, so that the area has no place in it; remove --aoi"
+                f"aoi: {name} has no CRS of the Earth, so the area cannot be located in it; remove --aoi"
             )
         geometry = self._in_crs_of(grid)
 
@@ -164,7 +164,7 @@ class AreaOfInterest:
         percent = f"{100 * min(share, 1.0):.1f}".removesuffix(".0")
         text = f"the scenes cover {percent} % of the area"
         lie = "lies" if outside == 1 else "lie"
-        return f"{text}; {outside} of its {len(polygons)} polygons {lie} outside of them" if outside else text
+        return f"{text}; {outside} of its {len(polygons)} polygons {lie} outside them" if outside else text
 
     def _part_in(self, grid: Grid) -> Any:
         """The part of the geometry in a grid, in the CRS of the grid."""
@@ -299,7 +299,7 @@ def _read(text: str) -> tuple[Any, CRS]:
     path = Path(text)
     if not path.exists():
         raise ConfigError(
-            f"aoi: {text[:80]} is no file; give a vector file, left,bottom,right,top in degrees, or WKT (POLYGON ...)"
+            f"aoi: {text[:80]} is not a file; give a vector file, left,bottom,right,top in degrees, or WKT"
         )
     try:
         read = (

@@ -37,7 +37,7 @@ class InputOptions:
             it or returns another, such as ``planetary_computer.sign``.
 
     Raises:
-        ConfigError: A string is no date, or a sensor is unknown.
+        ConfigError: A string is not a date, or a sensor is unknown.
     """
 
     bands: tuple[int | str, ...] = ()
@@ -54,7 +54,7 @@ class InputOptions:
 
     def __post_init__(self) -> None:
         if self.sensor is not None and self.sensor not in SENSORS:
-            raise ConfigError(f"sensor: {self.sensor!r} is unknown; known are {', '.join(SENSORS)}")
+            raise ConfigError(f"sensor: {self.sensor!r} is unknown; choose from {', '.join(SENSORS)}")
         object.__setattr__(self, "dates", tuple(map(_to_date, self.dates)))
 
 

@@ -39,7 +39,7 @@ class GranuleFormat(SceneFormat):
         """Find bands by their names; the grid is that of the finest band."""
         if request.num_frames != 1:
             raise DataError(
-                f"{path}: is one date, but the model takes {request.num_frames}; give all dates, joined by commas"
+                f"{path}: contains one date, but the model takes {request.num_frames}; give all dates, joined by commas"
             )
         if request.bands:
             raise ConfigError(f"bands: {path} names its own bands; remove --bands")

@@ -223,7 +223,7 @@ def _safe_scaling(metadata: Path, codes: Iterable[str]) -> tuple[float, dict[str
     try:
         root = ElementTree.parse(metadata).getroot()
     except (ElementTree.ParseError, OSError, ValueError, LookupError) as error:
-        raise DataError(f"{metadata}: not readable as XML ({error}); fetch the product again") from error
+        raise DataError(f"{metadata}: not readable as XML ({error}); download the product again") from error
 
     def number(name: str, element: ElementTree.Element | None) -> float:
         text = element.text if element is not None else None

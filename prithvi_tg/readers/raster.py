@@ -227,7 +227,7 @@ def alpha_band(source: DatasetReader, num_bands: int = 0) -> int | None:
     Args:
         source: An open raster.
         num_bands: Number of bands that the file is known to hold data in, 0 if unknown. GDAL marks the fourth band of
-            a plain four-band file of bytes as alpha; a band that is known to hold data is no alpha band.
+            a plain four-band file of bytes as alpha; a band that is known to hold data is not an alpha band.
     """
     if num_bands >= source.count:
         return None

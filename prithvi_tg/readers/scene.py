@@ -385,7 +385,7 @@ class SceneReader:
         )
 
     def _quality_layer(self, part: QualityFile, window: Window, size: tuple[int, int]) -> NDArray[np.uint8]:
-        """Classes of a quality layer (h, w), 255 outside of it."""
+        """Classes of a quality layer (h, w), 255 outside it."""
         source = self._sources[part.path]
 
         def read(window: Window, size: tuple[int, int]) -> Warped:

@@ -57,7 +57,7 @@ def format_of(path: str, formats: Sequence[SceneFormat]) -> SceneFormat:
 
 
 def _parts(word: str) -> list[str]:
-    """Split an argument at the commas between dates; commas in file names, quotes and queries are no separators."""
+    """Split an argument at the commas between dates; commas in file names, quotes and queries are not separators."""
     if Path(word).exists():
         return [word]
     if is_remote(word):

@@ -85,7 +85,7 @@ class StacItems(SceneFormat):
         """Find the assets of the bands; the grid is that of the finest band, or around all items of a mosaic."""
         if request.num_frames != 1:
             raise DataError(
-                f"{path}: is one date, but the model takes {request.num_frames}; give all dates, joined by commas"
+                f"{path}: contains one date, but the model takes {request.num_frames}; give all dates, joined by commas"
             )
         request.refuse_offset_alone(path)
         parts = [_item_frame(_signed(item, request.options.modifier), request) for item in _chosen(path)]

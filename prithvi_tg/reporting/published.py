@@ -44,11 +44,11 @@ class ListedChips:
         others, missing = (
             sorted((one - other).elements()) for one, other in ((scored, listed), (listed, scored))
         )
-        lines = [f"{listed.total()} chips are in the published list, {scored.total()} were scored"]
+        lines = [f"{listed.total()} chips are in the published list, but {scored.total()} were scored"]
         if missing:
             lines.append(f"{len(missing)} of the list were not, such as {missing[0]}")
         if others:
-            lines.append(f"{len(others)} are not in the list, or twice, such as {others[0]}")
+            lines.append(f"{len(others)} are not in the list or were scored twice, such as {others[0]}")
         return "; ".join(lines)
 
 
@@ -68,7 +68,7 @@ class CountedChips:
         """The reason why the scored chips cannot be these; ``None`` if they may be."""
         others = sorted(name for name in names if self.name_part not in name)
         if len(names) != self.number or len(set(names)) != self.number:
-            return f"{self.number} chips are in the published list, {len(set(names))} were scored"
+            return f"{self.number} chips are in the published list, but {len(set(names))} were scored"
         return f"{len(others)} scored chips are not in the list, such as {others[0]}" if others else None
 
 
@@ -118,7 +118,7 @@ class Protocol:
                 continue
             given = known.get(key)
             if not _equal(given, wanted):
-                return f"its protocol has {key} {_shown(wanted)}, the run {_shown(given)}"
+                return f"its protocol has {key} {_shown(wanted)}, but the run has {_shown(given)}"
         return None
 
 
@@ -133,7 +133,7 @@ class PublishedResult:
         deviations: Metric -> standard deviation over runs, where it is published.
         runs: Number of runs with different seeds, if known.
         epochs: Mean number of epochs of a run, if known.
-        rates: Further figures that are no scores, such as chips per second.
+        rates: Further figures that are not scores, such as chips per second.
         encoder: Name of the encoder in `published.yaml`.
         tuning: Name of the tuning in `published.yaml`.
         test_set: Name of the test set in `published.yaml`.
@@ -283,6 +283,6 @@ def check_name(name: str | None) -> None:
     if name is not None and name not in PUBLISHED:
         near = difflib.get_close_matches(name, PUBLISHED, n=3) or list(PUBLISHED)[:4]
         raise ConfigError(
-            f"published_result: {name!r} is unknown; known are {', '.join(near)}, ...; "
+            f"published_result: {name!r} is unknown; choose from {', '.join(near)}, ...; "
             "prithvi_tg.reporting.published lists all"
         )

@@ -158,14 +158,14 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
         if self.weights is not None:
             if adapts and hparams["allow_new_bands"]:
                 raise ConfigError(
-                    "allow_new_bands: new bands need an input layer that trains, but lora_rank and prompt_tokens "
+                    "allow_new_bands: new bands need a trainable input layer, but lora_rank and prompt_tokens "
                     "freeze it; remove one of them"
                 )
             self.load_pretrained(encoder, read_checkpoint(find_weights(self.weights, encoder)))
         if hparams["lora_rank"]:
             if hparams["freeze_encoder"]:
                 raise ConfigError(
-                    "lora_rank: adapters cannot train in a frozen encoder; remove freeze_encoder"
+                    "lora_rank: adapters cannot be trained in a frozen encoder; remove freeze_encoder"
                 )
             options = {key: hparams[f"lora_{key}"] for key in ("targets", "alpha", "dropout")}
             add_lora(encoder, hparams["lora_rank"], **options)
@@ -342,14 +342,14 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
         if difference is not None:
             key, before, now = difference
             raise ConfigError(
-                f"{key}: the model was trained with {before}, the data module has {now}; set it to the model's"
+                f"{key}: the model was trained with {before}, but the data module has {now}; set it to the model's"
             )
         for key, before, now in (
             ("scale", known.input.scale, data.input.scale),
             ("class_names", known.target.names, data.target.names),
         ):
             if before != now:
-                rank_zero_warn(f"{key}: the model was trained with {before}, the data module has {now}")
+                rank_zero_warn(f"{key}: the model was trained with {before}, but the data module has {now}")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Record the class that can read the checkpoint."""

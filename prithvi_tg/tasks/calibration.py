@@ -147,7 +147,7 @@ def fit_calibration(logits: Tensor, labels: Tensor) -> Calibration:
         )
     if slope(low) <= 0 or slope(high) >= 0:
         raise DataError(
-            "labels: the probabilities of the model are no better than equal ones; train it first"
+            "labels: the probabilities of the model are no better than uniform ones; train it first"
         )
     for _ in range(_HALVINGS):
         middle = math.sqrt(low * high)

@@ -49,7 +49,7 @@ def create_chip_loss(
     """
     name = name or DEFAULT_LOSS[multilabel]
     if name == DEFAULT_LOSS[not multilabel]:
-        kind = "several classes a chip" if multilabel else "one class a chip"
+        kind = "several classes per chip" if multilabel else "one class per chip"
         raise ConfigError(f"loss: {name} is not for {kind}; use {DEFAULT_LOSS[multilabel]}")
     kind_of_loss = find_class("loss", name, CHIP_LOSSES, nn.Module)
     if class_weights is None:

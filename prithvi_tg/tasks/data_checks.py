@@ -27,11 +27,17 @@ def check_model_takes(spec: DataSpec, num_outputs: int, bands: Sequence[str], nu
     if spec.target.num_outputs != num_outputs:
         names = ", ".join(spec.target.names)
         key = "num_outputs" if isinstance(spec.target, ValueTarget) else "num_classes"
-        raise ConfigError(f"{key}: the model has {num_outputs}, the data {len(spec.target.names)} ({names})")
+        raise ConfigError(
+            f"{key}: the model has {num_outputs}, but the data have {len(spec.target.names)} ({names})"
+        )
     if list(spec.input.bands) != list(bands):
-        raise ConfigError(f"bands: the model has {' '.join(bands)}, the data {' '.join(spec.input.bands)}")
+        raise ConfigError(
+            f"bands: the model has {' '.join(bands)}, but the data have {' '.join(spec.input.bands)}"
+        )
     if spec.input.num_frames != num_frames:
-        raise ConfigError(f"num_frames: the model has {num_frames}, the data {spec.input.num_frames}")
+        raise ConfigError(
+            f"num_frames: the model has {num_frames}, but the data have {spec.input.num_frames}"
+        )
 
 
 def check_target(target: Target, kind: str, task: str) -> None:

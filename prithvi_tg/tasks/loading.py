@@ -27,7 +27,7 @@ def load_task(path: str | Path, task_class: type[PrithviTask] | None = None) -> 
 
     Raises:
         CheckpointError: The file cannot be read safely, contains no arguments of a task, or names a class that
-            cannot be imported or is no `PrithviTask`.
+            cannot be imported or is not a `PrithviTask`.
     """
     path = local_path(path)
     if path.suffix == ".pt2":

@@ -92,7 +92,7 @@ def _check_payloads(path: Path, content: Any) -> None:
 
 def _check_graph(path: Path, content: Any) -> None:
     if content.get("guards_code"):
-        raise _refusal(path, "it contains code of guards")
+        raise _refusal(path, "it contains guard code")
     content.pop("torch_version", None)
     for key, text in _strings(content):
         if key == "expr_str":

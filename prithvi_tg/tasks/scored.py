@@ -31,7 +31,7 @@ class ScoredTask(PrithviTask):
     counts: ClassVar[tuple[str, ...]] = ()
     #: Scores of `compute_scores` that summarise a validation, the most important first.
     headlines: ClassVar[tuple[str, ...]] = ()
-    #: Names of further metrics of validation and test that are no numbers; `compute_scores` and reports use them.
+    #: Names of further metrics of validation and test that are not numbers; `compute_scores` and reports use them.
     records: ClassVar[tuple[str, ...]] = ()
     train_metrics: MetricCollection
     val_metrics: MetricCollection
@@ -256,7 +256,7 @@ def check_metrics(metrics: Any, taken: Collection[str], ignore_index: int | None
         ignore_index: Label of pixels without a label; ``None`` if there is none.
 
     Raises:
-        ConfigError: The result is no such dict.
+        ConfigError: The result is not such a dict.
     """
     if not isinstance(metrics, Mapping):
         raise ConfigError(f"add_metrics: returns {type(metrics).__name__}, not a dict of names and metrics")

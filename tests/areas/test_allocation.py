@@ -63,10 +63,10 @@ def test_a_stratum_gets_no_more_points_than_pixels():
     ("options", "message"),
     [
         ({}, "points: give the number of points"),
-        ({"points": 9, "standard_error": 0.01}, "give only one of both"),
+        ({"points": 9, "standard_error": 0.01}, "give only one of them"),
         ({"standard_error": 0.01}, "expected_accuracy: not given"),
         ({"points": 9, "allocation": "optimal"}, "expected_accuracy: not given"),
-        ({"points": 9, "allocation": "even"}, "allocation: 'even' is unknown; known are proportional, equal, optimal"),
+        ({"points": 9, "allocation": "even"}, "allocation: 'even' is unknown; choose from proportional, equal"),
         ({"points": 9, "expected_accuracy": {"water": 70}}, "expected_accuracy: water=70 is not a share"),
     ],
 )  # fmt: skip

@@ -186,13 +186,13 @@ def test_a_table_is_labelled_by_names_or_numbers(scene, command, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda table: table.assign(reference=None), "60 of 60 points have no reference, the first is id 1; label"),
+        (lambda table: table.assign(reference=None), "60 of 60 points have no reference (the first is id 1); label"),
         (
             lambda table: table.assign(reference=["Watr", "lnd", "Watr", "lnd", *["lnd"] * 2, *table["reference"][6:]]),
             "reference 'Watr' of id 1, 3, 'lnd' of id 2, 4, 5 and 1 more are not a class; classes are land",
         ),
         (lambda table: table.iloc[1:], "59 points, but the sample of the design has 60; id 1 is missing"),
-        (lambda table: pd.concat([table, table.iloc[:1]]), "id 1 is there twice"),
+        (lambda table: pd.concat([table, table.iloc[:1]]), "id 1 occurs twice"),
         (lambda table: table.drop(columns="reference"), "has no column reference"),
         (
             lambda table: table.assign(
@@ -350,7 +350,7 @@ def test_maps_without_names_are_named_by_an_option(write_map, command, tmp_path)
     path = write_map(np.indices((30, 30))[0] // 5 % 2, names=(), dtype="int16", nodata=-1)
     words = ("area", "sample", path, "--output", tmp_path / "a.csv", "--points", 20, "--minimum", 5)
     code, _, err = command(*words)
-    assert (code, "names no classes" in err) == (1, True)
+    assert (code, "has no class names" in err) == (1, True)
     assert command(*words, "--classes", "0=land", "1=water")[0] == 0
 
 

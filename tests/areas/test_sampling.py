@@ -253,7 +253,7 @@ def test_a_seed_of_a_design_gives_the_same_design(write_map):
     ("profile", "message"),
     [
         ({"dtype": "float32", "nodata": None}, "1 bands of float32, not a map of classes"),
-        ({"names": ()}, r"names no classes \(tags CLASS_0"),
+        ({"names": ()}, r"has no class names \(tags CLASS_0"),
         ({"crs": None}, "has no CRS"),
         ({"names": ("water", "water")}, "two classes are named 'water'"),
         ({"names": ("land",)}, "value 1 is not a class; classes are 0 land"),

@@ -325,8 +325,8 @@ def test_insufficient_memory_is_one_clear_error(flood_root, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"cache": "device"}, "cache: 'device' is unknown; known are ram, disk, none"),
-        ({"cache": "ram", "folder": "somewhere"}, "cache_folder: somewhere is for cache: disk only"),
+        ({"cache": "device"}, "cache: 'device' is unknown; choose from ram, disk, none"),
+        ({"cache": "ram", "folder": "somewhere"}, "cache_folder: somewhere applies only to cache: disk"),
     ],
 )
 def test_invalid_settings_are_one_clear_error(options, message):

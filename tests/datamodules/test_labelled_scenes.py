@@ -306,7 +306,7 @@ def test_a_label_without_crs_is_an_error(root, tmp_path):
 
 def test_a_stored_label_without_a_class_is_an_error(root):
     classes = {0: "No water", 7: "Lava"}
-    words = r"scene_label\.tif: contains 1 \(\d+ pixels\), not in classes; known are 0, 7"
+    words = r"scene_label\.tif: contains 1 \(\d+ pixels\), not in classes; known labels: 0, 7"
     with pytest.raises(DataError, match=words):
         module(root, classes=classes, balanced=True).setup("fit")
     data = module(root, classes=classes, balanced=False)

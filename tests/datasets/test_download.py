@@ -113,7 +113,7 @@ def test_a_file_with_a_wrong_checksum_is_discarded(server, tmp_path):
     server.files = {"/x.tif": b"x"}
     server.wrong_hash = True
     with pytest.raises(
-        DataError, match=r"x\.tif: its MD5 is .* the published one is .*; the file was discarded"
+        DataError, match=r"x\.tif: its MD5 is .* but the published one is .*; the file was discarded"
     ):
         download_files(server.url, ["x.tif"], tmp_path)
     assert visible(tmp_path) == []

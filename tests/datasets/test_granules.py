@@ -316,7 +316,7 @@ def test_a_folder_with_no_images_or_those_of_two_tiles_is_an_error(safe):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (metadata()[:80], r"not readable as XML \(.*fetch the product again"),
+        (metadata()[:80], r"not readable as XML \(.*download the product again"),
         (metadata().replace("BOA_QUANTIFICATION_VALUE", "OTHER"), "BOA_QUANTIFICATION_VALUE is missing"),
         (metadata(quantification="many"), "BOA_QUANTIFICATION_VALUE is many; a number is expected"),
         (metadata(quantification="0"), "BOA_QUANTIFICATION_VALUE is 0; a positive number is expected"),

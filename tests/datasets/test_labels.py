@@ -210,7 +210,9 @@ def test_labels_may_have_any_numeric_type(tmp_path, dtype, shift):
 def test_an_error_about_an_unknown_value_counts_its_pixels(tmp_path):
     stored = np.array([[17, 1, 17], [17, 2, 18]], np.uint8)
     labels = LabelRaster(write(tmp_path / "labels.tif", stored), {1: 0, 2: 1, 0: None})
-    message = r"labels.tif: contains 17 \(3 pixels\), 18 \(1 pixels\), not in classes; known are 0, 1, 2; add"
+    message = (
+        r"labels.tif: contains 17 \(3 pixels\), 18 \(1 pixels\), not in classes; known labels: 0, 1, 2; add"
+    )
     with pytest.raises(DataError, match=message):
         mask_of(labels, LEFT, TOP, 2, 3)
     assert (mask_of(labels, LEFT + 30, TOP, 2, 1) == [[0], [1]]).all()  # only where it is met

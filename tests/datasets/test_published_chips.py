@@ -162,7 +162,7 @@ def test_chips_of_lists_are_searched_in_both_folders(burn_root, tmp_path):
     chips = [chip.name for split in ("train", "val") for chip in HLSBurnScars(burn_root, split).chips]
     (tmp_path / "mine.csv").write_text("chip,split\n" + "".join(f"{chip},test\n" for chip in chips))
     assert len(HLSBurnScars(burn_root, "test", splits=tmp_path / "mine.csv")) == 6
-    with pytest.raises(ConfigError, match=r"'published' is no list of HLSBurnScars; .* non_overlapping"):
+    with pytest.raises(ConfigError, match=r"'published' is not a list of HLSBurnScars; .* non_overlapping"):
         HLSBurnScars(burn_root, "test", splits="published")
 
 

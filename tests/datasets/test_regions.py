@@ -132,7 +132,7 @@ def test_windows_lie_inside_the_given_polygons(tmp_path):
     assert regions.splits["val"].boxes == ((160, 160, 200, 200),)
     with pytest.raises(DataError, match="polygons of train and val overlap"):
         split_by_polygons(grid, polygons(tmp_path, [("train", triangle), ("val", triangle)]))
-    with pytest.raises(DataError, match="split is 'holdout'; known are train, val, test"):
+    with pytest.raises(DataError, match="split is 'holdout'; choose from train, val, test"):
         split_by_polygons(grid, polygons(tmp_path, [("holdout", corner)]))
     with pytest.raises(DataError, match=r"has no attribute 'fold'; it has split, geometry"):
         split_by_polygons(grid, path, "fold")

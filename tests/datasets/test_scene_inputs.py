@@ -428,5 +428,5 @@ def test_maps_in_a_folder_are_not_scenes(tmp_path):
 
 
 def test_an_unknown_sensor_lists_the_known():
-    with pytest.raises(ConfigError, match="sensor: 'foo' is unknown; known are sentinel2, hls_s30"):
+    with pytest.raises(ConfigError, match="sensor: 'foo' is unknown; choose from sentinel2, hls_s30"):
         InputOptions(sensor="foo")

@@ -77,7 +77,7 @@ def test_an_exported_model_has_no_features(program, flood_root, tmp_path, comman
 def test_an_exported_model_is_not_exported_again(program, tmp_path, command):
     code, _, err = command("export", program, tmp_path / "again.onnx")
     assert code == 2
-    assert "is an exported model already" in err
+    assert "is already an exported model" in err
 
 
 def test_a_missing_model_is_an_error(flood_root, tmp_path, command):

@@ -378,7 +378,7 @@ def test_scenes_that_the_area_does_not_touch_are_skipped_in_one_line(trained, co
     assert box.startswith("-")
     code, out, err = command(*made, "--aoi", box)
     assert code == 0, err
-    assert "aoi: skipped 2 of 3 scenes outside of it: b, c" in out + err
+    assert "aoi: skipped 2 of 3 scenes outside it: b, c" in out + err
     assert sorted(path.name for path in (tmp_path / "maps").glob("*.tif")) == ["a_pred.tif"]
     code, out, err = command(*made, "--aoi", "10,10,11,11", "--overwrite")
     assert code == 1
@@ -397,7 +397,7 @@ def test_the_share_of_the_area_that_scenes_cover_is_logged(task, scene, tmp_path
     outside = shapely.MultiPolygon([shapely.box(-30, 50, 60, 90), shapely.box(-200, 50, -170, 90)])
     for name, shape, words in (
         ("whole", L_SHAPE, "the scenes cover 100 % of the area\n"),
-        ("part", outside, "the scenes cover 50 % of the area; 1 of its 2 polygons lies outside of them"),
+        ("part", outside, "the scenes cover 50 % of the area; 1 of its 2 polygons lies outside them"),
     ):
         for crs in (CRS_NAME, "EPSG:4326"):
             caplog.clear()
@@ -452,7 +452,7 @@ def test_the_share_of_nodata_is_that_in_the_area(trained, scene, command, tmp_pa
     ("options", "message"),
     [
         (("--aoi", "1", "2", "3"), "--aoi: 1,2,3 has 3 numbers"),
-        (("--aoi", "missing.gpkg"), "--aoi: missing.gpkg is no file"),
+        (("--aoi", "missing.gpkg"), "--aoi: missing.gpkg is not a file"),
         (("--products", "entropi"), "--products: 'entropi' is unknown"),
         (("--output", "maps.gpkg"), "--output: maps.gpkg is neither a folder nor a .tif"),
     ],
@@ -556,7 +556,7 @@ def test_a_turned_scene_is_masked_by_the_centres_of_its_pixels(tmp_path):
         ("SRID=4326;POLYGON ((0 0, 1 0, 1 1, 0 0))", ConfigError, "longitude and latitude"),
         ("POLYGON EMPTY", DataError, "is empty"),
         ("POINT (1 1)", DataError, "no polygon with an area"),
-        ("missing.gpkg", ConfigError, "is no file"),
+        ("missing.gpkg", ConfigError, "is not a file"),
     ],
 )
 def test_an_area_that_cannot_be_used_is_an_error_of_one_line(word, error, text):

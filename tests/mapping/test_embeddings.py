@@ -321,7 +321,7 @@ def test_a_published_encoder_is_used_by_its_name(tmp_path, monkeypatch):
     [
         ({"stride": 20}, "stride: 20 must be a multiple of the patch, 16"),
         ({"window": 40}, "window: 40 must be a multiple of the patch, 16"),
-        ({"dtype": "int16"}, "dtype: 'int16' is unknown; known are float16, float32, int8"),
+        ({"dtype": "int16"}, "dtype: 'int16' is unknown; choose from float16, float32, int8"),
         ({"block": 7}, "out of range for an encoder of 2 blocks"),
         ({"confidence": True}, "confidence: the model maps tokens"),
         ({"profile": "legacy"}, "profile: 'legacy' has no map of tokens; use cog"),

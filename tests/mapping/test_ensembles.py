@@ -375,7 +375,7 @@ def test_members_with_different_windows_need_a_window(scene):
 
 
 def test_unknown_views_missing_temperatures_and_empty_ensembles_are_refused(scene, tmp_path):
-    with pytest.raises(ConfigError, match="tta: 'd5' is unknown; known are d4"):
+    with pytest.raises(ConfigError, match="tta: 'd5' is unknown; choose from d4"):
         strips(tiny_task(), scene, tta="d5")
     path = save(tiny_task(), tmp_path / "a.ckpt")
     with pytest.raises(

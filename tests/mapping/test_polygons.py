@@ -191,7 +191,7 @@ def test_simplified_outlines_stay_within_the_distance(polygons_of):
 def test_sizes_in_metres_need_a_crs(tmp_path):
     with pytest.raises(ConfigError, match=r"min_area: -1 must be 0 or more"):
         Polygons.check(SPEC, OutputOptions(vector="Water", min_area=-1))
-    with pytest.raises(ConfigError, match=r"vector_formats: 'shp' is unknown; known are gpkg, parquet"):
+    with pytest.raises(ConfigError, match=r"vector_formats: 'shp' is unknown; choose from gpkg, parquet"):
         OutputOptions(vector="Water", vector_formats="shp")
 
 

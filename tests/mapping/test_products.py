@@ -107,7 +107,10 @@ def test_the_command_accepts_products_by_name(trained, flood_root, tmp_path, com
 @pytest.mark.parametrize(
     ("products", "reason"),
     [
-        ("margins", "products: 'margins' is unknown; known are classes, legacy_classes, values, embeddings"),
+        (
+            "margins",
+            "products: 'margins' is unknown; choose from classes, legacy_classes, values, embeddings",
+        ),
         ("no_such_module.Margin", "products: no_such_module.Margin: no module no_such_module"),
         (
             f"{__name__}.TINY",
@@ -188,7 +191,7 @@ def counts(key, value):
         (type("Nameless", (Product,), {"finish": Counts.finish}), "products: Nameless has no name"),
         (changed(files={}), "products: changed: files has the keys none, but the layer is named margin"),
         (changed(files={"tif": "{stem}_m.tif"}), "changed: files has the keys tif, but the layer is named margin"),
-        (changed(files={"margin": "{scene}.tif"}), r"unknown placeholder 'scene'; known are \{stem\}, \{map\}, "),
+        (changed(files={"margin": "{scene}.tif"}), r"unknown placeholder 'scene'; choose from \{stem\}, \{map\}, "),
         (encodes(lambda values: values[0]), r"changed.encode returns shape \(\d+, \d+\), not \(bands, h, W\) = \(1, "),
         (encodes(lambda values: None), r"changed.encode returns None, not \(bands, h, W\)"),
         (encodes(lambda values: values.tolist()), "changed.encode returns list, not a tensor or array"),

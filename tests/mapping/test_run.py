@@ -152,7 +152,7 @@ def test_polygons_and_a_quicklook_are_written_on_request(checkpoint, tmp_path):
         ConfigError, match=r"is not a class; did you mean Burn scar\? Classes are Unburnt land, "
     ):
         map_scene(checkpoint, scene, tmp_path / "t_pred.tif", vector=["Burn scars"])
-    with pytest.raises(ConfigError, match="blendig: unknown option; known are bands"):
+    with pytest.raises(ConfigError, match="blendig: unknown option; choose from bands"):
         map_scene(checkpoint, scene, tmp_path / "t_pred.tif", blendig="hann")
 
 
@@ -499,9 +499,9 @@ def test_files_of_a_replaced_map_are_removed(checkpoint, tmp_path):
     ("options", "words"),
     [
         ({"overwrite": True, "skip_existing": True}, "skip_existing: contradicts overwrite"),
-        ({"blending": "han"}, "blending: 'han' is unknown; known are average, hann, crop"),
+        ({"blending": "han"}, "blending: 'han' is unknown; choose from average, hann, crop"),
         ({"nodata_rule": "foo"}, "nodata_rule: 'foo' is unknown"),
-        ({"probabilities": "int8"}, "probabilities: 'int8' is unknown; known are uint8, float32, float16"),
+        ({"probabilities": "int8"}, "probabilities: 'int8' is unknown; choose from uint8, float32, float16"),
         ({"batch_size": 0}, "batch_size: 0 must be 1 or more"),
         ({"stride": 0}, "stride: 0 must lie between 1 and the window"),
         ({"num_workers": -1}, "num_workers: -1 must be 0 or more"),

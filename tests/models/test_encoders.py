@@ -227,7 +227,7 @@ def test_u_net_works_with_an_encoder_of_any_depth():
     training_step(task, make_batch(32))
     assert task.eval()(torch.zeros(1, 1, 6, 30, 21)).shape == (1, 2, 30, 21)
     with pytest.raises(
-        ConfigError, match=r"decoder: fpn needs maps at strides 4, 8, 16, 32, the encoder returns 2, 4;"
+        ConfigError, match=r"decoder: fpn needs maps at strides 4, 8, 16, 32, but the encoder returns 2, 4;"
     ):
         own_task(decoder="fpn", decoder_args=None)
 
@@ -235,7 +235,7 @@ def test_u_net_works_with_an_encoder_of_any_depth():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"encoder": "prithvi"}, "encoder: 'prithvi' is unknown; known are nano, .*timm/NAME.*class"),
+        ({"encoder": "prithvi"}, "encoder: 'prithvi' is unknown; choose from nano, .*timm/NAME.*class"),
         ({"encoder": "timm/resnet5O"}, "encoder: timm has no model 'resnet5O'; did you mean resnet50"),
         ({"encoder": "torchgeo/ResNet50_Weights.SENTINEL2_MOCO"}, "did you mean .*ResNet50_Weights.SENTINEL2_ALL_MOCO"),
         ({"encoder": "torchgeo/DOFABase16_Weights.DOFA_MAE"}, "dofa_base_patch16_224, is not supported; supported are"),
@@ -243,7 +243,7 @@ def test_u_net_works_with_an_encoder_of_any_depth():
         ({"encoder": "torch.nn.Conv2d"}, "encoder: torch.nn.Conv2d must derive from prithvi_tg.*Encoder"),
         ({"encoder": "timm/resnet10t", "encoder_args": {"dpeth": 3}}, "encoder_args: timm/resnet10t"),
         ({"encoder": f"{__name__}.OwnEncoder", "drop_path": 0.1}, "OwnEncoder: got an unexpected .*'drop_path'"),
-        ({"decoder": "u_net"}, "decoder: 'u_net' is unknown; known are conv_transpose, geospatial"),
+        ({"decoder": "u_net"}, "decoder: 'u_net' is unknown; choose from conv_transpose, geospatial"),
         ({"decoder": "unet", "decoder_args": {"x": 1}}, "decoder_args: unet: .*'x'"),
         ({"decoder": "linear", "decoder_args": {"x": 1}}, "decoder_args: linear: .*'x'"),
         ({"decoder": "torch.nn.Identity"}, "decoder: torch.nn.Identity has no attribute out_channels"),

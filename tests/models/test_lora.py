@@ -138,11 +138,11 @@ def test_alpha_scales_the_output_and_dropout_acts_in_training_only():
 
 
 def test_targets_that_make_no_sense_are_refused():
-    with pytest.raises(ConfigError, match=r"lora_targets: 'q' is unknown; known are qkv, proj, query"):
+    with pytest.raises(ConfigError, match=r"lora_targets: 'q' is unknown; choose from qkv, proj, query"):
         make_task(lora_targets=["q"])
     with pytest.raises(ConfigError, match="lora_targets: qkv includes query; give only one of them"):
         make_task(lora_targets=["qkv", "query"])
-    with pytest.raises(ConfigError, match="lora_targets: none is given"):
+    with pytest.raises(ConfigError, match="lora_targets: empty; give one or more"):
         make_task(lora_targets=[])
 
 

@@ -252,10 +252,10 @@ def test_settings_that_cannot_work_are_refused():
         tiny()(image)
     with pytest.raises(ConfigError, match=r"mask_ratio: 1.0 must be above 0 and below 1"):
         tiny(mask_ratio=1.0)
-    with pytest.raises(ConfigError, match="encoder: TimmPyramid cannot encode only some of its patches"):
+    with pytest.raises(ConfigError, match="encoder: TimmPyramid cannot encode a subset of its patches"):
         MaskedAutoencoder(create_encoder("timm/resnet18", num_bands=6), DecoderVariant())
     with pytest.raises(
-        ConfigError, match=r"decoder_args: .*unexpected keyword argument 'heads'; known are width"
+        ConfigError, match=r"decoder_args: .*unexpected keyword argument 'heads'; choose from width"
     ):
         decoder_variant("nano", heads=3)
     with pytest.raises(ConfigError, match=r"decoder_args.num_heads: 5 heads do not divide a width of 64"):

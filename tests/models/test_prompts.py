@@ -81,7 +81,7 @@ def test_a_program_contains_the_prompts(tmp_path):
 
 
 def test_what_has_no_prompts_is_refused():
-    with pytest.raises(ConfigError, match="prompt_tokens: TimmPyramid is no plain ViT with blocks of timm"):
+    with pytest.raises(ConfigError, match="prompt_tokens: TimmPyramid is not a plain ViT with timm blocks"):
         make_task(encoder="timm/resnet10t", encoder_args=None, decoder="unet")
     for key, value in (("freeze_encoder", True), ("lora_rank", 2)):
         with pytest.raises(ConfigError, match=f"prompt_tokens: cannot be combined with {key}"):

@@ -229,5 +229,5 @@ def test_gradient_checkpointing_gives_the_same_gradients():
 
 
 def test_an_error_about_an_unknown_override_lists_the_known_ones():
-    with pytest.raises(ConfigError, match="known are width, depth, num_heads"):
+    with pytest.raises(ConfigError, match="choose from width, depth, num_heads"):
         create_encoder("prithvi_eo_v2_300m", embed_dim=3)

@@ -47,8 +47,8 @@ def test_a_block_out_of_range_is_an_error():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "prithvi"}, "encoder: 'prithvi' is unknown; known are nano"),
-        ({"name": "nano", "layers": 3}, "encoder_args.*layers.*known are width, depth"),
+        ({"name": "prithvi"}, "encoder: 'prithvi' is unknown; choose from nano"),
+        ({"name": "nano", "layers": 3}, "encoder_args.*layers.*choose from width, depth"),
         ({"name": "nano", "num_heads": 5}, "5 heads do not divide a width of 128"),
         ({"name": "nano", "width": 100}, "100 must be a multiple of 16"),
     ],

@@ -125,7 +125,10 @@ def test_labelled_scenes_are_read_from_a_configuration(command, folder, flood_ro
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("netcdf", "format: 'netcdf' is unknown; known are raster, safe, hls, stac, or the path of a class"),
+        (
+            "netcdf",
+            "format: 'netcdf' is unknown; choose from raster, safe, hls, stac, or the path of a class",
+        ),
         (
             "no_such_module.Format",
             "format: no_such_module.Format: no module no_such_module; put its folder on PYTHONPATH",

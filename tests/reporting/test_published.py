@@ -66,7 +66,7 @@ def test_only_scores_of_the_published_chips_can_be_compared(name):
         assert reason is not None
         assert reason.startswith(f"no distance to the published result {name}: ")
         assert "\n" not in reason
-    assert f"{count} chips are in the published list, 2 were scored" in why_not_comparable(
+    assert f"{count} chips are in the published list, but 2 were scored" in why_not_comparable(
         name, chips[:2], classes
     )
 
@@ -110,11 +110,11 @@ def test_a_run_with_another_protocol_cannot_be_compared():
     same = {**PUBLISHED[LORA].protocol.settings, "lora_targets": ("mlp", "value", "query"), "window": 512}
     assert why_not_comparable(LORA, chips, classes, same) is None
     for key, value, told in (
-        ("decoder", "unet", "its protocol has decoder patch_linear, the run unet"),
-        ("lora_rank", 0, "its protocol has lora_rank 16, the run 0"),
-        ("encoder", "prithvi_eo_v1_100m", "encoder prithvi_eo_v2_300m, the run prithvi_eo_v1_100m"),
-        ("lr", 1e-4, "lr 0.0009451, the run 0.0001"),
-        ("class_weights", [0.3, 0.7], r"class_weights none, the run [0.3, 0.7]"),
+        ("decoder", "unet", "its protocol has decoder patch_linear, but the run has unet"),
+        ("lora_rank", 0, "its protocol has lora_rank 16, but the run has 0"),
+        ("encoder", "prithvi_eo_v1_100m", "encoder prithvi_eo_v2_300m, but the run has prithvi_eo_v1_100m"),
+        ("lr", 1e-4, "lr 0.0009451, but the run has 0.0001"),
+        ("class_weights", [0.3, 0.7], r"class_weights none, but the run has [0.3, 0.7]"),
     ):
         assert told in why_not_comparable(LORA, chips, classes, same | {key: value})
 
@@ -122,12 +122,12 @@ def test_a_run_with_another_protocol_cannot_be_compared():
 def test_weights_of_another_kind_cannot_be_compared():
     chips, classes = published_chips(LORA), ["Unburnt land", "Burn scar"]
     for name, weights, told in (
-        (LORA, None, "its protocol has pretrained True, the run False"),
+        (LORA, None, "its protocol has pretrained True, but the run has False"),
         (LORA, "weights.pt", None),
         (
             "peft_geofm/burn_scars/resnet50/unet",
             "weights.pt",
-            "its protocol has pretrained False, the run True",
+            "its protocol has pretrained False, but the run has True",
         ),
         ("peft_geofm/burn_scars/resnet50/unet", None, None),
     ):
@@ -152,11 +152,11 @@ def test_another_training_cannot_be_compared():
     same = task | training | {"model.init_args.weights": "pretrained"}
     assert why_not_comparable(LORA, chips, classes, compared_settings(same)) is None
     for key, value, told in (
-        ("data.init_args.batch_size", 16, "its protocol has data.batch_size 8, the run 16"),
-        ("data.init_args.crop_size", 224, "its protocol has data.crop_size none, the run 224"),
-        ("trainer.max_epochs", 50, "its protocol has trainer.max_epochs 100, the run 50"),
-        ("model.init_args.lr", 1e-4, "lr 0.0009451, the run 0.0001"),
-        ("model.init_args.weights", None, "pretrained True, the run False"),
+        ("data.init_args.batch_size", 16, "its protocol has data.batch_size 8, but the run has 16"),
+        ("data.init_args.crop_size", 224, "its protocol has data.crop_size none, but the run has 224"),
+        ("trainer.max_epochs", 50, "its protocol has trainer.max_epochs 100, but the run has 50"),
+        ("model.init_args.lr", 1e-4, "lr 0.0009451, but the run has 0.0001"),
+        ("model.init_args.weights", None, "pretrained True, but the run has False"),
     ):
         assert told in why_not_comparable(LORA, chips, classes, compared_settings(same | {key: value}))
 
@@ -172,7 +172,7 @@ def test_the_distance_is_given_in_published_standard_deviations():
 
 
 def test_an_unknown_name_is_answered_with_similar_names():
-    with pytest.raises(ConfigError, match=f"known are {LORA}"):
+    with pytest.raises(ConfigError, match=f"choose from {LORA}"):
         check_name("peft_geofm/burn_scars/v2_300m/lorra")
 
 
@@ -191,14 +191,14 @@ def test_a_test_prints_the_distance_only_if_its_chips_are_the_published_ones(
     assert "distance to the published result sen1floods11_test, per cent" not in out
     assert (
         "no distance to the published result sen1floods11_test: 90 chips are in the published list, "
-        f"{len(names)} were scored" in out
+        f"but {len(names)} were scored" in out
     )
     monkeypatch.setattr(published, "split_list", lambda *_: names)
     with shown_messages():
         trainer.test(tiny_task, data, verbose=False)
     assert (
-        "no distance to the published result sen1floods11_test: its protocol has encoder prithvi_eo_v1_100m, the run "
-        "nano" in capsys.readouterr().out
+        "no distance to the published result sen1floods11_test: its protocol has encoder prithvi_eo_v1_100m, but "
+        "the run has nano" in capsys.readouterr().out
     )
     tiny_task.hparams["encoder"] = "prithvi_eo_v1_100m"
     with shown_messages():
@@ -212,12 +212,14 @@ def test_a_test_prints_the_distance_only_if_its_chips_are_the_published_ones(
     trainer.save_checkpoint(checkpoint := tmp_path / "run" / "checkpoints" / "best.ckpt")
     with shown_messages():
         trainer.test(tiny_task, data, verbose=False, ckpt_path=checkpoint, weights_only=True)
-    assert "its protocol has decoder conv_transpose, the run fpn" in " ".join(capsys.readouterr().out.split())
+    assert "its protocol has decoder conv_transpose, but the run has fpn" in " ".join(
+        capsys.readouterr().out.split()
+    )
     # Two processes score one half each; the names of both are compared.
     monkeypatch.setattr("prithvi_tg.callbacks.records.gather", lambda found: [found, ["of another process"]])
     with shown_messages():
         trainer.test(tiny_task, data, verbose=False)
     assert (
-        f"{len(names)} chips are in the published list, {len(names) + 1} were scored"
+        f"{len(names)} chips are in the published list, but {len(names) + 1} were scored"
         in capsys.readouterr().out
     )

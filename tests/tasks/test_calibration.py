@@ -112,7 +112,7 @@ def test_the_temperature_has_the_lowest_likelihood():
     ("logits", "labels", "reason"),
     [
         (torch.tensor([[3.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 1]), "all 2 pixels .* predicted correctly"),
-        (torch.tensor([[3.0, 0.0], [0.0, 1.0]]), torch.tensor([1, 0]), "no better than equal ones"),
+        (torch.tensor([[3.0, 0.0], [0.0, 1.0]]), torch.tensor([1, 0]), "no better than uniform ones"),
         (torch.zeros(0, 2), torch.zeros(0, dtype=torch.int64), "no pixel of the validation set is labelled"),
     ],
 )

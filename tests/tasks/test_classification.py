@@ -109,7 +109,7 @@ def test_maps_of_a_pyramid_are_pooled_over_places_and_dates():
 
 
 def test_an_error_names_an_unknown_pooling():
-    with pytest.raises(ConfigError, match="pooling: 'max' is unknown; known are cls, mean, attention"):
+    with pytest.raises(ConfigError, match="pooling: 'max' is unknown; choose from cls, mean, attention"):
         ChipClassifier(create_encoder("nano", **TINY), 32, 3, "max")
 
 
@@ -157,9 +157,9 @@ def test_binary_cross_entropy_weighs_classes():
 @pytest.mark.parametrize(
     ("name", "multilabel", "message"),
     [
-        ("ce", True, "loss: ce is not for several classes a chip; use bce"),
-        ("bce", False, "loss: bce is not for one class a chip; use ce"),
-        ("mse", False, "loss: 'mse' is unknown; known are ce, bce"),
+        ("ce", True, "loss: ce is not for several classes per chip; use bce"),
+        ("bce", False, "loss: bce is not for one class per chip; use ce"),
+        ("mse", False, "loss: 'mse' is unknown; choose from ce, bce"),
     ],
 )
 def test_a_loss_of_other_labels_is_refused(name, multilabel, message):

@@ -240,7 +240,7 @@ def test_loss_optimiser_and_schedule_can_be_class_paths(flood_root, tmp_path):
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("loss", "brier", "loss: 'brier' is unknown; known are ce, dice"),
+        ("loss", "brier", "loss: 'brier' is unknown; choose from ce, dice"),
         ("loss", "torch.optim.SGD", "loss: torch.optim.SGD must derive from torch.nn.modules.module.Module"),
         ("optimizer", "torch.optim.Sgd", "optimizer: torch.optim.Sgd: torch.optim has no Sgd"),
         ("optimizer_args", "{speed: 1}", "optimizer_args: adamw:"),

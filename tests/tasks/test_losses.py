@@ -154,7 +154,7 @@ def test_errors_about_class_weights_name_the_key_and_the_class(name, weights, me
 
 
 def test_errors_about_losses_name_the_key():
-    with pytest.raises(ConfigError, match="loss: 'mse' is unknown; known are ce, dice"):
+    with pytest.raises(ConfigError, match="loss: 'mse' is unknown; choose from ce, dice"):
         create_loss("mse")
     with pytest.raises(ConfigError, match="class_weights: not supported by the loss 'dice'"):
         create_loss("dice", [1, 2])

@@ -211,7 +211,7 @@ def test_errors_about_invalid_settings_name_the_key(arguments, message):
 
 def test_data_with_other_classes_are_refused(flood_root, tmp_path):
     task = PrithviSegmentationTask(encoder="nano", encoder_args=TINY, num_classes=3, window=32)
-    with pytest.raises(ConfigError, match=r"num_classes: the model has 3, the data 2 \(No water, Water\)"):
+    with pytest.raises(ConfigError, match=r"num_classes: the model has 3, but the data have 2 \(No water, Water\)"):
         trainer(tmp_path).fit(task, flood_data(flood_root))
 
 
@@ -274,7 +274,7 @@ def test_a_model_is_not_scored_on_data_with_other_statistics(tiny_task, flood_ro
         else data.spec.with_input(**change)
     )
     tiny_task.hparams["data_spec"] = other.to_dict()
-    with pytest.raises(ConfigError, match=f"{key}: the model was trained with .*, the data module has"):
+    with pytest.raises(ConfigError, match=f"{key}: the model was trained with .*, but the data module has"):
         getattr(trainer(tmp_path), stage)(tiny_task, data, verbose=False)
 
 

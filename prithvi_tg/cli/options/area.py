@@ -22,13 +22,13 @@ def add_sample_options(parser: ArgumentParser) -> None:
     add("--allocation", choices=("proportional", "equal", "optimal"), default=None,
         help="how points are shared among strata: by their area, evenly, or by area and expected accuracy; by default "
         "optimal with --expected_accuracy, otherwise proportional")
-    add("--minimum", type=int, default=50, metavar="N", help="points that each stratum has at least")
+    add("--minimum", type=int, default=50, metavar="N", help="smallest number of points in a stratum")
     add("--boundary_buffer", type=int, metavar="PIXELS",
-        help="one more stratum: all pixels within so many pixels of a boundary between classes")
+        help="one more stratum: all pixels within this many pixels of a boundary between classes")
     add("--confidence_bands", nargs="+", type=float, metavar="EDGE",
         help="divide each class by its confidence, such as 0.5 0.8; needs NAME_confidence.tif beside the map")
     add("--classes", nargs="+", type=_code_and_name, default=[], metavar="VALUE=NAME",
-        help="names of the values of a map without names of classes, such as 0=land 1=water")
+        help="names of the values of a map without class names, such as 0=land 1=water")
     add("--seed", type=int, default=0, help="seed of the draw")
     add("--overwrite", action="store_true", help="replace existing points, with their labels")
     # fmt: on
@@ -39,7 +39,7 @@ def add_estimate_options(parser: ArgumentParser) -> None:
     add = parser.add_argument
     # fmt: off
     add("points", type=Path, metavar="POINTS",
-        help="labelled points of area sample, or any table or vector file with their columns id and reference")
+        help="labelled points from area sample, or any table or vector file with the columns id and reference")
     add("--design", type=Path, metavar="FILE",
         help="the design, if it is not with the points: the .design.json or GeoPackage that area sample wrote")
     add("--output", type=Path, metavar="FILE.json", help="also write all figures as JSON, which report --areas shows")
@@ -56,7 +56,7 @@ def add_change_options(parser: ArgumentParser) -> None:
     add("--output", nargs="+", type=Path, default=[], metavar="FILE",
         help="also write a map of changes, .tif, which area sample accepts, or the matrix as .json, or both")
     add("--classes", nargs="+", type=_code_and_name, default=[], metavar="VALUE=NAME",
-        help="names of the values of maps without names of classes, such as 0=land 1=water")
+        help="names of the values of maps without class names, such as 0=land 1=water")
     add("--overwrite", action="store_true", help="replace the files if they exist")
     # fmt: on
 

@@ -34,7 +34,7 @@ _OF_METHODS = {
 #: Meaning of ``--ckpt_path``, by command.
 CKPT_PATH = dict.fromkeys(_OF_METHODS, "The weights, in any published format.") | {
     "fit": "The last.ckpt of a run to resume.",
-    "predict": "Weights in any published format, or an exported MODEL.pt2; several are an ensemble.",
+    "predict": "Weights in any published format, or an exported MODEL.pt2; several form an ensemble.",
 }
 
 
@@ -94,7 +94,7 @@ def add_calibrate_options(parser: Any) -> None:
     add("--overwrite", action="store_true", help="Replace the file if it exists.")
     add = group_of(parser, COMPUTING).add_argument
     add("--pixels", metavar="N", type=int, default=1_000_000,
-        help="Largest number of labelled pixels, drawn at random.")  # fmt: skip
+        help="Maximum number of labelled pixels, drawn at random.")  # fmt: skip
     add("--seed", metavar="N", type=int, default=0, help="Seed of the draw.")
     add(
         "--accelerator",
@@ -134,7 +134,7 @@ def describe_lightning(parser: ConfiguredParser, command: str) -> None:
     """Describe options that Lightning and jsonargparse add to a command."""
     parser.describe(
         CONFIGURATION, "-c", "--config", metavar="FILE",
-        text="A configuration. If several are given, later ones take precedence, and options over all of them."
+        text="A configuration. If several are given, later ones take precedence; options take precedence over all."
         + (" Not needed with a checkpoint of this package." if command == "predict" else ""),
     )  # fmt: skip
     parser.describe(CONFIGURATION, "--ckpt_path", metavar="FILE", text=CKPT_PATH[command])

@@ -50,7 +50,7 @@ def _add_reading(add: Any) -> None:
 
 def _add_windows(add: Any) -> None:
     add("--window", type=int, help="side of a window in pixels, a multiple of the patch or the largest stride")
-    add("--stride", type=int, help="pixels from one window to the next, a multiple as for --window")
+    add("--stride", type=int, help="pixels from one window to the next, also a multiple of the patch or largest stride")
     add("--blending", choices=get_args(Blending), default="average", help="how overlapping windows are combined")
 
 
@@ -60,7 +60,7 @@ def _add_outputs(add: Any) -> None:
         help="how features are stored; int8 has a scale per band")
     add("--points", help="also write this GeoParquet file: one point per patch with its features")
     add("--quicklook", action="store_true", help="also write a .png of the first three principal components")
-    add("--overwrite", action="store_true", help="replace files that exist")
+    add("--overwrite", action="store_true", help="replace existing files")
 
 
 def _add_computing(add: Any) -> None:

@@ -51,7 +51,7 @@ def add_export_options(parser: ArgumentParser) -> None:
     parser.add_argument("ckpt_path", help="a checkpoint of this package")
     parser.add_argument(
         "output",
-        help="the file to write: MODEL.pt2 (torch.export) or MODEL.onnx, the whole function with normalisation; or "
+        help="the file to write: MODEL.pt2 (torch.export) or MODEL.onnx, the whole model with normalisation; or "
         "WEIGHTS.safetensors. A STAC item, such as MODEL.pt2.json, is written beside it",
     )
     parser.add_argument(
@@ -72,7 +72,7 @@ def add_push_options(parser: ArgumentParser) -> None:
     add("--formats", nargs="+", default=[], metavar="FORMAT", help="also add exported models: pt2, onnx")
     add("--metrics", type=Path, metavar="FILE",
         help="a metrics.json with scores of the checkpoint for the model card; by default that of its run")
-    add("--license", metavar="NAME", help="licence of the weights, as the hub names it, such as apache-2.0")
+    add("--license", metavar="NAME", help="licence of the weights, by its name on the hub, such as apache-2.0")
     add("--dataset", metavar="NAME", help="training data, by name or identifier on the hub")
     add("--base_model", metavar="NAME",
         help="model on the hub that was fine-tuned; by default that of the run's weights")

@@ -43,9 +43,9 @@ def add_predict_options(parser: Any) -> None:
 # fmt: off
 def _add_model(add: Any) -> None:
     add("--tta", type=Tta | None, default=None,
-        help="d4: average eight flips and turns of each window.")
+        help="d4: average over eight flips and rotations of each window.")
     add("--calibrated", action="store_true",
-        help="Use the temperature of prithvi-tg calibrate.")
+        help="Use the temperature that prithvi-tg calibrate fitted.")
 
 
 def _add_reading(add: Any) -> None:
@@ -61,11 +61,11 @@ def _add_reading(add: Any) -> None:
     add("--format", metavar="NAME", type=str | None, default=None,
         help=f"Format of the scenes, {', '.join(get_args(SceneFormatName))} or a class path; by default any.")
     add("--modifier", metavar="PATH", type=str | None, default=None,
-        help="Signs STAC items, as planetary_computer.sign.")
+        help="Function that signs STAC items, such as planetary_computer.sign.")
     add("--scale", metavar="FACTOR", type=float | None, default=None,
         help="Factor from stored values to the unit of the statistics; by default the file's scale tag, or the "
         "factor of the training data.")
-    add("--offset", metavar="VALUE", type=float, default=0.0, help="Value that is added after scaling.")
+    add("--offset", metavar="VALUE", type=float, default=0.0, help="Value added after scaling.")
     add("--nodata", metavar="VALUE", type=float, nargs="+", default=[],
         help="Further stored values that mean nodata.")
     add("--nodata_rule", metavar="RULE", type=NodataRule | None, default=None,
@@ -84,7 +84,7 @@ def _add_windows(add: Any) -> None:
     add("--window", metavar="PIXELS", type=int | None, default=None,
         help="Side of a window; by default the model's.")
     add("--stride", metavar="PIXELS", type=int | None, default=None,
-        help="From window to window; by default half a window.")
+        help="Distance between windows; by default half a window.")
     add("--blending", type=Blending, default="average",
         help="How overlapping windows are combined: mean of logits (average), mean weighted by a Hann window (hann), "
         "or only the centre of each window (crop).")
@@ -104,9 +104,9 @@ def _add_outputs(add: Any) -> None:
     add("--min_area", metavar="M2", type=float, default=0.0, help="Leave out smaller polygons.")
     add("--fill_holes", metavar="M2", type=float, default=0.0, help="Fill smaller holes of polygons.")
     add("--simplify", metavar="METRES", type=float, default=0.0,
-        help="Largest shift of simplified outlines.")
+        help="Simplify outlines, by a shift of at most this distance.")
     add("--quicklook", action="store_true", help="Also write NAME_pred.png.")
     add("--products", metavar="NAME", type=str, nargs="+", default=[],
         help="Also make these products: entropy, margin, std, or class paths such as my_module.MyProduct.")
-    add("--overwrite", action="store_true", help="Replace maps that exist.")
-    add("--skip_existing", action="store_true", help="Skip scenes whose map exists.")
+    add("--overwrite", action="store_true", help="Replace existing maps.")
+    add("--skip_existing", action="store_true", help="Skip scenes that already have a map.")

@@ -48,7 +48,7 @@ class ChipDataset(ChipReader, NonGeoDataset):
     * with `metadata`, ``timestamps``: float32 (T, 2), year and day of year 1..366, and ``location``: float32
       (2,), latitude and longitude of the centre in degrees; NaN where unknown.
 
-    A subclass describes a dataset in class attributes and implements `find_chips`; for files that are no rasters, also
+    A subclass describes a dataset in class attributes and implements `find_chips`; for files that are not rasters, also
     `load_image` and `load_mask`.
 
     Args:
@@ -190,7 +190,7 @@ class ChipDataset(ChipReader, NonGeoDataset):
         if Path(splits).suffix or Path(splits).exists():
             return Path(splits)
         known = f" or one of {', '.join(cls.split_lists)}" if cls.split_lists else ""
-        raise ConfigError(f"splits: {str(splits)!r} is no list of {cls.__name__}; give a CSV file{known}")
+        raise ConfigError(f"splits: {str(splits)!r} is not a list of {cls.__name__}; give a CSV file{known}")
 
     def find_chips(self) -> list[Chip]:
         """Find the chips of the split and their masks; see `pair_by_stem`."""

@@ -99,10 +99,10 @@ class ChipFolder(PatternChips):
         return DataSpec(inputs, ClassTarget(tuple(dict.fromkeys(classes.values())), tuple(class_colors)))
 
     def unknown_labels(self, counts: dict[int, int]) -> str:
-        """Error message for stored labels that are no class; `counts` gives the number of pixels of each."""
+        """Error message for stored labels that are not a class; `counts` gives the number of pixels of each."""
         known = ", ".join(map(str, self.classes))
         return (
-            f"contains {label_counts(counts)}, not in classes; known are {known}; add them to classes, or to "
+            f"contains {label_counts(counts)}, not in classes; known labels: {known}; add them to classes, or to "
             "ignored_labels if they mean not labelled"
         )
 

@@ -57,7 +57,7 @@ class ChipReader:
     _mean: NDArray[np.float32]
     num_frames = 1
     class_names: tuple[str, ...] = ()
-    #: What to do about labels that are no class, at the end of the error.
+    #: What to do about labels that are not a class, at the end of the error.
     label_advice = (
         f"map it to {IGNORE_INDEX} in to_classes if it means not labelled, or add it to class_names"
     )
@@ -186,7 +186,7 @@ class ChipReader:
         """Read classes (H, W), 255 for pixels without a label.
 
         Raises:
-            DataError: A label is no integer or no class, or the raster has several bands.
+            DataError: A label is not an integer or not a class, or the raster has several bands.
             ConfigError: The nodata tag of the raster is the value of a class.
         """
         with reading_file(path):
@@ -220,7 +220,7 @@ class ChipReader:
             raise UnknownLabelError(f"{path}: {self.unknown_labels(unknown)}", unknown)
 
     def unknown_labels(self, counts: dict[int, int]) -> str:
-        """Error message for stored labels that are no class; `counts` gives the number of pixels of each."""
+        """Error message for stored labels that are not a class; `counts` gives the number of pixels of each."""
         classes = ", ".join(f"{number} {name}" for number, name in enumerate(self.class_names))
         return (
             f"label {label_counts(counts)} is not one of the {len(self.class_names)} classes ({classes}); "
@@ -228,7 +228,7 @@ class ChipReader:
         )
 
     def _class_of(self, value: int) -> str | None:
-        """Class name of a stored label; ``None`` if it is no class."""
+        """Class name of a stored label; ``None`` if it is not a class."""
         number = int(self.to_classes(np.array([value], np.int64))[0])
         return self.class_names[number] if 0 <= number < len(self.class_names) else None
 

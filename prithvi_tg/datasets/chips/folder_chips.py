@@ -36,7 +36,7 @@ class FolderChipDataset(ChipDataset):
         """
         if self.splits is None:
             if self.split not in self.folders:
-                raise ConfigError(f"split: {self.split!r} is unknown; known are {', '.join(self.folders)}")
+                raise ConfigError(f"split: {self.split!r} is unknown; choose from {', '.join(self.folders)}")
             return chips_in_folder(self.root / self.folders[self.split], self.image_suffix, self.mask_suffix)
         names = self.match_names(split_list(self.resolve_splits(self.splits), self.split))
         return pair_by_stem(

@@ -99,7 +99,7 @@ class LabelRaster(RasterLabels):
             counts = Counter(unknown.tolist())
             listed = _some(f"{value:g} ({count} pixels)" for value, count in counts.most_common())
             known = _some(f"{value:g}" for value in self._known)
-            raise DataError(f"{path}: contains {listed}, not in classes; known are {known}; {_ADVICE}")
+            raise DataError(f"{path}: contains {listed}, not in classes; known labels: {known}; {_ADVICE}")
         labels = np.full(stored.shape, IGNORE_INDEX, np.int64)
         labels[labelled] = self._numbers[at]
         return labels
@@ -192,7 +192,7 @@ class LabelPolygons(LabelDataset, VectorDataset):
             listed = _some(f"{value} ({count} polygons)" for value, count in counts.most_common())
             known = _some(map(repr, self.classes))
             raise DataError(
-                f"{path}: {self.label_name} contains {listed}, not in classes; known are {known}; {_ADVICE}"
+                f"{path}: {self.label_name} contains {listed}, not in classes; known labels: {known}; {_ADVICE}"
             )
         return [self.classes[value] for value in values]
 

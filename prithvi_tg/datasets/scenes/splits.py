@@ -252,7 +252,7 @@ def read_split_polygons(path: str | Path, attribute: str) -> geopandas.GeoDataFr
         raise DataError(f"{path}: has no CRS")
     unknown = sorted(set(map(str, frame[attribute])) - set(SPLITS))
     if unknown:
-        raise DataError(f"{path}: {attribute} is {unknown[0]!r}; known are {', '.join(SPLITS)}")
+        raise DataError(f"{path}: {attribute} is {unknown[0]!r}; choose from {', '.join(SPLITS)}")
     return frame
 
 

@@ -73,7 +73,7 @@ class OutputOptions:
             *(("vector_formats", VectorFormat, one) for one in self.vector_formats),
         ]:
             if chosen is not None and chosen not in get_args(kind):
-                raise ConfigError(f"{key}: {chosen!r} is unknown; known are {', '.join(get_args(kind))}")
+                raise ConfigError(f"{key}: {chosen!r} is unknown; choose from {', '.join(get_args(kind))}")
 
 
 @dataclass(frozen=True)
@@ -272,5 +272,5 @@ def named_files(files: Mapping[str, str], path: Path) -> dict[str, Path]:
     except KeyError as error:
         known = ", ".join(f"{{{word}}}" for word in words)
         raise ConfigError(
-            f"products: files {dict(files)}: unknown placeholder {error}; known are {known}"
+            f"products: files {dict(files)}: unknown placeholder {error}; choose from {known}"
         ) from error

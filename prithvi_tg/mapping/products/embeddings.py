@@ -63,7 +63,9 @@ class Embeddings(RasterProduct):
 
     def __init__(self, dtype: EmbeddingType = "float16") -> None:
         if dtype not in get_args(EmbeddingType):
-            raise ConfigError(f"dtype: {dtype!r} is unknown; known are {', '.join(get_args(EmbeddingType))}")
+            raise ConfigError(
+                f"dtype: {dtype!r} is unknown; choose from {', '.join(get_args(EmbeddingType))}"
+            )
         self.dtype = dtype
         self._scales: NDArray[np.float64] | None = None
 

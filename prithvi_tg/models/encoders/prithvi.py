@@ -90,12 +90,12 @@ def encoder_variant(name: str, **overrides: Any) -> EncoderVariant:
         ConfigError: The name or an override is unknown, or the values contradict each other.
     """
     if name not in VARIANTS:
-        raise ConfigError(f"encoder: {name!r} is unknown; known are {', '.join(VARIANTS)}")
+        raise ConfigError(f"encoder: {name!r} is unknown; choose from {', '.join(VARIANTS)}")
     try:
         variant = replace(VARIANTS[name], **overrides)
     except TypeError as error:
         known = ", ".join(EncoderVariant.__dataclass_fields__)
-        raise ConfigError(f"encoder_args: {error}; known are {known}") from error
+        raise ConfigError(f"encoder_args: {error}; choose from {known}") from error
     if variant.width % 16:
         raise ConfigError(f"encoder_args.width: {variant.width} must be a multiple of 16")
     if variant.width % variant.num_heads:
