@@ -211,7 +211,9 @@ def test_errors_about_invalid_settings_name_the_key(arguments, message):
 
 def test_data_with_other_classes_are_refused(flood_root, tmp_path):
     task = PrithviSegmentationTask(encoder="nano", encoder_args=TINY, num_classes=3, window=32)
-    with pytest.raises(ConfigError, match=r"num_classes: the model has 3, but the data have 2 \(No water, Water\)"):
+    with pytest.raises(
+        ConfigError, match=r"num_classes: the model has 3, but the data have 2 \(No water, Water\)"
+    ):
         trainer(tmp_path).fit(task, flood_data(flood_root))
 
 
