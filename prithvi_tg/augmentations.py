@@ -337,7 +337,7 @@ def runs_on_reflectance(step: object) -> bool:
     Raises:
         ConfigError: It cannot be right for chips.
     """
-    reason = "is no augmentation of kornia.augmentation"
+    reason = "is not an augmentation of kornia.augmentation"
     if isinstance(step, K.AugmentationBase2D | K.AugmentationBase3D | K.MixAugmentationBaseV2):
         # A user's class is treated like its nearest base class of Kornia.
         kornia = [cls.__name__ for cls in type(step).__mro__ if cls.__module__.startswith("kornia.")]
@@ -371,7 +371,7 @@ def encode_mask(mask: Tensor | None, like: Tensor) -> Tensor:
 
 
 def decode_mask(layers: Tensor, mask: Tensor | None) -> tuple[Tensor | None, Tensor]:
-    """The mask of transformed layers of `encode_mask`, and the pixels (B, H, W) that are no fill."""
+    """The mask of transformed layers of `encode_mask`, and the pixels (B, H, W) that are not filled."""
     labels, inside = decode_labels(layers[:, :2])
     if mask is None:
         return None, inside

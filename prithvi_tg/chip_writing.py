@@ -48,7 +48,7 @@ def write_chips(
         The number of chips written, and of those that were there.
 
     Raises:
-        ConfigError: The folder holds something else, or the labels are no classes.
+        ConfigError: The folder holds something else, or the labels are not classes.
         DataError: A scene cannot be read or a chip cannot be written.
     """
     if not isinstance(data.spec.target, ClassTarget):

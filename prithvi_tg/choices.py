@@ -24,7 +24,7 @@ EmbeddingType = Literal["float16", "float32", "int8"]
 VectorFormat = Literal["gpkg", "parquet"]
 #: Names of `prithvi_tg.readers.SCENE_FORMATS`.
 SceneFormatName = Literal["raster", "safe", "hls", "stac"]
-#: Views of a window that a model runs on: ``d4``, the eight flips and turns of a square.
+#: Views of a window that a model runs on: ``d4``, the eight flips and rotations of a square.
 Tta = Literal["d4"]
 #: Layouts of synthetic data.
 Layout = Literal[

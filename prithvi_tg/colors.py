@@ -105,7 +105,7 @@ def _usual_color(name: str) -> str | None:
 
 
 def color_distance(first: str, second: str) -> float:
-    """Distance of two colours in CIE Lab: the smallest of normal, deutan, protan and tritan vision.
+    """Distance between two colours in CIE Lab: the smallest of normal, deutan, protan and tritan vision.
 
     Areas that do not touch cannot be told apart below about 10.
     """

@@ -35,7 +35,7 @@ class ExactCoverGeoSampler(GeoSampler):
     Args:
         dataset: A dataset whose files are the scenes.
         size: Side of a window in pixels.
-        stride: Distance of windows in pixels; the size by default.
+        stride: Distance between windows in pixels; the size by default.
     """
 
     def __init__(self, dataset: GeoDataset, size: int, stride: int | None = None) -> None:

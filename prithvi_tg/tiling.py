@@ -39,7 +39,7 @@ class AxisTiling:
     Attributes:
         length: Length of the axis in pixels.
         window: Size of a window in pixels.
-        stride: Distance of neighbouring windows in pixels.
+        stride: Distance between neighbouring windows in pixels.
         blending: How to blend overlapping windows.
         align: With ``crop``, the core of a window starts and ends on a multiple of this number of its pixels, the
             patch size of the encoder, if the overlap is large enough.

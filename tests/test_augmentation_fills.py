@@ -211,7 +211,7 @@ def test_a_user_defined_augmentation_runs_on_normalised_images():
 )
 def test_objects_that_are_not_single_augmentations_are_refused_by_name(container):
     with pytest.raises(
-        ConfigError, match=f"{type(container).__name__} is no augmentation of kornia.augmentation"
+        ConfigError, match=f"{type(container).__name__} is not an augmentation of kornia.augmentation"
     ):
         augmentation(container)
 

@@ -48,7 +48,7 @@ class ClassMap:
             classes: Stored value -> class name, for a map without these tags.
 
         Raises:
-            DataError: The file is no map of classes, or has no CRS.
+            DataError: The file is not a map of classes, or has no CRS.
         """
         with open_raster(path) as source:
             _check_kind(source, path)

@@ -79,7 +79,7 @@ def open_population_maps(
         classes: Value -> class name, for maps without names.
 
     Raises:
-        DataError: A file is no map of classes, is given twice, or has other classes than the first.
+        DataError: A file is not a map of classes, is given twice, or has other classes than the first.
     """
     maps = tuple(ClassMap.open(path, classes) for path in paths)
     for one in maps[1:]:

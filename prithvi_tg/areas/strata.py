@@ -76,7 +76,7 @@ class BoundaryStrata(Stratification):
     """The classes of the map, and one stratum of all pixels near a boundary between classes.
 
     A pixel belongs to the stratum ``boundary`` if a pixel of another class is at most `pixels` rows and columns away in
-    the same map. Edges of nodata are no boundaries.
+    the same map. Edges of nodata are not boundaries.
 
     Args:
         classes: Names of the classes.

@@ -23,7 +23,7 @@ def run_loggers(given: Any, folder: str, run: tuple[str, str] | None = None) -> 
             ``version_N``.
 
     Raises:
-        ConfigError: The name is no name of a folder, or the configuration has a CSV logger of its own.
+        ConfigError: The name is not the name of a folder, or the configuration has a CSV logger of its own.
     """
     if given is False:
         return False

@@ -325,7 +325,7 @@ class ChipFolderDataModule(ChipDataModule):
         nodata: Stored values that mean nodata, besides the file's tag and NaN.
         ignored_labels: Stored labels that mean "not labelled".
         class_colors: ``#rrggbb`` of each class.
-        dataset_class: Class of the dataset, if files are no rasters.
+        dataset_class: Class of the dataset, if files are not rasters.
         **kwargs: Arguments of `ChipDataModule`.
 
     Raises:

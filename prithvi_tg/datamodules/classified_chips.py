@@ -44,7 +44,7 @@ class ClassifiedChipsDataModule(ChipDataModule):
             have another class.
         balance_classes: Draw training chips of all classes equally often. Not for `multilabel`.
         eval_batch_size: Number of chips in a batch of validation and test; `batch_size` by default.
-        dataset_class: Class of the dataset, if files are no rasters.
+        dataset_class: Class of the dataset, if files are not rasters.
         **kwargs: Arguments of `ChipDataModule`.
 
     Raises:

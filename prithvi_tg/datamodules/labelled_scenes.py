@@ -41,7 +41,7 @@ from .scene_splits import BlockSplit, PolygonSplit, TimeSplit, warn_of_images_in
 
 
 class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
-    """Scenes and a label layer, combined as TorchGeo's ``images & labels``; splits share no pixel.
+    """Scenes and a label layer, combined as TorchGeo's ``images & labels``; splits share no pixels.
 
     Training draws random windows. Validation and test score each labelled pixel once, with any number of
     processes. A checkpoint stores `spec`, the description of the data, for maps of new scenes.
@@ -57,7 +57,7 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
         mean: Mean per band in the unit of the model, after scaling; ``prithvi-tg stats`` computes it.
         std: Standard deviation per band.
         window: Size of the windows in pixels.
-        stride: Distance of neighbouring windows in validation and test, in pixels; the window size by default.
+        stride: Distance between neighbouring windows in validation and test, in pixels; the window size by default.
         windows_per_epoch: Number of training windows in an epoch, over all processes.
         balanced: Centre half of the windows on a class that is drawn with equal probability, so that rare classes
             appear more often.
@@ -84,7 +84,7 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
         value_mean: Mean of each value in the training data, in its unit; ``prithvi-tg stats`` computes it.
         value_std: Standard deviation of each value.
         units: Unit of each value.
-        valid_range: Lowest and highest valid value; labels outside are an error.
+        valid_range: Lowest and highest valid value; labels outside cause an error.
         value_scale: Factor from stored values to the unit, for label files without scale tags.
         random_flip_rot90: Flip training windows and rotate them by multiples of 90 degrees at random.
         augmentations: Further Kornia augmentations for training, see `ChipAugmentation`.

@@ -20,7 +20,7 @@ class BlockSplit:
 
     Attributes:
         block: Side of a block in pixels.
-        fractions: Shares of training, validation and test; with no share of validation, as in ``[0.8, 0, 0.2]``,
+        fractions: Shares of training, validation and test; with no share for validation, as in ``[0.8, 0, 0.2]``,
             training runs without validation.
         buffer: Pixels between training windows and the blocks of other splits.
         seed: The same seed gives the same blocks.
@@ -68,8 +68,8 @@ class TimeSplit:
 
     Attributes:
         train: First and last day, ``YYYY-MM-DD``, both included.
-        val: As `train`; periods must not overlap. ``None``, the default, means training without validation.
-        test: As `train`; no test set by default.
+        val: Like `train`; periods must not overlap. ``None``, the default, means training without validation.
+        test: Like `train`; no test set by default.
 
     Raises:
         ConfigError: A day cannot be read, a period ends before it begins, or two share a day.

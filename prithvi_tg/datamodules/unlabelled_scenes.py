@@ -37,7 +37,7 @@ class UnlabelledScenesDataModule(LabelledScenesDataModule):
         mean: Mean per band in the unit of the model, after scaling; ``prithvi-tg stats`` computes it.
         std: Standard deviation per band.
         window: Size of the windows in pixels.
-        stride: Distance of neighbouring windows in validation and test, in pixels; the window size by default.
+        stride: Distance between neighbouring windows in validation and test, in pixels; the window size by default.
         windows_per_epoch: Number of training windows in an epoch, over all processes.
         batch_size: Number of windows in a batch.
         num_workers: Number of reading processes for each training process.

@@ -24,14 +24,14 @@ class ValueChipFolderDataModule(ChipDataModule):
         value_mean: Mean of each value in the training data, in its unit; ``prithvi-tg stats`` computes it.
         value_std: Standard deviation of each value.
         units: Unit of each value.
-        valid_range: Lowest and highest valid value; labels outside are an error.
+        valid_range: Lowest and highest valid value; labels outside cause an error.
         value_scale: Factor from stored values to the unit, for label files without scale tags.
         file_bands: Bands of one frame in the order of the files; `bands` by default.
         num_frames: Number of dates in a file.
         sensor: Naming scheme of the bands, needed where sensors disagree.
         scale: Factor from stored values of images to the unit of `mean` and `std`, for files without scale tags.
         nodata: Stored values of images that mean nodata, besides the file's tag and NaN.
-        dataset_class: Class of the dataset, if files are no rasters.
+        dataset_class: Class of the dataset, if files are not rasters.
         **kwargs: Arguments of `ChipDataModule`.
 
     Raises:

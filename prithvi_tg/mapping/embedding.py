@@ -154,7 +154,7 @@ def published_encoder(
         weights: Path or other source of weights, see `find_weights`; by default the weights published under the name.
         num_frames: Number of dates of a scene.
         window: Size of a window in pixels.
-        stride: Distance of neighbouring windows in pixels.
+        stride: Distance between neighbouring windows in pixels.
 
     Raises:
         ConfigError: The name is unknown, or the bands and statistics of its pre-training are.
@@ -221,7 +221,7 @@ def embed_scene(
         points: Also write this GeoParquet file: a point at the centre of each patch, with its features.
         quicklook: Also write a ``.png`` beside the raster, with the first three principal components in colour.
         window: Size of a window in pixels, a multiple of the patch or largest stride; not for `published_encoder`.
-        stride: Distance of neighbouring windows in pixels, a multiple of the patch; not for `published_encoder`.
+        stride: Distance between neighbouring windows in pixels, a multiple of the patch; not for `published_encoder`.
         blending: See `map_scene`, also for the following arguments.
         nodata_rule: When a pixel is nodata.
         qa_mask: Quality classes that count as nodata.

@@ -10,7 +10,7 @@ from ..readers.formats import SceneInput
 from .products import OutputOptions, find_product
 
 _log = logging.getLogger(__name__)
-#: Endings of files that are no maps of this package; a folder may have any other ending.
+#: Endings of files that are not maps of this package; a folder may have any other ending.
 _OTHER_FILES = (
     ".csv", ".geojson", ".gpkg", ".html", ".img", ".jp2", ".jpeg", ".jpg", ".json", ".nc", ".parquet", ".pdf", ".png",
     ".shp", ".vrt", ".zip",

@@ -25,7 +25,7 @@ class PatchDataModule(SceneDataModule):
         scenes: See `SceneDataModule`, also for the other arguments.
         spec: Bands and statistics.
         window: Size of a window in pixels.
-        stride: Distance of neighbouring windows in pixels.
+        stride: Distance between neighbouring windows in pixels.
         blending: How to blend overlapping windows.
         patch: Size of a patch in pixels.
         *args: Further arguments of `SceneDataModule`.

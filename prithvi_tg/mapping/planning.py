@@ -70,7 +70,7 @@ def map_scene(
         scene: A raster, an HLS granule, a ``.SAFE`` folder, or several dates joined by commas; see `find_inputs`.
         output: Path of the map; the names of other outputs derive from it.
         window: Size of a window in pixels; that of training by default.
-        stride: Distance of neighbouring windows in pixels; that of training, or half a window, by default.
+        stride: Distance between neighbouring windows in pixels; that of training, or half a window, by default.
         blending: How to blend overlapping windows.
         nodata_rule: When a pixel of the map is nodata; by default ``all``, or ``legacy`` with the legacy profile.
         qa_mask: Quality classes that count as nodata.
@@ -209,7 +209,7 @@ def plan_maps(
         reading: How to read the files.
         writing: Which files to write.
         window: See `map_scene`, also for the following arguments.
-        stride: Distance of neighbouring windows in pixels.
+        stride: Distance between neighbouring windows in pixels.
         blending: How to blend overlapping windows.
         nodata_rule: When a pixel of the map is nodata.
         qa_mask: Quality classes that count as nodata.

@@ -1,4 +1,4 @@
-"""Lines about the progress of a mapping run, for output that is no terminal."""
+"""Lines about the progress of a mapping run, for output that is not a terminal."""
 
 import logging
 import time

@@ -27,7 +27,7 @@ class SceneDataModule(BaseDataModule):
         scenes: The scenes; `resolve_scene` creates them from any input.
         spec: Bands, units and statistics that the model expects.
         window: Size of a window in pixels.
-        stride: Distance of neighbouring windows in pixels.
+        stride: Distance between neighbouring windows in pixels.
         blending: How to blend overlapping windows.
         align: Patch size of the encoder, see `AxisTiling`.
         batch_size: Number of windows in a batch; ``auto`` depends on the device.

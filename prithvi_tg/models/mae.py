@@ -255,7 +255,7 @@ class MaskedAutoencoder(EncoderModel):
 
         Raises:
             ConfigError: The image is smaller than the smallest number of patches of which one is visible, or its size
-                is no multiple of the patch.
+                is not a multiple of the patch.
         """
         image = self.encoder.frames(image)
         grid = self.encoder.grid(image)

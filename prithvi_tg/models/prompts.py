@@ -21,7 +21,7 @@ def add_prompts(encoder: Encoder, num_tokens: int) -> None:
         num_tokens: Number P of tokens.
 
     Raises:
-        ConfigError: The encoder is no plain ViT.
+        ConfigError: The encoder is not a plain ViT.
     """
     blocks = [module for module in encoder.modules() if isinstance(module, Block)]
     if not blocks or not isinstance(encoder, TokenEncoder):

@@ -27,7 +27,7 @@ def slide_inference(
         model: Returns logits (B, K, window, window) for images (B, T, C, window, window).
         image: (B, T, C, H, W) or (B, C, H, W), normalised.
         window: Size of a window in pixels, a multiple of the patch.
-        stride: Distance of neighbouring windows in pixels.
+        stride: Distance between neighbouring windows in pixels.
         batch_size: Number of windows per call of the model.
         coordinates: Further arguments of the model with one row per image, such as ``timestamps``.
 

@@ -79,7 +79,7 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
         warmup_steps: Steps of linear warm-up of the schedule ``poly``; its rate falls linearly to 0 over the run.
         monitor: Logged metric that selects the best checkpoint; losses are minimised, other metrics maximised.
         data_spec: Bands, statistics and target of the training data, as returned by `DataSpec.to_dict`. A fit takes
-            them from its data module. Checkpoints record them, so mapping needs no other description.
+            them from its data module. Checkpoints record them, so mapping does not need any other description.
     """
 
     #: Kind of target of the task, a key of `prithvi_tg.targets.TARGETS`.

@@ -20,7 +20,7 @@ class PixelwiseTask(ScoredTask):
             of its patch, as in TerraTorch; ``unet``, ``fpn``, ``upernet``, ``segformer`` or ``dpt`` (for ViTs) of
             segmentation_models_pytorch; or the path of a class, see `prithvi_tg.models.create_decoder`.
         decoder_args: Further arguments of the decoder.
-        head_channels: Channels of the convolutions of the heads, or of the library's decoder.
+        head_channels: Channels of the heads' convolutions, or of a decoder of segmentation_models_pytorch.
         head_dropout: Dropout rate of whole channels before the last convolution of the heads.
         auxiliary_weight: Weight of the loss of the auxiliary head; 0 for no auxiliary head. Only the published
             necks have one.

@@ -40,12 +40,12 @@ class MaskedAutoencodingTask(BaseTask):
 class PrithviPretrainingTask(ScoredTask, MaskedAutoencodingTask):
     """Masked autoencoding of Prithvi as published: random patches are masked, and a decoder reconstructs them.
 
-    The model is a `MaskedAutoencoder`. It needs no labels. Its checkpoints are ``weights:`` of the other tasks, which
+    The model is a `MaskedAutoencoder`. It does not use labels. The other tasks accept its checkpoints as `weights` and
     load the encoder. With `weights` that contain a decoder, such as the published ones, encoder and decoder start from
     them; otherwise the decoder starts from random weights.
 
     Pixels without data are filled with the band mean. They do not count in the loss: the loss of a patch is that of its
-    values with data, and a masked patch without any is left out.
+    values with data, and a masked patch without any data is left out.
 
     Logged scores: ``val_loss``, the mean over masked patches of the mean squared error of normalised values; for each
     band ``val_RMSE_BAND`` and ``val_R2_BAND`` over all masked pixels, in the unit of the statistics; and ``val_mR2``,
@@ -58,12 +58,12 @@ class PrithviPretrainingTask(ScoredTask, MaskedAutoencodingTask):
     Args:
         decoder_args: Sizes of the decoder, ``width``, ``depth`` and ``num_heads``. By default those of the decoder in
             `weights`, otherwise the published ones: 512, 8 and 16. The encoder ``nano`` has 64, 2 and 4. The number of
-            heads is not stored in published files; it is that of a head of 32 channels, as in all published models.
+            heads is not stored in published files; one head per 32 channels is assumed, as in all published models.
         mask_ratio: Share of the patches that are masked, over all frames.
         norm_pix_loss: Reconstruct patches that are each standardised by their own mean and standard deviation.
         mask_seed: Seed of the masks in validation and test, which depend only on it and on the name of a chip.
         window: Side of the images in validation and test, in pixels, reduced to whole patches. Larger chips are cut
-            into such images, without a rest at the right and bottom.
+            into such images; a remainder at the right or bottom is not used.
         window_batch_size: Number of images in a call of the model in validation and test.
         monitor: Logged metric that selects the best checkpoint. Losses and RMSE are minimised, R2 maximised.
     """

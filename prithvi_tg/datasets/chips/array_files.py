@@ -1,4 +1,4 @@
-"""Chips in files that are no rasters: checks of the arrays that methods of a dataset return."""
+"""Chips in files that are not rasters: checks of the arrays that methods of a dataset return."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

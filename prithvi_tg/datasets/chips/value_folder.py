@@ -33,7 +33,7 @@ class ValueChipFolder(PatternChips):
         value_mean: Mean of each value in the training data, in its unit; ``prithvi-tg stats`` computes it.
         value_std: Standard deviation of each value.
         units: Unit of each value.
-        valid_range: Lowest and highest valid value; labels outside are an error.
+        valid_range: Lowest and highest valid value; labels outside cause an error.
         value_scale: Factor from stored values to the unit, for label files without scale tags.
         split: ``train``, ``val`` or ``test``.
         file_bands: Bands of one frame in the order of the files, by name; `bands` by default. The bands of the

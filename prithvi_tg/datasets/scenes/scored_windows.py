@@ -32,7 +32,7 @@ class ScoredWindows(Dataset[dict[str, Any]]):
         grid: The pixels of the dataset.
         region: The region to score.
         size: Size of a window in pixels.
-        stride: Distance of neighbouring windows; the size by default.
+        stride: Distance between neighbouring windows; the size by default.
         periods: Periods, each scored separately; by default one period of all times.
     """
 

@@ -114,6 +114,6 @@ def find_product(product: str | type[Product] | Product) -> type[Product] | Prod
     """The product of a name in `PRODUCTS` or of a class path; any other is returned as it is.
 
     Raises:
-        ConfigError: The name is unknown, or the class is no product.
+        ConfigError: The name is unknown, or the class is not a product.
     """
     return find_class("products", product, PRODUCTS, Product) if isinstance(product, str) else product
