@@ -1,6 +1,7 @@
 """Classes by the name of a row of a table or by their path, and functions by their path."""
 
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, TypeVar
 
@@ -24,9 +25,9 @@ def find_class(key: str, name: str, table: Mapping[str, Row], kind: type = objec
     if name in table:
         return table[name]
     if "." not in name:
-        raise ConfigError(
-            f"{key}: {name!r} is unknown; choose from {', '.join(table)}, or the path of a class"
-        )
+        near = get_close_matches(name, table, n=1)
+        hint = f"; did you mean {near[0]}? Choose" if near else "; choose"
+        raise ConfigError(f"{key}: {name!r} is unknown{hint} from {', '.join(table)}, or the path of a class")
     found = _imported(key, name)
     wanted = f"{kind.__module__}.{kind.__qualname__}"
     if not isinstance(found, type):

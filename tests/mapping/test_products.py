@@ -109,7 +109,7 @@ def test_the_command_accepts_products_by_name(trained, flood_root, tmp_path, com
     [
         (
             "margins",
-            "products: 'margins' is unknown; choose from classes, legacy_classes, values, embeddings",
+            r"products: 'margins' is unknown; did you mean margin\? Choose from classes",
         ),
         ("no_such_module.Margin", "products: no_such_module.Margin: no module no_such_module"),
         (

@@ -243,7 +243,7 @@ def test_u_net_works_with_an_encoder_of_any_depth():
         ({"encoder": "torch.nn.Conv2d"}, "encoder: torch.nn.Conv2d must derive from prithvi_tg.*Encoder"),
         ({"encoder": "timm/resnet10t", "encoder_args": {"dpeth": 3}}, "encoder_args: timm/resnet10t"),
         ({"encoder": f"{__name__}.OwnEncoder", "drop_path": 0.1}, "OwnEncoder: got an unexpected .*'drop_path'"),
-        ({"decoder": "u_net"}, "decoder: 'u_net' is unknown; choose from conv_transpose, geospatial"),
+        ({"decoder": "u_net"}, r"decoder: 'u_net' is unknown; did you mean unet\? Choose from conv_transpose"),
         ({"decoder": "unet", "decoder_args": {"x": 1}}, "decoder_args: unet: .*'x'"),
         ({"decoder": "linear", "decoder_args": {"x": 1}}, "decoder_args: linear: .*'x'"),
         ({"decoder": "torch.nn.Identity"}, "decoder: torch.nn.Identity has no attribute out_channels"),

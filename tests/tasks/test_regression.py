@@ -299,7 +299,9 @@ def test_a_regression_task_refuses_classes(flood_root, tmp_path, capsys):
 
 
 def test_errors_name_unknown_losses():
-    with pytest.raises(ConfigError, match="loss: 'rmse' is unknown; choose from mse, mae, huber"):
+    with pytest.raises(
+        ConfigError, match=r"loss: 'rmse' is unknown; did you mean mse\? Choose from mse, mae, huber"
+    ):
         PrithviPixelwiseRegressionTask(
             encoder="nano",
             encoder_args={"width": 32, "depth": 1, "num_heads": 2},
