@@ -63,7 +63,7 @@ def train(scene: Path, label: Path) -> None:
     """Train on half of the blocks of the scene."""
     config = str(HERE / "config.yaml")
     given = [f"--data.images={scene}", f"--data.labels={label}"]
-    statistics = yaml.safe_load(command("stats", "--config", config, *given))
+    statistics = yaml.safe_load(command("stats", "--config", config, *given))["data"]["init_args"]
     given += [f"--data.{key}={statistics[key]}" for key in ("mean", "std")]
     command("fit", "--config", config, *given, "--trainer.default_root_dir", str(WORK / "runs"))
 

@@ -79,7 +79,7 @@ def main() -> None:
     shutil.rmtree(WORK, ignore_errors=True)
     write_chips(Path(os.environ["PRITHVI_TG_REAL_DATA"]) / "worldcereal")
     config = str(HERE / "config.yaml")
-    statistics = yaml.safe_load(command("stats", "--config", config))
+    statistics = yaml.safe_load(command("stats", "--config", config))["data"]["init_args"]
     given = [f"--data.{key}={statistics[key]}" for key in ("mean", "std")]
     checkpoint = str(WORK / "runs" / "version_0" / "checkpoints" / "last.ckpt")
     start = time.perf_counter()

@@ -58,7 +58,7 @@ def main() -> None:
     label = source / "S2A_L2A_T29UNU_20221005_60m_SCL_640.tif"
     config = str(HERE / "config.yaml")
     given = [f"--data.images={scene}", f"--data.labels={label}"]
-    statistics = yaml.safe_load(command("stats", "--config", config, *given))
+    statistics = yaml.safe_load(command("stats", "--config", config, *given))["data"]["init_args"]
     given += [f"--data.{key}={statistics[key]}" for key in ("mean", "std")]
     run = ["--trainer.default_root_dir", str(WORK / "runs")]
     start = time.perf_counter()

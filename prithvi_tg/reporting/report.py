@@ -61,6 +61,7 @@ def write_report(
         "count": _count,
         "signed": _signed,
         "setting": _setting,
+        "number": _number,
         "path": _path,
         "area": _area,
     }
@@ -79,7 +80,7 @@ def write_report(
         "records": _rows([_record(run) for run in runs]),
         "settings": differing_settings([run.settings for run in runs]),
         "baselines": baselines or {},
-        "score": _percent if kinds[0] == "classes" else _setting,
+        "score": _percent if kinds[0] == "classes" else _number,
         "tile": TILE,
         "areas": areas,
     }
@@ -371,6 +372,11 @@ def _signed(value: float | None, digits: int = 1) -> str:
 def _path(text: str) -> Markup:
     """Text with optional line breaks after slashes."""
     return Markup("/<wbr>").join(text.split("/"))
+
+
+def _number(value: float | None) -> str:
+    """A score that is not in per cent, as in the terminal."""
+    return "-" if value is None else f"{value:.4g}"
 
 
 def _setting(value: Any, limit: int = 80) -> str:

@@ -146,7 +146,7 @@ def test_scores_of_a_subclass_reach_logger_record_table_and_report(flood_root, t
     assert main(["report", str(folder)]) == 0
     page = (folder / "report.html").read_text()
     for name in ("kappa", "confidence"):
-        assert f'<tr><th>{name}</th><td class="score"><b>{overall[name]:.6g}</b></td></tr>' in page
+        assert f'<tr><th>{name}</th><td class="score"><b>{overall[name]:.4g}</b></td></tr>' in page
 
 
 def test_all_scores_can_be_replaced_as_in_torchgeo_tasks(flood_root, tmp_path):
@@ -158,7 +158,7 @@ def test_all_scores_can_be_replaced_as_in_torchgeo_tasks(flood_root, tmp_path):
         main(["report", str(tmp_path / "runs" / "version_0"), "--output", str(tmp_path / "page.html")]) == 0
     )
     page = (tmp_path / "page.html").read_text()
-    assert f'<tr><th>kappa</th><td class="score"><b>{overall["kappa"]:.6g}</b></td></tr>' in page
+    assert f'<tr><th>kappa</th><td class="score"><b>{overall["kappa"]:.4g}</b></td></tr>' in page
     assert "worst 1: " in page
 
 
