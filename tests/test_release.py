@@ -182,7 +182,7 @@ def test_the_demo_runs_all_its_commands_and_replaces_only_what_it_wrote(small_de
     [
         (("--output", "mine"), "output: mine exists; add --overwrite to replace it"),
         (("--output", "mine", "--overwrite"), "output: mine has no demo.yaml, so it was not written by demo"),
-        (("--epochs", "0"), "epochs: 0; at least 1"),
+        (("--epochs", "0"), "epochs: 0 must be 1 or more"),
     ],
 )
 def test_the_demo_refuses_what_is_not_its_own(words, message, tmp_path, monkeypatch, command):

@@ -28,7 +28,7 @@ def run(arguments: list[str]) -> int:
     options = COMMANDS["demo"].parser().parse_args(arguments)
     output = options.output
     if options.epochs is not None and options.epochs < 1:
-        raise ConfigError(f"epochs: {options.epochs}; at least 1")
+        raise ConfigError(f"epochs: {options.epochs} must be 1 or more")
     if output.exists() and not options.overwrite:
         raise ConfigError(f"output: {output} exists; add --overwrite to replace it, or give another folder")
     if output.exists():

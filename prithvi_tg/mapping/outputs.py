@@ -83,5 +83,5 @@ def split_existing(
     existing = [paths[one.name] for one in found if writing.skip_existing and paths[one.name].exists()]
     if existing:
         scenes = "1 scene" if len(existing) == 1 else f"{len(existing)} scenes"
-        _log.info(f"Skipped: {scenes} with an existing map; outputs that it lacks are not added")
+        _log.info(f"Skipped: {scenes} with an existing map; missing outputs are not added")
     return [one for one in found if paths[one.name] not in existing], existing

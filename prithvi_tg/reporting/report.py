@@ -43,7 +43,7 @@ def write_report(
         path: The page, ``.html``; written to its final name when it is complete.
         runs: Runs with the same classes; others are compared with the first. None for a page of areas alone.
         maps: Maps of scenes; maps of one place move together.
-        title: Title of the page; by default, data, model and date of the runs.
+        title: Title of the page; by default, data, model, command and date of the runs.
         baselines: Name of a run -> scores of a baseline on the same pixels.
         areas: Results of `prithvi_tg.reporting.areas.read_areas`.
 

@@ -478,7 +478,7 @@ def test_skip_existing_keeps_maps_and_extends_the_index(checkpoint, tmp_path, co
     write_scene(archive / "b.tif", 50, 40, corner=(600000 + 40 * 30, 4200000))
     code, out, err = command(*words, "--skip_existing")
     assert code == 0, err
-    assert "Skipped: 1 scene with an existing map; outputs that it lacks are not added" in out
+    assert "Skipped: 1 scene with an existing map; missing outputs are not added" in out
     assert (tmp_path / "m" / "a_pred.tif").stat().st_mtime_ns == before
     with rasterio.open(tmp_path / "m" / "index_EPSG_32615.vrt") as index:
         assert index.width == 80

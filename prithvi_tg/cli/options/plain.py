@@ -25,7 +25,7 @@ def add_report_options(parser: PlainParser) -> None:
         help="areas to show, as written by area estimate --output")
     add("--output", type=Path, default=None,
         help="file to write; by default report.html in the folder of the first run, or of the areas without a run")
-    add("--title", default="", help="title of the page; by default data, model and date")
+    add("--title", default="", help="title of the page; by default data, model, command and date")
     add("--map_megabytes", type=float, default=8,
         help="maximum size of each map in the page; larger maps are shown at lower resolution (default: %(default)s)")
     add("--baseline", action="store_true",

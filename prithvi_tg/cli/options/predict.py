@@ -43,9 +43,9 @@ def add_predict_options(parser: Any) -> None:
 # fmt: off
 def _add_model(add: Any) -> None:
     add("--tta", type=Tta | None, default=None,
-        help="d4: average over eight flips and rotations of each window.")
+        help="d4: average eight flips and rotations of a window.")
     add("--calibrated", action="store_true",
-        help="Use the temperature that prithvi-tg calibrate fitted.")
+        help="Use the temperature fitted by calibrate.")
 
 
 def _add_reading(add: Any) -> None:
@@ -84,7 +84,7 @@ def _add_windows(add: Any) -> None:
     add("--window", metavar="PIXELS", type=int | None, default=None,
         help="Side of a window; by default the model's.")
     add("--stride", metavar="PIXELS", type=int | None, default=None,
-        help="Distance between windows; by default half a window.")
+        help="Step between windows; by default half a window.")
     add("--blending", type=Blending, default="average",
         help="How overlapping windows are combined: mean of logits (average), mean weighted by a Hann window (hann), "
         "or only the centre of each window (crop).")

@@ -66,7 +66,7 @@ class OutputOptions:
             is_one = isinstance(given, str) or not isinstance(given, Sequence)
             object.__setattr__(self, key, (given,) if is_one else tuple(given))
         if self.overwrite and self.skip_existing:
-            raise ConfigError("skip_existing: contradicts overwrite; give one of both")
+            raise ConfigError("skip_existing: contradicts overwrite; give only one of them")
         words = [("profile", Profile, self.profile), ("probabilities", ProbabilityType, self.probabilities)]
         for key, kind, chosen in [
             *words,
