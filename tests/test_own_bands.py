@@ -180,7 +180,7 @@ def test_one_chip_with_other_bands_may_be_skipped(tmp_path):
 def test_bands_by_default_are_named_where_the_files_lack_them(chips):
     bands = [*BANDS[:3], "NIR_NARROW", "SWIR_1", "SWIR_2"]
     with pytest.raises(
-        ConfigError, match=r"NIR_NARROW is not among file_bands, .*by default bands is BLUE GREEN"
+        ConfigError, match=r"NIR_NARROW is not among file_bands, .*bands defaults to BLUE GREEN"
     ):
         ChipFolder(**settings(chips, bands=bands))
 

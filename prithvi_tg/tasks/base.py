@@ -159,7 +159,7 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
             if adapts and hparams["allow_new_bands"]:
                 raise ConfigError(
                     "allow_new_bands: new bands need a trainable input layer, but lora_rank and prompt_tokens "
-                    "freeze it; remove one of them"
+                    "freeze it; remove them, or allow_new_bands"
                 )
             self.load_pretrained(encoder, read_checkpoint(find_weights(self.weights, encoder)))
         if hparams["lora_rank"]:

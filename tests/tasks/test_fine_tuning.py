@@ -100,7 +100,7 @@ def test_an_epoch_for_an_encoder_that_is_not_frozen_is_refused(adapters, floods,
 @pytest.mark.parametrize("adapters", [{"lora_rank": 2}, {"prompt_tokens": 2}])
 def test_new_bands_are_refused_where_the_input_layer_is_frozen(adapters, tmp_path):
     torch.save(make_task().model.encoder.state_dict(), tmp_path / "weights.pt")
-    with pytest.raises(ConfigError, match="allow_new_bands: new bands need an input layer that trains"):
+    with pytest.raises(ConfigError, match="allow_new_bands: new bands need a trainable input layer"):
         make_task(weights=str(tmp_path / "weights.pt"), allow_new_bands=True, **adapters)
 
 
@@ -147,7 +147,7 @@ def test_the_number_of_bands_comes_from_the_data(flood_root, tmp_path):
         flood_root, splits=flood_root / "splits.csv", batch_size=2, crop_size=32, bands=["NIR_NARROW", "RED"]
     )
     fit(make_task(bands=["NIR_NARROW", "RED"]), data, tmp_path)
-    with pytest.raises(ConfigError, match=r"bands: the model has BLUE GREEN .* the data NIR_NARROW RED"):
+    with pytest.raises(ConfigError, match=r"bands: the model has BLUE GREEN .* the data have NIR_NARROW RED"):
         fit(make_task(), data, tmp_path)
 
 
