@@ -168,10 +168,10 @@ class ConfiguredCommand(Command):
         """Exit with a message if the words have a wrong option or name a file that is missing."""
         parser = self.parser()
         refuse_unknown(words, option_names(parser), self.name)
+        check_configurations(words)
         if not any(name.endswith((".help", "--print_config")) for name in names_in(words)):
             self.check_settings(parser.parse_own(words), words)
-        check_configurations(words)
-        check_files(words, self.files)
+            check_files(words, self.files)
 
     def run(self, words: list[str]) -> int:
         """Run the command; returns the exit code."""

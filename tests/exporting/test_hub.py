@@ -152,7 +152,7 @@ def test_a_dry_run_writes_the_folder_and_uploads_nothing(hub, trained, trained_r
 
 
 def test_scores_of_another_checkpoint_are_left_out(weights, trained_run, tmp_path):
-    with pytest.warns(UserWarning, match="has the scores of another checkpoint"):
+    with pytest.warns(UserWarning, match="has the scores of a checkpoint other than"):
         folder = write_folder(weights, "me/a", tmp_path / "a", metrics=trained_run / "metrics.json")
     assert "No scores are stated." in (folder / "README.md").read_text()
 

@@ -452,7 +452,7 @@ def test_the_share_of_nodata_is_that_in_the_area(trained, scene, command, tmp_pa
     ("options", "message"),
     [
         (("--aoi", "1", "2", "3"), "--aoi: 1,2,3 has 3 numbers"),
-        (("--aoi", "missing.gpkg"), "--aoi: missing.gpkg is not a file"),
+        (("--aoi", "missing.gpkg"), "--aoi: missing.gpkg: no such file"),
         (("--products", "entropi"), "--products: 'entropi' is unknown"),
         (("--output", "maps.gpkg"), "--output: maps.gpkg is neither a folder nor a .tif"),
     ],
