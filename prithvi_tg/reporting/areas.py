@@ -84,6 +84,7 @@ def _described(record: Mapping[str, Any], name: str) -> dict[str, Any]:
         "allocation": design.get("allocation", "-"),
         "seed": design.get("seed", "-"),
         "maps": ", ".join(one["name"] for one in design.get("maps", ())),
+        "map_names": list(dict.fromkeys(Path(one["name"]).name for one in design.get("maps", ()))),
     }
 
 

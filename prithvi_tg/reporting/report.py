@@ -121,7 +121,7 @@ def _areas_page(
 
 
 def _areas_title(areas: Sequence[Mapping[str, Any]]) -> str:
-    names = dict.fromkeys(one["maps"] or one["name"] for one in areas)
+    names = dict.fromkeys(", ".join(one["map_names"]) or one["name"] for one in areas)
     return f"Areas with intervals · {', '.join(names)}"
 
 
