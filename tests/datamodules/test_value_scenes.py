@@ -213,4 +213,4 @@ def test_a_run_on_a_scene_with_values_from_statistics_to_report(root, known, tmp
     assert code == 0, err
     page = (tmp_path / "report.html").read_text()
     assert page.count("Linear regression on ") == 2
-    assert f"<b>{record['overall']['RMSE']:.6g}</b>" in page
+    assert f"<b>{record['overall']['RMSE']:.4g}</b>" in page

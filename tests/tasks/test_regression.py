@@ -337,7 +337,7 @@ def test_the_report_shows_scores_density_and_chips(value_run, tmp_path, capsys):
     assert main(["report", str(value_run), "--output", str(page)]) == 0
     text = page.read_text()
     record = json.loads((value_run / "metrics.json").read_text())
-    assert f"<b>{record['overall']['RMSE']:.6g}</b>" in text
+    assert f"<b>{record['overall']['RMSE']:.4g}</b>" in text
     assert 'alt="scatter"' in text
     assert "<th>biomass (t/ha)</th>" in text
     assert "<td>3,045</td>" in text
