@@ -3,6 +3,12 @@
 A message is one line with the file or key, the value, and the correct form.
 """
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 
 class PrithviTGError(Exception):
     """Base class of every error that this package raises on purpose."""
@@ -26,11 +32,38 @@ class UnknownLabelError(DataError):
     Args:
         message: The message.
         counts: Pixels of each stored label.
+        converted: Those of the labels that ``to_classes`` of a dataset changed -> its result.
     """
 
-    def __init__(self, message: str, counts: dict[int, int] | None = None) -> None:
+    def __init__(
+        self, message: str, counts: dict[int, int] | None = None, converted: dict[int, int] | None = None
+    ) -> None:
         super().__init__(message)
         self.counts = counts or {}
+        self.converted = converted or {}
+
+
+class ValueRangeError(DataError):
+    """Labels with values outside their valid range.
+
+    Args:
+        message: The message, with advice.
+        values: All values that were read (V, ...) in the unit; NaN where not labelled, and instead of `fill`.
+        fill: Stored value that probably means "not labelled", if there is one.
+        advice: What to do about `fill`, with ``FILE`` for the name of the file.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        values: "NDArray[np.float32] | None" = None,
+        fill: float | None = None,
+        advice: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.values = values
+        self.fill = fill
+        self.advice = advice
 
 
 class BandCountError(DataError):
@@ -57,6 +90,17 @@ class CheckpointError(PrithviTGError, RuntimeError):
     """Weights that are unreadable, unsafe or do not fit the model."""
 
 
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """A number of things for a message: ``1 chip``, ``2 chips``.
+
+    Args:
+        number: The number.
+        noun: The thing, in the singular.
+        plural: Its plural, if it does not just add an s.
+    """
+    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
+
+
 def own_error(error: BaseException | None) -> PrithviTGError | None:
     """The error of this package behind one of another, as when jsonargparse builds a class."""
     while error is not None:
@@ -67,8 +111,8 @@ def own_error(error: BaseException | None) -> PrithviTGError | None:
             str(error).strip().rsplit("\n", 1)[-1] if type(error).__name__ == "ProcessRaisedException" else ""
         )
         for kind in (
-            ConfigError, MissingStatisticsError, DataError, UnknownLabelError, BandCountError, BandNameError,
-            CheckpointError,
+            ConfigError, MissingStatisticsError, DataError, UnknownLabelError, ValueRangeError, BandCountError,
+            BandNameError, CheckpointError,
         ):  # fmt: skip
             name = f"{kind.__module__}.{kind.__name__}: "
             if last.startswith(name):

@@ -134,7 +134,7 @@ def class_never_learnt(root):
 
 
 FAULTS = {
-    no_mask: ("error", "the mask of chip"),
+    no_mask: ("error", "the label file of chip"),
     truncated: ("error", "not a readable raster"),
     other_shape: ("error", "61 x 64 pixels"),
     unknown_label: ("error", "1 chip with labels that are not in classes: 5 (4096 pixels)"),
@@ -144,7 +144,7 @@ FAULTS = {
     bands_reversed: ("error", "standard deviations off; in the order "),
     shared_name: ("error", "1 chip in both"),
     shared_pixels: ("error", "1 chip with the same pixels under another name"),
-    misaligned_mask: ("error", "with a mask that is not aligned with its image"),
+    misaligned_mask: ("error", "with labels that are not aligned with the image"),
     one_other_unit: ("error", "1 chip with values more than 20 times"),
     no_data: ("advice", "without any data"),
     class_never_learnt: ("error", "Water has no pixels, but is in val and test"),
@@ -192,7 +192,7 @@ def test_everything_else_is_checked_without_statistics(flood_root, command, tmp_
     code, out, err = command("check", "--config", config)
     assert code == 1, out + err
     assert "prithvi-tg stats computes them" in " ".join(out.replace("│", " ").split())
-    assert "3 chips, each with its mask" in out
+    assert "3 chips, each with its label file" in out
     assert "band means" not in out
 
 
@@ -239,7 +239,9 @@ def test_labels_without_a_class_are_one_finding_with_advice(flood_root, command,
         True,
     )
     _, out, _ = command("check", "--config", write(labels=f"{hand}/*.tif"))
-    assert "no such file; none of the 3 masks exists: check folder, pattern, and the names of chips" in out
+    assert (
+        "no such file; none of the 3 label files exists: check folder, pattern, and the names of chips" in out
+    )
     path = write()
     path.write_text(path.read_text().replace("    splits:", "    #"))
     code, _, err = command("fit", "--config", path)
@@ -267,6 +269,15 @@ def test_a_fault_of_all_chips_is_one_finding(config, command, root, monkeypatch)
     assert "no pixels are labelled" not in out
 
 
+def test_faults_that_differ_in_numbers_and_names_only_are_one_finding(config, command, root, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "1200")
+    for number, chip in enumerate(chips_of(root, "train")):
+        rewrite(label_of(root, chip), lambda values, number=number: values[:, : -2 - number])
+    _, out, _ = command("check", "--config", config, "--data.root", root)
+    (row,) = [line for line in out.splitlines() if "pixels, but" in line]
+    assert "3 chips, such as" in row
+
+
 def test_a_full_disk_is_found(config, command, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(check_command.shutil, "disk_usage", lambda path: usage(10, 10, 1000))
@@ -280,7 +291,7 @@ def test_clean_chips_pass_and_are_described(config, command):
     assert code == 0, out + err
     assert "No errors." in out
     assert "│ advice" not in out
-    assert "3 chips, each with its mask" in out
+    assert "3 chips, each with its label file" in out
     assert "classes of train" in out
 
 

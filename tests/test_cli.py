@@ -283,7 +283,7 @@ def damage_all(folder):
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (damage_mask, ("Synthetic_0003_LabelHand.tif: no such file", "the mask of chip")),
+        (damage_mask, ("Synthetic_0003_LabelHand.tif: no such file", "the label file of chip")),
         (damage_bands, ("Synthetic_0003_S2Hand.tif: has 3 bands, but 13 are expected",)),
         (damage_file, ("Synthetic_0003_S2Hand.tif: not a readable raster",)),
         (damage_label, ("Synthetic_0003_LabelHand.tif: label 5 (4096 pixels) is not one of the 2 classes",)),

@@ -214,8 +214,8 @@ def test_an_unknown_label_of_an_own_data_set_is_explained(own):
         class_names = ("Wheat",)
 
     message = (
-        r"lab_a\.tif: label 20 \(\d+ pixels\) is not one of the 1 classes \(0 Wheat\); map it to 255 in to_classes if "
-        "it means not labelled, or add it to class_names"
+        r"lab_a\.tif: stored label 20 \(\d+ pixels\) became 1 in to_classes, not one of the 1 class \(0 Wheat\); "
+        "map it to 255 in to_classes if it means not labelled, or add it to class_names"
     )
     with pytest.raises(DataError, match=message):
         OneCrop(own, bands=("RED",), mean=(0,), std=(1,))[0]

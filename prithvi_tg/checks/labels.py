@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from ..spec import DataSpec
 from .findings import Finding
 from .surveys import Survey
+from .values import of_values
 
 _RARE = 0.001  # share of the labelled pixels
 
@@ -45,20 +46,6 @@ def _of_classes(surveys: dict[str, Survey], spec: DataSpec) -> Iterator[Finding]
             )  # fmt: skip
 
 
-def _of_values(surveys: dict[str, Survey], spec: DataSpec) -> Iterator[Finding]:
-    """Number of labelled pixels of each value."""
-    for split, survey in surveys.items():
-        counts = zip(spec.target.names, survey.labels.tolist(), strict=True)
-        listed = ", ".join(f"{name}: {count:,} labelled pixels" for name, count in counts)
-        yield Finding("ok", f"values of {split}", listed)
-    train = surveys.get("train")
-    for name, count in zip(spec.target.names, [] if train is None else train.labels.tolist(), strict=False):
-        if count == 0:
-            yield Finding(
-                "error", "values of train", f"{name} has no labelled pixels", "check the label files"
-            )
-
-
 def _of_images(surveys: dict[str, Survey], spec: DataSpec) -> Iterator[Finding]:
     """No findings, as there are no labels."""
     yield from ()
@@ -68,6 +55,6 @@ def _of_images(surveys: dict[str, Survey], spec: DataSpec) -> Iterator[Finding]:
 LABEL_CHECKS: dict[str, Callable[[dict[str, Survey], DataSpec], Iterator[Finding]]] = {
     "classes": _of_classes,
     "chip_classes": _of_classes,
-    "values": _of_values,
+    "values": of_values,
     "images": _of_images,
 }

@@ -18,7 +18,7 @@ from ..spec import OTHER_UNIT, DataSpec, UnitRatio
 from .findings import Finding, count_chips
 from .labels import LABEL_CHECKS
 from .overlaps import overlapping
-from .surveys import Survey, UnreadableChip, survey_chips, survey_samples
+from .surveys import Survey, UnreadableChip, survey_chips, survey_windows
 
 _MOST_LISTED = 10  # chips with the same fault
 
@@ -120,8 +120,7 @@ def check_scenes(data: LabelledScenesDataModule) -> Iterator[Finding]:
     for split in data.split_regions.splits:
         try:
             windows = data.scored_windows(split, both, images)
-            samples = (windows[number] for number in range(len(windows)))
-            survey = surveys[split] = survey_samples(samples, data.spec.target)
+            survey = surveys[split] = survey_windows(windows, data.spec.target)
         except PrithviTGError as error:
             advice = "add it to classes or to ignored_labels" if "not in classes" in str(error) else ""
             yield Finding("error", split, str(error), advice)
@@ -131,7 +130,8 @@ def check_scenes(data: LabelledScenesDataModule) -> Iterator[Finding]:
 
 
 def _of_chips(split: str, survey: Survey, spec: DataSpec, takes_scale: bool) -> Iterator[Finding]:
-    labels = f", each with its {spec.target.label_key}" if spec.target.names else ""
+    kind = "label file" if spec.target.label_key == "mask" else spec.target.label_key
+    labels = f", each with its {kind}" if spec.target.names else ""
     yield Finding("ok", split, f"{count_chips(survey.names)}{labels}")
     advice = "repair the file, or skip it with --skip_bad"
     reasons: dict[str, list[UnreadableChip]] = {}
@@ -146,8 +146,8 @@ def _of_chips(split: str, survey: Survey, spec: DataSpec, takes_scale: bool) -> 
     if survey.mislabelled:
         yield Finding(
             "error", split, f"{count_chips(survey.mislabelled)} with labels that are not in classes: "
-            f"{label_counts(survey.unknown_labels)}, such as {survey.mislabelled[0]}; known classes are "
-            f"{', '.join(spec.target.names)}",
+            f"{label_counts(survey.unknown_labels, survey.converted)}, such as {survey.mislabelled[0]}; known "
+            f"classes are {', '.join(spec.target.names)}",
             "add them to classes, or to ignored_labels if they mean not labelled (in a dataset of your own: map them "
             "to 255 in to_classes); or repair the files",
         )  # fmt: skip
@@ -161,9 +161,9 @@ def _of_chips(split: str, survey: Survey, spec: DataSpec, takes_scale: bool) -> 
     if survey.misaligned:
         yield Finding(
             "error", split,
-            f"{count_chips(survey.misaligned)} with a mask that is not aligned with its image, such as "
+            f"{count_chips(survey.misaligned)} with labels that are not aligned with the image, such as "
             f"{survey.misaligned[0]}",
-            "write images and masks with the same CRS and transform",
+            "write images and labels with the same CRS and transform",
         )  # fmt: skip
     if 0 < survey.unplaced < len(survey.names):
         yield Finding(

@@ -1,6 +1,7 @@
 """Survey: counts and statistics of a split, collected in one pass over its samples."""
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
@@ -13,12 +14,14 @@ from numpy.typing import NDArray
 from shapely import Polygon
 from torch import Tensor
 
-from ..datasets import ChipDataset
-from ..errors import ConfigError, DataError, PrithviTGError, UnknownLabelError
+from ..datasets import Chip, ChipDataset
+from ..datasets.scenes.scored_windows import ScoredWindows
+from ..errors import ConfigError, DataError, PrithviTGError, UnknownLabelError, ValueRangeError
 from ..readers.raster import open_raster
 from ..spec import DataSpec
-from ..targets import Target
+from ..targets import Target, ValueTarget
 from .overlaps import footprint
+from .values import ValueSurvey
 
 
 class UnreadableChip(NamedTuple):
@@ -27,7 +30,7 @@ class UnreadableChip(NamedTuple):
     Attributes:
         name: The chip.
         message: The error.
-        reason: The error without the names of files, the same for chips with the same fault.
+        reason: The error without names of files and numbers, the same for chips with the same fault.
         is_setting: Whether a setting is wrong, and not the file.
     """
 
@@ -48,6 +51,7 @@ class Survey:
         unreadable: Chips that cannot be read, with their errors.
         mislabelled: Chips with stored labels that are not a class.
         unknown_labels: Number of pixels of each of these labels.
+        converted: See `UnknownLabelError`.
         wrong_unit: Chips whose values are in another unit than the statistics.
         misaligned: Chips whose image and mask have different grids.
         unplaced: Number of images without a CRS.
@@ -60,6 +64,7 @@ class Survey:
         means: Mean of each band (C,).
         deviations: Standard deviation of each band (C,).
         lows: Lowest first percentile of each band in a chip (C,).
+        values: Range and moments of labels with values; ``None`` for other labels.
     """
 
     names: list[str] = field(default_factory=list)
@@ -68,6 +73,7 @@ class Survey:
     unreadable: list[UnreadableChip] = field(default_factory=list)
     mislabelled: list[str] = field(default_factory=list)
     unknown_labels: Counter[int] = field(default_factory=Counter)
+    converted: dict[int, int] = field(default_factory=dict)
     wrong_unit: list[str] = field(default_factory=list)
     misaligned: list[str] = field(default_factory=list)
     unplaced: int = 0
@@ -80,22 +86,39 @@ class Survey:
     means: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     deviations: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     lows: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    values: ValueSurvey | None = None
 
 
 def survey_chips(dataset: ChipDataset) -> Survey:
     """Read every chip of a split once."""
-    survey = Survey()
+    survey = _empty_survey(dataset.spec.target)
     _add_up(survey, _readable_samples(dataset, survey), dataset.spec.target)
     if len(survey.wrong_unit) > len(survey.names) / 2:
         survey.wrong_unit = []  # the band means of the split show it
     return survey
 
 
-def survey_samples(samples: Iterator[dict[str, Any]], target: Target) -> Survey:
-    """Read the samples of a split once, without checks of their files."""
-    survey = Survey()
-    _add_up(survey, samples, target)
+def survey_windows(windows: ScoredWindows, target: Target) -> Survey:
+    """Read the windows of a split of scenes once."""
+    survey = _empty_survey(target)
+    _add_up(survey, _readable_windows(windows, survey), target)
     return survey
+
+
+def _empty_survey(target: Target) -> Survey:
+    return Survey(values=ValueSurvey(target) if isinstance(target, ValueTarget) else None)
+
+
+def _readable_windows(windows: ScoredWindows, survey: Survey) -> Iterator[dict[str, Any]]:
+    """Windows whose labels lie in the valid range; the survey lists the others."""
+    for number in range(len(windows)):
+        try:
+            sample = windows[number]
+        except ValueRangeError as error:
+            assert survey.values is not None
+            survey.values.add_error(error, windows.name(number))
+            continue
+        yield sample
 
 
 def _readable_samples(dataset: ChipDataset, survey: Survey) -> Iterator[dict[str, Any]]:
@@ -108,9 +131,14 @@ def _readable_samples(dataset: ChipDataset, survey: Survey) -> Iterator[dict[str
         except UnknownLabelError as error:
             survey.mislabelled.append(chip.name)
             survey.unknown_labels.update(error.counts)
+            survey.converted |= error.converted
+            continue
+        except ValueRangeError as error:
+            assert survey.values is not None
+            survey.values.add_error(error, chip.name)
             continue
         except PrithviTGError as error:
-            reason = str(error).replace(str(chip.image), "image").replace(str(chip.mask), "mask")
+            reason = _without_numbers(str(error), chip)
             survey.unreadable.append(
                 UnreadableChip(chip.name, str(error), reason, isinstance(error, ConfigError))
             )
@@ -132,6 +160,13 @@ def _readable_samples(dataset: ChipDataset, survey: Survey) -> Iterator[dict[str
         side = min(image.shape[-2:])
         survey.smallest = side if survey.smallest is None else min(survey.smallest, side)
         yield sample
+
+
+def _without_numbers(message: str, chip: Chip) -> str:
+    """The message of an error without the files of a chip and without numbers."""
+    for name in (str(chip.image), str(chip.mask), chip.image.name, chip.mask.name, chip.name):
+        message = message.replace(name, "FILE")
+    return re.sub(r"\d+", "N", message)
 
 
 def _unit_ratio(image: Tensor, valid: Tensor, spec: DataSpec) -> float:
@@ -166,6 +201,8 @@ def _add_up(survey: Survey, samples: Iterator[dict[str, Any]], target: Target) -
     pixels = 0
     for sample in samples:
         labels += target.count(sample).numpy()
+        if survey.values is not None:
+            survey.values.add(sample[target.label_key].numpy())
         image, valid = sample["image"].double(), sample["valid"]
         observed = image * valid
         total = total + observed.sum(dim=(0, 2, 3)).numpy()

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,11 @@ from numpy.typing import NDArray
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, counted
 from ..targets import ValueTarget
 from .raster import alpha_band, data_bands, read_stored
 from .scaling import Scaling, apply_scaling, tagged_scaling
+from .valid_range import check_valid_range
 
 _PIXELS_AT_ONCE = 2**22  # read and averaged together
 
@@ -45,10 +47,19 @@ def check_label_raster(
         )
 
 
-def label_counts(counts: Mapping[int, int]) -> str:
-    """Text that lists the most frequent stored labels and their numbers of pixels."""
+def label_counts(counts: Mapping[int, int], converted: Mapping[int, int] = MappingProxyType({})) -> str:
+    """Text that lists the most frequent stored labels and their numbers of pixels.
+
+    Args:
+        counts: Number of pixels of each label.
+        converted: See `UnknownLabelError`.
+    """
     labels = sorted(counts, key=lambda label: -counts[label])
-    listed = ", ".join(f"{label} ({counts[label]} pixels)" for label in labels[:5])
+    listed = ", ".join(
+        f"{label} ({counted(counts[label], 'pixel')})"
+        + (f" became {converted[label]} in to_classes" if label in converted else "")
+        for label in labels[:5]
+    )
     return listed + (f", {len(labels) - 5} more" if len(labels) > 5 else "")
 
 
@@ -139,7 +150,8 @@ def read_values(
         window: Window to read; the whole raster by default.
 
     Raises:
-        DataError: The raster has another number of bands, or a value lies outside the valid range.
+        DataError: The raster has another number of bands.
+        ValueRangeError: A value lies outside the valid range.
         ConfigError: The raster's scale tags contradict the scale of the target.
     """
     scalings = check_value_raster(source, path, target)
@@ -149,36 +161,10 @@ def read_values(
     )
     values = np.where(valid, stored, np.nan).astype(np.float32)
     apply_scaling(values, scalings)
-    outside = target.is_outside(values)
-    nodata = f"{stored[outside][0]:g}" if outside.any() else ""
     check_valid_range(
-        values, target, path, f"mark such pixels as nodata: rio edit-info --nodata {nodata} {path}"
+        values, stored, target, path, lambda fill: f"mark it as nodata: rio edit-info --nodata {fill} {path}"
     )
     return values
-
-
-def check_valid_range(
-    values: NDArray[np.float32], target: ValueTarget, path: str | Path, advice: str
-) -> None:
-    """Check that all values lie in the valid range.
-
-    Args:
-        values: In the unit, NaN where a pixel is not labelled.
-        target: The valid range.
-        path: Name of the file, for messages.
-        advice: How to mark such pixels as not labelled.
-
-    Raises:
-        DataError: A value lies outside.
-    """
-    outside = target.is_outside(values)
-    if outside.any():
-        assert target.valid_range is not None
-        low, high = target.valid_range
-        raise DataError(
-            f"{path}: value {values[outside][0]:g} lies outside valid_range, {low:g} to {high:g}; correct the range, "
-            f"or {advice}"
-        )
 
 
 def read_mean_values(

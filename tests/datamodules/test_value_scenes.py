@@ -1,6 +1,7 @@
 """Training on scenes and a raster of values, from samples to the report."""
 
 import json
+import re
 
 import geopandas
 import numpy as np
@@ -12,6 +13,7 @@ import yaml
 from conftest import TINY
 from rasterio.transform import from_origin
 
+from prithvi_tg.checks import check_scenes
 from prithvi_tg.chip_writing import write_chips
 from prithvi_tg.datamodules import LabelledScenesDataModule
 from prithvi_tg.datamodules.labelled_scenes import BlockSplit
@@ -148,6 +150,14 @@ def test_polygons_of_values_and_chips_of_values_are_refused(root, tmp_path):
         module(root, labels=str(tmp_path / "plots.gpkg")).open_labels()
     with pytest.raises(ConfigError, match="its labels are values; chips can only be cut for class labels"):
         write_chips(module(root), tmp_path / "chips")
+
+
+def test_values_outside_the_valid_range_of_a_scene_are_one_finding(root):
+    findings = list(check_scenes(module(root, valid_range=[0, 200])))
+    (found,) = [one for one in findings if one.severity == "error"]
+    assert re.fullmatch(r"labels have values up to 2\d\d\.?\d*, outside valid_range, 0 to 200", found.message)
+    assert found.advice.startswith("widen valid_range")
+    assert len([one for one in findings if "labelled pixels, " in one.message]) == 3
 
 
 def test_a_run_on_a_scene_with_values_from_statistics_to_report(root, known, tmp_path, command):

@@ -8,6 +8,7 @@ import torch
 import yaml
 from conftest import TINY
 
+from prithvi_tg.checks.surveys import survey_chips
 from prithvi_tg.datamodules import ChipDataModule
 from prithvi_tg.datasets import Chip, ChipDataset, ClassifiedChips, ValueChipFolder
 from prithvi_tg.errors import DataError, UnknownLabelError
@@ -204,10 +205,29 @@ def test_an_unreadable_array_is_named_and_can_be_skipped(root, command, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_labels_that_are_no_class_are_counted(root, kind):
     np.save(root / "a_label.npy", np.full((SIDE, SIDE), 30))
-    with pytest.raises(
-        UnknownLabelError, match=r"a_label\.npy: label (30|3) \(1024 pixels\) is not one of the 2"
-    ):
+    message = {
+        Arrays: r"stored label 30 \(1024 pixels\) became 3 in to_classes, not one of the 2 classes \(0 ",
+        FinishedArrays: r"label 3 \(1024 pixels\) is not one of the 2 classes \(0 ",
+    }
+    with pytest.raises(UnknownLabelError, match=rf"a_label\.npy: {message[kind]}"):
         kind(root, **STATISTICS)[0]
+
+
+def test_a_class_number_below_0_is_ascribed_to_the_conversion_and_not_to_the_stored_label(root):
+    class Shifted(Arrays):
+        def to_classes(self, stored):
+            return np.where(stored == 0, -1, super().to_classes(stored))
+
+    labels = np.full((SIDE, SIDE), 10)
+    labels[0, 0] = 0
+    np.save(root / "a_label.npy", labels)
+    with pytest.raises(
+        UnknownLabelError, match=r"stored label 0 \(1 pixel\) became -1 in to_classes, not one"
+    ) as caught:
+        Shifted(root, **STATISTICS)[0]
+    assert (caught.value.counts, caught.value.converted) == ({0: 1}, {0: -1})
+    survey = survey_chips(Shifted(root, **STATISTICS))
+    assert (survey.mislabelled[0], survey.converted) == ("a", {0: -1})
 
 
 def test_labels_of_floats_have_nan_where_not_labelled(root):
@@ -330,8 +350,16 @@ def test_chips_with_values_may_be_arrays(root, command):
     sample = ValueArrays(**made)[0]
     assert sample["mask"][5].isnan().all()
     np.testing.assert_allclose(sample["mask"][6], np.load(root / "a_label.npy")[6] * 0.1, rtol=1e-5)
-    with pytest.raises(DataError, match=r"lies outside valid_range, 0 to 20; correct .*, or return NaN"):
+    with pytest.raises(DataError, match=r"values up to 29\.\d lie outside valid_range, 0 to 20; widen"):
         ValueArrays(**made | {"valid_range": (0, 20)})[0]
+    values[5] = -999
+    np.save(root / "a_label.npy", values)
+    with pytest.raises(
+        DataError, match=r"value -99\.9 \(stored as -999\) .* return NaN instead of -999 in load_mask"
+    ):
+        ValueArrays(**made)[0]
+    values[5] = -9
+    np.save(root / "a_label.npy", values)
     with pytest.raises(DataError, match=r"load_mask returned an array \(32, 32\); \(2, H, W\) is expected"):
         ValueArrays(
             **made

@@ -218,7 +218,7 @@ def test_missing_and_unlisted_chips_of_the_non_overlapping_split_are_named_in_on
     HLSBurnScars(all_burn_chips, "test", splits="non_overlapping")  # its chips are complete
     for chip in chips[:4]:
         chip.image.touch()
-    with pytest.raises(DataError, match=r"the mask of chip .* is missing"):
+    with pytest.raises(DataError, match=r"the label file of chip .* is missing"):
         HLSBurnScars(all_burn_chips, "val", splits="non_overlapping")
 
 

@@ -177,7 +177,7 @@ def test_a_missing_mask_is_named(root):
     files(root, "Synthetic_0001")[1].unlink()
     with pytest.raises(
         DataError,
-        match=r"Synthetic_0001_LabelHand\.tif: no such file; the mask of chip Synthetic_0001 is missing",
+        match=r"Synthetic_0001_LabelHand\.tif: no such file; the label file of chip Synthetic_0001 is missing",
     ):
         open_split(root)
 

@@ -128,5 +128,5 @@ def test_several_values_are_bands_with_separate_labels(tmp_path):
 
 def test_values_outside_the_valid_range_are_refused_when_read(tmp_path):
     labels = ValueRaster(write(tmp_path / "a.tif", ramp(6, 6)), ValueTarget(("height",), valid_range=(0, 5)))
-    with pytest.raises(DataError, match=r"a\.tif: value .* lies outside valid_range, 0 to 5"):
+    with pytest.raises(DataError, match=r"a\.tif: values up to .* lie outside valid_range, 0 to 5; widen"):
         mask_of(labels, LEFT, TOP, 6, 6)

@@ -1,6 +1,7 @@
 """Pixelwise regression: losses and scores over labelled pixels, in the unit, from YAML to the record."""
 
 import json
+import shutil
 from base64 import b64decode
 
 import numpy as np
@@ -15,7 +16,7 @@ from prithvi_tg.__main__ import main
 from prithvi_tg.augmentations import ChipAugmentation
 from prithvi_tg.datamodules.loading import collate_chips
 from prithvi_tg.datasets import ValueChipFolder
-from prithvi_tg.errors import ConfigError, DataError
+from prithvi_tg.errors import ConfigError, DataError, ValueRangeError
 from prithvi_tg.plotting import draw_values
 from prithvi_tg.readers.labels import read_values
 from prithvi_tg.reporting.runs import read_runs
@@ -268,7 +269,7 @@ def test_chips_of_unequal_sizes_are_padded_without_labels():
 @pytest.mark.parametrize(
     ("bands", "values", "message"),
     [
-        (1, 500, "value 500 lies outside valid_range, 0 to 100"),
+        (1, 500, "value 500 in 1024 pixels lies outside valid_range, 0 to 100"),
         (2, 50, r"has 2 bands for 1 values \(biomass\)"),
     ],
 )
@@ -282,6 +283,128 @@ def test_invalid_labels_are_refused(value_root, tmp_path, bands, values, message
     )  # fmt: skip
     with pytest.raises(DataError, match=message):
         data[0]
+
+
+def labels_of(chips):
+    return sorted((chips / "chips").glob("*_value.tif"))
+
+
+def rewrite_labels(paths, change):
+    for path in paths:
+        with rasterio.open(path) as source:
+            values, known = source.read(), source.nodata
+        changed = np.where(values == known, known, change(values))
+        write(path, changed, nodata=known)
+
+
+@pytest.fixture
+def check(value_root, tmp_path, capsys, monkeypatch):
+    """Runs ``check`` on changed labels; returns the rows of its table."""
+    monkeypatch.setenv("COLUMNS", "600")
+    root = tmp_path / "copy"
+    shutil.copytree(value_root, root)
+
+    def run(change=None, chips=slice(None), **keys):
+        if change is not None:
+            rewrite_labels(labels_of(root)[chips], change)
+        settings = yaml.safe_load(CONFIG.format(root=root, runs=tmp_path, epochs=1))
+        pairs = [["train", "val"], ["train", "test"], ["val", "test"]]  # all chips lie at one place
+        settings["data"]["init_args"] |= {"same_splits": pairs, **keys}
+        (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))
+        main(["check", "--config", str(tmp_path / "config.yaml")])
+        rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
+        return [[cell.strip() for cell in row.strip("│").split("│")] for row in rows]
+
+    return run
+
+
+def of_labels(rows, severity):
+    return [row[2:] for row in rows if row[0] == severity and row[1].startswith("values")]
+
+
+def test_a_valid_range_that_is_too_narrow_is_one_finding_of_all_chips(check):
+    rows = check(valid_range=[0, 60])
+    ((finding, advice),) = of_labels(rows, "error")
+    assert finding == "4 of 18 chips have values up to 64.2, outside valid_range, 0 to 60"
+    assert advice == "widen valid_range"
+    assert [row[1:] for row in rows if row[0] == "error"] == [["values", finding, advice]]
+    counted = [finding for finding, _ in of_labels(rows, "ok")]
+    assert counted[0].startswith("biomass: 12,180 labelled pixels, ")
+    assert len(counted) == 3
+
+
+def test_check_prints_range_mean_and_unit_of_the_labels(check):
+    rows = check(lambda values: np.where(np.arange(32)[:, None] < 16, 30, 50 + 0 * values))
+    assert not [row for row in rows if row[0] != "ok"]
+    assert of_labels(rows, "ok")[0][0].endswith("labelled pixels, 30 to 50 t/ha, mean 40.09")
+
+
+def test_labels_that_fit_range_and_statistics_cause_no_doubt_about_their_unit(check):
+    for keys in ({}, {"valid_range": None}, {"valid_range": [-1000, 1000]}, {"value_std": [20]}):
+        assert not [row for row in check(**keys) if row[0] != "ok"], keys
+
+
+def test_a_missing_value_without_a_tag_is_to_be_marked_as_nodata(check):
+    rows = check(lambda values: np.where(np.arange(32) < 4, -9999, values), chips=slice(3, 5))
+    assert [row[2:] for row in rows if row[0] == "error"] == [[
+        "2 of 18 chips have the value -9999, outside valid_range, 0 to 100",
+        "it usually means not labelled: mark it as nodata: rio edit-info --nodata -9999 FILE",
+    ]]  # fmt: skip
+    assert "-9999" not in " ".join(finding for finding, _ in of_labels(rows, "ok"))
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"value_scale": 10}, ("outside valid_range, 0 to 100", "set value_scale: 1")),
+        (
+            {"value_scale": 10, "valid_range": None},
+            ("about 10 times value_mean, 35, and value_std", "set value_scale: 1;"),
+        ),
+        ({"value_scale": 0.001, "valid_range": None}, ("about 0.001 times value_mean, 35", "set value_scale: 1;")),
+        ({"value_scale": 0.01}, ("t/ha only, a tiny part of valid_range, 0 to 100", "such as 1;")),
+        ({"value_mean": [90]}, ("far from value_mean, 90", "compute the statistics")),
+    ],
+)  # fmt: skip
+def test_labels_in_another_unit_are_one_finding(check, keys, words):
+    ((finding, advice),) = [row[2:] for row in check(**keys) if row[0] != "ok"]
+    assert all(word in f"{finding} {advice}" for word in words), finding
+
+
+@pytest.mark.parametrize(
+    ("dtype", "missing", "message"),
+    [
+        (
+            "int16",
+            -9999,
+            "value -9999 in 12 pixels lies outside valid_range, 0 to 100; it usually means not labelled",
+        ),
+        ("int16", -32768, "--nodata -32768 "),
+        ("uint16", 65535, "--nodata 65535 "),
+        ("uint8", 255, "--nodata 255 "),
+        ("float32", -1e25, "it usually means not labelled"),
+        (
+            "float32",
+            -1,
+            r"value -1 in 12 pixels .*; if it means not labelled, .* --nodata -1 .*; otherwise widen",
+        ),
+    ],
+)
+def test_only_missing_values_are_proposed_as_nodata(tmp_path, dtype, missing, message):
+    values = np.linspace(0, 100, 64).reshape(1, 8, 8)
+    values[0, :2, :6] = missing
+    write(tmp_path / "x.tif", values, dtype)
+    with rasterio.open(tmp_path / "x.tif") as source:
+        with pytest.raises(ValueRangeError, match=message) as caught:
+            read_values(source, "x.tif", ValueTarget(valid_range=(0, 100)))
+        assert caught.value.fill == pytest.approx(missing)
+        assert np.isnan(caught.value.values[0, :2, :6]).all()
+        assert not np.isnan(caught.value.values[0, 2:]).any()
+        with pytest.raises(ValueRangeError) as caught:
+            read_values(source, "x.tif", ValueTarget(valid_range=(min(missing, 20), max(missing, 90))))
+    assert caught.value.fill is None
+    assert "widen valid_range" in str(caught.value)
+    assert "nodata" not in str(caught.value)
 
 
 def test_a_regression_task_refuses_classes(flood_root, tmp_path, capsys):

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import DataError, PrithviTGError
-from ...readers.labels import check_valid_range
 from ...readers.raster import Bands, data_mask
+from ...readers.valid_range import check_valid_range
 from ...spec import InputSpec
 from ...targets import ValueTarget
 
@@ -99,7 +99,8 @@ def stored_values(array: Any, path: Path, target: ValueTarget) -> NDArray[np.flo
         target: Scale and valid range of the values.
 
     Raises:
-        DataError: The array has another shape, holds no real numbers, or a value lies outside the valid range.
+        DataError: The array has another shape, or holds no real numbers.
+        ValueRangeError: A value lies outside the valid range.
     """
     array = _numbers(array, path, "load_mask")
     if array.ndim < 2 or np.prod(array.shape[:-2]) != target.num_outputs:
@@ -111,7 +112,7 @@ def stored_values(array: Any, path: Path, target: ValueTarget) -> NDArray[np.flo
     valid = np.empty(stored.shape, dtype=bool)
     data_mask(stored, (), valid)
     values = np.where(valid, stored, np.nan).astype(np.float32) * np.float32(target.scale)
-    check_valid_range(values, target, path, "return NaN for such pixels")
+    check_valid_range(values, stored, target, path, lambda fill: f"return NaN instead of {fill} in load_mask")
     return values
 
 

@@ -33,7 +33,7 @@ def pair_by_stem(
     missing = [
         (chip, kind, path)
         for chip in chips
-        for kind, path in (("image", chip.image), ("mask", chip.mask))
+        for kind, path in (("image", chip.image), ("label file", chip.mask))
         if path.name not in listings[path.parent]
     ]
     if missing:

@@ -98,8 +98,10 @@ class ChipFolder(PatternChips):
         inputs = describe_input(bands, mean, std, file_bands, num_frames, sensor, scale, nodata)
         return DataSpec(inputs, ClassTarget(tuple(dict.fromkeys(classes.values())), tuple(class_colors)))
 
-    def unknown_labels(self, counts: dict[int, int]) -> str:
-        """Error message for stored labels that are not a class; `counts` gives the number of pixels of each."""
+    def unknown_labels(self, counts: dict[int, int], converted: dict[int, int]) -> str:
+        """Error message for stored labels that are not a class; for the arguments see `UnknownLabelError`."""
+        if type(self).to_classes is not ChipFolder.to_classes:
+            return super().unknown_labels(counts, converted)
         known = ", ".join(map(str, self.classes))
         return (
             f"contains {label_counts(counts)}, not in classes; known labels: {known}; add them to classes, or to "

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rasterio.io import DatasetReader
 from torch import Tensor
 
-from ...errors import BandCountError, DataError, UnknownLabelError
+from ...errors import BandCountError, DataError, UnknownLabelError, ValueRangeError, counted
 from ...readers.grid import Grid
 from ...readers.labels import check_label_raster, label_counts, read_labels, whole_labels
 from ...readers.raster import (
@@ -42,7 +42,7 @@ def advice_for_bad_chips() -> Iterator[None]:
     """A context that adds to the error of a chip how to find and skip such chips."""
     try:
         yield
-    except (UnknownLabelError, BandCountError):
+    except (UnknownLabelError, ValueRangeError, BandCountError):
         raise  # the message has the advice
     except DataError as error:
         raise DataError(f"{error}; prithvi-tg check lists such chips, --skip_bad skips them") from error
@@ -215,17 +215,19 @@ class ChipReader:
     def _check_classes(self, mask: NDArray[Any], stored: NDArray[Any], path: Path) -> None:
         outside = ClassTarget.is_labelled(mask) & ((mask < 0) | (mask >= len(self.class_names)))
         if outside.any():
-            values, counts = np.unique(stored[outside], return_counts=True)
+            values, first, counts = np.unique(stored[outside], return_index=True, return_counts=True)
             unknown = dict(zip(values.tolist(), counts.tolist(), strict=True))
-            raise UnknownLabelError(f"{path}: {self.unknown_labels(unknown)}", unknown)
+            became = zip(values.tolist(), mask[outside][first].tolist(), strict=True)
+            converted = {value: number for value, number in became if value != number}
+            raise UnknownLabelError(f"{path}: {self.unknown_labels(unknown, converted)}", unknown, converted)
 
-    def unknown_labels(self, counts: dict[int, int]) -> str:
-        """Error message for stored labels that are not a class; `counts` gives the number of pixels of each."""
+    def unknown_labels(self, counts: dict[int, int], converted: dict[int, int]) -> str:
+        """Error message for stored labels that are not a class; for the arguments see `UnknownLabelError`."""
         classes = ", ".join(f"{number} {name}" for number, name in enumerate(self.class_names))
-        return (
-            f"label {label_counts(counts)} is not one of the {len(self.class_names)} classes ({classes}); "
-            f"{self.label_advice}"
-        )
+        these = f"the {counted(len(self.class_names), 'class', 'classes')} ({classes}); {self.label_advice}"
+        if converted:
+            return f"stored label {label_counts(counts, converted)}, not one of {these}"
+        return f"label {label_counts(counts)} is not one of {these}"
 
     def _class_of(self, value: int) -> str | None:
         """Class name of a stored label; ``None`` if it is not a class."""
