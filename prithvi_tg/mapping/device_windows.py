@@ -22,12 +22,13 @@ class RowBuffer:
         width: Width of the scene in pixels.
         mean: Mean of each channel (T*C,), on the device.
         std: Standard deviation of each channel.
+        rows: Number of rows to make room for; the buffer grows if it needs more.
     """
 
-    def __init__(self, width: int, mean: Tensor, std: Tensor) -> None:
+    def __init__(self, width: int, mean: Tensor, std: Tensor, rows: int = 0) -> None:
         self._mean = mean
         self._std = std
-        self._values = torch.empty(len(mean), 0, width, device=mean.device)
+        self._values = torch.empty(len(mean), rows, width, device=mean.device)
         self._top = 0  # first row in the buffer, as a row of the scene
         self._count = 0
 
@@ -135,7 +136,10 @@ class DeviceWindows:
         """Upload rows."""
         if self._buffer is None or read.strip_range is not self._strip_range:
             self._strip_range = read.strip_range
-            self._buffer = RowBuffer(read.rows.masked.shape[1], self._mean, self._std)
+            height, width = read.rows.masked.shape
+            top, bottom = read.strip_range.span
+            rows = min(read.strip_range.plan.rows.window + height, bottom - top)
+            self._buffer = RowBuffer(width, self._mean, self._std, rows)
         self._buffer.append(read.rows, read.needed_from)
 
     def _cut(self, event: WindowRead, image: Tensor) -> None:

@@ -52,6 +52,8 @@ class EncoderModel(nn.Module):
         """Pad the right and bottom of an image (..., H, W) to whole patches with zeros, the band means."""
         patch = self.encoder.patch_size
         height, width = image.shape[-2:]
+        if height % patch == 0 and width % patch == 0:
+            return image  # F.pad would copy it
         return F.pad(image, (0, -width % patch, 0, -height % patch))
 
     def _run(self, function: Callable[..., Any], x: Any, *args: Any, **kwargs: Any) -> Any:

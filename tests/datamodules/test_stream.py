@@ -131,6 +131,18 @@ def test_rows_are_discarded_when_no_window_needs_them(tmp_path):
     assert max(held) <= 64 + 250
 
 
+def test_the_buffer_of_rows_has_its_final_size_from_the_first_batch(tmp_path):
+    """Growing would allocate, copy and touch the memory of all rows again."""
+    path = write(tmp_path / "scene.tif", noise(3000, 40), blockysize=50)
+    scene = resolve_scene(find_inputs([path])[0], SPEC)
+    data = SceneDataModule([scene], SPEC, window=64, stride=32, num_workers=0)
+    windows, held = data.windows_on(CPU), set()
+    for read in data.stream():
+        windows.load(read)
+        held.add(windows.rows_held)
+    assert held == {64 + 250}
+
+
 @pytest.mark.parametrize(
     ("factor", "warned"), [(1, False), (1e-4, True), (1e4, True), (6, True), (0.5, False)]
 )

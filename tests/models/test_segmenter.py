@@ -60,6 +60,18 @@ def test_logits_have_the_image_size_for_any_patch():
     assert model(torch.zeros(2, 1, 6, 28, 42)).shape == (2, 3, 28, 42)
 
 
+def test_an_image_of_whole_patches_is_not_copied():
+    encoder = create_encoder("nano", width=32, depth=1, num_heads=2)
+    model = EncoderDecoder(encoder, ConvTransposeNeck(32), FCNHead(32, 3, 8))
+    image = torch.ones(2, 1, 6, 32, 48)
+    assert model.pad_to_patches(image) is image
+    padded = model.pad_to_patches(image[..., :17, :33])
+    assert padded.shape == image.shape
+    assert padded[..., :17, :33].all()
+    assert not padded[..., 17:, :].any()
+    assert not padded[..., 33:].any()
+
+
 def test_geospatial_neck_has_the_published_names_and_16_times_the_resolution():
     neck = GeospatialNeck(64, first_channels=32, convs_per_block=2, dropout=0.5)
     names = set(neck.state_dict())
