@@ -1,5 +1,6 @@
 """The command ``prithvi-tg``. Only commands that need Lightning import it, so help and errors appear at once."""
 
+import os
 import signal
 import sys
 
@@ -57,5 +58,16 @@ def main(arguments: list[str] | None = None) -> int:
         return 2 if isinstance(ours, ConfigError) else 1
 
 
+def console() -> int:
+    """Run the command of this process; returns its exit code.
+
+    OpenMP's threads sleep while they wait, unless the environment says otherwise. By default those of PyTorch's wheels
+    spin, which takes a core from the threads that read and write, and from other programs on the machine.
+    """
+    if "GOMP_SPINCOUNT" not in os.environ:
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported
+    return main()
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(console())

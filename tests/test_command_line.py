@@ -2,6 +2,7 @@
 
 import contextlib
 import inspect
+import os
 import subprocess
 import sys
 from importlib import import_module
@@ -9,6 +10,7 @@ from typing import get_args
 
 import pytest
 
+from prithvi_tg.__main__ import console
 from prithvi_tg.choices import Layout, SceneFormatName
 from prithvi_tg.cli.class_names import _names_of, check_class_paths
 from prithvi_tg.cli.options.configured import TRAINER_KEYS
@@ -220,6 +222,21 @@ def test_trainer_help_lists_its_keys(command):
     assert code == 0
     assert "--trainer.max_epochs" in out
     assert "--model" not in out
+
+
+@pytest.mark.parametrize(
+    ("given", "policy"),
+    [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE"), ({"GOMP_SPINCOUNT": "100"}, None)],
+)
+def test_waiting_threads_sleep_unless_the_environment_says_otherwise(monkeypatch, given, policy):
+    """Spinning threads made a map take seven times as long where other programs used the cores."""
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "argv", ["prithvi-tg", "--version"])
+    assert console() == 0
+    assert os.environ.pop("OMP_WAIT_POLICY", None) == policy
 
 
 def test_options_may_have_hyphens():
