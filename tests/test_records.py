@@ -210,6 +210,26 @@ def test_complete_lines_of_truncated_curves_are_kept_when_resuming(config, tmp_p
     assert "not found; the curves of this run start here" in out
 
 
+def test_the_loss_of_the_decode_head_in_earlier_curves_becomes_the_training_loss(config, tmp_path, command):
+    words = ("fit", "--config", config, "--trainer.log_every_n_steps", 1)
+    code, _, err = command(*words, "--trainer.max_epochs", 1)
+    assert code == 0, err
+    first = tmp_path / "runs/version_0"
+    now = pd.read_csv(first / "metrics.csv")
+    both = now["train_loss"] + now["train_loss_auxiliary"]
+    now.assign(train_loss_decode=now["train_loss"], train_loss=both).to_csv(
+        first / "metrics.csv", index=False
+    )
+    assert read_run(first).curves["train_loss"].equals(now["train_loss"])
+    last = first / "checkpoints/last.ckpt"
+    code, _, err = command(*words, "--trainer.max_epochs", 2, "--ckpt_path", last)
+    assert code == 0, err
+    resumed = pd.read_csv(tmp_path / "runs/version_1/metrics.csv")
+    assert "train_loss_decode" not in resumed
+    copied, known = (curves["train_loss"].dropna().tolist() for curves in (resumed, now))
+    assert copied[: len(known)] == known
+
+
 def test_resuming_a_training_stopped_after_its_end_scores_it(config, tmp_path, command):
     words = ("fit", "--config", config, "--trainer.max_epochs", 2, "--trainer.log_every_n_steps", 1)
     code, _, err = command(*words)

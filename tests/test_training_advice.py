@@ -19,12 +19,19 @@ OTHER_ENCODER = (
     "weights: those published for prithvi_eo_v2_tiny_tl may not fit with encoder_args width, depth, num_heads"
 )
 FROZEN = "weights: not given, so the frozen encoder has random weights"
+NO_WARM_UP = "warmup_steps: has no effect with schedule cosine; give schedule_args: {warmup_steps: N}"
+NO_RATES = "layer_decay: has no effect with a frozen encoder"
+NO_DROP_PATH = "drop_path: has no effect with a frozen encoder"
+NO_AUXILIARY_HEAD = "auxiliary_weight: has no effect with decoder linear, which has no auxiliary head"
+NO_DROPOUT = "head_dropout: has no effect with decoder patch_linear, which has a head of its own"
+KEYS = {line.partition(":")[0] for line in (LONG_WARM_UP, LOW_RATE, NO_VALIDATION, FROZEN)}
+KEYS |= {line.partition(":")[0] for line in (NO_RATES, NO_DROP_PATH, NO_AUXILIARY_HEAD, NO_DROPOUT)}
 
 
 def advice_in(recwarn):
     """The warnings about settings of the model."""
     lines = [str(one.message) for one in recwarn]
-    return [line for line in lines if line.startswith(("warmup_steps:", "lr:", "weights:", "monitor:"))]
+    return [line for line in lines if line.partition(":")[0] in KEYS]
 
 
 def unwrapped(out):
@@ -52,6 +59,16 @@ def unwrapped(out):
         (("--trainer.limit_val_batches", 0), [NO_VALIDATION]),
         (("--model.encoder", "prithvi_eo_v2_tiny_tl"), [OTHER_ENCODER]),
         (("--model.freeze_encoder", "true"), [FROZEN]),
+        (("--model.schedule", "cosine"), [NO_WARM_UP]),
+        (("--model.schedule", "constant", "--model.warmup_steps", 0), []),
+        (
+            ("--model.freeze_encoder", "true", "--model.layer_decay", 0.5, "--model.drop_path", 0.1),
+            [NO_RATES, NO_DROP_PATH, FROZEN],
+        ),
+        (("--model.decoder", "linear", "--model.auxiliary_weight", 0.4), [NO_AUXILIARY_HEAD]),
+        (("--model.decoder", "linear"), []),  # the default of auxiliary_weight
+        (("--model.decoder", "patch_linear", "--model.head_dropout", 0.2), [NO_DROPOUT]),
+        (("--model.decoder", "patch_linear", "--model.head_dropout", 0), []),
     ],
 )
 def test_fit_and_check_warn_of_the_same_settings(config, command, recwarn, options, messages):
@@ -92,3 +109,14 @@ def test_a_model_without_an_encoder_gets_no_advice_on_weights():
             self.model = torch.nn.Conv2d(6, 2, 3, padding=1)
 
     assert list(training_advice(Convolution(num_classes=2, warmup_steps=0, lr=1e-5), 100)) == []
+
+
+def test_check_refuses_arguments_without_effect_before_weights_are_read(config, command):
+    words = ("--config", config, "--model.lora_alpha", 8, "--model.weights", "hf://nobody/nothing")
+    line = "lora_alpha: has no effect without lora_rank; add lora_rank: 16, or remove lora_alpha"
+    assert command("fit", *words)[::2] == (2, f"prithvi-tg: error: {line}\n")
+    code, out, err = command("check", *words)
+    assert code == 1, err
+    assert [squeezed("".join(cells[1:])) for cells in unwrapped(out) if cells[0] == "error"] == [
+        squeezed(f"configuration {line}")
+    ]

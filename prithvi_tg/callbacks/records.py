@@ -27,7 +27,7 @@ from ..reporting.runs import FURTHER_SPLITS, differing_settings, read_settings, 
 from ..reporting.tables import as_text, write_scores
 from ..tasks import PrithviSegmentationTask, PrithviTask
 from ..tasks.metrics import mmseg_scores
-from ..tasks.monitoring import current_name
+from ..tasks.monitoring import current_name, with_current_losses
 from ..tasks.scored import names_of_test_sets
 from .checkpointing import LastCheckpoint
 
@@ -187,6 +187,7 @@ def _copy_curves(path: Path, logger: CSVLogger, step: int) -> None:
                 logged = int(known.pop("step"))
             except (AttributeError, KeyError, ValueError):
                 continue  # an incomplete row of a killed run
+            with_current_losses(known)
             if logged < step:  # later steps are repeated
                 # Values under an old and a new name are copied once.
                 once: dict[str, Any] = {

@@ -1,7 +1,6 @@
 """PrithviCLI: LightningCLI with our task, data modules, checkpoints and error messages."""
 
 import copy
-import itertools
 import signal
 import sys
 from collections.abc import Callable, Iterable
@@ -9,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar
@@ -17,7 +16,6 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torchgeo.datamodules import BaseDataModule
 
-from .. import datamodules, tasks
 from ..bands import PRITHVI_BANDS
 from ..callbacks import (
     BestCheckpoint,
@@ -37,8 +35,8 @@ from ..callbacks import (
     score_best,
 )
 from ..checkpoints import load_weights, read_checkpoint
-from ..compat import BaseTask, set_help
-from ..deprecated import current_words
+from ..class_paths import find_class
+from ..compat import BaseTask
 from ..errors import CheckpointError, ConfigError
 from ..hub import local_path
 from ..mapping.chip_classes import plan_chip_classes
@@ -52,9 +50,10 @@ from ..reporting.published import check_name, result_names
 from ..spec import DataSpec
 from ..tasks import PrithviTask, load_task
 from ..tasks.calibration import read_calibration
+from ..tasks.dependent_arguments import check_dependent_arguments
 from ..tasks.precision import Float32Precision, check_precision
 from .checkpoint_checks import refuse_other_model, use_model_of
-from .errors import one_line, plain_text
+from .lightning_parser import PrithviArgumentParser, known_classes
 from .messages import ShortWarnings, shown_messages
 from .options.configured import CKPT_PATH
 from .run_folders import run_loggers
@@ -67,49 +66,6 @@ PREDICTIONS: dict[str, tuple[Callable[..., tuple[BaseDataModule, Any]], Callable
     "pixels": (plan_maps, partial(MapWriter, raises=True)),
     "chip_classes": (plan_chip_classes, lambda run, folder: ChipClassWriter(run)),
 }
-
-
-class PrithviArgumentParser(LightningArgumentParser):
-    """LightningCLI's parser, with errors of one line.
-
-    Args:
-        *args: Arguments of `LightningArgumentParser`.
-        command: The command whose arguments it parses, if it is one of Lightning's.
-        **kwargs: Arguments of `LightningArgumentParser`.
-    """
-
-    def __init__(self, *args: Any, command: str = "", **kwargs: Any) -> None:
-        running = " ".join(word for word in sys.argv[1:2] if word in COMMANDS)
-        kwargs.setdefault("prog", f"prithvi-tg {running}".strip())  # of --data.help CLASS and the like
-        super().__init__(*args, **kwargs)
-        self.command = command
-
-    def format_help(self, *args: Any, **kwargs: Any) -> str:
-        """The help, with the docstrings of classes as plain text."""
-        return plain_text(super().format_help(*args, **kwargs))
-
-    def add_method_arguments(self, *args: Any, **kwargs: Any) -> list[str]:
-        """Add the arguments of a method of the trainer, with our own help for `ckpt_path`."""
-        added = super().add_method_arguments(*args, **kwargs)
-        set_help(self, "ckpt_path", CKPT_PATH[self.command])
-        return added
-
-    def parse_args(self, args: Any = None, *more: Any, **options: Any) -> Any:
-        """Parse the arguments; a configuration that is not a text file is an error of one line."""
-        given = sys.argv[1:] if args is None else args
-        words = current_words(["--data.skip_bad=true" if word == "--skip_bad" else word for word in given])
-        try:
-            return super().parse_args(words, *more, **options)
-        except UnicodeDecodeError as error:
-            files = [after for word, after in itertools.pairwise(words) if word in ("--config", "-c")]
-            self.error(f"config: {', '.join(map(str, files))}: not a text file ({error})")
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Print the error in one line, and exit with 2."""
-        if not self.exit_on_error:  # an inner parser tries the kinds of an argument one by one
-            super().error(message, ex)
-        sys.stderr.write(f"prithvi-tg: error: {one_line(message, _known_classes())}\n")
-        sys.exit(2)
 
 
 class QuietLibraries(Callback):
@@ -152,7 +108,7 @@ class PrithviCLI(LightningCLI):
     @classmethod
     def run_command(cls, arguments: list[str]) -> "PrithviCLI":
         """Parse the arguments, without the program's name, and run the command."""
-        _known_classes()  # imports all tasks: a configuration may name one without its module
+        known_classes()  # imports all tasks: a configuration may name one without its module
         try:
             warned: list[str] = []
             with shown_messages(), ShortWarnings(warned):
@@ -231,7 +187,11 @@ class PrithviCLI(LightningCLI):
         require_checkpoint(next(iter(paths), None), str(self.subcommand))
         for path in paths:
             check_checkpoint(path)
-        init_args = (settings.get("model") or {}).get("init_args", {})
+        model = settings.get("model") or {}
+        init_args = model.get("init_args", {})
+        if self.subcommand == "fit":  # before weights are downloaded
+            task_class = find_class("model", model["class_path"], {}, BaseTask)
+            check_dependent_arguments(init_args, task_class)
         if settings.ckpt_path and init_args.get("weights") is not None:
             init_args["weights"] = None  # the checkpoint contains the encoder's weights, too
         if self.subcommand != "fit" and "encoder" in init_args:  # not of TorchGeo's own tasks
@@ -401,19 +361,6 @@ class PrithviCLI(LightningCLI):
 run_command = PrithviCLI.run_command
 
 
-def print_trainer_help(command: str) -> None:
-    """Print the keys of the trainer.
-
-    Args:
-        command: Name of the command.
-    """
-    parser = LightningArgumentParser(
-        prog=f"prithvi-tg {command}", usage=f"prithvi-tg {command} [--trainer.KEY VALUE ...]", add_help=False
-    )
-    parser.add_lightning_class_args(Trainer, "trainer")
-    parser.print_help()
-
-
 def _from_spec(key: str, data: Any) -> Any:
     spec = getattr(data, "spec", None)
     if not isinstance(spec, DataSpec):  # a data module of TorchGeo's, or none
@@ -427,8 +374,3 @@ def _from_spec(key: str, data: Any) -> Any:
         "bands": list(spec.input.bands),
         "in_channels": len(spec.input.channel_mean),  # the name in TorchGeo's tasks
     }[key]
-
-
-def _known_classes() -> list[type]:
-    ours = [getattr(module, name) for module in (tasks, datamodules) for name in module.__all__]
-    return [Trainer, *(found for found in ours if isinstance(found, type))]

@@ -1,9 +1,7 @@
 """PretrainCLI: the command ``pretrain``, a ``fit`` of a pre-training task."""
 
 from ..tasks import PrithviPretrainingTask
-from .lightning import PrithviCLI, print_trainer_help
-
-__all__ = ["PretrainCLI", "print_trainer_help", "run_command"]
+from .lightning import PrithviCLI
 
 
 class PretrainCLI(PrithviCLI):

@@ -238,10 +238,10 @@ class LightningCommand(ConfiguredCommand):
 
     def run(self, words: list[str]) -> int:
         """Run the command; returns the exit code."""
-        module = import_module(f"{_PACKAGE}.{self.module}")
         if "--trainer.help" in names_in(words):
-            module.print_trainer_help(self.name)
+            import_module(f"{_PACKAGE}.cli.lightning_parser").print_trainer_help(self.name)
         else:
+            module = import_module(f"{_PACKAGE}.{self.module}")
             module.run_command([self.method, *configurations_first(words)])
         return 0
 

@@ -5,7 +5,7 @@ from typing import Any
 from torch.utils.data import Dataset
 from torchgeo.datamodules import BaseDataModule
 
-from ..cli.lightning import PrithviArgumentParser
+from ..cli.lightning_parser import PrithviArgumentParser
 from ..cli.options.configured import OF_RUNS
 from ..cli.table import COMMANDS
 from ..datamodules import ChipDataModule, LabelledScenesDataModule

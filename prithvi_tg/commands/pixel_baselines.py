@@ -8,7 +8,7 @@ import yaml
 from torch.utils.data import DataLoader
 from torchgeo.datamodules import BaseDataModule
 
-from ..cli.lightning import PrithviArgumentParser
+from ..cli.lightning_parser import PrithviArgumentParser
 from ..errors import ConfigError, DataError
 from ..reporting.linear_baseline import BASELINES, BaselineResult, linear_baseline
 from ..reporting.runs import Run, settings_folder

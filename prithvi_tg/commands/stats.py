@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ..bands import PRITHVI_BANDS
-from ..cli.lightning import PrithviArgumentParser
+from ..cli.lightning_parser import PrithviArgumentParser
 from ..errors import ConfigError, DataError, MissingStatisticsError, own_error
 from ..spec import DataSpec
 from .data_parser import data_parser, open_split, parse_data

@@ -10,11 +10,10 @@ from matplotlib.ticker import MaxNLocator
 
 from .runs import Run
 
-#: Title of a panel, its column of ``metrics.csv`` for validation (solid), and possible columns for training (dotted).
-#: For a model with an auxiliary head, ``train_loss`` includes its loss and cannot be compared with ``val_loss``.
-Panel = tuple[str, str, tuple[str, ...]]
-_LOSS: Panel = ("loss", "val_loss", ("train_loss_decode", "train_loss"))
-_RATE: Panel = ("learning rate", "lr-", ())
+#: Title of a panel, its column of ``metrics.csv`` for validation (solid), and that for training (dotted), if any.
+Panel = tuple[str, str, str | None]
+_LOSS: Panel = ("loss", "val_loss", "train_loss")
+_RATE: Panel = ("learning rate", "lr-", None)
 #: Kind of target -> the score of a panel.
 _SCORES: dict[str, str] = {"classes": "mIoU", "values": "R2", "chip_classes": "mF1", "images": "mR2"}
 _FEW = 30  # points; a curve with at most this many has markers
@@ -27,24 +26,21 @@ def curves_svg(runs: Sequence[Run]) -> bytes | None:
         return None
     columns = min(len(runs), 4)
     score = _SCORES.get(runs[0].kind) or next(iter(runs[0].metrics["overall"]), "score")
-    panels: list[Panel] = [_LOSS, (score, f"val_{score}", (f"train_{score}",))]
+    panels: list[Panel] = [_LOSS, (score, f"val_{score}", f"train_{score}")]
     if any(
         name.startswith("lr-") and run.curves[name].notna().any() for run in trained for name in run.curves
     ):
         panels.append(_RATE)  # short runs do not log it
     figure = Figure(figsize=(12, 3.4 + 0.25 * -(-len(runs) // columns)), layout="constrained")
-    decode_loss = any("train_loss_decode" in run.curves for run in trained)
     for axes, (title, solid, dotted) in zip(figure.subplots(1, len(panels)), panels, strict=True):
         for number, run in enumerate(trained):
             # Later curves are thinner, so that they do not hide earlier ones.
             color, width = f"C{number % 10}", 1.2 + 3.6 * (len(trained) - 1 - number) / len(trained)
             _draw(axes, run.curves, solid, color, "-", width, run.name)
-            in_training = next((name for name in dotted if name in run.curves), None)
-            if in_training is not None:
+            if dotted is not None and dotted in run.curves:
                 label = None if solid in run.curves else run.name  # for a run without validation
-                _draw(axes, run.curves, in_training, color, ":", width, label)
-        head = " of the decode head" if title == "loss" and decode_loss else ""
-        axes.set_title(f"{title}{head} (dotted: training)" if dotted else title)
+                _draw(axes, run.curves, dotted, color, ":", width, label)
+        axes.set_title(f"{title} (dotted: training)" if dotted else title)
         axes.set_xlabel("step")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(alpha=0.3)

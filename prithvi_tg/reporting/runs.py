@@ -18,7 +18,7 @@ from ..errors import ConfigError, DataError
 from ..files import file_hash
 from ..spec import DataSpec
 from ..tasks.metrics import segmentation_scores
-from ..tasks.monitoring import OLD_NAMES
+from ..tasks.monitoring import OLD_NAMES, with_current_losses
 from .chips import PICTURES, TABLE, ChipCounts, extremes, read_chip_table
 from .tables import plain_scores
 
@@ -305,9 +305,11 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _curves(path: Path) -> pd.DataFrame:
     try:
-        return pd.read_csv(path)
+        curves = pd.read_csv(path)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: curves cannot be read ({error})") from error
+    with_current_losses(curves)
+    return curves
 
 
 def distinct_names(folders: list[Path]) -> list[str]:

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
-from ..models import Encoder
+from ..models import Encoder, EncoderDecoder, FCNHead
+from .dependent_arguments import is_set
 
 #: Below this learning rate, only pre-trained weights are fine-tuned.
 FINE_TUNING_RATE = 1e-4
@@ -36,14 +37,11 @@ def training_advice(
             f"monitor: there is no validation set, so {task.monitor} is not computed; best.ckpt is that of the last "
             "epoch"
         )
+    yield from _without_effect(task)
     encoder = getattr(task.model, "encoder", None)
     if task.weights is not None or resumes or not isinstance(encoder, Encoder):  # a task may build any model
         return
-    if (
-        (hparams["freeze_encoder"] and hparams["unfreeze_epoch"] is None)
-        or hparams["lora_rank"]
-        or hparams["prompt_tokens"]
-    ):
+    if _stays_frozen(hparams) or hparams["lora_rank"] or hparams["prompt_tokens"]:
         yield "weights: not given, so the frozen encoder has random weights"
     elif hparams["lr"] < FINE_TUNING_RATE:
         weights = "" if encoder.pretrained is None else "give weights, or "
@@ -58,3 +56,31 @@ def training_advice(
             f"weights: those published for {name} may not fit with encoder_args {', '.join(changed)}, and the encoder "
             "starts from random weights; without these encoder_args, weights: pretrained loads them"
         )
+
+
+def _stays_frozen(hparams: Any) -> bool:
+    return bool(hparams["freeze_encoder"]) and hparams["unfreeze_epoch"] is None
+
+
+def _without_effect(task: Any) -> Iterator[str]:
+    """One line for each argument that another one makes ineffective."""
+    hparams, model = task.hparams, task.model
+    schedule = hparams["schedule"]
+    reasons: dict[str, str] = {}
+    if (
+        schedule != "poly"
+        and hparams["warmup_steps"]
+        and "warmup_steps" not in (hparams["schedule_args"] or {})
+    ):
+        advice = "; give schedule_args: {warmup_steps: N}" if schedule == "cosine" else ""
+        reasons["warmup_steps"] = f"with schedule {schedule}{advice}"
+    if _stays_frozen(hparams):
+        reasons |= dict.fromkeys(("layer_decay", "drop_path"), "with a frozen encoder")
+    if isinstance(model, EncoderDecoder):
+        if model.auxiliary_head is None:
+            reasons["auxiliary_weight"] = f"with decoder {hparams['decoder']}, which has no auxiliary head"
+        if not isinstance(model.decode_head, FCNHead):
+            reasons["head_dropout"] = f"with decoder {hparams['decoder']}, which has a head of its own"
+    for key, reason in reasons.items():
+        if hparams[key] and is_set(key, hparams, type(task)):
+            yield f"{key}: has no effect {reason}"

@@ -27,6 +27,7 @@ from .advice import training_advice
 from .arguments import TaskArguments
 from .calibration import CALIBRATION, Calibration
 from .data_checks import check_model_takes, check_target, differing_data, other_unit_message
+from .dependent_arguments import check_dependent_arguments
 from .precision import Float32Precision, check_precision
 from .schedules import PlateauSchedule, PlateauSteps, create_schedule
 
@@ -76,7 +77,8 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
             monitor another metric, ``{monitor: val_loss}``.
         lr: Highest learning rate.
         weight_decay: Weight decay; ``None`` for the default of the optimiser.
-        warmup_steps: Steps of linear warm-up of the schedule ``poly``; its rate falls linearly to 0 over the run.
+        warmup_steps: Steps of linear warm-up of the schedule ``poly``; its rate falls linearly to 0 over the whole
+            run, also during the warm-up.
         monitor: Logged metric that selects the best checkpoint; losses are minimised, other metrics maximised.
         data_spec: Bands, statistics and target of the training data, as returned by `DataSpec.to_dict`. A fit takes
             them from its data module. Checkpoints record them, so mapping does not need any other description.
@@ -265,8 +267,7 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
         """Create optimiser and schedule.
 
         Raises:
-            ConfigError: The number of steps of the run is 0 or infinite, the schedule needs a validation set, or
-                `unfreeze_epoch` has no effect.
+            ConfigError: The number of steps of the run is 0 or infinite, or the schedule needs a validation set.
         """
         optimizer = self.create_optimizer()
         total_steps = self.trainer.estimated_stepping_batches
@@ -274,11 +275,6 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
             raise ConfigError(
                 f"max_epochs, limit_train_batches: the run has {total_steps} optimiser steps; the learning-rate "
                 "schedule needs a finite number, at least 1"
-            )
-        if self.hparams["unfreeze_epoch"] is not None and not self.hparams["freeze_encoder"]:
-            raise ConfigError(
-                "unfreeze_epoch: needs freeze_encoder: true, without which the encoder trains from the start, or only "
-                "its adapters or prompts"
             )
         validates = getattr(getattr(self.trainer, "datamodule", None), "validates", True)
         validates = validates and self.trainer.limit_val_batches != 0
@@ -312,9 +308,12 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
         """Compare the data module's description of the data with the model; a fit stores it.
 
         Raises:
-            ConfigError: The data do not match the model, or the precision of the trainer rounds the data.
+            ConfigError: The data do not match the model, the precision of the trainer rounds the data, or a fit has
+                an argument without effect.
         """
         check_precision(str(self.trainer.precision))
+        if stage == "fit":  # a model that was trained with such an argument can be used
+            check_dependent_arguments(self.hparams, type(self))
         encoder = self.hparams["encoder"]
         options = getattr(getattr(self.trainer, "datamodule", None), "kwargs", {})
         if options.get("metadata") and not self.model.encoder.coordinates:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule
@@ -24,6 +24,15 @@ def current_name(logged: str) -> str:
     if found is None or is_mean == bool(found["class_name"]):
         return logged
     return found["before"] + OLD_NAMES[found["metric"]] + (found["class_name"] or "")
+
+
+def with_current_losses(logged: Any) -> None:
+    """Give the losses of a row or a table of ``metrics.csv`` their current names, in place.
+
+    ``train_loss`` was the sum of both heads, and ``train_loss_decode`` the loss of the decode head.
+    """
+    if "train_loss_decode" in logged:
+        logged["train_loss"] = logged.pop("train_loss_decode")
 
 
 def log_scores(task: "LightningModule", log: Mapping[str, float], shown: Collection[str] = ()) -> None:

@@ -125,13 +125,11 @@ class PixelwiseTask(ScoredTask):
         labels = self.encode(mask)
         loss: Tensor = self.criterion(outputs, labels)
         self.update_metrics(self.train_metrics, outputs.detach(), mask)
+        self.log("train_loss", loss, batch_size=len(image), prog_bar=True)  # of one head, as val_loss
         if auxiliary is not None:
-            decode_loss = loss
             auxiliary_loss = self.criterion(auxiliary, labels)
-            loss = decode_loss + self.hparams["auxiliary_weight"] * auxiliary_loss
-            parts = {"train_loss_decode": decode_loss, "train_loss_auxiliary": auxiliary_loss}
-            self.log_dict(parts, batch_size=len(image))
-        self.log("train_loss", loss, batch_size=len(image), prog_bar=True)
+            self.log("train_loss_auxiliary", auxiliary_loss, batch_size=len(image))
+            loss = loss + self.hparams["auxiliary_weight"] * auxiliary_loss
         check_loss(loss, image, batch.get("name"), self.global_step)
         return loss
 

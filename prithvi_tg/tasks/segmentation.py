@@ -27,7 +27,8 @@ class PrithviSegmentationTask(ClassTask, PixelwiseTask, SemanticSegmentationTask
             the path of a class; both heads use it.
         class_weights: One factor per class, for ``ce`` and ``focal``.
         lr: Highest learning rate.
-        warmup_steps: Steps of linear warm-up of the schedule ``poly``; its rate falls linearly to 0 over the run.
+        warmup_steps: Steps of linear warm-up of the schedule ``poly``; its rate falls linearly to 0 over the whole
+            run, also during the warm-up.
         monitor: Logged metric that selects the best checkpoint. Losses are minimised and other metrics maximised,
             except for scores of `add_metrics` that define ``higher_is_better``.
     """

@@ -93,8 +93,27 @@ def test_a_frozen_encoder_does_not_change_until_its_epoch(floods, tmp_path):
 @pytest.mark.parametrize("adapters", [{}, {"lora_rank": 2}, {"prompt_tokens": 2}])
 def test_an_epoch_for_an_encoder_that_is_not_frozen_is_refused(adapters, floods, tmp_path):
     task = make_task(unfreeze_epoch=1, **adapters)
-    with pytest.raises(ConfigError, match="unfreeze_epoch: needs freeze_encoder: true"):
+    with pytest.raises(
+        ConfigError, match="unfreeze_epoch: has no effect without freeze_encoder; add freeze_enc"
+    ):
         fit(task, floods, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "argument", [{"lora_alpha": 8}, {"lora_targets": ["query", "value"]}, {"lora_dropout": 0.1}]
+)
+def test_arguments_of_adapters_without_adapters_are_refused(argument, floods, tmp_path):
+    (key,) = argument
+    with pytest.raises(
+        ConfigError, match=f"{key}: has no effect without lora_rank; add lora_rank: 16, or remove"
+    ):
+        fit(make_task(**argument), floods, tmp_path)
+    fit(make_task(lora_rank=2, **argument), floods, tmp_path)
+
+
+def test_a_model_that_was_trained_with_an_ineffective_argument_can_be_scored(floods, tmp_path):
+    trainer = Trainer(accelerator="cpu", logger=False, default_root_dir=tmp_path, enable_model_summary=False)
+    trainer.test(make_task(lora_alpha=8), floods)
 
 
 @pytest.mark.parametrize("adapters", [{"lora_rank": 2}, {"prompt_tokens": 2}])

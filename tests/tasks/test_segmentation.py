@@ -74,6 +74,15 @@ def test_the_task_adds_both_losses(golden_task, golden_batch):
     assert loss.item() == pytest.approx(float(arrays["loss_total"]), abs=1e-5)
 
 
+def test_the_logged_training_loss_is_that_of_the_head_that_is_validated(golden_task, golden_batch):
+    arrays, batch = golden_batch
+    logged = {}
+    golden_task.log = lambda name, value, **_: logged.update({name: float(value)})
+    golden_task.training_step(batch, 0)
+    names = {"train_loss": "out.decode.loss_dice", "train_loss_auxiliary": "out.aux.loss_dice"}
+    assert logged == {name: pytest.approx(float(arrays[key]), abs=1e-5) for name, key in names.items()}
+
+
 @pytest.mark.parametrize(
     ("name", "optimizer"),
     [
