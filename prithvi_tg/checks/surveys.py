@@ -21,7 +21,7 @@ from ..readers.raster import open_raster
 from ..spec import DataSpec
 from ..targets import Target, ValueTarget
 from .overlaps import footprint
-from .values import ValueSurvey
+from .value_survey import ValueSurvey
 
 
 class UnreadableChip(NamedTuple):

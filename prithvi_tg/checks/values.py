@@ -1,20 +1,15 @@
 """Findings about labels with values: their range, their unit, and values outside the valid range."""
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..errors import ValueRangeError
 from ..readers.valid_range import extremes
 from ..spec import DataSpec
 from ..targets import ValueTarget
 from .findings import Finding, count_chips
-
-if TYPE_CHECKING:
-    from .surveys import Survey
+from .surveys import Survey
+from .value_survey import ValueSurvey
 
 #: Labels that fill a smaller part of the valid range may be in another unit.
 _TINY = 0.01
@@ -26,68 +21,7 @@ _NEAR_POWER = 0.2
 _FAR = 3
 
 
-class ValueSurvey:
-    """Range and moments of the labels of a split, of each value (V,) and in the unit.
-
-    Attributes:
-        counts: Labelled pixels.
-        lows: Lowest values, infinite without labels.
-        highs: Highest values.
-        beyond: Number of values outside the valid range.
-        exceeding: Names of the samples with such values.
-        fills: Stored value that probably means "not labelled" -> names of the samples that have it.
-        advice: The same value -> what to do about it.
-    """
-
-    def __init__(self, target: ValueTarget) -> None:
-        self.target = target
-        self.counts = np.zeros(len(target.names), np.int64)
-        self.lows, self.highs = np.full((2, len(target.names)), [[np.inf], [-np.inf]])
-        self._sums, self._squares = np.zeros((2, len(target.names)))
-        self.beyond = 0
-        self.exceeding: list[str] = []
-        self.fills: dict[float, list[str]] = defaultdict(list)
-        self.advice: dict[float, str] = {}
-
-    def add(self, values: NDArray[np.floating]) -> None:
-        """Add labels in the unit, (H, W) or (V, H, W), NaN where not labelled."""
-        values = values.reshape(len(self.counts), -1).astype(np.float64)
-        labelled = self.target.is_labelled(values)
-        self.counts += labelled.sum(axis=1)
-        self.lows = np.minimum(self.lows, np.where(labelled, values, np.inf).min(axis=1))
-        self.highs = np.maximum(self.highs, np.where(labelled, values, -np.inf).max(axis=1))
-        self._sums += np.where(labelled, values, 0).sum(axis=1)
-        self._squares += np.where(labelled, values**2, 0).sum(axis=1)
-        self.beyond += int(self.target.is_outside(values).sum())
-
-    def add_error(self, error: ValueRangeError, name: str) -> None:
-        """Add the labels of a sample with values outside the valid range.
-
-        Args:
-            error: The error of reading them.
-            name: Name of the sample.
-        """
-        if error.fill is not None:
-            self.fills[error.fill].append(name)
-            self.advice[error.fill] = error.advice
-        if error.values is not None:
-            before = self.beyond
-            self.add(error.values)
-            if self.beyond > before:
-                self.exceeding.append(name)
-
-    @property
-    def means(self) -> NDArray[np.float64]:
-        """Means; 0 without labels."""
-        return self._sums / np.maximum(1, self.counts)
-
-    @property
-    def deviations(self) -> NDArray[np.float64]:
-        """Standard deviations; 0 without labels."""
-        return np.sqrt(np.maximum(0, self._squares / np.maximum(1, self.counts) - self.means**2))
-
-
-def of_values(surveys: "dict[str, Survey]", spec: DataSpec) -> Iterator[Finding]:
+def of_values(surveys: dict[str, Survey], spec: DataSpec) -> Iterator[Finding]:
     """Number, range and mean of the labels; whether they fit the valid range and the statistics."""
     target = spec.target
     assert isinstance(target, ValueTarget)
@@ -124,7 +58,7 @@ def _unit(unit: str) -> str:
 
 
 def _outside(
-    surveys: "dict[str, Survey]", found: dict[str, ValueSurvey], target: ValueTarget
+    surveys: dict[str, Survey], found: dict[str, ValueSurvey], target: ValueTarget
 ) -> Iterator[Finding]:
     """Values outside the valid range: those that probably mean "not labelled", and others."""
     if target.valid_range is None:
