@@ -11,7 +11,7 @@ from kornia.constants import DataKey, Resample
 from torch import Tensor, nn
 
 from .deprecated import accepts_old_arguments
-from .errors import ConfigError
+from .errors import ConfigError, counted
 from .readers.raster import LARGEST_VALUE
 from .spec import reflectance_unit
 from .targets import IGNORE_INDEX, ValueTarget, ignore_value
@@ -222,7 +222,7 @@ class ChipAugmentation(nn.Module):
         expected = self.normalize.flags["mean"].numel()
         if channels.shape[1] != expected:
             raise ConfigError(
-                f"image: batch of shape {tuple(image.shape)} has {channels.shape[1]} channels "
+                f"image: batch of shape {tuple(image.shape)} has {counted(channels.shape[1], 'channel')} "
                 f"(frames x bands), the statistics have {expected}"
             )
         meaningful = channels.abs() <= LARGEST_VALUE  # also false for NaN

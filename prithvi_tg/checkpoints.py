@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from .bands import PRITHVI_BANDS
 from .deprecated import accepts_old_arguments, nested_spec
-from .errors import CheckpointError
+from .errors import CheckpointError, counted
 from .hub import find_weights as find_weights
 from .hub import local_path
 from .models import Encoder, MaskedAutoencoder
@@ -335,7 +335,7 @@ def _match_bands(
         if channels.shape[1] != len(names):
             raise CheckpointError(
                 f"{path}: bands cannot be matched by name: the input embedding of {owner} has "
-                f"{channels.shape[1]} channels for {len(names)} bands ({' '.join(names)})"
+                f"{counted(channels.shape[1], 'channel')} for {counted(len(names), 'band')} ({' '.join(names)})"
             )
     columns = [
         tensor[:, before.index(band)]

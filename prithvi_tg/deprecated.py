@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 
 import yaml
 
+from .nulls import without_nulls
+
 #: Old module -> where its names are now. A module that became a package is in `NAMES`.
 MODULES = {
     "prithvi_tg.config_errors": "prithvi_tg.cli.errors",
@@ -194,12 +196,12 @@ def accepts_old_arguments(function: _Class) -> _Class:
 
 
 class OldArguments(ABCMeta):
-    """Metaclass of tasks and data modules that also take their arguments under old names."""
+    """Metaclass of tasks and data modules: arguments may have old names, and null stands for a default."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         """Build an instance."""
         # Not super(): Lightning, which collects the arguments, would take this for an initialiser.
-        return ABCMeta.__call__(cls, *args, **current_arguments(kwargs, _keys_of(cls)))
+        return ABCMeta.__call__(cls, *args, **without_nulls(cls, current_arguments(kwargs, _keys_of(cls))))
 
     @property
     def __signature__(cls) -> inspect.Signature:

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .bands import PRITHVI_BANDS
 from .deprecated import FlatDataSpec, flat_attribute, nested_spec
-from .errors import ConfigError
+from .errors import ConfigError, counted
 from .targets import Target
 
 #: Ratio of values to the statistics, or of the statistics to values, from which on the unit is another one.
@@ -107,9 +108,13 @@ class InputSpec:
         wanted = {len(self.bands), len(self.bands) * self.num_frames}
         for key in ("mean", "std"):
             if len(getattr(self, key)) not in wanted:
+                is_default = self.bands == PRITHVI_BANDS
+                frames = f" and {self.num_frames} frames" if self.num_frames > 1 else ""
                 raise ConfigError(
-                    f"{key}: {len(getattr(self, key))} values for {len(self.bands)} bands and "
-                    f"{self.num_frames} frames; give one per band, or one per frame and band"
+                    f"{key}: {counted(len(getattr(self, key)), 'value')} for {counted(len(self.bands), 'band')} "
+                    f"({' '.join(self.bands)}{', the default' if is_default else ''}){frames}; "
+                    f"{'set bands, or ' if is_default else ''}give one per band"
+                    f"{', or one per frame and band' if frames else ''}"
                 )
         if any(value <= 0 for value in self.std):
             raise ConfigError(f"std: {list(self.std)} must be positive")

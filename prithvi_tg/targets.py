@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .errors import ConfigError
+from .errors import ConfigError, counted
 
 #: Label of pixels and chips without a label, in every sample and batch.
 IGNORE_INDEX = 255
@@ -178,9 +178,8 @@ class ValueTarget(Target):
             if not getattr(self, key):
                 object.__setattr__(self, key, default * len(self.names))
             if len(getattr(self, key)) != len(self.names):
-                raise ConfigError(
-                    f"{key}: {len(getattr(self, key))} given for {len(self.names)} values ({', '.join(self.names)})"
-                )
+                values = f"{counted(len(self.names), 'value')} ({', '.join(self.names)})"
+                raise ConfigError(f"{key}: {len(getattr(self, key))} given for {values}")
         if any(not value > 0 for value in self.std):
             raise ConfigError(f"std: {list(self.std)} must be positive")
 

@@ -185,6 +185,12 @@ def assert_one_line(err, *words):
             ("lora_targets: qkv,proj is not a list; write '[qkv,proj]'",),
         ),
         ("batch_size: 2", "batch_size: 9", ("batch_size: 9 is larger than",)),
+        (
+            "batch_size: 2",
+            "window: 9",
+            ("window: not accepted here; the key of Sen1Floods11DataModule is crop_size",),
+        ),
+        ("batch_size: 2", "windows_per_epoch: 9", ("Sen1Floods11DataModule is crops_per_chip",)),
     ],
 )
 def test_an_invalid_configuration_gives_one_line_and_exit_code_2(config, command, old, new, words):

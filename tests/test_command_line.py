@@ -325,6 +325,44 @@ def test_a_task_is_known_by_its_name_alone(name):
 
 
 @pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        ("predict --ckpt_path {here} --bands B02 B03 scene.tif", "--bands"),
+        ("predict --ckpt_path {here} --nodata 0 scene.tif", "--nodata"),
+        ("predict --ckpt_path {here} --qa_mask cloud scene.tif", "--qa_mask"),
+        ("predict --ckpt_path {here} --quality scl.tif scene.tif", "--quality"),
+        ("embed --output e.tif --bands 1 2 scene.tif", "--bands"),
+        ("embed --output e.tif --nodata 0 scene.tif", "--nodata"),
+        ("report --names a b scene.tif", "--names"),
+        ("area sample --points 9 --output points.gpkg scene.tif", "--output"),
+    ],
+)
+def test_an_input_that_was_read_as_a_value_of_an_option_is_named(
+    words, option, command, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    for name in ("here.ckpt", "scene.tif"):
+        (tmp_path / name).touch()
+    code, _, err = command(*words.format(here="here.ckpt").split())
+    assert code == 2
+    advice = (
+        f"; scene.tif was read as a value of {option}: give it before the options, or write -- before it\n"
+    )
+    assert err.endswith(advice)
+
+
+@pytest.mark.parametrize(
+    "words", ["--quality scl.tif", "--products my.Product", "--bands 1 2 -- scene.tif", "--bands=1 scene.tif"]
+)
+def test_values_of_an_option_are_not_taken_for_inputs(words, command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "scene.tif").touch()
+    _, _, err = command("predict", *words.split())
+    assert "prithvi-tg: error: " in err
+    assert "was read as a value" not in err
+
+
+@pytest.mark.parametrize(
     ("words", "expected"),
     [
         (

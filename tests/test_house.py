@@ -12,7 +12,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 #: From the ground up; rooms of one line may not import from one another, but for those named together.
 ROOMS = (
-    "errors files compat deprecated class_paths choices",
+    "errors files compat deprecated nulls class_paths choices",
     "bands",
     "spec targets",
     "tiling",

@@ -5,7 +5,8 @@ import json
 import pytest
 import torch
 
-from prithvi_tg.errors import ConfigError
+from prithvi_tg.bands import PRITHVI_BANDS
+from prithvi_tg.errors import ConfigError, counted
 from prithvi_tg.spec import DataSpec, InputSpec
 from prithvi_tg.targets import TARGETS, ChipClassTarget, ClassTarget, ImageTarget, Target, ValueTarget
 
@@ -69,6 +70,8 @@ def test_an_unknown_target_is_refused(values, message):
 def test_the_number_of_statistics_must_match_the_values():
     with pytest.raises(ConfigError, match=r"mean: 1 given for 2 values"):
         ValueTarget(("a", "b"), mean=(1.0,))
+    with pytest.raises(ConfigError, match=r"mean: 2 given for 1 value \(a\)"):
+        ValueTarget(("a",), mean=(1.0, 2.0))
     with pytest.raises(ConfigError, match=r"std: .* must be positive"):
         ValueTarget(std=(0.0,))
 
@@ -79,3 +82,19 @@ def test_denormalize_inverts_normalize_by_frame_and_band():
     expected = (image[:, 1, 0] - 0.2) / 2.0
     torch.testing.assert_close(normalised[:, 1, 0], expected)
     torch.testing.assert_close(INPUT.denormalize(normalised), image)
+
+
+def test_statistics_for_other_bands_than_the_default_ask_for_bands():
+    message = (
+        r"mean: 4 values for 6 bands \(BLUE GREEN .* SWIR_2, the default\); set bands, or give one per band$"
+    )
+    with pytest.raises(ConfigError, match=message):
+        InputSpec(PRITHVI_BANDS, (0.1,) * 4, (0.1,) * 4)
+    message = r"std: 3 values for 1 band \(RED\) and 2 frames; give one per band, or one per frame and band$"
+    with pytest.raises(ConfigError, match=message):
+        InputSpec(("RED",), (0.1,), (0.1,) * 3, num_frames=2)
+    assert [counted(number, "class", "classes") for number in (0, 1, 2)] == [
+        "0 classes",
+        "1 class",
+        "2 classes",
+    ]

@@ -6,6 +6,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from ..augmentations import ChipAugmentation
+from ..errors import counted
 
 _log = logging.getLogger(__name__)
 
@@ -37,8 +38,8 @@ class MeaninglessValues(Callback):
         if not isinstance(augmentation, ChipAugmentation):
             return
         # The counter of a process without batches is still on the CPU.
-        counted = trainer.strategy.reduce(augmentation.meaningless.to(pl_module.device), reduce_op="sum")
+        total = trainer.strategy.reduce(augmentation.meaningless.to(pl_module.device), reduce_op="sum")
         augmentation.reset_meaningless()
-        if (count := int(counted)) and split not in self._printed and trainer.is_global_zero:
+        if (count := int(total)) and split not in self._printed and trainer.is_global_zero:
             self._printed.add(split)
-            _log.info(f"{split}: {count} values are not finite or beyond 1e30; they count as nodata")
+            _log.info(f"{split}: {counted(count, 'value')} not finite or beyond 1e30, counted as nodata")

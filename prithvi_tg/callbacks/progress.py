@@ -8,6 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.trainer.states import TrainerFn
 
+from ..errors import counted
 from ..mapping.progress import duration
 from ..mapping.window_stream import ReadEvents, StripRangeRead
 
@@ -18,8 +19,7 @@ _MOST_OTHERS = 3  # scores in a line besides the monitored one
 
 def throughput(count: int, unit: str, seconds: float) -> str:
     """A number of samples or windows, its duration and the number per second; the unit is a plural."""
-    counted = unit.removesuffix("s") if count == 1 else unit
-    return f"{count} {counted} in {duration(seconds)}, {count / max(seconds, 1e-9):.3g} {unit}/s"
+    return f"{counted(count, unit.removesuffix('s'))} in {duration(seconds)}, {count / max(seconds, 1e-9):.3g} {unit}/s"
 
 
 def batch_samples(trainer: Trainer, batch: Any) -> int:

@@ -3,15 +3,19 @@
 import itertools
 from collections.abc import Iterator, Sequence
 from inspect import signature
+from pathlib import Path
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
+from torchgeo.datasets import GeoDataset
 
 from ..bands import MIXED_UP, find_order, resolve_band
 from ..datamodules import ChipDataModule, LabelledScenesDataModule
+from ..datamodules.scene_splits import BlockSplit
 from ..datasets import ChipDataset
-from ..errors import ConfigError, PrithviTGError
+from ..datasets.scenes.dataset import SceneDataset
+from ..errors import ConfigError, PrithviTGError, counted
 from ..readers.labels import label_counts
 from ..readers.raster import open_raster
 from ..spec import OTHER_UNIT, DataSpec, UnitRatio
@@ -105,17 +109,10 @@ def check_scenes(data: LabelledScenesDataModule) -> Iterator[Finding]:
     except PrithviTGError as error:
         yield Finding("error", "scenes", str(error))
         return
-    count = len(images.scenes)
-    has_labels = both is not images
-    what = f" that overlap{'s' * (count == 1)} the labels" if has_labels else ""
-    yield Finding("ok", "scenes", f"{count} scene{'' if count == 1 else 's'}{what}")
+    yield from _scenes(both, images)
     for origin in dict.fromkeys(scene.origin for scene in images.scenes):
         yield Finding("ok", "bands", origin)
-    shared = shapely.union_all(list(both.index.geometry))
-    for split, region in data.split_regions.splits.items():
-        share = shapely.area(shapely.intersection(region.roi, shared)) / shapely.area(shared)
-        area = "the area that images and labels share" if has_labels else "the images"
-        yield Finding("ok", split, f"{100 * share:.0f} % of {area}")
+    yield from _areas(data, both, "the images" if both is images else "the area that images and labels share")
     surveys: dict[str, Survey] = {}
     for split in data.split_regions.splits:
         try:
@@ -127,6 +124,42 @@ def check_scenes(data: LabelledScenesDataModule) -> Iterator[Finding]:
             continue
         yield from _of_values(split, survey, data.spec, takes_scale=True)
     yield from LABEL_CHECKS[data.spec.target.kind](surveys, data.spec)
+
+
+def _scenes(both: GeoDataset, images: SceneDataset) -> Iterator[Finding]:
+    """Number of scenes, and those that overlap no labels in space and time."""
+    rows = zip(images.index.index, images.index.geometry, images.index["filepath"], strict=True)
+    apart = [
+        Path(path).name
+        for time, outline, path in rows
+        if not shapely.intersects(outline, both.index.geometry[both.index.index.overlaps(time)]).any()
+    ]
+    count = len(images.scenes) - len(apart)
+    what = "" if both is images else f" that overlap{'s' * (count == 1)} the labels"
+    yield Finding("ok", "scenes", f"{counted(count, 'scene')}{what}")
+    if apart:
+        yield Finding(
+            "advice", "scenes", f"{len(apart)} of {counted(len(images.scenes), 'scene')} without labels"
+            f"{_listed(apart)}", "remove them from images, or add labels",
+        )  # fmt: skip
+
+
+def _areas(data: LabelledScenesDataModule, both: GeoDataset, area: str) -> Iterator[Finding]:
+    """Share of each split in an area, and the part of it that belongs to no split."""
+    shared = shapely.union_all(list(both.index.geometry))
+    regions = data.split_regions.splits
+    shares = {
+        split: shapely.area(shapely.intersection(region.roi, shared)) / shapely.area(shared)
+        for split, region in regions.items()
+    }
+    for split, share in shares.items():
+        yield Finding("ok", split, f"{100 * share:.0f} % of {area}")
+    rest = 100 * (1 - sum(shares.values()))
+    if rest >= 0.5:  # splits by time share their area
+        cause = "outside all polygons"
+        if isinstance(data.split, BlockSplit):
+            cause = f"training blocks within {counted(data.split.buffer, 'pixel')} of other splits (buffer)"
+        yield Finding("ok", "no split", f"{rest:.0f} % of {area}: {cause}")
 
 
 def _of_chips(split: str, survey: Survey, spec: DataSpec, takes_scale: bool) -> Iterator[Finding]:

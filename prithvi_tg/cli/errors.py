@@ -27,6 +27,14 @@ _SYNONYMS = {
     "data_root": "root",
     "transforms": "augmentations",
 }
+#: Keys of chips and of scenes with the same purpose.
+_COUNTERPARTS = {
+    "crop_size": "window",
+    "window": "crop_size",
+    "crops_per_chip": "windows_per_epoch",
+    "windows_per_epoch": "crops_per_chip",
+    "root": "images",
+}
 _PACKAGE = __name__.partition(".")[0]
 #: Sections of a configuration, which are options, too.
 _SECTIONS = ("--model", "--data", "--trainer")
@@ -72,6 +80,9 @@ def one_line(message: str, classes: Iterable[type[Any]]) -> str:
             own = [names for owner, names in arguments.items() if owner.__name__ in chosen]
             owners = [owner.__name__ for owner, names in arguments.items() if last in names]
             number = {f"{last}s", last.removesuffix("s")} - {last}  # in the plural, or in the singular
+            counterpart = _COUNTERPARTS.get(last)
+            if own and counterpart in own[0]:
+                return f"{option}: not accepted here; the key of {min(chosen)} is {counterpart}"
             close = "".join(number.intersection(*own[:1]))
             hint = f"; did you mean {close}? {last} is" if own and close else "; it is"
             return f"{option}: not accepted here{hint} a key of {', '.join(owners)}"

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 import jsonargparse
@@ -40,10 +41,12 @@ class PlainParser(argparse.ArgumentParser):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(formatter_class=ShortHelp, allow_abbrev=False, **kwargs)
+        self._words: Sequence[str] = ()
 
-    def parse_args(self, *args: Any, **kwargs: Any) -> Any:
+    def parse_args(self, words: Sequence[str], *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
         """Parse the options, and check that they fit together."""
-        options = super().parse_args(*args, **kwargs)
+        self._words = words
+        options = super().parse_args(words, *args, **kwargs)
         conflict = None if self.find_conflict is None else self.find_conflict(options)
         if conflict is not None:
             self.error(conflict)
@@ -56,7 +59,7 @@ class PlainParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print the error in one line, and exit with 2."""
-        fail(message)
+        fail(message + input_taken_as_value(self, self._words, message))
 
 
 class ConfiguredParser(jsonargparse.ArgumentParser):
@@ -73,6 +76,7 @@ class ConfiguredParser(jsonargparse.ArgumentParser):
         super().__init__(formatter_class=ShortHelp, add_help=False, allow_abbrev=False, **kwargs)
         self.described: set[str] = set()
         self.flags: set[str] = set()
+        self._words: Sequence[str] = ()
         self.add_argument(UNPARSED, type=str, nargs="?", help=argparse.SUPPRESS)
 
     def format_help(self, *args: Any, **kwargs: Any) -> str:
@@ -101,6 +105,7 @@ class ConfiguredParser(jsonargparse.ArgumentParser):
 
     def parse_own(self, words: Sequence[str]) -> Any:
         """Values of the options that are not only described."""
+        self._words = words
         return self.parse_args([one for word in words for one in self._own(word)])
 
     def _own(self, word: str) -> list[str]:
@@ -117,7 +122,8 @@ class ConfiguredParser(jsonargparse.ArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the error in one line, and exit with 2."""
-        fail(with_dashes(one_line(message, ()), option_names(self)))
+        text = with_dashes(one_line(message, ()), option_names(self))
+        fail(text + input_taken_as_value(self, self._words, text))
 
 
 #: Stands for every option that `ConfiguredParser` does not parse.
@@ -132,6 +138,55 @@ def group_of(parser: Any, title: str) -> Any:
 def option_names(parser: argparse.ArgumentParser) -> set[str]:
     """All options of a parser."""
     return {name for action in actions_of(parser) for name in action.option_strings} - {UNPARSED}
+
+
+def input_taken_as_value(parser: argparse.ArgumentParser, words: Sequence[str], message: str = "") -> str:
+    """Advice, after a semicolon, about an input that was read as a value of an option; empty if there is none.
+
+    Args:
+        parser: Parser of the options.
+        words: The words of a command line.
+        message: The error; by default, one about a lacking input.
+    """
+    taken = _taken_as_value(parser, words)
+    if taken is None or (
+        message and "are required" not in message and not all(part in message for part in taken)
+    ):
+        return ""
+    option, value = taken
+    return f"; {value} was read as a value of {option}: give it before the options, or write -- before it"
+
+
+def _taken_as_value(parser: argparse.ArgumentParser, words: Sequence[str]) -> tuple[str, str] | None:
+    """The last option that takes several values of which one looks like an input, and this value."""
+    several = {
+        name: action for action in actions_of(parser) if action.nargs in ("+", "*") for name in action.option_strings
+    }  # fmt: skip
+    found: tuple[str, str] | None = None
+    option, values = "", list[str]()
+    for word in [*words, "--"]:
+        if not word.startswith("--"):
+            values.append(word)
+            continue
+        own = 1 if option in several and several[option].dest in _OF_FILES else 0
+        inputs = filter(_is_input, values[own:] if option in several else ())
+        found = next(((option, value) for value in inputs), found)
+        if word == "--":
+            break
+        option, values = word, []
+    return found
+
+
+#: Options whose values are files.
+_OF_FILES = ("quality", "maps", "scenes", "areas", "output")
+_INPUT_SUFFIXES = (
+    ".tif", ".tiff", ".vrt", ".img", ".jp2", ".nc", ".h5", ".hdf", ".zarr", ".safe", ".json", ".geojson", ".parquet",
+    ".gpkg", ".ckpt", ".pt2", ".yaml",
+)  # fmt: skip
+
+
+def _is_input(word: str) -> bool:
+    return "://" in word or Path(word).exists() or Path(word).suffix.lower() in _INPUT_SUFFIXES
 
 
 def number_or_auto(word: str) -> int | Auto:

@@ -118,17 +118,21 @@ def check_checkpoint(path: str | None) -> None:
         raise CheckpointError(f"{path}: no such file{hint}")
 
 
-def require_scenes(scenes: Sequence[str]) -> None:
+def require_scenes(scenes: Sequence[str], advice: str = "") -> None:
     """Check that scenes are given.
+
+    Args:
+        scenes: The scenes.
+        advice: What to do if none is, after a semicolon; empty if nothing more is known.
 
     Raises:
         ConfigError: None is given.
     """
     if not scenes:
-        raise ConfigError(
-            "scenes: none given; name one or more rasters, or a folder of GeoTIFFs, before options that take "
-            "several values"
+        advice = advice or (
+            "; name one or more rasters, or a folder of GeoTIFFs, before options that take several values"
         )
+        raise ConfigError(f"scenes: none given{advice}")
 
 
 def check_scenes(scenes: Sequence[str]) -> None:

@@ -28,7 +28,7 @@ from .options.plain import (
 )
 from .options.predict import add_predict_options
 from .options.search import add_search_options
-from .parsers import ConfiguredParser, PlainParser, fail, group_of, option_names
+from .parsers import ConfiguredParser, PlainParser, fail, group_of, input_taken_as_value, option_names
 from .settings import (
     WEIGHTS,
     check_checkpoint,
@@ -273,7 +273,7 @@ class PredictCommand(LightningCommand):
         """Exit with a message if there are no scenes, or a checkpoint is missing."""
         paths = paths_of(next(values_of(("--ckpt_path",), words), None))
         if not is_configured(words):
-            require_scenes(settings.scenes)
+            require_scenes(settings.scenes, input_taken_as_value(self.parser(), words))
             require_checkpoint(next(iter(paths), None), self.name)
         for path in paths:
             check_checkpoint(path)

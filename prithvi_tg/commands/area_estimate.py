@@ -10,7 +10,7 @@ from rich.table import Table
 from ..areas.points import read_points
 from ..areas.results import DEGENERATE, MIN_OMISSIONS, estimate_areas, in_words
 from ..cli.table import COMMANDS
-from ..errors import ConfigError
+from ..errors import ConfigError, counted
 from ..files import shown, write_json
 
 _ANY_WIDTH = 10_000
@@ -40,7 +40,7 @@ def run(arguments: list[str]) -> int:
     print(f"Overall accuracy in %: {_percent(overall)}")
     left_out = result["uninterpretable"]
     print(
-        f"{result['points']} points"
+        counted(result["points"], "point")
         + (
             f"; {left_out} could not be interpreted and {'is' if left_out == 1 else 'are'} left out"
             if left_out

@@ -13,7 +13,7 @@ from ..areas.sample import SampleOptions, draw_sample, open_population_maps
 from ..areas.sampling import Population, count
 from ..areas.strata import BoundaryStrata, ClassStrata, ConfidenceStrata, Stratification
 from ..cli.table import COMMANDS
-from ..errors import ConfigError
+from ..errors import ConfigError, counted
 from ..files import shown
 
 
@@ -33,7 +33,7 @@ def run(arguments: list[str]) -> int:
     population = Population(maps, _stratification(options, maps[0]))
     design, points = draw_sample(population, count(population), size)
     table = Table(
-        title=f"sample of {design.size} points, {design.record['allocation']} allocation, seed {size.seed}"
+        title=f"sample of {counted(design.size, 'point')}, {design.record['allocation']} allocation, seed {size.seed}"
     )
     table.add_column("stratum")
     for column in ("mapped area, ha", "share, %", "pixels", "points"):
@@ -44,7 +44,7 @@ def run(arguments: list[str]) -> int:
     Console().print(table)
     if size.points is not None and design.size > size.points:
         print(
-            f"More than --points {size.points}, as each stratum has at least --minimum {size.minimum} points"
+            f"More than --points {size.points}, as --minimum is {counted(size.minimum, 'point')} in each stratum"
         )
     if empty := _empty(population.stratification, design):
         print(f"Strata without pixels, and so without points: {', '.join(empty)}")

@@ -16,7 +16,7 @@ from rich.table import Table
 from ..checks import Finding, check_chips, check_scenes
 from ..cli.lightning import PrithviCLI
 from ..datamodules import ChipDataModule, LabelledScenesDataModule
-from ..errors import own_error
+from ..errors import counted, own_error
 from ..tasks import PrithviTask
 from ..tasks.advice import training_advice
 from .data_parser import data_parser, parse_data
@@ -41,7 +41,7 @@ def run(arguments: list[str]) -> int:
     config = parse_data(parser, arguments)
     findings: list[Finding] = []
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*chips are in both train and")  # the table shows it
+        warnings.filterwarnings("ignore", message=".*in both train and")  # the table shows it
         try:
             data, no_statistics = create_data(parser, config)  # the run itself reports missing ones
             findings += [
@@ -61,7 +61,7 @@ def run(arguments: list[str]) -> int:
         table.add_row(_MARKS[one.severity], *map(escape, (one.subject, one.message, one.advice)))
     Console().print(table)
     errors = sum(one.severity == "error" for one in findings)
-    print(f"{errors} error{'s' if errors > 1 else ''}." if errors else "No errors.")
+    print(f"{counted(errors, 'error')}." if errors else "No errors.")
     return 1 if errors else 0
 
 
@@ -119,9 +119,22 @@ def _check_training(built: PrithviCLI) -> Iterator[Finding]:
         return
     resumes = bool(built.config["fit"]["ckpt_path"])
     validates = built.datamodule.validates and built.trainer.limit_val_batches != 0
+    yield from _other_window(built.model, built.datamodule)
     for line in training_advice(built.model, _planned_steps(built.trainer, batches), resumes, validates):
         setting, _, message = line.partition(": ")
         yield Finding("advice", setting, *message.split("; ", 1))
+
+
+def _other_window(model: PrithviTask, data: ChipDataModule | LabelledScenesDataModule) -> Iterator[Finding]:
+    """Windows of scores and maps that differ in size from those of training."""
+    window = model.hparams.get("window")
+    key = "window" if isinstance(data, LabelledScenesDataModule) else "crop_size"
+    side = getattr(data, key)
+    if window and side and window != side:
+        yield Finding(
+            "advice", "window", f"model.window is {window}, but data.{key} is {side}: maps use windows of another "
+            "size than training", f"set model.window: {side}, or data.{key}: {window}",
+        )  # fmt: skip
 
 
 def _planned_steps(trainer: Trainer, batches: int) -> float:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ..chip_writing import write_chips
 from ..datamodules import LabelledScenesDataModule
-from ..errors import ConfigError
+from ..errors import ConfigError, counted
 from .data_parser import data_parser, parse_data
 
 
@@ -18,7 +18,10 @@ def run(arguments: list[str]) -> int:
             f"data: {type(data).__name__} has no scenes to cut into chips; use LabelledScenesDataModule"
         )
     written, existing = write_chips(data, Path(config.folder), config.epochs, config.num_workers)
-    print(f"Written: {written} chips in {config.folder}" + (f"; {existing} existed" if existing else ""))
+    print(
+        f"Written: {counted(written, 'chip')} in {config.folder}"
+        + (f"; {existing} existed" if existing else "")
+    )
     print(
         f"Train on them: prithvi-tg fit --config YOUR_MODEL.yaml --config {Path(config.folder) / 'data.yaml'}"
     )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..cli.table import COMMANDS
-from ..errors import BandNameError, ConfigError, DataError
+from ..errors import BandNameError, ConfigError, DataError, counted
 from ..files import shown
 from ..readers.formats import InputOptions, SceneInput, find_inputs, resolve_scene
 from ..readers.raster import open_raster
@@ -44,7 +44,9 @@ def run(arguments: list[str]) -> int:
 def _maps(options: argparse.Namespace, runs: Sequence[Run]) -> list[TiledMap]:
     paths = [path for given in options.maps for path in _map_files(given)]
     if options.scenes and len(options.scenes) != len(paths):
-        raise ConfigError(f"scenes: {len(options.scenes)} given for {len(paths)} maps; give one for each map")
+        raise ConfigError(
+            f"scenes: {len(options.scenes)} given for {counted(len(paths), 'map')}; give one for each map"
+        )
     spec = next((one.spec for one in runs if one.spec is not None), None)
     scenes: Sequence[str | None] = options.scenes or [None] * len(paths)
     names = distinct_names([path.resolve().with_suffix("") for path in paths])

@@ -4,7 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 from ..cli.table import COMMANDS
-from ..errors import ConfigError
+from ..errors import ConfigError, counted
 from ..files import write_json, writing
 from ..readers.stac_search import search_items
 
@@ -25,6 +25,6 @@ def run(arguments: list[str]) -> int:
         output.parent.mkdir(parents=True, exist_ok=True)
         write_json(output, {"type": "FeatureCollection", "features": items})
     for day, count in sorted(Counter(str(item["properties"].get("datetime"))[:10] for item in items).items()):
-        print(f"{day}: {count} {'item' if count == 1 else 'items'}")
-    print(f"Written: {len(items)} items in {output}")
+        print(f"{day}: {counted(count, 'item')}")
+    print(f"Written: {counted(len(items), 'item')} in {output}")
     return 0

@@ -70,7 +70,7 @@ class ChipDataModule(NonGeoDataModule, metaclass=OldArguments):
         **kwargs: Further arguments of the dataset.
 
     Raises:
-        ConfigError: The split or the cache is unknown.
+        ConfigError: The split or the cache is unknown, or `root` is lacking.
     """
 
     #: How to get splits that share no ground, for ``prithvi-tg check``.
@@ -105,6 +105,9 @@ class ChipDataModule(NonGeoDataModule, metaclass=OldArguments):
         fold_time: bool = False,
         **kwargs: Any,
     ) -> None:
+        folder = inspect.signature(dataset_class).parameters.get("root")
+        if root is None and folder is not None and folder.default is folder.empty:
+            raise ConfigError(f"root: not given; {dataset_class.__name__} needs the folder of its files")
         options = {
             "splits": splits,
             "bands": bands,

@@ -26,7 +26,7 @@ from ..datasets.scenes.label_layers import create_label_layer
 from ..datasets.scenes.scored_windows import ScoredWindows, area_in_period
 from ..datasets.scenes.splits import Region, Regions, split_by_blocks, split_by_polygons, whole_region
 from ..deprecated import OldArguments
-from ..errors import ConfigError, DataError, MissingStatisticsError
+from ..errors import ConfigError, DataError, MissingStatisticsError, counted
 from ..readers.block_cache import limit_block_cache
 from ..readers.formats import InputOptions
 from ..readers.quality import QualityClass
@@ -167,7 +167,7 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
             raise MissingStatisticsError("mean, std: not given; prithvi-tg stats computes them")
         if composite is not None and composite.num_frames != num_frames:
             raise ConfigError(
-                f"composite: gives {composite.num_frames} frames, but num_frames is {num_frames}"
+                f"composite: gives {counted(composite.num_frames, 'frame')}, but num_frames is {num_frames}"
             )
         wanted = tuple(resolve_band(band, sensor) for band in bands)
         places = _places(wanted, file_bands, sensor, num_frames)

@@ -11,7 +11,8 @@ import pandas as pd
 from ..datasets.scenes.dataset import SceneDataset
 from ..datasets.scenes.splits import read_split_polygons
 from ..datasets.split_fractions import SPLITS
-from ..errors import ConfigError
+from ..errors import ConfigError, counted
+from ..nulls import set_defaults
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class BlockSplit:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        set_defaults(self)
         object.__setattr__(self, "fractions", tuple(self.fractions))
 
     @property
@@ -51,6 +53,9 @@ class PolygonSplit:
 
     path: str
     attribute: str = "split"
+
+    def __post_init__(self) -> None:
+        set_defaults(self)
 
     @property
     def names(self) -> list[str]:
@@ -80,6 +85,7 @@ class TimeSplit:
     test: tuple[str, str] | None = None
 
     def __post_init__(self) -> None:
+        set_defaults(self)
         periods = sorted((self.period(name), name) for name in self.names)
         for ((_, last), name), ((first, _), other) in pairwise(periods):
             if first <= last:
@@ -123,7 +129,7 @@ def warn_of_images_in_no_split(split: TimeSplit, images: SceneDataset) -> None:
     ]
     if left_out:
         warnings.warn(
-            f"split: {len(left_out)} images belong to no split: their dates are unknown or do not all lie in one "
+            f"split: {counted(len(left_out), 'image')} in no split, as dates are unknown or do not all lie in one "
             "period: "
             f"{', '.join(left_out[:5])}{', ...' if len(left_out) > 5 else ''}",
             stacklevel=3,

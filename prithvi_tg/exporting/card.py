@@ -9,7 +9,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from .. import __version__
-from ..errors import DataError
+from ..errors import DataError, counted
 from ..mapping.planning import known_spec
 from ..spec import DataSpec
 from ..targets import ValueTarget
@@ -163,7 +163,7 @@ def _data(spec: DataSpec, text: CardText, window: int) -> str:
         f"Training data: {text.dataset or 'not stated'}.",
         f"Windows of {window} x {window} pixels"
         + (f" of {inputs.pixel_size:g} m" if inputs.pixel_size else "")
-        + f", {inputs.num_frames} date{'s' if inputs.num_frames > 1 else ''}; a reflectance of 1 is stored as "
+        + f", {counted(inputs.num_frames, 'date')}; a reflectance of 1 is stored as "
         f"{inputs.reflectance_unit / inputs.scale:g}.",
         "",
         "| date | band | mean | standard deviation |",

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..bands import PRETRAINING_STATISTICS, PRITHVI_BANDS
 from ..checkpoints import load_weights
-from ..errors import ConfigError
+from ..errors import ConfigError, counted
 from ..files import file_hash
 from ..hub import find_weights
 from ..models import Encoder, create_encoder
@@ -75,7 +75,7 @@ class FeatureModel(nn.Module):
         super().__init__()
         depth = len(encoder.num_features)
         if not -depth <= block < depth:
-            raise ConfigError(f"block: {block} is out of range for an encoder of {depth} blocks")
+            raise ConfigError(f"block: {block} is out of range for an encoder of {counted(depth, 'block')}")
         if frame is not None and not -num_frames <= frame < num_frames:
             raise ConfigError(f"frame: {frame} must lie between 0 and {num_frames - 1}")
         self.encoder = encoder

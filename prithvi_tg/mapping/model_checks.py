@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..errors import ConfigError
+from ..errors import ConfigError, counted
 from ..models import EncoderDecoder, FCNHead
 from ..spec import DataSpec
 
@@ -59,7 +59,7 @@ def _check_classes(outputs: int, spec: DataSpec) -> None:
         raise ConfigError(f"num_classes: {_ONE}")
     if outputs != len(spec.target.names):
         raise ConfigError(
-            f"num_classes: the model has {outputs} outputs for {len(spec.target.names)} classes "
+            f"num_classes: the model has {counted(outputs, 'output')} for {len(spec.target.names)} classes "
             f"({', '.join(spec.target.names)})"
         )
 
@@ -68,7 +68,7 @@ def _check_values(outputs: int, spec: DataSpec) -> None:
     target = spec.target
     if outputs != target.num_outputs:
         raise ConfigError(
-            f"target: the model has {outputs} outputs for {target.num_outputs} {target.kind} "
+            f"target: the model has {counted(outputs, 'output')} for {target.num_outputs} {target.kind} "
             f"({', '.join(target.names[:5])})"
         )
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ..deprecated import accepts_old_arguments
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, counted
 from ..files import file_hash
 from ..hub import local_path
 from ..readers.aoi import AreaOfInterest
@@ -315,7 +315,7 @@ def select_scenes(
     areas = {name: pixels for name, pixels in found.items() if pixels is not None}
     grids = [scene.grid for scene in scenes if scene.name in areas]
     if not areas:
-        others = f", nor any of {len(scenes) - 1} more scenes" if len(scenes) > 1 else ""
+        others = f", nor {counted(len(scenes) - 1, 'other scene')}" if len(scenes) > 1 else ""
         raise DataError(area.refusal(scenes[0].grid, scenes[0].files[0]) + others)
     if skipped := [name for name in found if name not in areas]:
         more = f" and {len(skipped) - 3} more" if len(skipped) > 3 else ""
@@ -349,7 +349,7 @@ def warn_of_pixel_size(scenes: Sequence[Scene], spec: DataSpec) -> None:
     }
     if other:
         file, size = next(iter(other.items()))
-        more = f" (and {len(other) - 1} more scenes)" if len(other) > 1 else ""
+        more = f" (and {counted(len(other) - 1, 'other scene')})" if len(other) > 1 else ""
         warnings.warn(
             f"{file}: pixel size {size:.3g} m{more}, but {spec.input.pixel_size:.3g} m in the training data; "
             "the model was not trained at this scale",

@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from itertools import accumulate
 
+from ..errors import counted
 from .map_run import MapRun
 from .row_reader import StripRange
 from .window_stream import ReadEvents, ReadingFailed, StripRangeRead, WindowRead
@@ -95,7 +96,7 @@ class MapProgress:
 
     def _log_start(self, one: StripRange) -> None:
         grid, count, all_strips = one.scene.grid, len(one.strips), len(one.plan.strips)
-        strips = f"{count} of {all_strips}" if count < all_strips else f"{count}"
+        strips = (f"{count} of " if count < all_strips else "") + counted(all_strips, "strip")
         height, width = _size(one)
         made = self.run.maps[one.scene.name].scene.grid
         is_coarser = (made.height, made.width) != (height, width)
@@ -103,10 +104,7 @@ class MapProgress:
             height, width = min(height, grid.height), min(width, grid.width)
         whole = "" if (height, width) == (grid.height, grid.width) else f" of {grid.width} x {grid.height}"
         patches = f", {made.width} x {made.height} patches" if is_coarser else ""
-        plural = "s" if all_strips > 1 else ""
-        _log.info(
-            f"{one.scene.name}: mapping {width} x {height}{whole} pixels{patches}, {strips} strip{plural}"
-        )
+        _log.info(f"{one.scene.name}: mapping {width} x {height}{whole} pixels{patches}, {strips}")
 
     def _log_progress(self, one: StripRange, share: float) -> None:
         name, count = one.scene.name, len(self.run.maps)

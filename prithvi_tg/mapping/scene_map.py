@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, counted
 from ..files import finished_file, shown, writing
 from ..readers.fingerprint import fingerprint
 from ..readers.pixel_areas import row_areas
@@ -295,7 +295,9 @@ class SceneMap:
         done = self.parts.read("publishing")
         self.parts.write("done", done)
         self.parts.clear()
-        _log.info(f"{self.scene.name}: complete, {done['windows']} windows in {done['seconds']:.1f} s")
+        _log.info(
+            f"{self.scene.name}: complete, {counted(done['windows'], 'window')} in {done['seconds']:.1f} s"
+        )
         if self._nodata_share(done["nodata"]) == 1:
             where = "" if self.plan.area is None else " in the area of interest"
             _log.warning(f"{self.scene.name}: no pixel{where} has data, so the map is empty")

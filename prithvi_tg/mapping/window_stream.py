@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError
+from ..errors import DataError, counted
 from ..readers.scene import Scene, SceneReader
 from ..spec import InputSpec
 from ..tiling import WindowGrid
@@ -173,7 +173,7 @@ class WindowStream:
             check.judge()
             if meaningless:
                 warnings.warn(
-                    f"{scene.files[0]}: {meaningless} values that are not finite or beyond 1e30 count as nodata",
+                    f"{scene.files[0]}: {counted(meaningless, 'value')} not finite or beyond 1e30, counted as nodata",
                     stacklevel=2,
                 )
             yield StripRangeRead(strip_range, skipped)

@@ -170,8 +170,9 @@ def _check_that_layers_are_called(encoder: Encoder, layers: list[str]) -> None:
     for hook in hooks:
         hook.remove()
     if missed := sorted(set(layers) - called):
+        more = f" (and {len(missed) - 1} more)" if len(missed) > 1 else ""
         raise ConfigError(
-            f"lora_rank: {type(encoder).__name__} does not call {missed[0]} (and {len(missed) - 1} more) as a layer, "
+            f"lora_rank: {type(encoder).__name__} does not call {missed[0]}{more} as a layer, "
             "so adapters have no effect; set lora_rank to 0, or choose another encoder"
         )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..class_paths import find_class
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, counted
 from ..spec import InputSpec
 from .frames import FrameRequest, InputOptions, SceneFormat, SceneFrame, check_frame
 from .gdal_rasters import GDALRasters
@@ -122,7 +122,8 @@ def resolve_scene(found: SceneInput, spec: InputSpec, options: InputOptions | No
     if options.quality:
         if len(options.quality) != spec.num_frames:
             raise ConfigError(
-                f"quality: {len(options.quality)} files given for {spec.num_frames} dates; give one for each date"
+                f"quality: {counted(len(options.quality), 'file')} given for {counted(spec.num_frames, 'date')}; give "
+                "one for each date"
             )
         quality = tuple(map(_quality_file, options.quality))
     grid = frames[0].grid

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 
 from ..bands import SENSORS
-from ..errors import ConfigError
+from ..errors import ConfigError, counted
 from ..spec import InputSpec
 from .grid import Grid
 from .scene import BandFile, QualityFile
@@ -228,7 +228,8 @@ def check_frame(frame: SceneFrame, path: str, scene_format: SceneFormat, request
             check_frame(part, path, scene_format, request)
     elif len(frame.channels) != len(bands) * count:
         dates = f" on {count} dates" if count > 1 else ""
-        given = f"{len(frame.channels)} channels for {len(bands)} bands ({' '.join(bands)}){dates}"
+        wanted = f"{counted(len(bands), 'band')} ({' '.join(bands)}){dates}"
+        given = f"{counted(len(frame.channels), 'channel')} for {wanted}"
     elif not (isinstance(frame.dates, Sequence) and len(frame.dates) == count):
         given = f"dates = {frame.dates!r}; {count} of datetime.date or None are expected, in a tuple"
     elif other := [repr(day) for day in frame.dates if not (day is None or isinstance(day, date))]:

@@ -9,7 +9,7 @@ from typing import Any
 from rasterio.io import DatasetReader
 
 from ..bands import band_indexes, band_occurrences, means, names_no_band, resolve_band
-from ..errors import BandNameError, ConfigError, DataError
+from ..errors import BandNameError, ConfigError, DataError, counted
 from .frames import FrameRequest, SceneFormat, SceneFrame
 from .grid import Grid
 from .quality import quality_kind
@@ -73,7 +73,9 @@ class _Raster:
 
     def _channel(self, source: DatasetReader, path: str, index: int) -> BandFile:
         if index < 1 or index > source.count:
-            raise DataError(f"{path}: has {source.count} bands; band {index} (counted from 1) is requested")
+            raise DataError(
+                f"{path}: has {counted(source.count, 'band')}; band {index} (counted from 1) is requested"
+            )
         options = self.options
         scale, offset = band_scaling(source, index, self.spec, options.legacy, strict=options.training)
         if options.scale is not None:
@@ -118,9 +120,8 @@ class _Raster:
         if count == wanted:
             return list(range(1, wanted + 1)), unknown, "no descriptions: in the order of the file"
         several = f"{num_frames} dates of " if num_frames > 1 else ""
-        bands_of_file = f"{count} band{'' if count == 1 else 's'}"
         raise BandNameError(
-            f"{source.name}: has {bands_of_file}, the model takes {wanted} ({several}{' '.join(spec.bands)})",
+            f"{source.name}: has {counted(count, 'band')}, the model takes {wanted} ({several}{' '.join(spec.bands)})",
             self._advice(source),
         )
 
@@ -158,8 +159,8 @@ class _Raster:
     def _by_date(self, source: DatasetReader, days: Sequence[date], num_frames: int) -> list[int]:
         if len(days) != num_frames:
             raise DataError(
-                f"{source.name}: the model takes {num_frames} dates, but its band descriptions contain {len(days)}; "
-                "join the files of one scene by commas: before.tif,after.tif"
+                f"{source.name}: the model takes {counted(num_frames, 'date')}, but its band descriptions contain "
+                f"{len(days)}; join the files of one scene by commas: before.tif,after.tif"
             )
         indexes: list[int] = []
         for day in days:

@@ -120,7 +120,9 @@ def check_value_raster(source: DatasetReader, path: str | Path, target: ValueTar
     count = len(target.names)
     bands = data_bands(source, count)
     if bands != count:
-        raise DataError(f"{path}: has {bands} bands for {count} values ({', '.join(target.names)})")
+        raise DataError(
+            f"{path}: has {counted(bands, 'band')} for {counted(count, 'value')} ({', '.join(target.names)})"
+        )
     scalings = [tagged_scaling(source, index) for index in range(1, count + 1)]
     for tags in scalings:
         if (

@@ -20,7 +20,7 @@ from rasterio.windows import Window
 
 from ..bands import names_no_band
 from ..compat import GDALError
-from ..errors import DataError
+from ..errors import DataError, counted
 from .grid import on_earth
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def read_stored(
     """
     if max(indexes) > source.count or min(indexes) < 1:
         raise DataError(
-            f"{source.name}: {source.count} bands, but bands {list(indexes)} (counted from 1) are requested"
+            f"{source.name}: {counted(source.count, 'band')}, but bands {list(indexes)} (counted from 1) are requested"
         )
     shape = None if size is None else (len(indexes), *size)
     with reading(source.name):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from ..errors import DataError
+from ..errors import DataError, counted
 from ..files import relative_path
 from .frames import SceneFormat
 from .granules import is_hls_prefix
@@ -39,11 +39,13 @@ def find_scenes(words: Sequence[str], num_frames: int, formats: Sequence[SceneFo
         parts = _parts(word)
         if len(parts) > 1:
             if len(parts) != num_frames:
-                raise DataError(f"{word}: {len(parts)} dates given, but the model takes {num_frames}")
+                raise DataError(
+                    f"{word}: {counted(len(parts), 'date')} given, but the model takes {num_frames}"
+                )
             frames = [frame for part in parts for frame in _frames(part, formats)]
             if len(frames) != num_frames:
                 raise DataError(
-                    f"{word}: contains {len(frames)} rasters; {num_frames} are needed, one for each date"
+                    f"{word}: contains {counted(len(frames), 'raster')}; {num_frames} are needed, one for each date"
                 )
             scenes.append(SceneInput(format_of(frames[0], formats).name(frames[0]), tuple(frames)))
         else:
@@ -122,8 +124,8 @@ def _group(word: str, frames: list[str], num_frames: int, formats: Sequence[Scen
         dates = list(group)
         if len(dates) != num_frames:
             raise DataError(
-                f"{word}: {len(dates)} dates of {tile}, the model takes {num_frames}; give the ones to use, joined "
-                "by commas"
+                f"{word}: {counted(len(dates), 'date')} of {tile}, the model takes {num_frames}; give the ones to use, "
+                "joined by commas"
             )
         first, last = (places[frame][1] for frame in (dates[0], dates[-1]))
         scenes.append(SceneInput(f"{tile}_{first}_{last}", tuple(dates)))

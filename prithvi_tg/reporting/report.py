@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from .. import __version__
-from ..errors import ConfigError
+from ..errors import ConfigError, counted
 from ..files import finished_file
 from ..tasks.metrics import MMSEG_MEANS, PER_CLASS
 from .chips import ChipCounts
@@ -295,8 +295,9 @@ def _scored(chips: ChipCounts) -> str:
     """The scored data, and the units that intervals resample."""
     count, side = len(chips.names), chips.block_side
     if side is None:
-        return f"{count} chip{'s' if count > 1 else ''}"
-    return f"{count} windows in {chips.num_units} spatial blocks, up to {side} x {side} pixels each"
+        return counted(count, "chip")
+    blocks = counted(chips.num_units, "spatial block")
+    return f"{counted(count, 'window')} in {blocks}, up to {side} x {side} pixels each"
 
 
 def _why_no_intervals(chips: ChipCounts | None) -> str:
@@ -322,7 +323,9 @@ def _record(run: Run) -> dict[str, str]:
         "task": record.get("task"),
         "checkpoint": checkpoint if epoch is None else f"{checkpoint}, epoch {epoch}",
         "SHA-256": (record.get("checkpoint_sha256") or "")[:16],
-        "trained": f"{training['epochs']} epochs, {training['steps']} steps" if training else None,
+        "trained": f"{counted(training['epochs'], 'epoch')}, {counted(training['steps'], 'step')}"
+        if training
+        else None,
         "parameters": _parameters(training) if training else None,
         "training time": f"{training['seconds']:.0f} s" if training else None,
         "resumed from": ", ".join(parts),

@@ -14,7 +14,7 @@ import torch
 import yaml
 
 from ..deprecated import current_record
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, counted
 from ..files import file_hash
 from ..spec import DataSpec
 from ..tasks.metrics import segmentation_scores
@@ -222,7 +222,9 @@ def read_runs(folders: Sequence[Path], names: Sequence[str] = ()) -> list[Run]:
         DataError: A run cannot be read.
     """
     if names and len(names) != len(folders):
-        raise ConfigError(f"names: {len(names)} given for {len(folders)} runs; give one for each run")
+        raise ConfigError(
+            f"names: {len(names)} given for {counted(len(folders), 'run')}; give one for each run"
+        )
     if len(set(names)) < len(names):
         raise ConfigError(f"names: {', '.join(names)}: not unique; give each run its own name")
     names = names or distinct_names([folder.resolve() for folder in folders])

@@ -9,6 +9,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from torch import Tensor
 
+from ..errors import counted
 from ..files import write_json
 from ..spec import DataSpec
 
@@ -98,7 +99,7 @@ def map_table(results: Sequence[Any]) -> Table:
             table.add_row(result.name, size, "-", "-", "[red]failed[/red]")
             continue
         speed = result.width * result.height / 1e6 / max(result.seconds, 1e-9)
-        windows = f"{result.windows} window{'' if result.windows == 1 else 's'}"
+        windows = counted(result.windows, "window")
         lines = [size, windows, *([f"{result.skipped} skipped"] if result.skipped else [])]
         shown_speed = f"{speed:.2f}" if speed >= 0.1 else f"{speed:.1g}"
         time = f"{result.seconds:.1f} s\n{shown_speed} Mpx/s"

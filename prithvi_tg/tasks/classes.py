@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from ..errors import ConfigError
+from ..errors import ConfigError, counted
 from .scored import ScoredTask
 
 
@@ -44,7 +44,9 @@ class ClassTask(ScoredTask):
         """
         weights: Sequence[float] | None = self.hparams["class_weights"]
         if weights is not None and len(weights) != self.num_classes:
-            raise ConfigError(f"class_weights: {len(weights)} weights for {self.num_classes} classes")
+            raise ConfigError(
+                f"class_weights: {counted(len(weights), 'weight')} for {counted(self.num_classes, 'class', 'classes')}"
+            )
         return weights
 
     @property

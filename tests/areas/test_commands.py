@@ -131,7 +131,7 @@ def test_minimums_that_exceed_the_number_of_points_are_reported(scene, command, 
         "area", "sample", scene, "--output", tmp_path / "a.csv", "--points", 30, "--minimum", 20
     )
     assert code == 0
-    assert "More than --points 30, as each stratum has at least --minimum 20 points" in out
+    assert "More than --points 30, as --minimum is 20 points in each stratum" in out
 
 
 def test_maps_of_one_name_are_told_apart_by_their_folders(scene, command, tmp_path):

@@ -106,7 +106,7 @@ HALVES = TimeSplit(("2020-01-01", "2020-06-30"), ("2020-07-01", "2020-12-31"))
 def test_an_image_belongs_to_the_split_with_all_its_days(tmp_path):
     images = dated(tmp_path, "0101_0630", "0629_0630", "0630_0701", "0701_0702", "0701_1231")
     data = module(tmp_path / "l", images, HALVES, num_frames=2)
-    with pytest.warns(UserWarning, match=r"split: 1 images belong to no split: .*: 0630_0701.tif$"):
+    with pytest.warns(UserWarning, match=r"split: 1 image in no split, .*: 0630_0701.tif$"):
         data.setup("fit")
     held = {
         split: [f"{time.left:%m%d}_{time.right:%m%d}" for time in data.periods(split, data.open_images())]

@@ -220,6 +220,49 @@ def test_check_reports_a_split_with_unreadable_labels_and_checks_the_others(root
     assert "classes of val" not in subjects
 
 
+def test_check_counts_scenes_that_overlap_labels_and_names_the_others(root, tmp_path):
+    with rasterio.open(root / "scene.tif") as source:
+        profile = source.profile | {"transform": source.transform.translation(600, 0) @ source.transform}
+        with rasterio.open(tmp_path / "apart.tif", "w", **profile) as out:
+            out.write(source.read())
+            out.descriptions = source.descriptions
+    data = module(root, images=[str(root / "scene.tif"), str(tmp_path / "apart.tif")])
+    found = {(one.severity, one.message) for one in check_scenes(data) if one.subject == "scenes"}
+    assert found == {
+        ("ok", "1 scene that overlaps the labels"),
+        ("advice", "1 of 2 scenes without labels: apart.tif"),
+    }
+
+
+def test_check_explains_the_area_that_belongs_to_no_split(root):
+    findings = list(check_scenes(module(root, split=BlockSplit(48, (0.5, 0.25, 0.25), buffer=8))))
+    shares = [
+        int(one.message.split(" %")[0])
+        for one in findings
+        if one.subject in ("train", "val", "test", "no split") and one.message.split(" %")[0].isdigit()
+    ]
+    assert sum(shares) == pytest.approx(100, abs=2)
+    (rest,) = [one.message for one in findings if one.subject == "no split"]
+    assert rest.endswith("training blocks within 8 pixels of other splits (buffer)")
+    assert "no split" not in {one.subject for one in check_scenes(module(root))}
+
+
+def test_check_compares_the_windows_of_training_and_maps(config, command, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")
+    for keys, count in ((("--data.window", 16), 1), (("--data.window", 16, "--model.window", 16), 0)):
+        code, out, err = command("check", "--config", config, *keys)
+        assert code == 0, out + err
+        assert out.count("model.window is 32, but data.window is 16") == count
+
+
+def test_a_key_of_chips_is_answered_with_that_of_scenes(config, command):
+    code, _, err = command("fit", "--config", config, "--data.crop_size", 32)
+    assert (code, err) == (
+        2,
+        "prithvi-tg: error: crop_size: not accepted here; the key of LabelledScenesDataModule is window\n",
+    )
+
+
 def test_a_model_of_scenes_is_tested_and_maps_new_scenes_at_once(config, command, root, tmp_path):
     code, out, err = command("fit", "--config", config)
     assert code == 0, err

@@ -171,7 +171,7 @@ def test_an_outline_partly_outside_the_crs_is_an_error_and_one_far_away_is_omitt
     assert not moved[0].is_empty
     assert moved[1].is_empty
     with pytest.raises(
-        DataError, match=r"^a.gpkg: 1 outlines extend beyond the area where .* is defined; clip them to"
+        DataError, match=r"^a.gpkg: 1 outline beyond the area where .* is defined; clip them to"
     ):
         move_to([shapely.box(-180, -90, 180, 90)], CRS(4326), orthographic, None, "a.gpkg")
 

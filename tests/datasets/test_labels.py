@@ -211,7 +211,7 @@ def test_an_error_about_an_unknown_value_counts_its_pixels(tmp_path):
     stored = np.array([[17, 1, 17], [17, 2, 18]], np.uint8)
     labels = LabelRaster(write(tmp_path / "labels.tif", stored), {1: 0, 2: 1, 0: None})
     message = (
-        r"labels.tif: contains 17 \(3 pixels\), 18 \(1 pixels\), not in classes; known labels: 0, 1, 2; add"
+        r"labels.tif: contains 17 \(3 pixels\), 18 \(1 pixel\), not in classes; known labels: 0, 1, 2; add"
     )
     with pytest.raises(DataError, match=message):
         mask_of(labels, LEFT, TOP, 2, 3)
@@ -439,11 +439,11 @@ def bad_files(folder):
             "missing.gpkg": r"missing.gpkg: not a readable polygon file \(.*No such file",
             "empty": r"empty: contains no label files \(.gpkg, .geojson, .shp\)",
             "nothing.gpkg": r"nothing.gpkg: contains no polygons$",
-            "null.gpkg": r"null.gpkg: 1 of 2 polygons are empty, first feature 2$",
-            "hollow.gpkg": r"hollow.gpkg: 1 of 2 polygons are empty, first feature 1$",
+            "null.gpkg": r"null.gpkg: 1 empty polygon of 2, first feature 2$",
+            "hollow.gpkg": r"hollow.gpkg: 1 empty polygon of 2, first feature 1$",
             "points.gpkg": r"points.gpkg: contains Point; labels must be polygons$",
-            "fields.gpkg": r"fields.gpkg: crop contains 'rye' \(1 polygons\), not in classes",
-            "gaps.gpkg": r"gaps.gpkg: crop contains (None|nan) \(1 polygons\), not in classes",
+            "fields.gpkg": r"fields.gpkg: crop contains 'rye' \(1 polygon\), not in classes",
+            "gaps.gpkg": r"gaps.gpkg: crop contains (None|nan) \(1 polygon\), not in classes",
         }),
         (partial(LabelPolygons, attribute="kind", classes={"corn": 0}), {
             "fields.gpkg": r"fields.gpkg: has no attribute 'kind'; it has crop, owner$",

@@ -98,7 +98,7 @@ def test_the_area_lost_to_the_buffer_is_reported():
     ("arguments", "words"),
     [
         ({"block": 20}, "block: 20 is smaller than a window, 32"),
-        ({"block": 150}, "block: 150 gives 1 blocks of a scene of 200 x 200, too few for 3 splits"),
+        ({"block": 150}, "block: 150 gives 1 block of a scene of 200 x 200, too few for 3 splits"),
         (
             {"block": 64, "fractions": (0.5, 0.2, 0.2)},
             "must be three shares of train, val, test that add up to 1",

@@ -108,7 +108,7 @@ def test_every_tile_becomes_a_separate_scene(archive):
     [
         ({"periods": (("2020-04-01", "2020-04-30"), ("2021-01-01", "2021-02-01"))},
          "T15SEH: no date from 2021-01-01 to 2021-02-01; available dates: 2020-04-09, 2020-04-19"),
-        ({"dates": ("2020-04-01",)}, "composite: gives 1 frames, but the model takes 2"),
+        ({"dates": ("2020-04-01",)}, "composite: gives 1 frame, but the model takes 2"),
     ],
 )  # fmt: skip
 def test_invalid_composites_are_errors(archive, series, words):
@@ -120,7 +120,7 @@ def test_a_period_without_clear_pixels_is_an_error(tmp_path):
     granule(tmp_path / "hls", "S30", 2020100, 1000, cloudy=np.s_[:])
     granule(tmp_path / "hls", "S30", 2020200, 1000)
     series = TemporalComposite(periods=(("2020-04-01", "2020-04-30"), ("2020-05-01", "2020-12-31")))
-    with pytest.raises(DataError, match="no clear pixel from 2020-04-01 to 2020-04-30 in 1 dates"):
+    with pytest.raises(DataError, match=r"no clear pixel from 2020-04-01 to 2020-04-30 in 1 date$"):
         compose_frames(find_inputs([tmp_path / "hls"]), SPEC, series, qa_mask=("cloud",))
 
 

@@ -122,7 +122,7 @@ def test_several_values_are_bands_with_separate_labels(tmp_path):
     second = write(tmp_path / "b.tif", np.full((2, 6, 6), 7), nodata=-1)
     mask = mask_of(ValueRaster([first, second], target), LEFT, TOP, 6, 6)
     np.testing.assert_array_equal(mask, np.where(values == -1, 7, values).astype(np.float32))
-    with pytest.raises(DataError, match=r"a\.tif: has 2 bands for 1 values \(height\)"):
+    with pytest.raises(DataError, match=r"a\.tif: has 2 bands for 1 value \(height\)"):
         ValueRaster(first, HEIGHT)
 
 

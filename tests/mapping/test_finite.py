@@ -57,7 +57,7 @@ def break_one_window(task, values):
 def test_a_fill_value_is_nodata_and_is_counted(tmp_path, values, fill):
     values[:, 10, 20] = fill
     scene = write(tmp_path / "scene.tif", values)
-    with pytest.warns(UserWarning, match=r"scene\.tif: 2 values that are not finite or beyond 1e30"):
+    with pytest.warns(UserWarning, match=r"scene\.tif: 2 values not finite or beyond 1e30"):
         path = map_scene(task_of(), scene, tmp_path / "map.tif")
     with rasterio.open(path) as source:
         assert np.argwhere(source.read(1) == 255).tolist() == [[10, 20]]

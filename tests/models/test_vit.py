@@ -40,7 +40,7 @@ def test_the_last_intermediate_layer_with_norm_equals_the_tokens():
 
 
 def test_a_block_out_of_range_is_an_error():
-    with pytest.raises(ConfigError, match="encoder of 1 blocks"):
+    with pytest.raises(ConfigError, match=r"encoder of 1 block$"):
         create_encoder("nano", depth=1).forward_intermediates(torch.zeros(1, 6, 16, 16), (3,))
 
 

@@ -311,7 +311,7 @@ def test_dates_that_cannot_be_used_are_errors(chips, tmp_path):
     for text, message in (
         ("chip,day\nchip_5,2018-02-01\n", "needs columns chip and date"),
         ("chip,date\nchip_5,February\n", "needs columns chip and date"),
-        ("chip,date\nchip_5,2018-02-01;2018-03-01\n", "chip chip_5 has 2 dates for 1 frames"),
+        ("chip,date\nchip_5,2018-02-01;2018-03-01\n", "chip chip_5 has 2 dates for 1 frame$"),
     ):
         (tmp_path / "dates.csv").write_text(text)
         with pytest.raises(DataError, match=message):

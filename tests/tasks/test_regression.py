@@ -270,7 +270,7 @@ def test_chips_of_unequal_sizes_are_padded_without_labels():
     ("bands", "values", "message"),
     [
         (1, 500, "value 500 in 1024 pixels lies outside valid_range, 0 to 100"),
-        (2, 50, r"has 2 bands for 1 values \(biomass\)"),
+        (2, 50, r"has 2 bands for 1 value \(biomass\)"),
     ],
 )
 def test_invalid_labels_are_refused(value_root, tmp_path, bands, values, message):

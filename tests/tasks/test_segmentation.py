@@ -210,7 +210,7 @@ def test_test_scores_count_every_labelled_pixel_once(tiny_task, flood_root, tmp_
     ("arguments", "message"),
     [
         ({}, "num_classes: not known from the data module"),
-        ({"num_classes": 2, "class_weights": [1.0]}, "class_weights: 1 weights for 2 classes"),
+        ({"num_classes": 2, "class_weights": [1.0]}, "class_weights: 1 weight for 2 classes"),
     ],
 )
 def test_errors_about_invalid_settings_name_the_key(arguments, message):

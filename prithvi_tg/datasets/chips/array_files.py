@@ -9,7 +9,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import DataError, PrithviTGError
+from ...errors import DataError, PrithviTGError, counted
 from ...readers.raster import Bands, data_mask
 from ...readers.valid_range import check_valid_range
 from ...spec import InputSpec
@@ -66,7 +66,7 @@ def scaled_bands(image: Any, valid: Any, path: Path, spec: InputSpec) -> Bands:
     if image.shape != shape or valid.shape != shape:
         raise DataError(
             f"{path}: read_image returned an image {image.shape} and a mask {valid.shape}; two arrays (T, C, H, W) "
-            f"with {spec.num_frames} frames of {len(spec.bands)} bands are expected"
+            f"with {counted(spec.num_frames, 'frame')} of {counted(len(spec.bands), 'band')} are expected"
         )
     values = image.reshape(-1, *shape[-2:]).astype(np.float32)
     finite = np.empty(values.shape, dtype=bool)

@@ -123,9 +123,7 @@ class ChipReader:
         """The error of a chip with another number of bands; without advice to skip it if other chips are alike."""
         spec = self.spec.input
         named = f" (bands: {', '.join(spec.bands)})" if spec.file_count == len(spec.bands) else ""
-        text = (
-            f"{path}: has {count} band{'' if count == 1 else 's'}, but {spec.file_count} are expected{named}"
-        )
+        text = f"{path}: has {counted(count, 'band')}, but {spec.file_count} are expected{named}"
         other = next((chip.image for chip in (self.chips[0], self.chips[-1]) if chip.image != path), path)
         with suppress(DataError), open_raster(other) as source:
             if data_bands(source, spec.file_count) == count:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...errors import ConfigError, DataError
+from ...errors import ConfigError, DataError, counted
 from ...plotting import plot_sample
 from ...spec import DataSpec
 from ...targets import IGNORE_INDEX, ChipClassTarget, check_class_names, check_ignored_labels
@@ -166,7 +166,7 @@ class ClassifiedChips(DescribedChips):
             chips.append(Chip(label.name, label.image, label.image))
         missing = [chip for chip in chips if not chip.image.is_file()]
         if missing:
-            more = f" ({len(missing) - 1} more images are missing)" if len(missing) > 1 else ""
+            more = f" (and {counted(len(missing) - 1, 'other image')})" if len(missing) > 1 else ""
             raise DataError(
                 f"{missing[0].image}: no such file; the image of chip {missing[0].name} is missing{more}"
             )

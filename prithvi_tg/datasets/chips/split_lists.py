@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
-from ...errors import ConfigError, DataError
+from ...errors import ConfigError, DataError, counted
 
 
 def split_list(splits: str | Path, split: str) -> list[str]:
@@ -80,8 +80,8 @@ def read_splits(path: str | Path) -> dict[str, list[str]]:
         shared = sorted({*splits.get("train", ())} & {*splits.get(split, ())})
         if shared:
             warnings.warn(
-                f"{path}: {len(shared)} chips are in both train and {split}, such as {shared[0]}; scores on "
-                "them do not measure performance on unseen data",
+                f"{path}: {counted(len(shared), 'chip')} in both train and {split}, such as {shared[0]}; scores on "
+                "shared chips do not measure performance on unseen data",
                 stacklevel=2,
             )
     return splits

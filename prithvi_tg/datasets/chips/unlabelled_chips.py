@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from ...errors import ConfigError, DataError
+from ...errors import ConfigError, DataError, counted
 from ...plotting import plot_sample
 from ...spec import DataSpec
 from ...targets import ImageTarget
@@ -163,5 +163,7 @@ def read_dates(path: str | Path, num_frames: int) -> dict[str, list[date | None]
         raise DataError(f"dates: {path}: needs columns chip and date, YYYY-MM-DD ({error})") from error
     for name, days in found.items():
         if len(days) != num_frames:
-            raise DataError(f"dates: {path}: chip {name} has {len(days)} dates for {num_frames} frames")
+            raise DataError(
+                f"dates: {path}: chip {name} has {counted(len(days), 'date')} for {counted(num_frames, 'frame')}"
+            )
     return found

@@ -8,7 +8,8 @@ from datetime import date
 import numpy as np
 
 from ...deprecated import old_names
-from ...errors import ConfigError, DataError
+from ...errors import ConfigError, DataError, counted
+from ...nulls import set_defaults
 from ...readers.formats import InputOptions, SceneInput, resolve_scene
 from ...readers.grid import Grid
 from ...readers.quality import QualityClass
@@ -34,6 +35,7 @@ class TemporalComposite:
     periods: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
+        set_defaults(self)
         if bool(self.dates) == bool(self.periods):
             raise ConfigError("composite: give dates, or periods, one per frame")
         for text in (*self.dates, *(day for period in self.periods for day in period)):
@@ -76,7 +78,7 @@ def compose_frames(
     """
     if composite.num_frames != spec.num_frames:
         raise ConfigError(
-            f"composite: gives {composite.num_frames} frames, but the model takes {spec.num_frames}"
+            f"composite: gives {counted(composite.num_frames, 'frame')}, but the model takes {spec.num_frames}"
         )
     places: dict[str | Grid, list[Scene]] = {}
     for found in inputs:
@@ -119,7 +121,7 @@ def _compose(
             available = ", ".join(str(_date(scene)) for scene in scenes)
             raise DataError(f"{name}: no date from {begin} to {end}; available dates: {available}")
         if not any(_clear_share(scene, spec.frame(number), qa_mask) for scene in within):
-            raise DataError(f"{name}: no clear pixel from {begin} to {end} in {len(within)} dates")
+            raise DataError(f"{name}: no clear pixel from {begin} to {end} in {counted(len(within), 'date')}")
         frames.append(within)
     middles = [_date(frame[len(frame) // 2]) for frame in frames]
     return Scene(
@@ -127,7 +129,7 @@ def _compose(
         frames[0][0].grid,
         (),
         dates=tuple(middles),
-        origin="; ".join(f"median of {len(frame)} dates" for frame in frames),
+        origin="; ".join(f"median of {counted(len(frame), 'date')}" for frame in frames),
         members=tuple(frames),
     )
 

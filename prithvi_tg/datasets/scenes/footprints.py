@@ -11,7 +11,7 @@ from pyproj import CRS, Transformer
 from pyproj.exceptions import ProjError
 from torchgeo.datasets import GeoDataset
 
-from ...errors import DataError
+from ...errors import DataError, counted
 from ...readers.grid import Grid
 
 Geometries = NDArray[np.object_]
@@ -174,8 +174,9 @@ def move_to(
     finite = np.bincount(owner, np.isfinite(points).all(axis=1), len(polygons))
     lost = finite < shapely.get_num_coordinates(polygons)
     if (lost & (finite > 0)).any():
+        outlines = counted(int(np.sum(lost & (finite > 0))), "outline")
         raise DataError(
-            f"{name}: {np.sum(lost & (finite > 0))} outlines extend beyond the area where {target.name} is defined; "
+            f"{name}: {outlines} beyond the area where {target.name} is defined; "
             "clip them to the images (ogr2ogr -clipsrc)"
         )
     polygons = polygons.copy()

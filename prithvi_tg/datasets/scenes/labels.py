@@ -18,7 +18,7 @@ from rasterio.io import DatasetReader
 from rasterio.windows import Window
 from torchgeo.datasets import VectorDataset
 
-from ...errors import ConfigError, DataError
+from ...errors import ConfigError, DataError, counted
 from ...readers.grid import Grid
 from ...readers.labels import check_label_raster, read_labels
 from ...readers.warp import Warped
@@ -97,7 +97,7 @@ class LabelRaster(RasterLabels):
         unknown = values[self._known[at] != values]
         if unknown.size:
             counts = Counter(unknown.tolist())
-            listed = _some(f"{value:g} ({count} pixels)" for value, count in counts.most_common())
+            listed = _some(f"{value:g} ({counted(count, 'pixel')})" for value, count in counts.most_common())
             known = _some(f"{value:g}" for value in self._known)
             raise DataError(f"{path}: contains {listed}, not in classes; known labels: {known}; {_ADVICE}")
         labels = np.full(stored.shape, IGNORE_INDEX, np.int64)
@@ -171,9 +171,8 @@ class LabelPolygons(LabelDataset, VectorDataset):
         empty = (frame.geometry.isna() | frame.geometry.is_empty).to_numpy()
         if empty.any():
             first = empty.argmax() + 1
-            raise DataError(
-                f"{path}: {empty.sum()} of {len(frame)} polygons are empty, first feature {first}"
-            )
+            number = counted(int(empty.sum()), "empty polygon")
+            raise DataError(f"{path}: {number} of {len(frame)}, first feature {first}")
         others = set(frame.geom_type) - {"Polygon", "MultiPolygon"}
         if others:
             raise DataError(f"{path}: contains {_some(sorted(others))}; labels must be polygons")
@@ -189,7 +188,7 @@ class LabelPolygons(LabelDataset, VectorDataset):
         values = frame[self.label_name].tolist()
         counts = Counter(repr(value) for value in values if value not in self.classes)
         if counts:
-            listed = _some(f"{value} ({count} polygons)" for value, count in counts.most_common())
+            listed = _some(f"{value} ({counted(count, 'polygon')})" for value, count in counts.most_common())
             known = _some(map(repr, self.classes))
             raise DataError(
                 f"{path}: {self.label_name} contains {listed}, not in classes; known labels: {known}; {_ADVICE}"

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from pyproj import CRS
 
-from ...errors import ConfigError, DataError
+from ...errors import ConfigError, DataError, counted
 from ...readers.grid import Grid
 from ..split_fractions import SPLITS, check_fractions
 from .footprints import Roi, move_to
@@ -107,7 +107,7 @@ def split_by_blocks(
         places = len(pixel_boxes(grid, images))
         extent = f"a scene of {grid.width} x {grid.height}" if places == 1 else f"scenes in {places} places"
         raise ConfigError(
-            f"block: {block} gives {len(boxes)} blocks of {extent}, too few for {sum(wanted)} splits; use "
+            f"block: {block} gives {counted(len(boxes), 'block')} of {extent}, too few for {sum(wanted)} splits; use "
             "smaller blocks"
         )
     assigned = _assign_splits(pixels, fractions, np.random.default_rng(seed))

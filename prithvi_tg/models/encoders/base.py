@@ -14,7 +14,7 @@ from einops import rearrange
 from timm.models import group_parameters
 from torch import Tensor, nn
 
-from ...errors import ConfigError
+from ...errors import ConfigError, counted
 
 Value = TypeVar("Value")
 
@@ -118,7 +118,7 @@ class Encoder(nn.Module, ABC):
         image = image.unsqueeze(1) if image.ndim == 4 else image
         if image.shape[2] != self.num_bands:
             raise ConfigError(
-                f"image: {image.shape[2]} bands in a batch of shape {tuple(image.shape)} (B, T, C, H, W); "
+                f"image: {counted(image.shape[2], 'band')} in a batch of shape {tuple(image.shape)} (B, T, C, H, W); "
                 f"the encoder takes {self.num_bands}"
             )
         return image

@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ...bands import PRITHVI_BANDS
 from ...deprecated import old_names
-from ...errors import ConfigError
+from ...errors import ConfigError, counted
 from .base import GroupMatcher, TokenEncoder
 
 
@@ -315,7 +315,9 @@ class PrithviViT(TokenEncoder):
         depth = len(self.blocks)
         wanted = [index + depth if index < 0 else index for index in indices]
         if any(not 0 <= index < depth for index in wanted):
-            raise ConfigError(f"indices: {list(indices)} are out of range for an encoder of {depth} blocks")
+            raise ConfigError(
+                f"indices: {list(indices)} are out of range for an encoder of {counted(depth, 'block')}"
+            )
         features: dict[int, Tensor] = {}
         tokens = self.embed(image, timestamps, location)
         for index, block in enumerate(self.blocks):
