@@ -7,10 +7,9 @@ Formats: the mmseg ``.pth`` of fine-tuned models, the pre-trained ``Prithvi_100M
 import codecs
 import json
 import math
-import re
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, TypeVar
@@ -26,6 +25,7 @@ from .deprecated import accepts_old_arguments, nested_spec
 from .errors import CheckpointError, counted
 from .hub import find_weights as find_weights
 from .hub import local_path
+from .load_report import LoadReport, refuse_misfits
 from .models import Encoder, MaskedAutoencoder
 from .models.encoders.prithvi import PrithviViT, position_table
 
@@ -72,47 +72,12 @@ class Checkpoint:
                 return tuple(names)
         return ()
 
-
-#: Names of tensors that only masked autoencoding needs.
-_PRETRAINING_DECODER = ("decoder.mask_token", "decoder.decoder_")
-
-
-@dataclass
-class LoadReport:
-    """How the tensors of a file were loaded into a model.
-
-    Attributes:
-        matched: Loaded unchanged.
-        reshaped: Loaded after adding or dropping axes of length one.
-        recomputed: Position tables; the model computes its own.
-        missing: Tensors of the model that the file lacks.
-        unexpected: Tensors of the file that the model lacks.
-        mismatched: Tensors of both with incompatible shapes (file, model).
-        bands: For each band of the model, how the patch embedding was matched, if the bands of the file differ.
-    """
-
-    source: Path
-    matched: list[str] = field(default_factory=list)
-    reshaped: list[str] = field(default_factory=list)
-    recomputed: list[str] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)
-    unexpected: list[str] = field(default_factory=list)
-    mismatched: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
-    bands: dict[str, str] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        line = f"{self.source}: {len(self.matched)} tensors matched"
-        decoder = [key for key in self.unexpected if key.startswith(_PRETRAINING_DECODER)]
-        unexpected = [key for key in self.unexpected if key not in decoder]
-        kinds = {kind: getattr(self, kind) for kind in ("reshaped", "recomputed", "missing")}
-        for kind, keys in {**kinds, "unexpected": unexpected}.items():
-            if keys:
-                line += f", {len(keys)} {kind} ({_shortened(keys)})"
-        if decoder:
-            line += f"; {len(decoder)} of the pre-training decoder not used"
-        if self.bands:
-            line += "; bands: " + ", ".join(f"{band} {fate}" for band, fate in self.bands.items())
-        return line
+    @property
+    def encoder(self) -> str:
+        """The encoder and its arguments, if the file records them, in words."""
+        name, arguments = (self.hyper_parameters.get(key) for key in ("encoder", "encoder_args"))
+        with_arguments = f" with encoder_args {arguments}" if arguments else " without encoder_args"
+        return f"{name}{with_arguments}" if name else ""
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
@@ -199,10 +164,6 @@ def _first_line(error: object) -> str:
     return str(error).strip().split("\n")[0][:200]
 
 
-def _shortened(keys: list[str], limit: int = 4) -> str:
-    return ", ".join(keys[:limit]) + (f" and {len(keys) - limit} more" if len(keys) > limit else "")
-
-
 def canonical_keys(state_dict: Mapping[str, Value]) -> dict[str, Value]:
     """Rename tensors to the names of `EncoderDecoder` and `MaskedAutoencoder`.
 
@@ -266,7 +227,7 @@ def load_weights(
     # A model of another kind may have names that `canonical_keys` changes.
     own_names = canonical_keys({"encoder." + key if model is encoder else key: key for key in state})
     wanted = {key: state[name] for key, name in own_names.items()}
-    report = LoadReport(checkpoint.path)
+    report = LoadReport(checkpoint.path, encoder_only=model is encoder, encoder=checkpoint.encoder)
     loaded: dict[str, Tensor] = {}
     for key, tensor in tensors.items():
         if key in input_weights and encoder is not None and bands is not None:
@@ -280,7 +241,7 @@ def load_weights(
         if key in output_weights and bands is not None:
             tensor = _match_outputs(tensor, checkpoint, bands, wanted[key])
         if key in tables:
-            _check_position_table(tensor, key, tables[key], checkpoint.path)
+            _check_position_table(tensor, key, tables[key], report)
             report.recomputed.append(key)
         elif key not in wanted:
             report.unexpected.append(key)
@@ -294,7 +255,7 @@ def load_weights(
             report.mismatched[key] = (tuple(tensor.shape), tuple(wanted[key].shape))
     seen = {*loaded, *report.mismatched}
     report.missing = [key for key in wanted if key not in seen]
-    _refuse_misfits(report, wanted, allow_missing, truncate_depth)
+    refuse_misfits(report, wanted, allow_missing, truncate_depth)
     model.load_state_dict({own_names[key]: value for key, value in loaded.items()}, strict=not report.missing)
     return report
 
@@ -364,54 +325,12 @@ def _squeezed(tensor: Tensor) -> list[int]:
     return [length for length in tensor.shape if length != 1]
 
 
-def _refuse_misfits(
-    report: LoadReport, wanted: Mapping[str, Tensor], allow_missing: bool, truncate_depth: bool
-) -> None:
-    if report.mismatched:
-        key, (found, needed) = next(iter(report.mismatched.items()))
-        others = len(report.mismatched) - 1
-        more = f" (and {others} more that differ)" if others else ""
-        raise CheckpointError(
-            f"{report.source}: different architecture: {key} is {found}, but the model's is {needed}{more}"
-        )
-    surplus = _further_blocks(report.unexpected, wanted)
-    if surplus and not truncate_depth:
-        raise CheckpointError(
-            f"{report.source}: different architecture: it has blocks that the model lacks "
-            f"({_shortened(surplus, 1)}); set truncate_depth: true to load only its first blocks"
-        )
-    if report.missing and not allow_missing:
-        adapted = any(".lora_A." in key for key in report.unexpected)
-        advice = (
-            "; it has low-rank adapters, which prithvi-tg export merges into a .safetensors file"
-            if adapted
-            else ""
-        )
-        raise CheckpointError(
-            f"{report.source}: lacks {len(report.missing)} tensors that the model needs: "
-            f"{_shortened(report.missing)}{advice}"
-        )
-
-
 def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
     """Write a safetensors file with the permissions of any new file; its library lets only the owner read it."""
     path.touch()
     mode = path.stat().st_mode
     save_file(tensors, path, metadata)
     path.chmod(mode)
-
-
-def _further_blocks(unexpected: Sequence[str], wanted: Mapping[str, Tensor]) -> list[str]:
-    """Tensors of numbered blocks of the encoder or the decoder that the model lacks."""
-    known = {key[: dot.start()] for key in wanted for dot in re.finditer(r"\.", key)}
-    return [
-        key
-        for key in unexpected
-        for block in re.finditer(r"\.\d+(?=\.)", key)
-        if key.startswith(("encoder.", "decoder."))
-        and key[: block.start()] in known
-        and key[: block.end()] not in known
-    ]
 
 
 def _position_tables(model: nn.Module, encoder: Encoder | None) -> dict[str, int]:
@@ -422,10 +341,11 @@ def _position_tables(model: nn.Module, encoder: Encoder | None) -> dict[str, int
     return tables
 
 
-def _check_position_table(table: Tensor, key: str, width: int, path: Path) -> None:
+def _check_position_table(table: Tensor, key: str, width: int, report: LoadReport) -> None:
     if table.ndim != 3 or table.shape[0] != 1 or table.shape[2] != width:
         raise CheckpointError(
-            f"{path}: different architecture: {key} is {tuple(table.shape)}, but the model's is (1, tokens, {width})"
+            f"{report.source}: different architecture: {key} is {tuple(table.shape)}, but the model's is (1, tokens, "
+            f"{width}); {report.how_to_fit}"
         )
     tokens = table.shape[1] - 1
     grids = [(t, math.isqrt(tokens // t)) for t in range(1, 9)]  # published tables have square grids
@@ -437,7 +357,7 @@ def _check_position_table(table: Tensor, key: str, width: int, path: Path) -> No
     difference = min(differences, default=0.0)
     if difference > 1e-5:
         warnings.warn(
-            f"{path}: its position table differs by up to {difference:.2g} from the fixed sine-cosine table, "
+            f"{report.source}: its position table differs by up to {difference:.2g} from the fixed sine-cosine table, "
             "which the model uses",
             stacklevel=3,
         )

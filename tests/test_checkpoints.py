@@ -1,4 +1,5 @@
 import pickle
+import re
 from collections import OrderedDict
 from pathlib import Path
 
@@ -188,10 +189,31 @@ def test_missing_tensors_are_an_error_unless_allowed(tmp_path):
         ),
     ],
 )
-def test_another_architecture_is_an_error(tmp_path, overrides, message):
+def test_another_architecture_is_an_error_that_names_the_key_to_change(tmp_path, overrides, message):
     torch.save(encoder_tensors(), tmp_path / "weights.pt")
-    with pytest.raises(CheckpointError, match=message):
+    advice = "choose the encoder of the file, or set its sizes with encoder_args"
+    with pytest.raises(CheckpointError, match=f"(?:{message}).*{advice}$"):
         load_weights(make_encoder(**overrides), tmp_path / "weights.pt")
+    own = tmp_path / "own.ckpt"
+    described = {"encoder": "nano", "encoder_args": SIZE}
+    torch.save({"state_dict": encoder_tensors(), "hyper_parameters": described}, own)
+    advice = re.escape(f"set encoder and encoder_args to those of the file, nano with encoder_args {SIZE}")
+    with pytest.raises(CheckpointError, match=f"(?:{message}).*{advice}$"):
+        load_weights(make_encoder(**overrides), own)
+
+
+def test_the_report_of_an_encoder_counts_the_rest_of_a_fine_tuned_model_as_left_out(tmp_path):
+    torch.save(make_segmenter().state_dict(), tmp_path / "fine_tuned.pth")
+    encoder = make_encoder()
+    report = load_weights(encoder, tmp_path / "fine_tuned.pth")
+    matched, others = len(encoder.state_dict()), len(report.unexpected)
+    assert str(report) == (
+        f"{tmp_path}/fine_tuned.pth: {matched} tensors matched; only the encoder is loaded; {others} tensors are left "
+        "out, of the neck, the decode head, the auxiliary head"
+    )
+    bare = make_segmenter()
+    bare.auxiliary_head = None
+    assert " unexpected (auxiliary_head." in str(load_weights(bare, tmp_path / "fine_tuned.pth"))
 
 
 def test_the_first_blocks_can_be_loaded_on_request(tmp_path):

@@ -18,6 +18,7 @@ ROOMS = (
     "tiling",
     "models",
     "hub",
+    "load_report",
     "checkpoints",
     "readers",
     "colors",

@@ -111,3 +111,46 @@ def test_the_default_alpha_of_adapters_may_be_written_out(tmp_path, recwarn, alp
     saved = {"encoder": "nano", "lora_rank": 8, "lora_alpha": None}
     use_model_of(Checkpoint(tmp_path / "best.ckpt", {}, saved, {}), {"lora_rank": 8, "lora_alpha": alpha})
     assert bool(recwarn) == warns
+
+
+def other_task(trained_run, path):
+    """The last checkpoint of a run, as if a task of classification had written it."""
+    content = torch.load(trained_run / "checkpoints/last.ckpt", weights_only=True)
+    content["task_class"] = "prithvi_tg.tasks.classification.PrithviClassificationTask"
+    torch.save(content, path)
+    return path
+
+
+@pytest.mark.parametrize("name", ["test", "validate", "predict"])
+def test_a_checkpoint_of_another_task_is_named_with_both_tasks(config, command, trained_run, tmp_path, name):
+    other = other_task(trained_run, tmp_path / "other.ckpt")
+    scene = tmp_path / "scene.tif"
+    scene.touch()
+    words = (scene, "--output", tmp_path / "maps") if name == "predict" else ()
+    code, _, err = command(name, *words, "--config", config, "--ckpt_path", other)
+    assert (code, err) == (
+        1,
+        f"prithvi-tg: error: {other}: is of PrithviClassificationTask, but the configuration has "
+        "PrithviSegmentationTask; give a checkpoint of PrithviSegmentationTask, or the configuration of "
+        "PrithviClassificationTask\n",
+    )
+
+
+def test_resuming_the_run_of_another_task_advises_to_start_from_its_encoder(
+    config, command, trained_run, tmp_path
+):
+    other = other_task(trained_run, tmp_path / "other.ckpt")
+    code, _, err = command("fit", "--config", config, "--ckpt_path", other)
+    assert (code, err) == (
+        1,
+        f"prithvi-tg: error: {other}: is of PrithviClassificationTask, but the configuration has "
+        "PrithviSegmentationTask; to start from its encoder, give --model.weights "
+        f"{other} instead of --ckpt_path\n",
+    )
+
+
+def test_a_task_that_cannot_be_imported_is_not_compared(config, command, trained_run, tmp_path):
+    content = torch.load(trained_run / "checkpoints/best.ckpt", weights_only=True)
+    torch.save(content | {"task_class": "elsewhere.Task"}, tmp_path / "own.ckpt")
+    code, _, err = command("test", "--config", config, "--ckpt_path", tmp_path / "own.ckpt")
+    assert code == 0, err

@@ -3,12 +3,13 @@
 import warnings
 from typing import Any
 
-from ..checkpoints import Checkpoint
+from ..checkpoints import Checkpoint, load_weights, read_checkpoint
 from ..deprecated import current_arguments
 from ..errors import CheckpointError
 from ..spec import DataSpec
 from ..tasks import PrithviTask
 from ..tasks.data_checks import differing_data
+from ..tasks.loading import task_class_of
 
 #: Arguments of tasks that decide which tensors a model has, and what it computes with them.
 _MODEL = (
@@ -36,6 +37,58 @@ def use_model_of(checkpoint: Checkpoint, init_args: Any) -> None:
             + "; ".join(others),
             stacklevel=2,
         )
+
+
+def refuse_other_task(checkpoint: Checkpoint, task_class: type, advice: str = "") -> None:
+    """Check that a checkpoint is of a task with the same kind of target as that of the configuration.
+
+    Args:
+        checkpoint: The weights. Those of other packages, and of tasks that are not found, are not checked.
+        task_class: Class of the task of the configuration.
+        advice: End of the error.
+
+    Raises:
+        CheckpointError: It is of another task.
+    """
+    if "task_class" not in checkpoint.meta or not issubclass(task_class, PrithviTask):
+        return
+    try:
+        saved = task_class_of(checkpoint)
+    except CheckpointError:
+        return
+    if saved.target_kind != task_class.target_kind:
+        advice = (
+            advice or f"give a checkpoint of {task_class.__name__}, or the configuration of {saved.__name__}"
+        )
+        raise CheckpointError(
+            f"{checkpoint.path}: is of {saved.__name__}, but the configuration has {task_class.__name__}; {advice}"
+        )
+
+
+def check_resumable(path: str, task: Any) -> None:
+    """Check that ``fit`` can resume from a checkpoint.
+
+    Args:
+        path: The checkpoint.
+        task: The task of the configuration.
+
+    Raises:
+        CheckpointError: It is of another task or model, or has no state of an optimiser.
+    """
+    checkpoint = read_checkpoint(path)
+    refuse_other_task(
+        checkpoint,
+        type(task),
+        f"to start from its encoder, give --model.weights {path} instead of --ckpt_path",
+    )
+    if "optimizer_states" not in checkpoint.meta:
+        raise CheckpointError(
+            f"{path}: holds no optimiser state, so fit cannot resume from it; give a last.ckpt, or start from "
+            "these weights with --model.weights"
+        )
+    if isinstance(task, PrithviTask):
+        refuse_other_model(checkpoint, task, None)
+        load_weights(task.model, checkpoint)  # an error of one line; Lightning's names every tensor
 
 
 def refuse_other_model(checkpoint: Checkpoint, task: PrithviTask, data: Any) -> None:

@@ -37,7 +37,7 @@ from ..callbacks import (
 from ..checkpoints import load_weights, read_checkpoint
 from ..class_paths import find_class
 from ..compat import BaseTask
-from ..errors import CheckpointError, ConfigError
+from ..errors import ConfigError
 from ..hub import local_path
 from ..mapping.chip_classes import plan_chip_classes
 from ..mapping.ensembles import Ensemble, Member, create_map_model
@@ -52,7 +52,7 @@ from ..tasks import PrithviTask, load_task
 from ..tasks.calibration import read_calibration
 from ..tasks.dependent_arguments import check_dependent_arguments
 from ..tasks.precision import Float32Precision, check_precision
-from .checkpoint_checks import refuse_other_model, use_model_of
+from .checkpoint_checks import check_resumable, refuse_other_model, refuse_other_task, use_model_of
 from .lightning_parser import PrithviArgumentParser, known_classes
 from .messages import ShortWarnings, shown_messages
 from .options.configured import CKPT_PATH
@@ -195,7 +195,9 @@ class PrithviCLI(LightningCLI):
         if settings.ckpt_path and init_args.get("weights") is not None:
             init_args["weights"] = None  # the checkpoint contains the encoder's weights, too
         if self.subcommand != "fit" and "encoder" in init_args:  # not of TorchGeo's own tasks
-            use_model_of(read_checkpoint(paths[0]), init_args)
+            checkpoint = read_checkpoint(paths[0])
+            refuse_other_task(checkpoint, find_class("model", model["class_path"], {}, BaseTask))
+            use_model_of(checkpoint, init_args)
 
     def instantiate_classes(self) -> None:
         """Create data module, task and trainer, and load weights if any are given."""
@@ -209,7 +211,7 @@ class PrithviCLI(LightningCLI):
             else:
                 self._load(self.model, path)
         elif path:
-            self._check_resumable(path)
+            check_resumable(path, self.model)
         self._set_run_arguments(self.config_init[self.subcommand])
 
     def _set_run_arguments(self, arguments: Any) -> None:
@@ -246,17 +248,6 @@ class PrithviCLI(LightningCLI):
         task.calibration = read_calibration(checkpoint)
         if checkpoint.hyper_parameters.get("data_spec"):
             task.hparams["data_spec"] = checkpoint.hyper_parameters["data_spec"]
-
-    def _check_resumable(self, path: str) -> None:
-        checkpoint = read_checkpoint(path)
-        if "optimizer_states" not in checkpoint.meta:
-            raise CheckpointError(
-                f"{path}: holds no optimiser state, so fit cannot resume from it; give a last.ckpt, or start from "
-                "these weights with --model.weights"
-            )
-        if isinstance(self.model, PrithviTask):
-            refuse_other_model(checkpoint, self.model, None)
-            load_weights(self.model.model, checkpoint)  # an error of one line; Lightning's names every tensor
 
     def _prepare_predict(self, members: list[Member]) -> None:
         settings = self._settings

@@ -48,7 +48,8 @@ def check_target(target: Target, kind: str, task: str) -> None:
     """
     if target.kind != kind:
         raise ConfigError(
-            f"data: its labels are {target.kind}, but {task} learns {kind}; use the task of these labels"
+            f"data: its labels are {target.kind}, but {task} learns {kind}; use the task of these labels, or a "
+            "checkpoint of it"
         )
 
 

@@ -3,11 +3,10 @@
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
-from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_info
 
-from ..checkpoints import load_weights, read_checkpoint
+from ..checkpoints import Checkpoint, load_weights, read_checkpoint
 from ..deprecated import current_arguments
 from ..errors import CheckpointError
 from ..hub import local_path
@@ -38,8 +37,7 @@ def load_task(path: str | Path, task_class: type[PrithviTask] | None = None) -> 
         raise CheckpointError(
             f"{path}: does not describe its model; give the configuration it was trained with, --config FILE"
         )
-    class_path = checkpoint.meta.get("task_class")
-    task_class = task_class or _task_class(class_path, path)
+    task_class = task_class or task_class_of(checkpoint)
     arguments = {key: value for key, value in arguments.items() if not key.startswith("_")}
     try:
         signature(task_class).bind(**arguments)
@@ -51,7 +49,13 @@ def load_task(path: str | Path, task_class: type[PrithviTask] | None = None) -> 
     return task.eval()
 
 
-def _task_class(class_path: Any, path: str | Path) -> type[PrithviTask]:
+def task_class_of(checkpoint: Checkpoint) -> type[PrithviTask]:
+    """The class of the task that wrote a checkpoint; that of segmentation, if the checkpoint has no name.
+
+    Raises:
+        CheckpointError: The class cannot be imported, or is not a `PrithviTask`.
+    """
+    class_path, path = checkpoint.meta.get("task_class"), checkpoint.path
     if class_path is None:
         return PrithviSegmentationTask
     module, _, name = str(class_path).rpartition(".")
