@@ -1,7 +1,8 @@
 """Figures of images, classes and values, drawn with matplotlib."""
 
+import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,7 +15,15 @@ from .colors import default_colors
 from .spec import DataSpec, InputSpec
 from .targets import IGNORE_INDEX, Target, ValueTarget
 
-_UNKNOWN = "#ffffff"
+NOT_LABELLED, NO_DATA = "not labelled", "no data"
+#: Pixels without a class: name in the legend -> colour and hatches. Classes may have the same colour, but no hatches.
+_WITHOUT_CLASS = {NOT_LABELLED: ("#ffffff", "////"), NO_DATA: ("#808080", "xxxx")}
+_TRUE = ("RED", "GREEN", "BLUE")
+_HATCHES = "#b0b0b0"
+_COLUMNS = 5  # panels in a row, at most
+_LARGE = 20  # font size, as rows of many panels are displayed small
+#: Key of a sample -> title of its panel.
+_LAYERS = {"mask": "label", "prediction": "prediction"}
 
 
 def true_color(
@@ -44,17 +53,13 @@ def color_limits(
     return _limits(np.moveaxis(image[channels], 0, -1), np.logical_and.reduce(valid[channels]), spec)
 
 
-def false_color(
-    image: NDArray[np.floating[Any]], spec: InputSpec, valid: NDArray[np.bool_]
-) -> NDArray[np.floating[Any]] | None:
-    """As `true_color`: vegetation in red, from near infrared, red and green; ``None`` without these bands."""
-    channels = _channels(("NIR_NARROW", "RED", "GREEN"), spec) or _channels(("NIR", "RED", "GREEN"), spec)
-    return _stretched(image, channels, spec, valid) if channels else None
+def _false_channels(spec: InputSpec) -> list[int]:
+    return _channels(("NIR_NARROW", "RED", "GREEN"), spec) or _channels(("NIR", "RED", "GREEN"), spec)
 
 
 def _true_channels(spec: InputSpec) -> list[int]:
     last = len(spec.bands) - 1
-    return _channels(("RED", "GREEN", "BLUE"), spec) or [min(channel, last) for channel in range(3)]
+    return _channels(_TRUE, spec) or [min(channel, last) for channel in range(3)]
 
 
 def _channels(names: Sequence[str], spec: InputSpec) -> list[int]:
@@ -85,23 +90,52 @@ def _stretched(
     return rgb
 
 
+class Picture(NamedTuple):
+    """A frame in three colours.
+
+    Attributes:
+        title: Such as ``true colour, date 2``.
+        rgb: The picture (H, W, 3) in 0..1.
+        valid: Where all of its bands have data (H, W).
+    """
+
+    title: str
+    rgb: NDArray[np.floating[Any]]
+    valid: NDArray[np.bool_]
+
+    def draw(self, axes: Axes) -> None:
+        """Draw the picture, and hatch its pixels without data."""
+        axes.imshow(self.rgb)
+        mark(axes, ~self.valid, NO_DATA)
+
+
 def frame_pictures(
-    frames: NDArray[np.floating[Any]], valid: NDArray[np.bool_], spec: InputSpec
-) -> list[tuple[str, NDArray[np.floating[Any]]]]:
-    """Title and picture (H, W, 3) of each date in true colour and, with the bands for it, in false colour.
+    frames: NDArray[np.floating[Any]], valid: NDArray[np.bool_], spec: InputSpec, false_colors: bool = True
+) -> list[Picture]:
+    """Each date in true colour and, with the bands for it, in false colour: vegetation in red.
+
+    Without red, green and blue, the title names the bands that are drawn instead.
 
     Args:
         frames: (T, C, H, W) in the unit of the statistics.
         valid: Where there is data, as the frames.
         spec: Bands and statistics.
+        false_colors: Also in false colour.
     """
-    pictures = []
-    for number, (frame, data) in enumerate(zip(frames, valid, strict=True), start=1):
-        date = "" if len(frames) == 1 else f", date {number}"
-        for kind, draw in (("true colour", true_color), ("false colour", false_color)):
-            if (rgb := draw(frame, spec, data)) is not None:
-                pictures.append((f"{kind}{date}", rgb))
-    return pictures
+    true_channels = _true_channels(spec)
+    shown = dict.fromkeys(spec.bands[channel] for channel in true_channels)
+    kinds = {"true colour" if {*_TRUE} == {*shown} else ", ".join(shown): true_channels}
+    if false_colors and (channels := _false_channels(spec)):
+        kinds["false colour"] = channels
+    return [
+        Picture(
+            kind if len(frames) == 1 else f"{kind}, date {number}",
+            _stretched(frame, channels, spec, data),
+            np.logical_and.reduce(data[channels]),
+        )
+        for number, (frame, data) in enumerate(zip(frames, valid, strict=True), start=1)
+        for kind, channels in kinds.items()
+    ]
 
 
 def class_colors(target: Target) -> list[str]:
@@ -109,29 +143,86 @@ def class_colors(target: Target) -> list[str]:
     return [*target.colors, *default_colors(target.names)[len(target.colors) :]]
 
 
-def draw_classes(axes: Axes, classes: NDArray[np.integer[Any]], target: Target) -> None:
-    """Draw classes (H, W) in their colours; 255 is white."""
-    colors = [*class_colors(target), _UNKNOWN]
-    shown = np.where(target.is_labelled(classes), classes, len(colors) - 1)
+def draw_classes(
+    axes: Axes,
+    classes: NDArray[np.integer[Any]],
+    target: Target,
+    no_data: NDArray[np.bool_] | bool = False,
+) -> None:
+    """Draw classes (H, W) in their colours; 255 is hatched, as "not labelled" or "no data".
+
+    Args:
+        axes: The panel.
+        classes: Class of each pixel.
+        target: Names and colours.
+        no_data: Where 255 means that there is no data (H, W); true for a map. Elsewhere it means "not labelled".
+    """
+    without = ~target.is_labelled(classes)
+    colors = class_colors(target)
     norm = BoundaryNorm(np.arange(len(colors) + 1) - 0.5, len(colors))
+    shown = np.ma.masked_where(without, classes)
     axes.imshow(shown, cmap=ListedColormap(colors), norm=norm, interpolation="nearest")
+    mark(axes, without & ~np.asarray(no_data), NOT_LABELLED)
+    mark(axes, without & no_data, NO_DATA)
 
 
-def panels(count: int) -> tuple[Figure, list[Axes]]:
-    """A figure with a row of panels without axes."""
+def mark(axes: Axes, where: NDArray[np.bool_], name: str) -> None:
+    """Hatch those pixels (H, W) of a panel that have no class or value, for the legend under their name."""
+    if not where.any():
+        return
+    color, hatches = _WITHOUT_CLASS[name]
+    axes.imshow(np.ma.masked_where(~where, where), cmap=ListedColormap([color]), interpolation="nearest")
+    # Padded, as contours end at the middle of the outermost pixels.
+    height, width = where.shape
+    grid = np.arange(-1, width + 1), np.arange(-1, height + 1)
+    hatched = axes.contourf(*grid, np.pad(where, 1), levels=(0.5, 1.5), colors="none", hatches=[hatches])
+    hatched.set(label=name, edgecolor=_HATCHES, linewidth=0)
+    axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
+
+
+def panels(count: int, shape: Sequence[int] = (1, 1)) -> tuple[Figure, list[Axes]]:
+    """A figure of panels without ticks, in rows of at most five.
+
+    Args:
+        count: Number of panels.
+        shape: Height and width of the images, to scale.
+    """
+    rows = math.ceil(count / _COLUMNS)
+    columns = math.ceil(count / rows)
     # Not with pyplot: its global state grows with each figure of a long run.
-    figure = Figure(figsize=(4.2 * count, 4.8), layout="constrained")
-    axes = [figure.add_subplot(1, count, index + 1) for index in range(count)]
-    for axis in axes:
-        axis.set_axis_off()
+    width, height = (4.2 * side / max(shape) for side in (shape[1], shape[0]))
+    # Titles and legends need some width.
+    size = max(2.1, width) * columns, (height + 0.3) * rows + 0.4
+    figure = Figure(figsize=size, layout="constrained")
+    axes = [figure.add_subplot(rows, columns, index + 1) for index in range(count)]
+    _frame(axes)
     return figure, axes
 
 
-def add_legend(figure: Figure, target: Target, fontsize: int | None = None) -> None:
-    """Add class names and colours below the panels, by default in matplotlib's font size; as many columns as fit."""
+def _frame(axes: Sequence[Axes]) -> None:
+    """Replace ticks by a thin frame, which shows where a white panel ends."""
+    for axis in axes:
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set(color=_HATCHES, linewidth=0.6)
+
+
+def add_legend(figure: Figure, target: Target | None = None, fontsize: int | None = None) -> None:
+    """Add names and colours of classes, and those of marked pixels, below the panels; as many columns as fit.
+
+    Args:
+        figure: A figure with panels of `draw_classes` or `mark`.
+        target: The classes; none for values.
+        fontsize: By default that of matplotlib.
+    """
     handles = [
-        Patch(facecolor=color, edgecolor="black", linewidth=0.4, label=name)
-        for color, name in zip([*class_colors(target), _UNKNOWN], [*target.names, "no data"], strict=True)
+        Patch(facecolor=color, label=name, edgecolor="black", linewidth=0.4)
+        for color, name in (zip(class_colors(target), target.names, strict=True) if target else ())
+    ]
+    marked = {str(artist.get_label()) for axes in figure.axes for artist in axes.collections}
+    handles += [
+        Patch(facecolor=color, label=name, edgecolor=_HATCHES, linewidth=0.4, hatch=hatches)
+        for name, (color, hatches) in _WITHOUT_CLASS.items()
+        if name in marked
     ]
     for columns in range(min(7, len(handles)), 0, -1):
         legend = figure.legend(
@@ -145,7 +236,7 @@ def add_legend(figure: Figure, target: Target, fontsize: int | None = None) -> N
 def plot_sample(
     sample: dict[str, Any], spec: DataSpec, show_titles: bool = True, suptitle: str | None = None
 ) -> Figure:
-    """Draw each date of a sample in true colour, its mask, and its prediction if it has one.
+    """Draw each date of a sample in true colour, its label, and its prediction if it has one.
 
     Args:
         sample: ``image`` (T, C, H, W), ``valid`` of the same shape or absent, ``mask`` and ``prediction``
@@ -154,27 +245,35 @@ def plot_sample(
         show_titles: Add a title to each panel.
         suptitle: Title of the figure.
     """
-    frames = np.asarray(sample["image"], dtype=np.float64).reshape(
-        spec.input.num_frames, len(spec.input.bands), *sample["image"].shape[-2:]
-    )
-    valid = np.ones(frames.shape, bool) if "valid" not in sample else np.asarray(sample["valid"], bool)
-    layers = [key for key in ("mask", "prediction") if key in sample]
-    figure, axes = panels(len(frames) + len(layers))
-    for number, (axis, frame, data) in enumerate(
-        zip(axes, frames, valid.reshape(frames.shape), strict=False)
-    ):
-        axis.imshow(true_color(frame, spec.input, data))
+    frames, valid, no_data = _frames(sample, spec.input)
+    layers = {key: title for key, title in _LAYERS.items() if key in sample}
+    figure, axes = panels(len(frames) + len(layers), no_data.shape)
+    pictures = frame_pictures(frames, valid, spec.input, false_colors=False)
+    for number, (axis, picture) in enumerate(zip(axes, pictures, strict=False), start=1):
+        picture.draw(axis)
         if show_titles:
-            axis.set_title("image" if len(frames) == 1 else f"date {number + 1}")
-    for axis, key in zip(axes[len(frames) :], layers, strict=True):
-        draw_classes(axis, np.asarray(sample[key]), spec.target)
+            axis.set_title("image" if len(frames) == 1 else f"date {number}")
+    for axis, (key, title) in zip(axes[len(frames) :], layers.items(), strict=True):
+        draw_classes(axis, np.asarray(sample[key]), spec.target, no_data)
         if show_titles:
-            axis.set_title(key)
-    if layers:
-        add_legend(figure, spec.target)
+            axis.set_title(title)
+    if layers or no_data.any():
+        add_legend(figure, spec.target if layers else None)
     if suptitle:
         figure.suptitle(suptitle)
     return figure
+
+
+def _frames(
+    sample: dict[str, Any], spec: InputSpec
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]:
+    """The image of a sample (T, C, H, W), where it has data, and the pixels without any data (H, W)."""
+    frames = np.asarray(sample["image"], dtype=np.float64)
+    frames = frames.reshape(spec.num_frames, len(spec.bands), *frames.shape[-2:])
+    valid = np.asarray(sample["valid"], bool) if "valid" in sample else np.ones(frames.shape, bool)
+    valid = valid.reshape(frames.shape)
+    no_data: NDArray[np.bool_] = ~np.logical_or.reduce(valid.reshape(-1, *frames.shape[-2:]))
+    return frames, valid, no_data
 
 
 def plot_evaluation(sample: dict[str, Any], spec: DataSpec) -> Figure:
@@ -185,36 +284,41 @@ def plot_evaluation(sample: dict[str, Any], spec: DataSpec) -> Figure:
             ``valid`` as the image, or not.
         spec: Bands and classes.
     """
-    frames = np.asarray(sample["image"], dtype=np.float64)
-    valid = (
-        np.asarray(sample["valid"], bool).reshape(frames.shape)
-        if "valid" in sample
-        else np.ones_like(frames, bool)
-    )
-    data = valid.reshape(-1, *frames.shape[-2:]).any(axis=0)
+    frames, valid, no_data = _frames(sample, spec.input)
     label, prediction = np.asarray(sample["mask"]), np.asarray(sample["prediction"])
-    prediction = np.where(data, prediction, IGNORE_INDEX)  # as in maps
+    prediction = np.where(no_data, IGNORE_INDEX, prediction)  # as in maps
     pictures = frame_pictures(frames, valid, spec.input)
-    figure, axes = panels(len(pictures) + 3)
-    large = 20  # font size, as rows of many panels are displayed small
-    for axis, (title, rgb) in zip(axes, pictures, strict=False):
-        axis.imshow(rgb)
-        axis.set_title(title, fontsize=large)
-    for axis, title, classes in zip(axes[-3:], ("label", "prediction"), (label, prediction), strict=False):
-        draw_classes(axis, classes, spec.target)
-        axis.set_title(title, fontsize=large)
-    wrong = np.where(spec.target.is_labelled(label), label != prediction, np.nan)
-    axes[-1].imshow(wrong, cmap="Reds", vmin=0, vmax=1.3, interpolation="nearest")
-    axes[-1].set_title("errors", fontsize=large)
-    add_legend(figure, spec.target, large)
+    figure, axes = panels(len(pictures) + 3, no_data.shape)
+    for axis, picture in zip(axes, pictures, strict=False):
+        picture.draw(axis)
+        axis.set_title(picture.title, fontsize=_LARGE)
+    for axis, title, classes in zip(axes[-3:], _LAYERS.values(), (label, prediction), strict=False):
+        draw_classes(axis, classes, spec.target, no_data)
+        axis.set_title(title, fontsize=_LARGE)
+    labelled = spec.target.is_labelled(label)
+    axes[-1].imshow(labelled & (label != prediction), cmap="Reds", vmin=0, vmax=1.3, interpolation="nearest")
+    mark(axes[-1], ~labelled & ~no_data, NOT_LABELLED)
+    mark(axes[-1], ~labelled & no_data, NO_DATA)
+    axes[-1].set_title("errors", fontsize=_LARGE)
+    add_legend(figure, spec.target, _LARGE)
     return figure
 
 
 def draw_values(axes: Axes, values: NDArray[np.floating[Any]], target: ValueTarget, number: int = 0) -> Any:
-    """Draw one value (H, W) in the colormap of the target, from mean - 2 std to mean + 2 std; NaN is white."""
+    """Draw one value (H, W) in the colormap of the target, from mean - 2 std to mean + 2 std; NaN is left out."""
     mean, std = target.mean[number], target.std[number]
     low, high = np.clip((mean - 2 * std, mean + 2 * std), *(target.valid_range or (None, None)))
     return axes.imshow(values, cmap=target.cmap, vmin=low, vmax=high, interpolation="nearest")
+
+
+def add_colorbar(figure: Figure, axes: Axes, shown: Any, label: str, fontsize: int = 10) -> None:
+    """Add the scale of a panel; its ends are pointed if values lie beyond them."""
+    values, (low, high) = np.ma.masked_invalid(shown.get_array()).compressed(), shown.get_clim()
+    ends = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}
+    beyond = ends[bool((values < low).any()), bool((values > high).any())]
+    scale = figure.colorbar(shown, ax=axes, shrink=0.7, extend=beyond)
+    scale.set_label(label, fontsize=fontsize)
+    scale.ax.tick_params(labelsize=fontsize)
 
 
 def plot_values(sample: dict[str, Any], spec: DataSpec) -> Figure:
@@ -226,34 +330,37 @@ def plot_values(sample: dict[str, Any], spec: DataSpec) -> Figure:
         spec: Bands and values.
     """
     assert isinstance(spec.target, ValueTarget)
-    frames = np.asarray(sample["image"], dtype=np.float64)
-    frames = frames.reshape(spec.input.num_frames, len(spec.input.bands), *frames.shape[-2:])
-    valid = np.ones(frames.shape, bool) if "valid" not in sample else np.asarray(sample["valid"], bool)
+    frames, valid, no_data = _frames(sample, spec.input)
     layers = {
-        key: np.asarray(sample[key], dtype=np.float64).reshape(-1, *frames.shape[-2:])
-        for key in ("mask", "prediction")
+        title: np.asarray(sample[key], dtype=np.float64).reshape(-1, *frames.shape[-2:])
+        for key, title in _LAYERS.items()
         if key in sample
     }
-    rows = len(spec.target.names)
-    columns = len(frames) + len(layers) + ("prediction" in layers)
-    figure = Figure(figsize=(4.2 * columns, 4.4 * rows), layout="constrained")
+    if "prediction" in layers:
+        layers["prediction"] = np.where(no_data, np.nan, layers["prediction"])  # as in maps
+        layers["error: prediction - label"] = layers["prediction"] - layers["label"]
+    pictures = frame_pictures(frames, valid, spec.input, false_colors=False)
+    rows, columns = len(spec.target.names), len(pictures) + len(layers)
+    figure = Figure(figsize=(4.2 * columns, 4.0 * rows + 0.4), layout="constrained")
     for row, (name, unit) in enumerate(zip(spec.target.names, spec.target.units, strict=True)):
         axes = [figure.add_subplot(rows, columns, row * columns + k + 1) for k in range(columns)]
-        for axis in axes:
-            axis.set_axis_off()
-        for axis, frame, data in zip(axes, frames, valid.reshape(frames.shape), strict=False):
-            axis.imshow(true_color(frame, spec.input, data))
-        label = f"{name} ({unit})" if unit else name
-        for axis, (key, values) in zip(axes[len(frames) :], layers.items(), strict=False):
-            shown = draw_values(axis, values[row], spec.target, row)
-            axis.set_title(f"{'label' if key == 'mask' else key}: {label}")
-            figure.colorbar(shown, ax=axis, shrink=0.7)
-        if "prediction" in layers:
-            spread = 2 * spec.target.std[row]
-            error = layers["prediction"][row] - layers["mask"][row]
-            shown = axes[-1].imshow(error, cmap="RdBu_r", vmin=-spread, vmax=spread, interpolation="nearest")
-            axes[-1].set_title("error: prediction - label")
-            figure.colorbar(shown, ax=axes[-1], shrink=0.7)
+        _frame(axes)
+        for axis, picture in zip(axes, pictures, strict=False):
+            picture.draw(axis)
+            axis.set_title(picture.title, fontsize=_LARGE)
+        for axis, (title, values) in zip(axes[len(pictures) :], layers.items(), strict=True):
+            if title.startswith("error"):
+                spread = 2 * spec.target.std[row]
+                shown = axis.imshow(
+                    values[row], cmap="RdBu_r", vmin=-spread, vmax=spread, interpolation="nearest"
+                )
+            else:
+                shown = draw_values(axis, values[row], spec.target, row)
+            mark(axis, np.isnan(values[row]) & ~no_data, NOT_LABELLED)
+            mark(axis, np.isnan(values[row]) & no_data, NO_DATA)
+            axis.set_title(title, fontsize=_LARGE)
+            add_colorbar(figure, axis, shown, f"{name} ({unit})" if unit else name, fontsize=15)
+    add_legend(figure, fontsize=_LARGE)
     return figure
 
 
@@ -283,7 +390,7 @@ def plot_reconstruction(sample: dict[str, Any], spec: InputSpec) -> Figure:
         )
         for column, (title, rgb) in enumerate(zip(titles, panels_of_date, strict=True)):
             axis = figure.add_subplot(len(frames), len(titles), row * len(titles) + column + 1)
-            axis.set_axis_off()
+            _frame([axis])
             axis.imshow(rgb, interpolation="nearest")
-            axis.set_title(title if len(frames) == 1 else f"{title}, date {row + 1}", fontsize=20)
+            axis.set_title(title if len(frames) == 1 else f"{title}, date {row + 1}", fontsize=_LARGE)
     return figure

@@ -11,8 +11,16 @@ import yaml
 from prithvi_tg.colors import BACKGROUND_COLOR, USUAL_COLORS, color_distance, default_colors
 from prithvi_tg.datasets import HLSBurnScars, Sen1Floods11
 from prithvi_tg.mapping.products.styles import write_class_style
-from prithvi_tg.plotting import add_legend, class_colors, draw_classes, panels
-from prithvi_tg.targets import ClassTarget
+from prithvi_tg.plotting import (
+    add_legend,
+    class_colors,
+    draw_classes,
+    panels,
+    plot_evaluation,
+    plot_values,
+)
+from prithvi_tg.spec import DataSpec, InputSpec
+from prithvi_tg.targets import ClassTarget, ValueTarget
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 WATER, VEGETATION, BURNT = "#1f78b4", "#33a02c", "#7f0000"
@@ -96,6 +104,74 @@ def test_a_legend_fits_its_figure(count):
     assert box.x0 >= 0
     assert box.x1 <= figure.bbox.width
     assert box.y0 >= 0
+
+
+def chip(size=16):
+    """An image without data in its first rows, an area without labels below, and classes 0 and 1."""
+    image = np.random.default_rng(0).uniform(0.05, 0.2, (1, 4, size, size))
+    valid = np.ones_like(image, bool)
+    valid[..., :3, :] = False
+    mask = np.zeros((size, size), int)
+    mask[:3], mask[5:8], mask[8:] = 255, 255, 1
+    return {"image": image, "valid": valid, "mask": mask, "prediction": np.ones_like(mask)}
+
+
+INPUT = InputSpec(("BLUE", "GREEN", "RED", "NIR_NARROW"), (0.1,) * 4, (0.05,) * 4)
+
+
+def legend_of(figure):
+    return [text.get_text() for text in figure.legends[0].get_texts()] if figure.legends else []
+
+
+def hatched(axes):
+    """The names of the marks of a panel."""
+    return {str(artist.get_label()) for artist in axes.collections}
+
+
+def test_pixels_without_labels_and_without_data_have_their_own_marks():
+    spec = DataSpec(INPUT, ClassTarget(("Land", "Water")))
+    figure = plot_evaluation(chip(), spec)
+    assert legend_of(figure) == ["Land", "Water", "not labelled", "no data"]
+    marks = {axis.get_title(): hatched(axis) for axis in figure.axes}
+    assert marks == {
+        "true colour": {"no data"},
+        "false colour": {"no data"},
+        "label": {"not labelled", "no data"},
+        "prediction": {"no data"},
+        "errors": {"not labelled", "no data"},
+    }
+    whole = {**chip(), "valid": np.ones((1, 4, 16, 16), bool)}
+    assert legend_of(plot_evaluation(whole, spec)) == ["Land", "Water", "not labelled"]
+    whole["mask"] = np.zeros((16, 16), int)
+    assert legend_of(plot_evaluation(whole, spec)) == ["Land", "Water"]
+
+
+def test_pictures_of_values_name_units_and_pixels_without_values():
+    sample = chip()
+    sample["mask"] = np.where(sample["mask"] == 255, np.nan, 100.0)
+    sample["prediction"] = np.full((16, 16), 500.0)
+    target = ValueTarget(("biomass",), ("t/ha",), (100.0,), (50.0,))
+    figure = plot_values(sample, DataSpec(INPUT, target))
+    panels_of_chip, scales = figure.axes[:4], figure.axes[4:]
+    titles = ["true colour", "label", "prediction", "error: prediction - label"]
+    assert [axis.get_title() for axis in panels_of_chip] == titles
+    assert [scale.get_ylabel() for scale in scales] == ["biomass (t/ha)"] * 3
+    assert legend_of(figure) == ["not labelled", "no data"]
+    assert hatched(panels_of_chip[2]) == {"no data"}  # no prediction without data, as in maps
+
+
+def test_a_picture_without_red_green_and_blue_names_its_bands():
+    bands = InputSpec(("VV", "VH"), (0.1, 0.1), (0.05, 0.05))
+    sample = {**chip(), "image": np.ones((1, 2, 16, 16)), "valid": np.ones((1, 2, 16, 16), bool)}
+    figure = plot_evaluation(sample, DataSpec(bands, ClassTarget(("Land", "Water"))))
+    assert figure.axes[0].get_title() == "VV, VH"
+
+
+def test_many_dates_are_drawn_in_several_rows():
+    _, axes = panels(9)
+    assert len(axes) == 9
+    assert {axis.get_subplotspec().rowspan.start for axis in axes} == {0, 1}
+    assert {axis.get_subplotspec().get_gridspec().ncols for axis in axes} == {5}
 
 
 def test_the_style_of_a_map_names_and_colors_its_classes(tmp_path):

@@ -206,7 +206,9 @@ class SplitFigure(Callback):
         """Write it to the run's folder."""
         regions = getattr(_datamodule(trainer), "split_regions", None)
         folder = trainer.log_dir  # in every process: they agree on it
-        if regions is not None and folder is not None and trainer.is_global_zero:
+        if regions is None or not regions.are_apart:
+            return
+        if folder is not None and trainer.is_global_zero:
             path = Path(folder) / "splits.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             regions.plot().savefig(path, dpi=110)

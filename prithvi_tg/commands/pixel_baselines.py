@@ -11,7 +11,7 @@ from torchgeo.datamodules import BaseDataModule
 from ..cli.lightning_parser import PrithviArgumentParser
 from ..errors import ConfigError, DataError
 from ..reporting.linear_baseline import BASELINES, BaselineResult, linear_baseline
-from ..reporting.runs import Run, settings_folder
+from ..reporting.runs import KIND_NAMES, Run, settings_folder
 from ..spec import DataSpec
 from .data_parser import open_split
 
@@ -32,8 +32,8 @@ def pixel_baselines(runs: Sequence[Run]) -> dict[str, BaselineResult]:
 def _baseline(run: Run) -> BaselineResult:
     if run.kind not in BASELINES:
         raise ConfigError(
-            f"baseline: {run.folder} has labels of the kind {run.kind}; a per-pixel baseline needs "
-            f"{' or '.join(BASELINES)}"
+            f"baseline: {run.folder} has {KIND_NAMES[run.kind]}; a per-pixel baseline needs "
+            f"{' or '.join(BASELINES)} of pixels"
         )
     split = run.metrics["split"]
     try:

@@ -4,18 +4,21 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from rich.console import RenderableType
 from rich.table import Table
 from torch import Tensor
 
+from ..errors import DataError
 from ..files import finished_file
 from ..plotting import plot_sample
 from ..spec import DataSpec
-from ..targets import ChipClassTarget
-from .chips import denormalised, gather, save_picture
+from ..targets import ChipClassTarget, Target
+from .chips import ChipCounts, denormalised, gather, save_picture
 from .confusion import write_confusion
 from .tables import with_further_scores
 
@@ -92,6 +95,53 @@ class ClassifiedChipResults:
     predictions: tuple[Any, ...]
 
 
+@dataclass(frozen=True)
+class ClassifiedChipCounts(ChipCounts):
+    """Counts of 0 and 1 of chips with one class each, from which `OA`, `BA` and `mF1` are computed."""
+
+    def scores(self, weights: NDArray[np.int64] | None = None) -> dict[str, NDArray[np.float64]]:
+        """``OA BA mF1`` (D,) of the whole set, see `ChipCounts`; average precision would need probabilities."""
+        known = super().scores(weights)
+        return {"OA": known["aAcc"], "BA": known["mAcc"], "mF1": known["mFscore"]}
+
+    def caption(self, number: int) -> str:
+        """Empty, as pictures show label and prediction."""
+        return ""
+
+
+class MultilabelChipCounts(ClassifiedChipCounts):
+    """Counts of 0 and 1 of chips with several classes each."""
+
+    no_intervals: ClassVar[str] = "not computed for chips with several classes"
+
+
+def read_classified_table(path: Path, target: Target, block: int = 0) -> ClassifiedChipCounts:
+    """Read a table written by `ClassifiedChipScores.write_table`.
+
+    Raises:
+        DataError: The file is not such a table.
+    """
+    several = isinstance(target, ChipClassTarget) and target.multilabel
+    try:
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        label, prediction = (
+            np.array(
+                [
+                    [name in (row[key].split(";") if several else [row[key]]) for name in target.names]
+                    for row in rows
+                ],
+                np.int64,
+            ).reshape(len(rows), len(target.names))
+            for key in ("label", "prediction")
+        )
+        names = tuple(row["chip"] for row in rows)
+    except (OSError, UnicodeDecodeError, csv.Error, KeyError, AttributeError) as error:
+        raise DataError(f"{path}: not a readable table of chips ({error})") from error
+    counts = np.stack([label & prediction, label, prediction])
+    return (MultilabelChipCounts if several else ClassifiedChipCounts)(names, counts, block)
+
+
 class ClassifiedChipScores:
     """Accumulates labels and predictions of chips, and keeps some wrong and some right ones to draw them.
 
@@ -152,7 +202,7 @@ class ClassifiedChipScores:
             if key in sample
         ]
         pixels = {key: value for key, value in sample.items() if key in ("image", "valid")}
-        return plot_sample(denormalised(pixels, self.spec), self.spec, suptitle="; ".join(titles))
+        return plot_sample(denormalised(pixels, self.spec), self.spec, suptitle="\n".join(titles))
 
 
 def class_cell(label: Any, class_names: Sequence[str]) -> str:

@@ -14,8 +14,13 @@ from .runs import Run
 Panel = tuple[str, str, str | None]
 _LOSS: Panel = ("loss", "val_loss", "train_loss")
 _RATE: Panel = ("learning rate", "lr-", None)
-#: Kind of target -> the score of a panel.
-_SCORES: dict[str, str] = {"classes": "mIoU", "values": "R2", "chip_classes": "mF1", "images": "mR2"}
+#: Kind of target -> possible scores of a panel.
+_SCORES: dict[str, tuple[str, ...]] = {
+    "classes": ("mIoU",),
+    "values": ("R2", "mR2"),
+    "chip_classes": ("mF1",),
+    "images": ("mR2",),
+}
 _FEW = 30  # points; a curve with at most this many has markers
 
 
@@ -25,22 +30,25 @@ def curves_svg(runs: Sequence[Run]) -> bytes | None:
     if not trained:
         return None
     columns = min(len(runs), 4)
-    score = _SCORES.get(runs[0].kind) or next(iter(runs[0].metrics["overall"]), "score")
-    panels: list[Panel] = [_LOSS, (score, f"val_{score}", f"train_{score}")]
-    if any(
-        name.startswith("lr-") and run.curves[name].notna().any() for run in trained for name in run.curves
-    ):
-        panels.append(_RATE)  # short runs do not log it
+    scores = _SCORES.get(runs[0].kind) or tuple(runs[0].metrics["overall"])[:1]
+    possible = [_LOSS, *((name, f"val_{name}", f"train_{name}") for name in scores), _RATE]
+    panels = [panel for panel in possible if any(_has_curve(run.curves, panel) for run in trained)]
+    if not panels:
+        return None
     figure = Figure(figsize=(12, 3.4 + 0.25 * -(-len(runs) // columns)), layout="constrained")
-    for axes, (title, solid, dotted) in zip(figure.subplots(1, len(panels)), panels, strict=True):
+    for axes, (title, solid, dotted) in zip(
+        figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
+    ):
+        has_dotted = False
         for number, run in enumerate(trained):
             # Later curves are thinner, so that they do not hide earlier ones.
             color, width = f"C{number % 10}", 1.2 + 3.6 * (len(trained) - 1 - number) / len(trained)
             _draw(axes, run.curves, solid, color, "-", width, run.name)
-            if dotted is not None and dotted in run.curves:
-                label = None if solid in run.curves else run.name  # for a run without validation
+            if dotted is not None and _columns(run.curves, dotted):
+                has_dotted = True
+                label = None if _columns(run.curves, solid) else run.name  # for a run without validation
                 _draw(axes, run.curves, dotted, color, ":", width, label)
-        axes.set_title(f"{title} (dotted: training)" if dotted else title)
+        axes.set_title(f"{title} (dotted: training)" if has_dotted else title)
         axes.set_xlabel("step")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(alpha=0.3)
@@ -54,13 +62,21 @@ def curves_svg(runs: Sequence[Run]) -> bytes | None:
     return buffer.getvalue()
 
 
+def _columns(curves: pd.DataFrame, column: str) -> list[str]:
+    """The columns of a quantity that have values: one, or one for each group of parameters."""
+    names = [name for name in curves if name == column or (column == "lr-" and name.startswith(column))]
+    return [name for name in names if curves[name].notna().any()]
+
+
+def _has_curve(curves: pd.DataFrame, panel: Panel) -> bool:
+    """Whether a run logged the quantity of a panel."""
+    return any(_columns(curves, column) for column in panel[1:] if column is not None)
+
+
 def _draw(
     axes: Axes, curves: pd.DataFrame, column: str, color: str, style: str, width: float, label: str | None
 ) -> None:
-    names = [
-        name for name in curves.columns if name == column or (column == "lr-" and name.startswith(column))
-    ]
-    for number, name in enumerate(names):
+    for number, name in enumerate(_columns(curves, column)):
         known = curves[["step", name]].dropna()
         axes.plot(
             known["step"], known[name], style, color=color, marker="o" if len(known) <= _FEW else None,

@@ -163,10 +163,12 @@ class ValueBaseline:
         return plain_value_scores({}, self.errors.compute(), self.target)
 
     def rows(self, metrics: Mapping[str, Any]) -> list[tuple[str, float | None]]:
-        """RMSE, MAE and R2 of each value."""
+        """RMSE and MAE of each value in its unit, and R2."""
         each = metrics["per_value"]
         return [
-            (f"{name} {key}", each[name][key]) for name in self.target.names for key in ("RMSE", "MAE", "R2")
+            (f"{name} {key}{f' ({unit})' if unit and key != 'R2' else ''}", each[name][key])
+            for name, unit in zip(self.target.names, self.target.units, strict=True)
+            for key in ("RMSE", "MAE", "R2")
         ]
 
 

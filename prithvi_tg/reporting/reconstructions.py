@@ -2,25 +2,83 @@
 
 import csv
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..errors import DataError
 from ..files import finished_file
 from ..plotting import plot_reconstruction
 from ..spec import DataSpec
 from ..targets import ValueTarget
 from ..tasks.value_metrics import ValueErrors, value_scores
 from .chips import denormalised, gather
+from .scored_chips import ScoredChips
 from .value_chips import ValueChips, ValueChipScores
 from .values import plain_value_scores
 
 _COLUMNS = ("RMSE", "R2")
+
+
+@dataclass(frozen=True)
+class ReconstructedChips(ValueChips):
+    """Sums of errors of the masked values of chips, in standard deviations of the bands."""
+
+    @cached_property
+    def qualities(self) -> NDArray[np.float64]:
+        """Minus the mean squared error of each chip (N,), of all bands."""
+        return -self.sums[:, 3].sum(axis=1) / self.sums[:, 0].sum(axis=1)
+
+
+@dataclass(frozen=True)
+class ChipErrors(ScoredChips):
+    """Errors of chips as in a table of `ReconstructionScores`.
+
+    Attributes:
+        names: Name of each chip.
+        errors: Mean squared error of the normalised masked values (N,).
+        block: See `ScoredChips`.
+    """
+
+    no_intervals: ClassVar[str] = "not computed for pre-training"
+
+    names: tuple[str, ...]
+    errors: NDArray[np.float64]
+    block: int = 0
+
+    def scores(self, weights: NDArray[np.int64] | None = None) -> dict[str, NDArray[np.float64]]:
+        """None: the table lacks the sums."""
+        return {}
+
+    @property
+    def qualities(self) -> NDArray[np.float64]:
+        """Minus the errors (N,)."""
+        return -self.errors
+
+    def caption(self, number: int) -> str:
+        """The error of a chip; it has no unit."""
+        return f"MSE {self.errors[number]:.3g}"
+
+
+def read_error_table(path: Path, block: int = 0) -> ChipErrors:
+    """Read a table written by `ReconstructionScores.write_table`.
+
+    Raises:
+        DataError: The file is not such a table.
+    """
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        return ChipErrors(tuple(table["chip"]), table["MSE"].astype(float).to_numpy(), block)
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{path}: not a readable table of chips ({error})") from error
 
 
 class ReconstructionScores(ValueChipScores):
@@ -35,6 +93,8 @@ class ReconstructionScores(ValueChipScores):
         scored_size: Returns the height and width of the scored part of a chip of a height and width, from its first
             pixel; only that part is drawn. By default, chips are scored as a whole.
     """
+
+    chips_class = ReconstructedChips
 
     def __init__(
         self,
@@ -70,7 +130,7 @@ class ReconstructionScores(ValueChipScores):
             error = (self._in_unit(prediction) - self._in_unit(image)).double().where(counted, 0)
             self._squares[name] = error.square().sum(dim=(0, 2, 3)).numpy()
             if self.spec is not None:
-                self._remember(name, sample | {"prediction": prediction})
+                self._keep(name, sample | {"prediction": prediction})
 
     def _in_unit(self, image: Tensor) -> Tensor:
         """An image in the unit of the statistics, if they are known."""
@@ -87,7 +147,7 @@ class ReconstructionScores(ValueChipScores):
         RMSE of a band is in the unit of the statistics.
         """
         scores = value_scores(torch.from_numpy(chips.sums))
-        count, squared = chips.sums[:, 0].sum(axis=1), chips.sums[:, 3].sum(axis=1)
+        count = chips.sums[:, 0].sum(axis=1)
         squares = np.stack([self._squares[name] for name in chips.names])
         scores["RMSE"] = torch.from_numpy(squares / chips.sums[:, 0]).sqrt()
         columns = [f"{key} {band}" for band in self.target.names for key in _COLUMNS]
@@ -100,7 +160,7 @@ class ReconstructionScores(ValueChipScores):
                     for k in range(len(self.target.names))
                     for key in _COLUMNS
                 ]
-                writer.writerow([chip, round(squared[number] / count[number], 6), int(count[number]), *cells])
+                writer.writerow([chip, round(-chips.qualities[number], 6), int(count[number]), *cells])
 
     def plot(self, sample: dict[str, Any]) -> Figure | None:
         """Draw a normalised sample with its ``prediction``; ``None`` without `spec`."""

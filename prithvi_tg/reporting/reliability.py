@@ -20,9 +20,9 @@ def reliability_figure(bins: Mapping[str, Mapping[str, Any]]) -> Figure:
     Args:
         bins: Name -> result of `prithvi_tg.tasks.calibration_metrics.reliability`.
     """
-    figure = Figure(figsize=(4.2, 4.8), layout="constrained")
+    figure = Figure(figsize=(4.2, 5.3 + 0.2 * len(bins)), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    upper.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle="--")
+    upper.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle="--", label="calibrated")
     for number, (name, counts) in enumerate(bins.items()):
         pixels, confidence, accuracy = (
             np.array(counts[key], float) for key in ("pixels", "confidence", "accuracy")
@@ -30,12 +30,13 @@ def reliability_figure(bins: Mapping[str, Mapping[str, Any]]) -> Figure:
         total = pixels.sum()
         error = np.nansum(np.abs(confidence - accuracy) * pixels) / total if total else np.nan
         label = f"{_LABELS.get(name, name)}, ECE {error:.3f}"
-        upper.plot(confidence, accuracy, color=f"C{number}", marker="o", markersize=3, label=label)
+        line = {"color": f"C{number}", "marker": "o", "markersize": 3, "clip_on": False}
+        upper.plot(confidence, accuracy, label=label, **line)
         edges = np.linspace(0, 1, len(pixels) + 1)
         lower.stairs(pixels / max(total, 1), edges, color=f"C{number}", fill=number == 0, alpha=0.6)
     upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="share of correct pixels")
-    upper.legend(loc="upper left", frameon=False)
     upper.grid(alpha=0.3)
+    figure.legend(loc="outside upper center", frameon=False)
     lower.set(xlabel="confidence", ylabel="share of pixels")
     return figure
 

@@ -15,17 +15,15 @@ from .. import __version__
 from ..errors import ConfigError, counted
 from ..files import finished_file
 from ..tasks.metrics import MMSEG_MEANS, PER_CLASS
-from .chips import ChipCounts
+from . import formats
 from .curves import curves_svg
 from .linear_baseline import BaselineResult
+from .other_page import embedded, other_page, scored_part
 from .reliability import reliability_svg
-from .runs import Run, differing_settings
+from .runs import KIND_NAMES, Run, differing_settings
 from .tiles import TILE, TiledMap, data_address
 from .titles import default_title, run_date
 
-_MIN_UNITS = 5  # chips or blocks, for intervals
-_UNSCORED = "nothing: trained without validation; score it with prithvi-tg test"
-_FIGURES = ("scatter.png", "confusion.png")
 _MEANS = ("mIoU", "aAcc", *(f"m{name}" for name in PER_CLASS if name != "IoU"))
 
 
@@ -57,18 +55,19 @@ def write_report(
         trim_blocks=True,
     )
     page.filters |= {
-        "percent": _percent,
-        "count": _count,
-        "signed": _signed,
-        "setting": _setting,
-        "number": _number,
-        "path": _path,
-        "area": _area,
+        "percent": formats.percent,
+        "count": formats.count,
+        "signed": formats.signed,
+        "setting": formats.setting,
+        "number": formats.number,
+        "path": formats.path,
+        "area": formats.area,
     }
     kinds = list(dict.fromkeys(run.kind for run in runs)) or ["areas"]
     if len(kinds) > 1:
+        named = ", ".join(KIND_NAMES[kind] for kind in kinds)
         raise ConfigError(
-            f"runs: labels of different kinds cannot be compared ({', '.join(kinds)}); report them separately"
+            f"runs: labels of different kinds cannot be compared ({named}); report them separately"
         )
     folder = files(__package__) / "page"
     common = {
@@ -80,11 +79,12 @@ def write_report(
         "records": _rows([_record(run) for run in runs]),
         "settings": differing_settings([run.settings for run in runs]),
         "baselines": baselines or {},
-        "score": _percent if kinds[0] == "classes" else _number,
+        "score": formats.percent if kinds[0] in ("classes", "chip_classes") else formats.number,
         "tile": TILE,
         "areas": areas,
+        "unit": unit_of_chips(runs),
     }
-    content = _PAGES.get(kinds[0], _other_page)(page, common, runs, maps)
+    content = _PAGES.get(kinds[0], other_page)(page, common, runs, maps)
     with finished_file(path) as partial:
         partial.write_text(content, encoding="utf-8")
 
@@ -99,7 +99,6 @@ def _class_page(
     return page.get_template("report.html").render(
         **common,
         runs=[_described(run) for run in runs],
-        blocks=any(run.chips is not None and run.chips.block_side is not None for run in runs),
         compared=_compared(same) if len(same) > 1 else [],
         same=[run.name for run in same],
         others=[run.name for run in scored if run not in same],
@@ -120,61 +119,24 @@ def _areas_page(
     return page.get_template("base.html").render(**common, runs=[], curves=None)
 
 
+def unit_of_chips(runs: Sequence[Run]) -> str:
+    """What was scored: ``chips``, ``windows`` of scenes, or both."""
+    are_windows = {run.chips.block_side is not None for run in runs if run.chips is not None}
+    return {(True,): "windows", (False, True): "chips or windows"}.get(tuple(sorted(are_windows)), "chips")
+
+
 def _areas_title(areas: Sequence[Mapping[str, Any]]) -> str:
     names = dict.fromkeys(", ".join(one["map_names"]) or one["name"] for one in areas)
     return f"Areas with intervals · {', '.join(names)}"
-
-
-def _other_page(
-    page: Environment,
-    common: dict[str, Any],
-    runs: Sequence[Run],
-    maps: Sequence[TiledMap],
-    template: str = "other.html",
-) -> str:
-    """The page of runs of any other kind: scores, curves, figures, chips."""
-    if maps:
-        raise ConfigError("maps: the report shows only maps with one class per pixel; omit --maps")
-    curves = curves_svg(runs)
-    return page.get_template(template).render(
-        **common,
-        runs=[_other_described(run) for run in runs],
-        overall=list(dict.fromkeys(name for run in runs for name in run.metrics["overall"])),
-        curves=None if curves is None else data_address(curves, "image/svg+xml"),
-    )
-
-
-def _other_described(run: Run) -> dict[str, Any]:
-    each = run.metrics.get("per_value") or run.metrics.get("per_class") or {}
-    units = (run.metrics.get("data_spec") or {}).get("target", {}).get("units") or [""] * len(each)
-    each = {
-        f"{name} ({unit})" if unit else name: each[name] for name, unit in zip(each, units, strict=bool(each))
-    }
-    shown = {
-        "figures": {path.stem: path for name in _FIGURES if (path := run.folder / name).exists()},
-        "pictures": run.pictures,
-    }
-    return {
-        "name": run.name,
-        "split": run.metrics["split"] or _UNSCORED,
-        "overall": run.metrics["overall"],
-        "each": each,
-        "columns": list(dict.fromkeys(key for scores in each.values() for key in scores)),
-        **{
-            key: [
-                {"name": name, "address": data_address(path.read_bytes(), "image/png")}
-                for name, path in found.items()
-            ]
-            for key, found in shown.items()
-        },
-    }
 
 
 #: Kind of target, or ``areas`` without a run -> its page; others have a plain one.
 _PAGES: dict[str, Callable[..., str]] = {
     "classes": _class_page,
     "areas": _areas_page,
-    "images": partial(_other_page, template="pretraining.html"),
+    "values": partial(other_page, template="values.html"),
+    "chip_classes": partial(other_page, template="chip_classes.html"),
+    "images": partial(other_page, template="pretraining.html"),
 }
 
 
@@ -243,7 +205,7 @@ def _compared(runs: Sequence[Run]) -> list[dict[str, Any]]:
 def _difference_bounds(first: Run, run: Run) -> dict[str, Any] | None:
     if first.chips is None or run.chips is None or first.chips.names != run.chips.names:
         return None
-    return first.chips.difference_intervals(run.chips) if first.chips.num_units >= _MIN_UNITS else None
+    return None if first.chips.why_no_intervals() else first.chips.difference_intervals(run.chips)
 
 
 def _minus(one: float | None, other: float | None) -> float | None:
@@ -256,16 +218,14 @@ def _labelled(run: Run) -> list[int]:
 
 def _described(run: Run) -> dict[str, Any]:
     counts = run.metrics["confusion_matrix"]["counts"] if run.is_scored else []
-    known = run.chips is not None and run.chips.num_units >= _MIN_UNITS
-    intervals = run.chips.intervals() if run.chips is not None and known else None
+    part = scored_part(run)
+    has_intervals = run.is_scored and not part["why_no_intervals"]
+    intervals = run.chips.intervals() if run.chips is not None and has_intervals else None
     return {
-        "name": run.name,
+        **part,
         "folder": str(run.folder),
-        "split": run.metrics["split"] or _UNSCORED,
         "overall": run.metrics["overall"],
         "overall_intervals": {} if intervals is None else {key: intervals[key].tolist() for key in _MEANS},
-        "scored": "" if run.chips is None else _scored(run.chips),
-        "why_no_intervals": "" if known or not run.is_scored else _why_no_intervals(run.chips),
         "reliability": _reliability(run),
         "per_class": [
             {
@@ -278,10 +238,7 @@ def _described(run: Run) -> dict[str, Any]:
             [{"count": count, "share": count / sum(row) if sum(row) else None} for count in row]
             for row in counts
         ],
-        "pictures": [
-            {"name": name, "address": data_address(picture.read_bytes(), "image/png")}
-            for name, picture in run.pictures.items()
-        ],
+        "pictures": embedded(run.pictures),
     }
 
 
@@ -289,21 +246,6 @@ def _reliability(run: Run) -> str | None:
     """Address of the reliability diagram; ``None`` for a run of an earlier version, or without scores."""
     bins = run.metrics.get("reliability")
     return data_address(reliability_svg(bins), "image/svg+xml") if bins else None
-
-
-def _scored(chips: ChipCounts) -> str:
-    """The scored data, and the units that intervals resample."""
-    count, side = len(chips.names), chips.block_side
-    if side is None:
-        return counted(count, "chip")
-    blocks = counted(chips.num_units, "spatial block")
-    return f"{counted(count, 'window')} in {blocks}, up to {side} x {side} pixels each"
-
-
-def _why_no_intervals(chips: ChipCounts | None) -> str:
-    if chips is None:
-        return "no chips.csv"
-    return f"fewer than {_MIN_UNITS} {'chips' if chips.block_side is None else 'spatial blocks'}"
 
 
 def _parameters(training: dict[str, Any]) -> str:
@@ -354,34 +296,3 @@ def _rows(records: Sequence[dict[str, str]]) -> dict[str, list[tuple[str, list[s
         values = [record.get(key, "-") for record in records]
         rows["same" if len(records) > 1 and len(set(values)) == 1 else "differing"].append((key, values))
     return rows
-
-
-def _percent(value: float | None, digits: int = 1) -> str:
-    return "-" if value is None or math.isnan(value) else f"{100 * value:.{digits}f}"
-
-
-def _count(value: int) -> str:
-    return f"{value:,}"
-
-
-def _area(value: float) -> str:
-    return f"{value:,.1f}"
-
-
-def _signed(value: float | None, digits: int = 1) -> str:
-    return "-" if value is None or math.isnan(value) else f"{100 * value:+.{digits}f}"
-
-
-def _path(text: str) -> Markup:
-    """Text with optional line breaks after slashes."""
-    return Markup("/<wbr>").join(text.split("/"))
-
-
-def _number(value: float | None) -> str:
-    """A score that is not in per cent, as in the terminal."""
-    return "-" if value is None else f"{value:.4g}"
-
-
-def _setting(value: Any, limit: int = 80) -> str:
-    text = "-" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
-    return text if len(text) <= limit else text[: limit - 1] + "…"

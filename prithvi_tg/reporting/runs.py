@@ -3,7 +3,7 @@
 import json
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,19 +19,39 @@ from ..files import file_hash
 from ..spec import DataSpec
 from ..tasks.metrics import segmentation_scores
 from ..tasks.monitoring import OLD_NAMES, with_current_losses
-from .chips import PICTURES, TABLE, ChipCounts, extremes, read_chip_table
+from .chip_classes import read_classified_table
+from .chips import PICTURES, TABLE, picture_name, read_chip_table
+from .reconstructions import read_error_table
+from .scored_chips import ScoredChips
 from .tables import plain_scores
+from .value_chips import read_value_table
 
 #: Settings that do not change what a run computes.
-_WITHOUT_EFFECT = ("config", "ckpt_path", "trainer.default_root_dir", "verbose")
+_WITHOUT_EFFECT = ("config", "ckpt_path", "name", "trainer.default_root_dir", "verbose")
 #: Key of metrics.json: scores of the further splits of a test; their files are in `split_folder`.
 FURTHER_SPLITS = "further_splits"
 #: Kind of a run whose task replaced all scores.
 OWN_SCORES = "own scores"
+#: Kind of a run -> its labels in messages.
+KIND_NAMES = {
+    "classes": "classes",
+    "values": "values",
+    "chip_classes": "classes of chips",
+    "images": "bands",
+    OWN_SCORES: "scores of its own",
+}
 #: Name of a folder that a run numbers.
 _NUMBERED = re.compile(r"(version|fit|pretrain|validate|test)_\d+")
-#: Start of the name of a picture: the rank of its chip.
-_CAPTION = re.compile(r"^(worst_\d+|best_\d+|wrong|right)_")
+#: Name of a picture: the rank of its chip, and the name of the chip.
+_PICTURE = re.compile(r"(worst|best|wrong|right)(?:_(\d+))?_(.*)")
+_GOOD = {"best": "best", "right": "correct"}
+#: Kind of target -> reader of the scores of single chips.
+_TABLES: dict[str, Callable[[Path, Any, int], ScoredChips]] = {
+    "classes": lambda path, target, block: read_chip_table(path, block),
+    "values": read_value_table,
+    "chip_classes": read_classified_table,
+    "images": lambda path, target, block: read_error_table(path, block),
+}
 
 
 @dataclass(frozen=True)
@@ -43,7 +63,7 @@ class Run:
         folder: Folder of the run.
         metrics: Content of ``metrics.json``, with scores by the current definitions. A training without validation
             has no scores.
-        chips: Counts of single chips, if recorded.
+        chips: Scores of single chips, if recorded.
         curves: ``metrics.csv``, one row per logged step; empty without the file.
         pictures: Pictures of the worst and best chips, by caption.
         settings: Flattened ``config.yaml``, with keys such as ``model.init_args.lr``; empty without the file.
@@ -52,7 +72,7 @@ class Run:
     name: str
     folder: Path
     metrics: dict[str, Any]
-    chips: ChipCounts | None
+    chips: ScoredChips | None
     curves: pd.DataFrame
     pictures: dict[str, Path]
     settings: dict[str, Any]
@@ -137,7 +157,7 @@ def read_run(folder: Path, name: str | None = None) -> Run:
         metrics=metrics,
         chips=chips,
         curves=_curves(curves) if curves.exists() else pd.DataFrame(),
-        pictures={} if chips is None else _pictures(folder / PICTURES, chips),
+        pictures=_pictures(folder / PICTURES, chips),
         settings=read_settings(settings_folder(folder)),
     )
 
@@ -152,20 +172,18 @@ def _kind(metrics: Mapping[str, Any]) -> str:
 
 def _read_other(folder: Path, name: str, metrics: dict[str, Any]) -> Run:
     """Read a run whose target is not classes of pixels."""
-    curves = folder / "metrics.csv"
-    paths = sorted(
-        (folder / PICTURES).glob("*.png"),
-        key=lambda path: (path.stem.startswith(("best_", "right_")), path.stem),
-    )
+    curves, table = folder / "metrics.csv", folder / TABLE
+    chips, spec = None, metrics.get("data_spec")
+    if spec and table.exists():
+        target = DataSpec.from_dict(spec).target
+        chips = _TABLES[target.kind](table, target, metrics.get("bootstrap_block") or 0)
     return Run(
         name=name,
         folder=folder,
         metrics=metrics,
-        chips=None,
+        chips=chips,
         curves=_curves(curves) if curves.exists() else pd.DataFrame(),
-        pictures={
-            _CAPTION.sub(lambda found: f"{found[1].replace('_', ' ')}: ", path.stem): path for path in paths
-        },
+        pictures=_pictures(folder / PICTURES, chips),
         settings=read_settings(settings_folder(folder)),
     )
 
@@ -234,8 +252,8 @@ def read_runs(folders: Sequence[Path], names: Sequence[str] = ()) -> list[Run]:
     for run in runs[1:]:
         if run.kind == runs[0].kind and run.output_names != runs[0].output_names:
             raise ConfigError(
-                f"runs: {run.folder} has the {run.kind} {', '.join(run.output_names)}, {runs[0].folder} has "
-                f"{', '.join(runs[0].output_names)}; they cannot be compared"
+                f"runs: {run.folder} has the {KIND_NAMES[run.kind]} {', '.join(run.output_names)}, but "
+                f"{runs[0].folder} has {', '.join(runs[0].output_names)}; they cannot be compared"
             )
     return runs
 
@@ -263,14 +281,29 @@ def differing_settings(runs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]
     }
 
 
-def _pictures(folder: Path, chips: ChipCounts) -> dict[str, Path]:
+def _pictures(folder: Path, chips: ScoredChips | None) -> dict[str, Path]:
     """Pictures of chips by caption, worst chips first."""
-    scores = dict(zip(chips.names, chips.singly()["mIoU"], strict=True))
+    numbers = {} if chips is None else {picture_name(name): k for k, name in enumerate(chips.names)}
+    found = {path: _PICTURE.fullmatch(path.stem) for path in folder.glob("*.png")}
     pictures = {}
-    for rank, name in extremes(chips, len(chips.names)).items():
-        if picture := next(iter(sorted(folder.glob(f"{rank}_*.png"))), None):
-            pictures[f"{rank.replace('_', ' ')}: {name}, mIoU {100 * scores[name]:.1f}"] = picture
+    for path, match in sorted(found.items(), key=lambda one: _rank(one[1])):
+        if match is None:
+            continue
+        kind, rank, name = match.groups()
+        words = f"{_GOOD.get(kind, kind)}{f' {rank}' if rank else ''}: "
+        number = numbers.get(name)
+        if chips is None or number is None:
+            pictures[words + name] = path
+        else:
+            caption = chips.caption(number)
+            pictures[words + ", ".join(part for part in (chips.names[number], caption) if part)] = path
     return pictures
+
+
+def _rank(match: re.Match[str] | None) -> tuple[bool, int, str]:
+    """Order of a picture: worst and wrong chips first, then by rank and name."""
+    kind, rank, name = match.groups() if match else ("", None, "")
+    return kind in _GOOD, int(rank or 0), name
 
 
 def read_settings(folder: Path) -> dict[str, Any]:

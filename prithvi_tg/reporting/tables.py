@@ -31,7 +31,8 @@ def with_further_scores(table: Table, scores: Mapping[str, Tensor]) -> Renderabl
     """
     if not scores:
         return table
-    below = Table(title="further scores, as computed")
+    title = "further scores, as computed"
+    below = Table(title=title, min_width=len(title))
     below.add_column("score")
     below.add_column("value", justify="right")
     for name, value in scores.items():
@@ -56,7 +57,7 @@ def score_table(scores: dict[str, Tensor], class_names: Sequence[str], title: st
         if value.ndim == 0 and name not in known and not name.startswith("mmseg_")
     }
     if any(bool(scores[name].isnan().any()) for name in columns):
-        caption += "; means ignore the classes shown as -"
+        caption += "; classes without a score (-) are left out of the means"
     mmseg = {
         name.removeprefix("mmseg_"): value for name, value in scores.items() if name.startswith("mmseg_")
     }
@@ -67,7 +68,7 @@ def score_table(scores: dict[str, Tensor], class_names: Sequence[str], title: st
     ]
     if others:
         caption += (
-            f"; MMSegmentation's means, which ignore classes without a correct pixel: {', '.join(others)}"
+            f"; MMSegmentation's means, without the classes that have no correct pixel: {', '.join(others)}"
         )
     table = Table(title=title, caption=caption)
     table.add_column("class")
@@ -87,7 +88,7 @@ def map_table(results: Sequence[Any]) -> Table:
         results: The result of `prithvi_tg.mapping.map_run.MapRun.results`.
     """
     notes = ["Skipped windows have no data."] if any(result.skipped for result in results) else []
-    table = Table(title="maps", caption=" ".join([*notes, "Content: of the pixels with data."]))
+    table = Table(title="maps", caption=" ".join([*notes, "Content: shares of the pixels with data."]))
     # Several lines in a cell, so that the table fits into 80 columns beside long names.
     table.add_column("scene", overflow="fold")
     for column in ("size", "time", "nodata"):

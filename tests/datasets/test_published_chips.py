@@ -144,7 +144,7 @@ def test_dates_and_places_are_read(burn_root, crop_root):
 def test_plots_show_every_date(crop_root):
     dataset = MultiTemporalCropClassification(crop_root, "val")
     figure = dataset.plot(dataset[0])
-    assert [axis.get_title() for axis in figure.axes] == ["date 1", "date 2", "date 3", "mask"]
+    assert [axis.get_title() for axis in figure.axes] == ["date 1", "date 2", "date 3", "label"]
 
 
 def test_a_mask_without_its_image_is_named_and_macos_files_are_skipped(tmp_path):

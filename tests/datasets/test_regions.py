@@ -1,5 +1,7 @@
 """Splits that do not leak: regions, the windows drawn from them, and pixels that are scored once."""
 
+from itertools import pairwise
+
 import geopandas
 import numpy as np
 import pandas as pd
@@ -12,7 +14,13 @@ from rasterio import Affine
 from rasterio.crs import CRS
 
 from prithvi_tg.datasets.scenes.scored_windows import ScoredWindows
-from prithvi_tg.datasets.scenes.splits import Region, split_by_blocks, split_by_polygons, whole_region
+from prithvi_tg.datasets.scenes.splits import (
+    Region,
+    Regions,
+    split_by_blocks,
+    split_by_polygons,
+    whole_region,
+)
 from prithvi_tg.errors import ConfigError, DataError
 from prithvi_tg.readers.grid import Grid
 from prithvi_tg.samplers import RandomWindowGeoSampler, UnrepeatedSampler
@@ -92,6 +100,28 @@ def test_the_area_lost_to_the_buffer_is_reported():
     area = {name: region.roi.area for name, region in without.splits.items()}
     assert with_.splits["train"].roi.area == pytest.approx(area["train"] * (1 - with_.lost))
     assert with_.plot().axes[0].get_title().startswith("splits; the buffer costs")
+    assert without.plot().axes[0].get_title() == "splits"
+
+
+@pytest.mark.parametrize(("height", "width"), [(1000, 700), (300, 1000)])
+def test_the_legend_and_the_coordinates_of_a_picture_of_splits_cover_nothing(height, width):
+    figure = split_by_blocks(grid_of(height, width), 100, 32, buffer=16).plot()
+    figure.draw_without_rendering()
+    (axis,), (legend,) = figure.axes, figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["training", "validation", "test"]
+    assert not legend.get_window_extent().overlaps(axis.get_tightbbox())
+    assert (axis.get_xlabel(), axis.get_ylabel()) == ("x (m), EPSG:32615", "y (m)")
+    boxes = [label.get_window_extent() for label in axis.get_xticklabels() if label.get_text()]
+    assert len(boxes) > 1
+    assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
+
+
+def test_splits_by_time_share_their_area():
+    grid = grid_of(100, 100)
+    whole = whole_region(grid, shapely.box(*grid.bounds))
+    assert not Regions(grid, {"train": whole, "val": whole}).are_apart
+    assert Regions(grid, {"train": whole}).are_apart
+    assert split_by_blocks(grid, 32, 32).are_apart
 
 
 @pytest.mark.parametrize(

@@ -170,7 +170,7 @@ def test_plots_have_a_panel_for_image_mask_and_prediction(flood_root):
     sample = dataset[0]
     figure = dataset.plot(sample | {"prediction": sample["mask"]}, suptitle="chip")
     assert isinstance(figure, Figure)
-    assert [axis.get_title() for axis in figure.axes] == ["image", "mask", "prediction"]
+    assert [axis.get_title() for axis in figure.axes] == ["image", "label", "prediction"]
 
 
 def test_a_missing_mask_is_named(root):

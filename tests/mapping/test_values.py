@@ -100,7 +100,7 @@ def test_a_picture_of_values_without_data_has_no_colour_bar(tmp_path):
         pixels = Pixels(values, values > 0, np.zeros((8, 8), bool))
         axes = draw_values(tmp_path / "m.tif", pixels, spec).axes
         assert [axis.get_title() for axis in axes].count(title) == 1
-        assert sum(axis.get_ylabel() == "t/ha" for axis in axes) == panels
+        assert sum(axis.get_ylabel() == "biomass (t/ha)" for axis in axes) == panels
 
 
 def test_a_map_of_values_has_a_style_and_an_item(flood_root, tmp_path):

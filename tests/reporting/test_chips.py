@@ -8,13 +8,19 @@ from prithvi_tg.errors import DataError
 from prithvi_tg.reporting.chips import (
     ChipCounts,
     ChipScores,
-    extremes,
     read_chip_table,
     write_chip_table,
     write_pictures,
 )
+from prithvi_tg.reporting.scored_chips import extremes
+from prithvi_tg.reporting.value_chips import (
+    ValueChips,
+    ValueChipScores,
+    read_value_table,
+    write_value_table,
+)
 from prithvi_tg.spec import DataSpec, InputSpec
-from prithvi_tg.targets import ClassTarget
+from prithvi_tg.targets import ClassTarget, ValueTarget
 from prithvi_tg.tasks.metrics import ConfusionMatrix, segmentation_scores
 
 pytestmark = pytest.mark.version_independent
@@ -97,6 +103,15 @@ def test_the_best_and_worst_chips_are_drawn_once(tmp_path):
     assert len(set(extremes(scored(chips=3)[0].gathered(), 4).values())) == 3
 
 
+def test_equally_good_chips_are_drawn_too(tmp_path):
+    scores = ChipScores(2, SPEC, 2)
+    for number in (5, 3, 8, 0, 6, 2, 7):
+        mask = torch.zeros(1, 8, 8, dtype=torch.long)
+        scores.update([f"chip {number}"], {"image": torch.randn(1, 1, 4, 8, 8), "mask": mask}, mask)
+    written = [path.stem for path in write_pictures(tmp_path, scores, scores.gathered())]
+    assert written == ["worst_1_chip_0", "worst_2_chip_2", "best_1_chip_8", "best_2_chip_7"]
+
+
 def test_a_chip_without_labels_is_not_scored():
     scores = ChipScores(2, None)
     batch = {"image": torch.zeros(1, 1, 4, 8, 8), "mask": torch.full((1, 8, 8), 255)}
@@ -176,3 +191,55 @@ def test_differences_of_scenes_are_resampled_in_blocks():
         for one in (names, chips)
     )
     assert wide > 2.5 * narrow
+
+
+VALUES = ValueTarget(("biomass", "height"), ("t/ha", "m"), mean=(100.0, 10.0), std=(50.0, 5.0))
+
+
+def chips_of_values(target, count=12, seed=0):
+    """Sums of errors of chips with random labels; errors shrink with the number of the chip."""
+    rng = torch.Generator().manual_seed(seed)
+    scores = ValueChipScores(target, None)
+    mean, std = (torch.tensor(one)[:, None, None] for one in (target.mean, target.std))
+    for number in range(count):
+        noise = torch.randn(2, 1, len(target.names), 16, 16, generator=rng)
+        label = mean + std * noise[0]
+        prediction = label + std * noise[1] * (count - number) / count
+        label[:, :, 0] = float("nan")
+        scores.update([f"chip {number:02d}"], {"mask": label}, prediction)
+    return scores.gathered()
+
+
+def test_a_written_table_of_values_gives_the_scores_of_the_set(tmp_path):
+    chips = chips_of_values(VALUES)
+    write_value_table(tmp_path / "chips.csv", chips)
+    again = read_value_table(tmp_path / "chips.csv", VALUES)
+    assert again.names == chips.names
+    np.testing.assert_allclose(again.sums, chips.sums, rtol=1e-6, atol=1e-6)
+    bounds = again.intervals()
+    for name, values in again.scores().items():
+        low, high = bounds[name]
+        assert (low < values[0]).all()
+        assert (values[0] < high).all()
+    rows = [line.split(",") for line in (tmp_path / "chips.csv").read_text().splitlines()]
+    keep = [k for k, name in enumerate(rows[0]) if not name.startswith("label ")]  # as in earlier versions
+    (tmp_path / "old.csv").write_text("\n".join(",".join(row[k] for k in keep) for row in rows))
+    old = read_value_table(tmp_path / "old.csv", VALUES).intervals()
+    np.testing.assert_allclose(old["RMSE"], bounds["RMSE"], rtol=1e-6)
+    assert np.isnan(old["R2"]).all()
+    (tmp_path / "chips.csv").write_text("chip,RMSE biomass\na,1\n")
+    with pytest.raises(DataError, match=r"chips\.csv: not a readable table of chips"):
+        read_value_table(tmp_path / "chips.csv", VALUES)
+
+
+def test_chips_of_several_values_are_ranked_in_standard_deviations():
+    chips = chips_of_values(VALUES)
+    assert extremes(chips, 1) == {"worst_1": "chip 00", "best_1": "chip 11"}
+    words = chips.caption(0).replace(",", "").split()
+    assert words[::4] == ["biomass", "height"]
+    assert words[3::4] == ["t/ha", "m"]
+    partly = chips.sums.copy()
+    partly[3, :, 1] = 0  # no label of the second value
+    ranked = ValueChips(chips.names, partly, VALUES)
+    assert np.isfinite(ranked.qualities).all()
+    assert "height" not in ranked.caption(3)

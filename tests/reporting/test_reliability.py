@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from prithvi_tg.reporting.reliability import reliability_svg
+from prithvi_tg.reporting.reliability import reliability_figure, reliability_svg
 from prithvi_tg.reporting.report import write_report
 from prithvi_tg.reporting.runs import read_run
 from prithvi_tg.tasks.calibration_metrics import BINS
@@ -40,6 +40,15 @@ def test_the_report_shows_the_diagram_unless_a_run_has_none(trained_run, tmp_pat
     assert "<th>ECE</th>" in both
     assert "reliability diagram" not in old
     assert "ECE" not in old
+
+
+def test_the_legend_of_a_diagram_covers_no_line():
+    counts = {"pixels": [10, 10], "confidence": [0.3, 0.8], "accuracy": [0.9, 1.0]}
+    figure = reliability_figure({"calibration": counts, "calibrated": counts})
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    assert not any(legend.get_window_extent().overlaps(axis.get_tightbbox()) for axis in figure.axes)
+    assert figure.axes[0].get_legend() is None
 
 
 def test_a_diagram_has_a_line_for_each_count_and_leaves_out_empty_bins():

@@ -1,6 +1,7 @@
 """Classification of whole chips: models, losses, scores, runs from YAML, tables and coarse maps."""
 
 import json
+import re
 import shutil
 
 import geopandas
@@ -336,6 +337,10 @@ def test_the_report_shows_a_run_of_chips(run, tmp_path):
     text = page.read_text()
     assert all(f"<th>{name}</th>" in text for name in CLASSES)
     assert 'alt="confusion"' in text
+    told = re.sub(r"(<[^>]+>|\s)+", " ", text)
+    overall = json.loads((run / "metrics.json").read_text())["overall"]
+    assert f" OA {100 * overall['OA']:.2f} " in told
+    assert re.search(r"validation, \d+ chips", told)
 
 
 def test_chip_classes_have_no_baseline_of_pixels(run, tmp_path, capsys):
@@ -343,7 +348,7 @@ def test_chip_classes_have_no_baseline_of_pixels(run, tmp_path, capsys):
 
     assert main(["report", str(run), "--output", str(tmp_path / "report.html"), "--baseline"]) == 2
     assert (
-        "labels of the kind chip_classes; a per-pixel baseline needs classes or values"
+        "has classes of chips; a per-pixel baseline needs classes or values of pixels"
         in capsys.readouterr().err
     )
 
@@ -361,7 +366,13 @@ def test_wrong_and_right_chips_are_drawn_wrong_ones_first(run, tmp_path):
     shutil.rmtree(copy / "chips")
     (copy / "chips").mkdir()
     scores.write_pictures(copy / "chips", scores.gathered())
-    assert list(read_run(copy).pictures) == ["wrong: b", "right: a", "right: c", "right: d", "right: e"]
+    assert list(read_run(copy).pictures) == [
+        "wrong: b",
+        "correct: a",
+        "correct: c",
+        "correct: d",
+        "correct: e",
+    ]
 
 
 def test_pictures_of_validation_show_label_and_prediction(monkeypatch):
@@ -395,5 +406,5 @@ def test_pictures_of_validation_show_label_and_prediction(monkeypatch):
     batch = {"image": torch.zeros(2, 1, 3, 8, 8), "label": torch.tensor([0, 2]), "name": ["a", "b"]}
     report.on_validation_batch_end(trainer, task, {"prediction": torch.tensor([1, 2])}, batch, 0)
     report.on_validation_end(trainer, task)
-    assert titles == ["label: Water; prediction: Forest", "label: Bare; prediction: Bare"]
+    assert titles == ["label: Water\nprediction: Forest", "label: Bare\nprediction: Bare"]
     assert legends == []  # no pixel has the colour of a class

@@ -3,6 +3,7 @@
 import copy
 import json
 import re
+from base64 import b64decode
 
 import numpy as np
 import pandas as pd
@@ -399,6 +400,8 @@ def test_the_command_trains_reports_and_resumes(config, command, tmp_path):
     assert "· nano · pretrain · " in page
     assert "Reconstructions" in page
     assert "mIoU" not in page.partition("<script>")[0]
+    assert "no intervals: not computed for pre-training" in page
+    assert re.search(r"worst 1: chip_\w+, MSE [\d.]+<", page)
     last = folder / "checkpoints" / "last.ckpt"
     code, out, err = command(
         "pretrain", "--config", config, "--name", "mae", "--ckpt_path", last, "--trainer.max_epochs", "3"
@@ -407,6 +410,20 @@ def test_the_command_trains_reports_and_resumes(config, command, tmp_path):
     again = json.loads((tmp_path / "runs" / "mae" / "pretrain_1" / "metrics.json").read_text())
     assert again["run"]["training"]["epochs"] == 3
     assert [part["epoch"] for part in again["run"]["training"]["resumed_from"]] == [2]
+
+
+def test_the_report_of_a_run_without_validation_has_no_empty_panel_and_no_advice(config, command, tmp_path):
+    words = ("--trainer.limit_val_batches", "0", "--trainer.log_every_n_steps", "1")
+    assert command("pretrain", "--config", config, *words)[0] == 0
+    folder = tmp_path / "runs" / "version_0"
+    code, _, err = command("report", folder)
+    assert code == 0, err
+    page = (folder / "report.html").read_text()
+    assert "nothing: trained without validation<" in page
+    assert "prithvi-tg test" not in page
+    curves = b64decode(re.search(r'id="curves">.*?base64,([^"]+)"', page, re.DOTALL)[1]).decode()
+    assert "<!-- loss (dotted: training) -->" in curves
+    assert "mR2" not in curves
 
 
 def test_its_checkpoint_can_be_fine_tuned_and_maps_nothing_itself(

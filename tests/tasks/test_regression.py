@@ -1,10 +1,13 @@
 """Pixelwise regression: losses and scores over labelled pixels, in the unit, from YAML to the record."""
 
 import json
+import re
 import shutil
 from base64 import b64decode
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import rasterio
 import torch
@@ -19,7 +22,8 @@ from prithvi_tg.datasets import ValueChipFolder
 from prithvi_tg.errors import ConfigError, DataError, ValueRangeError
 from prithvi_tg.plotting import draw_values
 from prithvi_tg.readers.labels import read_values
-from prithvi_tg.reporting.runs import read_runs
+from prithvi_tg.reporting.curves import curves_svg
+from prithvi_tg.reporting.runs import Run, read_runs
 from prithvi_tg.reporting.values import write_density
 from prithvi_tg.spec import DataSpec, InputSpec
 from prithvi_tg.targets import ValueTarget
@@ -28,6 +32,7 @@ from prithvi_tg.tasks.data_checks import differing_data
 from prithvi_tg.tasks.value_losses import VALUE_LOSSES, create_value_loss
 from prithvi_tg.tasks.value_metrics import BINS, DEVIATIONS, ValueErrors, value_scores
 
+RED = InputSpec(("RED",), (0.1,), (0.1,))
 TARGET = ValueTarget(("a", "b"), mean=(10.0, 0.0), std=(2.0, 1.0))
 
 
@@ -114,7 +119,9 @@ def test_a_regression_run_records_scores_in_the_unit(value_run, capsys):
     assert (
         (value_run / "chips.csv")
         .read_text()
-        .startswith("chip,RMSE biomass,MAE biomass,bias biomass,pixels biomass\n")
+        .startswith(
+            "chip,RMSE biomass,MAE biomass,bias biomass,pixels biomass,label mean biomass,label std biomass\n"
+        )
     )
 
 
@@ -458,6 +465,18 @@ def test_stats_and_check_support_values(value_root, tmp_path, capsys):
 def test_the_report_shows_scores_density_and_chips(value_run, tmp_path, capsys):
     page = tmp_path / "report.html"
     assert main(["report", str(value_run), "--output", str(page)]) == 0
+    told = re.sub(r"(<[^>]+>|\s)+", " ", page.read_text())
+    assert "validation, 3 chips no intervals: fewer than 5 chips" in told
+    assert all(f" {name} (t/ha) " in told for name in ("RMSE", "MAE", "bias"))
+    assert re.search(r"worst 1: c\d\d, RMSE [\d.]+ t/ha", told)
+    copy = shutil.copytree(value_run, tmp_path / "run")
+    header, *rows = (copy / "chips.csv").read_text().splitlines()
+    (copy / "chips.csv").write_text("\n".join([header, *rows, *(f"again_{row}" for row in rows)]))
+    assert main(["report", str(copy)]) == 0
+    told = re.sub(r"(<[^>]+>|\s)+", " ", (copy / "report.html").read_text())
+    assert "validation, 6 chips RMSE" in told
+    assert "Ranges are 95 % bootstrap intervals over chips" in told
+    assert re.search(r"RMSE \(t/ha\) [\d.]+ [\d.]+ to [\d.]+ ", told)
     text = page.read_text()
     record = json.loads((value_run / "metrics.json").read_text())
     assert f"<b>{record['overall']['RMSE']:.4g}</b>" in text
@@ -468,6 +487,14 @@ def test_the_report_shows_scores_density_and_chips(value_run, tmp_path, capsys):
     assert "loss (dotted" in svg
     assert "learning rate" in svg  # also of a run that is shorter than the logging interval
     assert text.index("worst 1: ") < text.index("best 1: ")
+
+
+def test_the_curves_of_several_values_show_their_mean_r2():
+    curves = pd.DataFrame({"step": [1, 2], "val_loss": [2.0, 1.0], "val_mR2": [0.1, 0.2]})
+    metrics = {"overall": {"mR2": 0.2}, "per_value": {}, "data_spec": DataSpec(RED, TARGET).to_dict()}
+    run = Run("run", Path(), metrics, None, curves, {}, {})
+    text = curves_svg([run]).decode()
+    assert re.findall(r"<!-- (loss|R2|mR2|learning rate).* -->", text) == ["loss", "mR2"]
 
 
 def test_scale_tags_of_labels_are_used_and_must_match_the_configuration(tmp_path):

@@ -23,6 +23,7 @@ _ASSIGNMENTS = 200  # random assignments of blocks to splits, at most
 _SHARE_TOLERANCE = 0.02
 _SLIVER = 1e-3  # pixels of images in a block that rounding errors alone can cause
 _COLORS = {"train": "#4477aa", "val": "#eebb33", "test": "#aa3377"}
+_LABELS = {"train": "training", "val": "validation"}
 
 
 @dataclass(frozen=True)
@@ -52,18 +53,40 @@ class Regions:
     splits: Mapping[str, Region]
     lost: float = 0.0
 
+    @property
+    def are_apart(self) -> bool:
+        """Whether each split has an area of its own; splits by time share one."""
+        first, *others = (region.roi for region in self.splits.values())
+        return not others or not all(roi.equals(first) for roi in others)
+
     def plot(self) -> Figure:
-        """A map of the splits."""
+        """A map of the splits, in coordinates of the dataset's CRS."""
         figure = Figure(figsize=(6, 6), layout="constrained")
         axis = figure.add_subplot()
         for name, region in self.splits.items():
             frame = geopandas.GeoSeries([region.roi])
             frame.plot(ax=axis, color=_COLORS.get(name, "#777777"), edgecolor="white", linewidth=0.5)
-            axis.plot([], [], "s", color=_COLORS.get(name, "#777777"), label=name)
-        axis.legend(loc="upper right")
-        axis.set_title(f"splits; the buffer costs {100 * self.lost:.1f} % of the training area")
+            axis.plot([], [], "s", color=_COLORS.get(name, "#777777"), label=_LABELS.get(name, name))
+        figure.legend(loc="outside lower center", ncols=len(self.splits), frameon=False)
+        cost = f"; the buffer costs {100 * self.lost:.1f} % of the training area" if self.lost else ""
+        axis.set_title(f"splits{cost}")
         axis.ticklabel_format(useOffset=False, style="plain")
+        axis.locator_params(nbins=4)  # coordinates in metres are long
+        x_label, y_label = _axis_labels(self.grid)
+        axis.set(xlabel=x_label, ylabel=y_label)
         return figure
+
+
+def _axis_labels(grid: Grid) -> tuple[str, str]:
+    """Names of the axes, with the unit and the CRS."""
+    if grid.crs is None:
+        return "x", "y"
+    if grid.crs.is_geographic:
+        return "longitude (degrees)", "latitude (degrees)"
+    unit = CRS.from_user_input(grid.crs).axis_info[0].unit_name
+    unit = {"metre": "m"}.get(unit, unit)
+    code = grid.crs.to_string() if grid.crs.to_epsg() else ""
+    return f"x ({unit}){', ' * bool(code)}{code}", f"y ({unit})"
 
 
 def split_by_blocks(

@@ -4,11 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rasterio.enums import Resampling
 
-from ...plotting import add_legend, frame_pictures, panels
+from ...plotting import NO_DATA, add_colorbar, add_legend, frame_pictures, mark, panels
 from ...plotting import draw_classes as draw_class_panel
 from ...readers.raster import open_raster
 from ...readers.scene import Pixels, SceneReader
@@ -46,14 +47,14 @@ def draw_classes(map_path: Path, pixels: Pixels, spec: DataSpec) -> Figure:
     with open_raster(map_path) as source:
         classes = source.read(1, out_shape=pixels.masked.shape, resampling=Resampling.nearest)
     figure, (axis,) = _draw_scene(pixels, spec, 1)
-    draw_class_panel(axis, classes, spec.target)
+    draw_class_panel(axis, classes, spec.target, no_data=True)
     axis.set_title("map" if (classes != IGNORE_INDEX).any() else _EMPTY)
     add_legend(figure, spec.target)
     return figure
 
 
 def draw_values(map_path: Path, pixels: Pixels, spec: DataSpec) -> Figure:
-    """Draw a scene, and each of its values in the target's colormap with a colour bar; nodata is white."""
+    """Draw a scene, and each of its values in the target's colormap with a colour bar."""
     target: Any = spec.target
     with open_raster(map_path) as source:
         shape = (source.count, *pixels.masked.shape)
@@ -64,8 +65,10 @@ def draw_values(map_path: Path, pixels: Pixels, spec: DataSpec) -> Figure:
             axis.set_title(_EMPTY)
             continue
         drawn = axis.imshow(band, cmap=target.cmap, interpolation="nearest")
+        mark(axis, np.ma.getmaskarray(band), NO_DATA)
         axis.set_title(name)
-        figure.colorbar(drawn, ax=axis, label=unit or name, shrink=0.7)
+        add_colorbar(figure, axis, drawn, f"{name} ({unit})" if unit else name)
+    add_legend(figure)
     return figure
 
 
@@ -80,8 +83,8 @@ def _draw_scene(pixels: Pixels, spec: DataSpec, count: int) -> tuple[Figure, lis
     """Draw each date in true and false colour, and return the figure and `count` further panels."""
     shape = (spec.input.num_frames, len(spec.input.bands), *pixels.masked.shape)
     pictures = frame_pictures(pixels.values.reshape(shape), pixels.valid.reshape(shape), spec.input)
-    figure, axes = panels(len(pictures) + count)
-    for axis, (title, rgb) in zip(axes, pictures, strict=False):
-        axis.imshow(rgb)
-        axis.set_title(title)
+    figure, axes = panels(len(pictures) + count, pixels.masked.shape)
+    for axis, picture in zip(axes, pictures, strict=False):
+        picture.draw(axis)
+        axis.set_title(picture.title)
     return figure, axes[len(pictures) :]
