@@ -1,6 +1,7 @@
 """test and validate score the model of the checkpoint; a configuration describes it only if the checkpoint does not."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -79,6 +80,16 @@ def test_a_key_that_contradicts_weights_without_a_description_is_named(
     torch.save({"state_dict": PrithviSegmentationTask(**arguments).model.state_dict()}, weights)
     code, _, err = command("test", "--config", config, "--ckpt_path", weights)
     assert (code, err) == (1, f"prithvi-tg: error: {weights}: different architecture: {words}\n")
+
+
+def test_only_arguments_with_other_values_are_named(recwarn):
+    adapted = {"encoder": "nano", "encoder_args": TINY, "head_channels": 8, "num_classes": 2, "lora_rank": 4}
+    saved = Checkpoint(Path("best.ckpt"), {}, adapted | {"lora_alpha": None}, {})
+    given = adapted | {"lora_rank": 0, "lora_alpha": None}
+    use_model_of(saved, given)
+    (line,) = [str(one.message) for one in recwarn if "best.ckpt" in str(one.message)]
+    assert line.endswith("differs from the configuration: lora_rank 4, not 0")
+    assert given["lora_rank"] == 4
 
 
 def test_fit_names_the_key_that_contradicts_the_run_it_resumes(config, command, trained_run):

@@ -29,7 +29,8 @@ def use_model_of(checkpoint: Checkpoint, init_args: Any) -> None:
     """
     others = []
     for key, before, now in _differing_arguments(checkpoint, init_args):
-        others.append(f"{key} {before}, not {now}")
+        if before != now:  # equal values may have another effect, as lora_alpha: null with another lora_rank
+            others.append(f"{key} {before}, not {now}")
         init_args[key] = before
     if others:
         warnings.warn(
