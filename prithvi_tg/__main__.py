@@ -6,7 +6,7 @@ import sys
 
 from . import __version__
 from .cli.errors import unwrapped, with_dashes
-from .cli.messages import shown_messages
+from .cli.messages import ShortWarnings, shown_messages
 from .cli.spelling import asks_for_help, unknown_command, with_boxes_joined, with_underscores
 from .cli.table import COMMANDS, USAGE
 from .errors import ConfigError, own_error
@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
         command.parser().print_help()
         return 0
     try:
-        with shown_messages():
+        with shown_messages(), ShortWarnings([]):
             command.check(words)
             return command.run(words)
     except KeyboardInterrupt as stop:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import permutations
 
-from .errors import BandNameError, ConfigError
+from .errors import BandNameError, ConfigError, first_of
 
 #: Mean distance of band means from the statistics, in standard deviations, from which on they are far off.
 MIXED_UP = 1.0
@@ -190,7 +190,7 @@ def band_occurrences(
     if not by_sensor:
         if not any(descriptions):
             raise BandNameError(f"{file}: no band descriptions", advice)
-        listed = ", ".join(str(text) for text in descriptions)
+        listed = first_of(map(str, descriptions), 16)
         missing = min(missing_by_sensor, key=len, default=list(bands))
         raise BandNameError(f"{file}: band descriptions ({listed}) lack {', '.join(missing)}", advice)
     if len({str(positions) for positions in by_sensor.values()}) > 1:

@@ -3,6 +3,7 @@
 A message is one line with the file or key, the value, and the correct form.
 """
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -99,6 +100,13 @@ def counted(number: int, noun: str, plural: str = "") -> str:
         plural: Its plural, if it does not just add an s.
     """
     return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def first_of(words: Iterable[str], limit: int = 12) -> str:
+    """The first words of a list for a message, and the number of others."""
+    listed = list(words)
+    more = [f"{len(listed) - limit} more"] if len(listed) > limit else []
+    return ", ".join(listed[:limit] + more)
 
 
 def own_error(error: BaseException | None) -> PrithviTGError | None:

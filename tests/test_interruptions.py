@@ -181,7 +181,7 @@ def test_embed_prints_bands_and_progress_as_predict_does(trained, flood_root, tm
     code, out, err = command("embed", scene, "--ckpt_path", trained, "--output", tmp_path / "e.tif")
     assert code == 0, err
     assert bands in out.splitlines()
-    assert re.search(r"^scene: mapping 90 x 100 pixels, \d+ x \d+ patches, 1 strip$", out, re.MULTILINE)
+    assert re.search(r"^scene: embedding 90 x 100 pixels, \d+ x \d+ patches, 1 strip$", out, re.MULTILINE)
 
 
 def test_map_scene_prints_nothing(trained, flood_root, tmp_path, capfd):

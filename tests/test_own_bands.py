@@ -90,6 +90,15 @@ def test_files_described_as_in_training_have_the_same_positions(tmp_path):
             indexes(other, spec)
 
 
+def test_many_band_descriptions_are_listed_in_part(tmp_path):
+    path = write(tmp_path / "many.tif", 128, [f"A{number:02}" for number in range(128)])
+    with pytest.raises(
+        DataError, match=r"A00, A01, .*A15, 112 more\) lack BLUE, .* by index \(1 to 128\)"
+    ) as caught:
+        indexes(path, input_spec())
+    assert len(str(caught.value).replace(str(path), "")) < 400
+
+
 def test_an_error_of_training_names_file_bands(tmp_path):
     with pytest.raises(DataError, match=r"lack BLUE.*; set file_bands to the names of all bands") as caught:
         indexes(write(tmp_path / "scene.tif"), input_spec(), training=True)

@@ -21,6 +21,7 @@ _ADVICE = (
     ".*dirpath has changed.*",  # of a resumed run; TrainingRecord reports it
     ".*Total length of `list`.*",  # of validation without chips; BestCheckpoint reports it
     ".*Total length of `WindowStream`.*",  # of unreadable scenes; MapWriter reports it
+    ".*matrix is equal to Affine.identity.*",  # of maps of scenes without a CRS; the reader reports it
 )
 #: Messages of Lightning that tell a user nothing, or what callbacks report.
 _NEEDLESS = (

@@ -69,8 +69,8 @@ def map_paths(found: Sequence[SceneInput], output: Path) -> dict[str, Path]:
         if one.name in paths:
             others = [other.frames[0] for other in found if other.name == one.name]
             raise ConfigError(
-                f"scenes: {' and '.join(others[:2])} would both be mapped to {paths[one.name]}; map them into "
-                "different folders"
+                f"scenes: {' and '.join(others[:2])} would both be mapped to {paths[one.name]}; map each with an "
+                "--output folder of its own, or rename one"
             )
         paths[one.name] = output if single else output / f"{one.name}_pred.tif"
     return paths

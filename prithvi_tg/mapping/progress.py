@@ -104,7 +104,8 @@ class MapProgress:
             height, width = min(height, grid.height), min(width, grid.width)
         whole = "" if (height, width) == (grid.height, grid.width) else f" of {grid.width} x {grid.height}"
         patches = f", {made.width} x {made.height} patches" if is_coarser else ""
-        _log.info(f"{one.scene.name}: mapping {width} x {height}{whole} pixels{patches}, {strips}")
+        verb = "embedding" if is_coarser else "mapping"
+        _log.info(f"{one.scene.name}: {verb} {width} x {height}{whole} pixels{patches}, {strips}")
 
     def _log_progress(self, one: StripRange, share: float) -> None:
         name, count = one.scene.name, len(self.run.maps)

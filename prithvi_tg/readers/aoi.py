@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +148,20 @@ class AreaOfInterest:
             bounds += f"; {_listed(moved, self.crs)}" if np.isfinite(moved).all() else ""
         if self._in_crs_of(grid).intersects(shapely.box(*grid.bounds)):
             return f"{self.described} contains the centre of no pixel of {name} ({bounds}); enlarge it"
-        return f"{self.described} does not intersect {name} ({bounds})"
+        return f"{self.described} does not intersect {name} ({bounds}){self._exchanged(grid)}"
+
+    def _exchanged(self, grid: Grid) -> str:
+        """Advice for an area with latitude before longitude, if a scene lies there; otherwise empty."""
+        left, bottom, right, top = self.geometry.bounds
+        if self.crs != _DEGREES or left < -90 or right > 90:
+            return ""
+        swapped = replace(self, geometry=shapely.transform(self.geometry, lambda points: points[:, ::-1]))
+        if not swapped._in_crs_of(grid).intersects(shapely.box(*grid.bounds)):
+            return ""
+        return (
+            "; with longitude and latitude exchanged, it would: "
+            f"{','.join(f'{value:.10g}' for value in (bottom, left, top, right))}"
+        )
 
     def coverage(self, grids: Sequence[Grid]) -> str:
         """Text with the share of the area that scenes cover, with or without data.
@@ -264,8 +277,11 @@ def _box(text: str) -> Any:
         raise ConfigError(f"aoi: {text} has {len(values)} numbers; {wanted}")
     left, bottom, right, top = values
     if not (-180 <= left <= 180 and -180 <= right <= 180 and -90 <= bottom < top <= 90) or left == right:
+        exchanged = [f"{value:g}" for value in (bottom, left, top, right)]
+        is_exchanged = -90 <= left < right <= 90 and -180 <= bottom < top <= 180
         raise ConfigError(
             f"aoi: {text}: {wanted}, longitudes in -180..180 and latitudes in -90..90, bottom below top"
+            + (f"; did you mean {','.join(exchanged)}?" if is_exchanged else "")
         )
     if left > right:
         if left - right < 180:

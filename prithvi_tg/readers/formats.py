@@ -65,9 +65,10 @@ def find_inputs(
     """Find the scenes that arguments name.
 
     An argument is a raster file, an address or ``/vsi`` path that GDAL reads, a glob of files, the prefix of an HLS
-    granule, a ``.SAFE`` folder, a file or address of STAC items, or a folder of rasters and granules, in which maps of
-    this package are skipped. Commas join several dates of one place, as rasters or granules. For a model of several
-    dates, granules of one tile in a folder, and STAC items of one place, are the dates of one scene.
+    granule, a ``.SAFE`` folder, a file or address of STAC items or of a static catalogue of them, or a folder of
+    rasters and granules, in which maps of this package are skipped. Commas join several dates of one place, as
+    rasters or granules. For a model of several dates, granules of one tile in a folder, and STAC items of one
+    place, are the dates of one scene.
 
     Args:
         inputs: The arguments.

@@ -84,6 +84,11 @@ def _paths(word: str, formats: Sequence[SceneFormat]) -> list[str]:
     if path.is_dir():
         entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
         found, _ = _in_formats([str(entry) for entry in entries], formats)
+        catalogs = [
+            str(path / name) for name in ("catalog.json", "collection.json") if (path / name).is_file()
+        ]
+        if not found and catalogs and any(one.matches(catalogs[0]) for one in formats):
+            return catalogs[:1]  # the folder of a static STAC catalogue
         if not found:
             raise DataError(f"{path}: contains no scene ({_described(formats)})")
         return found

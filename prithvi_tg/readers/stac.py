@@ -16,7 +16,7 @@ from rasterio.warp import transform_bounds
 
 from ..bands import SENSORS
 from ..class_paths import find_function
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, first_of
 from .frames import FrameRequest, SceneFormat, SceneFrame
 from .grid import Grid
 from .raster import data_bands, open_raster
@@ -188,8 +188,8 @@ def _choose_bands(item: SceneItem, request: FrameRequest) -> list[ItemBand]:
             ((_rank(band, wanted, name), band.preference, k) for k, band in enumerate(bands)),
         )
         if not ranked or ranked[0][0] == _NO_MATCH:
-            found = ", ".join(
-                dict.fromkeys(f"{band.asset} ({'/'.join(filter(None, band.words))})" for band in bands)
+            found = first_of(
+                dict.fromkeys(f"{band.asset} ({'/'.join(filter(None, band.words))})" for band in bands), 20
             )
             known = request.options.sensor or item.sensor
             hint = (

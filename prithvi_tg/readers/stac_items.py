@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 import urllib.error
 import urllib.request
@@ -26,6 +27,7 @@ from .words import is_remote
 
 SUFFIXES = (".json", ".geojson", ".parquet", ".geoparquet")
 _TIMEOUT = 60  # seconds
+_MOST_FILES = 1000  # of a catalogue
 #: Fields of an item in GeoParquet that are not properties.
 _FIELDS = (
     "type",
@@ -259,7 +261,7 @@ def _described_bands(asset: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def load_items(address: str) -> tuple[SceneItem, ...]:
-    """Items of a JSON or GeoParquet file: an item, an item collection, or a list of items.
+    """Items of a JSON or GeoParquet file: an item, an item collection, a list of items, or a static catalogue.
 
     Args:
         address: A path, or an address of http or https.
@@ -275,27 +277,65 @@ def load_items(address: str) -> tuple[SceneItem, ...]:
 @lru_cache(maxsize=64)
 def _load(address: str, changed: int | None) -> tuple[SceneItem, ...]:
     content = _fetch(address)
-    found: Sequence[Any]
     if content[:4] == b"PAR1":
-        found = _from_parquet(content, address)
-    else:
-        try:
-            parsed = json.loads(content)
-        except ValueError as error:
-            raise DataError(f"{address}: not readable as JSON ({error})") from error
-        kind = parsed.get("type") if isinstance(parsed, dict) else "list"
-        found = {"list": parsed, "FeatureCollection": None, "Feature": [parsed]}.get(str(kind), ())
-        found = parsed.get("features") or () if found is None else found
-        if kind in ("Collection", "Catalog"):
-            raise DataError(
-                f"{address}: a STAC {kind}; give the JSON files of its items, or a list that prithvi-tg search wrote"
-            )
+        return _checked(_from_parquet(content, address), address)
+    parsed = _parsed(content, address)
+    kind = parsed.get("type") if isinstance(parsed, dict) else "list"
+    if kind in ("Collection", "Catalog"):
+        return _of_catalog(parsed, address)
+    found = {"list": parsed, "FeatureCollection": None, "Feature": [parsed]}.get(str(kind), ())
+    return _checked(parsed.get("features") or () if found is None else found, address)
+
+
+def _parsed(content: bytes, address: str) -> Any:
+    try:
+        return json.loads(content)
+    except ValueError as error:
+        raise DataError(f"{address}: not readable as JSON ({error})") from error
+
+
+def _checked(found: Sequence[Any], address: str) -> tuple[SceneItem, ...]:
     for one in found:
         if not (isinstance(one, dict) and "id" in one and isinstance(one.get("assets"), dict)):
             raise DataError(f"{address}: contains something that is not a STAC item with id and assets")
     if not found:
         raise DataError(f"{address}: contains no STAC item")
     return tuple(SceneItem(_with_absolute_addresses(one, address), address) for one in found)
+
+
+def _of_catalog(catalog: Mapping[str, Any], address: str) -> tuple[SceneItem, ...]:
+    """The items of a static catalogue or collection, and of those below it."""
+    items: list[SceneItem] = []
+    waiting, seen = [(catalog, address)], {address}
+    while waiting:
+        part, source = waiting.pop()
+        for link in part.get("links") or ():
+            target = _linked(str(link.get("href") or ""), source)
+            if link.get("rel") not in ("item", "child") or target in seen:
+                continue
+            seen.add(target)
+            if len(seen) > _MOST_FILES:
+                raise DataError(
+                    f"{address}: links to more than {_MOST_FILES} files; give a catalogue or collection below it"
+                )
+            content = _parsed(_fetch(target), target)
+            if link["rel"] == "child":
+                waiting.append((content, target))
+            else:
+                items += _checked([content], target)
+    if not items:
+        raise DataError(
+            f"{address}: a STAC {catalog['type']} without links to items; give the address of the items, or a list "
+            "that prithvi-tg search wrote"
+        )
+    return tuple(items)
+
+
+def _linked(href: str, source: str) -> str:
+    """Path or address of a link in a file."""
+    if is_remote(source):
+        return urljoin(source, href)
+    return href.removeprefix("file://") if is_remote(href) else os.path.normpath(Path(source).parent / href)
 
 
 def _fetch(address: str) -> bytes:

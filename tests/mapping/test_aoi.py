@@ -364,6 +364,17 @@ def test_an_interrupted_map_resumes_with_the_same_area_and_starts_anew_with_anot
         map_scene(task, scene, tmp_path / "x_pred.tif", aoi=other)
 
 
+def test_an_area_with_latitude_before_longitude_is_recognised():
+    """A scene at 11 to 11.1 degrees east and 44.9 to 45 degrees north."""
+    grid = Grid(CRS.from_epsg(4326), rasterio.Affine(0.001, 0, 11, 0, -0.001, 45), 100, 100)
+    advice = "; with longitude and latitude exchanged, it would: 11.02,44.95,11.03,44.97"
+    polygon = "POLYGON ((44.95 11.02, 44.97 11.02, 44.97 11.03, 44.95 11.03, 44.95 11.02))"
+    for word in ("44.95,11.02,44.97,11.03", polygon):
+        assert AreaOfInterest.of(word).refusal(grid, "scene").endswith(advice)
+    for word in ("44,12,45,13", "-120,30,-119,31"):
+        assert "exchanged" not in AreaOfInterest.of(word).refusal(grid, "scene")
+
+
 def test_scenes_that_the_area_does_not_touch_are_skipped_in_one_line(trained, command, tmp_path):
     scenes = tmp_path / "scenes"
     scenes.mkdir()
@@ -384,6 +395,7 @@ def test_scenes_that_the_area_does_not_touch_are_skipped_in_one_line(trained, co
     assert code == 1
     assert "does not intersect" in err
     assert "10, 10, 11, 11 in EPSG:4326" in err
+    assert "exchanged" not in err
     assert f"{LEFT}, {TOP - 64 * PIXEL}" in err
     # Also in the units of the area.
     found = re.search(r"EPSG:32615; left, bottom, right, top (\S+), (\S+), (\S+), (\S+) in EPSG:4326\)", err)
@@ -551,6 +563,7 @@ def test_a_turned_scene_is_masked_by_the_centres_of_its_pixels(tmp_path):
         ("10,20,5,20", ConfigError, "bottom below top"),
         ("11.03,44.97,11.01,44.985", ConfigError, "exchange left and right"),
         ("600000,4100000,610000,4200000", ConfigError, "longitudes in -180..180"),
+        ("31,-97.5,32,-96.25", ConfigError, "bottom below top; did you mean -97.5,31,-96.25,32?"),
         ("POLYGON ((0 0, 1 0, 1", ConfigError, "not valid WKT"),
         ("POLYGON ((600000 0, 600001 0, 600001 1, 600000 0))", ConfigError, "longitude and latitude"),
         ("SRID=4326;POLYGON ((0 0, 1 0, 1 1, 0 0))", ConfigError, "longitude and latitude"),

@@ -86,7 +86,7 @@ def test_a_pixel_is_the_mean_of_the_tokens_of_its_patch(tmp_path, caplog):
     with rasterio.open(path) as file, rasterio.open(scene) as source:
         sizes = f"{source.width} x {source.height} pixels, {file.width} x {file.height} patches"
         assert source.width % file.width  # the last patch reaches beyond the scene
-    assert f"scene: mapping {sizes}, 1 strip\n" in caplog.text
+    assert f"scene: embedding {sizes}, 1 strip\n" in caplog.text
     with rasterio.open(path) as file:
         values = file.read()
         assert (file.count, file.shape, file.descriptions[31]) == (32, (5, 4), "feature_31")

@@ -259,9 +259,9 @@ def test_values_of_an_ensemble_and_of_views_are_averaged_in_their_unit(scene, tm
     assert stored(tmp_path / "views", "std").max() < 1e-4
     with rasterio.open(tmp_path / "both" / "scene_std.tif") as file:
         assert (file.dtypes, file.descriptions[0]) == (("float32",) * 2, "standard deviation of biomass")
-    with pytest.raises(ConfigError, match="entropy needs a model of classes"):
+    with pytest.raises(ConfigError, match="a model of classes is needed for entropy"):
         map_scene(one, scene, tmp_path / "c_pred.tif", products="entropy")
-    with pytest.raises(ConfigError, match="margin needs a model of classes"):
+    with pytest.raises(ConfigError, match="a model of classes is needed for margin"):
         map_scene(one, scene, tmp_path / "c_pred.tif", products="margin")
 
 

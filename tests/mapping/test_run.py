@@ -356,6 +356,7 @@ def test_colliding_names_are_an_error_before_mapping(checkpoint, tmp_path, comma
     assert code == 2
     assert "a/x.tif and" in err
     assert "would both be mapped to" in err
+    assert err.endswith("; map each with an --output folder of its own, or rename one\n")
     assert not (tmp_path / "m").exists()
 
 

@@ -187,7 +187,7 @@ def test_a_scene_without_data_gives_a_map_of_nodata_values(flood_root, tmp_path)
         ),
         (
             {"confidence": True},
-            r"confidence: the model maps values \(biomass\); confidence needs a model of classes",
+            r"confidence: the model maps values \(biomass\); a model of classes is needed for confidence",
         ),
         ({"vector": "Water"}, "^vector: the model maps values"),
         ({"profile": "legacy"}, "profile: 'legacy' has no map of values; use cog"),

@@ -21,7 +21,7 @@ from stac_server import stac_server
 from prithvi_tg import PrithviSegmentationTask, map_scene
 from prithvi_tg.bands import PRITHVI_BANDS
 from prithvi_tg.errors import ConfigError, DataError
-from prithvi_tg.readers import InputOptions, SceneReader, find_inputs, resolve_scene
+from prithvi_tg.readers import InputOptions, SceneReader, find_inputs, resolve_scene, stac_items
 from prithvi_tg.readers.words import without_signature
 
 LEFT, TOP, PIXEL = 600000, 5000000, 30
@@ -345,7 +345,7 @@ def test_places_that_do_not_touch_are_scenes_of_their_own(spec, tmp_path):
     ("content", "text"),
     [
         ("no json", "not readable as JSON"),
-        ('{"type": "Collection", "id": "a"}', "a STAC Collection; give the JSON files of its items"),
+        ('{"type": "Collection", "id": "a"}', "a STAC Collection without links to items; give the address"),
         ('{"type": "FeatureCollection", "features": []}', "contains no STAC item"),
         (
             '{"type": "FeatureCollection", "features": [{"type": "Feature", "geometry": null}]}',
@@ -357,6 +357,62 @@ def test_other_json_is_an_error_of_one_line(tmp_path, content, text):
     (tmp_path / "a.json").write_text(content)
     with pytest.raises(DataError, match=text):
         find_inputs([tmp_path / "a.json"])
+
+
+def write_catalog(folder, name, **links):
+    """A static catalogue, with links of a kind, ``item`` or ``child``, to several files."""
+    folder.mkdir(exist_ok=True)
+    listed = [{"rel": rel, "href": href} for rel, hrefs in links.items() for href in hrefs]
+    kind = name.partition(".")[0].title()
+    (folder / name).write_text(json.dumps({"type": kind, "id": folder.name, "links": listed}))
+    return folder / name
+
+
+def test_a_static_catalogue_is_the_list_of_all_items_below_it(spec, tmp_path):
+    """Items in two folders; links go round in a circle."""
+    one, other = tmp_path / "one", tmp_path / "other"
+    for folder, day in ((one, "2021-06-03"), (other, "2021-07-04")):
+        links = {"parent": ["../catalog.json"], "child": ["../one/collection.json"]}
+        write_catalog(folder, "collection.json", item=["./item.json"], **links)
+        (folder / "item.json").write_text(json.dumps(item_of(folder, f"of_{folder.name}", day)))
+    children = ["one/collection.json", str(other / "collection.json")]
+    path = write_catalog(tmp_path, "catalog.json", child=children, self=["https://example.com/catalog.json"])
+    for word in (path, tmp_path):
+        found = find_inputs([word])
+        assert [scene.name for scene in found] == ["of_one", "of_other"]
+        assert [scene.frames[0] for scene in found] == [f"{path}#2021-06-03", f"{path}#2021-07-04"]
+    scene = resolve_scene(found[1], spec)
+    assert scene.files[0] == str(other / "of_other_B02.tif")
+    assert [scene.name for scene in find_inputs([one / "collection.json"])] == ["of_one"]
+    (one / "item.json").unlink()
+    (tmp_path / "catalog.json").touch()
+    write_catalog(tmp_path / "broken", "catalog.json", item=["gone.json"])
+    with pytest.raises(DataError, match=r"gone\.json: cannot be read"):
+        find_inputs([tmp_path / "broken"])
+
+
+def test_a_catalogue_of_very_many_files_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(stac_items, "_MOST_FILES", 3)
+    names = [f"{number}.json" for number in range(4)]
+    for name in names:
+        (tmp_path / name).write_text(json.dumps({"id": name, "assets": {}, "type": "Feature"}))
+    path = write_catalog(tmp_path, "catalog.json", item=names)
+    with pytest.raises(
+        DataError, match="links to more than 3 files; give a catalogue or collection below it"
+    ):
+        find_inputs([path])
+
+
+def test_a_catalogue_on_a_server_leads_to_its_own_files(tmp_path, spec):
+    item = item_of(tmp_path, "one")
+    (tmp_path / "item.json").write_text(json.dumps(item))
+    write_catalog(tmp_path, "catalog.json", item=["item.json"])
+    write_catalog(tmp_path, "collection.json", item=[f"file://{tmp_path}/item.json"])
+    with stac_server(tmp_path) as server:
+        (found,) = find_inputs([f"{server.url}/catalog.json"])
+        assert resolve_scene(found, spec).files[0].startswith(server.url)
+        with pytest.raises(DataError, match="lists of STAC items are read from files, http and https"):
+            find_inputs([f"{server.url}/collection.json"])
 
 
 def test_json_files_of_a_folder_are_no_scenes(tmp_path):

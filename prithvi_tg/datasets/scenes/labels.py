@@ -1,7 +1,7 @@
 """Labels of scenes: rasters and polygons as TorchGeo datasets, combined with images by ``images & labels``."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Any
 
@@ -18,7 +18,7 @@ from rasterio.io import DatasetReader
 from rasterio.windows import Window
 from torchgeo.datasets import VectorDataset
 
-from ...errors import ConfigError, DataError, counted
+from ...errors import ConfigError, DataError, counted, first_of
 from ...readers.grid import Grid
 from ...readers.labels import check_label_raster, read_labels
 from ...readers.warp import Warped
@@ -97,8 +97,10 @@ class LabelRaster(RasterLabels):
         unknown = values[self._known[at] != values]
         if unknown.size:
             counts = Counter(unknown.tolist())
-            listed = _some(f"{value:g} ({counted(count, 'pixel')})" for value, count in counts.most_common())
-            known = _some(f"{value:g}" for value in self._known)
+            listed = first_of(
+                f"{value:g} ({counted(count, 'pixel')})" for value, count in counts.most_common()
+            )
+            known = first_of(f"{value:g}" for value in self._known)
             raise DataError(f"{path}: contains {listed}, not in classes; known labels: {known}; {_ADVICE}")
         labels = np.full(stored.shape, IGNORE_INDEX, np.int64)
         labels[labelled] = self._numbers[at]
@@ -175,7 +177,7 @@ class LabelPolygons(LabelDataset, VectorDataset):
             raise DataError(f"{path}: {number} of {len(frame)}, first feature {first}")
         others = set(frame.geom_type) - {"Polygon", "MultiPolygon"}
         if others:
-            raise DataError(f"{path}: contains {_some(sorted(others))}; labels must be polygons")
+            raise DataError(f"{path}: contains {first_of(sorted(others))}; labels must be polygons")
         numbers = [IGNORE_INDEX if number is None else number for number in self._class_numbers(path, frame)]
         return GeoDataFrame({"number": numbers}, geometry=frame.geometry.to_numpy(), crs=frame.crs)
 
@@ -184,12 +186,14 @@ class LabelPolygons(LabelDataset, VectorDataset):
             return [self.classes] * len(frame)
         columns = frame.columns.drop(frame.geometry.name)
         if self.label_name not in columns:
-            raise DataError(f"{path}: has no attribute {self.label_name!r}; it has {_some(columns)}")
+            raise DataError(f"{path}: has no attribute {self.label_name!r}; it has {first_of(columns)}")
         values = frame[self.label_name].tolist()
         counts = Counter(repr(value) for value in values if value not in self.classes)
         if counts:
-            listed = _some(f"{value} ({counted(count, 'polygon')})" for value, count in counts.most_common())
-            known = _some(map(repr, self.classes))
+            listed = first_of(
+                f"{value} ({counted(count, 'polygon')})" for value, count in counts.most_common()
+            )
+            known = first_of(map(repr, self.classes))
             raise DataError(
                 f"{path}: {self.label_name} contains {listed}, not in classes; known labels: {known}; {_ADVICE}"
             )
@@ -236,10 +240,3 @@ def _check_classes(classes: Mapping[Any, int | None]) -> None:
 def _shown_class(classes: Mapping[int, int | None], value: int) -> str | None:
     number = classes.get(value)
     return None if number is None else f"class {number}"
-
-
-def _some(words: Iterable[str], limit: int = 12) -> str:
-    """Join the first words of a list, and count the others."""
-    listed = list(words)
-    more = [f"{len(listed) - limit} more"] if len(listed) > limit else []
-    return ", ".join(listed[:limit] + more)

@@ -210,7 +210,7 @@ class Product(ABC):
             needed = " or ".join(target.kind for target in cls.targets)
             key = cls.option if cls.option and cls.is_asked_for(options) else cls.name
             raise ConfigError(
-                f"{key}: the model maps {spec.target.kind} ({names}); {cls.name} needs a model of {needed}"
+                f"{key}: the model maps {spec.target.kind} ({names}); a model of {needed} is needed for {cls.name}"
             )
 
     def begin(self, context: MapContext) -> None:
