@@ -9,7 +9,7 @@ from prithvi_tg import PrithviSegmentationTask
 from prithvi_tg.tasks.advice import training_advice
 
 LONG_WARM_UP = (
-    "warmup_steps: 9 steps do not fit into a run of 2 steps; the full learning rate is never reached"
+    "warmup_steps: 9 is not less than the steps of the run, 2; the full learning rate is never reached"
 )
 LOW_RATE = "lr: 1e-05 is a rate for fine-tuning, but the encoder starts from random weights"
 NO_VALIDATION = (

@@ -200,7 +200,7 @@ def _of_chips(split: str, survey: Survey, spec: DataSpec, takes_scale: bool) -> 
         )  # fmt: skip
     if 0 < survey.unplaced < len(survey.names):
         yield Finding(
-            "advice", split, f"{survey.unplaced} of {len(survey.names)} images have no CRS",
+            "advice", split, f"{survey.unplaced} of {len(survey.names)} images without a CRS",
             "check whether they belong to this dataset",
         )  # fmt: skip
     for names, what in ((survey.empty, "without any data"), (survey.unlabelled, "without a labelled pixel")):

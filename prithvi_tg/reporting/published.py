@@ -69,7 +69,9 @@ class CountedChips:
         others = sorted(name for name in names if self.name_part not in name)
         if len(names) != self.number or len(set(names)) != self.number:
             return f"{self.number} chips are in the published list, but {len(set(names))} were scored"
-        return f"{len(others)} scored chips are not in the list, such as {others[0]}" if others else None
+        return (
+            f"scored chips that are not in the list: {len(others)}, such as {others[0]}" if others else None
+        )
 
 
 @dataclass(frozen=True)

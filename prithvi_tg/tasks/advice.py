@@ -29,8 +29,8 @@ def training_advice(
     )
     if warm_up and warm_up >= total_steps:
         yield (
-            f"warmup_steps: {warm_up} steps do not fit into a run of {total_steps:g} steps; the full learning rate is "
-            "never reached"
+            f"warmup_steps: {warm_up} is not less than the steps of the run, {total_steps:g}; the full learning rate "
+            "is never reached"
         )
     if not validates:
         yield (
