@@ -183,7 +183,7 @@ def test_a_scene_without_data_gives_a_map_of_nodata_values(flood_root, tmp_path)
     [
         (
             {"probabilities": "uint8"},
-            r"probabilities: the model maps values \(biomass\); probabilities needs",
+            r"probabilities: the model maps values \(biomass\); a model of classes is needed for",
         ),
         (
             {"confidence": True},
