@@ -16,8 +16,9 @@ from .spec import DataSpec, InputSpec
 from .targets import IGNORE_INDEX, Target, ValueTarget
 
 NOT_LABELLED, NO_DATA = "not labelled", "no data"
+NO_DATA_COLOR = "#808080"  # as in `true_color`
 #: Pixels without a class: name in the legend -> colour and hatches. Classes may have the same colour, but no hatches.
-_WITHOUT_CLASS = {NOT_LABELLED: ("#ffffff", "////"), NO_DATA: ("#808080", "xxxx")}
+_WITHOUT_CLASS = {NOT_LABELLED: ("#ffffff", "////"), NO_DATA: (NO_DATA_COLOR, "xxxx")}
 _TRUE = ("RED", "GREEN", "BLUE")
 _HATCHES = "#b0b0b0"
 _COLUMNS = 5  # panels in a row, at most

@@ -192,11 +192,11 @@ def draw(
         left.scatter(
             chosen["column"], chosen["row"], s=5, c=color, linewidths=0, label=f"{name} ({len(chosen)})"
         )
-    left.legend(loc="lower right", fontsize=8, title="reference", markerscale=3)
+    left.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, title="reference", markerscale=3)
     left.set_title("Sentinel-2, and the points of seed 0")
     kinds = np.select([mapped == 255, (mapped == 1) & truth, mapped == 1, truth], [0, 2, 3, 4], default=1)
     colors = np.array(
-        [[255, 255, 255], [233, 228, 216], [47, 111, 176], [214, 96, 77], [245, 190, 65]], np.uint8
+        [[255, 255, 255], [230, 220, 195], [31, 120, 180], [214, 96, 77], [245, 190, 65]], np.uint8
     )
     middle.imshow(colors[kinds], interpolation="nearest")
     for number, name in enumerate(
@@ -205,7 +205,7 @@ def draw(
         middle.plot(
             [], [], "s", color=colors[number] / 255, markeredgecolor="black", markeredgewidth=0.4, label=name
         )
-    middle.legend(loc="lower right", fontsize=8)
+    middle.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     middle.set_title("map and scene classification")
     for axis in (left, middle):
         axis.set_axis_off()
@@ -227,7 +227,7 @@ def draw_intervals(axis: Axes, run: dict[str, Any], true_area: float, mapped_are
     axis.set_xlabel("seed")
     axis.set_ylabel("water, ha")
     axis.set_title(f"95 % intervals of 100 samples; {misses.sum()} miss the true area")
-    axis.legend()
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2, frameon=False)
 
 
 if __name__ == "__main__":

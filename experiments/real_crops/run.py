@@ -23,7 +23,7 @@ from rasterio.windows import Window
 from prithvi_tg import load_task
 from prithvi_tg.datamodules import ChipFolderDataModule
 from prithvi_tg.datasets import ChipFolder
-from prithvi_tg.plotting import add_legend, draw_classes, panels, true_color
+from prithvi_tg.plotting import add_legend, draw_classes, frame_pictures, panels
 from prithvi_tg.reporting.linear_baseline import linear_confusion
 from prithvi_tg.tasks.metrics import segmentation_scores
 
@@ -121,18 +121,19 @@ def main() -> None:
 def draw(test: ChipFolder, checkpoint: str, data: ChipFolderDataModule) -> Figure:
     """For each place: the first date, the labels, and the prediction."""
     task = load_task(checkpoint)
-    figure, axes = panels(3 * len(test))
+    figure, axes = panels(3 * len(test), test[0]["mask"].shape)
     for number, sample in enumerate(test):
         with torch.inference_mode():
             image = data.aug({"image": sample["image"].unsqueeze(0)})["image"]
             classes = task.forward_windows(image).argmax(dim=1)[0].numpy().astype(np.uint8)
         first, second, third = axes[3 * number : 3 * number + 3]
-        first.imshow(true_color(sample["image"][0].numpy(), test.spec.input, sample["valid"][0].numpy()))
-        draw_classes(second, sample["mask"].numpy(), test.spec.target)
+        picture, *_ = frame_pictures(sample["image"].numpy(), sample["valid"].numpy(), test.spec.input)
+        picture.draw(first)
+        draw_classes(second, sample["mask"].numpy(), test.spec.target, no_data=~picture.valid)
         draw_classes(third, classes, test.spec.target)
         for axis, title in ((first, sample["name"][-9:]), (second, "label"), (third, "prediction")):
             axis.set_title(title)
-    add_legend(figure, test.spec)
+    add_legend(figure, test.spec.target)
     return figure
 
 

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from prithvi_tg import Sen1Floods11
-from prithvi_tg.plotting import add_legend, draw_classes, panels, true_color
+from prithvi_tg.plotting import NOT_LABELLED, add_legend, draw_classes, frame_pictures, mark, panels
 
 HERE = Path(__file__).parent
 WORK = HERE / "output"
@@ -124,15 +124,17 @@ def take_picture(page: Path, path: Path) -> None:
 def draw(dataset: Sen1Floods11, classes: NDArray[np.uint8]) -> Figure:
     """The test chip, its label, the map, and where they differ."""
     sample = dataset[0]
-    label = sample["mask"].numpy()
+    label, spec = sample["mask"].numpy(), dataset.spec
     figure, axes = panels(4)
-    axes[0].imshow(true_color(sample["image"][0].numpy(), dataset.spec.input, sample["valid"][0].numpy()))
-    draw_classes(axes[1], label, dataset.spec.target)
-    draw_classes(axes[2], classes, dataset.spec.target)
+    picture, *_ = frame_pictures(sample["image"].numpy(), sample["valid"].numpy(), spec.input)
+    picture.draw(axes[0])
+    draw_classes(axes[1], label, spec.target, no_data=~picture.valid)
+    draw_classes(axes[2], classes, spec.target, no_data=True)
     axes[3].imshow((label != 255) & (label != classes), cmap="Reds", interpolation="nearest")
+    mark(axes[3], label == 255, NOT_LABELLED)
     for axis, title in zip(axes, ("India_900498", "label", "map", "differences"), strict=True):
         axis.set_title(title)
-    add_legend(figure, dataset.spec)
+    add_legend(figure, spec.target)
     return figure
 
 

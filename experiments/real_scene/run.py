@@ -17,18 +17,20 @@ import numpy as np
 import rasterio
 import torch
 import yaml
+from matplotlib.colors import ListedColormap
 from torch import Tensor
 
 from prithvi_tg.datamodules import LabelledScenesDataModule
 from prithvi_tg.datamodules.labelled_scenes import BlockSplit
 from prithvi_tg.datasets.scenes.scored_windows import ScoredWindows
-from prithvi_tg.plotting import add_legend, draw_classes, panels, true_color
+from prithvi_tg.plotting import add_legend, draw_classes, frame_pictures, panels
 from prithvi_tg.reporting.linear_baseline import linear_confusion
 from prithvi_tg.targets import IGNORE_INDEX
 from prithvi_tg.tasks.metrics import segmentation_scores
 
 HERE = Path(__file__).parent
 WORK = HERE / "output"
+SPLITS = {"training": "tab:blue", "validation": "tab:orange", "test": "tab:purple"}
 
 
 def command(*arguments: str) -> str:
@@ -115,17 +117,19 @@ def draw(data: LabelledScenesDataModule, scene: Path, label: Path) -> None:
     with rasterio.open(WORK / "maps" / f"{scene.stem}_pred.tif") as file:
         predicted = file.read(1)
     figure, axes = panels(4)
-    axes[0].imshow(true_color(image * data.spec.input.scale, spec.input, valid))
-    draw_classes(axes[1], classes, spec.target)
-    draw_classes(axes[2], predicted, spec.target)
-    owner = np.zeros(stored.shape)
+    picture, *_ = frame_pictures(image[None] * spec.input.scale, valid[None], spec.input)
+    picture.draw(axes[0])
+    draw_classes(axes[1], classes, spec.target, no_data=~picture.valid)
+    draw_classes(axes[2], predicted, spec.target, no_data=True)
+    owner = np.zeros(stored.shape, int)
     for number, region in enumerate(data.split_regions.splits.values()):
         for top, left, bottom, right in region.boxes:
             owner[top:bottom, left:right] = number
-    axes[3].imshow(owner, cmap="viridis", interpolation="nearest")
-    for axis, title in zip(axes, ("scene", "label", "map", "train (dark), val, test (bright)"), strict=True):
+    axes[3].imshow(owner, cmap=ListedColormap(SPLITS.values()), interpolation="nearest")
+    splits = ", ".join(f"{name} ({color.removeprefix('tab:')})" for name, color in SPLITS.items())
+    for axis, title in zip(axes, ("scene", "label", "map", splits), strict=True):
         axis.set_title(title)
-    add_legend(figure, spec)
+    add_legend(figure, spec.target)
     figure.savefig(HERE / "maps.png", dpi=80)
 
 

@@ -77,8 +77,8 @@ def count_transitions(before: ClassMap, after: ClassMap) -> Transitions:
         and np.allclose(ours.row_and_column(theirs.transform.c, theirs.transform.f), 0, atol=1e-3)
     ):
         raise DataError(
-            f"{after.path}: has other pixels than {before.path}; bring one map to the grid of the other with gdalwarp "
-            "-r near, or map both dates on one grid"
+            f"{after.path}: its pixels differ from those of {before.path}; warp one map to the grid of the other with "
+            "gdalwarp -r near, or map both dates on one grid"
         )
     shape = len(before.classes), len(after.classes)
     areas, pixels = np.zeros(shape), np.zeros(shape, np.int64)
@@ -109,11 +109,15 @@ def write_change_map(path: Path, transitions: Transitions) -> None:
     """Write a map of the transitions that occur: a cloud-optimised GeoTIFF, uint8 with nodata 255, colours and names.
 
     Raises:
-        DataError: More than 255 transitions occur, or the file cannot be written.
+        DataError: No transition or more than 255 occur, or the file cannot be written.
     """
     names = transitions.names()
-    if not names or len(names) > _NODATA:
-        raise DataError(f"{path}: {len(names)} transitions occur; a map of changes has 1 to {_NODATA}")
+    if not names:
+        raise DataError(f"{path}: no pixel has a class in both maps, so there is no change to map")
+    if len(names) > _NODATA:
+        raise DataError(
+            f"{path}: {len(names)} transitions occur, but a map of changes holds at most {_NODATA}"
+        )
     codes = np.full(transitions.pixels.shape, _NODATA, np.uint8)
     for code, (i, j, _) in enumerate(names):
         codes[i, j] = code

@@ -12,7 +12,7 @@ import shapely
 from geopandas import GeoDataFrame
 from numpy.typing import NDArray
 
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, counted
 from ..files import finished_file
 from .design import Design
 from .maps import ClassMap
@@ -143,8 +143,8 @@ def read_points(path: Path, design_file: Path | None = None) -> tuple[Design, ND
     texts = [label.lower().removesuffix(".0") for label in labels]  # numbers with gaps are read as floats
     if unlabelled := [number for number, text in enumerate(texts, start=1) if not text]:
         raise DataError(
-            f"{path}: {len(unlabelled)} of {design.size} points have no reference (the first is id {unlabelled[0]}); "
-            f"label them, or write {UNINTERPRETABLE} if that is impossible"
+            f"{path}: {len(unlabelled)} of {design.size} points without a reference (the first is id {unlabelled[0]}); "
+            f"label each point, or write {UNINTERPRETABLE} if that is impossible"
         )
     wrong: dict[str, list[int]] = {}
     for number, (label, text) in enumerate(zip(labels, texts, strict=True), start=1):
@@ -173,10 +173,10 @@ def _check_ids(path: Path, ids: NDArray[np.int64], size: int) -> None:
         )
     if len(missing := np.setdiff1d(np.arange(1, size + 1), found)) or len(ids) > size:
         raise DataError(
-            f"{path}: {len(ids)} points, but the sample of the design has {size}"
+            f"{path}: {counted(len(ids), 'point')}, but the sample of the design has {size}"
             + (f"; id {missing[0]} is missing" if len(missing) else "")
             + f"; keep all points, and mark those that cannot be labelled as {UNINTERPRETABLE}, or give the "
-            "--design of these points"
+            "design of these points with --design"
         )
 
 
@@ -191,8 +191,8 @@ def _check_drawn(path: Path, table: pd.DataFrame, design: Design) -> None:
         for number, (found, expected) in enumerate(pairs, start=1):
             if found != expected:
                 raise DataError(
-                    f"{path}: {column} of id {number} is {found}, but {expected} in the design; it is the design of "
-                    "another sample; give the one that area sample wrote with these points"
+                    f"{path}: {column} of id {number} is {found}, but {expected} in the design, which belongs to "
+                    "another sample; give the design that area sample wrote with these points"
                 )
 
 

@@ -42,8 +42,8 @@ def sample_counts(design: Design, reference: NDArray[np.int64]) -> SampleCounts:
     for one, size in zip(design.strata, sizes.tolist(), strict=True):
         if size < min(2, one.pixels):
             raise DataError(
-                f"stratum {one.name}: {size} of its points {'is' if size == 1 else 'are'} labelled, and a variance "
-                "needs at least 2; draw a sample with more points, area sample --minimum"
+                f"stratum {one.name}: {'only 1' if size else 'none'} of its points is labelled, but a variance needs "
+                "at least 2; label more, or draw a sample with more points (area sample --minimum)"
             )
     return SampleCounts.from_points(
         design.stratum_of[used],

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, counted
 from ..readers.grid import Grid
 from ..readers.raster import open_raster, read_stored
 from .maps import OUTSIDE, MapReader
@@ -172,12 +172,14 @@ class ConfidenceStrata(Stratification):
             )
         with open_raster(path) as source:
             if Grid.of(source) != reader.map.grid:
-                raise DataError(f"{path}: has other pixels than {reader.map.name()}; map the scene again")
+                raise DataError(
+                    f"{path}: its pixels differ from those of {reader.map.name()}; map the scene again"
+                )
             stored, valid, _ = read_stored(source, [1], window=window)
             confidence = stored[0] * source.scales[0]
         if (missing := (classes != OUTSIDE) & ~valid[0]).any():
             raise DataError(
-                f"{path}: lacks {missing.sum()} pixels of {reader.map.name()}; map the scene again"
+                f"{path}: lacks {counted(missing.sum(), 'pixel')} of {reader.map.name()}; map the scene again"
             )
         bands = np.digitize(confidence, self.edges)
         return np.where(classes == OUTSIDE, OUTSIDE, classes * (len(self.edges) + 1) + bands).astype(np.int16)

@@ -7,7 +7,7 @@ from rich.table import Table
 from ..areas.change import Transitions, count_transitions, write_change_map
 from ..areas.maps import ClassMap
 from ..cli.table import COMMANDS
-from ..errors import ConfigError
+from ..errors import ConfigError, counted
 from ..files import shown, write_json
 
 
@@ -31,8 +31,8 @@ def run(arguments: list[str]) -> int:
         print(f"Changed: {(total - stable) / 1e4:,.1f} ha of {total / 1e4:,.1f} ha mapped on both dates")
     if found.only_before or found.only_after:
         print(
-            f"Left out: {found.only_before:,} pixels with a class on the first date only, {found.only_after:,} on the "
-            "second date only"
+            f"Left out, as they have a class on one date only: {counted(found.only_before, 'pixel')} of the first "
+            f"date, {counted(found.only_after, 'pixel')} of the second"
         )
     print(
         "These are mapped areas, which contain the errors of both maps; estimate areas of change from a sample."

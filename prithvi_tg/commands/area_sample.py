@@ -57,8 +57,8 @@ def run(arguments: list[str]) -> int:
             print(f"Written: {shown(design_path(path))}")
         print(f"Written: {shown(path)}")
     print(
-        f"Fill the column reference with {', '.join(design.classes)} or {UNINTERPRETABLE}, then run prithvi-tg area "
-        f"estimate {shown(options.output[0])}"
+        f"Write {', '.join(design.classes)} or {UNINTERPRETABLE} into the column reference of each point, then run: "
+        f"prithvi-tg area estimate {shown(options.output[0])}"
     )
     return 0
 

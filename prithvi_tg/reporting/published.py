@@ -16,10 +16,14 @@ from torch import Tensor
 
 from ..datasets.chips.base import published_splits, split_list
 from ..datasets.chips.hls_burn_scars import tile_and_date
-from ..errors import ConfigError
+from ..errors import ConfigError, counted
 
 #: Names of lists that name chips by something else than their file names -> the function from a name to that.
 _KEYS: dict[str, Callable[[str], str]] = {"hls_burn_scars_non_overlapping": tile_and_date}
+
+
+def _numbers(listed: int, scored: int) -> str:
+    return f"the published list has {counted(listed, 'chip')}, but this run scored {scored}"
 
 
 @dataclass(frozen=True)
@@ -44,11 +48,11 @@ class ListedChips:
         others, missing = (
             sorted((one - other).elements()) for one, other in ((scored, listed), (listed, scored))
         )
-        lines = [f"{listed.total()} chips are in the published list, but {scored.total()} were scored"]
+        lines = [_numbers(listed.total(), scored.total())]
         if missing:
-            lines.append(f"{len(missing)} of the list were not, such as {missing[0]}")
+            lines.append(f"not scored: {len(missing)}, such as {missing[0]}")
         if others:
-            lines.append(f"{len(others)} are not in the list or were scored twice, such as {others[0]}")
+            lines.append(f"not in the list, or scored twice: {len(others)}, such as {others[0]}")
         return "; ".join(lines)
 
 
@@ -68,7 +72,7 @@ class CountedChips:
         """The reason why the scored chips cannot be these; ``None`` if they may be."""
         others = sorted(name for name in names if self.name_part not in name)
         if len(names) != self.number or len(set(names)) != self.number:
-            return f"{self.number} chips are in the published list, but {len(set(names))} were scored"
+            return _numbers(self.number, len(set(names)))
         return (
             f"scored chips that are not in the list: {len(others)}, such as {others[0]}" if others else None
         )
@@ -223,7 +227,7 @@ def why_not_comparable(
     result = PUBLISHED[name]
     wanted = [metric.partition("/")[2] for metric in result.scores]
     unknown = [one for one in wanted if one and one not in class_names]
-    reason = f"the classes lack {unknown[0]}" if unknown else result.chips.difference(chips)
+    reason = f"no class is named {unknown[0]}" if unknown else result.chips.difference(chips)
     if reason is None and settings is not None:
         reason = result.protocol.difference(settings)
     return None if reason is None else f"no distance to the published result {name}: {reason}"

@@ -177,6 +177,7 @@ def _places(maps: Sequence[TiledMap], runs: Sequence[Run]) -> list[list[dict[str
         else:
             origin = "the file does not record its weights"
         described = {"number": number, "name": one.name, "classes": one.classes, "origin": origin}
+        described["no_data"] = one.no_data
         places.setdefault((one.place, *one.classes), []).append(described)
     return list(places.values())
 

@@ -16,7 +16,7 @@ from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
 from ..errors import DataError
-from ..plotting import color_limits, true_color
+from ..plotting import NO_DATA_COLOR, color_limits, true_color
 from ..readers.grid import Grid
 from ..readers.raster import open_raster, reading
 from ..readers.scene import Scene, SceneReader
@@ -25,6 +25,7 @@ from ..targets import IGNORE_INDEX
 
 TILE = 256
 _OVERVIEW = 512  # size of the overview that the colour stretch is computed from
+_NO_DATA = "#e9edf0"  # the background of a map on the page
 
 
 @dataclass
@@ -42,6 +43,7 @@ class TiledMap:
         levels: ``width``, ``height`` and ``tiles`` of each level. ``tiles`` maps ``row_column`` to the data URLs of
             ``classes`` and, with a scene, of ``scene``.
         size: Size of all tiles in bytes.
+        no_data: Colour of pixels without data, ``#rrggbb``; empty if all pixels have data.
     """
 
     name: str
@@ -53,6 +55,7 @@ class TiledMap:
     factor: int = 1
     levels: list[dict[str, Any]] = field(default_factory=list)
     size: int = 0
+    no_data: str = ""
 
 
 def tile_map(
@@ -74,6 +77,8 @@ def tile_map(
         place = f"{source.crs} {tuple(source.transform)[:6]} {source.width} x {source.height}"
         weights = source.tags().get("checkpoint_sha256")
         result = TiledMap(path.stem, source.width, source.height, classes, place, weights)
+        if _lacks_data(source, path):
+            result.no_data = _NO_DATA if scene is None or spec is None else NO_DATA_COLOR
         corner = (0, 0) if scene is None else _corner(scene, source, path)
         deepest = max(0, math.ceil(math.log2(max(source.shape) / TILE)))
         reader = None if scene is None or spec is None else SceneReader(scene, spec.input)
@@ -101,6 +106,14 @@ def tile_map(
             if reader is not None:
                 reader.close()
     return result
+
+
+def _lacks_data(source: DatasetReader, path: Path) -> bool:
+    factor = max(1, math.ceil(max(source.shape) / _OVERVIEW))
+    shape = math.ceil(source.height / factor), math.ceil(source.width / factor)
+    with reading(path):
+        overview = source.read(1, out_shape=shape)
+    return bool((overview == IGNORE_INDEX).any())
 
 
 def has_values(path: Path) -> bool:
@@ -160,7 +173,7 @@ def _corner(scene: Scene, source: DatasetReader, path: Path) -> tuple[int, int]:
             return row, column
     raise DataError(
         f"{scene.name}: {ours.width} x {ours.height} pixels, but {path} has {source.width} x {source.height}, "
-        "and does not lie in them; the map was made from another scene"
+        "and does not lie within the scene; the map was made from another one"
     )
 
 

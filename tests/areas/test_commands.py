@@ -186,7 +186,7 @@ def test_a_table_is_labelled_by_names_or_numbers(scene, command, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda table: table.assign(reference=None), "60 of 60 points have no reference (the first is id 1); label"),
+        (lambda table: table.assign(reference=None), "60 of 60 points without a reference (the first is id 1); label"),
         (
             lambda table: table.assign(reference=["Watr", "lnd", "Watr", "lnd", *["lnd"] * 2, *table["reference"][6:]]),
             "reference 'Watr' of id 1, 3, 'lnd' of id 2, 4, 5 and 1 more are not a class; classes are land",
@@ -201,7 +201,7 @@ def test_a_table_is_labelled_by_names_or_numbers(scene, command, tmp_path):
                     for number, one in enumerate(table["map_class"])
                 ]
             ),
-            "stratum water: 1 of its points is labelled, and a variance needs at least 2",
+            "stratum water: only 1 of its points is labelled, but a variance needs at least 2",
         ),
     ],
 )  # fmt: skip
@@ -309,7 +309,7 @@ def test_changes_are_counted_by_mapped_area_and_mapped(write_map, command, tmp_p
     code, out, err = command("area", "change", first, second, "--output", change, matrix)
     assert code == 0, err
     assert re.search(r"Changed: 27.0 ha of 365.\d ha mapped on both dates", out)
-    assert "Left out: 70 pixels with a class on the first date only, 70 on the second" in out
+    assert "on one date only: 70 pixels of the first date, 70 pixels of the second" in out
     record = json.loads(matrix.read_text())
     assert record["pixels"] == [[58 * 40 - 300, 300], [0, 58 * 30]]
     assert record["mapped_square_metres"][0][1] == pytest.approx(300 * 900, rel=2e-3)
@@ -342,8 +342,16 @@ def test_maps_with_other_pixels_are_not_compared(write_map):
     from prithvi_tg.errors import DataError
 
     for other in (second, third):
-        with pytest.raises(DataError, match="has other pixels than"):
+        with pytest.raises(DataError, match="its pixels differ from those of"):
             count_transitions(ClassMap.open(first), ClassMap.open(other))
+
+
+def test_maps_without_a_common_pixel_have_no_map_of_changes(write_map, command, tmp_path):
+    first, second = np.zeros((20, 20)), np.zeros((20, 20))
+    first[:10], second[10:] = 255, 255
+    maps = write_map(first, "a_pred.tif"), write_map(second, "b_pred.tif")
+    code, _, err = command("area", "change", *maps, "--output", tmp_path / "change.tif")
+    assert (code, "no pixel has a class in both maps" in err) == (1, True), err
 
 
 def test_maps_without_names_are_named_by_an_option(write_map, command, tmp_path):
@@ -371,4 +379,4 @@ def test_the_design_of_another_sample_is_refused(scene, command, tmp_path):
     assert command("area", "estimate", tmp_path / "1.csv")[0] == 0
     code, _, err = command("area", "estimate", tmp_path / "1.csv", "--design", tmp_path / "2.design.json")
     assert code == 1
-    assert "it is the design of another sample" in err
+    assert "which belongs to another sample" in err

@@ -8,7 +8,7 @@ from prithvi_tg import Sen1Floods11DataModule
 from prithvi_tg.callbacks import ScoreReport
 from prithvi_tg.cli.messages import shown_messages
 from prithvi_tg.datasets.chips.base import published_splits, split_list
-from prithvi_tg.errors import ConfigError
+from prithvi_tg.errors import ConfigError, counted
 from prithvi_tg.reporting import published
 from prithvi_tg.reporting.published import (
     PUBLISHED,
@@ -66,14 +66,14 @@ def test_only_scores_of_the_published_chips_can_be_compared(name):
         assert reason is not None
         assert reason.startswith(f"no distance to the published result {name}: ")
         assert "\n" not in reason
-    assert f"{count} chips are in the published list, but 2 were scored" in why_not_comparable(
+    assert f"the published list has {count} chips, but this run scored 2" in why_not_comparable(
         name, chips[:2], classes
     )
 
 
 def test_other_classes_cannot_be_compared():
     reason = why_not_comparable("sen1floods11_test", published_chips("sen1floods11_test"), ["Land", "Flood"])
-    assert reason == "no distance to the published result sen1floods11_test: the classes lack Water"
+    assert reason == "no distance to the published result sen1floods11_test: no class is named Water"
 
 
 def test_the_distance_uses_the_scores_of_mmsegmentation():
@@ -190,8 +190,8 @@ def test_a_test_prints_the_distance_only_if_its_chips_are_the_published_ones(
     out = capsys.readouterr().out
     assert "distance to the published result sen1floods11_test, per cent" not in out
     assert (
-        "no distance to the published result sen1floods11_test: 90 chips are in the published list, "
-        f"but {len(names)} were scored" in out
+        "no distance to the published result sen1floods11_test: the published list has 90 chips, "
+        f"but this run scored {len(names)}" in out
     )
     monkeypatch.setattr(published, "split_list", lambda *_: names)
     with shown_messages():
@@ -220,6 +220,6 @@ def test_a_test_prints_the_distance_only_if_its_chips_are_the_published_ones(
     with shown_messages():
         trainer.test(tiny_task, data, verbose=False)
     assert (
-        f"{len(names)} chips are in the published list, but {len(names) + 1} were scored"
+        f"the published list has {counted(len(names), 'chip')}, but this run scored {len(names) + 1}"
         in capsys.readouterr().out
     )

@@ -260,6 +260,23 @@ def test_a_large_map_is_tiled_up_to_the_size_limit(tmp_path, reported):
     assert len(small.levels) < len(whole.levels)
 
 
+def test_pixels_of_a_map_without_data_are_in_its_legend(reported, tmp_path, command):
+    whole = reported / "maps/scene_pred.tif"
+    shutil.copyfile(whole, path := tmp_path / "partly_pred.tif")
+    with rasterio.open(path, "r+", IGNORE_COG_LAYOUT_BREAK="YES") as out:
+        values = out.read(1)
+        values[:20] = 255
+        out.write(values, 1)
+    assert (tile_map(whole, 1e6).no_data, tile_map(path, 1e6).no_data) == ("", "#e9edf0")
+    page = tmp_path / "page.html"
+    for shown, is_told in ((whole, False), (path, True)):
+        code, _, err = command(
+            "report", reported / "runs/version_0", "--maps", shown, "--output", page, "--overwrite"
+        )
+        assert code == 0, err
+        assert ('<i style="background:#e9edf0"></i>no data</span>' in page.read_text()) == is_told
+
+
 def test_unreadable_or_incomparable_runs_are_errors(reported, tmp_path, command):
     with pytest.raises(DataError, match=r"contains no metrics\.json; name the folder of a scored run"):
         read_runs([tmp_path])
@@ -366,7 +383,7 @@ def test_a_scene_of_another_map_is_an_error(reported, flood_root, command, tmp_p
         "report", reported / "runs/version_0", "--maps", reported / "maps/scene_pred.tif", "--scenes", chip,
         "--output", tmp_path / "report.html",
     )  # fmt: skip
-    assert (code, "the map was made from another scene" in err) == (1, True)
+    assert (code, "the map was made from another one" in err) == (1, True)
 
 
 @pytest.fixture(scope="module")
