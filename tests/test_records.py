@@ -104,8 +104,8 @@ def unvalidated(config, tmp_path, flood_root, command):
 
 def test_a_training_without_validation_writes_a_record_without_scores(unvalidated):
     run, out = unvalidated
-    assert "no validation ran" in out
-    assert "without scores" in out
+    assert "best.ckpt holds the last weights, because there is no validation set" in out
+    assert "without scores: there is no validation set; score the test set with prithvi-tg test" in out
     record = read_run(run)
     assert not record.is_scored
     assert record.class_names == ("No water", "Water")
@@ -119,7 +119,7 @@ def test_a_report_shows_a_run_without_validation_with_and_without_its_test(unval
     code, _, err = command("report", run)
     assert code == 0, err
     page = (run / "report.html").read_text()
-    assert "trained without validation; score it with prithvi-tg test" in page
+    assert "nothing: there is no validation set; score the test set with prithvi-tg test" in page
     assert 'id="confusion"' not in page
     code, _, err = command(
         "test", "--config", config, "--ckpt_path", run / "checkpoints/best.ckpt", "--data.splits",
@@ -130,7 +130,7 @@ def test_a_report_shows_a_run_without_validation_with_and_without_its_test(unval
     code, _, err = command("report", run, tested, "--names", "training", "test", "--overwrite")
     assert code == 0, err
     page = (run / "report.html").read_text()
-    assert "trained without validation" in page
+    assert "nothing: there is no validation set" in page
     score = json.loads((tested / "metrics.json").read_text())["overall"]["mIoU"]
     assert f"<b>{100 * score:.2f}</b>" in page
     assert "<h3>test</h3>" in page
@@ -141,7 +141,7 @@ def test_a_command_that_fails_early_leaves_no_folder_of_a_run(unvalidated, confi
     run, _ = unvalidated
     words = ("--config", config, "--data.splits", run.parents[1] / "splits.csv")
     code, _, err = command("validate", *words, "--ckpt_path", run / "checkpoints/best.ckpt")
-    assert (code, "'val' is not in" in err) == (2, True)
+    assert (code, "there is no validation set; score the test set" in err) == (2, True)
     code, _, err = command("fit", *words, "--data.batch_size", 99)
     assert (code, "batch_size: 99 is larger" in err) == (2, True)
     assert sorted(path.name for path in run.parent.iterdir()) == ["version_0"]

@@ -72,7 +72,7 @@ def absent_split(flood_root, tmp_path):
         ("fit", "last.ckpt", other_model, 1, "different architecture: its encoder is nano"),
         ("fit", "best.ckpt", None, 1, "holds no optimiser state"),
         ("test", "best.ckpt", absent_split, 2, "'test' is not in"),
-        ("validate", "best.ckpt", absent_split, 2, "'val' is not in"),
+        ("validate", "best.ckpt", absent_split, 2, "there is no validation set"),
     ],
 )
 def test_a_failed_start_leaves_no_folder(

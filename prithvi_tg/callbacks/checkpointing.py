@@ -14,6 +14,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
+from ..datamodules.validation import NO_VALIDATION, has_validation
 from ..errors import ConfigError
 from ..files import finished_file, shown
 
@@ -141,7 +142,8 @@ class BestCheckpoint(ModelCheckpoint):
             progress.completed += 1
             self.best_model_path = path
             if trainer.is_global_zero:
-                _log.info(f"best.ckpt holds the last weights, because {self._reason}")
+                reason = self._reason if has_validation(trainer) else NO_VALIDATION
+                _log.info(f"best.ckpt holds the last weights, because {reason}")
 
 
 class PrintCheckpoints(Callback):

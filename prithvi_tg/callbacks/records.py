@@ -17,6 +17,7 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from ..datamodules.validation import has_validation
 from ..files import shown
 from ..mapping.provenance import weights_hash
 from ..reporting.chips import gather
@@ -369,9 +370,10 @@ class ScoreReport(Callback):
         if isinstance(pl_module, PrithviTask) and folder is not None and trainer.is_global_zero:
             path = Path(folder) / "metrics.json"
             path.parent.mkdir(parents=True, exist_ok=True)
-            nothing = RESULT_KINDS[pl_module.target_kind].unscored(pl_module)
-            write_scores(path, nothing, None, self._record(trainer, pl_module, weights), pl_module.run_spec)
-            _log.info(f"Written: {shown(path)}, without scores; score the run with prithvi-tg test")
+            kind = RESULT_KINDS[pl_module.target_kind]
+            record = self._record(trainer, pl_module, weights)
+            write_scores(path, kind.unscored(pl_module), None, record, pl_module.run_spec)
+            _log.info(f"Written: {shown(path)}, without scores: {kind.why_unscored}")
 
     def _run(self, trainer: Trainer, task: LightningModule) -> dict[str, Any] | None:
         """The record of the run whose scores the task has; ``None`` without scores, and in other processes."""
@@ -431,7 +433,7 @@ def score_best(trainer: Trainer, task: LightningModule, datamodule: Any) -> None
     if training is not None:
         training.receive()
     # Not trainer.enable_validation: after ddp_spawn and ddp_fork, this process has seen no data.
-    if trainer.limit_val_batches == 0 or not getattr(datamodule, "validates", True):
+    if not has_validation(trainer, datamodule):
         for callback in trainer.callbacks:  # type: ignore[attr-defined]  # a connector sets it
             if isinstance(callback, ScoreReport):
                 callback.record_unscored(trainer, task, best)

@@ -13,6 +13,7 @@ from torchgeo.datasets import GeoDataset
 from ..bands import MIXED_UP, find_order, resolve_band
 from ..datamodules import ChipDataModule, LabelledScenesDataModule
 from ..datamodules.scene_splits import BlockSplit
+from ..datamodules.validation import NO_VALIDATION
 from ..datasets import ChipDataset
 from ..datasets.scenes.dataset import SceneDataset
 from ..errors import ConfigError, PrithviTGError, counted
@@ -36,8 +37,8 @@ def check_chips(data: ChipDataModule) -> Iterator[Finding]:
     surveys: dict[str, Survey] = {}
     for split in ("train", "val", *data.test_splits):
         if split in data.optional_splits and not data.has_split(split):
-            effect = {"val": "training runs without validation, and best.ckpt holds the last weights"}
-            yield Finding("ok", split, f"no chips: {effect.get(split, 'there is nothing to test')}")
+            absent = {"val": NO_VALIDATION}.get(split, "there is no test set")
+            yield Finding("ok", split, absent)
             continue
         try:
             dataset = data.open_split(split)

@@ -52,6 +52,7 @@ from ..tasks import PrithviTask, load_task
 from ..tasks.calibration import read_calibration
 from ..tasks.dependent_arguments import check_dependent_arguments
 from ..tasks.precision import Float32Precision, check_precision
+from .accelerators import check_accelerator
 from .checkpoint_checks import check_resumable, refuse_other_model, refuse_other_task, use_model_of
 from .lightning_parser import PrithviArgumentParser, known_classes
 from .messages import ShortWarnings, shown_messages
@@ -178,6 +179,7 @@ class PrithviCLI(LightningCLI):
         for name in result_names(settings.published_result):
             check_name(name)
         check_precision(str(settings.trainer.precision))
+        check_accelerator(settings.trainer.accelerator, settings.trainer.devices)
         if self.subcommand == "predict":
             require_scenes(settings.scenes)
             named = {one.name: getattr(settings, one.name) for one in fields(OutputOptions)}
@@ -202,6 +204,8 @@ class PrithviCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         """Create data module, task and trainer, and load weights if any are given."""
         super().instantiate_classes()
+        if self.subcommand == "fit" and isinstance(self.model, PrithviTask):
+            self.model.check_options(self.datamodule)  # before data are read
         path = self._settings.ckpt_path
         if self.subcommand == "predict":
             self._prepare_predict(self._members(paths_of(path)))
@@ -336,7 +340,13 @@ class PrithviCLI(LightningCLI):
         saves = self.subcommand == "fit" and config.get("enable_checkpointing") is not False
         if saves and not any(isinstance(callback, ModelCheckpoint) for callback in given):
             callbacks += [BestCheckpoint(self.model.monitor, self.model.mode), LastCheckpoint()]
-        return super().instantiate_trainer(**{**config, "callbacks": [*given, *callbacks]})
+        try:
+            return super().instantiate_trainer(**{**config, "callbacks": [*given, *callbacks]})
+        except (
+            ValueError,
+            ImportError,
+        ) as error:  # Lightning's, of contradicting options and lacking packages
+            raise ConfigError(f"trainer: {' '.join(str(error).split())}") from error
 
     # Running.
 

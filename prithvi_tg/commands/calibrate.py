@@ -6,7 +6,9 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torchgeo.datamodules import BaseDataModule
 
+from ..cli.accelerators import check_accelerator
 from ..cli.messages import ShortWarnings
+from ..datamodules.validation import NO_VALIDATION
 from ..errors import ConfigError
 from ..files import shown
 from ..tasks import PrithviSegmentationTask, PrithviTask, load_task
@@ -50,6 +52,7 @@ def run(arguments: list[str]) -> int:
     output = calibrated_path(source, Path(config.output) if config.output else None, config.overwrite)
     if config.pixels < 1:
         raise ConfigError(f"pixels: {config.pixels} must be 1 or more")
+    check_accelerator(config.accelerator, key="accelerator")
     task = load_task(source)
     if not isinstance(task, PrithviSegmentationTask):
         raise ConfigError(
@@ -59,8 +62,8 @@ def run(arguments: list[str]) -> int:
         data = parser.instantiate_classes(config).data
         if not getattr(data, "validates", True):
             raise ConfigError(
-                "data: calibrate needs a validation split, and there is none; move chips to val in the list of splits, "
-                "or name another list: --data.splits OTHER.csv (of scenes, give val a share in data.split)"
+                f"data: {NO_VALIDATION}, which calibrate needs; move chips to val in the list of splits, or name "
+                "another list: --data.splits OTHER.csv (of scenes, give val a share in data.split)"
             )
         sample = draw_pixels(task, data, config.pixels, config.seed, config.accelerator)
     found = fit_calibration(sample.logits, sample.labels)

@@ -16,6 +16,7 @@ from rich.table import Table
 from ..checks import Finding, check_chips, check_scenes
 from ..cli.lightning import PrithviCLI
 from ..datamodules import ChipDataModule, LabelledScenesDataModule
+from ..datamodules.validation import has_validation
 from ..errors import counted, own_error
 from ..tasks import PrithviTask
 from ..tasks.advice import training_advice
@@ -118,7 +119,7 @@ def _check_training(built: PrithviCLI) -> Iterator[Finding]:
         yield Finding("error", "data", str(ours))
         return
     resumes = bool(built.config["fit"]["ckpt_path"])
-    validates = built.datamodule.validates and built.trainer.limit_val_batches != 0
+    validates = has_validation(built.trainer, built.datamodule)
     yield from _other_window(built.model, built.datamodule)
     for line in training_advice(built.model, _planned_steps(built.trainer, batches), resumes, validates):
         setting, _, message = line.partition(": ")

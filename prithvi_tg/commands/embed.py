@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from ..cli.accelerators import check_accelerator
 from ..cli.table import COMMANDS
 from ..errors import ConfigError
 from ..mapping import embed_scene, published_encoder
@@ -24,6 +25,9 @@ def run(arguments: list[str]) -> int:
     if options["aoi"] is not None:
         options["aoi"] = AreaOfInterest.of(options["aoi"])
     check_raster(Path(options["output"]))
+    kind, _, index = (options["device"] or "auto").partition(":")
+    devices = [index] if index and kind != "cpu" else "auto"
+    check_accelerator(kind, devices, key="device", devices_key="device")
     source = _source(*(options.pop(key) for key in _SOURCE))
     for key in ("bands", "nodata", "quality", "dates", "qa_mask"):
         options[key] = tuple(options[key])

@@ -31,6 +31,7 @@ from ..spec import DataSpec
 from .caching import CacheChooser
 from .loading import RandomCrops, collate_chips, for_scoring, pinned
 from .resuming import ResumableLoader
+from .validation import NO_VALIDATION
 
 _log = logging.getLogger(__name__)
 
@@ -158,8 +159,13 @@ class ChipDataModule(NonGeoDataModule, metaclass=OldArguments):
         """Open the splits of a stage; for errors of the dataset see `ChipDataset`.
 
         Raises:
-            ConfigError: The training set is smaller than a batch.
+            ConfigError: The training set is smaller than a batch, or there is no validation set to validate.
         """
+        if stage == "validate" and not self.validates:
+            raise ConfigError(
+                f"data: {NO_VALIDATION}; score the test set with prithvi-tg test, or move chips to val in the list of "
+                "splits"
+            )
         names = {"fit": ["train"], "validate": ["val"], "test": [*self.test_splits]}.get(stage, [])
         if stage == "fit" and self.has_split("val"):
             names.insert(0, "val")

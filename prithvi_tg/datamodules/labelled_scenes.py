@@ -38,6 +38,7 @@ from ..targets import ValueTarget, ignore_value
 from .loading import collate, collate_training, for_scoring, init_reading_worker, pinned
 from .resuming import ResumableLoader
 from .scene_splits import BlockSplit, PolygonSplit, TimeSplit, warn_of_images_in_no_split
+from .validation import NO_VALIDATION
 
 
 class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
@@ -257,11 +258,15 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
         """Open the datasets of a stage.
 
         Raises:
-            ConfigError: No window fits into a split.
+            ConfigError: No window fits into a split, or there is no validation set to validate.
             DataError: Images or labels cannot be read, or do not overlap.
         """
         if stage == "predict":
             return
+        if stage == "validate" and not self.validates:
+            raise ConfigError(
+                f"data: {NO_VALIDATION}; score the test set with prithvi-tg test, or give val a share in split"
+            )
         both, images = self.open_and_split(stage)
         roi = shapely.union_all(list(both.index.geometry))
         if stage == "fit":

@@ -10,6 +10,7 @@ from jinja2 import Environment
 from ..errors import ConfigError
 from . import formats
 from .curves import curves_svg
+from .results import OWN_RESULTS, RESULT_KINDS
 from .runs import OWN_SCORES, Run
 from .tiles import TiledMap, data_address
 
@@ -19,7 +20,6 @@ _SHARES = ("OA", "BA", "mF1", "mAP", "Recall", "Precision", "F1", "AP")
 #: Scores in the unit of a value.
 _IN_UNIT = ("RMSE", "MAE", "bias")
 _SPLITS = {"train": "training", "val": "validation"}
-_UNSCORED = "nothing: trained without validation"
 _COUNTS = ("labelled_", "masked_")
 
 
@@ -35,12 +35,10 @@ def why_no_intervals(run: Run) -> str:
 def scored_part(run: Run) -> dict[str, Any]:
     """The name of a run, the scored split and chips, and why there are no intervals."""
     split = run.metrics["split"]
-    advice = (
-        "" if run.kind == "images" else "; score it with prithvi-tg test"
-    )  # pre-training need not have a test set
+    kind = RESULT_KINDS.get(run.kind, OWN_RESULTS)
     return {
         "name": run.name,
-        "split": _SPLITS.get(split, split) or _UNSCORED + advice,
+        "split": _SPLITS.get(split, split) or f"nothing: {kind.why_unscored}",
         "scored": "" if run.chips is None or not run.is_scored else run.chips.described(),
         "why_no_intervals": why_no_intervals(run),
     }

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from rich.console import RenderableType
 from rich.table import Table
 
+from ..datamodules.validation import NO_VALIDATION
 from ..tasks.calibration_metrics import reliability
 from .chip_classes import ClassifiedChipScores, chip_record, chip_score_table, write_chip_confusion
 from .chips import ChipScores
@@ -49,6 +50,7 @@ class ResultKind:
         unscored: Builds the content of metrics.json for a run without scores.
         write_figures: Writes files beside metrics.json, and returns their paths.
         chips: Creates the accumulator of the scores of single chips.
+        why_unscored: Why a run has no scores, and how to get some.
     """
 
     unit: str
@@ -57,6 +59,7 @@ class ResultKind:
     unscored: Callable[[Any], dict[str, Any]]
     write_figures: Callable[[Path, Any], list[Path]]
     chips: Callable[[Any], ChipResults]
+    why_unscored: str = f"{NO_VALIDATION}; score the test set with prithvi-tg test"
 
 
 def _confusion_record(task: Any) -> dict[str, Any]:
@@ -85,7 +88,7 @@ def _number_table(task: Any, title: str) -> Table:
 
 
 #: For a task that replaces all scores of its kind.
-_OWN_SCORES = ResultKind(
+OWN_RESULTS = ResultKind(
     unit="scores of the task",
     table=_number_table,
     record=lambda task: {"overall": {name: float(value) for name, value in task.scores.items()}},
@@ -97,7 +100,7 @@ _OWN_SCORES = ResultKind(
 
 def result_kind(task: Any) -> ResultKind:
     """Functions that report the scores of a validated or tested task."""
-    return RESULT_KINDS[task.target_kind] if task.computed.keys() >= set(task.counts) else _OWN_SCORES
+    return RESULT_KINDS[task.target_kind] if task.computed.keys() >= set(task.counts) else OWN_RESULTS
 
 
 #: Kind of target -> functions that report its results.
@@ -124,13 +127,14 @@ RESULT_KINDS: dict[str, ResultKind] = {
     ),
     "images": ResultKind(
         unit="masked pixels in units of the bands",
-        table=lambda task, title: value_table(task.scores, task.target, title),
+        table=lambda task, title: value_table(task.scores, task.target, title, heading="band"),
         record=reconstruction_record,
         unscored=lambda task: {"overall": {}, "per_value": {name: {} for name in task.target.names}},
         write_figures=lambda folder, task: [],
         chips=lambda task: ReconstructionScores(
             task.output_names, task.run_spec, scored_size=task.scored_size
         ),
+        why_unscored=NO_VALIDATION,
     ),
     "chip_classes": ResultKind(
         unit="per cent",

@@ -19,20 +19,24 @@ from .tables import with_further_scores
 VALUE_SCORES = ("RMSE", "MAE", "bias", "R2")
 
 
-def value_table(scores: dict[str, Tensor], target: ValueTarget, title: str) -> RenderableType:
+def value_table(
+    scores: dict[str, Tensor], target: ValueTarget, title: str, heading: str = "value"
+) -> RenderableType:
     """Table with one row per value, in its unit; R2 has no unit. Further scores have rows of their own.
 
     Args:
         scores: Scalars for one value, or a number per value, and further scalars.
         target: Names and units.
         title: Title of the table.
+        heading: Heading of the column of names.
     """
     table = Table(title=title)
-    for column in ("value", "unit", *VALUE_SCORES):
-        table.add_column(column, justify="left" if column in ("value", "unit") else "right")
+    words = (heading, "unit") if any(target.units) else (heading,)
+    for column in (*words, *VALUE_SCORES):
+        table.add_column(column, justify="left" if column in words else "right")
     for number, (name, unit) in enumerate(zip(target.names, target.units, strict=True)):
         cells = (f"{float(scores[key].reshape(-1)[number]):.4g}" for key in VALUE_SCORES)
-        table.add_row(name, unit or "-", *cells)
+        table.add_row(*(name, unit or "-")[: len(words)], *cells)
     further = {name: values for name, values in scores.items() if name not in VALUE_SCORES}
     return with_further_scores(table, further)
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from ..datamodules.validation import NO_VALIDATION
 from ..models import Encoder, EncoderDecoder, FCNHead
 from .dependent_arguments import is_set
 
@@ -34,7 +35,7 @@ def training_advice(
         )
     if not validates:
         yield (
-            f"monitor: there is no validation set, so {task.monitor} is not computed; best.ckpt is that of the last "
+            f"monitor: {NO_VALIDATION}, so {task.monitor} is not computed; best.ckpt is that of the last "
             "epoch"
         )
     yield from _without_effect(task)

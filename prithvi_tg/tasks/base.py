@@ -15,6 +15,7 @@ from ..bands import PRITHVI_BANDS
 from ..checkpoints import Checkpoint, load_weights, read_checkpoint
 from ..class_paths import find_class
 from ..datamodules.resuming import ResumableLoader
+from ..datamodules.validation import NO_VALIDATION, has_validation
 from ..errors import ConfigError
 from ..hub import find_weights
 from ..models import Encoder, WeightCache, create_encoder
@@ -26,7 +27,7 @@ from ..spec import DataSpec
 from .advice import training_advice
 from .arguments import TaskArguments
 from .calibration import CALIBRATION, Calibration
-from .data_checks import check_model_takes, check_target, differing_data, other_unit_message
+from .data_checks import check_model_takes, check_target, check_training_data, other_unit_message
 from .dependent_arguments import check_dependent_arguments
 from .precision import Float32Precision, check_precision
 from .schedules import PlateauSchedule, PlateauSteps, create_schedule
@@ -261,6 +262,18 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
         """The description of the part of the data that the task uses; by default all of it."""
         return spec
 
+    def check_options(self, data: Any) -> None:
+        """Check that the options of a data module suit the model, before it reads data.
+
+        Raises:
+            ConfigError: One does not.
+        """
+        if getattr(data, "kwargs", {}).get("metadata") and not self.model.encoder.coordinates:
+            raise ConfigError(
+                f"metadata: the encoder {self.hparams['encoder']} does not use dates or locations; choose a *_tl "
+                "encoder"
+            )
+
     # Hooks of Lightning.
 
     def configure_optimizers(self) -> Any:
@@ -276,8 +289,7 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
                 f"max_epochs, limit_train_batches: the run has {total_steps} optimiser steps; the learning-rate "
                 "schedule needs a finite number, at least 1"
             )
-        validates = getattr(getattr(self.trainer, "datamodule", None), "validates", True)
-        validates = validates and self.trainer.limit_val_batches != 0
+        validates = has_validation(self.trainer)
         resumes = self.trainer.ckpt_path is not None
         for advice in training_advice(self, total_steps, resumes=resumes, validates=validates):
             rank_zero_warn(advice)
@@ -286,8 +298,8 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
         if isinstance(schedule, PlateauSchedule):
             if not validates:
                 raise ConfigError(
-                    f"schedule: plateau needs a validation set to compute {schedule.monitor}; give one, or another "
-                    "schedule"
+                    f"schedule: {NO_VALIDATION}, which plateau needs to compute {schedule.monitor}; give one, or "
+                    "another schedule"
                 )
             config |= {"interval": "epoch", "monitor": schedule.monitor}
         return {"optimizer": optimizer, "lr_scheduler": config}
@@ -314,13 +326,9 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
         check_precision(str(self.trainer.precision))
         if stage == "fit":  # a model that was trained with such an argument can be used
             check_dependent_arguments(self.hparams, type(self))
-        encoder = self.hparams["encoder"]
-        options = getattr(getattr(self.trainer, "datamodule", None), "kwargs", {})
-        if options.get("metadata") and not self.model.encoder.coordinates:
-            raise ConfigError(
-                f"metadata: the encoder {encoder} does not use dates or locations; choose a *_tl encoder"
-            )
-        spec = getattr(getattr(self.trainer, "datamodule", None), "spec", None)
+        data = getattr(self.trainer, "datamodule", None)
+        self.check_options(data)
+        spec = getattr(data, "spec", None)
         self._run_spec = None
         if stage != "predict" and isinstance(spec, DataSpec):
             self._run_spec = self.used_data(spec)
@@ -333,22 +341,8 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
             self.calibration = None  # training changes the logits
             self.hparams["data_spec"] = self._run_spec.to_dict()
         elif self.data_spec is not None:
-            self._refuse_other_data(self.data_spec, self._run_spec)
+            check_training_data(self.data_spec, self._run_spec)
         self.configure_metrics()  # type: ignore[operator]  # of TorchGeo's task; may depend on the statistics of labels
-
-    def _refuse_other_data(self, known: DataSpec, data: DataSpec) -> None:
-        difference = differing_data(known, data)
-        if difference is not None:
-            key, before, now = difference
-            raise ConfigError(
-                f"{key}: the model was trained with {before}, but the data module has {now}; set it to the model's"
-            )
-        for key, before, now in (
-            ("scale", known.input.scale, data.input.scale),
-            ("class_names", known.target.names, data.target.names),
-        ):
-            if before != now:
-                rank_zero_warn(f"{key}: the model was trained with {before}, but the data module has {now}")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Record the class that can read the checkpoint."""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from ..errors import ConfigError, DataError
@@ -80,6 +81,30 @@ def differing_data(known: DataSpec, data: DataSpec) -> tuple[str, Any, Any] | No
     if names != others and sorted(names) == sorted(others):
         return "class_names", list(names), list(others)
     return None
+
+
+def check_training_data(known: DataSpec, data: DataSpec) -> None:
+    """Check that the scores of a model are valid for data, and warn if they are stored or named in another way.
+
+    Args:
+        known: Description of the training data of the model.
+        data: Description of the data.
+
+    Raises:
+        ConfigError: They are not.
+    """
+    difference = differing_data(known, data)
+    if difference is not None:
+        key, before, now = difference
+        raise ConfigError(
+            f"{key}: the model was trained with {before}, but the data module has {now}; set it to the model's"
+        )
+    for key, before, now in (
+        ("scale", known.input.scale, data.input.scale),
+        ("class_names", known.target.names, data.target.names),
+    ):
+        if before != now:
+            rank_zero_warn(f"{key}: the model was trained with {before}, but the data module has {now}")
 
 
 def other_unit_message(image: Tensor, spec: DataSpec) -> str | None:

@@ -114,6 +114,23 @@ class PrithviPretrainingTask(ScoredTask, MaskedAutoencodingTask):
 
     # Methods to override in a subclass.
 
+    def check_options(self, data: Any) -> None:
+        """As in `PrithviTask`; and that training crops or windows are whole patches.
+
+        Raises:
+            ConfigError: They are not.
+        """
+        super().check_options(data)
+        patch = self.backbone.patch_size
+        for key in ("crop_size", "window"):
+            side = getattr(data, key, None)
+            if isinstance(side, int) and side % patch:
+                lower = side // patch * patch
+                near = " or ".join(str(one) for one in (lower, lower + patch) if one)
+                raise ConfigError(
+                    f"data.{key}: {side} is not a multiple of the patch of {patch} pixels; set it to {near}"
+                )
+
     def used_data(self, spec: DataSpec) -> DataSpec:
         """The description of the images; labels are ignored.
 

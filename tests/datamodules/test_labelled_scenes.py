@@ -153,7 +153,10 @@ def test_scenes_train_without_a_validation_region(config, command, tmp_path):
     assert code == 0, err
     code, _, err = command("validate", *words, "--ckpt_path", best)
     assert code == 2
-    assert "split: no region for val; it has train, test; give val a share in fractions" in err
+    assert (
+        "data: there is no validation set; score the test set with prithvi-tg test, or give val a share in split"
+        in err
+    )
     code, out, err = command("check", *words)
     assert code == 0, out + err
     assert re.search(r"bands +│ .*BLUE=\d", out)

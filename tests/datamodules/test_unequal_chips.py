@@ -215,7 +215,9 @@ def test_validation_of_a_list_without_validation_chips_is_one_clear_error(unequa
     data = ChipFolderDataModule(**options(unequal))
     data.setup("fit")
     assert data.val_dataloader() == []
-    with pytest.raises(ConfigError, match=r"split: 'val' is not in .*; it has train"):
+    with pytest.raises(
+        ConfigError, match="there is no validation set; score the test set with prithvi-tg test"
+    ):
         data.setup("validate")
 
 
@@ -239,4 +241,4 @@ def test_check_advises_on_a_list_without_validation_chips(fit, unequal, command)
     (unequal / "splits.csv").write_text("chip,split\n0,train\n1,train\n")
     fit()
     _, out, _ = command("check", "--config", unequal / "config.yaml")
-    assert "no chips: training runs without validation" in " ".join(out.replace("│", " ").split())
+    assert "val there is no validation set" in " ".join(out.replace("│", " ").split())

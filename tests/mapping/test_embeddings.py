@@ -366,6 +366,7 @@ def test_embed_accepts_the_options_of_predict_for_the_device(monkeypatch):
     assert options("--tf32", "false")[2] is False
     devices = []
     monkeypatch.setattr(embed, "_source", lambda *words: None)
+    monkeypatch.setattr(embed, "check_accelerator", lambda *words, **keys: None)
     monkeypatch.setattr(embed, "embed_scene", lambda *words, device, **options: devices.append(device))
     for name in ("gpu", "cuda:1", "cpu"):
         assert embed.run(["s.tif", "--output", "e.tif", "--trainer.accelerator", name]) == 0

@@ -419,7 +419,7 @@ def test_the_report_of_a_run_without_validation_has_no_empty_panel_and_no_advice
     code, _, err = command("report", folder)
     assert code == 0, err
     page = (folder / "report.html").read_text()
-    assert "nothing: trained without validation<" in page
+    assert "nothing: there is no validation set<" in page
     assert "prithvi-tg test" not in page
     curves = b64decode(re.search(r'id="curves">.*?base64,([^"]+)"', page, re.DOTALL)[1]).decode()
     assert "<!-- loss (dotted: training) -->" in curves
@@ -460,6 +460,43 @@ trainer: {{default_root_dir: {tmp_path / "fine"}, max_epochs: 1, accelerator: cp
     names = [name for name in tensors if name.startswith("model.encoder.")]
     assert names
     assert all(torch.equal(tensors[name], tuned[name]) for name in names)  # the rate is 0
+
+
+def test_pre_training_without_validation_has_no_advice_that_needs_labels(config, command, chips, tmp_path):
+    (tmp_path / "all.csv").write_text("chip,split\n" + "".join(f"chip_{n},train\n" for n in range(10)))
+    words = ("--config", config, "--data.splits", tmp_path / "all.csv")
+    code, out, err = command("pretrain", *words)
+    assert code == 0, err
+    assert "metrics.json, without scores: there is no validation set\n" in out
+    assert "prithvi-tg test" not in out + err
+    code, out, err = command("check", *words)
+    assert code == 0, err
+    assert re.search(r"ok +│ val +│ there is no", out), out
+    assert "no chips" not in out
+
+
+def test_crops_that_are_not_whole_patches_are_found_before_data_are_read(config, command, chips):
+    line = "data.crop_size: 40 is not a multiple of the patch of 16 pixels; set it to 32 or 48"
+    words = ("--config", config, "--data.crop_size", 40, "--data.images", chips / "gone_*.tif")
+    code, _, err = command("pretrain", *words)
+    assert (code, err) == (2, f"prithvi-tg: error: --{line}\n")
+    code, out, _ = command("check", "--config", config, "--data.crop_size", 40)
+    assert code == 1
+    assert "data.crop_size: 40 is not a multiple" in " ".join(out.replace("│", " ").split())
+
+
+def test_windows_that_are_not_whole_patches_are_refused(scene, tmp_path):
+    data = UnlabelledScenesDataModule(
+        str(scene), **STATISTICS, window=40, windows_per_epoch=2, split=BlockSplit(64, (1.0, 0.0, 0.0))
+    )
+    with pytest.raises(ConfigError, match=r"data.window: 40 is not a multiple of the patch of 16 pixels"):
+        trainer(tmp_path).fit(make_task(bands=STATISTICS["bands"]), data)
+
+
+def test_the_table_of_bands_has_no_empty_columns(config, command):
+    _, out, _ = command("pretrain", "--config", config, "--trainer.max_epochs", 1)
+    (heading,) = [line for line in out.splitlines() if "RMSE" in line]
+    assert heading.replace("┃", " ").split() == ["band", "RMSE", "MAE", "bias", "R2"]
 
 
 def test_only_a_pre_training_can_be_run(config, command, trained_run):

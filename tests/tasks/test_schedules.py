@@ -170,7 +170,9 @@ def test_a_resumed_plateau_of_another_metric_ignores_the_best_value_before():
 
 
 def test_plateau_without_what_it_needs_is_an_error(flood_root, tmp_path):
-    with pytest.raises(ConfigError, match="schedule: plateau needs a validation set to compute val_constant"):
+    with pytest.raises(
+        ConfigError, match="schedule: there is no validation set, which plateau needs to compute val_c"
+    ):
         rates_of(flood_root, tmp_path, trainer_options={"limit_val_batches": 0})
     with pytest.raises(
         ConfigError, match=r"schedule_args.monitor: 'val_x' is not logged; validation logs val_"
