@@ -98,9 +98,14 @@ class ChipFolder(PatternChips):
         inputs = describe_input(bands, mean, std, file_bands, num_frames, sensor, scale, nodata)
         return DataSpec(inputs, ClassTarget(tuple(dict.fromkeys(classes.values())), tuple(class_colors)))
 
+    @property
+    def converts_labels(self) -> bool:
+        """Whether a subclass has its own `to_classes`."""
+        return type(self).to_classes is not ChipFolder.to_classes
+
     def unknown_labels(self, counts: dict[int, int], converted: dict[int, int]) -> str:
         """Error message for stored labels that are not a class; for the arguments see `UnknownLabelError`."""
-        if type(self).to_classes is not ChipFolder.to_classes:
+        if self.converts_labels:
             return super().unknown_labels(counts, converted)
         known = ", ".join(map(str, self.classes))
         return (

@@ -216,8 +216,15 @@ class ChipReader:
             values, first, counts = np.unique(stored[outside], return_index=True, return_counts=True)
             unknown = dict(zip(values.tolist(), counts.tolist(), strict=True))
             became = zip(values.tolist(), mask[outside][first].tolist(), strict=True)
-            converted = {value: number for value, number in became if value != number}
+            converted = {
+                value: number for value, number in became if value != number and self.converts_labels
+            }
             raise UnknownLabelError(f"{path}: {self.unknown_labels(unknown, converted)}", unknown, converted)
+
+    @property
+    def converts_labels(self) -> bool:
+        """Whether results of `to_classes` explain why a label is unknown."""
+        return True
 
     def unknown_labels(self, counts: dict[int, int], converted: dict[int, int]) -> str:
         """Error message for stored labels that are not a class; for the arguments see `UnknownLabelError`."""
