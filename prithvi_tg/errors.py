@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+#: How messages name the absence of a validation set.
+NO_VALIDATION = "there is no validation set"
+
+
 class PrithviTGError(Exception):
     """Base class of every error that this package raises on purpose."""
 

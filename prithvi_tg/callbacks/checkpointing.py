@@ -14,8 +14,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from ..datamodules.validation import NO_VALIDATION, has_validation
-from ..errors import ConfigError
+from ..datamodules.validation import has_validation
+from ..errors import NO_VALIDATION, ConfigError
 from ..files import finished_file, shown
 
 _log = logging.getLogger(__name__)

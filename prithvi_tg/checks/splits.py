@@ -13,10 +13,9 @@ from torchgeo.datasets import GeoDataset
 from ..bands import MIXED_UP, find_order, resolve_band
 from ..datamodules import ChipDataModule, LabelledScenesDataModule
 from ..datamodules.scene_splits import BlockSplit
-from ..datamodules.validation import NO_VALIDATION
 from ..datasets import ChipDataset
 from ..datasets.scenes.dataset import SceneDataset
-from ..errors import ConfigError, PrithviTGError, counted
+from ..errors import NO_VALIDATION, ConfigError, PrithviTGError, counted
 from ..readers.labels import label_counts
 from ..readers.raster import open_raster
 from ..spec import OTHER_UNIT, DataSpec, UnitRatio

@@ -8,8 +8,7 @@ from torchgeo.datamodules import BaseDataModule
 
 from ..cli.accelerators import check_accelerator
 from ..cli.messages import ShortWarnings
-from ..datamodules.validation import NO_VALIDATION
-from ..errors import ConfigError
+from ..errors import NO_VALIDATION, ConfigError
 from ..files import shown
 from ..tasks import PrithviSegmentationTask, PrithviTask, load_task
 from ..tasks.calibration import (

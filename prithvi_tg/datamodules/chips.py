@@ -25,13 +25,12 @@ from ..datasets import (
 )
 from ..datasets.chips.split_lists import names_of_test_splits
 from ..deprecated import OldArguments
-from ..errors import ConfigError, MissingStatisticsError
+from ..errors import NO_VALIDATION, ConfigError, MissingStatisticsError
 from ..samplers import RandomCropSampler, ShuffleSampler, UnrepeatedSampler
 from ..spec import DataSpec
 from .caching import CacheChooser
 from .loading import RandomCrops, collate_chips, for_scoring, pinned
 from .resuming import ResumableLoader
-from .validation import NO_VALIDATION
 
 _log = logging.getLogger(__name__)
 

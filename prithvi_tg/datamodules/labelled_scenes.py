@@ -26,7 +26,7 @@ from ..datasets.scenes.label_layers import create_label_layer
 from ..datasets.scenes.scored_windows import ScoredWindows, area_in_period
 from ..datasets.scenes.splits import Region, Regions, split_by_blocks, split_by_polygons, whole_region
 from ..deprecated import OldArguments
-from ..errors import ConfigError, DataError, MissingStatisticsError, counted
+from ..errors import NO_VALIDATION, ConfigError, DataError, MissingStatisticsError, counted
 from ..readers.block_cache import limit_block_cache
 from ..readers.formats import InputOptions
 from ..readers.quality import QualityClass
@@ -38,7 +38,6 @@ from ..targets import ValueTarget, ignore_value
 from .loading import collate, collate_training, for_scoring, init_reading_worker, pinned
 from .resuming import ResumableLoader
 from .scene_splits import BlockSplit, PolygonSplit, TimeSplit, warn_of_images_in_no_split
-from .validation import NO_VALIDATION
 
 
 class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):

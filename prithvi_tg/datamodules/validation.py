@@ -4,9 +4,6 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 
-#: How messages name its absence.
-NO_VALIDATION = "there is no validation set"
-
 
 def has_validation(trainer: Trainer, data: Any = None) -> bool:
     """Whether a run has a validation set that it uses.

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from rich.console import RenderableType
 from rich.table import Table
 
-from ..datamodules.validation import NO_VALIDATION
+from ..errors import NO_VALIDATION
 from ..tasks.calibration_metrics import reliability
 from .chip_classes import ClassifiedChipScores, chip_record, chip_score_table, write_chip_confusion
 from .chips import ChipScores

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from ..datamodules.validation import NO_VALIDATION
+from ..errors import NO_VALIDATION
 from ..models import Encoder, EncoderDecoder, FCNHead
 from .dependent_arguments import is_set
 

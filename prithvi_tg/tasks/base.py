@@ -15,8 +15,8 @@ from ..bands import PRITHVI_BANDS
 from ..checkpoints import Checkpoint, load_weights, read_checkpoint
 from ..class_paths import find_class
 from ..datamodules.resuming import ResumableLoader
-from ..datamodules.validation import NO_VALIDATION, has_validation
-from ..errors import ConfigError
+from ..datamodules.validation import has_validation
+from ..errors import NO_VALIDATION, ConfigError
 from ..hub import find_weights
 from ..models import Encoder, WeightCache, create_encoder
 from ..models.compiling import has_compiler
