@@ -229,7 +229,7 @@ def test_trainer_help_lists_its_keys(command):
     [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE"), ({"GOMP_SPINCOUNT": "100"}, None)],
 )
 def test_waiting_threads_sleep_unless_the_environment_says_otherwise(monkeypatch, given, policy):
-    """Spinning threads made a map take seven times as long where other programs used the cores."""
+    """Spinning threads slow a map down where other programs use the cores: see experiments/throughput."""
     for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
         monkeypatch.delenv(name, raising=False)
     for name, value in given.items():
