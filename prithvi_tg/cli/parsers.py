@@ -43,10 +43,10 @@ class PlainParser(argparse.ArgumentParser):
         super().__init__(formatter_class=ShortHelp, allow_abbrev=False, **kwargs)
         self._words: Sequence[str] = ()
 
-    def parse_args(self, words: Sequence[str], *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+    def parse_args(self, *args: Any, **kwargs: Any) -> Any:
         """Parse the options, and check that they fit together."""
-        self._words = words
-        options = super().parse_args(words, *args, **kwargs)
+        self._words = args[0] if args else sys.argv[1:]
+        options = super().parse_args(*args, **kwargs)
         conflict = None if self.find_conflict is None else self.find_conflict(options)
         if conflict is not None:
             self.error(conflict)
