@@ -126,8 +126,9 @@ def actions_of(parser: ArgumentParser) -> list[Action]:
     return parser._actions
 
 
-def set_help(parser: ArgumentParser, name: str, text: str) -> None:
-    """Change the help text of an argument that a library has added."""
+def set_help(parser: ArgumentParser, name: str, text: str, metavar: str | None = None) -> None:
+    """Change the help text, and the name of the value, of an argument that a library has added."""
     for action in actions_of(parser):
         if action.dest == name:
             action.help = text
+            action.metavar = metavar or action.metavar

@@ -317,6 +317,57 @@ def test_commands_without_a_trainer_do_not_import_lightning(trained_run, tmp_pat
     assert (code, err) == (0, "") or "gone.yaml: cannot be read" in err
 
 
+@pytest.mark.parametrize(
+    ("words", "key"),
+    [
+        ("fit --config {config} --model.help", "--model.decoder"),
+        ("fit --model.help --config {config}", "--model.decoder"),
+        ("check --config {config} --data.help", "--data.crop_size"),
+        ("fit --data.help --data LabelledScenesDataModule", "--data.windows_per_epoch"),
+        ("fit --config {config} --model PrithviClassificationTask --model.help", "--model.pooling"),
+        ("pretrain --model.help", "--model.mask_ratio"),
+    ],
+)
+def test_help_without_a_class_lists_the_keys_of_the_class_in_use(words, key, config, command):
+    code, out, err = command(*words.format(config=config).split())
+    assert code == 0, err
+    assert key in out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("fit --model.help", "--model.help: needs a class; choose from PrithviClassificationTask, Prithvi"),
+        ("stats --data.help --skip_bad", "--data.help: needs a class; choose from ChipDataModule, "),
+        ("fit --data.help NoModule", "data: unknown class 'NoModule'; choose from ChipDataModule"),
+    ],
+)
+def test_help_without_any_class_lists_the_classes(words, message, command):
+    code, _, err = command(*words.split())
+    assert (code, err.count("\n")) == (2, 1)
+    assert err.startswith(f"prithvi-tg: error: {message}")
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("pretrain", ["its folder is NAME/pretrain_0, NAME/pretrain_1 and so on"]),
+        ("fit", ["its folder is NAME/fit_0, NAME/test_0 and so on"]),
+        ("chips", ["usage: prithvi-tg chips FOLDER --config FILE [options]", " FOLDER Folder for the chips"]),
+        ("test", ["usage: prithvi-tg test --config FILE --ckpt_path FILE [options]"]),
+        ("validate", ["usage: prithvi-tg validate --config FILE --ckpt_path FILE [options]"]),
+        ("calibrate", ["--ckpt_path FILE A checkpoint of this package."]),
+        ("predict", ["--model MODEL.pt2 An exported model, instead of --ckpt_path."]),
+    ],
+)
+def test_help_names_what_a_command_needs_and_writes(name, lines, command):
+    code, out, _ = command(name, "--help")
+    assert code == 0
+    text = " ".join(out.split())
+    assert [line for line in lines if line not in text] == []
+    assert name != "pretrain" or "published" not in text
+
+
 @pytest.mark.parametrize("name", ["PrithviClassificationTask", "PrithviPixelwiseRegressionTask"])
 def test_a_task_is_known_by_its_name_alone(name):
     code, out, err, _ = run_apart("fit", "--model.help", name)

@@ -1,6 +1,7 @@
 """Class paths of a configuration, checked without importing their modules."""
 
 import ast
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -19,6 +20,8 @@ _TABLES = {
     "model": (f"{_PACKAGE}.tasks", "torchgeo.trainers", "torchgeo.tasks"),  # one or both, by version
     "data": (f"{_PACKAGE}.datamodules", "torchgeo.datamodules"),
 }
+#: Section -> names of its classes, without base classes.
+_CLASSES = {"model": r"Prithvi\w+Task", "data": r"\w+DataModule"}
 #: Packages whose import adds no class of a user.
 _PUBLISHED = (_PACKAGE, "torchgeo", "lightning", "torch", "torchmetrics", "timm", "kornia")
 
@@ -62,10 +65,16 @@ def _check_path(key: str, path: str) -> None:
             raise ConfigError(f"{key}: {module} has no class {name!r}{closest(name, known)}")
 
 
+def choices(section: str) -> str:
+    """The classes of this package for a section of a configuration, as advice."""
+    known = {name for name in _names_of(_TABLES[section][0]) if re.fullmatch(_CLASSES[section], name)}
+    return f"choose from {', '.join(sorted(known))}"
+
+
 def _check_name(key: str, name: str) -> None:
     known = [_names_of(module) for module in _TABLES[key] if not _find(module)[0]]
     if not any(name in names for names in known):
-        hint = closest(name, set().union(*known)) or f"; choose from {', '.join(sorted(known[0]))}"
+        hint = closest(name, set().union(*known)) or f"; {choices(key)}"
         raise ConfigError(f"{key}: unknown class {name!r}{hint}")
 
 

@@ -3,7 +3,7 @@
 import json
 import re
 import warnings
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import yaml
 
 from ..deprecated import current_words
 from ..errors import CheckpointError, ConfigError, DataError
-from .class_names import check_class_paths
+from .class_names import check_class_paths, choices
 
 #: Names that Lightning itself resolves to checkpoints.
 _OF_LIGHTNING = ("best", "hpc", "last", "registry")
@@ -160,7 +160,7 @@ def check_configurations(words: Sequence[str]) -> None:
         if isinstance(config, dict):
             check_class_paths(config)
     for section in ("model", "data"):
-        for word in values_of((f"--{section}", f"--{section}.class_path"), words):
+        for word in values_of((f"--{section}", f"--{section}.class_path", f"--{section}.help"), words):
             if _CLASS_PATH.fullmatch(word) and not Path(word).is_file():
                 check_class_paths({section: {"class_path": word}})
 
@@ -181,6 +181,39 @@ def _read(word: str) -> Any:
     if not isinstance(config, dict) and not path.is_file():
         raise ConfigError(f"config: {word}: no such file")
     return config
+
+
+def with_classes_of_help(words: Sequence[str], classes: Mapping[str, str]) -> list[str]:
+    """Words of a command line on which ``--model.help`` and ``--data.help`` have a class, by default the one in use.
+
+    Args:
+        words: The words.
+        classes: Section -> class, if neither an option nor a configuration names one.
+
+    Raises:
+        ConfigError: No class is known.
+    """
+    found: list[str] = []
+    last: list[str] = []  # the parser accepts no class after the help of a section
+    for word, following in pairwise([*words, "--"]):
+        section = word.removeprefix("--").removesuffix(".help")
+        if word == f"--{section}.help" and section in ("model", "data") and following.startswith("-"):
+            options = (f"--{section}", f"--{section}.class_path")
+            named = [*values_of(options, words), *_configured_classes(section, words)]
+            if not named and section not in classes:
+                raise ConfigError(f"{section}.help: needs a class; {choices(section)}, or give --config FILE")
+            last.append(f"{word}={(named or [classes[section]])[0]}")
+        else:
+            found.append(word)
+    return [*found, *last]
+
+
+def _configured_classes(section: str, words: Sequence[str]) -> list[str]:
+    """Classes of a section of the configurations of a command line, the one that applies first."""
+    configs = [_read(word) for word in values_of(("--config", "-c"), words)]
+    parts = [config.get(section) for config in configs if isinstance(config, dict)]
+    paths = [part.get("class_path") for part in parts if isinstance(part, dict)]
+    return [path for path in reversed(paths) if isinstance(path, str)]
 
 
 def check_files(words: Sequence[str], keys: Collection[str]) -> None:

@@ -1,21 +1,25 @@
 """The table of commands: what each is for, its options, and the module that runs it."""
 
 from argparse import ArgumentParser
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
-from importlib import import_module
-from typing import Any
 
-from ..compat import set_help
+from .command import Command
+from .configured_commands import (
+    CheckCommand,
+    CheckpointCommand,
+    ChipsCommand,
+    ConfiguredCommand,
+    LightningCommand,
+    PredictCommand,
+    PretrainCommand,
+    ScoringCommand,
+)
 from .options.area import add_change_options, add_estimate_options, add_sample_options
 from .options.configured import (
-    GROUPS,
     add_calibrate_options,
     add_chip_options,
     add_no_options,
+    add_pretrain_options,
     add_run_options,
-    describe_data,
-    describe_lightning,
 )
 from .options.embed import add_embed_options
 from .options.plain import (
@@ -28,77 +32,10 @@ from .options.plain import (
 )
 from .options.predict import add_predict_options
 from .options.search import add_search_options
-from .parsers import ConfiguredParser, PlainParser, fail, group_of, input_taken_as_value, option_names
-from .settings import (
-    WEIGHTS,
-    check_checkpoint,
-    check_configurations,
-    check_files,
-    check_scenes,
-    is_configured,
-    paths_of,
-    require_checkpoint,
-    require_checkpoint_of,
-    require_scenes,
-    values_of,
-    with_members,
-)
-from .spelling import configurations_first, exported_as_checkpoint, names_in, unknown_command
+from .parsers import PlainParser, fail, option_names
+from .settings import check_configurations
+from .spelling import unknown_command
 from .unknown_options import refuse_unknown
-
-_PACKAGE = __name__.partition(".")[0]
-
-
-@dataclass(frozen=True)
-class Command:
-    """A command whose options are all its own.
-
-    Attributes:
-        name: Its name.
-        summary: What it does, in the list of commands.
-        description: What it does, in its help.
-        add_options: Adds its own options to a parser.
-        module: Module of this package whose ``run`` runs it.
-        epilog: End of its help.
-    """
-
-    name: str
-    summary: str
-    description: str
-    add_options: Callable[[Any], None]
-    module: str
-    epilog: str | None = None
-
-    def parser(self) -> ArgumentParser:
-        """A parser of its own options, which prints its help."""
-        parser = PlainParser(prog=f"prithvi-tg {self.name}", description=self.description, epilog=self.epilog)
-        self.add_options(parser)
-        return parser
-
-    def check(self, words: list[str]) -> None:
-        """Exit with a message if the words have a wrong option or name a file that is missing.
-
-        Raises:
-            ConfigError: A configuration is missing, or a class path of it is wrong.
-            CheckpointError, DataError: A checkpoint or a scene is missing.
-        """
-        parser = self.parser()
-        refuse_unknown(words, option_names(parser), self.name)
-        options = parser.parse_args(words)
-        check_checkpoint(getattr(options, "ckpt_path", None))
-        check_scenes([options.scene] if hasattr(options, "scene") else [])
-
-    def options_of(self, words: Sequence[str]) -> Collection[str]:
-        """The options that an error can mean; with a configuration, whose keys may have their names, the given ones."""
-        return {*names_in(words), "--config"} if is_configured(words) else option_names(self.parser())
-
-    def select(self, words: list[str]) -> "tuple[Command, list[str]]":
-        """The command that runs some words, and the words for it."""
-        return self, words
-
-    def run(self, words: list[str]) -> int:
-        """Run the command; returns the exit code."""
-        return int(import_module(f"{_PACKAGE}.{self.module}").run(words))
 
 
 class CommandGroup(Command):
@@ -141,145 +78,6 @@ class SweepCommand(Command):
         check_configurations(others)
 
 
-class ConfiguredCommand(Command):
-    """A command that reads the data of a configuration, and options of its own."""
-
-    usage = "--config FILE [options]"
-    files: tuple[str, ...] = ("data.root", "data.splits")
-
-    def parser(self) -> ConfiguredParser:
-        """A parser of its own options, which prints its help."""
-        parser = ConfiguredParser(
-            prog=f"prithvi-tg {self.name}",
-            usage=f"prithvi-tg {self.name} {self.usage}",
-            description=self.description,
-        )
-        for title in GROUPS:
-            group_of(parser, title)
-        self.add_options(parser)
-        self.describe(parser)
-        return parser
-
-    def describe(self, parser: ConfiguredParser) -> None:
-        """Describe the options that it has from elsewhere."""
-        describe_data(parser)
-
-    def check(self, words: list[str]) -> None:
-        """Exit with a message if the words have a wrong option or name a file that is missing."""
-        parser = self.parser()
-        refuse_unknown(words, option_names(parser), self.name)
-        check_configurations(words)
-        if not any(name.endswith((".help", "--print_config")) for name in names_in(words)):
-            self.check_settings(parser.parse_own(words), words)
-            check_files(words, self.files)
-
-    def run(self, words: list[str]) -> int:
-        """Run the command; returns the exit code."""
-        return super().run(configurations_first(words))
-
-    def check_settings(self, settings: Any, words: list[str]) -> None:
-        """Exit with a message if a required setting is not given.
-
-        Args:
-            settings: Values of the options of its own.
-            words: The words of the command line.
-        """
-
-
-class CheckCommand(ConfiguredCommand):
-    """A command that lists what is wrong, missing files included."""
-
-    files = ()
-
-
-class CheckpointCommand(ConfiguredCommand):
-    """A command that reads the data of a configuration and needs a checkpoint."""
-
-    usage = "--config FILE --ckpt_path FILE [options]"
-
-    def describe(self, parser: ConfiguredParser) -> None:
-        """Describe the options that it has from elsewhere."""
-        super().describe(parser)
-        set_help(parser, "ckpt_path", "A checkpoint of this package.")
-
-    def check_settings(self, settings: Any, words: list[str]) -> None:
-        """Exit with a message if no configuration is given, or the checkpoint is missing."""
-        if not is_configured(words):
-            fail("data: not given; name a configuration with a data: section, --config FILE")
-        require_checkpoint(next(values_of(("--ckpt_path",), words), None), self.name)
-
-
-class LightningCommand(ConfiguredCommand):
-    """A command that Lightning runs."""
-
-    @property
-    def method(self) -> str:
-        """The method of Lightning's trainer that runs it."""
-        return self.name
-
-    def describe(self, parser: ConfiguredParser) -> None:
-        """Describe the options of Lightning."""
-        describe_lightning(parser, self.method)
-
-    def check_settings(self, settings: Any, words: list[str]) -> None:
-        """Exit with a message if neither configuration nor classes are given, or a checkpoint is missing."""
-        for path in values_of(("--model",), words):
-            if path.lower().endswith(WEIGHTS):
-                fail(
-                    f"--model: {path} is a file of weights, but {self.name} needs the class of a task or a "
-                    "configuration, --config FILE; give weights with --ckpt_path, or start from them with "
-                    "--model.weights"
-                )
-        if not is_configured(words):
-            fail("data, model: not given; give a configuration, --config FILE")
-        require_checkpoint_of(words, self.method)
-        if self.method == "fit":
-            check_files(words, ("model.weights",))
-
-    def run(self, words: list[str]) -> int:
-        """Run the command; returns the exit code."""
-        if "--trainer.help" in names_in(words):
-            import_module(f"{_PACKAGE}.cli.lightning_parser").print_trainer_help(self.name)
-        else:
-            module = import_module(f"{_PACKAGE}.{self.module}")
-            module.run_command([self.method, *configurations_first(words)])
-        return 0
-
-
-class PretrainCommand(LightningCommand):
-    """A training without labels."""
-
-    @property
-    def method(self) -> str:
-        """The method of Lightning's trainer that runs it."""
-        return "fit"
-
-
-class PredictCommand(LightningCommand):
-    """A command that needs scenes, and no configuration."""
-
-    usage = "--ckpt_path FILE SCENE [SCENE ...] [options]"
-    files = ()
-
-    def check(self, words: list[str]) -> None:
-        """Exit with a message if the words have a wrong option or name a file that is missing."""
-        super().check(with_members(exported_as_checkpoint(words, WEIGHTS)))
-
-    def run(self, words: list[str]) -> int:
-        """Run the command; returns the exit code."""
-        return super().run(with_members(exported_as_checkpoint(words, WEIGHTS)))
-
-    def check_settings(self, settings: Any, words: list[str]) -> None:
-        """Exit with a message if there are no scenes, or a checkpoint is missing."""
-        paths = paths_of(next(values_of(("--ckpt_path",), words), None))
-        if not is_configured(words):
-            require_scenes(settings.scenes, input_taken_as_value(self.parser(), words))
-            require_checkpoint(next(iter(paths), None), self.name)
-        for path in paths:
-            check_checkpoint(path)
-        check_scenes(settings.scenes)
-
-
 _LIGHTNING = "cli.lightning"
 #: Name -> command, in the order of ``prithvi-tg --help``.
 COMMANDS: dict[str, Command] = {
@@ -292,13 +90,14 @@ COMMANDS: dict[str, Command] = {
         PretrainCommand(
             "pretrain", "pre-train an encoder without labels:  prithvi-tg pretrain --config configs/pretrain.yaml",
             "Pre-train an encoder of Prithvi by masked autoencoding, on scenes or chips without labels. fit accepts "
-            "its last.ckpt and best.ckpt as weights: --model.weights best.ckpt.", add_run_options, "cli.pretraining",
+            "its last.ckpt and best.ckpt as weights: --model.weights best.ckpt.", add_pretrain_options,
+            "cli.pretraining",
         ),
-        LightningCommand(
+        ScoringCommand(
             "validate", "score a checkpoint on the validation set",
             "Score a checkpoint on the validation set.", add_run_options, _LIGHTNING,
         ),
-        LightningCommand(
+        ScoringCommand(
             "test", "score a checkpoint on the test set:  prithvi-tg test --config X.yaml --ckpt_path best.ckpt",
             "Score a checkpoint on the test set.", add_run_options, _LIGHTNING,
         ),
@@ -347,7 +146,7 @@ COMMANDS: dict[str, Command] = {
             "training set, as YAML.",
             add_no_options, "commands.stats",
         ),
-        ConfiguredCommand(
+        ChipsCommand(
             "chips", "cut labelled scenes into chips:  prithvi-tg chips data/chips --config configs/scenes.yaml",
             "Cut labelled scenes into chips: write the windows that the samplers of a configuration draw, and the "
             "lists of splits.",

@@ -1,5 +1,6 @@
 """Options of the commands that take a configuration: fit, validate, test, predict; check, stats, chips."""
 
+import argparse
 from typing import Any
 
 from ..parsers import ConfiguredParser, group_of
@@ -34,7 +35,7 @@ _OF_METHODS = {
 #: Meaning of ``--ckpt_path``, by command.
 CKPT_PATH = dict.fromkeys(_OF_METHODS, "The weights, in any published format.") | {
     "fit": "The last.ckpt of a run to resume.",
-    "predict": "Weights in any published format, or an exported MODEL.pt2; several form an ensemble.",
+    "predict": "Weights in any published format; several form an ensemble.",
 }
 
 
@@ -46,21 +47,28 @@ OF_RUNS = (
 
 def add_run_options(parser: Any) -> None:
     """Options of ``fit``, ``validate`` and ``test`` besides Lightning's."""
+    _add_run_options(
+        parser,
+        "NAME/fit_0, NAME/test_0",
+        "The published result, or several, that test compares scores with; see prithvi_tg.reporting.published.",
+    )
+
+
+def add_pretrain_options(parser: Any) -> None:
+    """Options of ``pretrain`` besides Lightning's."""
+    _add_run_options(parser, "NAME/pretrain_0, NAME/pretrain_1", argparse.SUPPRESS)
+
+
+def _add_run_options(parser: Any, folders: str, published: str) -> None:
     add = group_of(parser, OUTPUTS).add_argument
     add(
         "--name",
         metavar="NAME",
         type=str | None,
         default=None,
-        help="Name of the run: its folder is NAME/fit_0, NAME/test_0 and so on; by default version_0, version_1 ...",
+        help=f"Name of the run: its folder is {folders} and so on; by default version_0, version_1 ...",
     )
-    add(
-        "--published_result",
-        metavar="NAME",
-        type=str | list[str] | None,
-        default=None,
-        help="The published result, or several, that test compares scores with; see prithvi_tg.reporting.published.",
-    )
+    add("--published_result", metavar="NAME", type=str | list[str] | None, default=None, help=published)
     add_tf32(parser)
 
 
@@ -81,9 +89,11 @@ def add_no_options(parser: Any) -> None:
 def add_chip_options(parser: Any) -> None:
     """Options of ``chips``."""
     add = group_of(parser, OUTPUTS).add_argument
-    add("folder", type=str, help="Folder for the chips; an unfinished folder is completed.")
-    add("--epochs", type=int, default=1, help="Number of epochs of training windows.")
-    group_of(parser, COMPUTING).add_argument("--num_workers", type=int, default=1, help="Worker processes.")
+    add("folder", metavar="FOLDER", type=str, help="Folder for the chips; an unfinished folder is completed.")
+    add("--epochs", metavar="N", type=int, default=1, help="Number of epochs of training windows.")
+    group_of(parser, COMPUTING).add_argument(
+        "--num_workers", metavar="N", type=int, default=1, help="Worker processes."
+    )
 
 
 def add_calibrate_options(parser: Any) -> None:
@@ -123,7 +133,12 @@ def describe_data(parser: ConfiguredParser) -> None:
     parser.describe(READING, "--skip_bad", text=_SKIP_BAD)
     for name in (*OF_RUNS, "print_config"):
         parser.describe(CONFIGURATION, f"--{name}", metavar="VALUE")
-    parser.describe(_MORE, "--data.help", metavar="CLASS", text="List the keys of a data module.")
+    parser.describe(
+        _MORE,
+        "--data.help",
+        metavar="CLASS",
+        text="List the keys of a data module, by default that of --config.",
+    )
     _describe_help(parser)
 
 
@@ -145,7 +160,15 @@ def describe_lightning(parser: ConfiguredParser, command: str) -> None:
     )
     for section, meaning, example in sections:
         metavar = "FILE" if section == "trainer" else "CLASS"
-        parser.describe(CONFIGURATION, f"--{section}", metavar=metavar)
+        if (command, section) == ("predict", "model"):
+            parser.describe(
+                CONFIGURATION,
+                "--model",
+                metavar="MODEL.pt2",
+                text="An exported model, instead of --ckpt_path.",
+            )
+        else:
+            parser.describe(CONFIGURATION, f"--{section}", metavar=metavar)
         parser.describe(
             CONFIGURATION,
             f"--{section}.KEY",
@@ -174,13 +197,13 @@ def describe_lightning(parser: ConfiguredParser, command: str) -> None:
         _MORE,
         "--model.help",
         metavar="CLASS",
-        text="List the keys of a task, such as PrithviSegmentationTask.",
+        text="List the keys of a task, by default that of --config.",
     )
     parser.describe(
         _MORE,
         "--data.help",
         metavar="CLASS",
-        text="List the keys of a data module, such as Sen1Floods11DataModule.",
+        text="List the keys of a data module, by default that of --config.",
     )
     _describe_help(parser)
 
