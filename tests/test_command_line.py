@@ -339,7 +339,7 @@ def test_help_without_a_class_lists_the_keys_of_the_class_in_use(words, key, con
     [
         ("fit --model.help", "--model.help: needs a class; choose from PrithviClassificationTask, Prithvi"),
         ("stats --data.help --skip_bad", "--data.help: needs a class; choose from ChipDataModule, "),
-        ("fit --data.help NoModule", "data: unknown class 'NoModule'; choose from ChipDataModule"),
+        ("fit --data.help Xyz", "data: unknown class 'Xyz'; choose from ChipDataModule"),
     ],
 )
 def test_help_without_any_class_lists_the_classes(words, message, command):
