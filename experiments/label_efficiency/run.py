@@ -121,7 +121,7 @@ def draw(means: pd.DataFrame, chips: int) -> Figure:
     axes.set_xlabel("training chips")
     axes.set_ylabel("mIoU of the test set, per cent")
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 

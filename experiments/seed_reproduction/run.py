@@ -93,7 +93,7 @@ def draw(distances: pd.DataFrame) -> Figure:
     axes.invert_yaxis()
     axes.set_xlabel("per cent")
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 
