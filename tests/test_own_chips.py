@@ -130,7 +130,11 @@ def test_check_compares_the_order_of_bands_with_their_descriptions(own, command,
             r"lab_a\.tif: contains 20 \(\d+ pixels\), not in classes; known labels: 10, 30; add them to classes",
         ),
         ({"num_frames": 3}, DataError, r"img_a\.tif: has 4 bands, but 6 are expected; set bands, and file"),
-        ({"mean": [1, 2, 3]}, ConfigError, r"mean: 3 values for 2 bands \(NIR_NARROW RED\) and 2 frames; give"),
+        (
+            {"mean": [1, 2, 3]},
+            ConfigError,
+            r"mean: 3 values for 2 bands \(NIR_NARROW RED\) and 2 frames; give",
+        ),
     ],
 )
 def test_an_invalid_description_of_chips_is_an_error(own, changes, error, message):

@@ -188,9 +188,15 @@ def test_split_lists_written_by_spreadsheets_are_read(tmp_path, content):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("", "must be CSV with the columns chip and split"),
-        ("chip,split\n\n", "must be CSV with the columns chip and split"),
-        ("chip;split\na;train\n", "must be CSV with the columns chip and split"),
+        ("", "is empty; must be CSV with the header chip,split and a row per chip"),
+        ("chip,split\n\n", "has a header, but no rows; give a row per chip"),
+        ("chip;split\na;train\n", "the first row is 'chip;split'; must be CSV with the header chip,split"),
+        ("a,train\n", "the first row is 'a,train'; must be CSV with the header chip,split"),
+        (
+            "chip,split\na,train\nb,validation\n",
+            "has a split 'validation', but none called val; rename it to val",
+        ),
+        ("chip,split\na,Train\nb,val\n", "has a split 'Train', but none called train; rename it to train"),
         ("chip,split\na,train\nb\n", "row 'b' must name a chip and its split"),
         ("chip,split\n,train\n", "row ',train' must name a chip and its split"),
     ],
@@ -199,6 +205,11 @@ def test_an_incomplete_split_list_is_an_error_that_names_the_gap(tmp_path, conte
     (tmp_path / "splits.csv").write_text(content)
     with pytest.raises(DataError, match=said):
         read_splits(tmp_path / "splits.csv")
+
+
+def test_a_further_test_set_may_be_called_validation_if_there_is_a_val(tmp_path):
+    (tmp_path / "splits.csv").write_text("chip,split\na,train\nb,val\nc,validation\n")
+    assert read_splits(tmp_path / "splits.csv")["validation"] == ["c"]
 
 
 def test_a_run_without_validation_chips_keeps_its_last_checkpoint_and_says_so(fit, unequal):

@@ -222,8 +222,8 @@ def test_an_error_about_an_empty_folder_names_the_expected_files(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("a,b\n1,2\n", "must be CSV with the columns chip and split"),
-        ("", "must be CSV"),
+        ("a,b\n1,2\n", "the first row is 'a,b'; must be CSV with the header chip,split"),
+        ("", "is empty; must be CSV"),
         (None, "no such file; splits is a CSV file"),
     ],
 )
@@ -236,7 +236,7 @@ def test_a_wrong_list_of_splits_is_named(tmp_path, content, message):
 
 def test_an_unknown_split_lists_the_known(root):
     with pytest.raises(
-        ConfigError, match=r"split: 'tset' is not in .*splits\.csv; it has val, test, bolivia, train"
+        ConfigError, match=r"splits\.csv: has no split 'tset'; it has val, test, bolivia, train"
     ):
         open_split(root, "tset")
     with pytest.raises(

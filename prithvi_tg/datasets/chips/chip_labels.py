@@ -10,7 +10,7 @@ import pandas as pd
 
 from ...errors import ConfigError, DataError
 from ..split_fractions import SPLITS, check_fractions
-from .split_lists import read_splits
+from .split_lists import read_splits, refuse_misspelt_splits
 
 #: Separator of several classes in a cell of a table.
 SEPARATOR = ";"
@@ -148,7 +148,8 @@ def split_labels(
 
     Raises:
         ConfigError: The fractions do not add up to 1.
-        DataError: The list names a chip without a label, or only some rows of a table have a split.
+        DataError: The list names a chip without a label, or only some rows of a table have a split, or a split is
+            misspelt, see `refuse_misspelt_splits`.
     """
     labels = list(labels)
     if splits is not None:
@@ -163,6 +164,7 @@ def split_labels(
     without = [label.name for label in labels if label.split is None]
     if without and len(without) < len(labels):
         raise DataError(f"labels: chip {without[0]} has no split, but others do; give each chip a split")
+    refuse_misspelt_splits("labels", [label.split for label in labels if label.split is not None])
     check_fractions("split_fractions", fractions)
     found = {}
     for label in labels:

@@ -2,11 +2,17 @@
 
 import csv
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from pathlib import Path
 
 from ...errors import ConfigError, DataError, counted
+
+_OTHER_WORDS = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation", "validate", "dev", "eval"),
+    "test": ("test", "testing"),
+}
 
 
 def split_list(splits: str | Path, split: str) -> list[str]:
@@ -17,7 +23,7 @@ def split_list(splits: str | Path, split: str) -> list[str]:
     """
     lists = read_splits(splits)
     if split not in lists:
-        raise ConfigError(f"split: {split!r} is not in {splits}; it has {', '.join(lists)}")
+        raise ConfigError(f"{splits}: has no split {split!r}; it has {', '.join(lists)}")
     return lists[split]
 
 
@@ -41,6 +47,19 @@ def names_of_test_splits(given: str | Sequence[str], known: Sequence[str] | None
     return names
 
 
+def refuse_misspelt_splits(source: str | Path, names: Iterable[str]) -> None:
+    """Refuse ``validation`` and the like where there is no ``val``: any other name is that of a further test set.
+
+    Raises:
+        DataError: A name is another word for a split that has no chips.
+    """
+    known = {*names}
+    for name in known:
+        meant = next((split for split, words in _OTHER_WORDS.items() if name.lower() in words), None)
+        if meant is not None and meant not in known:
+            raise DataError(f"{source}: has a split {name!r}, but none called {meant}; rename it to {meant}")
+
+
 def published_splits(name: str) -> Path:
     """Path of the published split lists of a dataset, which are part of this package."""
     return Path(str(files(__package__) / "splits" / f"{name}.csv"))
@@ -55,7 +74,8 @@ def read_splits(path: str | Path) -> dict[str, list[str]]:
         Chips of each split, in the order of the file.
 
     Raises:
-        DataError: The file is missing, lacks a column, has no row, or a row lacks its chip or split.
+        DataError: The file is missing, lacks a column, has no row, a row lacks its chip or split, or a split is
+            misspelt, see `refuse_misspelt_splits`.
     """
     path = Path(path)
     try:
@@ -68,14 +88,18 @@ def read_splits(path: str | Path) -> dict[str, list[str]]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: not a readable list of splits ({error})") from error
     header, *rows = [row for row in rows if any(row)] or [[]]
-    if not rows or not {"chip", "split"} <= {*header}:
-        raise DataError(f"{path}: must be CSV with the columns chip and split, and one row per chip")
+    if not {"chip", "split"} <= {*header}:
+        found = f"the first row is {','.join(header)!r}" if header else "is empty"
+        raise DataError(f"{path}: {found}; must be CSV with the header chip,split and a row per chip")
+    if not rows:
+        raise DataError(f"{path}: has a header, but no rows; give a row per chip")
     splits: dict[str, list[str]] = {}
     for row in rows:
         cells = dict(zip(header, row, strict=False))
         if not cells.get("chip") or not cells.get("split"):
             raise DataError(f"{path}: row {','.join(row)!r} must name a chip and its split")
         splits.setdefault(cells["split"], []).append(cells["chip"])
+    refuse_misspelt_splits(path, splits)
     for split in ("val", "test"):
         shared = sorted({*splits.get("train", ())} & {*splits.get(split, ())})
         if shared:
