@@ -9,8 +9,10 @@ from functools import lru_cache
 
 import numpy as np
 from matplotlib import colormaps
-from matplotlib.colors import to_hex, to_rgb
+from matplotlib.colors import is_color_like, to_hex, to_rgb
 from numpy.typing import NDArray
+
+from .errors import ConfigError, counted
 
 #: Usual colours, and the words in class names that select them. They are at least 14 apart, see `color_distance`.
 USUAL_COLORS = {
@@ -69,6 +71,26 @@ _VISIONS = np.array(
 )
 _TO_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
 _WHITE = _TO_XYZ.sum(axis=1)  # D65
+
+
+def hex_colors(colors: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
+    """Colours of classes as ``#rrggbb``; Matplotlib's names, such as ``navy``, are accepted.
+
+    Args:
+        colors: Colours of the first classes; may be empty.
+        names: Name of each class.
+
+    Raises:
+        ConfigError: One is not a colour, or there are more than classes.
+    """
+    if len(colors) > len(names):
+        raise ConfigError(f"class_colors: {len(colors)} given for {counted(len(names), 'class', 'classes')}")
+    for color in colors:
+        if not is_color_like(color):
+            raise ConfigError(
+                f"class_colors: {color!r} is not a colour; write '#rrggbb', or a name such as navy"
+            )
+    return tuple(map(to_hex, colors))
 
 
 def default_colors(names: Sequence[str]) -> list[str]:

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .colors import hex_colors
 from .errors import ConfigError, counted
 
 #: Label of pixels and chips without a label, in every sample and batch.
@@ -131,7 +132,7 @@ class ClassTarget(Target):
 
     Attributes:
         names: Name of each class.
-        colors: ``#rrggbb`` of each class.
+        colors: ``#rrggbb`` of each class; other notations of Matplotlib are converted.
     """
 
     kind: ClassVar[str] = "classes"
@@ -140,6 +141,7 @@ class ClassTarget(Target):
 
     def __post_init__(self) -> None:
         _freeze(self)
+        object.__setattr__(self, "colors", hex_colors(self.colors, self.names))
 
     @property
     def num_outputs(self) -> int:
@@ -211,7 +213,7 @@ class ChipClassTarget(Target):
 
     Attributes:
         names: Name of each class.
-        colors: ``#rrggbb`` of each class.
+        colors: ``#rrggbb`` of each class; other notations of Matplotlib are converted.
         multilabel: Whether several classes can apply to a chip.
     """
 
@@ -223,6 +225,7 @@ class ChipClassTarget(Target):
 
     def __post_init__(self) -> None:
         _freeze(self)
+        object.__setattr__(self, "colors", hex_colors(self.colors, self.names))
 
     @property
     def num_outputs(self) -> int:

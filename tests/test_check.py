@@ -11,8 +11,10 @@ import yaml
 from conftest import TINY
 
 from prithvi_tg import Sen1Floods11
+from prithvi_tg.checks import Finding
 from prithvi_tg.commands import check as check_command
 from prithvi_tg.datasets.synthetic import LAYOUTS
+from prithvi_tg.errors import DataError
 
 
 @pytest.fixture(autouse=True)
@@ -226,7 +228,7 @@ def test_labels_without_a_class_are_one_finding_with_advice(flood_root, command,
     assert "random weights" in out
     _, out, _ = command("check", "--config", write(classes={0: "Land", 1: "Water"}, scale=1.0))
     (line,) = [line for line in out.splitlines() if "times the statistics" in line and "train" in line]
-    assert "a factor of 0.0001 fits the statistics: set data.scale: 0.0001" in line
+    assert "set data.scale: 0.0001 instead of 1, which fits the statistics" in line
     assert "offset" not in line
     code, _, err = command("fit", "--config", write(), "--trainer.default_root_dir", tmp_path)
     assert code == 1
@@ -240,9 +242,7 @@ def test_labels_without_a_class_are_one_finding_with_advice(flood_root, command,
         True,
     )
     _, out, _ = command("check", "--config", write(labels=f"{hand}/*.tif"))
-    assert (
-        "no such file; none of the 3 label files exists: check folder, pattern, and the names of chips" in out
-    )
+    assert "none of the 3 label files exists: check folder, pattern, and the names of chips" in out
     path = write()
     path.write_text(path.read_text().replace("    splits:", "    #"))
     code, _, err = command("fit", "--config", path)
@@ -341,3 +341,24 @@ def test_chips_of_two_splits_that_show_the_same_ground_are_named(command, tmp_pa
     assert "1 of 3 chips of val show ground that chips of train also show" in line
     assert moved.name.removesuffix("_merged.tif") in line
     assert "splits: non_overlapping" in line
+
+
+def test_the_table_breaks_no_path_in_a_file_or_pipe(root, command, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    write_splits(root, [("missing", "train")])
+    _, out, _ = command(
+        "check",
+        "--config",
+        "configs/sen1floods11.yaml",
+        "--data.root",
+        root,
+        "--data.splits",
+        root / "splits.csv",
+    )
+    assert str(root) in out
+
+
+def test_the_advice_of_an_error_has_a_column_of_its_own():
+    finding = Finding.of_error("train", DataError("a.tif: contains 7; known labels: 1; add it to classes"))
+    assert (finding.message, finding.advice) == ("a.tif: contains 7; known labels: 1", "add it to classes")
+    assert Finding.of_error("train", DataError("a.tif: broken")).message == "a.tif: broken"

@@ -158,8 +158,8 @@ def assert_one_line(err, *words):
         ("batch_size: 2", "bands: [NIR]", ("did you mean NIR_BROAD or NIR_NARROW?",)),
         ("max_epochs:", "max_epocs:", ("trainer.max_epocs: unknown key", "did you mean max_epochs?")),
         ("data:", "daat:", ("daat", "did you mean data?")),
-        ("max_epochs: 1", "max_epochs: many", ("trainer.max_epochs: many is not int",)),
-        ("lr: 1.0e-3", "lr: fast", ("lr: fast is not float",)),
+        ("max_epochs: 1", "max_epochs: many", ("trainer.max_epochs: many is not a whole number",)),
+        ("lr: 1.0e-3", "lr: fast", ("lr: fast is not a number",)),
         ("lr: 1.0e-3", "optimizer: sgd", ("optimizer: 'sgd' is unknown; choose from adamw, adam",)),
         (
             "PrithviSegmentationTask",

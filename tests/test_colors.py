@@ -10,6 +10,7 @@ import yaml
 
 from prithvi_tg.colors import BACKGROUND_COLOR, USUAL_COLORS, color_distance, default_colors
 from prithvi_tg.datasets import HLSBurnScars, Sen1Floods11
+from prithvi_tg.errors import ConfigError
 from prithvi_tg.mapping.products.styles import write_class_style
 from prithvi_tg.plotting import (
     add_legend,
@@ -20,7 +21,7 @@ from prithvi_tg.plotting import (
     plot_values,
 )
 from prithvi_tg.spec import DataSpec, InputSpec
-from prithvi_tg.targets import ClassTarget, ValueTarget
+from prithvi_tg.targets import ChipClassTarget, ClassTarget, ValueTarget
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 WATER, VEGETATION, BURNT = "#1f78b4", "#33a02c", "#7f0000"
@@ -90,6 +91,23 @@ def test_every_class_has_a_color():
 
 def test_own_colors_come_first():
     assert class_colors(ClassTarget(("Water", "Forest"), ("#ff0000", "#00ff00"))) == ["#ff0000", "#00ff00"]
+
+
+def test_named_colors_are_stored_as_hexadecimal_numbers():
+    assert ClassTarget(("Water", "Forest"), ("navy", "#0F0")).colors == ("#000080", "#00ff00")
+    assert ChipClassTarget(("Water", "Forest"), ("navy",)).colors == ("#000080",)
+
+
+@pytest.mark.parametrize(
+    ("colors", "message"),
+    [
+        (("watery",), "class_colors: 'watery' is not a colour; write '#rrggbb', or a name such as navy"),
+        (("red", "green", "blue"), "class_colors: 3 given for 2 classes"),
+    ],
+)
+def test_wrong_colors_are_an_error_of_the_configuration(colors, message):
+    with pytest.raises(ConfigError, match=message):
+        ClassTarget(("Water", "Forest"), colors)
 
 
 @pytest.mark.parametrize("count", [1, 3])

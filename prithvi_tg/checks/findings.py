@@ -23,6 +23,12 @@ class Finding:
     message: str
     advice: str = ""
 
+    @classmethod
+    def of_error(cls, subject: str, error: Exception) -> "Finding":
+        """The finding of an error, whose message ends with advice after a semicolon, or has none."""
+        message, found, advice = str(error).rpartition("; ")
+        return cls("error", subject, message, advice) if found else cls("error", subject, advice)
+
 
 def count_chips(names: Sized) -> str:
     """The number of chips, in words: ``1 chip``, ``2 chips``."""

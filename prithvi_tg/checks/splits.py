@@ -42,7 +42,7 @@ def check_chips(data: ChipDataModule) -> Iterator[Finding]:
         try:
             dataset = data.open_split(split)
         except PrithviTGError as error:
-            yield Finding("error", split, str(error))
+            yield Finding.of_error(split, error)
             continue
         yield from _described_bands(split, dataset)
         surveys[split] = survey_chips(dataset)
@@ -107,7 +107,7 @@ def check_scenes(data: LabelledScenesDataModule) -> Iterator[Finding]:
         data.setup("fit")
         both, images = data.open_both()
     except PrithviTGError as error:
-        yield Finding("error", "scenes", str(error))
+        yield Finding.of_error("scenes", error)
         return
     yield from _scenes(both, images)
     for origin in dict.fromkeys(scene.origin for scene in images.scenes):
@@ -119,8 +119,7 @@ def check_scenes(data: LabelledScenesDataModule) -> Iterator[Finding]:
             windows = data.scored_windows(split, both, images)
             survey = surveys[split] = survey_windows(windows, data.spec.target)
         except PrithviTGError as error:
-            advice = "add it to classes or to ignored_labels" if "not in classes" in str(error) else ""
-            yield Finding("error", split, str(error), advice)
+            yield Finding.of_error(split, error)
             continue
         yield from _of_values(split, survey, data.spec, takes_scale=True)
     yield from LABEL_CHECKS[data.spec.target.kind](surveys, data.spec)
@@ -257,7 +256,8 @@ def _unit_advice(ratio: UnitRatio, spec: DataSpec, takes_scale: bool) -> str:
     if power == 1:
         return "check unit and statistics: prithvi-tg stats"
     if takes_scale:
-        return f"a factor of {1 / power:g} fits the statistics: set data.scale: {spec.input.scale / power:g}"
+        scale = spec.input.scale
+        return f"set data.scale: {scale / power:g} instead of {scale:g}, which fits the statistics"
     return f"a factor of {1 / power:g} fits the statistics: multiply the values of the files by it"
 
 

@@ -120,7 +120,8 @@ def refuse_other_model(checkpoint: Checkpoint, task: PrithviTask, data: Any) -> 
         if difference is not None:
             key, before, now = difference
             raise CheckpointError(
-                f"{checkpoint.path}: trained with {key} {before}, but the configuration has {now}"
+                f"{checkpoint.path}: trained with {key} {before}, but the configuration has {now}; give the "
+                "configuration of the run, --config RUN/config.yaml, or that value"
             )
 
 

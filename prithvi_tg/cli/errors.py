@@ -35,6 +35,15 @@ _COUNTERPARTS = {
     "windows_per_epoch": "crops_per_chip",
     "root": "images",
 }
+#: Types -> what a value has to be.
+_KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "text",
+    "list": "a list",
+    "dict": "a mapping",
+}
 _PACKAGE = __name__.partition(".")[0]
 #: Sections of a configuration, which are options, too.
 _SECTIONS = ("--model", "--data", "--trainer")
@@ -118,7 +127,8 @@ def one_line(message: str, classes: Iterable[type[Any]]) -> str:
     given = re.search(r"(?:Got value|Given value): (.*)", message)
     if kinds and given and not given.group(1).startswith(("{", "Namespace")):
         wanted = [literal or name for name, literal in kinds if name != "NoneType"]
-        return f"{key}: {given.group(1)} is not {' or '.join(dict.fromkeys(wanted))}"
+        named = [_KINDS.get(name, name) for name in wanted]
+        return f"{key}: {given.group(1)} is not {' or '.join(dict.fromkeys(named))}"
     lines = [line.strip(" -") for line in message.splitlines()]
     noise = ("Subtypes:", "Given value", "Errors:", "Does not validate", "Expected a <class 'NoneType'>")
     return " ".join(line for line in lines if line and not line.startswith(noise))[:400]

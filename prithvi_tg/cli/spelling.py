@@ -9,6 +9,18 @@ from .errors import closest
 #: An option: its name, the key of a section, and the rest.
 _OPTION = re.compile(r"--(\w[\w-]*)((?:\.(?:init_args\.)?[\w-]+)?)(.*)", re.DOTALL)
 
+#: Commands of other libraries -> ours.
+_OTHER_COMMANDS = {
+    "train": "fit",
+    "finetune": "fit",
+    "evaluate": "test",
+    "eval": "test",
+    "infer": "predict",
+    "inference": "predict",
+    "map": "predict",
+    "tile": "chips",
+}
+
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)")
 #: Numbers joined by commas, the first negative: a parser takes them for an option.
 _NEGATIVE = re.compile(r"-[.\d][-+.\deE]*(,[-+.\deE]+)+")
@@ -116,5 +128,6 @@ def asks_for_help(words: Sequence[str]) -> bool:
 
 def unknown_command(name: str, known: Iterable[str]) -> str:
     """Message about a command that does not exist."""
-    hint = closest(name, {*known})
+    meant = _OTHER_COMMANDS.get(name.lower())
+    hint = f"; did you mean {meant}?" if meant else closest(name, {*known})
     return f"unknown command {name!r}{hint or '; see prithvi-tg --help'}"

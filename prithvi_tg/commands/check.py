@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -18,6 +17,7 @@ from ..cli.lightning import PrithviCLI
 from ..datamodules import ChipDataModule, LabelledScenesDataModule
 from ..datamodules.validation import has_validation
 from ..errors import counted, own_error
+from ..reporting.tables import as_text
 from ..tasks import PrithviTask
 from ..tasks.advice import training_advice
 from .data_parser import data_parser, parse_data
@@ -51,7 +51,7 @@ def run(arguments: list[str]) -> int:
         except Exception as error:
             if (ours := own_error(error)) is None:
                 raise
-            findings.append(Finding("error", "data", str(ours)))
+            findings.append(Finding.of_error("data", ours))
         known = {one.message for one in findings}
         findings += [one for one in _check_run(arguments) if one.message not in known]
     table = Table(title="check", show_lines=False)
@@ -60,7 +60,7 @@ def run(arguments: list[str]) -> int:
         table.add_column(column, overflow="fold")
     for one in sorted(findings, key=lambda one: list(_MARKS).index(one.severity)):
         table.add_row(_MARKS[one.severity], *map(escape, (one.subject, one.message, one.advice)))
-    Console().print(table)
+    print(as_text(table))
     errors = sum(one.severity == "error" for one in findings)
     print(f"{counted(errors, 'error')}." if errors else "No errors.")
     return 1 if errors else 0
@@ -83,7 +83,7 @@ def _check_run(arguments: list[str]) -> Iterator[Finding]:
     except Exception as error:
         if (ours := own_error(error)) is None:
             raise
-        yield Finding("error", "configuration", str(ours))
+        yield Finding.of_error("configuration", ours)
         return
     parameters = sum(parameter.numel() for parameter in built.model.parameters())
     weights = "random weights" if getattr(built.model, "weights", None) is None else "the weights match"
@@ -116,7 +116,7 @@ def _check_training(built: PrithviCLI) -> Iterator[Finding]:
     except Exception as error:
         if (ours := own_error(error)) is None:
             raise
-        yield Finding("error", "data", str(ours))
+        yield Finding.of_error("data", ours)
         return
     resumes = bool(built.config["fit"]["ckpt_path"])
     validates = has_validation(built.trainer, built.datamodule)

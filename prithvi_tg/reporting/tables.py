@@ -13,10 +13,15 @@ from ..errors import counted
 from ..files import write_json
 from ..spec import DataSpec
 
+_ANY_WIDTH = 10_000
+
 
 def as_text(table: RenderableType) -> str:
-    """Convert a table, or several, to text, with the width and colours of the terminal."""
+    """Convert a table, or several, to text: in the width and colours of a terminal, or as wide as needed for a file."""
     console = Console()
+    if not console.is_terminal:
+        needed = console.measure(table, options=console.options.update(width=_ANY_WIDTH)).maximum
+        console = Console(width=max(console.width, needed))
     with console.capture() as capture:
         console.print(table)
     return capture.get().rstrip("\n")
