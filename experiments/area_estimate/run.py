@@ -184,7 +184,7 @@ def draw(
 ) -> None:
     """The scene with the points, where map and classification differ, and the first intervals."""
     figure = Figure(figsize=(15, 5.2), layout="constrained")
-    left, middle, right = figure.subplots(1, 3)
+    left, middle, right = figure.subplots(1, 3, width_ratios=(1, 1, 1.3))
     rgb = np.clip(np.moveaxis(bands[[2, 1, 0]], 0, -1) / 3000, 0, 1)
     left.imshow(rgb)
     for name, color in (("Other", "#ffd166"), ("Water", "#00e5ff")):
@@ -226,7 +226,7 @@ def draw_intervals(axis: Axes, run: dict[str, Any], true_area: float, mapped_are
     axis.axhline(mapped_area, color="black", linestyle="dashed", label="mapped area")
     axis.set_xlabel("seed")
     axis.set_ylabel("water, ha")
-    axis.set_title(f"95 % intervals of 100 samples; {misses.sum()} miss the true area")
+    axis.set_title(f"95 % intervals of 100 samples;\n{misses.sum()} miss the true area")
     axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2, frameon=False)
 
 

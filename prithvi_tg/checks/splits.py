@@ -117,7 +117,7 @@ def check_scenes(data: LabelledScenesDataModule) -> Iterator[Finding]:
     for split in data.split_regions.splits:
         try:
             windows = data.scored_windows(split, both, images)
-            survey = surveys[split] = survey_windows(windows, data.spec.target)
+            survey = surveys[split] = survey_windows(windows, data.spec)
         except PrithviTGError as error:
             yield Finding.of_error(split, error)
             continue
@@ -226,6 +226,11 @@ def _of_values(split: str, survey: Survey, spec: DataSpec, takes_scale: bool) ->
     """Compare the unit and order of the bands with the statistics, and report nodata and constant bands."""
     if survey.nodata > 0.5:
         yield Finding("advice", split, f"{100 * survey.nodata:.0f} % of the pixels hold no data")
+    if survey.fill is not None:
+        yield Finding(
+            "advice", split, survey.fill.describe(spec.input.scale),
+            f"if this value means nodata, set data.nodata: [{survey.fill.stored(spec.input.scale)}], and repeat stats",
+        )  # fmt: skip
     if not len(survey.means) or np.isnan(survey.means).any():
         return
     means, deviations = survey.means, survey.deviations

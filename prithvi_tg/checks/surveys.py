@@ -17,6 +17,7 @@ from torch import Tensor
 from ..datasets import Chip, ChipDataset
 from ..datasets.scenes.scored_windows import ScoredWindows
 from ..errors import ConfigError, DataError, PrithviTGError, UnknownLabelError, ValueRangeError
+from ..readers.fill_values import FillSearch, FillValue
 from ..readers.raster import open_raster
 from ..spec import DataSpec
 from ..targets import Target, ValueTarget
@@ -61,8 +62,9 @@ class Survey:
         nodata: Share of the pixels that are nodata in the worst band.
         smallest: Shortest side of a chip, in pixels.
         labels: Labelled pixels of each class or value (K,).
-        means: Mean of each band (C,).
-        deviations: Standard deviation of each band (C,).
+        fill: A value of all bands of many pixels, which probably means nodata.
+        means: Mean of each band (C,), without `fill`.
+        deviations: Standard deviation of each band (C,), without `fill`.
         lows: Lowest first percentile of each band in a chip (C,).
         values: Range and moments of labels with values; ``None`` for other labels.
     """
@@ -83,6 +85,7 @@ class Survey:
     nodata: float = 0.0
     smallest: int | None = None
     labels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    fill: FillValue | None = None
     means: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     deviations: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     lows: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
@@ -92,16 +95,16 @@ class Survey:
 def survey_chips(dataset: ChipDataset) -> Survey:
     """Read every chip of a split once."""
     survey = _empty_survey(dataset.spec.target)
-    _add_up(survey, _readable_samples(dataset, survey), dataset.spec.target)
+    _add_up(survey, _readable_samples(dataset, survey), dataset.spec)
     if len(survey.wrong_unit) > len(survey.names) / 2:
         survey.wrong_unit = []  # the band means of the split show it
     return survey
 
 
-def survey_windows(windows: ScoredWindows, target: Target) -> Survey:
+def survey_windows(windows: ScoredWindows, spec: DataSpec) -> Survey:
     """Read the windows of a split of scenes once."""
-    survey = _empty_survey(target)
-    _add_up(survey, _readable_windows(windows, survey), target)
+    survey = _empty_survey(spec.target)
+    _add_up(survey, _readable_windows(windows, survey), spec)
     return survey
 
 
@@ -191,14 +194,16 @@ def _compare_grids(image: Path, mask: Path, name: str, survey: Survey) -> None:
             survey.misaligned.append(name)
 
 
-def _add_up(survey: Survey, samples: Iterator[dict[str, Any]], target: Target) -> None:
+def _add_up(survey: Survey, samples: Iterator[dict[str, Any]], spec: DataSpec) -> None:
     """Add up labels, data and band statistics of samples."""
+    target = spec.target
     labels = np.zeros(target.num_outputs, np.int64)
     total: Any = 0.0
     squares: Any = 0.0
     count: Any = 0.0
     lows: Any = np.inf
     pixels = 0
+    search = FillSearch(spec.input)
     for sample in samples:
         labels += target.count(sample).numpy()
         if survey.values is not None:
@@ -209,11 +214,17 @@ def _add_up(survey: Survey, samples: Iterator[dict[str, Any]], target: Target) -
         squares = squares + (observed**2).sum(dim=(0, 2, 3)).numpy()
         count = count + valid.sum(dim=(0, 2, 3)).numpy()
         pixels += valid[:, 0].numel()
+        for frame, data in zip(sample["image"].numpy(), valid.numpy(), strict=True):
+            search.add(frame, data)
         lows = np.minimum(lows, _low_percentiles(image.numpy(), valid.numpy()))
     survey.labels = labels
     if pixels:
         survey.lows = lows
         survey.nodata = 1 - float(np.min(count)) / pixels
+        survey.fill = search.found()
+        if survey.fill is not None:  # the same pixels in all bands
+            value, filled, _ = survey.fill
+            total, squares, count = total - filled * value, squares - filled * value**2, count - filled
         with np.errstate(invalid="ignore", divide="ignore"):
             survey.means = total / count
             survey.deviations = np.sqrt(np.maximum(0, squares / count - survey.means**2))

@@ -1,6 +1,7 @@
 """``prithvi-tg stats``: statistics of a training set, as YAML for a configuration."""
 
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from ..bands import PRITHVI_BANDS
 from ..cli.lightning_parser import PrithviArgumentParser
 from ..errors import ConfigError, DataError, MissingStatisticsError, own_error
+from ..readers.fill_values import FillSearch
 from ..spec import DataSpec
 from .data_parser import data_parser, open_split, parse_data
 
@@ -96,10 +98,19 @@ def training_statistics(
     """
     bands = [Moments() for _ in spec.input.bands]
     labels = LABEL_STATISTICS[spec.target.kind](spec)
+    search = FillSearch(spec.input)
     for sample in DataLoader(dataset, batch_size=None, num_workers=num_workers):
         for band, moments in enumerate(bands):
             moments.add(sample["image"][:, band][sample["valid"][:, band]])
         labels.add(sample)
+        for frame, data in zip(sample["image"].numpy(), sample["valid"].numpy(), strict=True):
+            search.add(frame, data)
+    if (fill := search.found()) is not None:
+        warnings.warn(
+            f"nodata: {fill.describe(spec.input.scale)}, and count as data; if this value means nodata, set "
+            f"data.nodata: [{fill.stored(spec.input.scale)}]",
+            stacklevel=2,
+        )
     empty = [name for name, moments in zip(spec.input.bands, bands, strict=True) if moments.count == 0]
     if empty:
         raise DataError(f"{', '.join(empty)}: no valid pixel in the training set")

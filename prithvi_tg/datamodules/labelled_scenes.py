@@ -30,7 +30,6 @@ from ..errors import NO_VALIDATION, ConfigError, DataError, MissingStatisticsErr
 from ..readers.block_cache import limit_block_cache
 from ..readers.formats import InputOptions
 from ..readers.quality import QualityClass
-from ..readers.raster import band_descriptions
 from ..readers.scene import NodataRule
 from ..samplers import RandomWindowGeoSampler, UnrepeatedSampler
 from ..spec import DataSpec, InputSpec
@@ -172,7 +171,11 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
         wanted = tuple(resolve_band(band, sensor) for band in bands)
         places = _places(wanted, file_bands, sensor, num_frames)
         self.reading = InputOptions(
-            places if composite is None else places[: len(wanted)], sensor, training=True, format=format
+            places if composite is None else places[: len(wanted)],
+            sensor,
+            nodata=tuple(nodata),
+            training=True,
+            format=format,
         )
         inputs = InputSpec(
             wanted, tuple(mean), tuple(std), num_frames, scale, tuple(nodata),
@@ -287,9 +290,7 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
         loaders = self.num_workers * (2 if stage == "fit" else 1)  # training and validation have their own
         self._cache_megabytes = limit_block_cache(processes * max(1, loaders))
         both, images = self.open_both()
-        stored = self.spec.input.file_bands
-        described = band_descriptions(images.scenes[0].files[0]) if stored else ()
-        self.spec = self.spec.with_input(pixel_size=images.grid.pixel_size, file_descriptions=described)
+        self.spec = self.spec.with_input(pixel_size=images.grid.pixel_size, **images.stored_bands())
         roi = shapely.union_all(list(both.index.geometry))
         self.split_regions = self.regions(images, roi)
         return both, images

@@ -1,4 +1,4 @@
-"""UnitCheck: compares the values of a scene with unit and bands of the training data."""
+"""UnitCheck: compares the values of a scene with unit and bands of the training data, and looks for fill values."""
 
 import warnings
 from collections.abc import Sequence
@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bands import find_order
+from ..readers.fill_values import FillSearch
 from ..readers.scene import Scene
 from ..spec import InputSpec, UnitRatio
 from .row_reader import Rows
@@ -16,7 +17,7 @@ _UNIT_PIXELS = 50_000
 
 
 class UnitCheck:
-    """Warns if values of a scene are far from the training data: of another unit, or of bands in another order.
+    """Warns if values of a scene are far from the training data: of another unit, of bands in another order, or fill.
 
     Args:
         scene: The scene.
@@ -40,12 +41,13 @@ class UnitCheck:
             self.judge()
 
     def judge(self) -> None:
-        """Warn once if the values cannot be in the unit of the statistics, or fit them in another order of bands."""
+        """Warn once about fill values, another unit than that of the statistics, and another order of bands."""
         if self._judged:
             return
         self._judged = True
         bands = [np.concatenate(parts) for parts in zip(*self._samples, strict=True)]
         self._samples = []
+        bands = self._without_fill(bands)
         medians, lows = (
             [float(np.percentile(band, share)) if len(band) else float("nan") for band in bands]
             for share in (50, 1)
@@ -62,6 +64,24 @@ class UnitCheck:
             )
         else:
             self._judge_order(bands)
+
+    def _without_fill(self, bands: list[NDArray[np.floating]]) -> list[NDArray[np.floating]]:
+        """Warn about a value that probably means nodata; returns the values of the other pixels."""
+        if len({len(band) for band in bands}) > 1 or not self.scene.channels:
+            return bands  # some bands lack data where others have it, so the values are not those of the same pixels
+        search, count = FillSearch(self.spec), len(self.spec.bands)
+        for first in range(0, len(bands), count):
+            search.add(np.stack(bands[first : first + count]))
+        fill = search.found()
+        if fill is None:
+            return bands
+        scaling = self.scene.channels[0].scale, self.scene.channels[0].offset
+        warnings.warn(
+            f"{self.scene.files[0]}: {fill.describe(*scaling)}, and are mapped as data; if this value means nodata, "
+            f"give --nodata {fill.stored(*scaling)}",
+            stacklevel=2,
+        )
+        return [band[band != fill.value] for band in bands]
 
     def _judge_order(self, values: Sequence[NDArray[np.floating]]) -> None:
         names = self.spec.bands

@@ -25,6 +25,7 @@ from ...errors import DataError
 from ...readers.formats import InputOptions, find_inputs, resolve_scene
 from ...readers.grid import Grid
 from ...readers.quality import QualityClass
+from ...readers.raster import band_descriptions, data_bands, open_raster
 from ...readers.scene import NodataRule, Pixels, Scene, SceneReader
 from ...spec import InputSpec
 from .composites import TemporalComposite, compose_frames
@@ -200,6 +201,23 @@ class SceneDataset(RasterDataset):
         ):
             return first
         return self._around(tuple(self.index.total_bounds), crs)
+
+    def stored_bands(self) -> dict[str, Any]:
+        """Attributes of `InputSpec` about the files: ``file_bands``, ``file_count`` and ``file_descriptions``.
+
+        Empty unless each scene is one file, and all files have the bands in the same places. The number of bands and
+        their descriptions are those of the first file.
+        """
+        places = {tuple(channel.index for channel in scene.channels) for scene in self.scenes}
+        paths = [{channel.path for channel in scene.channels} for scene in self.scenes]
+        if len(places) > 1 or any(len(found) != 1 for found in paths):
+            return {}
+        (first,) = paths[0]
+        with open_raster(first) as source:
+            count = data_bands(source, self.spec.file_count)
+        return {
+            "file_bands": places.pop(), "file_count": count, "file_descriptions": band_descriptions(first),
+        }  # fmt: skip
 
     def _around(self, bounds: Sequence[float], crs: CRS | None) -> Grid:
         """Grid of the pixels that a rectangle touches, aligned with the dataset's pixels."""
