@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from torchgeo.datasets import GeoDataset
+from torchgeo.datasets import GeoDataset, IntersectionDataset
 
 from ..bands import MIXED_UP, find_order, resolve_band
 from ..datamodules import ChipDataModule, LabelledScenesDataModule
 from ..datamodules.scene_splits import BlockSplit
 from ..datasets import ChipDataset
 from ..datasets.scenes.dataset import SceneDataset
+from ..datasets.scenes.labels import LabelPolygons
 from ..errors import NO_VALIDATION, ConfigError, PrithviTGError, counted
 from ..readers.labels import label_counts
 from ..readers.raster import open_raster
@@ -110,6 +111,7 @@ def check_scenes(data: LabelledScenesDataModule) -> Iterator[Finding]:
         yield Finding.of_error("scenes", error)
         return
     yield from _scenes(both, images)
+    yield from _of_polygons(both)
     for origin in dict.fromkeys(scene.origin for scene in images.scenes):
         yield Finding("ok", "bands", origin)
     yield from _areas(data, both, "the images" if both is images else "the area that images and labels share")
@@ -141,6 +143,18 @@ def _scenes(both: GeoDataset, images: SceneDataset) -> Iterator[Finding]:
             "advice", "scenes", f"{len(apart)} of {counted(len(images.scenes), 'scene')} without labels"
             f"{_listed(apart)}", "remove them from images, or add labels",
         )  # fmt: skip
+
+
+def _of_polygons(both: GeoDataset) -> Iterator[Finding]:
+    """Polygons without a value of the label attribute."""
+    layer = both.datasets[1] if isinstance(both, IntersectionDataset) else None
+    if isinstance(layer, LabelPolygons):
+        for path, number in layer.unvalued.items():
+            have, are = ("has", "it is") if number == 1 else ("have", "they are")
+            yield Finding(
+                "advice", Path(path).name, f"{counted(number, 'polygon')} {have} no value for {layer.label_name}; "
+                f"{are} not labelled", "give them a class, or remove them",
+            )  # fmt: skip
 
 
 def _areas(data: LabelledScenesDataModule, both: GeoDataset, area: str) -> Iterator[Finding]:

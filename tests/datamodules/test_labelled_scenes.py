@@ -325,6 +325,24 @@ def test_polygons_are_labels_too_and_nothing_is_printed(root, tmp_path, capsys):
         module(root, labels=str(tmp_path / "l.gpkg")).setup("fit")
 
 
+def test_check_counts_polygons_without_a_class(root, tmp_path):
+    with rasterio.open(root / "scene.tif") as file:
+        whole = shapely.box(*file.bounds)
+    kinds = {"kind": ["wet", "dry", None]}
+    parts = [whole, whole.buffer(-0.001), whole]
+    geopandas.GeoDataFrame(kinds, geometry=parts, crs="EPSG:4326").to_file(tmp_path / "l.gpkg")
+    data = module(
+        root,
+        labels=str(tmp_path / "l.gpkg"),
+        classes={"dry": "No water", "wet": "Water"},
+        label_attribute="kind",
+    )
+    (found,) = [one for one in check_scenes(data) if one.subject == "l.gpkg"]
+    assert (found.severity, found.message) == (
+        "advice", "1 polygon has no value for kind; it is not labelled"
+    )  # fmt: skip
+
+
 # Bad input.
 
 

@@ -419,7 +419,19 @@ def bad_files(folder):
     save(folder / "hollow.gpkg", [shapely.Polygon(), square(0, 0)])
     save(folder / "points.gpkg", [shapely.Point(LEFT, TOP)])
     save(folder / "fields.gpkg", shapes, crop=["corn", "rye"], owner=["x", "y"])
-    save(folder / "gaps.gpkg", shapes, crop=["corn", None])
+    save(folder / "blank.gpkg", shapes, crop=pd.Series([None, None], dtype=object))
+
+
+def test_polygons_without_a_value_are_not_labelled_and_are_counted(tmp_path):
+    shapes = [square(0, 0, 2), square(0, 1), square(3, 3)]
+    path = save(tmp_path / "gaps.gpkg", shapes, crop=["corn", None, None])
+    labels = LabelPolygons(path, "crop", {"corn": 3})
+    expected = np.full((5, 5), 255)
+    expected[:2, :2] = 3  # the polygon below one without a value keeps its label
+    np.testing.assert_array_equal(mask_of(labels, LEFT, TOP, 5, 5), expected)
+    assert labels.unvalued == {str(path): 2}
+    numbers = save(tmp_path / "numbers.gpkg", shapes, crop=[1, np.nan, 1])
+    assert LabelPolygons(numbers, "crop", {1: 3}).unvalued == {str(numbers): 1}
 
 
 @pytest.mark.filterwarnings("ignore")  # of writing such files
@@ -443,7 +455,7 @@ def bad_files(folder):
             "hollow.gpkg": r"hollow.gpkg: 1 empty polygon of 2, first feature 1$",
             "points.gpkg": r"points.gpkg: contains Point; labels must be polygons$",
             "fields.gpkg": r"fields.gpkg: crop contains 'rye' \(1 polygon\), not in classes",
-            "gaps.gpkg": r"gaps.gpkg: crop contains (None|nan) \(1 polygon\), not in classes",
+            "blank.gpkg": r"blank.gpkg: crop has no value in any of its 2 polygons$",
         }),
         (partial(LabelPolygons, attribute="kind", classes={"corn": 0}), {
             "fields.gpkg": r"fields.gpkg: has no attribute 'kind'; it has crop, owner$",

@@ -112,7 +112,8 @@ class LabelPolygons(LabelDataset, VectorDataset):
 
     A sample contains ``mask`` int64 (H, W), ``bounds`` and ``crs``. The class of a pixel is that of the polygon
     that contains its centre. If polygons overlap, the last one is used, in the order of files and of features in a
-    file. Pixels outside all polygons are 255.
+    file. Pixels outside all polygons are 255. Polygons without a value of the attribute (null) are left out;
+    `unvalued` counts them for each file that has some.
 
     A subclass may set TorchGeo's ``filename_regex`` and ``date_format``; then each image uses only files of its
     period.
@@ -129,8 +130,8 @@ class LabelPolygons(LabelDataset, VectorDataset):
 
     Raises:
         ConfigError: `classes` contains a class that is not a number, or does not match `attribute`.
-        DataError: A file is missing, unreadable, empty, or has no CRS; it lacks the attribute, or has a value that
-            is missing from `classes`; it contains an empty polygon, points or lines.
+        DataError: A file is missing, unreadable, empty, or has no CRS; it lacks the attribute, has no value of it
+            at all, or one that is missing from `classes`; it contains an empty polygon, points or lines.
     """
 
     suffixes = (".gpkg", ".geojson", ".shp")
@@ -154,6 +155,7 @@ class LabelPolygons(LabelDataset, VectorDataset):
         self.all_touched = all_touched
         self.layer = layer
         self.transforms = transforms
+        self.unvalued: dict[str, int] = {}
         self.paths = self._find(paths)
         self._parts = [self._load(path) for path in self.files]
         self._build_index(self._parts[0].crs)
@@ -178,15 +180,28 @@ class LabelPolygons(LabelDataset, VectorDataset):
         others = set(frame.geom_type) - {"Polygon", "MultiPolygon"}
         if others:
             raise DataError(f"{path}: contains {first_of(sorted(others))}; labels must be polygons")
+        frame = self._with_value(path, frame)
         numbers = [IGNORE_INDEX if number is None else number for number in self._class_numbers(path, frame)]
         return GeoDataFrame({"number": numbers}, geometry=frame.geometry.to_numpy(), crs=frame.crs)
+
+    def _with_value(self, path: str, frame: GeoDataFrame) -> GeoDataFrame:
+        """The polygons that have a value of the attribute."""
+        if self.label_name is None:
+            return frame
+        columns = frame.columns.drop(frame.geometry.name)
+        if self.label_name not in columns:
+            raise DataError(f"{path}: has no attribute {self.label_name!r}; it has {first_of(columns)}")
+        unvalued = frame[self.label_name].isna()
+        if unvalued.all():
+            polygons = counted(len(frame), "polygon")
+            raise DataError(f"{path}: {self.label_name} has no value in any of its {polygons}")
+        if unvalued.any():
+            self.unvalued[path] = int(unvalued.sum())
+        return frame[~unvalued]
 
     def _class_numbers(self, path: str, frame: GeoDataFrame) -> list[int | None]:
         if not isinstance(self.classes, Mapping):
             return [self.classes] * len(frame)
-        columns = frame.columns.drop(frame.geometry.name)
-        if self.label_name not in columns:
-            raise DataError(f"{path}: has no attribute {self.label_name!r}; it has {first_of(columns)}")
         values = frame[self.label_name].tolist()
         counts = Counter(repr(value) for value in values if value not in self.classes)
         if counts:
