@@ -119,6 +119,11 @@ def resolve_scene(found: SceneInput, spec: InputSpec, options: InputOptions | No
     if known != sorted(known):
         listed = " ".join(str(day) for day in known)
         raise DataError(f"{found.name}: its dates are not in order ({listed}); give the earliest first")
+    if repeated := [path for path in found.frames if found.frames.count(path) > 1]:
+        warnings.warn(
+            f"{found.name}: {repeated[0]} is given for several dates; give the file of each date",
+            stacklevel=2,
+        )
     quality = tuple(frame.quality for frame in frames if frame.quality is not None)
     if options.quality:
         if len(options.quality) != spec.num_frames:
@@ -143,7 +148,7 @@ def resolve_scene(found: SceneInput, spec: InputSpec, options: InputOptions | No
         tuple(channel for frame in frames for channel in frame.channels),
         quality if len(quality) == spec.num_frames else (),
         dates,
-        "; ".join(frame.origin for frame in frames),
+        _origin(found, frames, formats),
         frames=found.frames,
     )
     if not any(frame.members for frame in frames):
@@ -153,6 +158,17 @@ def resolve_scene(found: SceneInput, spec: InputSpec, options: InputOptions | No
             f"quality: {found.name} is a mosaic, which uses the quality layers of its items; remove it"
         )
     return _mosaic(scene, frames)
+
+
+def _origin(found: SceneInput, frames: Sequence[SceneFrame], formats: Sequence[SceneFormat]) -> str:
+    """How the bands were found, for each date that has a path of its own."""
+    if len(frames) == 1:
+        return frames[0].origin
+    names = [format_of(path, formats).name(path) for path in found.frames]
+    return "; ".join(
+        f"date {number} ({name}): {frame.origin}"
+        for number, (name, frame) in enumerate(zip(names, frames, strict=True), start=1)
+    )
 
 
 def _mosaic(scene: Scene, frames: Sequence[SceneFrame]) -> Scene:

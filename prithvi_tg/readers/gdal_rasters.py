@@ -117,6 +117,11 @@ class _Raster:
             return in_turn, unknown, "by the file's descriptions, dates in the order of the file"
         if spec.num_frames == num_frames and spec.file_bands and count == spec.file_count:
             return list(spec.file_bands), unknown, "no descriptions: same positions as in the training data"
+        if num_frames > 1 and self._has_one_date(source, count):
+            raise DataError(
+                f"{source.name}: has one date of {counted(count, 'band')}, but the model takes {num_frames} dates; "
+                f"join the files of the dates with {'a comma' if num_frames == 2 else 'commas'}: before.tif,after.tif"
+            )
         if count == wanted:
             return list(range(1, wanted + 1)), unknown, "no descriptions: in the order of the file"
         several = f"{num_frames} dates of " if num_frames > 1 else ""
@@ -124,6 +129,21 @@ class _Raster:
             f"{source.name}: has {counted(count, 'band')}, the model takes {wanted} ({several}{' '.join(spec.bands)})",
             self._advice(source),
         )
+
+    def _has_one_date(self, source: DatasetReader, count: int) -> bool:
+        """Whether a raster has the bands of one date, by their number or because all have different names."""
+        if count in (len(self.spec.bands), self.spec.file_count / self.spec.num_frames):
+            return True
+        if not all(source.descriptions):
+            return False
+        try:
+            bands, sensor = self.spec.bands, self.options.sensor
+            return all(
+                len(places) == 1
+                for places in band_occurrences(bands, source.descriptions, source.name, sensor)
+            )
+        except DataError:  # descriptions of other bands
+            return False
 
     def _is_described_as_in_training(self, source: DatasetReader, num_frames: int) -> bool:
         spec = self.spec
@@ -190,8 +210,9 @@ class _Raster:
         text = source.descriptions[index - 1] if index <= source.count else None
         described = means(re.sub(r"_\d{8}$", "", text or ""), self.options.sensor)
         if described not in (None, name):
+            meant = text if text == described else f"{text} ({described})"
             raise ConfigError(
-                f"file_bands: band {index} of {source.name} is described as {text} ({described}), but file_bands "
+                f"file_bands: band {index} of {source.name} is described as {meant}, but file_bands "
                 f"reads it as {name}; put file_bands in the order of the file, or remove it, as the "
                 "descriptions name the bands"
             )

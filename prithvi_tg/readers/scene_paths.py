@@ -62,9 +62,10 @@ def _parts(word: str) -> list[str]:
     """Split an argument at the commas between dates; commas in file names, quotes and queries are not separators."""
     if Path(word).exists():
         return [word]
-    if is_remote(word):
-        return re.split(r",(?=/vsi|[a-z0-9+.-]+://)", word, flags=re.IGNORECASE)
-    return re.split(r',(?=(?:[^"]*"[^"]*")*[^"]*$)', word)
+    comma = (
+        r",(?=\s*(?:/vsi|[a-z0-9+.-]+://))" if is_remote(word.strip()) else r',(?=(?:[^"]*"[^"]*")*[^"]*$)'
+    )
+    return [part.strip() for part in re.split(comma, word, flags=re.IGNORECASE)]
 
 
 def _frames(word: str, formats: Sequence[SceneFormat]) -> list[str]:
@@ -75,9 +76,7 @@ def _frames(word: str, formats: Sequence[SceneFormat]) -> list[str]:
 def _paths(word: str, formats: Sequence[SceneFormat]) -> list[str]:
     """The paths that an argument names."""
     if not word.strip():
-        raise DataError(
-            "scenes: one is empty; join the dates of a scene by commas without spaces: before.tif,after.tif"
-        )
+        raise DataError("scenes: one is empty; join the dates of a scene by commas: before.tif,after.tif")
     path = Path(word)
     if is_remote(word) or is_subdataset(word) or any(one.matches(word) for one in formats):
         return [word]

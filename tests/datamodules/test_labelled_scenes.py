@@ -180,7 +180,7 @@ def test_file_bands_that_contradict_the_descriptions_of_a_scene_are_an_error(
     assert code in (1, 2)
     told = " ".join((out + err).replace("│", " ").split())
     assert "band 3 of" in told
-    assert "(GREEN), but file_bands reads it as BLUE" in told
+    assert "is described as B3 (GREEN), but file_bands reads it as BLUE" in told
     right = bands.replace("B3, B2", "B2, B3")
     assert command(name, "--config", config, "--data.file_bands", right)[0] == 0
 

@@ -123,7 +123,7 @@ def test_an_empty_date_is_not_the_working_folder(tmp_path, monkeypatch, word):
     monkeypatch.chdir(tmp_path)
     for name in ("a.TIFF", "other.tif"):
         (tmp_path / name).touch()
-    with pytest.raises(DataError, match="one is empty; join the dates of a scene by commas without spaces"):
+    with pytest.raises(DataError, match="one is empty; join the dates of a scene by commas: before"):
         find_inputs([word], num_frames=len(word.split(",")))
 
 
@@ -192,6 +192,24 @@ def test_three_dates_are_the_same_scene_in_one_file_and_in_three_files(tmp_path,
     assert torch.equal(images[0], images[1])
 
 
+def test_spaces_around_the_commas_between_dates_are_ignored(tmp_path):
+    paths = [str(path) for path in as_three_files(tmp_path, planted_dates())]
+    (found,) = find_inputs([" , ".join(paths)], 3)
+    assert found.frames == tuple(paths)
+
+
+def test_a_file_that_is_given_for_two_dates_is_a_warning(tmp_path, three_dates):
+    one, two, _ = as_three_files(tmp_path, planted_dates())
+    with pytest.warns(UserWarning, match=rf"date0: {one} is given for several dates; give the file of each"):
+        resolve(f"{one},{two},{one}", three_dates)
+
+
+def test_the_bands_of_each_date_are_printed_with_its_name(tmp_path, three_dates):
+    scene = resolve(",".join(map(str, as_three_files(tmp_path, planted_dates()))), three_dates)
+    for number, part in enumerate(scene.origin.split("; "), start=1):
+        assert part.startswith(f"date {number} (date{number - 1}): BLUE=1 GREEN=2")
+
+
 def test_dates_in_band_descriptions_are_sorted(tmp_path, three_dates):
     values = planted_dates()
     names = [f"{band}_2020{month:02d}01" for month in (3, 6, 9) for band in BANDS]
@@ -217,8 +235,14 @@ def test_the_number_of_dates_must_match_the_model(tmp_path, three_dates, burn_sp
     paths = as_three_files(tmp_path, planted_dates())
     with pytest.raises(DataError, match="2 dates given, but the model takes 3"):
         find_inputs([",".join(map(str, paths[:2]))], 3)
-    with pytest.raises(DataError, match=r"date0\.tif: has 6 bands, the model takes 18 \(3 dates of BLUE"):
+    advice = r"but the model takes 3 dates; join the files of the dates with commas: before\.tif,after\.tif$"
+    with pytest.raises(DataError, match=rf"date0\.tif: has one date of 6 bands, {advice}"):
         resolve(paths[0], three_dates)
+    all_bands = write_scene(tmp_path / "all.tif", planted(18), descriptions=[*BANDS, *map(str, range(12))])
+    with pytest.raises(DataError, match=rf"all\.tif: has one date of 18 bands, {advice}"):
+        resolve(all_bands, three_dates)
+    with pytest.raises(DataError, match=r"9\.tif: has 9 bands, the model takes 18 \(3 dates of BLUE"):
+        resolve(write_scene(tmp_path / "9.tif", planted(9)), three_dates)
     names = [f"{band}_2020{month:02d}01" for month in (3, 6) for band in BANDS]
     path = write_scene(tmp_path / "two.tif", planted_dates()[:2].reshape(12, 5, 4), descriptions=names)
     with pytest.raises(DataError, match="the model takes 3 dates, but its band descriptions contain 2"):
