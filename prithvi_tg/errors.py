@@ -3,7 +3,8 @@
 A message is one line with the file or key, the value, and the correct form.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -29,6 +30,25 @@ class MissingStatisticsError(ConfigError):
 
 class DataError(PrithviTGError, ValueError):
     """A missing, unreadable or invalid file, band or label."""
+
+
+class MissingFileError(DataError):
+    """A file or folder that does not exist, or a pattern that matches none."""
+
+    @classmethod
+    def of(cls, word: str) -> "MissingFileError":
+        """The error for a path or pattern."""
+        is_pattern = any(character in word for character in "*?[")
+        return cls(f"{word}: {'no file matches this pattern' if is_pattern else 'no such file or folder'}")
+
+
+@contextmanager
+def naming(key: str) -> Iterator[None]:
+    """Name the key of a configuration in errors about missing files."""
+    try:
+        yield
+    except MissingFileError as error:
+        raise MissingFileError(f"{key}: {error}") from error
 
 
 class UnknownLabelError(DataError):

@@ -26,7 +26,7 @@ from ..datasets.scenes.label_layers import create_label_layer
 from ..datasets.scenes.scored_windows import ScoredWindows, area_in_period
 from ..datasets.scenes.splits import Region, Regions, split_by_blocks, split_by_polygons, whole_region
 from ..deprecated import OldArguments
-from ..errors import NO_VALIDATION, ConfigError, DataError, MissingStatisticsError, counted
+from ..errors import NO_VALIDATION, ConfigError, DataError, MissingStatisticsError, counted, naming
 from ..readers.block_cache import limit_block_cache
 from ..readers.formats import InputOptions
 from ..readers.quality import QualityClass
@@ -201,13 +201,15 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
 
     def open_images(self) -> SceneDataset:
         """Open the images without the labels."""
-        return SceneDataset.open(
-            self.images, self.spec.input, self.reading, self.composite, self.nodata_rule, self.qa_mask
-        )
+        with naming("data.images"):
+            return SceneDataset.open(
+                self.images, self.spec.input, self.reading, self.composite, self.nodata_rule, self.qa_mask
+            )
 
     def open_labels(self) -> LabelDataset:
         """Open the labels without the images."""
-        return self.layer.open(self.labels)
+        with naming("data.labels"):
+            return self.layer.open(self.labels)
 
     def open_both(self) -> tuple[GeoDataset, SceneDataset]:
         """Open images and labels as one dataset; return it and the images.
@@ -217,12 +219,15 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
         """
         images, labels = self.open_images(), self.open_labels()
         labels.clip_to(images)
+        area = labels.area()  # in the CRS of the labels
         try:
             with redirect_stdout(
                 StringIO()
             ):  # TorchGeo prints conversions; the standard output of stats is YAML
                 both = IntersectionDataset(images, labels, transforms=_unlabel_nodata)
         except RuntimeError as error:
+            if images.grid.crs is not None and "no spatial intersection" in str(error):
+                raise DataError(area.apart_from(images.grid, ", ".join(self.images))) from error
             raise DataError(
                 f"labels: {', '.join(self.labels)} and images {', '.join(self.images)} do not overlap ({error})"
             ) from error
@@ -238,7 +243,8 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
             return Regions(grid, dict.fromkeys(split.names, whole_region(grid, roi, footprints)))
         if isinstance(split, PolygonSplit):
             roi = None if images.crs is None else Roi.of(images)
-            return split_by_polygons(grid, split.path, split.attribute, self.window, footprints, roi)
+            with naming("data.split.path"):
+                return split_by_polygons(grid, split.path, split.attribute, self.window, footprints, roi)
         return split_by_blocks(
             grid, split.block, self.window, split.fractions, split.buffer, split.seed, footprints
         )

@@ -40,11 +40,13 @@ class AreaOfInterest:
         word: The area as the user has given it.
         geometry: Its polygons, in units of `crs`.
         crs: CRS of the geometry.
+        kind: What the area is, for messages.
     """
 
     word: str
     geometry: Any
     crs: CRS
+    kind: str = "aoi"
 
     @classmethod
     def of(cls, word: "str | Path | AreaOfInterest") -> "AreaOfInterest":
@@ -85,7 +87,8 @@ class AreaOfInterest:
     @property
     def described(self) -> str:
         """Text with the bounds."""
-        return f"aoi {self.word[:80]} ({_listed(self.geometry.bounds, self.crs)})"
+        word = self.word[:80] if self.kind == "aoi" else self.word  # WKT may be long
+        return f"{self.kind} {word} ({_listed(self.geometry.bounds, self.crs)})"
 
     @property
     def in_degrees(self) -> Any:
@@ -139,6 +142,19 @@ class AreaOfInterest:
 
     def refusal(self, grid: Grid, name: str) -> str:
         """Text that explains why no pixel of a scene is in the area."""
+        if not self._in_crs_of(grid).intersects(shapely.box(*grid.bounds)):
+            return self.apart_from(grid, name)
+        return (
+            f"{self.described} contains the centre of no pixel of {name} ({self._bounds(grid)}); enlarge it"
+        )
+
+    def apart_from(self, grid: Grid, name: str) -> str:
+        """Text with the bounds of the area and of a scene apart from it, and advice."""
+        advice = self._exchanged(grid) or self._other_crs(grid)
+        return f"{self.described} does not intersect {name} ({self._bounds(grid)}){advice}"
+
+    def _bounds(self, grid: Grid) -> str:
+        """Bounds of a scene, in its CRS and in that of the area."""
         bounds = _listed(grid.bounds, grid.crs)
         if grid.crs is not None and grid.crs != self.crs:
             try:
@@ -146,9 +162,7 @@ class AreaOfInterest:
             except (CRSError, RasterioError):
                 moved = (np.inf,) * 4
             bounds += f"; {_listed(moved, self.crs)}" if np.isfinite(moved).all() else ""
-        if self._in_crs_of(grid).intersects(shapely.box(*grid.bounds)):
-            return f"{self.described} contains the centre of no pixel of {name} ({bounds}); enlarge it"
-        return f"{self.described} does not intersect {name} ({bounds}){self._exchanged(grid)}"
+        return bounds
 
     def _exchanged(self, grid: Grid) -> str:
         """Advice for an area with latitude before longitude, if a scene lies there; otherwise empty."""
@@ -162,6 +176,13 @@ class AreaOfInterest:
             "; with longitude and latitude exchanged, it would: "
             f"{','.join(f'{value:.10g}' for value in (bottom, left, top, right))}"
         )
+
+    def _other_crs(self, grid: Grid) -> str:
+        """Advice for an area whose coordinates lie in a scene, but in another CRS; otherwise empty."""
+        if grid.crs in (None, self.crs) or not self.geometry.intersects(shapely.box(*grid.bounds)):
+            return ""
+        crs = grid.crs.to_string() if grid.crs.to_epsg() else "the CRS of the scene"
+        return f"; its coordinates would fit in {crs}: check its CRS"
 
     def coverage(self, grids: Sequence[Grid]) -> str:
         """Text with the share of the area that scenes cover, with or without data.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from ..errors import DataError, counted
+from ..errors import DataError, MissingFileError, counted
 from ..files import relative_path
 from .frames import SceneFormat
 from .granules import is_hls_prefix
@@ -97,7 +97,7 @@ def _paths(word: str, formats: Sequence[SceneFormat]) -> list[str]:
     found, rest = _in_formats(paths, formats)
     found = [*(frame for frame in found if frame not in paths), *sorted({*found, *rest}.intersection(paths))]
     if not found:
-        raise DataError(f"{word}: no such file or folder")
+        raise MissingFileError.of(word)
     return found
 
 

@@ -18,7 +18,7 @@ from rasterio.env import get_gdal_config, set_gdal_config
 
 from prithvi_tg.checks import check_scenes
 from prithvi_tg.datamodules import LabelledScenesDataModule
-from prithvi_tg.datamodules.labelled_scenes import BlockSplit, TimeSplit
+from prithvi_tg.datamodules.labelled_scenes import BlockSplit, PolygonSplit, TimeSplit
 from prithvi_tg.datasets.synthetic import write_sen1floods11
 from prithvi_tg.errors import ConfigError, DataError
 from prithvi_tg.samplers import RandomWindowGeoSampler
@@ -354,12 +354,43 @@ def moved(source, path, **profile):
     return str(path)
 
 
-def test_labels_that_do_not_overlap_the_images_are_an_error_that_names_both(root, tmp_path):
-    far = moved(
-        root / "scene_label.tif", tmp_path / "far.tif", transform=rasterio.Affine(1e-4, 0, 80, 0, -1e-4, 10)
-    )
-    with pytest.raises(DataError, match=r"labels: .*far\.tif and images .*scene\.tif do not overlap"):
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda x, y: {"transform": rasterio.Affine(1e-4, 0, 80, 0, -1e-4, 10)}, r"\)$"),
+        (
+            lambda x, y: {"transform": rasterio.Affine(1e-4, 0, y, 0, -1e-4, x)},
+            r"\); with longitude and latitude exchanged, it would: ",
+        ),
+        (
+            lambda x, y: {"crs": "EPSG:32631"},
+            r" in EPSG:32631\); its coordinates would fit in EPSG:4326: check its CRS",
+        ),
+    ],
+)
+def test_labels_that_do_not_overlap_the_images_are_an_error_with_the_bounds_of_both(
+    root, tmp_path, change, words
+):
+    with rasterio.open(root / "scene.tif") as scene:
+        place = scene.bounds.left, scene.bounds.top
+    far = moved(root / "scene_label.tif", tmp_path / "far.tif", **change(*place))
+    bounds = r"\(left, bottom, right, top [-\d., ]+ in EPSG:\d+"
+    expected = rf"^labels: .*far\.tif {bounds}\) does not intersect .*scene\.tif {bounds}.*{words}"
+    with pytest.raises(DataError, match=expected):
         module(root, labels=far).setup("fit")
+
+
+@pytest.mark.parametrize(
+    ("key", "options"),
+    [
+        ("data.images", {"images": "gone.tif"}),
+        ("data.labels", {"labels": "gone.tif"}),
+        ("data.split.path", {"split": PolygonSplit("gone.tif")}),
+    ],
+)
+def test_an_error_about_a_missing_file_names_the_key(root, key, options):
+    with pytest.raises(DataError, match=rf"^{key}: gone\.tif: no such file or folder$"):
+        module(root, **options).setup("fit")
 
 
 def test_a_label_without_crs_is_an_error(root, tmp_path):

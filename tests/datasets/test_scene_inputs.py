@@ -116,6 +116,8 @@ def test_folders_and_globs_are_expanded_to_rasters(tmp_path):
         find_inputs([tmp_path / "empty"])
     with pytest.raises(DataError, match=r"gone\.tif: no such file or folder"):
         find_inputs([tmp_path / "gone.tif"])
+    with pytest.raises(DataError, match=r"gone\*\.tif: no file matches this pattern"):
+        find_inputs([tmp_path / "gone*.tif"])
 
 
 @pytest.mark.parametrize("word", ["", " ", "a.TIFF,", "a.TIFF, "])

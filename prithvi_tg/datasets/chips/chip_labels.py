@@ -121,7 +121,7 @@ def labels_of_folders(images: str) -> list[ChipLabel]:
     # macOS adds files with the prefix ._
     paths = sorted(path for path in Path(before).glob(f"*/{after}") if not path.name.startswith("._"))
     if not paths:
-        raise DataError(f"{images}: no file matches; images must be in a folder per class")
+        raise DataError(f"images: {images}: no file matches; images must be in a folder per class")
     depth = len(Path(before).parts)
     classes = [path.parts[depth] for path in paths]
     return [

@@ -116,7 +116,7 @@ class UnlabelledChips(DescribedChips):
             if matched is not None and not path.name.startswith("._"):  # of macOS
                 found["/".join(matched.groups())] = path
         if not found:
-            raise DataError(f"{images}: no file matches")
+            raise DataError(f"images: {images}: no file matches")
         named = [ChipLabel(name, path, ()) for name, path in found.items()]
         by_split = split_labels(named, splits, split_fractions, f"has no image {images}")
         return {

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import rasterio.crs
+import shapely
 import torch
 from geopandas import GeoDataFrame
 from numpy.typing import NDArray
@@ -23,10 +24,12 @@ from torchgeo.datasets import GeoDataset, RasterDataset
 from torchgeo.datasets.utils import disambiguate_timestamp
 
 from ...compat import place_of
-from ...errors import ConfigError, DataError
+from ...errors import ConfigError, DataError, MissingFileError
+from ...readers.aoi import AreaOfInterest
 from ...readers.grid import Grid
 from ...readers.raster import open_raster, reading
 from ...readers.warp import GridReader, ReadWindow
+from ...readers.words import is_remote, is_subdataset
 from .footprints import Roi, move_to, outline
 from .geo_index import GeoIndex
 
@@ -59,6 +62,8 @@ class LabelDataset(GeoDataset):
         files: list[str] = []
         for path in [paths] if isinstance(paths, str | Path) else paths:
             if not Path(path).is_dir():
+                if not (Path(path).exists() or is_remote(str(path)) or is_subdataset(str(path))):
+                    raise MissingFileError.of(str(path))
                 files.append(str(path))
                 continue
             inside = sorted(
@@ -120,6 +125,11 @@ class LabelDataset(GeoDataset):
     def files(self) -> list[str]:
         """All files, in the order of their use."""
         return list(self.paths)  # type: ignore[arg-type]  # always a list here
+
+    def area(self) -> AreaOfInterest:
+        """The area of the outlines of the files."""
+        outlines = shapely.union_all(list(self.index.geometry))
+        return AreaOfInterest(", ".join(self.files), outlines, self._raster_crs, "labels:")
 
     @property
     def crs(self) -> CRS:

@@ -14,8 +14,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from pyproj import CRS
 
-from ...errors import ConfigError, DataError, counted
+from ...errors import ConfigError, DataError, MissingFileError, counted
 from ...readers.grid import Grid
+from ...readers.words import is_remote
 from ..split_fractions import SPLITS, check_fractions
 from .footprints import Roi, move_to
 
@@ -263,6 +264,8 @@ def read_split_polygons(path: str | Path, attribute: str) -> geopandas.GeoDataFr
     Raises:
         DataError: The file cannot be read, has no CRS, or a polygon has no split.
     """
+    if not Path(path).exists() and not is_remote(str(path)):
+        raise MissingFileError.of(str(path))
     try:
         frame = geopandas.read_file(path)
     except (OSError, RuntimeError) as error:
