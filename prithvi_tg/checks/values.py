@@ -60,25 +60,24 @@ def _unit(unit: str) -> str:
 def _outside(
     surveys: dict[str, Survey], found: dict[str, ValueSurvey], target: ValueTarget
 ) -> Iterator[Finding]:
-    """Values outside the valid range: those that probably mean "not labelled", and others."""
-    if target.valid_range is None:
-        return
-    low, high = target.valid_range
+    """Values that probably mean "not labelled", and others outside the valid range."""
     chips = sum(len(surveys[split].names) for split in found)
-    beyond = f"outside valid_range, {low:g} to {high:g}"
+    beyond = ""
+    if target.valid_range is not None:
+        beyond = f", outside valid_range, {target.valid_range[0]:g} to {target.valid_range[1]:g}"
     fills = dict.fromkeys(fill for values in found.values() for fill in values.fills)
     for fill in fills:
         names = [name for values in found.values() for name in values.fills.get(fill, ())]
         advice = next(values.advice[fill] for values in found.values() if fill in values.advice)
-        yield Finding("error", "values", f"{_chips(names, chips)} the value {fill:.10g}, {beyond}", advice)
+        yield Finding("error", "values", f"{_chips(names, chips)} the value {fill:.10g}{beyond}", advice)
     exceeding = [name for values in found.values() for name in values.exceeding]
     if exceeding:
         everything = np.array(
             [[values.lows, values.highs] for values in found.values() if values.counts.any()]
         )
         reach = extremes(everything[np.isfinite(everything)], target)
-        beyond = f"{_chips(exceeding, chips)} {reach}, {beyond}"
-        yield Finding("error", "values", beyond, _range_advice([*found.values()], target))
+        message = f"{_chips(exceeding, chips)} {reach}{beyond}"
+        yield Finding("error", "values", message, _range_advice([*found.values()], target))
 
 
 def _chips(names: Sequence[str], chips: int) -> str:

@@ -1,4 +1,4 @@
-"""Values of labels outside their valid range: missing values without a tag, or a range that is too narrow."""
+"""Values of labels that cannot be right: missing values without a tag, or values outside their valid range."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +14,8 @@ from ..targets import ValueTarget
 _USUAL_FILLS = (
     -99.0, -999.0, -9999.0, -99999.0, 9999.0, 99999.0, -32768.0, -32767.0, 32767.0, 65535.0, -(2.0**31), 2.0**31 - 1,
 )  # fmt: skip
+#: Those of them that are no value of a label unless `valid_range` contains them.
+_SURE_FILLS = (*(fill for fill in _USUAL_FILLS if fill <= -999), 65535.0, 2.0**31 - 1)
 _HUGE = 1e20
 #: A value marks missing values if at least so many pixels, and half of those outside the range, have it.
 _REPEATED = 10
@@ -26,7 +28,7 @@ def check_valid_range(
     path: str | Path,
     mark: Callable[[str], str],
 ) -> None:
-    """Check that all values lie in the valid range.
+    """Check that all values lie in the valid range; without one, that none is a usual mark of missing values.
 
     Args:
         values: In the unit (V, H, W), NaN where a pixel is not labelled.
@@ -36,12 +38,14 @@ def check_valid_range(
         mark: Returns how to mark a stored value as not labelled.
 
     Raises:
-        ValueRangeError: A value lies outside.
+        ValueRangeError: A value lies outside, or is such a mark.
     """
+    if target.valid_range is None:
+        _refuse_marks(values, stored, path, mark)
+        return
     outside = target.is_outside(values)
     if not outside.any():
         return
-    assert target.valid_range is not None
     beyond = f"valid_range, {target.valid_range[0]:g} to {target.valid_range[1]:g}"
     fill, is_usual = _probable_fill(stored[outside])
     # Coarse labels on finer pixels repeat values, too, but these lie near the range.
@@ -52,8 +56,7 @@ def check_valid_range(
             values,
         )
     filled = outside & (stored == fill)
-    text, shown = f"{fill:.10g}", f"{values[filled][0]:g}"
-    named = shown if float(shown) == fill else f"{shown} (stored as {text})"
+    text, named = f"{fill:.10g}", _named(fill, float(values[filled][0]))
     advice = f"it usually means not labelled: {mark(text)}"
     if not is_usual:
         advice = f"if it means not labelled, {mark(text)}; otherwise widen valid_range"
@@ -64,6 +67,32 @@ def check_valid_range(
         fill,
         advice.replace(str(path), "FILE"),
     )
+
+
+def _refuse_marks(
+    values: NDArray[np.float32], stored: NDArray[Any], path: str | Path, mark: Callable[[str], str]
+) -> None:
+    """Check that no value usually marks missing values; see `check_valid_range`."""
+    marked = ~np.isnan(values) & (np.isin(stored, _SURE_FILLS) | (np.abs(stored.astype(np.float64)) > _HUGE))
+    if not marked.any():
+        return
+    fill = float(stored[marked][0])
+    filled = marked & (stored == fill)
+    advice = (
+        f"it usually means not labelled: {mark(f'{fill:.10g}')}; otherwise set a valid_range that contains it"
+    )
+    raise ValueRangeError(
+        f"{path}: value {_named(fill, float(values[filled][0]))} in {counted(int(filled.sum()), 'pixel')}; {advice}",
+        np.where(filled, np.float32(np.nan), values),
+        fill,
+        advice.replace(str(path), "FILE"),
+    )
+
+
+def _named(fill: float, value: float) -> str:
+    """A value in the unit, and as it is stored if that differs."""
+    shown = f"{value:g}"
+    return shown if float(shown) == fill else f"{shown} (stored as {fill:.10g})"
 
 
 def extremes(values: NDArray[np.floating], target: ValueTarget) -> str:

@@ -358,6 +358,34 @@ def test_a_missing_value_without_a_tag_is_to_be_marked_as_nodata(check):
         "it usually means not labelled: mark it as nodata: rio edit-info --nodata -9999 FILE",
     ]]  # fmt: skip
     assert "-9999" not in " ".join(finding for finding, _ in of_labels(rows, "ok"))
+    ((finding, advice),) = [row[2:] for row in check(valid_range=None) if row[0] == "error"]
+    assert finding == "2 of 18 chips have the value -9999"
+    assert advice.endswith("--nodata -9999 FILE; otherwise set a valid_range that contains it")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "missing", "is_refused"),
+    [
+        ("int16", -9999, True),
+        ("uint16", 65535, True),
+        ("float32", 1e30, True),
+        ("int16", -99, False),
+        ("uint8", 255, False),
+    ],
+)
+def test_usual_marks_of_missing_values_are_refused_without_a_valid_range(
+    tmp_path, dtype, missing, is_refused
+):
+    values = np.linspace(0, 100, 64).reshape(1, 8, 8)
+    values[0, :2, :6] = missing
+    write(tmp_path / "x.tif", values, dtype)
+    with rasterio.open(tmp_path / "x.tif") as source:
+        if not is_refused:
+            read_values(source, "x.tif", ValueTarget())
+            return
+        with pytest.raises(ValueRangeError, match=r"in 12 pixels; it usually means not labelled: ") as caught:
+            read_values(source, "x.tif", ValueTarget())
+        assert np.isnan(caught.value.values[0, :2, :6]).all()
 
 
 @pytest.mark.parametrize(
