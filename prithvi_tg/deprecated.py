@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import yaml
 
 from .nulls import without_nulls
+from .ranges import check_ranges
 
 #: Old module -> where its names are now. A module that became a package is in `NAMES`.
 MODULES = {
@@ -196,12 +197,14 @@ def accepts_old_arguments(function: _Class) -> _Class:
 
 
 class OldArguments(ABCMeta):
-    """Metaclass of tasks and data modules: arguments may have old names, and null stands for a default."""
+    """Metaclass of tasks and data modules: old names of arguments, null for a default, and ranges of numbers."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         """Build an instance."""
+        arguments = without_nulls(cls, current_arguments(kwargs, _keys_of(cls)))
+        check_ranges(arguments)
         # Not super(): Lightning, which collects the arguments, would take this for an initialiser.
-        return ABCMeta.__call__(cls, *args, **without_nulls(cls, current_arguments(kwargs, _keys_of(cls))))
+        return ABCMeta.__call__(cls, *args, **arguments)
 
     @property
     def __signature__(cls) -> inspect.Signature:
