@@ -19,7 +19,7 @@ from ..datamodules.validation import has_validation
 from ..errors import counted, own_error
 from ..reporting.tables import as_text
 from ..tasks import PrithviTask
-from ..tasks.advice import training_advice
+from ..tasks.advice import training_advice, window_advice
 from .data_parser import data_parser, parse_data
 from .stats import create_data
 
@@ -120,22 +120,13 @@ def _check_training(built: PrithviCLI) -> Iterator[Finding]:
         return
     resumes = bool(built.config["fit"]["ckpt_path"])
     validates = has_validation(built.trainer, built.datamodule)
-    yield from _other_window(built.model, built.datamodule)
-    for line in training_advice(built.model, _planned_steps(built.trainer, batches), resumes, validates):
+    steps = _planned_steps(built.trainer, batches)
+    for line in (
+        *window_advice(built.model, built.datamodule),
+        *training_advice(built.model, steps, resumes, validates),
+    ):
         setting, _, message = line.partition(": ")
         yield Finding("advice", setting, *message.split("; ", 1))
-
-
-def _other_window(model: PrithviTask, data: ChipDataModule | LabelledScenesDataModule) -> Iterator[Finding]:
-    """Windows of scores and maps that differ in size from those of training."""
-    window = model.hparams.get("window")
-    key = "window" if isinstance(data, LabelledScenesDataModule) else "crop_size"
-    side = getattr(data, key)
-    if window and side and window != side:
-        yield Finding(
-            "advice", "window", f"model.window is {window}, but data.{key} is {side}: maps use windows of another "
-            "size than training", f"set model.window: {side}, or data.{key}: {window}",
-        )  # fmt: skip
 
 
 def _planned_steps(trainer: Trainer, batches: int) -> float:

@@ -95,6 +95,13 @@ def _tiled(path: Path, scene: str | None, spec: DataSpec | None, max_bytes: floa
         return tiled
     try:
         found = mapped_scene(item, spec.input.num_frames)
+        dates = len(found.frames)
+        if dates not in (1, spec.input.num_frames):  # of another model
+            bands = len(spec.input.bands)
+            spec = spec.with_input(
+                num_frames=dates, mean=spec.input.mean[:bands], std=spec.input.std[:bands], file_bands=(),
+                file_count=0, file_descriptions=(),
+            )  # fmt: skip
         return tile_map(path, max_bytes, resolve_scene(found, spec.input, _options(path)), spec)
     except (ConfigError, DataError) as error:
         tiled = tile_map(path, max_bytes)
@@ -116,10 +123,11 @@ def mapped_scene(item: Path, num_frames: int) -> SceneInput:
     try:
         properties = json.loads(item.read_text())["properties"]
         sources = properties["prithvi_tg:sources"]
-        words = [str(word) for word in properties.get("prithvi_tg:scene") or sources]
+        frames = properties.get("prithvi_tg:scene")
+        words = [str(word) for word in frames or sources]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{item}: not the STAC item of a map ({error})") from error
-    if len(words) not in (1, num_frames):  # an older item, which names only the files of bands
+    if not frames and len(words) not in (1, num_frames):  # an older item, which names only the files of bands
         raise DataError(f"{item}: names {len(words)} files, not the scene; give it with --scenes")
     return SceneInput(item.stem, words_from(item.parent, words))
 

@@ -59,6 +59,23 @@ def training_advice(
         )
 
 
+def window_advice(task: Any, data: Any) -> Iterator[str]:
+    """A line if windows of scores and maps differ in size from those of training.
+
+    Args:
+        task: A `PrithviTask`.
+        data: Its data module.
+    """
+    window = task.hparams.get("window")
+    key = "window" if hasattr(data, "window") else "crop_size"
+    side = getattr(data, key, None)
+    if window and side and window != side:
+        yield (
+            f"window: model.window is {window}, but data.{key} is {side}: maps use windows of another size than "
+            f"training; set model.window: {side}, or data.{key}: {window}"
+        )
+
+
 def _stays_frozen(hparams: Any) -> bool:
     return bool(hparams["freeze_encoder"]) and hparams["unfreeze_epoch"] is None
 

@@ -24,7 +24,7 @@ from ..models.lora import add_lora
 from ..models.prompts import add_prompts
 from ..processes import process_callbacks
 from ..spec import DataSpec
-from .advice import training_advice
+from .advice import training_advice, window_advice
 from .arguments import TaskArguments
 from .calibration import CALIBRATION, Calibration
 from .data_checks import check_model_takes, check_target, check_training_data, other_unit_message
@@ -291,7 +291,11 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
             )
         validates = has_validation(self.trainer)
         resumes = self.trainer.ckpt_path is not None
-        for advice in training_advice(self, total_steps, resumes=resumes, validates=validates):
+        data = getattr(self.trainer, "datamodule", None)
+        for advice in (
+            *window_advice(self, data),
+            *training_advice(self, total_steps, resumes=resumes, validates=validates),
+        ):
             rank_zero_warn(advice)
         schedule = self.create_schedule(optimizer, int(total_steps))
         config = {"scheduler": schedule, "interval": "step", "reduce_on_plateau": False}

@@ -250,12 +250,16 @@ def test_check_explains_the_area_that_belongs_to_no_split(root):
     assert "no split" not in {one.subject for one in check_scenes(module(root))}
 
 
-def test_check_compares_the_windows_of_training_and_maps(config, command, monkeypatch):
+def test_check_and_fit_compare_the_windows_of_training_and_maps(config, command, monkeypatch, recwarn):
     monkeypatch.setenv("COLUMNS", "400")
     for keys, count in ((("--data.window", 16), 1), (("--data.window", 16, "--model.window", 16), 0)):
         code, out, err = command("check", "--config", config, *keys)
         assert code == 0, out + err
         assert out.count("model.window is 32, but data.window is 16") == count
+        recwarn.clear()
+        assert command("fit", "--config", config, *keys, "--trainer.fast_dev_run", "true")[0] == 0
+        told = [one for one in recwarn if "model.window is 32, but data.window is 16" in str(one.message)]
+        assert len(told) == count
 
 
 def test_a_key_of_chips_is_answered_with_that_of_scenes(config, command):

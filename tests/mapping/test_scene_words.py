@@ -11,7 +11,7 @@ from conftest import TINY
 from rasterio.transform import from_origin
 
 from prithvi_tg import PrithviSegmentationTask, map_scene
-from prithvi_tg.commands.report import mapped_scene
+from prithvi_tg.commands.report import _tiled, mapped_scene
 from prithvi_tg.datasets import HLSBurnScars, MultiTemporalCropClassification
 from prithvi_tg.errors import DataError
 from prithvi_tg.readers.formats import resolve_scene
@@ -110,3 +110,12 @@ def test_older_items_name_plain_rasters(kind, tmp_path):
     else:
         scene = resolve_scene(mapped_scene(item, spec.input.num_frames), spec)
         assert [Path(name).resolve() for name in scene.files] == sorted((tmp_path / "scenes").glob("*.tif"))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_map_of_another_number_of_dates_than_the_model_of_the_report_has_its_scene(tmp_path, capsys):
+    three, create = SCENES["dates"]
+    path = mapped(three, create(tmp_path / "scenes"), tmp_path / "maps/map_pred.tif")
+    tiled = _tiled(path, None, ONE, 1e6)
+    assert tiled.levels[-1]["tiles"]["0_0"]["scene"].startswith("data:image/jpeg")
+    assert capsys.readouterr().err == ""

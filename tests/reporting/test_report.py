@@ -375,6 +375,7 @@ def test_the_page_explains_that_windows_are_resampled_in_blocks(reported, tmp_pa
         assert told in page
         has_intervals = block == 64
         assert ("all windows of a block are drawn together" in page) == has_intervals
+        assert ("may consist of several blocks of the split" in page) == has_intervals
 
 
 def test_a_scene_of_another_map_is_an_error(reported, flood_root, command, tmp_path):
