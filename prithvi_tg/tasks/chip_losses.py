@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..class_paths import find_class
 from ..errors import ConfigError
 from ..targets import ChipClassTarget
 from .losses import ClassWeightedLoss, PixelCrossEntropy, check_class_weights
+from .own_losses import build_loss
 
 
 class LabelCrossEntropy(ClassWeightedLoss):
@@ -51,10 +51,7 @@ def create_chip_loss(
     if name == DEFAULT_LOSS[not multilabel]:
         kind = "several classes per chip" if multilabel else "one class per chip"
         raise ConfigError(f"loss: {name} is not for {kind}; use {DEFAULT_LOSS[multilabel]}")
-    kind_of_loss = find_class("loss", name, CHIP_LOSSES, nn.Module)
     if class_weights is None:
-        loss: nn.Module = kind_of_loss()
-        return loss
+        return build_loss(name, CHIP_LOSSES)
     check_class_weights(class_weights)
-    loss = kind_of_loss(class_weights=class_weights)
-    return loss
+    return build_loss(name, CHIP_LOSSES, class_weights=class_weights)

@@ -137,7 +137,7 @@ class PrithviClassificationTask(ClassTask, ClassificationTask):
         if not self._units_checked:
             self._check_units(image)
         logits = self(image, **self.coordinates(batch))
-        loss: Tensor = self.criterion(logits, label)
+        loss = self.compute_loss(logits, label)
         self.update_metrics(self.train_metrics, logits.detach(), label)
         self.log("train_loss", loss, batch_size=len(image), prog_bar=True)
         check_loss(loss, image, batch.get("name"), self.global_step)

@@ -7,7 +7,6 @@ with ``torch.use_deterministic_algorithms``.
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from inspect import signature
 
 import kornia.losses
 import segmentation_models_pytorch as smp
@@ -16,9 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from ..class_paths import find_class
 from ..errors import ConfigError
 from ..targets import IGNORE_INDEX, ClassTarget
+from .own_losses import build_loss
 
 
 class ClassWeightedLoss(nn.Module):
@@ -168,18 +167,10 @@ def create_loss(name: str, class_weights: Sequence[float] | None = None) -> nn.M
     Raises:
         ConfigError: The name is unknown, the loss does not support class weights, or a weight is invalid.
     """
-    kind = find_class("loss", name, LOSSES, nn.Module)
     if class_weights is None:
-        loss: nn.Module = kind()
-        return loss
-    if "class_weights" not in signature(kind).parameters:
-        supported = ", ".join(
-            key for key, loss in LOSSES.items() if "class_weights" in signature(loss).parameters
-        )
-        raise ConfigError(f"class_weights: not supported by the loss {name!r}; use one of {supported}")
+        return build_loss(name, LOSSES)
     check_class_weights(class_weights)
-    loss = kind(class_weights=class_weights)
-    return loss
+    return build_loss(name, LOSSES, class_weights=class_weights)
 
 
 def check_class_weights(weights: Sequence[float]) -> None:

@@ -123,11 +123,11 @@ class PixelwiseTask(ScoredTask):
             self._check_units(image)
         outputs, auxiliary = self.model.forward_both(image, **self.coordinates(batch))
         labels = self.encode(mask)
-        loss: Tensor = self.criterion(outputs, labels)
+        loss = self.compute_loss(outputs, labels)
         self.update_metrics(self.train_metrics, outputs.detach(), mask)
         self.log("train_loss", loss, batch_size=len(image), prog_bar=True)  # of one head, as val_loss
         if auxiliary is not None:
-            auxiliary_loss = self.criterion(auxiliary, labels)
+            auxiliary_loss = self.compute_loss(auxiliary, labels)
             self.log("train_loss_auxiliary", auxiliary_loss, batch_size=len(image))
             loss = loss + self.hparams["auxiliary_weight"] * auxiliary_loss
         check_loss(loss, image, batch.get("name"), self.global_step)

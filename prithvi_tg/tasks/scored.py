@@ -16,6 +16,7 @@ from .data_checks import check_logits
 from .losses import LabelledMean
 from .metrics import score_log
 from .monitoring import log_scores
+from .own_losses import call_loss
 
 
 class ScoredTask(PrithviTask):
@@ -128,6 +129,10 @@ class ScoredTask(PrithviTask):
         """Labels in the form that the loss requires."""
         return labels
 
+    def compute_loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """The loss, a scalar, from outputs (B, K, ...) and the result of `encode`; see `call_loss`."""
+        return call_loss(self.criterion, outputs, labels)
+
     def decode(self, outputs: Tensor) -> Tensor:
         """Predictions, in the form of labels, from the outputs (B, K, H, W) of the model."""
         raise NotImplementedError
@@ -205,7 +210,7 @@ class ScoredTask(PrithviTask):
         self.update_metrics(metrics, outputs, labels)
         # One chip at a time, so that the mean over labelled pixels does not depend on the batch size.
         for output, label in zip(outputs.split(1), self.encode(labels).split(1), strict=True):
-            mean_loss.update(self.criterion(output, label), self.is_labelled(label).sum())
+            mean_loss.update(self.compute_loss(output, label), self.is_labelled(label).sum())
         return {"logits": outputs, "prediction": self.decode(outputs)}
 
     def finish_scores(

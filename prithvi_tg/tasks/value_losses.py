@@ -6,8 +6,8 @@ from functools import partial
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..class_paths import find_class
 from ..targets import ValueTarget
+from .own_losses import build_loss
 
 
 class LabelledLoss(nn.Module):
@@ -44,7 +44,6 @@ def create_value_loss(name: str) -> nn.Module:
             standardised, NaN = not labelled.
 
     Raises:
-        ConfigError: The name is unknown.
+        ConfigError: The name is unknown, or the loss needs arguments.
     """
-    loss: nn.Module = find_class("loss", name, VALUE_LOSSES, nn.Module)()
-    return loss
+    return build_loss(name, VALUE_LOSSES)

@@ -13,8 +13,10 @@ from prithvi_tg.__main__ import main
 from prithvi_tg.errors import ConfigError
 from prithvi_tg.reporting.runs import read_run
 from prithvi_tg.tasks import PrithviPixelwiseRegressionTask, PrithviSegmentationTask
+from prithvi_tg.tasks.chip_losses import create_chip_loss
 from prithvi_tg.tasks.losses import create_loss
 from prithvi_tg.tasks.schedules import SCHEDULES, create_schedule
+from prithvi_tg.tasks.value_losses import create_value_loss
 
 HERE = __name__
 TINY = {"width": 16, "depth": 2, "num_heads": 2}
@@ -253,6 +255,99 @@ def test_errors_name_unknown_losses_optimisers_and_schedules(
 ):
     assert fit(tmp_path, config(flood_root, tmp_path / "runs", **{key: value})) == 2
     assert message in capsys.readouterr().err
+
+
+class NeedsShare(nn.Module):
+    def __init__(self, share):
+        super().__init__()
+
+
+class PlainCrossEntropy(nn.CrossEntropyLoss):
+    """It does not ignore 255."""
+
+
+class PerPixel(nn.Module):
+    def forward(self, logits, mask):
+        return nn.functional.cross_entropy(logits, mask, ignore_index=255, reduction="none")
+
+
+class PythonNumber(nn.Module):
+    def forward(self, logits, mask):
+        return 0.5
+
+
+class WithDetails(PerPixel):
+    def forward(self, logits, mask):
+        return super().forward(logits, mask).mean(), {}
+
+
+class WithoutGradient(PerPixel):
+    def forward(self, logits, mask):
+        return super().forward(logits.detach(), mask).mean()
+
+
+class LogitsOnly(nn.Module):
+    def forward(self, logits):
+        return logits.mean()
+
+
+def labelled_batch():
+    """Two chips, the first with unlabelled pixels."""
+    mask = torch.zeros(2, 32, 32, dtype=torch.long)
+    mask[0, :4] = 255
+    return {"image": torch.randn(2, 1, 6, 32, 32), "mask": mask}
+
+
+def loss_task(loss, kind=PrithviSegmentationTask, **arguments):
+    task = kind(
+        encoder="nano", encoder_args=TINY, decoder="linear", loss=f"{HERE}.{loss}", window=32, **arguments
+    )
+    task.log = lambda *words, **more: None
+    return task
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        ("PlainCrossEntropy", "IndexError: Target 255 is out of bounds; .* is labelled: pass ignore_index"),
+        ("PerPixel", r"returned a tensor of shape \(\d, 32, 32\); return one number, a tensor of shape \(\)"),
+        ("PythonNumber", r"returned float; return one number, a tensor of shape \(\)"),
+        ("WithDetails", r"returned tuple; return one number, a tensor of shape \(\)"),
+        ("LogitsOnly", r"TypeError: .*; it is called with outputs \(\d, 2, 32, 32\) and labels \(\d, 32, 32\)"),
+    ],
+)  # fmt: skip
+def test_a_loss_that_fails_or_returns_no_number_is_one_line(loss, message):
+    task = loss_task(loss, num_classes=2)
+    for step in (task.training_step, task.validation_step):
+        with pytest.raises(ConfigError, match=rf"loss: {HERE}.{loss}:? {message}"):
+            step(labelled_batch(), 0)
+
+
+def test_a_loss_without_a_gradient_is_one_line():
+    task = loss_task("WithoutGradient", num_classes=2)
+    with pytest.raises(
+        ConfigError, match=rf"{HERE}.WithoutGradient returned a tensor without gradient; comp"
+    ):
+        task.training_step(labelled_batch(), 0)
+    with torch.no_grad():
+        task.validation_step(labelled_batch(), 0)
+
+
+@pytest.mark.parametrize(
+    "create", [create_loss, create_value_loss, lambda name: create_chip_loss(name, False)]
+)
+def test_a_loss_that_needs_arguments_is_refused(create):
+    with pytest.raises(
+        ConfigError, match=r"NeedsShare: missing a required argument: 'share'; .*configure_losses"
+    ):
+        create(f"{HERE}.NeedsShare")
+
+
+def test_a_loss_of_chips_without_class_weights_refuses_them():
+    with pytest.raises(
+        ConfigError, match=r"class_weights: not supported by the loss .*LogitsOnly.*; use one of ce, bce"
+    ):
+        create_chip_loss(f"{HERE}.LogitsOnly", False, [1.0, 2.0])
 
 
 def test_a_loss_without_class_weights_refuses_them():
