@@ -11,7 +11,7 @@ from conftest import TINY
 from prithvi_tg.checks.surveys import survey_chips
 from prithvi_tg.datamodules import ChipDataModule
 from prithvi_tg.datasets import Chip, ChipDataset, ClassifiedChips, ValueChipFolder
-from prithvi_tg.errors import DataError, UnknownLabelError
+from prithvi_tg.errors import ConfigError, DataError, UnknownLabelError
 
 BANDS = ["RED_EDGE_1", "NIR_BROAD"]
 SIDE = 32
@@ -191,6 +191,52 @@ def test_a_wrong_array_is_an_error_that_names_file_and_method(root, name, conten
     np.save(root / f"{name}.npy", content)
     with pytest.raises(DataError, match=message):
         Arrays(root, **STATISTICS)[0]
+
+
+@pytest.mark.parametrize(
+    ("found", "error", "message"),
+    [
+        (None, ConfigError, r"returned None for split val; return a list of Chip\(name, image, mask\)$"),
+        (3, ConfigError, "returned an object of type int for split val; return a list of Chip"),
+        ([("a.npy", "a_label.npy")], ConfigError, "returned a list of tuple for split val; return a list of Chip"),
+        ([Chip("a", "a.npy", None)], ConfigError, "mask of chip a is None, not a path; return a list of Chip"),
+        ([], DataError, "found no chips of split val in .*; check the folder"),
+    ],
+)  # fmt: skip
+def test_a_wrong_result_of_find_chips_is_an_error_that_names_the_method(root, found, error, message):
+    class Wrong(Arrays):
+        def find_chips(self):
+            return found
+
+    with pytest.raises(error, match=rf"^{__name__}\.test_a_wrong.*\.Wrong\.find_chips: {message}"):
+        Wrong(root, "val", **STATISTICS)
+
+
+class WithoutReturn(Arrays):
+    """A class with a common mistake."""
+
+    def find_chips(self):
+        super().find_chips()
+
+
+def test_check_and_fit_report_a_wrong_result_of_find_chips_in_one_line(root, command, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")
+    config = configure(root, WithoutReturn, **{key: STATISTICS[key] for key in ("mean", "std")})
+    message = "WithoutReturn.find_chips: returned None for split val"
+    code, out, _ = command("check", "--config", config)
+    assert code == 1
+    assert message in out
+    code, _, err = command("fit", "--config", config)
+    assert code == 2
+    assert message in err.strip().splitlines()[-1]
+
+
+def test_find_chips_may_return_paths_as_text(root):
+    class Text(Arrays):
+        def find_chips(self):
+            return (Chip(chip.name, str(chip.image), str(chip.mask)) for chip in super().find_chips())
+
+    assert torch.equal(Text(root, **STATISTICS)[0]["image"], Arrays(root, **STATISTICS)[0]["image"])
 
 
 @pytest.mark.parametrize("kind", KINDS)

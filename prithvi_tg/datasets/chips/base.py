@@ -19,6 +19,7 @@ from ...targets import IGNORE_INDEX, ClassTarget
 from .chip_cache import ChipCache
 from .chip_files import Chip, pair_by_stem
 from .chip_reader import ChipReader, advice_for_bad_chips
+from .own_methods import calling, checked_chips
 from .split_lists import published_splits, read_splits, split_list
 from .stored_chips import CropPlace, StoredChip, crop_sample, packed
 
@@ -65,7 +66,8 @@ class ChipDataset(ChipReader, NonGeoDataset):
         transforms: Called with each sample.
 
     Raises:
-        DataError: The image or the mask of a chip is missing.
+        ConfigError: `find_chips` does not return a list of `Chip`.
+        DataError: There are no chips, or the image or the mask of one is missing.
     """
 
     #: Bands of one frame in the order of the files, by name: all bands of the first date, then of the second.
@@ -113,7 +115,9 @@ class ChipDataset(ChipReader, NonGeoDataset):
         self._mean = np.asarray(self.spec.input.channel_mean, dtype=np.float32)
         if download:
             self.download()
-        self.chips = self.find_chips()
+        with calling(self, "find_chips"):
+            found = self.find_chips()
+        self.chips = checked_chips(found, self)
 
     def _spec(
         self, bands: Sequence[str], mean: Sequence[float] | None, std: Sequence[float] | None
