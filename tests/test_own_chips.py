@@ -18,7 +18,7 @@ from prithvi_tg.datamodules import ChipDataModule, ChipFolderDataModule, MultiTe
 from prithvi_tg.datasets import Chip, ChipDataset, ChipFolder
 from prithvi_tg.datasets.scenes.label_layers import ClassLayer
 from prithvi_tg.datasets.synthetic import LAYOUTS
-from prithvi_tg.errors import ConfigError, DataError
+from prithvi_tg.errors import ConfigError, DataError, UnknownLabelError
 from prithvi_tg.targets import check_ignored_labels
 
 
@@ -219,10 +219,26 @@ def test_an_unknown_label_of_an_own_data_set_is_explained(own):
 
     message = (
         r"lab_a\.tif: stored label 20 \(\d+ pixels\) became 1 in to_classes, not one of the 1 class \(0 Wheat\); "
-        "map it to 255 in to_classes if it means not labelled, or add it to class_names"
+        "map it in to_classes to the number of its class, or to 255 if it means not labelled; or add it to class_names"
     )
     with pytest.raises(DataError, match=message):
         OneCrop(own, bands=("RED",), mean=(0,), std=(1,))[0]
+
+
+def test_labels_that_fit_no_class_are_reported_before_a_nodata_tag_that_is_a_class(own):
+    class Unmapped(Crops):
+        class_names = tuple(f"class {number}" for number in range(10))
+        to_classes = ChipDataset.to_classes
+
+    for path in own.glob("lab_*.tif"):
+        with rasterio.open(path, "r+") as mask:
+            mask.nodata = 1
+    arguments = {"bands": ("RED",), "mean": (0,), "std": (1,)}
+    with pytest.raises(UnknownLabelError, match=r"label 10 \(\d+ pixels\), 20 \(.*; map it in to_classes to"):
+        Unmapped(own, **arguments)[0]
+    Unmapped.class_names = tuple(f"class {number}" for number in range(100))
+    with pytest.raises(ConfigError, match=r"classes: value 1 \(class 1\) is the nodata tag of .*lab_a\.tif"):
+        Unmapped(own, **arguments)[0]
 
 
 def test_statistics_in_an_unknown_unit_give_a_warning_about_scale(own, command):

@@ -195,7 +195,7 @@ def _of_chips(split: str, survey: Survey, spec: DataSpec, takes_scale: bool) -> 
             f"{label_counts(survey.unknown_labels, survey.converted)}, such as {survey.mislabelled[0]}; known "
             f"classes are {', '.join(spec.target.names)}",
             "add them to classes, or to ignored_labels if they mean not labelled (in a dataset of your own: map them "
-            "to 255 in to_classes); or repair the files",
+            "in to_classes to the numbers of the classes, or to 255); or repair the files",
         )  # fmt: skip
     if survey.wrong_unit:
         yield Finding(

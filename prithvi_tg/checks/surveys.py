@@ -168,7 +168,7 @@ def _readable_samples(dataset: ChipDataset, survey: Survey) -> Iterator[dict[str
 def _without_numbers(message: str, chip: Chip) -> str:
     """The message of an error without the files of a chip and without numbers."""
     for name in (str(chip.image), str(chip.mask), chip.image.name, chip.mask.name, chip.name):
-        message = message.replace(name, "FILE")
+        message = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "FILE", message)
     return re.sub(r"\d+", "N", message)
 
 

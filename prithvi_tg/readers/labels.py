@@ -34,10 +34,19 @@ def check_label_raster(
         DataError: The raster has several bands.
         ConfigError: Its nodata tag, which means "not labelled", is the value of a class.
     """
+    check_label_bands(source, path)
+    check_label_tag(source.nodata, path, class_of)
+
+
+def check_label_bands(source: DatasetReader, path: str | Path) -> None:
+    """Check that a raster has one band; for the error see `check_label_raster`."""
     bands = data_bands(source)
     if bands != 1:
         raise DataError(f"{path}: has {bands} bands; a raster of labels has one band of class numbers")
-    tag = source.nodata
+
+
+def check_label_tag(tag: float | None, path: str | Path, class_of: Callable[[int], str | None]) -> None:
+    """Check that the nodata tag of a raster is not the value of a class; for the error see `check_label_raster`."""
     name = class_of(int(tag)) if tag is not None and float(tag).is_integer() else None
     if name is not None:
         raise ConfigError(
@@ -75,7 +84,7 @@ def read_labels(
     A pixel is labelled if it is valid by the rule of `read_stored`: nodata tag, NaN, mask and alpha exclude pixels.
 
     Args:
-        source: An open raster that `check_label_raster` accepts.
+        source: An open raster that `check_label_bands` accepts.
         path: Name of the raster, for messages.
         window: Window to read; the whole raster by default.
         size: Height and width of the result; those of the window by default.

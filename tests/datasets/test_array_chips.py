@@ -1,5 +1,6 @@
 """Chips in files that are no rasters train through the real commands, with the methods that the documentation names."""
 
+import io
 import json
 
 import numpy as np
@@ -246,6 +247,99 @@ def test_an_unreadable_array_is_named_and_can_be_skipped(root, command, kind):
         kind(root, **STATISTICS)[0]
     dataset = kind(root, **STATISTICS)
     assert list(dataset.leave_out_bad()) == ["a"]
+
+
+def with_mistake(method, code):
+    """A class whose method runs a mistaken function."""
+    return type("Mistaken", (Arrays,), {"__module__": __name__, method: lambda self, *_: code()})
+
+
+@pytest.mark.parametrize(
+    "method", ["find_chips", "load_image", "load_mask", "to_classes", "dates", "read_metadata"]
+)
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        (lambda: {}["x"], "KeyError: 'x'"),
+        (lambda: np.zeros(3).foo, "AttributeError: .* has no attribute 'foo'"),
+        (lambda: np.moveaxis(np.zeros(3), 0, 7), "AxisError: .*"),
+        (lambda: int("1.5"), "ValueError: invalid literal .*"),
+    ],
+)
+def test_an_error_in_a_method_of_a_users_class_names_method_exception_and_line(root, method, code, error):
+    line = code.__code__.co_firstlineno
+    with pytest.raises(
+        ConfigError, match=rf"^{__name__}\.Mistaken\.{method}: {error} \(test_array_chips\.py, line {line}\)$"
+    ):
+        with_mistake(method, code)(root, metadata=True, **STATISTICS)[0]
+
+
+class MistakenLabels(Arrays):
+    """A class with a mistake in the conversion of labels."""
+
+    def to_classes(self, stored):
+        return stored.foo
+
+
+def test_check_lists_errors_of_own_methods_without_the_advice_to_repair_files(root, command, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")
+    statistics = {key: STATISTICS[key] for key in ("mean", "std")}
+    code, out, err = command("check", "--config", configure(root, MistakenLabels, **statistics))
+    assert code == 1
+    assert "4 chips, such as a: " in out, err
+    assert (
+        "MistakenLabels.to_classes: AttributeError: 'numpy.ndarray' object has no attribute 'foo' (test_"
+        in out
+    )
+    assert "repair" not in out
+    assert "parameters; random weights" in out
+    for workers in (0, 1):
+        config = configure(
+            root, MistakenLabels, skip_bad=True, num_workers=workers, cache="none", **statistics
+        )
+        code, _, err = command("fit", "--config", config)
+        assert code == 2
+        assert "MistakenLabels.to_classes: AttributeError" in err.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (lambda: np.load("absent.npy"), r"a\.npy: cannot be read \(.*No such file"),
+        (lambda: np.load(io.BytesIO(b"not an array")), r"a\.npy: cannot be read \("),
+        (lambda: json.loads("{"), r"a\.npy: cannot be read \(Expecting property name"),
+    ],
+)
+def test_what_a_library_raises_while_it_reads_is_an_error_of_the_file(root, code, message):
+    with pytest.raises(DataError, match=message):
+        with_mistake("load_image", code)(root, **STATISTICS)[0]
+
+
+@pytest.mark.parametrize(
+    ("method", "returned", "message"),
+    [
+        (
+            "to_classes",
+            None,
+            r"to_classes: returned None; return class numbers and 255 in the shape of the stored",
+        ),
+        (
+            "to_classes",
+            np.zeros(3),
+            r"to_classes: returned an array \(3,\) of type float64; return class numbers",
+        ),
+        (
+            "dates",
+            None,
+            r"dates: returned None; return a list with a datetime\.date or None for each of the 1 frame",
+        ),
+        ("dates", ["2024-01-01"], r"dates: returned \['2024-01-01'\]; return a list with a datetime\.date"),
+        ("read_image", None, r"a\.npy: read_image returned None; an image and a mask"),
+    ],
+)
+def test_a_method_that_returns_something_else_is_an_error(root, method, returned, message):
+    with pytest.raises(ConfigError, match=message):
+        with_mistake(method, lambda: returned)(root, metadata=True, **STATISTICS)[0]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,34 +1,16 @@
 """Chips in files that are not rasters: checks of the arrays that methods of a dataset return."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import DataError, PrithviTGError, counted
+from ...errors import ConfigError, DataError, counted
 from ...readers.raster import Bands, data_mask
 from ...readers.valid_range import check_valid_range
 from ...spec import InputSpec
 from ...targets import ValueTarget
-
-
-@contextmanager
-def reading_file(path: Path) -> Iterator[None]:
-    """A context that names the file in errors of reading.
-
-    Raises:
-        DataError: Within, the file could not be read.
-    """
-    try:
-        yield
-    except PrithviTGError:
-        raise
-    except (OSError, EOFError, ValueError, LookupError, BadZipFile) as error:
-        raise DataError(f"{path}: cannot be read ({str(error).strip() or type(error).__name__})") from error
 
 
 def stored_bands(array: Any, path: Path, spec: InputSpec, legacy: bool = False) -> Bands:
@@ -55,12 +37,19 @@ def stored_bands(array: Any, path: Path, spec: InputSpec, legacy: bool = False) 
     return Bands(values, valid, data_mask(values, spec.nodata, valid, legacy))
 
 
-def scaled_bands(image: Any, valid: Any, path: Path, spec: InputSpec) -> Bands:
+def scaled_bands(returned: Any, path: Path, spec: InputSpec) -> Bands:
     """The bands that `read_image` of a subclass returned: image and mask (T, C, H, W) in the unit of the statistics.
 
     Raises:
+        ConfigError: The method did not return two arrays.
         DataError: The arrays have another shape, or the image does not hold real numbers.
     """
+    if not isinstance(returned, tuple | list) or len(returned) != 2:
+        what = f"a {type(returned).__name__}" if returned is not None else "None"
+        raise ConfigError(
+            f"{path}: read_image returned {what}; an image and a mask, both (T, C, H, W), are expected"
+        )
+    image, valid = returned
     image, valid = _numbers(image, path, "read_image"), np.asarray(valid, dtype=bool)
     shape = (spec.num_frames, len(spec.bands), *image.shape[-2:])
     if image.shape != shape or valid.shape != shape:
@@ -117,7 +106,10 @@ def stored_values(array: Any, path: Path, target: ValueTarget) -> NDArray[np.flo
 
 
 def _numbers(array: Any, path: Path, method: str) -> NDArray[Any]:
-    array = np.asarray(array)
+    try:
+        array = np.asarray(array)
+    except ValueError as error:
+        raise DataError(f"{path}: {method} returned no array ({error})") from error
     if array.dtype.kind not in "biuf":
         raise DataError(f"{path}: {method} returned values of type {array.dtype}; real numbers are expected")
     narrow = {"bool": np.uint8, "float16": np.float32}.get(array.dtype.name)

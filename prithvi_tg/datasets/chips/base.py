@@ -289,7 +289,8 @@ class ChipDataset(ChipReader, NonGeoDataset):
         (values, valid, meaningless), scalings = self._image(chip.image)
         metadata = {}
         if self.metadata:
-            metadata = {key: value.numpy() for key, value in self.read_metadata(chip).items()}
+            with calling(self, "read_metadata"):
+                metadata = {key: value.numpy() for key, value in self.read_metadata(chip).items()}
         label = self._read_label(chip, valid)
         bits = None if valid.all() else packed(valid)
         return StoredChip(values, bits, label, scalings, bool(valid.any()), meaningless, metadata)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ...errors import BandCountError, DataError, UnknownLabelError, ValueRangeError, counted
 from ...readers.grid import Grid
-from ...readers.labels import check_label_raster, label_counts, read_labels, whole_labels
+from ...readers.labels import check_label_bands, check_label_tag, label_counts, read_labels, whole_labels
 from ...readers.raster import (
     Bands,
     alpha_band,
@@ -28,8 +28,9 @@ from ...readers.raster import (
 from ...readers.scaling import Scaling, band_scaling
 from ...spec import DataSpec
 from ...targets import IGNORE_INDEX, ClassTarget
-from .array_files import reading_file, scaled_bands, stored_bands, stored_labels
+from .array_files import scaled_bands, stored_bands, stored_labels
 from .chip_files import Chip
+from .own_methods import calling, check_dates, checked_classes, reading_file
 from .stored_chips import StoredChip, packed
 
 #: Size of a stored value in bytes, at most; wider values are converted to float32.
@@ -59,7 +60,8 @@ class ChipReader:
     class_names: tuple[str, ...] = ()
     #: What to do about labels that are not a class, at the end of the error.
     label_advice = (
-        f"map it to {IGNORE_INDEX} in to_classes if it means not labelled, or add it to class_names"
+        f"map it in to_classes to the number of its class, or to {IGNORE_INDEX} if it means not labelled; or add it to "
+        "class_names"
     )
     #: What to do about chips that all have another number of bands, at the end of the error.
     band_advice = ""
@@ -93,14 +95,15 @@ class ChipReader:
     def _image(self, path: Path) -> tuple[Bands, tuple[Scaling, ...]]:
         if type(self).read_image is ChipReader.read_image:
             return self._read_image(path)
-        with reading_file(path):
-            bands = scaled_bands(*self.read_image(path), path, self.spec.input)
+        with reading_file(path, self, "read_image"):
+            returned = self.read_image(path)
+        bands = scaled_bands(returned, path, self.spec.input)
         return bands, (Scaling(1.0),) * len(bands.values)
 
     def _read_image(self, path: Path) -> tuple[Bands, tuple[Scaling, ...]]:
         """Stored values (T*C, H, W) and their scalings."""
         spec, legacy = self.spec.input, self.legacy_nodata
-        with reading_file(path):
+        with reading_file(path, self, "load_image"):
             array = self.load_image(path)
         if array is None:
             with open_raster(path) as source:
@@ -187,25 +190,29 @@ class ChipReader:
             DataError: A label is not an integer or not a class, or the raster has several bands.
             ConfigError: The nodata tag of the raster is the value of a class.
         """
-        with reading_file(path):
+        with reading_file(path, self, "load_mask"):
             array = self.load_mask(path)
+        tag = None
         if array is None:
             with open_raster(path) as source:
                 if not self.legacy_nodata:
-                    check_label_raster(source, path, self._class_of)
+                    check_label_bands(source, path)
+                    tag = source.nodata
                 stored, labelled = read_labels(source, path, legacy=self.legacy_nodata)
         else:
             values, labelled = stored_labels(array, path)
             stored = whole_labels(values, labelled, path)
-        mask = np.where(labelled, self.to_classes(stored), IGNORE_INDEX)
+        mask = np.where(labelled, self._classes_of(stored), IGNORE_INDEX)
         self._check_classes(mask, stored, path)
+        check_label_tag(tag, path, self._class_of)  # labels that are no class are the more likely cause
         return mask
 
     def _mask(self, path: Path) -> NDArray[Any]:
         if type(self).read_mask is ChipReader.read_mask or self.spec.target.kind != "classes":
             return self.read_mask(path)
-        with reading_file(path):
-            labels, labelled = stored_labels(self.read_mask(path), path, "read_mask")
+        with reading_file(path, self, "read_mask"):
+            returned = self.read_mask(path)
+        labels, labelled = stored_labels(returned, path, "read_mask")
         mask = np.where(labelled, whole_labels(labels, labelled, path), IGNORE_INDEX)
         self._check_classes(mask, mask, path)
         return mask
@@ -234,14 +241,22 @@ class ChipReader:
             return f"stored label {label_counts(counts, converted)}, not one of {these}"
         return f"label {label_counts(counts)} is not one of {these}"
 
+    def _classes_of(self, stored: NDArray[np.int64]) -> NDArray[Any]:
+        with calling(self, "to_classes"):
+            classes = self.to_classes(stored)
+        return checked_classes(classes, stored, self)
+
     def _class_of(self, value: int) -> str | None:
         """Class name of a stored label; ``None`` if it is not a class."""
-        number = int(self.to_classes(np.array([value], np.int64))[0])
+        number = int(self._classes_of(np.array([[value]], np.int64))[0, 0])
         return self.class_names[number] if 0 <= number < len(self.class_names) else None
 
     def read_metadata(self, chip: Chip) -> dict[str, Tensor]:
         """``timestamps`` (T, 2) and ``location`` (2,) of a chip, NaN where unknown."""
-        days = [(day.year, day.timetuple().tm_yday) if day else (np.nan, np.nan) for day in self.dates(chip)]
+        with calling(self, "dates"):
+            dates = self.dates(chip)
+        check_dates(dates, self)
+        days = [(day.year, day.timetuple().tm_yday) if day else (np.nan, np.nan) for day in dates]
         with self._raster(chip.image) as source:
             place = (np.nan, np.nan) if source is None else center(source)
         return {"timestamps": torch.tensor(days).float(), "location": torch.tensor(place).float()}

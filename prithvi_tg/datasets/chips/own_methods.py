@@ -1,19 +1,33 @@
-"""Errors of methods that a user's dataset class overrides, and checks of what `find_chips` returns."""
+"""Errors of methods that a user's dataset class overrides, and checks of what they return."""
 
+import linecache
 import sysconfig
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
+from types import FrameType
 from typing import Any
+from zipfile import BadZipFile
 
-from ...errors import ConfigError, DataError, PrithviTGError
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.errors import RasterioError
+
+from ...errors import ConfigError, DataError, PrithviTGError, counted
 from .chip_files import Chip
 
+_PACKAGE = __name__.partition(".")[0]
 _LIBRARIES = tuple(
     f"{Path(folder).resolve()}/"
-    for folder in (*map(sysconfig.get_path, ("stdlib", "purelib", "platlib")), Path(__file__).parents[2])
+    for folder in (
+        *(sysconfig.get_paths()[key] for key in ("stdlib", "purelib", "platlib")),
+        str(Path(__file__).parents[2]),
+    )
 )
+#: Modules of NumPy that read files; errors of its others are mistakes of the caller.
+_NUMPY_READERS = ("npyio", "format")
 
 
 def method_name(dataset: object, method: str) -> str:
@@ -34,21 +48,93 @@ def calling(dataset: object, method: str) -> Iterator[None]:
     except PrithviTGError:
         raise
     except Exception as error:
-        frame = user_frame(error)
-        if frame is None:
+        name = method_name(dataset, method)
+        frames = [one for one in traceback.walk_tb(error.__traceback__) if _is_users(one[0], name)]
+        if not frames:
             raise
+        frame, line = frames[-1]
         text = " ".join(str(error).split())
         raise ConfigError(
-            f"{method_name(dataset, method)}: {type(error).__name__}{text and f': {text}'} "
-            f"({Path(frame.filename).name}, line {frame.lineno})"
+            f"{name}: {type(error).__name__}{text and f': {text}'} ({Path(frame.f_code.co_filename).name}, line "
+            f"{line})"
         ) from error
 
 
-def user_frame(error: BaseException) -> traceback.FrameSummary | None:
-    """The innermost line of code that is neither of this package nor of a library; ``None`` if there is none."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if not str(Path(frame.filename).resolve()).startswith(_LIBRARIES)]
-    return own[-1] if own else None
+@contextmanager
+def reading_file(path: Path, dataset: object, method: str) -> Iterator[None]:
+    """As `calling`, for a method that reads a file; errors of reading name the file.
+
+    Raises:
+        DataError: Within, the file could not be read.
+        ConfigError: See `calling`.
+    """
+    with calling(dataset, method):
+        try:
+            yield
+        except PrithviTGError:
+            raise
+        except Exception as error:
+            if not _is_of_file(error, method_name(dataset, method)):
+                raise
+            raise DataError(
+                f"{path}: cannot be read ({str(error).strip() or type(error).__name__})"
+            ) from error
+
+
+def _is_users(frame: FrameType, method: str) -> bool:
+    """Whether a line is neither of this package nor of a library; `method` is the path of the user's method."""
+    module, package = frame.f_globals.get("__name__", ""), method.partition(".")[0]
+    if _PACKAGE != package == module.partition(".")[0]:
+        return True  # also if it is installed
+    file = frame.f_code.co_filename
+    # Lines of compiled modules have no source.
+    return bool(linecache.getline(file, frame.f_lineno)) and not str(Path(file).resolve()).startswith(
+        (*_LIBRARIES, "<frozen")
+    )
+
+
+def _is_of_file(error: Exception, method: str) -> bool:
+    """Whether an exception means that a file is missing or unreadable, and not that the code is wrong."""
+    if isinstance(error, OSError | EOFError | BadZipFile | RasterioError):
+        return True
+    frame = list(traceback.walk_tb(error.__traceback__))[-1][0]
+    package, _, module = frame.f_globals.get("__name__", "").partition(".")
+    reads = package not in (_PACKAGE, "numpy") or any(word in module for word in _NUMPY_READERS)
+    return isinstance(error, ValueError | LookupError) and reads and not _is_users(frame, method)
+
+
+def checked_classes(classes: Any, stored: NDArray[np.int64], dataset: object) -> NDArray[Any]:
+    """The classes that `to_classes` of a dataset returned for stored labels (H, W).
+
+    Raises:
+        ConfigError: It did not return an array of real numbers of the same shape.
+    """
+    found = np.asarray(classes)
+    if found.shape == stored.shape and found.dtype.kind in "biuf":
+        return found
+    what = "None" if classes is None else f"an array {found.shape} of type {found.dtype}"
+    raise ConfigError(
+        f"{method_name(dataset, 'to_classes')}: returned {what}; return class numbers and 255 in the shape of the "
+        f"stored labels, {stored.shape}"
+    )
+
+
+def check_dates(dates: Any, dataset: Any) -> None:
+    """Check that `dates` of a dataset returned one date per frame.
+
+    Raises:
+        ConfigError: It returned something else.
+    """
+    is_list = isinstance(dates, list | tuple)
+    if (
+        not is_list
+        or len(dates) != dataset.num_frames
+        or any(day and not isinstance(day, date) for day in dates)
+    ):
+        raise ConfigError(
+            f"{method_name(dataset, 'dates')}: returned {dates!r}; return a list with a datetime.date or None for each "
+            f"of the {counted(dataset.num_frames, 'frame')}"
+        )
 
 
 def checked_chips(found: Any, dataset: Any) -> list[Chip]:

@@ -12,8 +12,9 @@ from ...readers.labels import read_values
 from ...readers.raster import open_raster
 from ...spec import DataSpec
 from ...targets import ValueTarget
-from .array_files import reading_file, stored_values
+from .array_files import stored_values
 from .base import Sample
+from .own_methods import reading_file
 from .pattern_chips import PatternChips, describe_input
 
 
@@ -128,7 +129,7 @@ class ValueChipFolder(PatternChips):
         Raises:
             DataError: The file has another number of values, or a value lies outside the valid range.
         """
-        with reading_file(path):
+        with reading_file(path, self, "load_mask"):
             array = self.load_mask(path)
         if array is None:
             with open_raster(path) as source:
