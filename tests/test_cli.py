@@ -206,6 +206,14 @@ def test_an_invalid_configuration_gives_one_line_and_exit_code_2(config, command
         (("fit",), ("error: data, model: not given; give a configuration, --config FILE",)),
         (("fit", "--config", "gone.yaml"), ("config: ", "gone.yaml: no such file")),
         (
+            ("fit", "--data", "ChipDataModule", "--data.dataset_class", "pathlib.Path"),
+            ("pathlib.Path is not a ChipDataset; derive it from prithvi_tg.datasets.ChipDataset",),
+        ),
+        (
+            ("fit", "--data", "pathlib.Path"),
+            ("pathlib.Path is not a BaseDataModule; derive it from torchgeo.datamodules",),
+        ),
+        (
             ("fit", "--data.help", "TemporalComposite"),
             ("unknown class 'TemporalComposite'", "choose from Chip"),
         ),

@@ -115,6 +115,17 @@ def one_line(message: str, classes: Iterable[type[Any]]) -> str:
             return f"{key}: {name} is not a {accepted.group(1).rpartition('.')[2]}"
         close = _suggestion(name, names, set()) or f"; choose from {', '.join(sorted(names))}"
         return f"{key}: unknown class {name!r}{close}"
+    wanted_type = re.search(
+        r"path corresponding to a type\[([\w.]+)\]\. Got value: (\S+)", message
+    ) or re.search(
+        r"<class '([\w.]+)'>, <class 'NoneType'>\][\s\S]*not correspond to a subclass of [\s\S]*Given value: (\S+)",
+        message,
+    )
+    if wanted_type:
+        path, name = wanted_type.groups()
+        base = path.rpartition(".")[2]
+        path = re.sub(r"\.chips\..*", f".{base}", path) if path.startswith(_PACKAGE) else path
+        return f"{key}: {name} is not a {base}; derive it from {path}"
     absent = re.search(r"No module named '([\w.]+)'", message)
     if absent:
         return f"{key}: no module named {absent.group(1)!r}; put its folder on PYTHONPATH, or install it"

@@ -195,5 +195,7 @@ def _quality_file(path: str) -> QualityFile:
         named = re.search(r"(?i)(scl|fmask)", Path(path).stem)
         kind = quality_kind(source.descriptions[0]) or quality_kind(named.group(1) if named else None)
     if kind is None:
-        raise ConfigError(f"quality: {path} is of unknown type; its name must contain SCL or Fmask")
+        raise ConfigError(
+            f"quality: {path} is of unknown type; its name or band description must contain SCL or Fmask"
+        )
     return QualityFile(path, 1, kind)

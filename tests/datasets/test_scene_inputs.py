@@ -442,7 +442,8 @@ def test_a_quality_layer_may_be_a_separate_file(tmp_path, burn_spec):
     assert whole(scene, burn_spec, qa_mask=("cloud",))["masked"].nonzero().tolist() == [[1, 2]]
     write_scene(tmp_path / "other.tif", layer)
     with pytest.raises(
-        ConfigError, match=r"quality: .*other\.tif is of unknown type; its name must contain SCL or Fmask"
+        ConfigError,
+        match=r"quality: .*other\.tif is of unknown type; its name or band description must contain",
     ):
         resolve(path, burn_spec, quality=(str(tmp_path / "other.tif"),))
 
