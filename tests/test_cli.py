@@ -145,6 +145,40 @@ def assert_one_line(err, *words):
 
 
 @pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--data.classes", "{0: A}", "classes: not accepted here; it is a key of ChipFolderDataModule"),
+        ("--model.encoder.width", "3", "encoder: {width: '3'} is not text"),
+        ("--model.zzz.width", "{0: A}", "zzz: unknown key; prithvi-tg fit --model.help CLASS"),
+        ("--data.zzz", "{a: 3}", "zzz: unknown key; prithvi-tg fit --model.help CLASS"),
+        ("--data.batch_size", "{a: 3}", "batch_size: {'a': 3} is not a whole number"),
+        (
+            "--data.split",
+            "test",
+            "split: not accepted here; did you mean test_split or splits? split is a key",
+        ),
+    ],
+)
+def test_an_option_for_a_key_of_a_class_names_the_key(config, command, option, value, message):
+    code, _, err = command("check", "--config", config, option, value)
+    assert code == 2
+    assert_one_line(err, f"error: {message}")
+
+
+class DiceShare(PrithviSegmentationTask):
+    def __init__(self, *args, dice_share: float = 0.5, **kwargs):
+        super().__init__(*args, **kwargs)
+
+
+def test_a_misspelt_key_of_a_users_class_is_corrected_from_its_own_keys(config, command):
+    code, _, err = command(
+        "fit", "--config", config, "--model", f"{__name__}.DiceShare", "--model.dice_shar", 1
+    )
+    assert code == 2
+    assert_one_line(err, "dice_shar: unknown key; did you mean dice_share? It is a key of DiceShare")
+
+
+@pytest.mark.parametrize(
     ("old", "new", "words"),
     [
         ("lr:", "lrr:", ("lrr: unknown key; did you mean lr? It is a key of PrithviSegmentationTask",)),
@@ -172,8 +206,15 @@ def assert_one_line(err, *words):
         (
             "batch_size: 2",
             "split: train",
-            ("split: not accepted here; did you mean splits? split is a key of ",),
+            ("split: not accepted here; did you mean test_split or splits? split is a key of ",),
         ),
+        (
+            "batch_size: 2",
+            "classes: {0: A}",
+            ("error: classes: not accepted here; it is a key of ChipFolder",),
+        ),
+        ("batch_size: 2", "batch_size: {a: 2}", ("error: batch_size: {'a': 2} is not a whole number",)),
+        ("batch_size: 2", "batch_size: ''", ("error: batch_size: nothing is not a whole number",)),
         (
             "lr:",
             "lora:",

@@ -71,35 +71,18 @@ def one_line(message: str, classes: Iterable[type[Any]]) -> str:
         message: The message.
         classes: Classes whose names and arguments are suggestions for misspelt ones.
     """
-    # The class in the configuration comes first: others may have a key of the same name.
-    chosen = {path.rpartition(".")[2] for path in re.findall(r"given class_path '([\w.]+)'", message)}
-    classes = sorted(classes, key=lambda one: one.__name__ not in chosen)
+    # The classes in the configuration come first: others may have a key of the same name.
+    paths = re.findall(r"given class_path '([\w.]+)'", message)
+    chosen = {path.rpartition(".")[2] for path in paths}
+    classes = sorted({*classes, *_loaded(paths)}, key=lambda one: (one.__name__ not in chosen, one.__name__))
     if rewritten := _rewritten(message, classes):
         return rewritten
     keys = re.findall(r'Parser key "([^"]+)"', message)
     key = keys[-1] if keys else "configuration"
-    unknown = re.search(r"(?:Option '([^']+)' is not accepted|does not accept option '([^']+)')", message)
-    if unknown:
-        option = unknown.group(1) or unknown.group(2)
-        arguments = {owner: _arguments(owner) for owner in classes}
-        known = set().union(*arguments.values())
-        sections = {"model", "data", "trainer", "seed_everything", "ckpt_path"}
-        *parents, last = option.split(".")
-        if last in known and (not parents or parents[0] in sections):
-            own = [names for owner, names in arguments.items() if owner.__name__ in chosen]
-            owners = [owner.__name__ for owner, names in arguments.items() if last in names]
-            number = {f"{last}s", last.removesuffix("s")} - {last}  # in the plural, or in the singular
-            counterpart = _COUNTERPARTS.get(last)
-            if own and counterpart in own[0]:
-                return f"{option}: not accepted here; the key of {min(chosen)} is {counterpart}"
-            close = "".join(number.intersection(*own[:1]))
-            hint = f"; did you mean {close}? {last} is" if own and close else "; it is"
-            return f"{option}: not accepted here{hint} a key of {', '.join(owners)}"
-        if close := _suggestion(option, known, sections):
-            meant = re.findall(r"(\w+)\?$", close)
-            owners = [owner.__name__ for owner, names in arguments.items() if {*meant} & names]
-            return f"{option}: unknown key{close}" + (f" It is a key of {owners[0]}" if owners else "")
-        return f"{option}: unknown key; prithvi-tg fit --model.help CLASS and --data.help CLASS list the keys"
+    if number := re.search(r"invalid literal for int\(\) with base 10: (.+)", message):
+        return f"{key}: {number.group(1)} is not a whole number"
+    if option := _unknown_key(message):
+        return _unknown(option, classes, chosen)
     of_module = re.search(r"module '([\w.]+)' has no attribute '(\w+)'", message)
     if of_module and not of_module.group(1).startswith(_PACKAGE):
         module, name = of_module.groups()
@@ -136,10 +119,14 @@ def one_line(message: str, classes: Iterable[type[Any]]) -> str:
         return f"{key}: {sequence.group(1)} is not a list; write '[{sequence.group(1)}]'"
     kinds = re.findall(r"Expected an? (?:<class '([\w.]+)'>|typing\.Literal\[([^\]]*)\])", message)
     given = re.search(r"(?:Got value|Given value): (.*)", message)
-    if kinds and given and not given.group(1).startswith(("{", "Namespace")):
-        wanted = [literal or name for name, literal in kinds if name != "NoneType"]
+    wanted = [literal or name for name, literal in kinds if name != "NoneType"]
+    scalar = {*wanted} <= {*_KINDS}
+    if wanted and given and not given.group(1).startswith("Namespace" if scalar else ("{", "Namespace")):
         named = [_KINDS.get(name, name) for name in wanted]
-        return f"{key}: {given.group(1)} is not {' or '.join(dict.fromkeys(named))}"
+        value = given.group(1) or "nothing"
+        if nested := re.fullmatch(r"NestedArg\(key='(.*)', val=(.*)\)", value):
+            value = f"{{{nested.group(1)}: {nested.group(2)}}}"
+        return f"{key}: {value} is not {' or '.join(dict.fromkeys(named))}"
     lines = [line.strip(" -") for line in message.splitlines()]
     noise = ("Subtypes:", "Given value", "Errors:", "Does not validate", "Expected a <class 'NoneType'>")
     return " ".join(line for line in lines if line and not line.startswith(noise))[:400]
@@ -170,6 +157,63 @@ def _rewritten(message: str, classes: list[type[Any]]) -> str | None:
         named = ", ".join(f"{number}: {name}" for number, name in enumerate(literal_eval(listed.group(2))))
         return f"{listed.group(1)}: {listed.group(2)} is a list; map each stored value to a name, {{{named}}}"
     return None
+
+
+def _loaded(paths: Iterable[str]) -> list[type[Any]]:
+    """Classes at class paths whose modules are imported."""
+    modules = [(sys.modules.get(path.rpartition(".")[0]), path.rpartition(".")[2]) for path in paths]
+    found = [vars(module).get(name) for module, name in modules if module is not None]
+    return [one for one in found if isinstance(one, type)]
+
+
+def _unknown_key(message: str) -> str | None:
+    """The key that a message calls unknown, of the configuration or of a class in it."""
+    nested = re.search(r"^ *Given value: NestedArg\(key='([^']+)'", message, re.MULTILINE)
+    if "Key must be a string" in message or "unrecognized arguments" in message:
+        if nested:
+            return nested.group(1).partition(".")[0]
+        given = re.search(r"^ *Given value: (\{.*\})$", message, re.MULTILINE)
+        arguments = literal_eval(given.group(1)).get("init_args", {}) if given else {}
+        mappings = {key: value for key, value in arguments.items() if isinstance(value, dict)}
+        return next(
+            (key for key, value in mappings.items() if any(type(one) is not str for one in value)), None
+        )
+    unknown = re.search(r"(?:Option '([^']+)' is not accepted|does not accept option '([^']+)')", message)
+    if unknown is None:
+        return None
+    option: str = unknown.group(1) or unknown.group(2)
+    return option.partition(".")[0] if nested else option
+
+
+def _unknown(option: str, classes: list[type[Any]], chosen: set[str]) -> str:
+    """Message about an unknown key.
+
+    Args:
+        option: The key.
+        classes: Classes whose arguments are suggestions.
+        chosen: Names of the classes in the configuration.
+    """
+    arguments = {owner: _arguments(owner) for owner in classes}
+    known = set().union(*arguments.values())
+    own = set().union(*(names for owner, names in arguments.items() if owner.__name__ in chosen))
+    sections = {"model", "data", "trainer", "seed_everything", "ckpt_path"}
+    *parents, last = option.split(".")
+    if last in known and (not parents or parents[0] in sections):
+        owners = [owner.__name__ for owner, names in arguments.items() if last in names]
+        counterpart = _COUNTERPARTS.get(last)
+        if counterpart in own:
+            return f"{option}: not accepted here; the key of {min(chosen)} is {counterpart}"
+        number = {f"{last}s", last.removesuffix("s"), f"test_{last}"} - {
+            last
+        }  # in the plural, or in the singular
+        close = " or ".join(sorted(number & own, reverse=True))
+        hint = f"; did you mean {close}? {last} is" if close else "; it is"
+        return f"{option}: not accepted here{hint} a key of {', '.join(owners)}"
+    if close := _suggestion(option, own, sections) or _suggestion(option, known, sections):
+        meant = re.findall(r"(\w+)\?$", close)
+        owners = [owner.__name__ for owner, names in arguments.items() if {*meant} & names]
+        return f"{option}: unknown key{close}" + (f" It is a key of {owners[0]}" if owners else "")
+    return f"{option}: unknown key; prithvi-tg fit --model.help CLASS and --data.help CLASS list the keys"
 
 
 def _arguments(owner: type[Any]) -> set[str]:
