@@ -25,7 +25,7 @@ from ..models.prompts import add_prompts
 from ..processes import process_callbacks
 from ..spec import DataSpec
 from .advice import training_advice, window_advice
-from .arguments import TaskArguments
+from .arguments import TaskArguments, check_initialisers
 from .calibration import CALIBRATION, Calibration
 from .data_checks import check_model_takes, check_target, check_training_data, other_unit_message
 from .dependent_arguments import check_dependent_arguments
@@ -151,6 +151,7 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
             CheckpointError: The weights do not fit the encoder.
         """
         hparams = self.hparams
+        check_initialisers(type(self), hparams)
         encoder = create_encoder(
             hparams["encoder"],
             hparams["drop_path"],

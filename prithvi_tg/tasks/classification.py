@@ -1,6 +1,7 @@
 """PrithviClassificationTask: fine-tune an encoder to classify whole chips."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -13,6 +14,7 @@ from .chip_losses import create_chip_loss
 from .chip_metrics import chip_metrics, chip_scores
 from .classes import ClassTask
 from .data_checks import check_loss
+from .own_losses import nan_cause
 from .segmentation import PrithviSegmentationTask
 
 
@@ -140,7 +142,8 @@ class PrithviClassificationTask(ClassTask, ClassificationTask):
         loss = self.compute_loss(logits, label)
         self.update_metrics(self.train_metrics, logits.detach(), label)
         self.log("train_loss", loss, batch_size=len(image), prog_bar=True)
-        check_loss(loss, image, batch.get("name"), self.global_step)
+        cause = partial(nan_cause, self.criterion, logits, label)
+        check_loss(loss, image, batch.get("name"), self.global_step, cause)
         return loss
 
     def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:

@@ -1,7 +1,7 @@
 """Checks that data match a model: bands, classes, statistics and units; checks for values that are not finite."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -126,8 +126,21 @@ def other_unit_message(image: Tensor, spec: DataSpec) -> str | None:
     )
 
 
-def check_loss(loss: Tensor, image: Tensor, names: Sequence[str] | None, step: int) -> None:
+def check_loss(
+    loss: Tensor,
+    image: Tensor,
+    names: Sequence[str] | None,
+    step: int,
+    known_cause: Callable[[], str | None] = lambda: None,
+) -> None:
     """Check that the loss of a training batch is finite.
+
+    Args:
+        loss: The loss.
+        image: Images of the batch.
+        names: Names of the chips, if known.
+        step: The optimiser step.
+        known_cause: Called if the images are finite; returns a cause other than a divergence, if there is one.
 
     Raises:
         DataError: The loss is NaN or infinite; the message names the chips.
@@ -135,11 +148,11 @@ def check_loss(loss: Tensor, image: Tensor, names: Sequence[str] | None, step: i
     if torch.isfinite(loss):
         return
     chips = f" on {', '.join(names)}" if names else ""
-    cause = (
-        "the images contain values that are not finite"
-        if not torch.isfinite(image).all()
-        else "the images are finite, so the training has diverged: lower lr, or raise warmup_steps"
-    )
+    if not torch.isfinite(image).all():
+        cause = "the images contain values that are not finite"
+    else:
+        diverged = "the images are finite, so the training has diverged: lower lr, or raise warmup_steps"
+        cause = known_cause() or diverged
     raise DataError(f"loss: {float(loss.detach())} at step {step}{chips}; {cause}")
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..class_paths import find_class
 from ..errors import ConfigError, PrithviTGError
-from ..targets import ignore_value
+from ..targets import ClassTarget, ValueTarget, ignore_value
 
 
 def build_loss(name: str, table: Mapping[str, Callable[..., nn.Module]], **arguments: Any) -> nn.Module:
@@ -87,3 +87,26 @@ def call_loss(criterion: Any, outputs: Tensor, labels: Tensor) -> Tensor:
             "numpy, and return outputs.sum() * 0 for a batch without labels"
         )
     return result
+
+
+def nan_cause(criterion: Any, outputs: Tensor, labels: Tensor) -> str | None:
+    """Why a loss from outside this package is NaN although outputs and images are finite; ``None`` if it is unknown.
+
+    Args:
+        criterion: The loss.
+        outputs: Outputs (B, K, ...) of the model.
+        labels: Labels as the loss gets them.
+    """
+    if not is_own(criterion) or not outputs.isfinite().all():
+        return None
+    name = name_of(criterion)
+    is_values = labels.is_floating_point()
+    labelled = ValueTarget.is_labelled(labels) if is_values else ClassTarget.is_labelled(labels)
+    if not labelled.any():
+        return f"the batch has no labels, where {name} must return a number such as outputs.sum() * 0"
+    if is_values and not labelled.all():
+        return (
+            f"labels are NaN where nothing is labelled, and {name} must skip these pixels: use "
+            "outputs[~labels.isnan()] and labels[~labels.isnan()]"
+        )
+    return None

@@ -8,6 +8,7 @@ from torch import Tensor
 from ..models import Encoder, EncoderDecoder, FCNHead, cached_weights, create_decoder, slide_inference
 from .data_checks import check_loss
 from .memory import BatchSplitter
+from .own_losses import nan_cause
 from .scored import ScoredTask
 
 
@@ -130,7 +131,8 @@ class PixelwiseTask(ScoredTask):
             auxiliary_loss = self.compute_loss(auxiliary, labels)
             self.log("train_loss_auxiliary", auxiliary_loss, batch_size=len(image))
             loss = loss + self.hparams["auxiliary_weight"] * auxiliary_loss
-        check_loss(loss, image, batch.get("name"), self.global_step)
+        cause = partial(nan_cause, self.criterion, outputs, labels)
+        check_loss(loss, image, batch.get("name"), self.global_step, cause)
         return loss
 
     def forward_evaluation(self, image: Tensor, **coordinates: Tensor) -> Tensor:

@@ -122,8 +122,21 @@ class PrithviPixelwiseRegressionTask(PixelwiseTask, PixelwiseRegressionTask):
         return labels.unsqueeze(1) if labels.ndim == 3 else labels
 
     def update_metrics(self, metrics: MetricCollection, outputs: Tensor, labels: Tensor) -> None:
-        """Add outputs and labels, as values in the unit (B, V, H, W)."""
-        metrics.update(self.to_unit(outputs), self.to_layers(labels))
+        """Add outputs and labels, as values in the unit.
+
+        The task's own metrics get all pixels (B, V, H, W). Others get the labelled ones: (N,) for one value, else
+        (N, V) of the pixels that have all values; they are not updated if there are none.
+        """
+        values, labels = self.to_unit(outputs), self.to_layers(labels)
+        further = [metric for name, metric in metrics.items() if name not in self.counts]
+        for name in self.counts:
+            if name in metrics:
+                metrics[name].update(values, labels)
+        labelled = self.is_labelled(labels).all(dim=1)
+        if further and labelled.any():
+            pixels = [part.movedim(1, -1)[labelled].contiguous() for part in (values, labels)]
+            for metric in further:
+                metric.update(*(part.squeeze(1) for part in pixels))
 
     def compute_scores(self, computed: dict[str, Any]) -> dict[str, Tensor]:
         """See `value_scores`; scalars for one value."""

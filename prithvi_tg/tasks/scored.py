@@ -70,8 +70,9 @@ class ScoredTask(PrithviTask):
         """Further metrics by name, from torchmetrics or your own; `update_metrics` updates them.
 
         Segmentation updates them with logits (B, K, H, W) and classes (B, H, W), 255 = not labelled, so metrics of
-        torchmetrics need ``ignore_index=255``. Regression updates them with values in the unit and labels, both
-        (B, V, H, W), NaN = not labelled. Classification updates them with probabilities (B, K) and labels of chips.
+        torchmetrics need ``ignore_index=255``. Regression updates them with the values and labels, in
+        the unit, of the labelled pixels, both (N,), or (N, V) for several values. Classification updates them with
+        probabilities (B, K) and labels of chips.
 
         Each metric returns one number. It is logged as ``val_NAME`` and so on, and appears in the progress bar, tables,
         metrics.json and the report. If it is monitored, its attribute ``higher_is_better`` must define which checkpoint

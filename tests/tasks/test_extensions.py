@@ -2,15 +2,16 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
-from torchmetrics import Metric
+from torchmetrics import MeanAbsoluteError, MeanSquaredError, Metric, PearsonCorrCoef, R2Score
 from torchmetrics.classification import MulticlassCohenKappa
 from torchmetrics.regression import ExplainedVariance
 
 from prithvi_tg.__main__ import main
-from prithvi_tg.errors import ConfigError
+from prithvi_tg.errors import ConfigError, DataError
 from prithvi_tg.reporting.runs import read_run
 from prithvi_tg.tasks import PrithviPixelwiseRegressionTask, PrithviSegmentationTask
 from prithvi_tg.tasks.chip_losses import create_chip_loss
@@ -348,6 +349,115 @@ def test_a_loss_of_chips_without_class_weights_refuses_them():
         ConfigError, match=r"class_weights: not supported by the loss .*LogitsOnly.*; use one of ce, bce"
     ):
         create_chip_loss(f"{HERE}.LogitsOnly", False, [1.0, 2.0])
+
+
+class SquaredError(nn.Module):
+    """It does not skip pixels without a label."""
+
+    def forward(self, outputs, labels):
+        return ((outputs - labels) ** 2).mean()
+
+
+class MeanOfLabelled(nn.Module):
+    """It is NaN without labels."""
+
+    def forward(self, outputs, labels):
+        known = ~labels.isnan() if labels.is_floating_point() else labels != 255
+        return (outputs.mean(1) - labels.squeeze(1)).abs()[known.squeeze(1)].mean()
+
+
+@pytest.mark.parametrize(
+    ("loss", "rows", "cause"),
+    [
+        ("SquaredError", 4, "labels are NaN where nothing is labelled, and .*SquaredError must skip"),
+        ("MeanOfLabelled", 32, "the batch has no labels, where .*MeanOfLabelled must return"),
+    ],
+)
+def test_a_loss_that_does_not_skip_unlabelled_pixels_is_named_as_the_cause(loss, rows, cause):
+    task = loss_task(loss, PrithviPixelwiseRegressionTask)
+    batch = {"image": torch.randn(2, 1, 6, 32, 32), "mask": torch.zeros(2, 32, 32)}
+    task.training_step(batch, 0)
+    batch["mask"][:, :rows] = float("nan")
+    with pytest.raises(DataError, match=f"loss: nan at step 0; {cause}"):
+        task.training_step(batch, 0)
+
+
+def test_a_loss_that_skips_unlabelled_pixels_is_not_the_cause_of_a_divergence():
+    task = loss_task("MeanOfLabelled", PrithviPixelwiseRegressionTask)
+    torch.nn.init.constant_(task.model.decode_head.conv_seg.weight, float("nan"))
+    batch = {"image": torch.randn(2, 1, 6, 32, 32), "mask": torch.zeros(2, 32, 32)}
+    batch["mask"][:, :4] = float("nan")
+    with pytest.raises(DataError, match="the training has diverged: lower lr"):
+        task.training_step(batch, 0)
+
+
+class FourScores(PrithviPixelwiseRegressionTask):
+    """Metrics of torchmetrics, which do not know NaN; each of one number."""
+
+    def add_metrics(self):
+        scores = {
+            "mse": MeanSquaredError(),
+            "mae": MeanAbsoluteError(),
+            "r2": R2Score(),
+            "masked": MaskedError(),
+        }
+        return scores | ({"pearson": PearsonCorrCoef()} if self.num_outputs == 1 else {})
+
+
+class MaskedError(MeanAbsoluteError):
+    """A metric that skips NaN itself."""
+
+    def update(self, values, labels):
+        known = ~labels.isnan()
+        super().update(values[known], labels[known])
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_further_scores_of_regression_get_the_labelled_pixels_only(count):
+    torch.manual_seed(0)
+    task = FourScores(encoder="nano", encoder_args=TINY, decoder="linear", num_outputs=count)
+    outputs = torch.randn(3, count, 8, 8)
+    labels = outputs + torch.randn(3, count, 8, 8)
+    labels[0, :, :2] = float("nan")
+    labels[1, -1, 5:] = float("nan")  # one of two values
+    labels[2] = float("nan")
+    for chip in range(3):  # the last batch has no label
+        mask = labels[[chip], 0] if count == 1 else labels[[chip]]
+        task.update_metrics(task.val_metrics, outputs[[chip]], mask)
+    known = ~labels.isnan().any(1).numpy()
+    x, y = (part.movedim(1, -1).double().numpy()[known] for part in (outputs, labels))
+    residual, spread = ((x - y) ** 2).sum(0), ((y - y.mean(0)) ** 2).sum(0)
+    expected = {
+        "mse": ((x - y) ** 2).mean(),
+        "mae": abs(x - y).mean(),
+        "masked": abs(x - y).mean(),
+        "r2": (1 - residual / spread).mean(),
+    }
+    if count == 1:
+        expected["pearson"] = np.corrcoef(x[:, 0], y[:, 0])[0, 1]
+    computed = {name: float(task.val_metrics[name].compute()) for name in expected}
+    assert computed == pytest.approx(expected, rel=1e-4)
+    assert task.val_metrics["errors"].compute()[0].tolist() == (~labels.isnan()).sum((0, 2, 3)).tolist()
+
+
+class WithoutFurtherArguments(PrithviSegmentationTask):
+    def __init__(self, share: float = 0.5):
+        super().__init__()
+
+
+class BelowIt(WithoutFurtherArguments):
+    def __init__(self, more: float = 0.5, **kwargs):
+        super().__init__(**kwargs)
+
+
+@pytest.mark.parametrize("task", ["WithoutFurtherArguments", "BelowIt"])
+def test_a_task_that_does_not_pass_arguments_on_is_named(flood_root, tmp_path, capsys, task):
+    data = config(flood_root, tmp_path / "runs").partition("data:")
+    assert fit(tmp_path, f"model: {{class_path: {HERE}.{task}}}\n" + "".join(data[1:])) == 2
+    message = (
+        f"{HERE}.WithoutFurtherArguments.__init__ must accept **kwargs and pass them to super().__init__"
+    )
+    assert message in capsys.readouterr().err
 
 
 def test_a_loss_without_class_weights_refuses_them():
