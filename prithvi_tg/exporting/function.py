@@ -1,6 +1,13 @@
 """ExportedFunction: the whole function of a task, from stored values to logits, as a module that can be traced."""
 
 import copy
+import io
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
+from pathlib import Path
+from traceback import extract_tb
 from typing import Any
 
 import torch
@@ -42,6 +49,7 @@ class ExportedFunction(nn.Module):
 
     Attributes:
         output_name: ``values`` for regression, else ``logits``.
+        parts: Classes of task, encoder and decoder, for messages.
 
     Raises:
         ConfigError: The task has no description of its data.
@@ -55,6 +63,9 @@ class ExportedFunction(nn.Module):
     def __init__(self, task: PrithviTask) -> None:
         super().__init__()
         spec = known_spec(task)
+        neck = getattr(task.model, "neck", None)
+        self.parts = f"{type(task).__name__}, encoder {type(task.model.encoder).__name__}"
+        self.parts += f", decoder {type(neck).__name__}" if neck is not None else ""
         self.model = _plain_model(task)
         self.takes_coordinates = bool(self.model.encoder.coordinates)
         shape = (spec.input.num_frames, len(spec.input.bands), 1, 1)
@@ -123,16 +134,39 @@ def trace(function: ExportedFunction, inputs: dict[str, Tensor]) -> torch.export
     with torch.no_grad():
         function(*inputs.values())  # tables that the model caches must not be computed while it is traced
         try:
-            program = torch.export.export(function, tuple(inputs.values()), dynamic_shapes=shapes)
+            with _quiet_failures():
+                program = torch.export.export(function, tuple(inputs.values()), dynamic_shapes=shapes)
         except Exception as error:  # torch raises errors of many classes, its own and those of the model
-            encoder = type(function.model.encoder).__name__
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
             raise ConfigError(
-                f"model: torch.export does not support it (encoder {encoder}): {reason}; export the weights "
-                "instead, to a .safetensors file"
+                f"model: torch.export does not support it ({function.parts}): {reason}{_place(error)}; export the "
+                "weights instead, to a .safetensors file"
             ) from error
     _simplify(program)
     return program
+
+
+@contextmanager
+def _quiet_failures() -> Iterator[None]:
+    """Discard what torch prints and logs about a failure: a listing of the whole graph."""
+    printed, level = io.StringIO(), logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with redirect_stderr(printed):
+            yield
+    finally:
+        logging.disable(level)
+    sys.stderr.write(printed.getvalue())  # warnings, if there is no failure
+
+
+def _place(error: Exception) -> str:
+    """The last line of code outside installed libraries that an error passed."""
+    libraries = Path(torch.__file__).parents[1]
+    frames = [
+        frame for frame in extract_tb(error.__traceback__) if libraries not in Path(frame.filename).parents
+    ]
+    own = [frame for frame in frames if Path(frame.filename) != Path(__file__)]
+    return f", at {Path(own[-1].filename).name}, line {own[-1].lineno} ({own[-1].line})" if own else ""
 
 
 def _simplify(program: torch.export.ExportedProgram) -> None:

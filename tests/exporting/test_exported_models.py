@@ -3,15 +3,18 @@
 import json
 import re
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from exported_models import CLASSES, MODELS, build, expected, inputs_of
+from torch import nn
 
 from prithvi_tg import load_task
 from prithvi_tg.errors import ConfigError
 from prithvi_tg.exporting import export_model, item_path
+from prithvi_tg.models import token_map
 from prithvi_tg.spec import DataSpec
 
 
@@ -124,9 +127,35 @@ def test_a_model_that_cannot_be_traced_is_a_clear_error(tmp_path):
     block = task.model.encoder.blocks[0]
     forward = block.forward
     block.forward = lambda tokens: forward(tokens) * (1 if tokens.sum() > 0 else 2)
-    with pytest.raises(ConfigError, match=r"torch.export does not support it \(encoder PrithviViT\)"):
+    parts = r"\(PrithviSegmentationTask, encoder PrithviViT, decoder \w+\)"
+    with pytest.raises(
+        ConfigError, match=rf"torch.export does not support it {parts}: .*; export the weights"
+    ):
         export_model(task, tmp_path / "model.pt2")
     assert list(tmp_path.iterdir()) == []
+
+
+class BranchingNeck(nn.Module):
+    def __init__(self, encoder, num_frames, channels):
+        super().__init__()
+        self.out_channels = encoder.embed_dim * num_frames
+
+    def forward(self, tokens, grid):
+        features = token_map(tokens, grid)
+        return features * 2 if features.mean() > 0 else features
+
+
+def test_the_line_of_a_decoder_that_cannot_be_traced_is_named_without_a_listing_of_the_graph(tmp_path, capfd):
+    task = build(CLASSES, decoder=f"{__name__}.BranchingNeck")
+    with pytest.raises(ConfigError) as caught:
+        export_model(task, tmp_path / "model.pt2", window=32)
+    (line,) = str(caught.value).splitlines()
+    assert "decoder BranchingNeck): " in line
+    assert re.search(
+        rf"at {Path(__file__).name}, line \d+ \(return features \* 2 if features.mean\(\) > 0 else features\);",
+        line,
+    )
+    assert capfd.readouterr().err == ""
 
 
 def test_a_batch_size_that_becomes_constant_is_an_error(tmp_path):
