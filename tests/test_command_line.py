@@ -152,7 +152,13 @@ def files(tmp_path):
             2,
             "--skip_exist: options are not abbreviated; write --skip_existing",
         ),
-        ("predict scene.tif --blending han", 2, "blending: han is not 'average', 'hann', 'crop'"),
+        ("synthetic new --layout chps", 2, "--layout: chps must be sen1floods11, hls_burn_scars, "),
+        ("synthetic new --chips many", 2, "--chips: many is not a whole number"),
+        (
+            "predict scene.tif --blending han",
+            2,
+            "blending: han must be average, hann or crop; did you mean hann?",
+        ),
         ("predict scene.tif --trainer.devices 1 --window wide", 2, "window: wide is not a whole number"),
         ("embed scene.tif --outp a.tif", 2, "--outp: options are not abbreviated; write --output"),
         ("embed scene.tif --output a.tif --ckpt_path gone.ckpt", 1, "gone.ckpt: no such file"),
@@ -161,7 +167,6 @@ def files(tmp_path):
         ("export gone.ckpt a.safetensors", 1, "gone.ckpt: no such file"),
         ("report", 2, "the following arguments are required: RUN"),
         ("sweep space.yaml --trial 3", 2, "--trial: options are not abbreviated; write --trials"),
-        ("synthetic demo --layout none", 2, "argument --layout: invalid choice: 'none'"),
     ],
 )
 def test_errors_of_the_command_line_import_nothing_heavy(files, words, code, message):

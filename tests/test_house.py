@@ -12,8 +12,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 #: From the ground up; rooms of one line may not import from one another, but for those named together.
 ROOMS = (
-    "errors files compat deprecated nulls class_paths choices",
-    "bands",
+    "errors files compat deprecated nulls ranges class_paths choices",
+    "bands colors",
     "spec targets",
     "tiling",
     "models",
@@ -21,7 +21,6 @@ ROOMS = (
     "load_report",
     "checkpoints",
     "readers",
-    "colors",
     "plotting",
     "augmentations",
     "datasets",

@@ -124,6 +124,8 @@ def one_line(message: str, classes: Iterable[type[Any]]) -> str:
     if wanted and given and not given.group(1).startswith("Namespace" if scalar else ("{", "Namespace")):
         named = [_KINDS.get(name, name) for name in wanted]
         value = given.group(1) or "nothing"
+        if choices := re.findall(r"'([^']+)'", " ".join(literal for _, literal in kinds)):
+            return f"{key}: {value} must be {_one_of(choices)}{closest(value, {*choices})}"
         if nested := re.fullmatch(r"NestedArg\(key='(.*)', val=(.*)\)", value):
             value = f"{{{nested.group(1)}: {nested.group(2)}}}"
         return f"{key}: {value} is not {' or '.join(dict.fromkeys(named))}"
@@ -229,7 +231,12 @@ def with_dashes(message: str, options: Collection[str]) -> str:
         options: All options that it can mean.
     """
     option = f"--{message.partition(':')[0]}"
-    return f"--{message}" if option in options and option not in _SECTIONS else message
+    if option not in options or option in _SECTIONS:
+        return message
+    other = re.compile(r"(?<= has no effect without )\w+|(?<= contradicts )\w+")
+    return (
+        f"--{other.sub(lambda found: f'--{found[0]}' if f'--{found[0]}' in options else found[0], message)}"
+    )
 
 
 def _described(key: str, classes: list[type[Any]]) -> str:
@@ -255,6 +262,26 @@ def _suggestion(word: str, arguments: set[str], sections: set[str]) -> str:
     if parents and sections and parents[0] not in sections:
         return closest(parents[0], sections) or f"; choose from {', '.join(sorted(sections))}"
     return closest(last, arguments)
+
+
+def of_argument(message: str) -> str:
+    """Shorten a message of argparse about one argument: ``--layout: chps must be a, b or c``."""
+    parts = re.fullmatch(r"argument (\S+): (.*)", message, re.DOTALL)
+    if parts is None:
+        return message
+    name, rest = parts.groups()
+    if choice := re.fullmatch(r"invalid choice: '?(.*?)'? \(choose from (.*)\)", rest):
+        names = [one.strip(" '") for one in choice.group(2).split(",")]
+        return f"{name}: {choice.group(1)} must be {_one_of(names)}{closest(choice.group(1), {*names})}"
+    if kind := re.fullmatch(r"invalid (\w+) value: '(.*)'", rest):
+        wanted = _KINDS.get(kind.group(1))
+        return f"{name}: {kind.group(2)} is not {wanted}" if wanted else message
+    return f"{name}: {'no value given' if rest == 'expected one argument' else rest}"
+
+
+def _one_of(names: list[str]) -> str:
+    """Names as in a sentence: ``a``, ``a or b``, ``a, b or c``."""
+    return " or ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
 
 
 def closest(word: str, known: set[str]) -> str:

@@ -10,7 +10,7 @@ import jsonargparse
 
 from ..choices import Auto
 from ..compat import actions_of
-from .errors import one_line, with_dashes
+from .errors import of_argument, one_line, with_dashes
 
 
 class ShortHelp(argparse.HelpFormatter):
@@ -59,7 +59,7 @@ class PlainParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print the error in one line, and exit with 2."""
-        fail(message + input_taken_as_value(self, self._words, message))
+        fail(of_argument(message) + input_taken_as_value(self, self._words, message))
 
 
 class ConfiguredParser(jsonargparse.ArgumentParser):

@@ -159,8 +159,7 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
         self.composite = composite
         self.qa_mask = tuple(qa_mask)
         self.nodata_rule: NodataRule = nodata_rule
-        self.fold_time = fold_time
-        self.seed = seed
+        self.fold_time, self.seed = fold_time, seed
         self._cache_megabytes: int | None = None
         if mean is None or std is None:
             raise MissingStatisticsError("mean, std: not given; prithvi-tg stats computes them")
@@ -171,12 +170,9 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
         wanted = tuple(resolve_band(band, sensor) for band in bands)
         places = _places(wanted, file_bands, sensor, num_frames)
         self.reading = InputOptions(
-            places if composite is None else places[: len(wanted)],
-            sensor,
-            nodata=tuple(nodata),
-            training=True,
+            places if composite is None else places[: len(wanted)], sensor, nodata=tuple(nodata), training=True,
             format=format,
-        )
+        )  # fmt: skip
         inputs = InputSpec(
             wanted, tuple(mean), tuple(std), num_frames, scale, tuple(nodata),
             file_bands=places, file_count=len(file_bands) * num_frames, metadata=metadata,

@@ -247,7 +247,8 @@ def embed_scene(
     products = [Embeddings(dtype), *writing.products, *([PrincipalComponents] if quicklook else [])]
     products += [] if points is None else [TokenPoints(Path(points))]
     writing = replace(writing, products=tuple(products))
-    resolved = resolve_one_scene(scene, found.spec, replace(reading, legacy=nodata_rule == "legacy"))
+    read_as = replace(reading.masked_by(qa_mask), legacy=nodata_rule == "legacy")
+    resolved = resolve_one_scene(scene, found.spec, read_as)
     area = None if aoi is None else AreaOfInterest.of(aoi)
     areas = select_scenes([replace(resolved, grid=patch_grid(resolved.grid, model.stride))], area)[1]
     data = PatchDataModule(
@@ -255,11 +256,10 @@ def embed_scene(
         batch_size, num_workers, nodata_rule, qa_mask, areas=areas,
     )  # fmt: skip
     patches = PatchEvents(resolved, data.plans[resolved.name], model.stride, areas.get(resolved.name))
-    settings = described_precision(precision, tf32), described_area(area)
-    one = _scene_map(found, model, data, patches, Path(output), writing, reading, *settings)
+    described = described_precision(precision, tf32), described_area(area)
+    one = _scene_map(found, model, data, patches, Path(output), writing, reading, *described)
     _log.info(f"{resolved.name}: {resolved.origin}")
-    run = MapRun([one], legacy=data.nodata_rule == "legacy")
-    map_scenes(model, data, run, device, precision, tf32, patches.of)
+    map_scenes(model, data, MapRun([one], legacy=read_as.legacy), device, precision, tf32, patches.of)
     return one.path
 
 

@@ -57,6 +57,21 @@ class InputOptions:
             raise ConfigError(f"sensor: {self.sensor!r} is unknown; choose from {', '.join(SENSORS)}")
         object.__setattr__(self, "dates", tuple(map(_to_date, self.dates)))
 
+    def masked_by(self, qa_mask: Sequence[str]) -> "InputOptions":
+        """These options, for scenes that are masked.
+
+        Args:
+            qa_mask: Quality classes that count as nodata.
+
+        Raises:
+            ConfigError: Layers are given, but no class.
+        """
+        if self.quality and not qa_mask:
+            raise ConfigError(
+                "quality: has no effect without qa_mask; name the classes to mask, such as cloud and shadow"
+            )
+        return self
+
 
 def _to_date(day: date | str) -> date:
     try:

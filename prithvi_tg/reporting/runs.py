@@ -66,7 +66,8 @@ class Run:
         chips: Scores of single chips, if recorded.
         curves: ``metrics.csv``, one row per logged step; empty without the file.
         pictures: Pictures of the worst and best chips, by caption.
-        settings: Flattened ``config.yaml``, with keys such as ``model.init_args.lr``; empty without the file.
+        settings: Flattened ``config.yaml``, with keys such as ``model.init_args.lr``; empty without the file. Apart
+            from the data, the settings of a scored checkpoint are those of its training, if this is found.
     """
 
     name: str
@@ -158,7 +159,7 @@ def read_run(folder: Path, name: str | None = None) -> Run:
         chips=chips,
         curves=_curves(curves) if curves.exists() else pd.DataFrame(),
         pictures=_pictures(folder / PICTURES, chips),
-        settings=read_settings(settings_folder(folder)),
+        settings=_settings(folder, metrics),
     )
 
 
@@ -184,7 +185,7 @@ def _read_other(folder: Path, name: str, metrics: dict[str, Any]) -> Run:
         chips=chips,
         curves=_curves(curves) if curves.exists() else pd.DataFrame(),
         pictures=_pictures(folder / PICTURES, chips),
-        settings=read_settings(settings_folder(folder)),
+        settings=_settings(folder, metrics),
     )
 
 
@@ -326,6 +327,20 @@ def read_settings(folder: Path) -> dict[str, Any]:
         return {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError) as error:
         raise DataError(f"{path}: settings cannot be read ({error})".replace("\n", " ")) from error
+
+
+def _settings(folder: Path, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a run, see `Run`: a test ignores the model that its own configuration describes."""
+    own = read_settings(settings_folder(folder))
+    record = metrics.get("run") or {}
+    path = Path(record.get("checkpoint") or "")
+    if record.get("command") not in ("test", "validate") or not own or not path.is_file():
+        return own
+    trained = read_settings(path.parent.parent)
+    if not trained or file_hash(path) != record.get("checkpoint_sha256"):
+        return own
+    data = {key: value for key, value in own.items() if key.startswith("data.")}
+    return {key: value for key, value in trained.items() if not key.startswith("data.")} | data
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

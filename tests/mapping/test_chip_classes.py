@@ -77,9 +77,9 @@ def read(path):
 def test_a_cloudy_window_gets_no_class(tmp_path, predict):
     scene = write_scene(tmp_path / "s.tif")
     clouds = write_scl(tmp_path / "s_SCL.tif", np.s_[:SIDE, : SIDE + 5])
-    words = (scene, "--window", SIDE, "--quality", clouds, "--output")
+    words = (scene, "--window", SIDE, "--output")
     assert predict(*words, tmp_path / "all")[0] == 0
-    code, _, err = predict(*words, tmp_path / "clear", "--qa_mask", "cloud")
+    code, _, err = predict(*words, tmp_path / "clear", "--quality", clouds, "--qa_mask", "cloud")
     assert code == 0, err
     everywhere, clear = read(tmp_path / "all" / "s_pred.tif")[0], read(tmp_path / "clear" / "s_pred.tif")[0]
     assert (everywhere != 255).all()

@@ -506,6 +506,7 @@ def test_files_of_a_replaced_map_are_removed(checkpoint, tmp_path):
         ({"batch_size": 0}, "batch_size: 0 must be 1 or more"),
         ({"stride": 0}, "stride: 0 must lie between 1 and the window"),
         ({"num_workers": -1}, "num_workers: -1 must be 0 or more"),
+        ({"quality": ("scene_SCL.tif",)}, "quality: has no effect without qa_mask; name the classes to mask"),
     ],
 )
 def test_options_out_of_range_are_errors(checkpoint, tmp_path, options, words):

@@ -88,6 +88,14 @@ def test_runs_are_compared_in_settings_and_scores(reported):
     runs = read_runs([reported / f"runs/version_{number}" for number in (0, 1, 2)], ["fit", "again", "test"])
     assert differing_settings([run.settings for run in runs[:2]]) == {"seed_everything": [0, 1]}
     assert differing_settings([runs[0].settings, runs[2].settings]) == {}
+    config = reported / "runs/version_2/config.yaml"
+    before = config.read_text()
+    try:  # a test takes the model from the checkpoint, whatever its configuration says
+        config.write_text(before.replace("lr: ", "lr: 7").replace("max_epochs: ", "max_epochs: 7"))
+        (test,) = read_runs([config.parent])
+        assert differing_settings([runs[0].settings, test.settings]) == {}
+    finally:
+        config.write_text(before)
     page = (reported / "report.html").read_text()
     first, second = (run.metrics["per_class"]["Water"]["IoU"] for run in runs[:2])
     assert f"<td>{100 * second:.1f}<br><b>{100 * (second - first):+.1f}</b>" in page
