@@ -44,6 +44,10 @@ _DECODER_ROOTS = (
 _WRAPPERS = ("module.", "model.")
 
 
+#: First bytes of the files of `torch.save`: a zip archive, or in PyTorch before 1.6 a pickle.
+_FIRST_BYTES = (b"PK\x03\x04", b"\x80")
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """The content of a file of weights.
@@ -104,13 +108,16 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         )
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
+    with path.open("rb") as file:
+        if not file.read(4).startswith(_FIRST_BYTES):
+            raise CheckpointError(f"{path}: not a checkpoint")
     try:
         with torch.serialization.safe_globals(_numpy_scalars()):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
-        reason = str(error).split("\n")[0] if "GLOBAL" not in str(error) else _refused_global(str(error))
+        reason = _refused(str(error))
         raise CheckpointError(f"{path}: refused, because reading it could run code ({reason})") from error
-    except (RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
+    except (RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path}: not a readable checkpoint ({_first_line(error)})") from error
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path}: holds a {type(content).__name__}, not a state dict")
@@ -154,7 +161,10 @@ def _numpy_scalars() -> list[Any]:
     ]
 
 
-def _refused_global(message: str) -> str:
+def _refused(message: str) -> str:
+    """What PyTorch refused, without its advice to read the file nevertheless."""
+    if "GLOBAL" not in message:
+        return _first_line(message.rpartition("WeightsUnpickler error:")[2])
     words = message.replace("`", " ").replace(",", " ").split()
     names = [word for word in words[words.index("GLOBAL") :] if "." in word.strip(".")]
     return f"it refers to {names[0]}" if names else _first_line(message)

@@ -181,9 +181,15 @@ class ValueTarget(Target):
                 object.__setattr__(self, key, default * len(self.names))
             if len(getattr(self, key)) != len(self.names):
                 values = f"{counted(len(self.names), 'value')} ({', '.join(self.names)})"
-                raise ConfigError(f"{key}: {len(getattr(self, key))} given for {values}")
+                name = key if key == "units" else f"value_{key}"  # as data modules call them
+                raise ConfigError(f"{name}: {len(getattr(self, key))} given for {values}")
         if any(not value > 0 for value in self.std):
-            raise ConfigError(f"std: {list(self.std)} must be positive")
+            raise ConfigError(f"value_std: {list(self.std)} must be positive")
+        if self.valid_range is not None and self.valid_range[0] > self.valid_range[1]:
+            low, high = self.valid_range[::-1]
+            raise ConfigError(
+                f"valid_range: {list(self.valid_range)}: the lowest value comes first; write [{low:g}, {high:g}]"
+            )
 
     def is_outside(self, values: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Mask of values outside the valid range; NaN is not."""

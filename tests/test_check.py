@@ -362,3 +362,21 @@ def test_the_advice_of_an_error_has_a_column_of_its_own():
     finding = Finding.of_error("train", DataError("a.tif: contains 7; known labels: 1; add it to classes"))
     assert (finding.message, finding.advice) == ("a.tif: contains 7; known labels: 1", "add it to classes")
     assert Finding.of_error("train", DataError("a.tif: broken")).message == "a.tif: broken"
+
+
+@pytest.mark.parametrize(
+    ("monitor", "hint"),
+    [("val_nothing", "validation logs val_loss, val_"), ("val_mIuO", "did you mean val_mIoU?")],
+)
+def test_a_monitor_that_validation_does_not_log_is_an_error_as_in_fit(config, command, monitor, hint):
+    code, out, _ = command("check", "--config", config, "--model.monitor", monitor)
+    assert code == 1
+    assert f"monitor: '{monitor}' is not logged" in out
+    assert hint in out
+
+
+@pytest.mark.parametrize("monitor", ["val_loss", "val_mIoU", "val_mDice", "val_IoU_Water"])
+def test_a_monitor_that_validation_logs_is_no_error(config, command, monitor):
+    code, out, _ = command("check", "--config", config, "--model.monitor", monitor)
+    assert "not logged" not in out
+    assert code == 0

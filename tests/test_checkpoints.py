@@ -126,6 +126,21 @@ def test_any_other_pickled_global_is_refused_and_runs_nothing(tmp_path, legacy_f
     assert not victim.exists()
 
 
+@pytest.mark.parametrize("content", [b"II*\0 a raster", b"model:\n  class_path: Task\n", b""])
+def test_a_file_of_another_kind_is_not_a_checkpoint(tmp_path, content):
+    (tmp_path / "other.tif").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"other\.tif: not a checkpoint$"):
+        read_checkpoint(tmp_path / "other.tif")
+
+
+def test_the_refusal_of_a_pickle_does_not_advise_to_run_its_code(tmp_path):
+    (tmp_path / "evil.ckpt").write_bytes(pickle.dumps(Touch(tmp_path / "victim"), protocol=4))
+    with pytest.raises(CheckpointError) as refusal:
+        read_checkpoint(tmp_path / "evil.ckpt")
+    assert "weights_only" not in str(refusal.value)
+    assert "trusted" not in str(refusal.value)
+
+
 def test_a_bare_pickle_is_refused_and_runs_nothing(tmp_path):
     victim = tmp_path / "victim"
     (tmp_path / "evil.ckpt").write_bytes(pickle.dumps(Touch(victim)))

@@ -68,12 +68,19 @@ def test_an_unknown_target_is_refused(values, message):
 
 
 def test_the_number_of_statistics_must_match_the_values():
-    with pytest.raises(ConfigError, match=r"mean: 1 given for 2 values"):
+    with pytest.raises(ConfigError, match=r"^value_mean: 1 given for 2 values"):
         ValueTarget(("a", "b"), mean=(1.0,))
-    with pytest.raises(ConfigError, match=r"mean: 2 given for 1 value \(a\)"):
+    with pytest.raises(ConfigError, match=r"^value_mean: 2 given for 1 value \(a\)"):
         ValueTarget(("a",), mean=(1.0, 2.0))
-    with pytest.raises(ConfigError, match=r"std: .* must be positive"):
+    with pytest.raises(ConfigError, match=r"^value_std: .* must be positive"):
         ValueTarget(std=(0.0,))
+
+
+def test_the_lowest_value_of_a_valid_range_comes_first():
+    with pytest.raises(
+        ConfigError, match=r"valid_range: \[600, 0\]: the lowest value comes first; write \[0, 600\]"
+    ):
+        ValueTarget(valid_range=(600, 0))
 
 
 def test_denormalize_inverts_normalize_by_frame_and_band():

@@ -3,7 +3,6 @@
 import logging
 import shutil
 import time
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from torch import Tensor
 from ..datamodules.validation import has_validation
 from ..errors import NO_VALIDATION, ConfigError
 from ..files import finished_file, shown
+from ..tasks.monitoring import not_logged
 
 _log = logging.getLogger(__name__)
 
@@ -106,11 +106,7 @@ class BestCheckpoint(ModelCheckpoint):
             and self.monitor not in logged
         ):
             known = [key for key in logged if key.startswith("val")]
-            near = get_close_matches(str(self.monitor), known, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise ConfigError(
-                f"monitor: {self.monitor!r} is not logged{hint or ';'} validation logs {', '.join(known) or 'nothing'}"
-            )
+            raise ConfigError(not_logged(str(self.monitor), known))
         super().on_validation_end(trainer, pl_module)
 
     def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:

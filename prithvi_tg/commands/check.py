@@ -16,13 +16,17 @@ from ..checks import Finding, check_chips, check_scenes
 from ..cli.lightning import PrithviCLI
 from ..datamodules import ChipDataModule, LabelledScenesDataModule
 from ..datamodules.validation import has_validation
-from ..errors import counted, own_error
+from ..errors import ConfigError, counted, own_error
 from ..reporting.tables import as_text
+from ..targets import Target
 from ..tasks import PrithviTask
 from ..tasks.advice import training_advice, window_advice
+from ..tasks.monitoring import current_name, not_logged
+from ..tasks.scored import ScoredTask
 from .data_parser import data_parser, parse_data
 from .stats import create_data
 
+_PACKAGE = __name__.partition(".")[0]
 _MARKS = {"ok": "ok", "advice": "[yellow]advice[/yellow]", "error": "[red]error[/red]"}
 
 
@@ -127,6 +131,19 @@ def _check_training(built: PrithviCLI) -> Iterator[Finding]:
     ):
         setting, _, message = line.partition(": ")
         yield Finding("advice", setting, *message.split("; ", 1))
+    if validates:
+        yield from _check_monitor(built.model, built.datamodule.spec.target)
+
+
+def _check_monitor(model: PrithviTask, target: Target) -> Iterator[Finding]:
+    """A monitored metric that validation does not log; users' classes may log others."""
+    if isinstance(model, ScoredTask) and type(model).__module__.startswith(f"{_PACKAGE}."):
+        names = target.names if target.kind == model.target_kind else model.output_names
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*was called before the ``update`` method")
+            logged = model.logged_in_validation(names)
+        if current_name(model.monitor) not in logged:
+            yield Finding.of_error("configuration", ConfigError(not_logged(model.monitor, logged)))
 
 
 def _planned_steps(trainer: Trainer, batches: int) -> float:

@@ -77,6 +77,8 @@ class FeatureModel(nn.Module):
         if not -depth <= block < depth:
             raise ConfigError(f"block: {block} is out of range for an encoder of {counted(depth, 'block')}")
         if frame is not None and not -num_frames <= frame < num_frames:
+            if num_frames == 1:
+                raise ConfigError(f"frame: {frame} given, but the model has one frame, 0; leave it out")
             raise ConfigError(f"frame: {frame} must lie between 0 and {num_frames - 1}")
         self.encoder = encoder
         self.block = block

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection, Mapping
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,6 +25,18 @@ def current_name(logged: str) -> str:
     if found is None or is_mean == bool(found["class_name"]):
         return logged
     return found["before"] + OLD_NAMES[found["metric"]] + (found["class_name"] or "")
+
+
+def not_logged(monitor: str, logged: Collection[str]) -> str:
+    """Message about a monitored metric that validation does not log.
+
+    Args:
+        monitor: Name of the metric.
+        logged: Names of the metrics that validation logs.
+    """
+    near = get_close_matches(monitor, logged, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ";"
+    return f"monitor: {monitor!r} is not logged{hint} validation logs {', '.join(logged) or 'nothing'}"
 
 
 def with_current_losses(logged: Any) -> None:

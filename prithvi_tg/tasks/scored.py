@@ -214,6 +214,18 @@ class ScoredTask(PrithviTask):
             mean_loss.update(self.compute_loss(output, label), self.is_labelled(label).sum())
         return {"logits": outputs, "prediction": self.decode(outputs)}
 
+    def logged_in_validation(self, names: Sequence[str]) -> list[str]:
+        """Names of loss and scores that a validation logs.
+
+        Args:
+            names: Name of each output; `output_names` needs a running trainer.
+        """
+        known = [name for name in (*self.counts, *self.records) if name in self.val_metrics]
+        computed = {name: deepcopy(self.val_metrics[name]).compute() for name in known}
+        scores = {name: values.nan_to_num() for name, values in self.compute_scores(computed).items()}
+        further = [f"val_{name}" for name in self.val_metrics if name not in computed]
+        return ["val_loss", *score_log(scores, names, "val"), *further]
+
     def finish_scores(
         self, metrics: MetricCollection, prefix: str, mean_loss: LabelledMean | None = None
     ) -> None:

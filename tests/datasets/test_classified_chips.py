@@ -151,6 +151,7 @@ def test_a_chip_without_data_has_no_label(settings, root, tmp_path):
         (["a,Water"], "chip,class", {"labels": None, "multilabel": True}, ConfigError, "needs a table"),
         (["a,Water"], "chip,class", {"split": "all"}, ConfigError, "split: 'all' has no chips"),
         (["a,Water"], "chip,class", {"labels": "labels.xlsx"}, ConfigError, r"kinds: \.csv, \.parquet"),
+        (["a,Water"], "chip,class", {"labels": "absent.csv"}, DataError, r"^absent\.csv: no such file$"),
     ],
 )
 def test_errors_in_labels_have_one_line(settings, tmp_path, rows, header, changes, error, message):

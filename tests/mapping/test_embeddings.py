@@ -153,6 +153,8 @@ def test_features_of_several_dates_are_concatenated(tmp_path):
     np.testing.assert_allclose(both[:, 3, 1], expected, rtol=0, atol=1e-5)
     with pytest.raises(ConfigError, match="frame: 2 must lie between 0 and 1"):
         embed_scene(task, scene, tmp_path / "none.tif", frame=2)
+    with pytest.raises(ConfigError, match="frame: 2 given, but the model has one frame, 0; leave it out"):
+        embed_scene(task_of(), dates[0], tmp_path / "none.tif", frame=2)
 
 
 @pytest.mark.parametrize("rows_per_block", [1, 7, 64])

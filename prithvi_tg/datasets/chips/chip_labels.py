@@ -64,6 +64,8 @@ def read_label_table(path: str | Path, images: str, multilabel: bool = False) ->
         raise ConfigError(f"images: {images!r} must contain one *, which stands for the name of a chip")
     if path.suffix.lower() not in TABLE_READERS:
         raise ConfigError(f"labels: {path} must be a table of one of these kinds: {', '.join(TABLE_READERS)}")
+    if not path.exists():
+        raise DataError(f"{path}: no such file")
     try:
         table = TABLE_READERS[path.suffix.lower()](path)
     except (OSError, ValueError) as error:
