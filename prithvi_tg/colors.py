@@ -4,7 +4,7 @@ Readers with colour blindness can tell the colours of a legend apart, up to abou
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -38,10 +38,30 @@ USUAL_COLORS = {
     "#ffffff": ("cloud", "clouds"),
     "#7f0000": ("burn", "burned", "burnt", "fire", "scar"),
 }
+#: Colours of classes whose usual colour another class has, and the words that select them.
+_SECOND_COLORS = {
+    "#0b4f1e": ("forest", "tree", "trees", "woodland", "wood", "mangrove", "mangroves"),
+    "#c7e59b": ("grass", "grassland", "crop", "crops", "cropland", "shrub", "shrubland", "vegetation"),
+    "#08306b": ("sea", "ocean", "lake", "river", "water"),
+}
+_LEAST_DISTANCE = 10  # see `color_distance`
 #: Colour of the class that means "none of the others".
 BACKGROUND_COLOR = "#e6dcc3"
 _NEGATIONS = frozenset(
-    ("no", "not", "non", "other", "others", "background", "none", "dry", "unburnt", "unburned")
+    (
+        "no",
+        "not",
+        "non",
+        "other",
+        "others",
+        "background",
+        "none",
+        "dry",
+        "unburnt",
+        "unburned",
+        "unchanged",
+        "same",
+    )
 )
 #: Colours of classes whose name is unknown, or whose usual colour another class of the legend has.
 _FURTHER_COLORS = (
@@ -104,6 +124,10 @@ def _default_colors(names: tuple[str, ...]) -> tuple[str, ...]:
     for name in names:
         usual = _usual_color(name)
         colors.append(None if usual in colors else usual)
+    for number, name in enumerate(names):
+        second = None if colors[number] else _color_of(name, _SECOND_COLORS)
+        near = (color_distance(second, one) < _LEAST_DISTANCE for one in colors if second and one)
+        colors[number] = colors[number] or (None if any(near) else second)
     palette = list(_FURTHER_COLORS)
     for number, color in enumerate(colors):
         if color is None:
@@ -119,11 +143,19 @@ def _default_colors(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _usual_color(name: str) -> str | None:
-    words = re.findall(r"[a-z]+", name.lower())
+    words = _words(name)
     if _NEGATIONS.intersection(words):
         return BACKGROUND_COLOR
-    found = (color for color, known in USUAL_COLORS.items() if set(known).intersection(words))
-    return next(found, BACKGROUND_COLOR if "land" in words else None)
+    return _color_of(name, USUAL_COLORS) or (BACKGROUND_COLOR if "land" in words else None)
+
+
+def _color_of(name: str, colors: Mapping[str, Collection[str]]) -> str | None:
+    """The colour that a word of a name selects, or none."""
+    return next((color for color, known in colors.items() if {*known}.intersection(_words(name))), None)
+
+
+def _words(name: str) -> list[str]:
+    return re.findall(r"[a-z]+", name.lower())
 
 
 def color_distance(first: str, second: str) -> float:

@@ -89,6 +89,18 @@ def test_every_class_has_a_color():
     assert len(default_colors([f"class {number}" for number in range(255)])) == 255
 
 
+def test_classes_of_one_kind_have_related_colors():
+    assert default_colors(["Grass", "Forest", "Water"]) == [VEGETATION, "#0b4f1e", WATER]
+    assert default_colors(["Forest", "Grassland", "Sea", "Lake"]) == [VEGETATION, "#c7e59b", WATER, "#08306b"]
+    legends = ["Forest", "Grass", "Crops", "Shrub", "Water", "Lake", "Burn scar", "Snow"]
+    colors = default_colors(legends)
+    assert min(color_distance(first, second) for first, second in combinations(colors, 2)) >= 10
+
+
+def test_unchanged_land_is_the_background():
+    assert default_colors(["Same", "Changed"])[0] == BACKGROUND_COLOR
+
+
 def test_own_colors_come_first():
     assert class_colors(ClassTarget(("Water", "Forest"), ("#ff0000", "#00ff00"))) == ["#ff0000", "#00ff00"]
 
