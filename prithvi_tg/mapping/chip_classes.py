@@ -389,7 +389,7 @@ def classify_scenes(
     """
     task, weights = task_and_hash(checkpoint)
     words = [scenes] if isinstance(scenes, str | Path) else list(scenes)
-    reading, writing = split_options(options)
+    reading, writing = split_options(options, classify_scenes)
     data, run = plan_chip_classes(
         task, known_spec(task), words, Path(output), weights, reading, writing, window=window,
         nodata_rule=nodata_rule, qa_mask=qa_mask, batch_size=batch_size,

@@ -243,7 +243,7 @@ def embed_scene(
         DataError: The scene cannot be read or a file cannot be written.
     """
     limit_block_cache(max_megabytes=64)
-    reading, writing = split_options(options)
+    reading, writing = split_options(options, embed_scene)
     found = source if isinstance(source, Source) else task_encoder(source, window, stride)
     model = FeatureModel(found.encoder, block, frame, found.spec.num_frames).eval()
     products = [Embeddings(dtype), *writing.products, *([PrincipalComponents] if quicklook else [])]

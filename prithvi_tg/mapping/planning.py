@@ -2,8 +2,10 @@
 
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
+from difflib import get_close_matches
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +95,7 @@ def map_scene(
         ConfigError: An output file exists, an option is invalid, or the task has no data description.
         DataError: The scene cannot be read or the map cannot be written.
     """
-    reading, writing = split_options(options)
+    reading, writing = split_options(options, map_scene)
     area = check_settings(Path(output), writing, aoi)
     task, weights = map_model(checkpoint, tta, calibrated)
     data, run = plan_maps(
@@ -155,7 +157,7 @@ def map_strips(
     limit_block_cache(max_megabytes=64)
     spec = known_spec(task)
     combination = combination_of(task, spec)
-    reading, _ = split_options(options)
+    reading, _ = split_options(options, map_strips)
     reading = replace(reading.masked_by(qa_mask), legacy=nodata_rule == "legacy")
     resolved = resolve_one_scene(scene, spec.input, reading)
     warn_of_pixel_size([resolved], spec)
@@ -372,8 +374,14 @@ def known_spec(task: PrithviTask) -> DataSpec:
     return task.data_spec
 
 
-def split_options(options: Mapping[str, Any]) -> tuple[InputOptions, OutputOptions]:
+def split_options(
+    options: Mapping[str, Any], function: Callable[..., Any]
+) -> tuple[InputOptions, OutputOptions]:
     """Split options by name into those of reading and those of writing.
+
+    Args:
+        options: The options.
+        function: The function that was called with them; an error names its other arguments, too.
 
     Raises:
         ConfigError: An option is unknown.
@@ -382,7 +390,12 @@ def split_options(options: Mapping[str, Any]) -> tuple[InputOptions, OutputOptio
     writing = {field.name for field in fields(OutputOptions)}
     for name in options:
         if name not in reading | writing:
-            raise ConfigError(f"{name}: unknown option; choose from {', '.join(sorted(reading | writing))}")
+            arguments = signature(function).parameters.values()
+            others = {one.name for one in arguments if one.kind is Parameter.KEYWORD_ONLY}
+            known = sorted(reading | writing | others)
+            near = get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}? Choose" if near else "choose"
+            raise ConfigError(f"{name}: unknown option; {hint} from {', '.join(known)}")
     return (
         InputOptions(**{key: _as_tuple(value) for key, value in options.items() if key in reading}),
         OutputOptions(**{key: _as_tuple(value) for key, value in options.items() if key in writing}),

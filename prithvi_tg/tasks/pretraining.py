@@ -122,13 +122,13 @@ class PrithviPretrainingTask(ScoredTask, MaskedAutoencodingTask):
         """
         super().check_options(data)
         patch = self.backbone.patch_size
-        for key in ("crop_size", "window"):
-            side = getattr(data, key, None)
+        sides = {f"data.{key}": getattr(data, key, None) for key in ("crop_size", "window")}
+        for key, side in (sides | {"model.window": self.hparams["window"]}).items():
             if isinstance(side, int) and side % patch:
                 lower = side // patch * patch
                 near = " or ".join(str(one) for one in (lower, lower + patch) if one)
                 raise ConfigError(
-                    f"data.{key}: {side} is not a multiple of the patch of {patch} pixels; set it to {near}"
+                    f"{key}: {side} is not a multiple of the patch of {patch} pixels; set it to {near}"
                 )
 
     def used_data(self, spec: DataSpec) -> DataSpec:

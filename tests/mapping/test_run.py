@@ -152,7 +152,9 @@ def test_polygons_and_a_quicklook_are_written_on_request(checkpoint, tmp_path):
         ConfigError, match=r"is not a class; did you mean Burn scar\? Classes are Unburnt land, "
     ):
         map_scene(checkpoint, scene, tmp_path / "t_pred.tif", vector=["Burn scars"])
-    with pytest.raises(ConfigError, match="blendig: unknown option; choose from bands"):
+    with pytest.raises(
+        ConfigError, match=r"blendig: unknown option; did you mean blending\? Choose from .*stride, .*window"
+    ):
         map_scene(checkpoint, scene, tmp_path / "t_pred.tif", blendig="hann")
 
 

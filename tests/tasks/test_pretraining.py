@@ -485,6 +485,12 @@ def test_crops_that_are_not_whole_patches_are_found_before_data_are_read(config,
     assert "data.crop_size: 40 is not a multiple" in " ".join(out.replace("│", " ").split())
 
 
+def test_validation_windows_that_are_not_whole_patches_are_found_before_training(config, command):
+    line = "model.window: 60 is not a multiple of the patch of 16 pixels; set it to 48 or 64"
+    code, _, err = command("pretrain", "--config", config, "--model.window", 60)
+    assert (code, err) == (2, f"prithvi-tg: error: --{line}\n")
+
+
 def test_windows_that_are_not_whole_patches_are_refused(scene, tmp_path):
     data = UnlabelledScenesDataModule(
         str(scene), **STATISTICS, window=40, windows_per_epoch=2, split=BlockSplit(64, (1.0, 0.0, 0.0))
