@@ -91,7 +91,9 @@ def small_encoder(words):
 
 
 def run_command(words, command):
-    """Run a line of a page at small size, and return its output."""
+    """Run a line of a page at small size; its output goes to the file after ``>``, if there is one."""
+    target = words[-1] if ">" in words else None
+    words = words[:-2] if target else words
     words = [
         path
         for word in words
@@ -102,6 +104,8 @@ def run_command(words, command):
         extra = [*SMALL_TRAINER, *small_encoder(words)]
     code, out, err = command(*words[1:], *extra)
     assert code == 0, (words, out, err)
+    if target:
+        Path(target).write_text(out)
 
 
 def parse_command(words, command):
