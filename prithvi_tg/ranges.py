@@ -48,7 +48,7 @@ RANGES = {
     "lora_alpha": _ABOVE_0,
     "lora_dropout": _SHARE,
     "lora_rank": _FROM_0,
-    "lr": _ABOVE_0,
+    "lr": _FROM_0,
     "num_classes": Range(2, 256, "from 2 to 255"),
     "num_frames": _FROM_1,
     "num_workers": _FROM_0,

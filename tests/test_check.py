@@ -380,3 +380,16 @@ def test_a_monitor_that_validation_logs_is_no_error(config, command, monitor):
     code, out, _ = command("check", "--config", config, "--model.monitor", monitor)
     assert "not logged" not in out
     assert code == 0
+
+
+@pytest.mark.parametrize("name", ["check", "stats"])
+def test_several_configurations_may_have_a_model(root, tmp_path, command, name):
+    for number, key in enumerate(("lr: 1.0e-3", "class_weights: [1, 2]")):
+        text = f"model:\n  class_path: PrithviSegmentationTask\n  init_args: {{encoder: nano, {key}}}\n"
+        (tmp_path / f"{number}.yaml").write_text(text)
+    code, out, err = command(
+        name, "--config", "configs/sen1floods11.yaml", "--data.root", root, "--data.splits", root / "splits.csv",
+        "--data.batch_size", 2, "--config", tmp_path / "0.yaml", "--config", tmp_path / "1.yaml",
+        "--model.weights", "null",
+    )  # fmt: skip
+    assert code == 0, out + err

@@ -15,7 +15,7 @@ from prithvi_tg.ranges import RANGES, check_ranges
         ("data.batch_size", 0, "batch_size: 0 must be at least 1"),
         ("data.num_workers", -3, "num_workers: -3 must be at least 0"),
         ("data.crop_size", 0, "crop_size: 0 must be at least 1"),
-        ("model.lr", -1, "lr: -1.0 must be above 0"),
+        ("model.lr", -1, "lr: -1.0 must be at least 0"),
         ("model.lora_rank", -4, "lora_rank: -4 must be at least 0"),
         ("model.drop_path", 2, "drop_path: 2.0 must be at least 0 and below 1"),
         ("model.warmup_steps", -1, "warmup_steps: -1 must be at least 0"),

@@ -22,7 +22,7 @@ from ..targets import Target
 from ..tasks import PrithviTask
 from ..tasks.advice import training_advice, window_advice
 from ..tasks.monitoring import current_name, not_logged
-from ..tasks.scored import ScoredTask
+from ..tasks.pixelwise import PixelwiseTask
 from .data_parser import data_parser, parse_data
 from .stats import create_data
 
@@ -136,8 +136,8 @@ def _check_training(built: PrithviCLI) -> Iterator[Finding]:
 
 
 def _check_monitor(model: PrithviTask, target: Target) -> Iterator[Finding]:
-    """A monitored metric that validation does not log; users' classes may log others."""
-    if isinstance(model, ScoredTask) and type(model).__module__.startswith(f"{_PACKAGE}."):
+    """A metric of pixels that validation does not log; users' classes may log others."""
+    if isinstance(model, PixelwiseTask) and type(model).__module__.startswith(f"{_PACKAGE}."):
         names = target.names if target.kind == model.target_kind else model.output_names
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*was called before the ``update`` method")

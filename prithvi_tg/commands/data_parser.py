@@ -12,6 +12,11 @@ from ..datamodules import ChipDataModule, LabelledScenesDataModule
 from ..errors import ConfigError
 
 
+def _unread(value: Any) -> Any:
+    """Type of a section that is not read: with a type hint, jsonargparse would import the classes that it names."""
+    return value
+
+
 def data_parser(command: str) -> PrithviArgumentParser:
     """A parser that creates the data module of a configuration and ignores its other sections.
 
@@ -22,7 +27,7 @@ def data_parser(command: str) -> PrithviArgumentParser:
     parser.add_argument("-c", "--config", action="config", help="A configuration file with a data: section.")
     parser.add_subclass_arguments(BaseDataModule, "data", fail_untyped=False)
     for section in OF_RUNS:
-        parser.add_argument(f"--{section}", type=Any, help="Accepted in the configuration, but not used.")
+        parser.add_argument(f"--{section}", type=_unread, help="Accepted in the configuration, but not used.")
     COMMANDS[command].add_options(parser)
     return parser
 

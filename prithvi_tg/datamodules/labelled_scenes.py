@@ -38,6 +38,10 @@ from .loading import collate, collate_training, for_scoring, init_reading_worker
 from .resuming import ResumableLoader
 from .scene_splits import BlockSplit, PolygonSplit, TimeSplit, warn_of_images_in_no_split
 
+_SPLIT_ADVICE = (
+    "write split: {class_path: BlockSplit, init_args: {block: 256}}, or a PolygonSplit or TimeSplit"
+)
+
 
 class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
     """Scenes and a label layer, combined as TorchGeo's ``images & labels``; splits share no pixels.
@@ -146,7 +150,9 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
         self.images = [images] if isinstance(images, str) else list(images)
         self.labels = [labels] if isinstance(labels, str) else list(labels)
         if split is None:
-            raise ConfigError("split: not given; split by blocks, by polygons or by time")
+            raise ConfigError(
+                "split: not given; such as {class_path: BlockSplit, init_args: {block: 256}}, or by polygons or time"
+            )
         self.classes = classes
         self.layer = create_label_layer(
             classes, _value_target(values, units, value_mean, value_std, valid_range, value_scale), balanced,

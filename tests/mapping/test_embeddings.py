@@ -373,3 +373,9 @@ def test_embed_accepts_the_options_of_predict_for_the_device(monkeypatch):
     for name in ("gpu", "cuda:1", "cpu"):
         assert embed.run(["s.tif", "--output", "e.tif", "--trainer.accelerator", name]) == 0
     assert devices == ["cuda", "cuda:1", "cpu"]
+
+
+def test_points_are_written_to_a_parquet_file_only(tmp_path):
+    scene = write_scene(tmp_path / "scene.tif")
+    with pytest.raises(ConfigError, match=r"points: .*points\.csv must be a GeoParquet file, \.parquet"):
+        embed_scene(task_of(), scene, tmp_path / "emb.tif", points=tmp_path / "points.csv")

@@ -117,13 +117,18 @@ class TokenPoints(Product):
     """A GeoParquet file with a point at the centre of each valid patch, and its features as a list.
 
     Args:
-        path: The file.
+        path: The file, ``.parquet``.
+
+    Raises:
+        ConfigError: It has another ending.
     """
 
     name = "points"
     targets = (TokenTarget,)
 
     def __init__(self, path: Path) -> None:
+        if path.suffix.lower() not in (".parquet", ".geoparquet"):
+            raise ConfigError(f"points: {path} must be a GeoParquet file, .parquet")
         self.path = path
 
     def outputs(self) -> dict[str, Path]:
