@@ -71,7 +71,7 @@ def absent_split(flood_root, tmp_path):
         ("fit", None, damaged, 1, "not a readable raster"),
         ("fit", "last.ckpt", other_model, 1, "different architecture: its encoder is nano"),
         ("fit", "best.ckpt", None, 1, "holds no optimiser state"),
-        ("test", "best.ckpt", absent_split, 2, "'test' is not in"),
+        ("test", "best.ckpt", absent_split, 2, "has no split 'test'"),
         ("validate", "best.ckpt", absent_split, 2, "there is no validation set"),
     ],
 )
