@@ -39,7 +39,7 @@ from .resuming import ResumableLoader
 from .scene_splits import BlockSplit, PolygonSplit, TimeSplit, warn_of_images_in_no_split
 
 _SPLIT_ADVICE = (
-    "write split: {class_path: BlockSplit, init_args: {block: 256}}, or a PolygonSplit or TimeSplit"
+    "write split: {class_path: BlockSplit, init_args: {block: 256}}, a PolygonSplit or a TimeSplit"
 )
 
 
@@ -150,9 +150,7 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
         self.images = [images] if isinstance(images, str) else list(images)
         self.labels = [labels] if isinstance(labels, str) else list(labels)
         if split is None:
-            raise ConfigError(
-                "split: not given; such as {class_path: BlockSplit, init_args: {block: 256}}, or by polygons or time"
-            )
+            raise ConfigError(f"split: not given; {_SPLIT_ADVICE}")
         self.classes = classes
         self.layer = create_label_layer(
             classes, _value_target(values, units, value_mean, value_std, valid_range, value_scale), balanced,
