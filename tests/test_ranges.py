@@ -12,15 +12,15 @@ from prithvi_tg.ranges import RANGES, check_ranges
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
-        ("data.batch_size", 0, "batch_size: 0 must be at least 1"),
-        ("data.num_workers", -3, "num_workers: -3 must be at least 0"),
-        ("data.crop_size", 0, "crop_size: 0 must be at least 1"),
-        ("model.lr", -1, "lr: -1.0 must be at least 0"),
-        ("model.lora_rank", -4, "lora_rank: -4 must be at least 0"),
+        ("data.batch_size", 0, "batch_size: 0 must be 1 or more"),
+        ("data.num_workers", -3, "num_workers: -3 must be 0 or more"),
+        ("data.crop_size", 0, "crop_size: 0 must be 1 or more"),
+        ("model.lr", -1, "lr: -1.0 must be 0 or more"),
+        ("model.lora_rank", -4, "lora_rank: -4 must be 0 or more"),
         ("model.drop_path", 2, "drop_path: 2.0 must be at least 0 and below 1"),
-        ("model.warmup_steps", -1, "warmup_steps: -1 must be at least 0"),
+        ("model.warmup_steps", -1, "warmup_steps: -1 must be 0 or more"),
         ("model.layer_decay", 7, "layer_decay: 7.0 must be above 0 and at most 1"),
-        ("model.window", 0, "window: 0 must be at least 1"),
+        ("model.window", 0, "window: 0 must be 1 or more"),
     ],
 )
 def test_fit_and_check_refuse_a_number_outside_its_range(
@@ -57,5 +57,5 @@ def test_a_range_contains_the_defaults_and_excludes_its_ends(name, limits):
 def test_python_has_the_same_ranges():
     with pytest.raises(ConfigError, match="num_classes: 1 must be from 2 to 255"):
         PrithviSegmentationTask(encoder="nano", num_classes=1)
-    with pytest.raises(ConfigError, match="batch_size: 0 must be at least 1"):
+    with pytest.raises(ConfigError, match="batch_size: 0 must be 1 or more"):
         Sen1Floods11DataModule("data", batch_size=0)

@@ -203,7 +203,7 @@ def _add_up(survey: Survey, samples: Iterator[dict[str, Any]], spec: DataSpec) -
     count: Any = 0.0
     lows: Any = np.inf
     pixels = 0
-    search = FillSearch(spec.input)
+    search = FillSearch()
     for sample in samples:
         labels += target.count(sample).numpy()
         if survey.values is not None:
@@ -221,7 +221,7 @@ def _add_up(survey: Survey, samples: Iterator[dict[str, Any]], spec: DataSpec) -
     if pixels:
         survey.lows = lows
         survey.nodata = 1 - float(np.min(count)) / pixels
-        survey.fill = search.found()
+        survey.fill = search.found(spec.input.reflectance_unit)
         if survey.fill is not None:  # the same pixels in all bands
             value, filled, _ = survey.fill
             total, squares, count = total - filled * value, squares - filled * value**2, count - filled

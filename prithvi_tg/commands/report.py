@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ..cli.table import COMMANDS
@@ -97,11 +98,7 @@ def _tiled(path: Path, scene: str | None, spec: DataSpec | None, max_bytes: floa
         found = mapped_scene(item, spec.input.num_frames)
         dates = len(found.frames)
         if dates not in (1, spec.input.num_frames):  # of another model
-            bands = len(spec.input.bands)
-            spec = spec.with_input(
-                num_frames=dates, mean=spec.input.mean[:bands], std=spec.input.std[:bands], file_bands=(),
-                file_count=0, file_descriptions=(),
-            )  # fmt: skip
+            spec = replace(spec, input=replace(spec.input.frame(0), num_frames=dates))
         return tile_map(path, max_bytes, resolve_scene(found, spec.input, _options(path)), spec)
     except (ConfigError, DataError) as error:
         tiled = tile_map(path, max_bytes)

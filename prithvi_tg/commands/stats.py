@@ -14,7 +14,7 @@ from ..bands import PRITHVI_BANDS
 from ..cli.lightning_parser import PrithviArgumentParser
 from ..errors import ConfigError, DataError, MissingStatisticsError, own_error
 from ..readers.fill_values import FillSearch
-from ..spec import DataSpec
+from ..spec import DataSpec, reflectance_unit
 from .data_parser import data_parser, open_split, parse_data
 
 # Plausible ranges of the largest band mean, of reflectance and of reflectance times 10000.
@@ -98,22 +98,23 @@ def training_statistics(
     """
     bands = [Moments() for _ in spec.input.bands]
     labels = LABEL_STATISTICS[spec.target.kind](spec)
-    search = FillSearch(spec.input)
+    search = FillSearch()
     for sample in DataLoader(dataset, batch_size=None, num_workers=num_workers):
         for band, moments in enumerate(bands):
             moments.add(sample["image"][:, band][sample["valid"][:, band]])
         labels.add(sample)
         for frame, data in zip(sample["image"].numpy(), sample["valid"].numpy(), strict=True):
             search.add(frame, data)
-    if (fill := search.found()) is not None:
+    empty = [name for name, moments in zip(spec.input.bands, bands, strict=True) if moments.count == 0]
+    if empty:
+        raise DataError(f"{', '.join(empty)}: no valid pixel in the training set")
+    unit = reflectance_unit([float(moments.mean) for moments in bands])  # the configuration may lack means
+    if (fill := search.found(unit)) is not None:
         warnings.warn(
             f"nodata: {fill.describe(spec.input.scale)}, and count as data; if this value means nodata, set "
             f"data.nodata: [{fill.stored(spec.input.scale)}]",
             stacklevel=2,
         )
-    empty = [name for name, moments in zip(spec.input.bands, bands, strict=True) if moments.count == 0]
-    if empty:
-        raise DataError(f"{', '.join(empty)}: no valid pixel in the training set")
     return {
         "mean": [_rounded(moments.mean) for moments in bands],
         "std": [_rounded(moments.std) for moments in bands],

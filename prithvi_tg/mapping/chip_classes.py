@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from ..files import finished_file, writing
+from ..ranges import check_ranges
 from ..readers.aoi import AreaOfInterest
 from ..readers.formats import InputOptions, find_inputs, resolve_scene
 from ..readers.grid import Grid
@@ -37,7 +38,7 @@ from .products.index import write_index
 from .products.rasters import write_cog
 from .products.styles import write_class_style
 from .provenance import describe
-from .resources import Auto, check_counts
+from .resources import Auto
 
 TABLE = "chip_classes"  # .csv and .parquet
 #: Size in pixels; limited because a ViT computes attention between all patches of a chip.
@@ -309,7 +310,7 @@ def _check_options(
     Raises:
         ConfigError: An option is out of range, or does not apply.
     """
-    check_counts(window, batch_size, num_workers)
+    check_ranges({"window": window, "batch_size": batch_size, "num_workers": num_workers})
     default = OutputOptions()
     given = [key for key in _OF_PIXELS if getattr(writing, key) != getattr(default, key)]
     if aoi is not None:

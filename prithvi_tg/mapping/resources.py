@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import torch
 
 from ..choices import Auto as Auto
-from ..errors import ConfigError
 from ..readers.block_cache import memory_bytes
 from ..tiling import WindowGrid
 
@@ -18,21 +17,6 @@ _MOST_THREADS = 12
 _ROWS = 512
 #: Fraction of the memory for rows that are read ahead.
 _SHARE = 8
-
-
-def check_counts(window: int | None, batch_size: int | Auto, num_workers: int | Auto) -> None:
-    """Check the size of a window, the number of windows in a batch and the number of workers.
-
-    Raises:
-        ConfigError: One is too small.
-    """
-    for key, value, least in (
-        ("window", window, 1),
-        ("batch_size", batch_size, 1),
-        ("num_workers", num_workers, 0),
-    ):
-        if isinstance(value, int) and value < least:
-            raise ConfigError(f"{key}: {value} must be {least} or more")
 
 
 def choose_batch_size(device: torch.device, window: int) -> int:

@@ -9,13 +9,14 @@ from torchgeo.datamodules import BaseDataModule
 
 from ..datasets.scenes.dataset import SceneDataset
 from ..errors import ConfigError
+from ..ranges import check_ranges
 from ..readers.quality import QualityClass
 from ..readers.scene import NodataRule, Scene, SceneReader
 from ..spec import DataSpec
 from ..tiling import Blending, PixelArea, WindowGrid
 from .device_windows import DeviceWindows
 from .host_copy import CPU
-from .resources import Auto, check_counts, choose_batch_size, choose_num_workers
+from .resources import Auto, choose_batch_size, choose_num_workers
 from .row_reader import StripRange
 from .window_stream import ReadEvents, WindowStream
 
@@ -59,7 +60,7 @@ class SceneDataModule(BaseDataModule):
         fold_time: bool = False,
         areas: Mapping[str, PixelArea] = MappingProxyType({}),
     ) -> None:
-        check_counts(window, batch_size, num_workers)
+        check_ranges({"window": window, "batch_size": batch_size, "num_workers": num_workers})
         for key, chosen, kind in (("blending", blending, Blending), ("nodata_rule", nodata_rule, NodataRule)):
             if chosen not in get_args(kind):
                 raise ConfigError(f"{key}: {chosen!r} is unknown; choose from {', '.join(get_args(kind))}")

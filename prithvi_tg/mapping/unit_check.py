@@ -69,10 +69,10 @@ class UnitCheck:
         """Warn about a value that probably means nodata; returns the values of the other pixels."""
         if len({len(band) for band in bands}) > 1 or not self.scene.channels:
             return bands  # some bands lack data where others have it, so the values are not those of the same pixels
-        search, count = FillSearch(self.spec), len(self.spec.bands)
+        search, count = FillSearch(), len(self.spec.bands)
         for first in range(0, len(bands), count):
             search.add(np.stack(bands[first : first + count]))
-        fill = search.found()
+        fill = search.found(self.spec.reflectance_unit)
         if fill is None:
             return bands
         scaling = self.scene.channels[0].scale, self.scene.channels[0].offset

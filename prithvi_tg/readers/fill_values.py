@@ -6,14 +6,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..spec import InputSpec
-
 #: Bands that differ on natural surfaces; two bands may well be equal.
 _LEAST_BANDS = 3
 _LEAST_SHARE = 0.001  # of the pixels
 _LEAST_PIXELS = 16  # in one part, so that chance does not count
-#: No surface reflects more, and atmospheric correction gives no less. Between them, only 0 counts: clouds may be
-#: saturated, with the same value in all bands.
+#: Reflectances: no surface has more, and atmospheric correction gives no less. Within, only 0 may be a fill value, as
+#: saturated clouds have the same value in all bands.
 _HIGHEST, _LOWEST = 3, -0.05
 
 
@@ -45,14 +43,9 @@ class FillValue(NamedTuple):
 
 
 class FillSearch:
-    """Counts pixels whose bands all have the same value, which is no reflectance: 0, below -0.05 or above 3.
+    """Counts pixels whose bands all have the same value, in one or several parts of an image or a data set."""
 
-    Args:
-        spec: Unit of the values.
-    """
-
-    def __init__(self, spec: InputSpec) -> None:
-        self._lowest, self._highest = _LOWEST * spec.reflectance_unit, _HIGHEST * spec.reflectance_unit
+    def __init__(self) -> None:
         self._counts: Counter[float] = Counter()
         self._pixels = 0
 
@@ -65,19 +58,22 @@ class FillSearch:
         """
         if len(values) < _LEAST_BANDS:
             return
-        first = values[0]
-        equal = (first == 0) | (first < self._lowest) | (first > self._highest)
-        equal &= (values == first).all(axis=0)
+        equal = (values == values[:1]).all(axis=0)
         if valid is not None:
             equal &= valid.all(axis=0)
         self._pixels += equal.size if valid is None else int(valid.all(axis=0).sum())
-        found, counts = np.unique(first[equal], return_counts=True)
+        found, counts = np.unique(values[0][equal], return_counts=True)
         often = counts >= _LEAST_PIXELS
         self._counts.update(dict(zip(found[often].tolist(), counts[often].tolist(), strict=True)))
 
-    def found(self) -> FillValue | None:
-        """The most frequent of these values, if at least 0.1 % of the pixels have it."""
-        for value, pixels in self._counts.most_common(1):
-            if pixels >= _LEAST_SHARE * self._pixels:
+    def found(self, unit: float) -> FillValue | None:
+        """The most frequent of these values that is no reflectance, if at least 0.1 % of the pixels have it.
+
+        Args:
+            unit: The value of a reflectance of 1, see `InputSpec.reflectance_unit`.
+        """
+        for value, pixels in self._counts.most_common():
+            is_reflectance = _LOWEST <= value / unit <= _HIGHEST and value != 0
+            if not is_reflectance and pixels >= _LEAST_SHARE * self._pixels:
                 return FillValue(value, pixels, pixels / self._pixels)
         return None

@@ -58,7 +58,7 @@ class InputOptions:
         object.__setattr__(self, "dates", tuple(map(_to_date, self.dates)))
 
     def masked_by(self, qa_mask: Sequence[str]) -> "InputOptions":
-        """These options, for scenes that are masked.
+        """The same options; quality layers are only read to mask classes, so some must be given with them.
 
         Args:
             qa_mask: Quality classes that count as nodata.

@@ -54,29 +54,29 @@ def with_fill(values, value, side=24):
 
 @pytest.mark.parametrize("value", [0, 65535])
 def test_a_value_of_all_bands_is_found_in_several_parts(value):
-    search, filled = FillSearch(SPEC.input), with_fill(pixels(), value)
+    search, filled = FillSearch(), with_fill(pixels(), value)
     for part in np.split(filled.astype(np.float32), 4, axis=1):
         search.add(part * np.float32(1e-4))
-    assert search.found() == (pytest.approx(value * 1e-4), 24 * 24, 24 * 24 / 96**2)
+    assert search.found(1.0) == (pytest.approx(value * 1e-4), 24 * 24, 24 * 24 / 96**2)
 
 
 @pytest.mark.parametrize("bands", [3, 2])
 def test_natural_values_and_values_of_two_bands_are_no_fill(bands):
-    search = FillSearch(SPEC.input)
+    search = FillSearch()
     search.add(pixels()[:bands] * 1e-4 if bands == 3 else with_fill(pixels(), 0)[:bands] * 1e-4)
-    assert search.found() is None
+    assert search.found(1.0) is None
 
 
 def test_saturated_clouds_are_no_fill():
-    search = FillSearch(SPEC.input)
+    search = FillSearch()
     search.add(with_fill(pixels(), 16000) * 1e-4)
-    assert search.found() is None
+    assert search.found(1.0) is None
 
 
 def test_pixels_that_lack_data_are_not_counted():
-    search, filled = FillSearch(SPEC.input), with_fill(pixels(), 65535)
+    search, filled = FillSearch(), with_fill(pixels(), 65535)
     search.add(filled * 1e-4, filled < 65535)
-    assert search.found() is None
+    assert search.found(1.0) is None
 
 
 def said_of(path, bands=(), nodata=()):

@@ -91,7 +91,8 @@ def test_runs_are_compared_in_settings_and_scores(reported):
     config = reported / "runs/version_2/config.yaml"
     before = config.read_text()
     try:  # a test takes the model from the checkpoint, whatever its configuration says
-        config.write_text(before.replace("lr: ", "lr: 7").replace("max_epochs: ", "max_epochs: 7"))
+        config.write_text(before.replace("max_epochs: 2", "max_epochs: 71"))
+        assert read_settings(config.parent)["trainer.max_epochs"] == 71
         (test,) = read_runs([config.parent])
         assert differing_settings([runs[0].settings, test.settings]) == {}
     finally:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...errors import ConfigError, DataError
+from ...ranges import check_ranges
 from ...readers.crs import to_pyproj
 from ...readers.grid import Grid
 from ...readers.pixel_areas import place, row_areas
@@ -65,9 +66,7 @@ class Polygons(Product):
                 raise ConfigError(
                     f"vector: {name!r} is not a class; {hint} are {', '.join(spec.target.names)}"
                 )
-        for key in ("min_area", "fill_holes", "simplify"):
-            if not getattr(options, key) >= 0:
-                raise ConfigError(f"{key}: {getattr(options, key)} must be 0 or more")
+        check_ranges({key: getattr(options, key) for key in ("min_area", "fill_holes", "simplify")})
 
     def begin(self, context: MapContext) -> None:
         """Start the polygons of one scene.
