@@ -3,7 +3,7 @@
 A message is one line with the file or key, the value, and the correct form.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -124,6 +124,16 @@ def counted(number: int, noun: str, plural: str = "") -> str:
         plural: Its plural, if it does not just add an s.
     """
     return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def listed(names: Sequence[str], last: str = "and") -> str:
+    """Names as in a sentence: ``a``, ``a and b``, ``a, b and c``.
+
+    Args:
+        names: The names.
+        last: The word before the last name, ``and`` or ``or``.
+    """
+    return f" {last} ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)
 
 
 def first_of(words: Iterable[str], limit: int = 12) -> str:

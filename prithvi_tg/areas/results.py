@@ -1,7 +1,6 @@
 """Areas and accuracies of a labelled sample, as a record for tables, JSON and the report."""
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,11 +19,6 @@ _WEIGHT_OF_A_POINT = 0.025
 
 #: Why an accuracy has no interval.
 DEGENERATE = "all points behind the figure agree; label more points to get one"
-
-
-def in_words(names: Sequence[str]) -> str:
-    """Names as in a sentence: ``a``, ``a and b``, ``a, b and c``."""
-    return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)
 
 
 def sample_counts(design: Design, reference: NDArray[np.int64]) -> SampleCounts:

@@ -9,6 +9,8 @@ from collections.abc import Collection, Iterable
 from difflib import SequenceMatcher
 from typing import Any
 
+from ..errors import listed
+
 #: Names of other libraries -> ours.
 _SYNONYMS = {
     "learning_rate": "lr",
@@ -125,7 +127,7 @@ def one_line(message: str, classes: Iterable[type[Any]]) -> str:
         named = [_KINDS.get(name, name) for name in wanted]
         value = given.group(1) or "nothing"
         if choices := re.findall(r"'([^']+)'", " ".join(literal for _, literal in kinds)):
-            return f"{key}: {value} must be {_one_of(choices)}{closest(value, {*choices})}"
+            return f"{key}: {value} must be {listed(choices, 'or')}{closest(value, {*choices})}"
         if nested := re.fullmatch(r"NestedArg\(key='(.*)', val=(.*)\)", value):
             value = f"{{{nested.group(1)}: {nested.group(2)}}}"
         return f"{key}: {value} is not {' or '.join(dict.fromkeys(named))}"
@@ -272,16 +274,11 @@ def of_argument(message: str) -> str:
     name, rest = parts.groups()
     if choice := re.fullmatch(r"invalid choice: '?(.*?)'? \(choose from (.*)\)", rest):
         names = [one.strip(" '") for one in choice.group(2).split(",")]
-        return f"{name}: {choice.group(1)} must be {_one_of(names)}{closest(choice.group(1), {*names})}"
+        return f"{name}: {choice.group(1)} must be {listed(names, 'or')}{closest(choice.group(1), {*names})}"
     if kind := re.fullmatch(r"invalid (\w+) value: '(.*)'", rest):
         wanted = _KINDS.get(kind.group(1))
         return f"{name}: {kind.group(2)} is not {wanted}" if wanted else message
     return f"{name}: {'no value given' if rest == 'expected one argument' else rest}"
-
-
-def _one_of(names: list[str]) -> str:
-    """Names as in a sentence: ``a``, ``a or b``, ``a, b or c``."""
-    return " or ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
 
 
 def closest(word: str, known: set[str]) -> str:

@@ -8,9 +8,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..areas.points import read_points
-from ..areas.results import DEGENERATE, MIN_OMISSIONS, estimate_areas, in_words
+from ..areas.results import DEGENERATE, MIN_OMISSIONS, estimate_areas
 from ..cli.table import COMMANDS
-from ..errors import ConfigError, counted
+from ..errors import ConfigError, counted, listed
 from ..files import shown, write_json
 
 _ANY_WIDTH = 10_000
@@ -51,7 +51,7 @@ def run(arguments: list[str]) -> int:
         if not one["reliable"]:
             print(
                 f"* {one['name']}: unreliable, as fewer than {MIN_OMISSIONS} omissions were found in "
-                f"{in_words(one['few_omissions_in'])}, where each point represents a large area. The interval is too "
+                f"{listed(one['few_omissions_in'])}, where each point represents a large area. The interval is too "
                 "short; label more points there"
             )
     figures = [one[key] for one in result["classes"] for key in ("square_metres", *_ACCURACIES)]

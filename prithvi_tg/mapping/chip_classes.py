@@ -274,7 +274,8 @@ def plan_chip_classes(
         raise ConfigError(f"output: {output} must be a folder, for {TABLE}.csv")
     paths = map_paths(found, output)
     pending, existing = split_existing(found, paths, writing)
-    resolved = [resolve_scene(one, spec.input, reading.masked_by(qa_mask)) for one in pending]
+    reading.check_quality(qa_mask)
+    resolved = [resolve_scene(one, spec.input, reading) for one in pending]
     warn_of_pixel_size(resolved, spec)
     windows = [one for number, scene in enumerate(resolved) for one in _cut(number, scene, window)]
     cut = "whole files" if window is None else f"window {window}, side by side"

@@ -249,7 +249,8 @@ def embed_scene(
     products = [Embeddings(dtype), *writing.products, *([PrincipalComponents] if quicklook else [])]
     products += [] if points is None else [TokenPoints(Path(points))]
     writing = replace(writing, products=tuple(products))
-    read_as = replace(reading.masked_by(qa_mask), legacy=nodata_rule == "legacy")
+    reading.check_quality(qa_mask)
+    read_as = replace(reading, legacy=nodata_rule == "legacy")
     resolved = resolve_one_scene(scene, found.spec, read_as)
     area = None if aoi is None else AreaOfInterest.of(aoi)
     areas = select_scenes([replace(resolved, grid=patch_grid(resolved.grid, model.stride))], area)[1]

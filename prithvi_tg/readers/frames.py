@@ -57,8 +57,8 @@ class InputOptions:
             raise ConfigError(f"sensor: {self.sensor!r} is unknown; choose from {', '.join(SENSORS)}")
         object.__setattr__(self, "dates", tuple(map(_to_date, self.dates)))
 
-    def masked_by(self, qa_mask: Sequence[str]) -> "InputOptions":
-        """The same options; quality layers are only read to mask classes, so some must be given with them.
+    def check_quality(self, qa_mask: Sequence[str]) -> None:
+        """Check that quality layers are given together with the classes to mask.
 
         Args:
             qa_mask: Quality classes that count as nodata.
@@ -70,7 +70,6 @@ class InputOptions:
             raise ConfigError(
                 "quality: has no effect without qa_mask; name the classes to mask, such as cloud and shadow"
             )
-        return self
 
 
 def _to_date(day: date | str) -> date:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ..areas.estimation import Z
-from ..areas.results import DEGENERATE, in_words
-from ..errors import DataError
+from ..areas.results import DEGENERATE
+from ..errors import DataError, listed
 from .runs import distinct_names
 
 _KEYS = {
@@ -66,7 +66,7 @@ def _described(record: Mapping[str, Any], name: str) -> dict[str, Any]:
         "overall": record["overall_accuracy"],
         "classes": [_class(one, size) for one in classes],
         "unreliable": [
-            {**one, "strata_with_few": in_words(one["few_omissions_in"])}
+            {**one, "strata_with_few": listed(one["few_omissions_in"])}
             for one in classes
             if not one["reliable"]
         ],
