@@ -153,6 +153,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.version_independent
 @pytest.mark.parametrize("plant", FAULTS, ids=lambda plant: plant.__name__)
 def test_faults_of_the_data_are_found(config, command, root, plant):
     plant(root)

@@ -16,6 +16,8 @@ from prithvi_tg import map_scene
 from prithvi_tg.mapping import progress
 from prithvi_tg.mapping.strip_store import StripWriter
 
+pytestmark = pytest.mark.version_independent
+
 
 @pytest.fixture(scope="session")
 def long_scene(flood_root, tmp_path_factory):
@@ -55,9 +57,7 @@ def kept(line, name):
     return int(match[1]), int(match[2])
 
 
-@pytest.mark.version_independent
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("name", ["predict", "embed"])
+@pytest.mark.parametrize(("name", "number"), [("predict", signal.SIGINT), ("embed", signal.SIGTERM)])
 def test_an_interrupted_map_is_resumed_by_the_same_command(
     name, number, trained, long_scene, tmp_path, command
 ):
@@ -75,7 +75,6 @@ def test_an_interrupted_map_is_resumed_by_the_same_command(
     assert f"long: resuming; {done} of {total} strips are complete" in out
 
 
-@pytest.mark.version_independent
 def test_an_interrupted_fit_names_its_last_checkpoint(config, tmp_path):
     words = ("fit", "--config", config, "--trainer.max_epochs", 500, "--trainer.check_val_every_n_epoch", 500)
     last = tmp_path / "runs/version_0/checkpoints/last.ckpt"
@@ -86,7 +85,6 @@ def test_an_interrupted_fit_names_its_last_checkpoint(config, tmp_path):
     assert "Traceback" not in out + err
 
 
-@pytest.mark.version_independent
 def test_a_command_interrupted_before_its_work_begins_has_no_traceback(tmp_path, command, monkeypatch):
     def stop(words):
         raise KeyboardInterrupt

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import rasterio
 
+pytestmark = pytest.mark.version_independent
+
 HERE = Path(__file__).parent
 
 

@@ -18,6 +18,8 @@ from prithvi_tg.areas.strata import BoundaryStrata, ClassStrata, ConfidenceStrat
 from prithvi_tg.errors import ConfigError, DataError
 from prithvi_tg.readers.pixel_areas import row_areas
 
+pytestmark = pytest.mark.version_independent
+
 NAMES = ("land", "water")
 
 

@@ -25,6 +25,8 @@ from prithvi_tg.datasets.chips.stored_chips import CropPlace
 from prithvi_tg.errors import ConfigError
 from prithvi_tg.samplers import RandomCropSampler, ShuffleSampler
 
+pytestmark = pytest.mark.version_independent
+
 PLACE = rasterio.Affine(30, 0, 5e5, 0, -30, 5e6)
 CHIPS = 6
 

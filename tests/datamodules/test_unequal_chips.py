@@ -18,6 +18,8 @@ from prithvi_tg.datamodules.resuming import random_state, restore_random_state
 from prithvi_tg.datasets import read_splits
 from prithvi_tg.errors import ConfigError, DataError
 
+pytestmark = pytest.mark.version_independent
+
 BOM = b"\xef\xbb\xbf"
 
 

@@ -21,6 +21,8 @@ from prithvi_tg.datasets.synthetic_values import write_biomass
 from prithvi_tg.errors import ConfigError
 from prithvi_tg.tasks import PrithviPixelwiseRegressionTask
 
+pytestmark = pytest.mark.version_independent
+
 SETTINGS = {
     "values": ["biomass"], "units": ["t/ha"], "valid_range": [0, 1000], "value_mean": [150.0], "value_std": [87.0],
     "bands": ["RED", "NIR_NARROW"], "scale": 1e-4, "mean": [0.1, 0.3], "std": [0.04, 0.014], "window": 32,

@@ -122,6 +122,7 @@ def first_batches(root, kind, cache):
     ]
 
 
+@pytest.mark.version_independent
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_command_works_with_files_that_are_no_rasters(root, command, monkeypatch, kind):
     monkeypatch.setenv("COLUMNS", "400")
@@ -449,6 +450,7 @@ def run_all(command, path, folder):
     return out
 
 
+@pytest.mark.version_independent
 def test_chips_of_a_class_may_be_arrays(root, command):
     random = np.random.default_rng(0)
     for kind, level in (("Dry", 0), ("Wet", 3000)):
@@ -473,6 +475,7 @@ def test_chips_of_a_class_may_be_arrays(root, command):
     assert "Wet" in run_all(command, path, root)
 
 
+@pytest.mark.version_independent
 def test_chips_with_values_may_be_arrays(root, command):
     random = np.random.default_rng(0)
     for name in "".join(SPLITS.values()):

@@ -29,6 +29,8 @@ from prithvi_tg.tasks.calibration_metrics import (
 )
 from prithvi_tg.tasks.export import export_weights
 
+pytestmark = pytest.mark.version_independent
+
 
 def overconfident(count, classes=4, factor=3.0, seed=0):
     """Logits (N, K) and labels drawn from the probabilities of the logits divided by `factor`."""

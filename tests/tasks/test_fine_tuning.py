@@ -12,6 +12,8 @@ from prithvi_tg.datasets.synthetic import write_hls_burn_scars
 from prithvi_tg.errors import CheckpointError, ConfigError
 from prithvi_tg.tasks.export import export_weights
 
+pytestmark = pytest.mark.version_independent
+
 DECODERS = ["conv_transpose", "geospatial", "linear", "unet", "fpn", "upernet", "segformer", "dpt"]
 
 

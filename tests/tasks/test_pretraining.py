@@ -31,6 +31,8 @@ from prithvi_tg.targets import ImageTarget
 from prithvi_tg.tasks import PrithviPretrainingTask
 from prithvi_tg.tasks.pretraining import cut, join
 
+pytestmark = pytest.mark.version_independent
+
 DECODER = {"width": 32, "depth": 1, "num_heads": 2}
 STATISTICS = {"mean": [1000.0, 1500.0], "std": [100.0, 200.0], "bands": ["RED", "NIR_NARROW"]}
 
