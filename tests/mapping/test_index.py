@@ -166,7 +166,7 @@ def test_an_index_works_after_its_folder_has_moved(tmp_path):
 def test_an_existing_index_is_kept(tmp_path):
     path = write_map(tmp_path / "a.tif", [[0, 1]])
     names = [write_index([path], tmp_path)[0].name for _ in range(3)]
-    assert names == ["index_EPSG_32615.vrt", "index_EPSG_32615_2.vrt", "index_EPSG_32615_3.vrt"]
+    assert names == ["index_EPSG_32615.vrt", "index_EPSG_32615_run_2.vrt", "index_EPSG_32615_run_3.vrt"]
 
 
 @pytest.mark.parametrize("unfit", [{"crs": None}, {"shear": 5}])

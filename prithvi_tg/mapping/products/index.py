@@ -30,8 +30,8 @@ def write_index(maps: Sequence[Path], folder: Path, replace: bool = False) -> li
 
     The extent is the union of the maps, and the pixel size is the smallest. Later maps cover earlier ones. Colours,
     class names, and names and units of bands are those of the first map. Paths are relative, so that the folder can
-    be moved. An existing VRT is kept, and the new one is named ``..._2.vrt``. Maps without a CRS, or not north up,
-    are omitted with a warning.
+    be moved. An existing VRT, of another run that wrote to the folder, is kept, and the new one is named
+    ``index_EPSG_32615_run_2.vrt``. Maps without a CRS, or not north up, are omitted with a warning.
 
     Args:
         maps: Maps of classes (uint8, nodata 255) or of values (float32, nodata NaN), with the same bands.
@@ -59,7 +59,7 @@ def write_index(maps: Sequence[Path], folder: Path, replace: bool = False) -> li
         tile.check_like(tiles[0])
     written = []
     for name, tiles in groups.items():
-        names = itertools.chain([name], (f"{name}_{k}" for k in itertools.count(2)))
+        names = itertools.chain([name], (f"{name}_run_{k}" for k in itertools.count(2)))
         path = next(
             path for path in (folder / f"index_{name}.vrt" for name in names) if replace or not path.exists()
         )
