@@ -1,12 +1,13 @@
 """Areas and accuracies of a labelled sample, as a record for tables, JSON and the report."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError
+from ..errors import DataError, counted, listed
 from .design import Design
 from .estimation import AreaEstimates, Estimate, SampleCounts, estimate
 from .points import LEFT_OUT
@@ -19,6 +20,23 @@ _WEIGHT_OF_A_POINT = 0.025
 
 #: Why an accuracy has no interval.
 DEGENERATE = "all points behind the figure agree; label more points to get one"
+
+
+def described_allocation(record: Mapping[str, Any]) -> str:
+    """How points were allocated to strata: ``proportional allocation``, and strata that only have the minimum.
+
+    Args:
+        record: The record of a `Design`.
+    """
+    minimum, points = record.get("minimum", 0), record.get("points_per_stratum", {})
+    rule = f"{record.get('allocation', '-')} allocation"
+    raised = [name for name, number in points.items() if number <= minimum]
+    if record.get("allocation") == "equal" or not raised:
+        return rule
+    least = f"the minimum of {counted(minimum, 'point')}"
+    return (
+        f"{least} in each stratum" if len(raised) == len(points) else f"{rule}, {least} in {listed(raised)}"
+    )
 
 
 def sample_counts(design: Design, reference: NDArray[np.int64]) -> SampleCounts:
@@ -37,7 +55,7 @@ def sample_counts(design: Design, reference: NDArray[np.int64]) -> SampleCounts:
         if size < min(2, one.pixels):
             raise DataError(
                 f"stratum {one.name}: {'only 1' if size else 'none'} of its points is labelled, but a variance needs "
-                "at least 2; label more, or draw a sample with more points (area sample --minimum)"
+                "at least 2; label more, or draw a sample with a larger minimum"
             )
     return SampleCounts.from_points(
         design.stratum_of[used],

@@ -9,6 +9,7 @@ from rich.table import Table
 from ..areas.design import Design
 from ..areas.maps import ClassMap
 from ..areas.points import UNINTERPRETABLE, check_outputs, design_path, point_table, write_points
+from ..areas.results import described_allocation
 from ..areas.sample import SampleOptions, draw_sample, open_population_maps
 from ..areas.sampling import Population, count
 from ..areas.strata import BoundaryStrata, ClassStrata, ConfidenceStrata, Stratification
@@ -33,7 +34,7 @@ def run(arguments: list[str]) -> int:
     population = Population(maps, _stratification(options, maps[0]))
     design, points = draw_sample(population, count(population), size)
     table = Table(
-        title=f"sample of {counted(design.size, 'point')}, {design.record['allocation']} allocation, seed {size.seed}"
+        title=f"sample of {counted(design.size, 'point')}, {described_allocation(design.record)}, seed {size.seed}"
     )
     table.add_column("stratum")
     for column in ("mapped area, ha", "share, %", "pixels", "points"):

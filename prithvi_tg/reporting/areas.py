@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..areas.estimation import Z
-from ..areas.results import DEGENERATE
+from ..areas.results import DEGENERATE, described_allocation
 from ..errors import DataError, listed
 from .runs import distinct_names
 
@@ -40,12 +40,12 @@ def _read(path: Path, name: str) -> dict[str, Any]:
     try:
         record = json.loads(path.read_text())
         if not isinstance(record, dict) or not record.keys() >= _KEYS:
-            raise DataError(f"{path}: not a result of area estimate --output")
+            raise DataError(f"{path}: not a result of area estimate")
         return _described(record, name)
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{path}: not a result of area estimate --output ({error})") from error
+        raise DataError(f"{path}: not a result of area estimate ({error})") from error
 
 
 def _described(record: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -81,7 +81,7 @@ def _described(record: Mapping[str, Any], name: str) -> dict[str, Any]:
             }
             for one in record["strata"]
         ],
-        "allocation": design.get("allocation", "-"),
+        "allocation": described_allocation(design),
         "seed": design.get("seed", "-"),
         "maps": ", ".join(one["name"] for one in design.get("maps", ())),
         "map_names": list(dict.fromkeys(Path(one["name"]).name for one in design.get("maps", ()))),

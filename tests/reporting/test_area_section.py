@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from prithvi_tg.areas.design import Design, Stratum
-from prithvi_tg.areas.results import estimate_areas
+from prithvi_tg.areas.results import described_allocation, estimate_areas
 from prithvi_tg.errors import DataError
 from prithvi_tg.reporting.areas import read_areas
 
@@ -107,7 +107,7 @@ def test_a_report_without_areas_has_no_section(trained_run, command, tmp_path):
 def test_other_files_are_refused(tmp_path, text):
     path = tmp_path / "other.json"
     path.write_text(text)
-    with pytest.raises(DataError, match=r"other.json: not a result of area estimate --output"):
+    with pytest.raises(DataError, match=r"other.json: not a result of area estimate"):
         read_areas([path])
 
 
@@ -139,3 +139,21 @@ def test_the_section_is_as_wide_as_the_screen_and_keeps_its_matrix(page):
             opened.click("#confusion-unit")
         assert cell.text_content() == before == "1.76"
         browser.close()
+
+
+@pytest.mark.parametrize(
+    ("allocation", "points", "text"),
+    [
+        (
+            "proportional",
+            {"land": 150, "water": 90},
+            "proportional allocation, the minimum of 90 points in water",
+        ),
+        ("proportional", {"land": 90, "water": 90}, "the minimum of 90 points in each stratum"),
+        ("proportional", {"land": 150, "water": 91}, "proportional allocation"),
+        ("equal", {"land": 90, "water": 90}, "equal allocation"),
+    ],
+)
+def test_an_allocation_by_the_minimum_is_not_called_proportional(allocation, points, text):
+    record = {"allocation": allocation, "minimum": 90, "points_per_stratum": points}
+    assert described_allocation(record) == text
