@@ -26,7 +26,7 @@ _FEW = 30  # points; a curve with at most this many has markers
 
 def curves_svg(runs: Sequence[Run]) -> bytes | None:
     """Losses, a score such as mIoU and the learning rate over optimiser steps, as SVG; ``None`` without curves."""
-    trained = [run for run in runs if "step" in run.curves and len(run.curves) > 1]
+    trained = [run for run in runs if _has_training(run.curves)]
     if not trained:
         return None
     columns = min(len(runs), 4)
@@ -60,6 +60,12 @@ def curves_svg(runs: Sequence[Run]) -> bytes | None:
     buffer = BytesIO()
     figure.savefig(buffer, format="svg")
     return buffer.getvalue()
+
+
+def _has_training(curves: pd.DataFrame) -> bool:
+    """Whether there are curves, or the points of a training of one epoch; one row of scores is from a validation."""
+    logged = any(name.startswith(("train_", "lr-")) for name in curves)
+    return "step" in curves and (len(curves) > 1 or (logged and len(curves) == 1))
 
 
 def _columns(curves: pd.DataFrame, column: str) -> list[str]:

@@ -525,6 +525,19 @@ def test_the_curves_of_several_values_show_their_mean_r2():
     assert re.findall(r"<!-- (loss|R2|mR2|learning rate).* -->", text) == ["loss", "mR2"]
 
 
+@pytest.mark.parametrize(("key", "drawn"), [("train_loss", ["loss", "mR2"]), ("other", None)])
+def test_a_training_of_one_epoch_has_points_and_a_validation_has_no_curves(key, drawn):
+    curves = pd.DataFrame({"step": [3], "val_loss": [2.0], "val_mR2": [0.1], key: [1.5]})
+    metrics = {"overall": {"mR2": 0.1}, "per_value": {}, "data_spec": DataSpec(RED, TARGET).to_dict()}
+    found = curves_svg([Run("run", Path(), metrics, None, curves, {}, {})])
+    if drawn is None:
+        assert found is None
+        return
+    text = found.decode()
+    assert re.findall(r"<!-- (loss|R2|mR2|learning rate).* -->", text) == drawn
+    assert text.count("<use xlink:href") > 0  # markers
+
+
 def test_scale_tags_of_labels_are_used_and_must_match_the_configuration(tmp_path):
     write(tmp_path / "x.tif", np.full((1, 4, 4), 50), "int16")
     with rasterio.open(tmp_path / "x.tif", "r+") as out:
