@@ -5,8 +5,9 @@ import signal
 import sys
 
 from . import __version__
-from .cli.errors import unwrapped, with_dashes
+from .cli.errors import unwrapped, with_dashes, with_options
 from .cli.messages import ShortWarnings, shown_messages
+from .cli.parsers import option_names
 from .cli.spelling import asks_for_help, unknown_command, with_boxes_joined, with_underscores
 from .cli.table import COMMANDS, USAGE
 from .errors import ConfigError, own_error
@@ -34,8 +35,9 @@ def main(arguments: list[str] | None = None) -> int:
     if asks_for_help(words):
         command.parser().print_help()
         return 0
+    options = option_names(command.parser())
     try:
-        with shown_messages(), ShortWarnings([]):
+        with shown_messages(), ShortWarnings([], options):
             command.check(words)
             return command.run(words)
     except KeyboardInterrupt as stop:
@@ -53,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
             raise theirs from None
         # The text of an error of a loader process contains its traceback; the last line is the message.
         name = f"{type(ours).__module__}.{type(ours).__name__}: "
-        line = str(ours).strip().split("\n")[-1].removeprefix(name)
+        line = with_options(str(ours).strip().split("\n")[-1].removeprefix(name), options)
         print(f"prithvi-tg: error: {with_dashes(line, command.options_of(words))}", file=sys.stderr)
         return 2 if isinstance(ours, ConfigError) else 1
 

@@ -15,10 +15,14 @@ from .colors import default_colors
 from .spec import DataSpec, InputSpec
 from .targets import IGNORE_INDEX, Target, ValueTarget
 
-NOT_LABELLED, NO_DATA = "not labelled", "no data"
+NOT_LABELLED, NO_DATA, NOT_SCORED = "not labelled", "no data", "not scored in this window"
 NO_DATA_COLOR = "#808080"  # as in `true_color`
 #: Pixels without a class: name in the legend -> colour and hatches. Classes may have the same colour, but no hatches.
-_WITHOUT_CLASS = {NOT_LABELLED: ("#ffffff", "////"), NO_DATA: (NO_DATA_COLOR, "xxxx")}
+_WITHOUT_CLASS = {
+    NOT_LABELLED: ("#ffffff", "////"),
+    NO_DATA: (NO_DATA_COLOR, "xxxx"),
+    NOT_SCORED: ("#dfe8f1", ""),
+}
 _TRUE = ("RED", "GREEN", "BLUE")
 _HATCHES = "#b0b0b0"
 _COLUMNS = 5  # panels in a row, at most
@@ -149,22 +153,36 @@ def draw_classes(
     classes: NDArray[np.integer[Any]],
     target: Target,
     no_data: NDArray[np.bool_] | bool = False,
+    scored: NDArray[np.bool_] | bool = True,
 ) -> None:
-    """Draw classes (H, W) in their colours; 255 is hatched, as "not labelled" or "no data".
+    """Draw classes (H, W) in their colours; 255 is marked by its cause: see `mark_unlabelled`.
 
     Args:
         axes: The panel.
         classes: Class of each pixel.
         target: Names and colours.
-        no_data: Where 255 means that there is no data (H, W); true for a map. Elsewhere it means "not labelled".
+        no_data: Where 255 means that there is no data (H, W); true for a map.
+        scored: Where the pixel counts in this window (H, W).
     """
     without = ~target.is_labelled(classes)
     colors = class_colors(target)
     norm = BoundaryNorm(np.arange(len(colors) + 1) - 0.5, len(colors))
     shown = np.ma.masked_where(without, classes)
     axes.imshow(shown, cmap=ListedColormap(colors), norm=norm, interpolation="nearest")
-    mark(axes, without & ~np.asarray(no_data), NOT_LABELLED)
-    mark(axes, without & no_data, NO_DATA)
+    mark_unlabelled(axes, without, no_data, scored)
+
+
+def mark_unlabelled(
+    axes: Axes,
+    without: NDArray[np.bool_],
+    no_data: NDArray[np.bool_] | bool = False,
+    scored: NDArray[np.bool_] | bool = True,
+) -> None:
+    """Mark pixels (H, W) without a label: as "no data", as "not scored in this window", or else as "not labelled"."""
+    without, missing, counts = np.broadcast_arrays(without, no_data, scored)
+    mark(axes, without & missing, NO_DATA)
+    mark(axes, without & ~missing & ~counts, NOT_SCORED)
+    mark(axes, without & ~missing & counts, NOT_LABELLED)
 
 
 def mark(axes: Axes, where: NDArray[np.bool_], name: str) -> None:
@@ -287,6 +305,7 @@ def plot_evaluation(sample: dict[str, Any], spec: DataSpec) -> Figure:
     """
     frames, valid, no_data = _frames(sample, spec.input)
     label, prediction = np.asarray(sample["mask"]), np.asarray(sample["prediction"])
+    scored = np.asarray(sample.get("scored", True), bool)
     prediction = np.where(no_data, IGNORE_INDEX, prediction)  # as in maps
     pictures = frame_pictures(frames, valid, spec.input)
     figure, axes = panels(len(pictures) + 3, no_data.shape)
@@ -294,12 +313,11 @@ def plot_evaluation(sample: dict[str, Any], spec: DataSpec) -> Figure:
         picture.draw(axis)
         axis.set_title(picture.title, fontsize=_LARGE)
     for axis, title, classes in zip(axes[-3:], _LAYERS.values(), (label, prediction), strict=False):
-        draw_classes(axis, classes, spec.target, no_data)
+        draw_classes(axis, classes, spec.target, no_data, scored)
         axis.set_title(title, fontsize=_LARGE)
     labelled = spec.target.is_labelled(label)
     axes[-1].imshow(labelled & (label != prediction), cmap="Reds", vmin=0, vmax=1.3, interpolation="nearest")
-    mark(axes[-1], ~labelled & ~no_data, NOT_LABELLED)
-    mark(axes[-1], ~labelled & no_data, NO_DATA)
+    mark_unlabelled(axes[-1], ~labelled, no_data, scored)
     axes[-1].set_title("errors", fontsize=_LARGE)
     add_legend(figure, spec.target, _LARGE)
     return figure
@@ -332,6 +350,7 @@ def plot_values(sample: dict[str, Any], spec: DataSpec) -> Figure:
     """
     assert isinstance(spec.target, ValueTarget)
     frames, valid, no_data = _frames(sample, spec.input)
+    scored = np.asarray(sample.get("scored", True), bool)
     layers = {
         title: np.asarray(sample[key], dtype=np.float64).reshape(-1, *frames.shape[-2:])
         for key, title in _LAYERS.items()
@@ -357,8 +376,7 @@ def plot_values(sample: dict[str, Any], spec: DataSpec) -> Figure:
                 )
             else:
                 shown = draw_values(axis, values[row], spec.target, row)
-            mark(axis, np.isnan(values[row]) & ~no_data, NOT_LABELLED)
-            mark(axis, np.isnan(values[row]) & no_data, NO_DATA)
+            mark_unlabelled(axis, np.isnan(values[row]), no_data, scored)
             axis.set_title(title, fontsize=_LARGE)
             add_colorbar(figure, axis, shown, f"{name} ({unit})" if unit else name, fontsize=15)
     add_legend(figure, fontsize=_LARGE)

@@ -85,6 +85,7 @@ class InputSpec:
             its bands at `file_bands`.
         metadata: Whether the model was trained with dates and locations.
         pixel_size: Size of a pixel of the training data in metres, if known.
+        image_size: Longest side of a training image in pixels, if whole images are classified and it is known.
     """
 
     bands: tuple[str, ...]
@@ -99,6 +100,7 @@ class InputSpec:
     file_descriptions: tuple[str, ...] = ()
     metadata: bool = False
     pixel_size: float | None = None
+    image_size: int | None = None
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -176,6 +176,18 @@ def test_pixels_without_labels_and_without_data_have_their_own_marks():
     assert legend_of(plot_evaluation(whole, spec)) == ["Land", "Water"]
 
 
+def test_pixels_that_another_window_scores_are_not_called_not_labelled():
+    scored = np.ones((16, 16), bool)
+    scored[5:8] = False
+    figure = plot_evaluation({**chip(), "scored": scored}, DataSpec(INPUT, ClassTarget(("Land", "Water"))))
+    assert legend_of(figure) == ["Land", "Water", "no data", "not scored in this window"]
+    values = chip() | {"scored": scored}
+    values["mask"] = np.where(values["mask"] == 255, np.nan, 100.0)
+    values["prediction"] = np.full((16, 16), 500.0)
+    figure = plot_values(values, DataSpec(INPUT, ValueTarget(("biomass",), ("t/ha",), (100.0,), (50.0,))))
+    assert legend_of(figure) == ["no data", "not scored in this window"]
+
+
 def test_pictures_of_values_name_units_and_pixels_without_values():
     sample = chip()
     sample["mask"] = np.where(sample["mask"] == 255, np.nan, 100.0)

@@ -2,9 +2,11 @@
 
 import contextlib
 import inspect
+import logging
 import os
 import subprocess
 import sys
+import warnings
 from importlib import import_module
 from typing import get_args
 
@@ -13,6 +15,8 @@ import pytest
 from prithvi_tg.__main__ import console
 from prithvi_tg.choices import Layout, SceneFormatName
 from prithvi_tg.cli.class_names import _names_of, check_class_paths
+from prithvi_tg.cli.errors import with_options
+from prithvi_tg.cli.messages import ShortWarnings, shown_messages
 from prithvi_tg.cli.options.configured import TRAINER_KEYS
 from prithvi_tg.cli.parsers import ConfiguredParser, option_names
 from prithvi_tg.cli.spelling import with_underscores
@@ -456,3 +460,38 @@ def test_an_error_of_an_option_starts_with_the_option_as_it_is_typed(words, expe
     code, _, err = command(*(word.format(here=here) for word in words))
     assert code != 0
     assert err.startswith(f"prithvi-tg: error: {expected}")
+
+
+@pytest.mark.version_independent
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        (
+            "m.tif: exists; add overwrite=True to replace it, skip_existing=True to keep it",
+            "m.tif: exists; add --overwrite to replace it, --skip_existing to keep it",
+        ),
+        ("give nodata=[-9999]", "give --nodata -9999"),
+        ("for example bands=[1, 2, 3]", "for example --bands 1 2 3"),
+        ("give scale=0.0001 and offset=-0.2", "give --scale 0.0001 and --offset -0.2"),
+        ("the views of tta='d4'", "the views of --tta d4"),
+        ("callbacks=[Precision(overwrite=True)]", "callbacks=[Precision(overwrite=True)]"),
+        ("set same=True", "set same=True"),
+    ],
+)
+def test_arguments_in_messages_are_options_on_the_command_line(message, shown):
+    assert with_options(message, option_names(COMMANDS["predict"].parser())) == shown
+
+
+@pytest.mark.version_independent
+def test_a_mapping_in_a_message_is_an_option_with_pairs():
+    message = "add expected_accuracy={'land 1': 0.9, 'water': 0.7}"
+    shown = 'add --expected_accuracy "land 1=0.9" water=0.7'
+    assert with_options(message, {"--expected_accuracy"}) == shown
+
+
+def test_warnings_and_logged_errors_of_a_command_name_its_options(capsys):
+    with shown_messages(), ShortWarnings([], {"--nodata"}), ShortWarnings([]):
+        shown = warnings.formatwarning("a.tif: give nodata=[0]", UserWarning, "a.py", 1)
+        logging.getLogger("prithvi_tg").error("b.tif: give nodata=[0]")
+    assert shown == "prithvi-tg: warning: a.tif: give --nodata 0\n"
+    assert capsys.readouterr().err == "b.tif: give --nodata 0\n"

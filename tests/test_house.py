@@ -1,6 +1,7 @@
 """The house: rooms import only from rooms below them, names are the field's, files and functions stay short."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -200,3 +201,27 @@ def test_hooks_that_are_left_behind_are_found():
     assert hooks_left_behind(ast.parse(line)) == ["warnings.formatwarning"]
     assert hooks_left_behind(ast.parse("signal.signal(signal.SIGTERM, stop)")) == ["signal.signal"]
     assert hooks_left_behind(ast.parse(f"@contextmanager\ndef short():\n    {line}\n    yield")) == []
+
+
+#: Rooms whose messages only users of the command line see.
+OF_COMMANDS = ("cli", "commands", "checks", "callbacks", "studies.py", "deprecated.py", "__main__.py")
+
+
+@pytest.mark.version_independent
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_messages_of_the_library_name_arguments_and_not_options(path):
+    if path.relative_to(PACKAGE).parts[0] in OF_COMMANDS:
+        return
+    messages = [
+        part.value
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.JoinedStr | ast.Constant)
+        for part in ast.walk(node)
+        if isinstance(part, ast.Constant) and isinstance(part.value, str) and "\n" not in part.value
+    ]
+    found = [text for text in messages if re.search(r"(^|[ (\"])--[a-z]", text)]
+    # A command as a whole, what a configuration takes, and options of other programs.
+    own = [
+        text for text in found if not re.search(r"prithvi-tg |callbacks=|rio |--porcelain|--untracked", text)
+    ]
+    assert not own

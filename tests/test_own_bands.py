@@ -86,7 +86,7 @@ def test_files_described_as_in_training_have_the_same_positions(tmp_path):
     assert indexes(write(tmp_path / "same.tif"), spec, bands=("1", "2", "3", "4")) == [1, 2, 3, 4]
     for names in (("drone_nir", "drone_red", "drone_blue", "drone_green"), (*NAMES, "extra")):
         other = write(tmp_path / "other.tif", len(names), names)
-        with pytest.raises(DataError, match=r"lack BLUE, .* for example --bands 1 2 3 4"):
+        with pytest.raises(DataError, match=r"lack BLUE, .* for example bands=\[1, 2, 3, 4"):
             indexes(other, spec)
 
 
@@ -181,7 +181,7 @@ def test_one_chip_with_other_bands_may_be_skipped(tmp_path):
         write(tmp_path / f"lab_{name}.tif", 1, (), high=2, dtype="uint8")
     (tmp_path / "splits.csv").write_text("chip,split\na,train\nb,train\n")
     with pytest.raises(
-        DataError, match=r"img_b\.tif: has 3 bands, but 4 are expected .*--skip_bad skips them"
+        DataError, match=r"img_b\.tif: has 3 bands, but 4 are expected .*skip_bad=True skips them"
     ):
         ChipFolder(**settings(tmp_path))[1]
 

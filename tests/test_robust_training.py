@@ -165,5 +165,20 @@ def test_images_in_another_unit_give_a_warning_when_training_starts(
         "fit", "--config", config, "--data.root", root, "--data.splits", root / "splits.csv"
     )
     assert code == 0, err
-    told = "; scale is 0.0001, and 0.01 would fit the statistics; run prithvi-tg check"
+    told = "; scale is 0.0001, and one of the order of 0.01 would fit the statistics; run prithvi-tg check"
     assert any(told in str(one.message) for one in recwarn) == warned
+
+
+@pytest.mark.parametrize(("moved", "warned"), [(0, False), (3, True)])
+def test_labels_that_are_not_aligned_with_the_images_are_reported_when_training_starts(
+    tmp_path, moved, warned, recwarn
+):
+    root = write_sen1floods11(tmp_path / "data", chips=6, size=64, scene_size=(64, 64))
+    for path in (root / "v1.1").rglob("*_LabelHand.tif"):
+        with rasterio.open(path, "r+") as file:
+            file.transform = file.transform @ rasterio.Affine.translation(moved, 0)
+    Sen1Floods11DataModule(root, splits=root / "splits.csv", batch_size=1).setup("fit")
+    messages = [str(one.message) for one in recwarn if "are not aligned with those of" in str(one.message)]
+    assert len(messages) == warned
+    if warned:
+        assert "the model would learn shifted labels" in messages[0]

@@ -62,7 +62,7 @@ class ClassMap:
         if not named:
             raise DataError(
                 f"{path}: has no class names (tags CLASS_0, CLASS_1, ... of band 1, as predict writes them); give them "
-                "with --classes, such as --classes 0=land 1=water"
+                "with classes={0: 'land', 1: 'water'}"
             )
         if not on_earth(grid.crs):
             raise DataError(

@@ -39,7 +39,7 @@ def check_outputs(paths: Sequence[Path], overwrite: bool) -> None:
             raise ConfigError(f"output: {path} is neither a GeoPackage (.gpkg) nor a table (.csv)")
         for file in (path, design_path(path)) if path.suffix.lower() == ".csv" else (path,):
             if file.exists() and not overwrite:
-                raise ConfigError(f"output: {file} exists; add --overwrite to replace it and its labels")
+                raise ConfigError(f"output: {file} exists; add overwrite=True to replace it and its labels")
 
 
 def design_path(path: Path) -> Path:
@@ -176,7 +176,7 @@ def _check_ids(path: Path, ids: NDArray[np.int64], size: int) -> None:
             f"{path}: {counted(len(ids), 'point')}, but the sample of the design has {size}"
             + (f"; id {missing[0]} is missing" if len(missing) else "")
             + f"; keep all points, and mark those that cannot be labelled as {UNINTERPRETABLE}, or give the "
-            "design of these points with --design"
+            "design of these points"
         )
 
 
@@ -226,5 +226,5 @@ def _read_design(path: Path) -> Design:
         raise DataError(f"{path}: the design cannot be read ({error})") from error
     raise DataError(
         f"{path}: has no design of the sample, and {beside.name} is not beside it; give the GeoPackage or the "
-        ".design.json that area sample wrote, with --design"
+        ".design.json that area sample wrote, as the design"
     )

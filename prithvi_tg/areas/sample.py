@@ -43,11 +43,9 @@ class SampleOptions:
 
     def __post_init__(self) -> None:
         if self.points is None and self.standard_error is None:
-            raise ConfigError(
-                "points: give the number of points, --points, or --standard_error to compute it"
-            )
+            raise ConfigError("points: give the number of points, or standard_error to compute it")
         if self.points is not None and self.standard_error is not None:
-            raise ConfigError("points: --standard_error computes the number of points; give only one of them")
+            raise ConfigError("points: standard_error computes the number of points; give only one of them")
         if self.points is not None and self.points < 1:
             raise ConfigError(f"points: {self.points} is not positive")
         if self.allocation is not None and self.allocation not in ALLOCATIONS:
@@ -56,8 +54,8 @@ class SampleOptions:
             )
         if (self.standard_error is not None or self.allocation == "optimal") and not self.expected_accuracy:
             raise ConfigError(
-                "expected_accuracy: not given; --standard_error and the optimal allocation need it, such as "
-                "--expected_accuracy water=0.7 land=0.95"
+                "expected_accuracy: not given; standard_error and the optimal allocation need it, such as "
+                "expected_accuracy={'water': 0.7, 'land': 0.95}"
             )
         for name, accuracy in self.expected_accuracy.items():
             if not 0 <= accuracy <= 1:
@@ -179,6 +177,6 @@ def _deviations(strata: Sequence[Stratum], options: SampleOptions, stratificatio
     if missing:
         raise ConfigError(
             f"expected_accuracy: not given for {', '.join(missing)}; for example add "
-            f'--expected_accuracy "{missing[0]}=0.9"'
+            f"expected_accuracy={{{missing[0]!r}: 0.9}}"
         )
     return np.array([math.sqrt(one * (1 - one)) for one in accuracies if one is not None])

@@ -168,7 +168,8 @@ class ConfidenceStrata(Stratification):
         path = reader.map.path.with_name(f"{reader.map.path.stem.removesuffix('_pred')}_confidence.tif")
         if not path.exists():
             raise DataError(
-                f"{path}: no such file; confidence_bands needs the confidence beside the map (predict --confidence)"
+                f"{path}: no such file; confidence_bands needs the confidence beside the map, as prithvi-tg predict "
+                "--confidence writes it"
             )
         with open_raster(path) as source:
             if Grid.of(source) != reader.map.grid:

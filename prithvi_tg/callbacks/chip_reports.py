@@ -64,7 +64,7 @@ class ChipReport(Callback):
         self._scores[min(dataloader_idx, len(self._scores) - 1)].update(names, batch, prediction)
         if trainer.state.fn == TrainerFn.FITTING:
             for number in range(min(len(names), self.panels - len(self._panels))):
-                keys = ("image", "valid", "mask", "label")
+                keys = ("image", "valid", "mask", "scored", "label")
                 sample = {key: batch[key][number] for key in keys if key in batch}
                 sample = {key: value.cpu() for key, value in sample.items()}
                 self._panels.append(sample | {"prediction": prediction[number].cpu()})

@@ -276,8 +276,8 @@ def _unit_advice(ratio: UnitRatio, spec: DataSpec, takes_scale: bool) -> str:
         return "check unit and statistics: prithvi-tg stats"
     if takes_scale:
         scale = spec.input.scale
-        return f"set data.scale: {scale / power:g} instead of {scale:g}, which fits the statistics"
-    return f"a factor of {1 / power:g} fits the statistics: multiply the values of the files by it"
+        return f"set data.scale to that of the files, of the order of {scale / power:g} instead of {scale:g}"
+    return f"multiply the values of the files by the factor to that unit, of the order of {1 / power:g}"
 
 
 def _band_order(

@@ -15,6 +15,7 @@ from shapely import Polygon
 from torch import Tensor
 
 from ..datasets import Chip, ChipDataset
+from ..datasets.chips.chip_files import is_misaligned
 from ..datasets.scenes.scored_windows import ScoredWindows
 from ..errors import ConfigError, DataError, PrithviTGError, UnknownLabelError, ValueRangeError
 from ..readers.fill_values import FillSearch, FillValue
@@ -182,16 +183,11 @@ def _unit_ratio(image: Tensor, valid: Tensor, spec: DataSpec) -> float:
 
 
 def _compare_grids(image: Path, mask: Path, name: str, survey: Survey) -> None:
-    """Check that image and mask of a readable chip have the same CRS and transform, if they are rasters."""
-    with suppress(DataError), open_raster(image) as one, open_raster(mask) as other:
-        if one.crs is None:
-            survey.unplaced += 1
-        if one.crs is None or other.crs is None:
-            return
-        pixel = abs(one.transform.a)
-        apart = np.abs(np.subtract(tuple(one.transform)[:6], tuple(other.transform)[:6])).max() / pixel
-        if one.crs != other.crs or apart > 0.01:
-            survey.misaligned.append(name)
+    """Compare the grids of image and mask of a readable chip, if they are rasters."""
+    with suppress(DataError), open_raster(image) as one:
+        survey.unplaced += one.crs is None
+    if is_misaligned(image, mask):
+        survey.misaligned.append(name)
 
 
 def _add_up(survey: Survey, samples: Iterator[dict[str, Any]], spec: DataSpec) -> None:

@@ -225,6 +225,36 @@ def _arguments(owner: type[Any]) -> set[str]:
     return {name for base in inspect.getmro(owner)[:-1] for name in inspect.signature(base).parameters}
 
 
+#: An argument of a call in a message, such as ``overwrite=True``, outside another call.
+_ARGUMENT = re.compile(r"(?<![\w.(])(\w+)=(True\b|'[^']*'|\[[^\]]*\]|\{[^}]*\}|[-+\w.]+)")
+
+
+def with_options(message: str, options: Collection[str]) -> str:
+    """A message in which arguments of calls, as ``overwrite=True``, are options: ``--overwrite``.
+
+    Args:
+        message: The message.
+        options: All options of the command.
+    """
+
+    def as_option(found: re.Match[str]) -> str:
+        option = f"--{found[1]}"
+        if option not in options:
+            return found[0]
+        try:
+            value = literal_eval(found[2])
+        except (ValueError, SyntaxError):
+            value = found[2]
+        if value is True:
+            return option
+        if isinstance(value, dict):
+            value = [f"{key}={one}" for key, one in value.items()]
+            value = [f'"{one}"' if " " in one else one for one in value]
+        return f"{option} {' '.join(map(str, value)) if isinstance(value, list) else found[2].strip(chr(39))}"
+
+    return _ARGUMENT.sub(as_option, message)
+
+
 def with_dashes(message: str, options: Collection[str]) -> str:
     """A message that starts with the name of an option, as ``aoi: ...``, with the dashes of the option.
 

@@ -3,10 +3,12 @@
 import logging
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
+
+from .errors import with_options
 
 #: Advice of libraries that a user of the commands cannot act on.
 _ADVICE = (
@@ -40,7 +42,10 @@ _RANK_ZERO = ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utiliti
 class _PlainLines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         stream = sys.stderr if record.levelno >= logging.WARNING else sys.stdout
-        print(record.getMessage(), file=stream, flush=True)
+        message = record.getMessage()
+        if record.levelno >= logging.WARNING:
+            message = with_options(message, _options_of_command())
+        print(message, file=stream, flush=True)
 
 
 @contextmanager
@@ -68,10 +73,13 @@ class ShortWarnings:
 
     Args:
         given: List that collects every warning.
+        options: Options of the command, which warnings name instead of arguments; by default those of the enclosing
+            context.
     """
 
-    def __init__(self, given: list[str]) -> None:
+    def __init__(self, given: list[str], options: Collection[str] = ()) -> None:
         self.given = given
+        self.options: Collection[str] = options or _options_of_command()
 
     def __enter__(self) -> "ShortWarnings":
         self._filters = warnings.catch_warnings()
@@ -98,8 +106,15 @@ class ShortWarnings:
         return isinstance(getattr(warnings.formatwarning, "__self__", None), ShortWarnings)
 
     def _one_line(self, message: Warning | str, *_: Any, **__: Any) -> str:
-        self.given.append(str(message))
-        return f"prithvi-tg: warning: {message}\n"
+        text = with_options(str(message), self.options)
+        self.given.append(text)
+        return f"prithvi-tg: warning: {text}\n"
+
+
+def _options_of_command() -> Collection[str]:
+    """Options of the command that runs, as the innermost `ShortWarnings` knows them."""
+    around = getattr(warnings.formatwarning, "__self__", None)
+    return around.options if isinstance(around, ShortWarnings) else ()
 
 
 def _is_of_use(record: logging.LogRecord) -> bool:

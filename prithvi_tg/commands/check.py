@@ -46,7 +46,9 @@ def run(arguments: list[str]) -> int:
     config = parse_data(parser, arguments)
     findings: list[Finding] = []
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*in both train and")  # the table shows it
+        warnings.filterwarnings(
+            "ignore", message=".*in both train and|.*are not aligned with those of"
+        )  # the table shows it
         try:
             data, no_statistics = create_data(parser, config)  # the run itself reports missing ones
             findings += [

@@ -37,6 +37,8 @@ def run(arguments: list[str]) -> int:
     of_data = {key: value for key, value in statistics.items() if key not in of_model}
     sections = {"data": of_data, "model": of_model}
     settings = {section: {"init_args": keys} for section, keys in sections.items() if keys}
+    if described := getattr(data, "described_bands", ""):
+        print(f"# {described}")
     print("# Give this as a further --config, or copy its keys.")
     print(
         yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110),

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import torch
 from kornia.augmentation import AugmentationBase2D
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from torch.utils.data import ConcatDataset, DataLoader
 from torchgeo.datamodules import NonGeoDataModule
 
@@ -23,9 +23,10 @@ from ..datasets import (
     Sen1Floods11,
     read_splits,
 )
+from ..datasets.chips.chip_files import is_misaligned
 from ..datasets.chips.split_lists import names_of_test_splits
 from ..deprecated import OldArguments
-from ..errors import NO_VALIDATION, ConfigError, MissingStatisticsError
+from ..errors import NO_VALIDATION, ConfigError, MissingStatisticsError, counted
 from ..samplers import RandomCropSampler, ShuffleSampler, UnrepeatedSampler
 from ..spec import DataSpec
 from .caching import CacheChooser
@@ -33,6 +34,7 @@ from .loading import RandomCrops, collate_chips, for_scoring, pinned
 from .resuming import ResumableLoader
 
 _log = logging.getLogger(__name__)
+_COMPARED_CHIPS = 8  # a few milliseconds each
 
 
 class ChipDataModule(NonGeoDataModule, metaclass=OldArguments):
@@ -143,7 +145,7 @@ class ChipDataModule(NonGeoDataModule, metaclass=OldArguments):
         self.aug = ChipAugmentation(self.mean, self.std)
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
-        """Augment and normalise on the device; with `fold_time`, merge frames and channels."""
+        """Normalise and augment on the device; with `fold_time`, merge frames and channels."""
         batch = super().on_after_batch_transfer(batch, dataloader_idx)
         if self.fold_time:
             batch = {"image": batch["image"].flatten(1, 2), "mask": batch["mask"]}
@@ -177,6 +179,7 @@ class ChipDataModule(NonGeoDataModule, metaclass=OldArguments):
             self.val_dataset = opened["val"]
         if stage == "fit":
             chips = opened["train"]
+            _warn_of_misaligned_labels(chips)
             self.spec = self.spec.with_input(
                 pixel_size=chips.pixel_size, file_descriptions=chips.file_descriptions
             )
@@ -261,6 +264,19 @@ class ChipDataModule(NonGeoDataModule, metaclass=OldArguments):
             self.skipped |= bad
             for chip, reason in bad.items():
                 _log_rank_zero(f"Skipped: {split} chip {chip}: {reason}")
+
+
+def _warn_of_misaligned_labels(dataset: ChipDataset) -> None:
+    """Warn if labels of some chips, evenly spaced in the list, are not aligned with their images."""
+    step = -(-len(dataset.chips) // _COMPARED_CHIPS)
+    compared = dataset.chips[::step]
+    shifted = [chip for chip in compared if is_misaligned(chip.image, chip.mask)]
+    if shifted:
+        rank_zero_warn(
+            f"{shifted[0].mask}: its pixels are not aligned with those of {shifted[0].image.name}, as in "
+            f"{len(shifted)} of {counted(len(compared), 'training chip')} that were compared; the model would learn "
+            "shifted labels. prithvi-tg check lists all such chips"
+        )
 
 
 @rank_zero_only

@@ -104,6 +104,14 @@ class ClassifiedChipsDataModule(ChipDataModule):
         self.balance_classes = balance_classes
         self.val_batch_size = self.test_batch_size = eval_batch_size or self.batch_size
 
+    def setup(self, stage: str) -> None:
+        """See `ChipDataModule.setup`; for training, record the size of the images."""
+        super().setup(stage)
+        if stage == "fit":
+            assert isinstance(self.train_dataset, ConcatDataset)
+            chips: Any = self.train_dataset.datasets[0]
+            self.spec = self.spec.with_input(image_size=self.crop_size or chips.image_size)
+
     def has_split(self, split: str) -> bool:
         """Whether a split has chips."""
         assert issubclass(self.dataset_class, ClassifiedChips)

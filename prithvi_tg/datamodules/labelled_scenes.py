@@ -1,5 +1,6 @@
 """Data module of labelled scenes: random windows for training, each pixel once for scores."""
 
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
@@ -41,6 +42,8 @@ from .scene_splits import BlockSplit, PolygonSplit, TimeSplit, warn_of_images_in
 _SPLIT_ADVICE = (
     "write split: {class_path: BlockSplit, init_args: {block: 256}}, a PolygonSplit or a TimeSplit"
 )
+
+_log = logging.getLogger(__name__)
 
 
 class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
@@ -103,6 +106,8 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
 
     #: Class of the windows that are scored, and function that combines training samples to a batch.
     windows_class: type[ScoredWindows] = ScoredWindows
+    #: Which bands of the files are read; empty until the scenes are opened.
+    described_bands = ""
     collate_training: Callable[..., dict[Any, Any]] = staticmethod(collate_training)
 
     def __init__(
@@ -275,7 +280,10 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
             raise ConfigError(
                 f"data: {NO_VALIDATION}; score the test set with prithvi-tg test, or give val a share in split"
             )
+        known = self.described_bands
         both, images = self.open_and_split(stage)
+        if self.trainer is not None and self.trainer.is_global_zero and self.described_bands != known:
+            _log.info(self.described_bands)
         roi = shapely.union_all(list(both.index.geometry))
         if stage == "fit":
             self._draw_windows(both, images, roi)
@@ -296,6 +304,9 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
         loaders = self.num_workers * (2 if stage == "fit" else 1)  # training and validation have their own
         self._cache_megabytes = limit_block_cache(processes * max(1, loaders))
         both, images = self.open_both()
+        origins = [*dict.fromkeys(scene.origin for scene in images.scenes)]
+        more = "; other scenes differ, prithvi-tg check lists them" if origins[1:] else ""
+        self.described_bands = f"Bands of {images.scenes[0].name}: {origins[0]}{more}"
         self.spec = self.spec.with_input(pixel_size=images.grid.pixel_size, **images.stored_bands())
         roi = shapely.union_all(list(both.index.geometry))
         self.split_regions = self.regions(images, roi)
@@ -380,12 +391,12 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Move the tensors of a batch to the device, without bounds and CRS."""
-        keys = ("image", "mask", "valid", "timestamps", "location", "meaningless")
+        keys = ("image", "mask", "valid", "timestamps", "location", "meaningless", "scored")
         moved = {key: batch[key].to(device, non_blocking=True) for key in keys if key in batch}
         return moved | ({"name": batch["name"]} if "name" in batch else {})
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
-        """Augment and normalise on the device; with `fold_time`, merge frames and channels."""
+        """Normalise and augment on the device; with `fold_time`, merge frames and channels."""
         batch = super().on_after_batch_transfer(batch, dataloader_idx)
         if self.fold_time:
             batch = {"image": batch["image"].flatten(1, 2), "mask": batch["mask"]}

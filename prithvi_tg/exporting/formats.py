@@ -1,5 +1,6 @@
 """The formats of exported models: how each is written, by suffix."""
 
+import logging
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from ..tasks.export import export_weights
 from ..tasks.exported import ExportedModel
 from .function import ExportedFunction, example_inputs, trace
 from .mlm import TASK_TYPES, ModelFile, model_item
+
+_log = logging.getLogger(__name__)
 
 _PROTOBUF_LIMIT = 1 << 30
 
@@ -96,7 +99,8 @@ def export_model(
     Args:
         task: A task with a description of its data.
         path: The file to write; a key of `EXPORT_FORMATS` is its suffix. Files get their names when they are complete.
-        window: Height and width of the images; by default the window of the task, or else 224.
+        window: Height and width of the images; by default the window of the task; of a classifier, the size of its
+            training chips; or else 224.
         overwrite: Replace the file and its item if they exist.
 
     Returns:
@@ -116,14 +120,18 @@ def export_model(
     described = item_path(path)
     for one in (path, described):
         if one.exists() and not overwrite:
-            raise ConfigError(f"{one}: exists; add --overwrite to replace it")
+            raise ConfigError(f"{one}: exists; add overwrite=True to replace it")
     has_outputs = task.target_kind in TASK_TYPES
     if not has_outputs and form.has_function:
         raise ConfigError(
             f"{path}: a model from pretrain only reconstructs images; export its weights, .safetensors, or "
             "fine-tune it first"
         )
+    if window is None and not task.hparams.get("window") and task.data_spec is not None:
+        window = task.data_spec.input.image_size
     window, _ = window_and_stride(task, window, None)
+    if form.has_function:
+        _log.info(f"Exported for images of {window} x {window} pixels")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=f".{path.stem}.", suffix=".partial", dir=path.parent) as folder:

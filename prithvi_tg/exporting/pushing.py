@@ -134,7 +134,7 @@ def push(
             reason = str(error).strip().split("\n")[0][:200]
             raise CheckpointError(
                 f"repo: {repo}: the upload failed ({reason}); log in with hf auth login, or write the folder with "
-                "--dry_run FOLDER"
+                "dry_run=FOLDER"
             ) from error
     return f"hf://{repo}" + (f"@{revision}" if revision else "")
 

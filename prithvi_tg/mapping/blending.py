@@ -41,7 +41,7 @@ class FiniteCheck:
                 row, column = plan.rows.starts[window.row], plan.columns.starts[window.column]
                 found[scene.name] = (
                     f"{scene.files[0]}: the model gives logits that are not finite for the window at row {row}, column "
-                    f"{column}, whose input is finite; check the weights, or use --trainer.precision 32-true"
+                    f"{column}, whose input is finite; check the weights, or use precision 32-true"
                 )
         return found
 

@@ -1,6 +1,7 @@
 """Classes of whole chips as a table, and of windows of scenes as maps with one pixel per window."""
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 from torch import Tensor
 
-from ..errors import ConfigError
+from ..errors import ConfigError, counted
 from ..files import finished_file, writing
 from ..ranges import check_ranges
 from ..readers.aoi import AreaOfInterest
@@ -29,7 +30,7 @@ from ..tasks import PrithviTask
 from ..tasks.precision import described_precision
 from ..tiling import Blending
 from .chip_windows import ChipBatches, ChipBatchesDataModule, ChipWindow
-from .model_checks import check_outputs
+from .model_checks import check_outputs, warn_of_padding
 from .outputs import is_map_file, map_paths, split_existing
 from .planning import known_spec, split_options, task_and_hash, warn_of_pixel_size
 from .products import Layer, OutputOptions
@@ -43,6 +44,8 @@ from .resources import Auto
 TABLE = "chip_classes"  # .csv and .parquet
 #: Size in pixels; limited because a ViT computes attention between all patches of a chip.
 LARGEST_CHIP = 1024
+#: A chip that is so many times as large as those of the training may well be a scene.
+_MUCH_LARGER = 2
 #: Options of `OutputOptions` that apply only to maps of pixels.
 _OF_PIXELS = ("profile", "probabilities", "confidence", "vector", "quicklook", "products")
 
@@ -94,9 +97,9 @@ class ChipClassRun:
         """
         existing = [path for path in self.paths if path.exists()]
         if existing and not self.overwrite:
-            skip = "--skip_existing to keep it, " if self.maps else ""
+            skip = "skip_existing=True to keep it, " if self.maps else ""
             raise ConfigError(
-                f"{existing[-1]}: exists; add --overwrite to replace it, {skip}or choose another --output"
+                f"{existing[-1]}: exists; add overwrite=True to replace it, {skip}or choose another output"
             )
 
     def update(self, batch: dict[str, Any], probabilities: Tensor) -> None:
@@ -277,6 +280,7 @@ def plan_chip_classes(
     reading.check_quality(qa_mask)
     resolved = [resolve_scene(one, spec.input, reading) for one in pending]
     warn_of_pixel_size(resolved, spec)
+    _warn_of_size(task, resolved, spec, window)
     windows = [one for number, scene in enumerate(resolved) for one in _cut(number, scene, window)]
     cut = "whole files" if window is None else f"window {window}, side by side"
     _, tags = describe(task, spec, weights, described_precision(precision, tf32), rule, qa_mask, cut)
@@ -330,7 +334,24 @@ def _check_options(
         raise ConfigError("nodata_rule: 'legacy' applies to maps of pixels; use all or any")
     if writing.skip_existing and window is None:
         raise ConfigError(
-            f"skip_existing: all chips share one table, {TABLE}.csv; remove it, or choose another --output"
+            f"skip_existing: all chips share one table, {TABLE}.csv; remove it, or choose another output"
+        )
+
+
+def _warn_of_size(task: Any, scenes: Sequence[Scene], spec: DataSpec, window: int | None) -> None:
+    """Warn once if scenes that are one chip each are far larger than the training chips, or if windows are padded."""
+    if window is not None:
+        warn_of_padding(task, window)
+        return
+    side = spec.input.image_size
+    large = [one for one in scenes if side and max(one.grid.height, one.grid.width) > _MUCH_LARGER * side]
+    if large:
+        grid, more = large[0].grid, len(large) - 1
+        others = f" (as {counted(more, 'other scene')} of such a size)" if more else ""
+        warnings.warn(
+            f"{large[0].files[0]}: its {grid.width} x {grid.height} pixels are classified as one chip{others}, but the "
+            f"training chips have {side} x {side}; for a map with one class per window, give window={side}",
+            stacklevel=3,
         )
 
 
@@ -345,7 +366,7 @@ def _cut(number: int, scene: Scene, window: int | None) -> list[ChipWindow]:
         if max(grid.height, grid.width) > LARGEST_CHIP:
             raise ConfigError(
                 f"window: not given, but {scene.name} has {grid.width} x {grid.height} pixels, more than a chip of "
-                f"{LARGEST_CHIP}; give the size of the training chips, --window"
+                f"{LARGEST_CHIP}; give the size of the training chips as window"
             )
         return [ChipWindow(number, 0, 0, grid.height, grid.width)]
     return [

@@ -30,6 +30,7 @@ from ..tasks.precision import described_precision
 from ..tiling import Blending
 from .loop import Precision, map_scenes
 from .map_run import MapRun
+from .model_checks import multiples_around
 from .patch_windows import PatchDataModule, PatchEvents, patch_grid
 from .planning import (
     known_spec,
@@ -321,12 +322,21 @@ def _window_and_stride(
 ) -> tuple[int, int]:
     """Window and stride as for maps, checked to be multiples of the patch."""
     patch = encoder.patch_size
+
+    def check(key: str, value: int) -> None:
+        if value % patch:
+            raise ConfigError(
+                f"{key}: {value} must be a multiple of the patch, {patch}, as each pixel of the raster is a patch; use "
+                f"{multiples_around(value, patch)}"
+            )
+
+    if window is not None:
+        check("window", window)
     side, step = window_and_stride(task, window, stride)
     if stride is None:
         step = max(patch, step // patch * patch)
-    for key, value in (("window", side), ("stride", step)):
-        if value % patch:
-            raise ConfigError(f"{key}: {value} must be a multiple of the patch, {patch}")
+    check("window", side)
+    check("stride", step)
     return side, step
 
 

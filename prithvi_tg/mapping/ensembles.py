@@ -273,7 +273,7 @@ def combination_of(model: Any, spec: DataSpec, products: Sequence[Product] = ())
     members = model.members if isinstance(model, Ensemble) else ()
     views = VIEWS[model.tta] if len(members) == 1 and model.tta is not None and needing else ()
     if needing and not views and len(members) < 2:
-        raise ConfigError(f"products: {needing[0]} needs several checkpoints, or the views of --tta d4")
+        raise ConfigError(f"products: {needing[0]} needs several checkpoints, or the views of tta='d4'")
     if not isinstance(model, Ensemble):
         return None
     model.keeps_views = bool(views)
@@ -304,7 +304,7 @@ def _temperature(member: Member) -> float:
     calibration = member.task.calibration
     if calibration is None:
         raise CheckpointError(
-            f"{member.name}: has no temperature; fit one with prithvi-tg calibrate, or omit --calibrated"
+            f"{member.name}: has no temperature; fit one with prithvi-tg calibrate, or omit calibrated=True"
         )
     return float(calibration.temperature)
 

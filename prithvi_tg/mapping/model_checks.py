@@ -1,5 +1,6 @@
-"""Checks that a model has one output for each class or value of the target."""
+"""Checks that a model has one output for each class or value of the target, and of the size of its windows."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +25,24 @@ def check_task(task: Any, spec: DataSpec) -> None:
     """
     if spec.target.kind in TASK_CHECKS:
         TASK_CHECKS[spec.target.kind](task, spec)
+
+
+def warn_of_padding(task: Any, window: int) -> None:
+    """Warn if a model pads windows of this size, as they are no whole number of patches."""
+    encoder = getattr(getattr(task, "model", None), "encoder", None)
+    patch = getattr(encoder, "patch_size", 1)
+    if window % patch:
+        larger = window + -window % patch
+        warnings.warn(
+            f"window: {window} is no multiple of the patch, {patch}, so the model pads each window to {larger} pixels "
+            f"with the band means; use {multiples_around(window, patch)}",
+            stacklevel=3,
+        )
+
+
+def multiples_around(value: int, patch: int) -> str:
+    """The nearest multiples of the patch below and above a number, for messages: ``48 or 64``."""
+    return " or ".join(str(one) for one in (value // patch * patch, value + -value % patch) if one)
 
 
 def check_outputs(outputs: Tensor, spec: DataSpec, parts: int = 1) -> None:

@@ -70,7 +70,7 @@ def map_paths(found: Sequence[SceneInput], output: Path) -> dict[str, Path]:
             others = [other.frames[0] for other in found if other.name == one.name]
             raise ConfigError(
                 f"scenes: {' and '.join(others[:2])} would both be mapped to {paths[one.name]}; map each with an "
-                "--output folder of its own, or rename one"
+                "output folder of its own, or rename one"
             )
         paths[one.name] = output if single else output / f"{one.name}_pred.tif"
     return paths

@@ -30,6 +30,7 @@ from .blending import MapRows
 from .ensembles import Member, Tta, combination_of, create_map_model, describe_model, patch_of, tasks_of
 from .loop import Precision, blended_rows, map_scenes
 from .map_run import MapRun
+from .model_checks import warn_of_padding
 from .outputs import check_settings, map_paths, split_existing
 from .products import OutputOptions, select_products
 from .provenance import described_area, described_windows, weights_hash
@@ -418,7 +419,7 @@ def window_and_stride(task: Any, window: int | None, stride: int | None) -> tupl
     found = list(dict.fromkeys(_window_and_stride(one, window, stride) for one in tasks_of(task)))
     if len(found) > 1:
         several = " and ".join(f"window {side} and stride {step}" for side, step in found)
-        raise ConfigError(f"window: members of the ensemble have {several}; give --window and --stride")
+        raise ConfigError(f"window: members of the ensemble have {several}; give window and stride")
     return found[0]
 
 
@@ -431,4 +432,6 @@ def _window_and_stride(task: Any, window: int | None, stride: int | None) -> tup
     model = getattr(task, "model", None)
     if isinstance(model, ExportedModel):
         model.check_size(side, side)
+    elif window is not None:
+        warn_of_padding(task, window)
     return side, stride

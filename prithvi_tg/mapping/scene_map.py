@@ -144,9 +144,9 @@ class SceneMap:
             return
         for path in reversed(self.outputs.values()):
             if path.exists():
-                skip = "--skip_existing to keep it, " if can_skip else ""
+                skip = "skip_existing=True to keep it, " if can_skip else ""
                 raise ConfigError(
-                    f"{path}: exists; add --overwrite to replace it, {skip}or choose another --output"
+                    f"{path}: exists; add overwrite=True to replace it, {skip}or choose another output"
                 )
 
     def prepare(self) -> list[int]:

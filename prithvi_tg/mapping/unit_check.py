@@ -78,7 +78,7 @@ class UnitCheck:
         scaling = self.scene.channels[0].scale, self.scene.channels[0].offset
         warnings.warn(
             f"{self.scene.files[0]}: {fill.describe(*scaling)}, and are mapped as data; if this value means nodata, "
-            f"give --nodata {fill.stored(*scaling)}",
+            f"give nodata=[{fill.stored(*scaling)}]",
             stacklevel=2,
         )
         return [band[band != fill.value] for band in bands]
@@ -94,7 +94,7 @@ class UnitCheck:
             warnings.warn(
                 f"{self.scene.files[0]}: its bands may be in another order: their means are {order.as_given:.1f} "
                 f"standard deviations off the statistics of the model, but {order.best:.1f} if what is read as "
-                f"{' '.join(names)} is {' '.join(order.bands)}; check --bands",
+                f"{' '.join(names)} is {' '.join(order.bands)}; check bands",
                 stacklevel=2,
             )
 
@@ -103,9 +103,9 @@ class UnitCheck:
             return ""
         if ratio.mistaken_for is not None:
             unit = self.spec.reflectance_unit
-            return f"; give --scale {ratio.mistaken_for.scale * unit:g} --offset {ratio.mistaken_for.offset * unit:g}"
+            return f"; give scale={ratio.mistaken_for.scale * unit:g} and offset={ratio.mistaken_for.offset * unit:g}"
         power = 10.0 ** round(np.log10(ratio))
         if power in (1, 10):
-            return "; check its unit, and give --scale if it differs"
+            return "; check its unit, and give its scale if it differs"
         scale = self.scene.channels[0].scale / power
-        return f"; if their unit differs, give --scale, perhaps {scale:g}"
+        return f"; if their unit differs, give its scale, of the order of scale={scale:g}"

@@ -118,7 +118,7 @@ class AreaOfInterest:
             )
         if grid.crs is None or (grid.crs != self.crs and not on_earth(grid.crs)):
             raise DataError(
-                f"aoi: {name} has no CRS of the Earth, so the area cannot be located in it; remove --aoi"
+                f"aoi: {name} has no CRS of the Earth, so the area cannot be located in it; leave out the area"
             )
         geometry = self._in_crs_of(grid)
 

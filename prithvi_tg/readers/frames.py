@@ -103,7 +103,7 @@ class FrameRequest:
         """
         if self.options.offset and self.options.scale is None:
             raise ConfigError(
-                f"offset: {name} has its own scale and offset; give --scale too, to override both"
+                f"offset: {name} has its own scale and offset; give a scale too, to override both"
             )
 
     def with_options(self, file: BandFile) -> BandFile:

@@ -155,11 +155,7 @@ class _Raster:
         if self.options.training:
             return "set file_bands to the names of all bands of a file, in their order"
         wanted = len(self.spec.bands) * self.request.num_frames
-        example = (
-            f", for example --bands {' '.join(map(str, range(1, wanted + 1)))}"
-            if wanted <= source.count
-            else ""
-        )
+        example = f", for example bands={list(range(1, wanted + 1))}" if wanted <= source.count else ""
         return (
             f"give the band of the file for each of {' '.join(self.spec.bands)} by index (1 to {source.count}) or name"
             f"{example}"

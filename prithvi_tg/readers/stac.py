@@ -195,7 +195,7 @@ def _choose_bands(item: SceneItem, request: FrameRequest) -> list[ItemBand]:
             hint = (
                 ""
                 if known
-                else f"; it names no known platform, so give --sensor {', '.join(SENSORS)} or --bands"
+                else f"; it names no known platform, so give a sensor ({', '.join(SENSORS)}) or bands"
             )
             if any(not any(band.words[:2]) for band in bands):
                 hint += "; an asset with several bands needs eo:bands (or bands), with an entry for each"

@@ -116,7 +116,9 @@ class ChipScores:
             self.counts[name] = np.stack([matrix.diagonal(), matrix.sum(1), matrix.sum(0)])
             if self.spec is not None:
                 chip = {"prediction": prediction}
-                chip |= {key: batch[key][number] for key in ("image", "valid", "mask") if key in batch}
+                chip |= {
+                    key: batch[key][number] for key in ("image", "valid", "mask", "scored") if key in batch
+                }
                 (quality,) = ChipCounts((name,), self.counts[name][:, None]).qualities.tolist()
                 self._kept.add(quality, name, partial(on_cpu, chip))
 

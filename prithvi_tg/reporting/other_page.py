@@ -65,7 +65,7 @@ def other_page(
         ConfigError: Maps are given.
     """
     if maps:
-        raise ConfigError("maps: the report shows only maps with one class per pixel; omit --maps")
+        raise ConfigError("maps: the report shows only maps with one class per pixel; omit maps")
     curves = curves_svg(runs)
     overall = dict.fromkeys(name for run in runs for name in run.metrics["overall"])
     return page.get_template(template).render(

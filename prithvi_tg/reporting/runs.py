@@ -221,7 +221,7 @@ def _why_no_run(folder: Path) -> str:
     if (checkpoints / "last.ckpt").exists():
         score = f", or score {checkpoints / 'best.ckpt'} with validate or test"
         return (
-            f"unfinished run: no metrics.json; resume it with --ckpt_path {checkpoints / 'last.ckpt'}"
+            f"unfinished run: no metrics.json; resume it with prithvi-tg fit --ckpt_path {checkpoints / 'last.ckpt'}"
             f"{score if (checkpoints / 'best.ckpt').exists() else ''}"
         )
     if (folder / "config.yaml").exists():

@@ -107,7 +107,8 @@ class ValueChipScores:
                 continue
             self.sums[name] = errors.sums.numpy()
             if self.spec is not None:
-                sample = {key: batch[key][number] for key in ("image", "valid", "mask") if key in batch}
+                keys = ("image", "valid", "mask", "scored")
+                sample = {key: batch[key][number] for key in keys if key in batch}
                 self._keep(name, sample | {"prediction": predictions[number]})
 
     def _keep(self, name: str, sample: dict[str, Tensor]) -> None:

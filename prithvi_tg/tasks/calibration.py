@@ -2,6 +2,7 @@
 
 import json
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -13,7 +14,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from ..checkpoints import Checkpoint, save_tensors
-from ..errors import CheckpointError, ConfigError, DataError
+from ..errors import CheckpointError, ConfigError, DataError, counted
 from ..files import finished_file, writing
 from ..targets import IGNORE_INDEX
 from .calibration_metrics import CalibrationBins, expected_calibration_error
@@ -22,6 +23,8 @@ from .calibration_metrics import CalibrationBins, expected_calibration_error
 CALIBRATION = "calibration"
 #: Lowest and highest temperature.
 LIMITS = (1e-6, 100.0)
+#: Temperatures outside these limits say more about the validation set or the training than about the confidence.
+USUAL = (0.2, 5.0)
 _HALVINGS = 60
 
 
@@ -120,7 +123,7 @@ class PixelSample:
 
 
 def fit_calibration(logits: Tensor, labels: Tensor) -> Calibration:
-    """Fit the temperature with the lowest mean negative log-likelihood.
+    """Fit the temperature with the lowest mean negative log-likelihood; a warning names one outside `USUAL`.
 
     Args:
         logits: (N, K) float32.
@@ -153,6 +156,17 @@ def fit_calibration(logits: Tensor, labels: Tensor) -> Calibration:
         middle = math.sqrt(low * high)
         low, high = (middle, high) if slope(middle) > 0 else (low, middle)
     temperature = math.sqrt(low * high)
+    if not USUAL[0] <= temperature <= USUAL[1]:
+        cause = (
+            "almost always right, perhaps as they are few, easy or known from training; use more labels of other places"
+            if temperature < USUAL[0]
+            else "often wrong where it is sure; use more labels, or check whether model and data fit: prithvi-tg check"
+        )
+        warnings.warn(
+            f"temperature: {temperature:.3g} is far from 1: on the {counted(len(labels), 'labelled pixel')} of the "
+            f"validation set, the model is {cause}",
+            stacklevel=2,
+        )
     before, after = (_scores(logits, labels, one) for one in (1.0, temperature))
     return Calibration(temperature, len(labels), before[0], after[0], before[1], after[1])
 
@@ -175,7 +189,9 @@ def calibrated_path(source: Path, output: Path | None, overwrite: bool) -> Path:
     if path.suffix != source.suffix:
         raise ConfigError(f"output: {path} must end in {source.suffix}, as {source.name}")
     if path.exists() and (not overwrite or path.samefile(source)):
-        raise ConfigError(f"output: {path} exists; add --overwrite to replace it, or choose another --output")
+        raise ConfigError(
+            f"output: {path} exists; add overwrite=True to replace it, or choose another output"
+        )
     return path
 
 

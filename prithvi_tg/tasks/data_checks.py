@@ -119,7 +119,7 @@ def other_unit_message(image: Tensor, spec: DataSpec) -> str | None:
     factor = 10.0 ** -round(math.log10(abs(ratio) or 1))
     advice = "" if factor == 1 or ratio.mistaken_for else f"; scale is {spec.input.scale:g}"
     if advice:
-        advice += f", and {spec.input.scale * factor:g} would fit the statistics"
+        advice += f", and one of the order of {spec.input.scale * factor:g} would fit the statistics"
     return (
         f"image: the values of the first batch {ratio.describe()} (mean "
         f"{' '.join(f'{value:.3g}' for value in spec.input.mean)}){advice}; run prithvi-tg check"

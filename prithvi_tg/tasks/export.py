@@ -30,7 +30,7 @@ def export_weights(task: PrithviTask, path: str | Path, overwrite: bool = False)
     if path.suffix != ".safetensors":
         raise ConfigError(f"{path}: must end in .safetensors")
     if path.exists() and not overwrite:
-        raise ConfigError(f"{path}: exists; add --overwrite to replace it")
+        raise ConfigError(f"{path}: exists; add overwrite=True to replace it")
     model = copy.deepcopy(task.model)
     merge_lora(model)
     description = describe_task(task)

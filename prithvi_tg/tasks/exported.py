@@ -71,7 +71,7 @@ class ExportedModel(nn.Module):
         if (height, width) != (self.window, self.window):
             raise ConfigError(
                 f"window: the exported model takes images of {self.window} x {self.window} pixels, not "
-                f"{height} x {width}; use windows of {self.window}, or export the model with --window {width}"
+                f"{height} x {width}; use windows of {self.window}, or export the model with window={width}"
             )
 
     def forward(self, image: Tensor, **coordinates: Tensor) -> Tensor:

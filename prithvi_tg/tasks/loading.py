@@ -35,7 +35,8 @@ def load_task(path: str | Path, task_class: type[PrithviTask] | None = None) -> 
     arguments = current_arguments(checkpoint.hyper_parameters, warns=False)
     if not arguments:
         raise CheckpointError(
-            f"{path}: does not describe its model; give the configuration it was trained with, --config FILE"
+            f"{path}: does not describe its model; give the configuration it was trained with: "
+            "prithvi-tg COMMAND --config FILE"
         )
     task_class = task_class or task_class_of(checkpoint)
     arguments = {key: value for key, value in arguments.items() if not key.startswith("_")}

@@ -185,14 +185,13 @@ def floods(root, folder, **changes):
 
 def test_a_later_run_uses_the_files_of_the_cache(flood_root, tmp_path, opened):
     expected = [*floods(flood_root, tmp_path)]
+    again = floods(flood_root, tmp_path, crop_size=32)
+    opened.clear()  # setup reads positions of images and labels
+    assert_equal([*again], expected)
+    assert opened == []
+    changed = floods(flood_root, tmp_path, bands=["RED"])
     opened.clear()
-    assert_equal([*floods(flood_root, tmp_path, crop_size=32)], expected)
-    assert {str(path) for path in opened} <= {
-        str(floods(flood_root, tmp_path).chips[0].image)
-    }  # the pixel size
-    opened.clear()
-    changed = floods(flood_root, tmp_path, bands=["RED"])[0]["image"]
-    assert changed.shape[1] == 1
+    assert changed[0]["image"].shape[1] == 1
     assert len(opened) > 1
 
 

@@ -495,3 +495,24 @@ def test_every_loader_limits_the_block_cache_of_its_processes(root):
             assert get_gdal_config("GDAL_CACHEMAX") == limit
     finally:
         set_gdal_config("GDAL_CACHEMAX", before)
+
+
+def test_fit_and_stats_print_once_which_bands_of_scenes_are_read(config, command):
+    code, out, err = command("fit", "--config", config)
+    assert code == 0, err
+    (line,) = [line for line in out.splitlines() if line.startswith("Bands of ")]
+    assert line.startswith("Bands of scene: BLUE=")
+    code, out, err = command("stats", "--config", config)
+    assert code == 0, err
+    assert out.splitlines()[0] == f"# {line}"
+    assert yaml.safe_load(out)["data"]["init_args"].keys() >= {"mean", "std"}
+
+
+def test_a_scored_window_names_the_pixels_that_count_in_it(root):
+    data = module(root, stride=20)
+    data.setup("validate")
+    sample = data.val_dataset[1]
+    assert not sample["scored"].all()
+    assert (sample["mask"][~sample["scored"]] == 255).all()
+    batch = data.transfer_batch_to_device(next(iter(data.val_dataloader())), torch.device("cpu"), 0)
+    assert batch["scored"].shape == batch["mask"].shape

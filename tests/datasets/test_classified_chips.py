@@ -186,6 +186,7 @@ def test_batches_are_normalised_and_have_labels(settings):
     data.setup("fit")
     assert data.validates
     assert data.spec.input.pixel_size == 30
+    assert data.spec.input.image_size == max(data.train_dataset[0]["image"].shape[-2:])
     batch = next(iter(data.val_dataloader()))
     dataset = data.val_dataset
     expected = torch.stack([sample["image"] for sample in dataset])

@@ -71,7 +71,9 @@ def test_an_error_about_a_scene_with_other_bands_asks_for_bands(tmp_path, burn_s
     ):
         resolve(path, burn_spec)
     more = write_scene(tmp_path / "more.tif", planted(7))
-    with pytest.raises(DataError, match=r"by index \(1 to 7\) or name, for example --bands 1 2 3 4 5 6$"):
+    with pytest.raises(
+        DataError, match=r"by index \(1 to 7\) or name, for example bands=\[1, 2, 3, 4, 5, 6\]$"
+    ):
         resolve(more, burn_spec)
     with pytest.raises(ConfigError, match="bands: 2 given, but the model takes 6"):
         resolve(path, burn_spec, bands=(1, 2))
@@ -154,7 +156,7 @@ def test_scale_and_offset_tags_give_reflectance(tmp_path, burn_spec, unit):
     pixels = whole(resolve(path, spec), spec)["image"][0, :, 0, 0]
     assert pixels.tolist() == pytest.approx([unit * (k / 10 - 0.1) for k in range(1, 7)], abs=1e-6 * unit)
     with pytest.raises(
-        ConfigError, match=r"offset: .*scene\.tif has its own scale and offset; give --scale too"
+        ConfigError, match=r"offset: .*scene\.tif has its own scale and offset; give a scale too"
     ):
         resolve(path, spec, offset=1.0)
     given = whole(resolve(path, spec, scale=2.0, offset=1.0), spec)["image"][0, :, 0, 0]

@@ -15,7 +15,9 @@ from prithvi_tg import load_task
 from prithvi_tg.errors import ConfigError
 from prithvi_tg.exporting import export_model, item_path
 from prithvi_tg.models import token_map
-from prithvi_tg.spec import DataSpec
+from prithvi_tg.spec import DataSpec, InputSpec
+from prithvi_tg.targets import ChipClassTarget
+from prithvi_tg.tasks import PrithviClassificationTask
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -172,11 +174,11 @@ def test_existing_files_are_not_replaced_unasked(suffix, tmp_path):
     task = MODELS["linear"]()
     path = tmp_path / f"model{suffix}"
     item_path(path).write_text("{}")
-    with pytest.raises(ConfigError, match=r"\.json: exists; add --overwrite"):
+    with pytest.raises(ConfigError, match=r"\.json: exists; add overwrite=True"):
         export_model(task, path)
     assert not path.exists()
     export_model(task, path, overwrite=True)
-    with pytest.raises(ConfigError, match="exists; add --overwrite"):
+    with pytest.raises(ConfigError, match="exists; add overwrite=True"):
         export_model(task, path)
     assert sorted(one.name for one in tmp_path.iterdir()) == sorted([path.name, f"{path.name}.json"])
 
@@ -184,3 +186,22 @@ def test_existing_files_are_not_replaced_unasked(suffix, tmp_path):
 def test_an_unknown_suffix_is_an_error(tmp_path):
     with pytest.raises(ConfigError, match=r"must end in .pt2, .onnx, .safetensors"):
         export_model(MODELS["linear"](), tmp_path / "model.tflite")
+
+
+@pytest.mark.parametrize(
+    ("image_size", "given", "side"), [(48, None, 48), (None, None, 224), (48, 32, 32), (48, 40, 40)]
+)
+def test_a_classifier_is_exported_for_the_size_of_its_training_chips_and_says_so(
+    image_size, given, side, tmp_path, caplog, recwarn
+):
+    spec = DataSpec(
+        InputSpec(("RED",), (0.1,), (0.1,), image_size=image_size), ChipClassTarget(("land", "water"))
+    )
+    task = PrithviClassificationTask(
+        "nano", {"width": 32, "depth": 1, "num_heads": 2}, data_spec=spec.to_dict(), bands=["RED"]
+    )
+    with caplog.at_level("INFO", logger="prithvi_tg"):
+        path = export_model(task, tmp_path / "model.pt2", window=given)
+    assert load_task(path).model.window == side
+    assert f"Exported for images of {side} x {side} pixels" in caplog.text
+    assert any("no multiple of the patch" in str(one.message) for one in recwarn) == (side == 40)

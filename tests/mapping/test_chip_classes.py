@@ -21,10 +21,10 @@ CLASSES = ("Water", "Forest", "Bare soil")
 SIDE = 32
 
 
-def task_of(multilabel=False):
+def task_of(multilabel=False, **inputs):
     torch.manual_seed(0)
     target = ChipClassTarget(CLASSES, ("#0000ff", "#00aa00", "#aa8855"), multilabel)
-    spec = DataSpec(InputSpec(PRITHVI_BANDS, (0.1,) * 6, (0.05,) * 6), target)
+    spec = DataSpec(InputSpec(PRITHVI_BANDS, (0.1,) * 6, (0.05,) * 6, **inputs), target)
     return PrithviClassificationTask("nano", TINY, data_spec=spec.to_dict()).eval()
 
 
@@ -186,7 +186,7 @@ def test_a_table_is_replaced_only_with_overwrite(tmp_path):
     written = classify_scenes(task_of(), scene, tmp_path / "out")
     before = [path.read_bytes() for path in written]
     with pytest.raises(
-        ConfigError, match=r"chip_classes\.\w+: exists; add --overwrite to replace it, or choose"
+        ConfigError, match=r"chip_classes\.\w+: exists; add overwrite=True to replace it, or choose"
     ):
         classify_scenes(task_of(), scene, tmp_path / "out")
     assert [path.read_bytes() for path in written] == before
@@ -252,3 +252,24 @@ def test_options_without_effect_are_errors(words, message, tmp_path, predict, mo
     assert code != 0
     assert message in err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("trained", "warned"), [(SIDE, True), (64, False), (None, False)])
+def test_a_scene_far_larger_than_the_training_chips_is_reported_with_the_window_for_a_map(
+    tmp_path, recwarn, trained, warned
+):
+    classify_scenes(task_of(image_size=trained), write_scene(tmp_path / "s.tif"), tmp_path / "out")
+    messages = [str(one.message) for one in recwarn if "classified as one chip" in str(one.message)]
+    assert len(messages) == warned
+    if warned:
+        assert messages[0].endswith("for a map with one class per window, give window=32")
+        assert "its 96 x 64 pixels" in messages[0]
+
+
+def test_windows_that_the_model_pads_are_reported(tmp_path, recwarn):
+    classify_scenes(task_of(), write_scene(tmp_path / "s.tif"), tmp_path / "out", window=40)
+    (message,) = [str(one.message) for one in recwarn if "patch" in str(one.message)]
+    assert message.startswith(
+        "window: 40 is no multiple of the patch, 16, so the model pads each window to 48"
+    )
+    assert message.endswith("use 32 or 48")

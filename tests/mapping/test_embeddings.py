@@ -322,7 +322,7 @@ def test_a_published_encoder_is_used_by_its_name(tmp_path, monkeypatch):
     ("options", "reason"),
     [
         ({"stride": 20}, "stride: 20 must be a multiple of the patch, 16"),
-        ({"window": 40}, "window: 40 must be a multiple of the patch, 16"),
+        ({"window": 40}, "window: 40 must be a multiple of the patch, 16, .*; use 32 or 48"),
         ({"dtype": "int16"}, "dtype: 'int16' is unknown; choose from float16, float32, int8"),
         ({"block": 7}, "out of range for an encoder of 2 blocks"),
         ({"confidence": True}, "confidence: the model maps tokens"),
@@ -351,7 +351,7 @@ def test_the_command_embeds_a_scene(tmp_path, command):
     assert (code, "ckpt_path, encoder: give one of them" in err) == (2, True)
     code, _, err = command(*words, "--ckpt_path", tmp_path / "tiny.ckpt")
     assert code == 2
-    assert "exists; add --overwrite to replace it, or choose another --output" in err
+    assert "exists; add --overwrite to replace it, or choose another output" in err
 
 
 def test_embed_accepts_the_options_of_predict_for_the_device(monkeypatch):

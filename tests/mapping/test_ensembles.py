@@ -339,7 +339,7 @@ def test_entropy_is_between_0_and_1_for_certain_and_for_equal_classes(scene, tmp
 
 def test_std_needs_members_or_views(scene, tmp_path):
     with pytest.raises(
-        ConfigError, match=r"products: std needs several checkpoints, or the views of --tta d4"
+        ConfigError, match=r"products: std needs several checkpoints, or the views of tta='d4'"
     ):
         map_scene(tiny_task(), scene, tmp_path / "scene_pred.tif", products="std")
     with pytest.raises(ConfigError, match="products: std needs several checkpoints"):

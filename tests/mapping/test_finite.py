@@ -113,3 +113,10 @@ def test_an_unfinished_map_is_not_resumed_after_a_source_of_its_vrt_has_changed(
     with rasterio.open(resumed) as one, rasterio.open(fresh) as other:
         assert (one.read() == other.read()).all()
     assert "strips were done" not in capsys.readouterr().out
+
+
+def test_windows_that_the_model_pads_are_reported(tmp_path, values):
+    with pytest.warns(
+        UserWarning, match=r"window: 20 is no multiple of the patch, 16, .* to 32 .*; use 16 or 32"
+    ):
+        map_scene(task_of(), write(tmp_path / "scene.tif", values), tmp_path / "map.tif", window=20)

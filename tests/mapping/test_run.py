@@ -337,10 +337,10 @@ def test_a_run_killed_while_files_are_renamed_is_completed(checkpoint, tmp_path,
 def test_nothing_is_overwritten_without_the_option(checkpoint, tmp_path):
     scene = write_scene(tmp_path / "scene.tif", 50, 40)
     output = map_scene(checkpoint, scene, tmp_path / "map.tif")
-    with pytest.raises(ConfigError, match=r"map\.tif: exists; add --overwrite"):
+    with pytest.raises(ConfigError, match=r"map\.tif: exists; add overwrite=True"):
         map_scene(checkpoint, scene, output)
     (tmp_path / "b_confidence.tif").write_text("something of the user's")
-    with pytest.raises(ConfigError, match=r"b_confidence\.tif: exists; add --overwrite"):
+    with pytest.raises(ConfigError, match=r"b_confidence\.tif: exists; add overwrite=True"):
         map_scene(checkpoint, scene, tmp_path / "b_pred.tif", confidence=True)
     assert (tmp_path / "b_confidence.tif").read_text() == "something of the user's"
     before = output.stat().st_mtime_ns
@@ -358,7 +358,7 @@ def test_colliding_names_are_an_error_before_mapping(checkpoint, tmp_path, comma
     assert code == 2
     assert "a/x.tif and" in err
     assert "would both be mapped to" in err
-    assert err.endswith("; map each with an --output folder of its own, or rename one\n")
+    assert err.endswith("; map each with an output folder of its own, or rename one\n")
     assert not (tmp_path / "m").exists()
 
 
@@ -485,7 +485,7 @@ def test_skip_existing_keeps_maps_and_extends_the_index(checkpoint, tmp_path, co
     assert (tmp_path / "m" / "a_pred.tif").stat().st_mtime_ns == before
     with rasterio.open(tmp_path / "m" / "index_EPSG_32615.vrt") as index:
         assert index.width == 80
-    assert not (tmp_path / "m" / "index_EPSG_32615_2.vrt").exists()
+    assert not (tmp_path / "m" / "index_EPSG_32615_run_2.vrt").exists()
 
 
 def test_files_of_a_replaced_map_are_removed(checkpoint, tmp_path):

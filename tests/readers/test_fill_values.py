@@ -94,7 +94,7 @@ def test_a_map_names_the_fill_value_and_still_finds_bands_in_another_order(tmp_p
     path = write(tmp_path / "scene.tif", with_fill(pixels(700), 65535, 200))
     (fill,) = said_of(path)
     assert "8.4 % of the pixels are 65535 in all bands" in fill
-    assert fill.endswith("give --nodata 65535")
+    assert fill.endswith("give nodata=[65535]")
     assert said_of(path, nodata=(65535.0,)) == []
     fill, order = said_of(path, (3, 2, 1))
     assert "its bands may be in another order" in order

@@ -209,7 +209,7 @@ def test_an_item_without_a_platform_asks_for_the_sensor(spec, tmp_path):
         item["assets"][code] = {**asset, "eo:bands": [{"name": code}]}
     path = write_items(tmp_path / "a.json", item)
     with pytest.raises(
-        DataError, match=r"lacks SWIR_1; its bands are .* names no known platform, so give --sensor"
+        DataError, match=r"lacks SWIR_1; its bands are .* names no known platform, so give a sensor"
     ):
         resolve(path, spec)
     assert [channel.path[-7:-4] for channel in resolve(path, spec, sensor="sentinel2").channels] == list(

@@ -300,7 +300,9 @@ def test_unreadable_or_incomparable_runs_are_errors(reported, tmp_path, command)
     killed = tmp_path / "killed/checkpoints/last.ckpt"
     killed.parent.mkdir(parents=True)
     killed.touch()
-    with pytest.raises(DataError, match=r"unfinished run: .* resume it with --ckpt_path .*last\.ckpt$"):
+    with pytest.raises(
+        DataError, match=r"unfinished run: .* resume it with prithvi-tg fit --ckpt_path .*last\.ckpt$"
+    ):
         read_runs([tmp_path / "killed"])
     killed.with_name("best.ckpt").touch()
     with pytest.raises(DataError, match=r"or score .*killed/checkpoints/best\.ckpt with validate or test"):

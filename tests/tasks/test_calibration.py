@@ -2,6 +2,7 @@
 
 import json
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -310,3 +311,20 @@ def test_an_underconfident_model_gets_a_small_temperature():
     found = fit_calibration(logits, labels)
     assert found.temperature < 1e-3
     assert found.ece_after < found.ece_before
+
+
+@pytest.mark.parametrize(
+    ("factor", "cause"), [(0.1, "almost always right"), (8.0, "often wrong where it is sure"), (3.0, None)]
+)
+def test_a_temperature_far_from_1_is_reported_with_its_likely_cause(factor, cause):
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        calibration = fit_calibration(*overconfident(5000, factor=factor))
+    assert calibration.temperature == pytest.approx(factor, rel=0.15)
+    messages = [str(one.message) for one in found]
+    if cause is None:
+        assert messages == []
+    else:
+        (message,) = messages
+        assert "far from 1: on the 5000 labelled pixels" in message
+        assert cause in message

@@ -58,7 +58,8 @@ def add_export_options(parser: ArgumentParser) -> None:
         "--window",
         type=int,
         metavar="PIXELS",
-        help="height and width of the images of .pt2 and .onnx; by default the window of the model, or 224",
+        help="height and width of the images of .pt2 and .onnx; by default the window of the model; of a "
+        "classifier, the size of its training chips; or 224",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the files if they exist")
 

@@ -1,10 +1,16 @@
 """Chip: the files of a sample, and functions that find them."""
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from ...errors import DataError
+from ...readers.raster import open_raster
+
+_TOLERANCE = 0.01  # pixels
 
 
 class Chip(NamedTuple):
@@ -13,6 +19,17 @@ class Chip(NamedTuple):
     name: str
     image: Path
     mask: Path
+
+
+def is_misaligned(image: Path, mask: Path) -> bool:
+    """Whether image and mask are rasters with a CRS, and their CRS or transforms differ."""
+    with suppress(DataError), open_raster(image) as one, open_raster(mask) as other:
+        if one.crs is None or other.crs is None:
+            return False
+        pixel = abs(one.transform.a)
+        apart = np.abs(np.subtract(tuple(one.transform)[:6], tuple(other.transform)[:6])).max() / pixel
+        return bool(one.crs != other.crs or apart > _TOLERANCE)
+    return False
 
 
 def pair_by_stem(

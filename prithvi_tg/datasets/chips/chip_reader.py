@@ -46,7 +46,7 @@ def advice_for_bad_chips() -> Iterator[None]:
     except (UnknownLabelError, ValueRangeError, BandCountError):
         raise  # the message has the advice
     except DataError as error:
-        raise DataError(f"{error}; prithvi-tg check lists such chips, --skip_bad skips them") from error
+        raise DataError(f"{error}; prithvi-tg check lists such chips, skip_bad=True skips them") from error
 
 
 class ChipReader:
@@ -174,6 +174,16 @@ class ChipReader:
         """Size of a pixel of the first chip in metres; ``None`` without a georeference."""
         with advice_for_bad_chips(), self._raster(self.chips[0].image) as source:
             return None if source is None else Grid.of(source).pixel_size
+
+    @property
+    def image_size(self) -> int:
+        """Longest side of the first chip in pixels."""
+        path = self.chips[0].image
+        with advice_for_bad_chips():
+            if self.overrides_reading:
+                return max(self._image(path)[0].values.shape[-2:])
+            with open_raster(path) as source:
+                return max(source.shape)
 
     @property
     def file_descriptions(self) -> tuple[str, ...]:

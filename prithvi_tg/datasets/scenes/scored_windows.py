@@ -25,7 +25,7 @@ class ScoredWindows(Dataset[dict[str, Any]]):
     """Windows that cover a region; a pixel of several windows has its label in only one of them.
 
     Windows without data in a period, such as between distant scenes, are omitted, as are labels outside the region.
-    Samples have a ``name``, as chips do.
+    Samples have a ``name``, as chips do, and ``scored``, bool (size, size): the pixels that count here.
 
     Args:
         dataset: Images and labels, indexed by geo-slice.
@@ -90,7 +90,8 @@ class ScoredWindows(Dataset[dict[str, Any]]):
         scored = np.zeros((self.size, self.size), bool)
         scored[core] = True
         scored &= self._in_region(row, column)
-        return {**sample, **self.restricted(sample, torch.from_numpy(scored)), "name": self.name(index)}
+        found = {**sample, **self.restricted(sample, torch.from_numpy(scored)), "name": self.name(index)}
+        return found | {"scored": torch.from_numpy(scored)}
 
     def restricted(self, sample: dict[str, Any], scored: Tensor) -> dict[str, Any]:
         """The entries of a sample that decide which pixels count, restricted to those that are scored, bool (H, W)."""
