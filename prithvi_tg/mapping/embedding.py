@@ -247,9 +247,8 @@ def embed_scene(
     reading, writing = split_options(options, embed_scene)
     found = source if isinstance(source, Source) else task_encoder(source, window, stride)
     model = FeatureModel(found.encoder, block, frame, found.spec.num_frames).eval()
-    products = [Embeddings(dtype), *writing.products, *([PrincipalComponents] if quicklook else [])]
-    products += [] if points is None else [TokenPoints(Path(points))]
-    writing = replace(writing, products=tuple(products))
+    products = (Embeddings(dtype), *writing.products, *([PrincipalComponents] if quicklook else []))
+    writing = replace(writing, products=products + (() if points is None else (TokenPoints(Path(points)),)))
     reading.check_quality(qa_mask)
     read_as = replace(reading, legacy=nodata_rule == "legacy")
     resolved = resolve_one_scene(scene, found.spec, read_as)

@@ -247,9 +247,8 @@ def plan_maps(
     resolved, areas = select_scenes(resolved, area)
     warn_of_pixel_size(resolved, spec)
     side, step = window_and_stride(task, window, stride)
-    patch = patch_of(task)
     data = SceneDataModule(
-        resolved, spec, side, step, blending, patch, batch_size, num_workers, nodata_rule, qa_mask, fold_time,
+        resolved, spec, side, step, blending, patch_of(task), batch_size, num_workers, nodata_rule, qa_mask, fold_time,
         areas,
     )  # fmt: skip
     computed, cut = described_precision(precision, tf32), described_windows(data.plans)
