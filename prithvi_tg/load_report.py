@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from .errors import CheckpointError
+from .errors import CheckpointError, counted
 
 #: Names of tensors that only masked autoencoding needs.
 _PRETRAINING_DECODER = ("decoder.mask_token", "decoder.decoder_")
@@ -46,7 +46,9 @@ class LoadReport:
     encoder: str = ""
 
     def __str__(self) -> str:
-        line = f"{self.source}: {len(self.matched)} tensors matched"
+        kinds_of_others = (self.reshaped, self.recomputed, self.missing, self.unexpected, self.mismatched)
+        every = "" if any(kinds_of_others) else "all "
+        line = f"{self.source}: {every}{counted(len(self.matched), 'weight tensor')} loaded"
         left_out = [key for key in self.unexpected if self._is_left_out(key)]
         unexpected = [key for key in self.unexpected if key not in left_out]
         kinds = {kind: getattr(self, kind) for kind in ("reshaped", "recomputed", "missing")}

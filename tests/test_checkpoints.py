@@ -223,8 +223,8 @@ def test_the_report_of_an_encoder_counts_the_rest_of_a_fine_tuned_model_as_left_
     report = load_weights(encoder, tmp_path / "fine_tuned.pth")
     matched, others = len(encoder.state_dict()), len(report.unexpected)
     assert str(report) == (
-        f"{tmp_path}/fine_tuned.pth: {matched} tensors matched; only the encoder is loaded; {others} tensors are left "
-        "out, of the neck, the decode head, the auxiliary head"
+        f"{tmp_path}/fine_tuned.pth: {matched} weight tensors loaded; only the encoder is loaded; {others} tensors "
+        "are left out, of the neck, the decode head, the auxiliary head"
     )
     bare = make_segmenter()
     bare.auxiliary_head = None

@@ -9,7 +9,8 @@ from prithvi_tg import PrithviSegmentationTask
 from prithvi_tg.tasks.advice import training_advice
 
 LONG_WARM_UP = (
-    "warmup_steps: 9 is not less than the steps of the run, 2; the full learning rate is never reached"
+    "warmup_steps: 9 is not less than the steps of the run, 2, so the full learning rate is never reached; set it to "
+    "fewer steps, such as 0, or train longer"
 )
 LOW_RATE = "lr: 1e-05 is a rate for fine-tuning, but the encoder starts from random weights"
 NO_VALIDATION = (
@@ -18,12 +19,17 @@ NO_VALIDATION = (
 OTHER_ENCODER = (
     "weights: those published for prithvi_eo_v2_tiny_tl may not fit with encoder_args width, depth, num_heads"
 )
-FROZEN = "weights: not given, so the frozen encoder has random weights"
+FROZEN = (
+    "weights: not given, so the frozen encoder has random weights; give weights of an encoder, or "
+    "train the encoder too"
+)
 NO_WARM_UP = "warmup_steps: has no effect with schedule cosine; give schedule_args: {warmup_steps: N}"
-NO_RATES = "layer_decay: has no effect with a frozen encoder"
-NO_DROP_PATH = "drop_path: has no effect with a frozen encoder"
-NO_AUXILIARY_HEAD = "auxiliary_weight: has no effect with decoder linear, which has no auxiliary head"
-NO_DROPOUT = "head_dropout: has no effect with decoder patch_linear, which has a head of its own"
+NO_RATES = "layer_decay: has no effect with a frozen encoder; remove it"
+NO_DROP_PATH = "drop_path: has no effect with a frozen encoder; remove it"
+NO_AUXILIARY_HEAD = (
+    "auxiliary_weight: has no effect with decoder linear, which has no auxiliary head; remove it"
+)
+NO_DROPOUT = "head_dropout: has no effect with decoder patch_linear, which has a head of its own; remove it"
 KEYS = {line.partition(":")[0] for line in (LONG_WARM_UP, LOW_RATE, NO_VALIDATION, FROZEN)}
 KEYS |= {line.partition(":")[0] for line in (NO_RATES, NO_DROP_PATH, NO_AUXILIARY_HEAD, NO_DROPOUT)}
 

@@ -114,7 +114,7 @@ def check_scenes(data: LabelledScenesDataModule) -> Iterator[Finding]:
     yield from _of_polygons(both)
     for origin in dict.fromkeys(scene.origin for scene in images.scenes):
         yield Finding("ok", "bands", origin)
-    yield from _areas(data, both, "the images" if both is images else "the area that images and labels share")
+    yield from _areas(data, both, "the images" if both is images else "the area with both images and labels")
     surveys: dict[str, Survey] = {}
     for split in data.split_regions.splits:
         try:
@@ -239,7 +239,10 @@ def _listed(names: Sequence[str]) -> str:
 def _of_values(split: str, survey: Survey, spec: DataSpec, takes_scale: bool) -> Iterator[Finding]:
     """Compare the unit and order of the bands with the statistics, and report nodata and constant bands."""
     if survey.nodata > 0.5:
-        yield Finding("advice", split, f"{100 * survey.nodata:.0f} % of the pixels hold no data")
+        yield Finding(
+            "advice", split, f"{100 * survey.nodata:.0f} % of the pixels hold no data",
+            "check the nodata tags of the files and data.nodata; leave out images without data",
+        )  # fmt: skip
     if survey.fill is not None:
         yield Finding(
             "advice", split, survey.fill.describe(spec.input.scale),

@@ -54,8 +54,8 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
 
     Args:
         images: Rasters, granules, ``.SAFE`` folders or folders of them, see `find_inputs`.
-        labels: Rasters or polygons of labels, see `LabelRaster` and `LabelPolygons`; or value rasters, see
-            `ValueRaster`.
+        labels: Rasters or polygons of labels, patterns or folders of them, see `LabelRaster` and `LabelPolygons`; or
+            value rasters, see `ValueRaster`.
         classes: Class name of each stored label, or of each value of `label_attribute`; classes are numbered in
             the order in which their names first appear. ``cdl``: the labels are the Cropland Data Layer, in the 13
             classes of the crop chips, see `CDLLabels`. None if the labels are `values`.
@@ -186,6 +186,7 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
             wanted, tuple(mean), tuple(std), num_frames, scale, tuple(nodata),
             file_bands=places, file_count=len(file_bands) * num_frames, metadata=metadata,
         )  # fmt: skip
+        self._configured = inputs  # without what the opened files add to `spec`
         self.spec = DataSpec(inputs, self.layer.target)
         self.mean, self.std = torch.tensor(inputs.channel_mean), torch.tensor(inputs.channel_std)
         self.train_aug = ChipAugmentation(self.mean, self.std, None, random_flip_rot90, augmentations)
@@ -208,7 +209,7 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
         """Open the images without the labels."""
         with naming("data.images"):
             return SceneDataset.open(
-                self.images, self.spec.input, self.reading, self.composite, self.nodata_rule, self.qa_mask
+                self.images, self._configured, self.reading, self.composite, self.nodata_rule, self.qa_mask
             )
 
     def open_labels(self) -> LabelDataset:

@@ -116,7 +116,12 @@ class _Raster:
         if described and (in_turn := self._in_turn(source, num_frames)):
             return in_turn, unknown, "by the file's descriptions, dates in the order of the file"
         if spec.num_frames == num_frames and spec.file_bands and count == spec.file_count:
-            return list(spec.file_bands), unknown, "no descriptions: same positions as in the training data"
+            how = (
+                "in the order of file_bands"
+                if self.options.training
+                else "same positions as in the training data"
+            )
+            return list(spec.file_bands), unknown, f"no descriptions: {how}"
         if num_frames > 1 and self._has_one_date(source, count):
             raise DataError(
                 f"{source.name}: has one date of {counted(count, 'band')}, but the model takes {num_frames} dates; "

@@ -30,8 +30,8 @@ def training_advice(
     )
     if warm_up and warm_up >= total_steps:
         yield (
-            f"warmup_steps: {warm_up} is not less than the steps of the run, {total_steps:g}; the full learning rate "
-            "is never reached"
+            f"warmup_steps: {warm_up} is not less than the steps of the run, {total_steps:g}, so the full learning "
+            f"rate is never reached; set it to fewer steps, such as {int(total_steps) // 10}, or train longer"
         )
     if not validates:
         yield (
@@ -43,7 +43,10 @@ def training_advice(
     if task.weights is not None or resumes or not isinstance(encoder, Encoder):  # a task may build any model
         return
     if _stays_frozen(hparams) or hparams["lora_rank"] or hparams["prompt_tokens"]:
-        yield "weights: not given, so the frozen encoder has random weights"
+        weights = "weights of an encoder" if encoder.pretrained is None else "weights: pretrained"
+        yield (
+            f"weights: not given, so the frozen encoder has random weights; give {weights}, or train the encoder too"
+        )
     elif hparams["lr"] < FINE_TUNING_RATE:
         weights = "" if encoder.pretrained is None else "give weights, or "
         yield (
@@ -101,4 +104,4 @@ def _without_effect(task: Any) -> Iterator[str]:
             reasons["head_dropout"] = f"with decoder {hparams['decoder']}, which has a head of its own"
     for key, reason in reasons.items():
         if hparams[key] and is_set(key, hparams, type(task)):
-            yield f"{key}: has no effect {reason}"
+            yield f"{key}: has no effect {reason}" + ("" if ";" in reason else "; remove it")

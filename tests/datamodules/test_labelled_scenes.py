@@ -398,6 +398,16 @@ def test_an_error_about_a_missing_file_names_the_key(root, key, options):
         module(root, **options).setup("fit")
 
 
+def test_check_does_not_compare_the_training_data_with_themselves(root):
+    (bands,) = [one for one in check_scenes(module(root)) if one.subject == "bands"]
+    assert bands.message.endswith("(by the file's descriptions)")
+
+
+def test_check_names_the_ground_of_a_split(root):
+    messages = [one.message for one in check_scenes(module(root))]
+    assert any(re.fullmatch(r"\d+ % of the area with both images and labels", one) for one in messages)
+
+
 def test_a_label_without_crs_is_an_error(root, tmp_path):
     lost = moved(root / "scene_label.tif", tmp_path / "lost.tif", crs=None)
     with pytest.raises(DataError, match=r"lost\.tif: has no CRS"):

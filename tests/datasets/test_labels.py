@@ -27,8 +27,9 @@ from torchgeo.datasets import CDL, IntersectionDataset, RasterDataset, stack_sam
 from prithvi_tg.datasets import MultiTemporalCropClassification, SceneDataset, find_inputs, resolve_scene
 from prithvi_tg.datasets.scenes.cdl import CDL_NAMES, CDL_TO_CROP_CLASS, CDLLabels
 from prithvi_tg.datasets.scenes.footprints import move_to
+from prithvi_tg.datasets.scenes.label_layers import ClassLayer
 from prithvi_tg.datasets.scenes.labels import LabelPolygons, LabelRaster
-from prithvi_tg.errors import ConfigError, DataError
+from prithvi_tg.errors import ConfigError, DataError, MissingFileError
 from prithvi_tg.readers.formats import InputOptions
 from prithvi_tg.samplers import ExactCoverGeoSampler
 from prithvi_tg.spec import DataSpec, InputSpec
@@ -216,6 +217,47 @@ def test_an_error_about_an_unknown_value_counts_its_pixels(tmp_path):
     with pytest.raises(DataError, match=message):
         mask_of(labels, LEFT, TOP, 2, 3)
     assert (mask_of(labels, LEFT + 30, TOP, 2, 1) == [[0], [1]]).all()  # only where it is met
+
+
+def test_an_error_about_an_unknown_value_lists_those_of_all_files(tmp_path, monkeypatch):
+    first = write(tmp_path / "a.tif", np.array([[1, 17, 18, 18]], np.uint8))
+    second = write(tmp_path / "b.tif", np.array([[1, 19, 17, 1]], np.uint8))
+    labels = LabelRaster([first, second], {1: 0})
+    message = (
+        r"a\.tif: contains 18 \(2 pixels\), 17 \(1 pixel\), not in classes; other files also contain 19 \(1 pixel\); "
+        r"known labels: 1; add"
+    )
+    with pytest.raises(DataError, match=message):
+        mask_of(labels, LEFT, TOP, 1, 2)  # a window without 18
+    monkeypatch.setattr("prithvi_tg.datasets.scenes.labels._MOST_COUNTED", 4)
+    with pytest.raises(
+        DataError, match=r"17 \(1 pixel\), not in classes; only the first 0 million pixels were"
+    ):
+        mask_of(labels, LEFT, TOP, 1, 2)
+
+
+def test_patterns_name_the_labels_that_match(tmp_path):
+    for number in (1, 2, 3):
+        (tmp_path / f"s{number}").mkdir()
+        name = tmp_path / f"s{number}" / f"lab{number}.tif"
+        write(name, np.full((2, 2), number, np.uint8), left=LEFT + 60 * (number - 1))
+        name.with_suffix(".tif.aux.xml").write_text("<PAMDataset/>")
+    labels = LabelRaster([str(tmp_path / "s[12]" / "lab*"), str(tmp_path / "s*" / "lab3.tif")], SAME)
+    assert [Path(file).name for file in labels.files] == ["lab1.tif", "lab2.tif", "lab3.tif"]
+    assert (mask_of(labels, LEFT, TOP, 1, 6) == [[1, 1, 2, 2, 3, 3]]).all()
+    with pytest.raises(MissingFileError, match=r"lab4\*: no file matches this pattern"):
+        LabelRaster(str(tmp_path / "s*" / "lab4*"), SAME)
+
+
+def test_a_pattern_of_polygons_needs_no_suffix(tmp_path):
+    for name in ("east", "west"):
+        frame = gpd.GeoDataFrame(
+            {"crop": ["wheat"]}, geometry=[shapely.box(LEFT, TOP - 60, LEFT + 60, TOP)], crs=UTM
+        )
+        frame.to_file(tmp_path / f"fields_{name}.shp")
+    layer = ClassLayer({"wheat": "Wheat", "maize": "Maize"}, label_attribute="crop")
+    labels = layer.open([str(tmp_path / "fields_*")])
+    assert [Path(file).name for file in labels.files] == ["fields_east.shp", "fields_west.shp"]
 
 
 def test_later_files_fill_pixels_that_earlier_files_do_not_label(tmp_path):

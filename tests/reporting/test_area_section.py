@@ -51,7 +51,10 @@ def test_areas_have_intervals_and_marks(page):
     assert "Forest gain * 13,500.0 11,686.2 ± 3,755.6" in text
     assert "Stable forest 288,000.0 285,769.9 ± 15,509.4" in text
     assert "92.7 88.8 to 96.7 93.5 90.0 to 96.9" in text
-    assert "Forest gain: the interval is unreliable and too short, as too few omissions were found in" in text
+    assert (
+        "Forest gain: the interval is unreliable and too short, as too few omission points were found in"
+        in text
+    )
     assert "Stable forest: the interval" not in text
     assert "proportional allocation, seed 7" in text
     assert "Stable &lt;non&gt;-forest" in section

@@ -1,6 +1,7 @@
 """Base classes of label layers: find files, read their dates and grids, read the labels of a geo-slice."""
 
 import abc
+import glob
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -36,7 +37,31 @@ from .geo_index import GeoIndex
 Paths = str | Path | Iterable[str | Path]
 Transform = Callable[[dict[str, Any]], dict[str, Any]]
 
+RASTER_SUFFIXES = (".tif", ".tiff", ".vrt", ".img")
+VECTOR_SUFFIXES = (".gpkg", ".geojson", ".shp")
+
 _OPEN_FILES = 128
+
+
+def expand_patterns(paths: Paths) -> list[str]:
+    """Paths in the given order, each pattern replaced by the files and folders that match it, sorted by name.
+
+    If some matches are label files by their suffix, other files beside them, such as ``.aux.xml``, are left out.
+
+    Raises:
+        MissingFileError: Nothing matches a pattern.
+    """
+    expanded: list[str] = []
+    for word in map(str, [paths] if isinstance(paths, str | Path) else paths):
+        if not glob.has_magic(word) or Path(word).exists() or is_remote(word) or is_subdataset(word):
+            expanded.append(word)
+            continue
+        matches = sorted(glob.glob(word, recursive=True))  # noqa: PTH207 (the pattern may be absolute)
+        if not matches:
+            raise MissingFileError.of(word)
+        usual = [one for one in matches if Path(one).suffix.lower() in RASTER_SUFFIXES + VECTOR_SUFFIXES]
+        expanded += usual or matches
+    return expanded
 
 
 class LabelDataset(GeoDataset):
@@ -58,13 +83,13 @@ class LabelDataset(GeoDataset):
             self._roi = Roi.of(images)
 
     def _find(self, paths: Paths) -> list[str]:
-        """Files in the given order; files of a folder are sorted by name."""
+        """Files in the given order; files of a folder or pattern are sorted by name."""
         files: list[str] = []
-        for path in [paths] if isinstance(paths, str | Path) else paths:
+        for path in expand_patterns(paths):
             if not Path(path).is_dir():
-                if not (Path(path).exists() or is_remote(str(path)) or is_subdataset(str(path))):
-                    raise MissingFileError.of(str(path))
-                files.append(str(path))
+                if not (Path(path).exists() or is_remote(path) or is_subdataset(path)):
+                    raise MissingFileError.of(path)
+                files.append(path)
                 continue
             inside = sorted(
                 str(file) for file in Path(path).rglob(self.filename_glob) if self._is_label_file(file)
@@ -172,7 +197,7 @@ class RasterLabels(LabelDataset, RasterDataset):
     """Base class of rasters of classes or values; caches open files, and reads labels on the grid of a window."""
 
     is_image = False
-    suffixes = (".tif", ".tiff", ".vrt", ".img")
+    suffixes = RASTER_SUFFIXES
 
     def _find_rasters(self, paths: Paths) -> None:
         """Find and check the files, and build the index."""

@@ -16,11 +16,9 @@ from ...targets import (
 )
 from ..chips.multi_temporal_crop import MultiTemporalCropClassification
 from .cdl import CDLLabels
-from .label_dataset import LabelDataset
+from .label_dataset import VECTOR_SUFFIXES, LabelDataset, expand_patterns
 from .labels import LabelPolygons, LabelRaster
 from .value_labels import ValueRaster
-
-_VECTOR = (".gpkg", ".geojson", ".shp")
 
 
 class LabelLayer(ABC):
@@ -70,7 +68,8 @@ class ClassLayer(LabelLayer):
 
     def open(self, paths: Sequence[str]) -> LabelRaster | LabelPolygons:
         """Open vector files as polygons, and other files as rasters."""
-        if all(Path(path).suffix.lower() in _VECTOR for path in paths):
+        paths = expand_patterns(paths)
+        if all(Path(path).suffix.lower() in VECTOR_SUFFIXES for path in paths):
             if self.label_attribute is None:
                 raise ConfigError(
                     "label_attribute: not given; name the column of the polygons that holds the class"
@@ -107,8 +106,8 @@ class ValueLayer(LabelLayer):
 
     def open(self, paths: Sequence[str]) -> ValueRaster:
         """Open rasters with one band per value."""
-        for path in paths:
-            if Path(path).suffix.lower() in _VECTOR:
+        for path in expand_patterns(paths):
+            if Path(path).suffix.lower() in VECTOR_SUFFIXES:
                 raise ConfigError(
                     f"labels: {path} contains polygons, but values are read from rasters; burn the attribute into one "
                     "(gdal_rasterize -a)"

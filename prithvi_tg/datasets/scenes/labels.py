@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from numbers import Real
 from typing import Any
 
@@ -24,11 +25,13 @@ from ...readers.labels import check_label_raster, read_labels
 from ...readers.warp import Warped
 from ...targets import IGNORE_INDEX, ClassTarget
 from .footprints import move_to
-from .label_dataset import LabelDataset, Paths, RasterLabels, Transform
+from .label_dataset import VECTOR_SUFFIXES, LabelDataset, Paths, RasterLabels, Transform
 
 Labels = NDArray[np.int64]
 
-_ADVICE = "add it to classes, or to ignored_labels if it means not labelled"
+_MOST_COUNTED = 200 * 10**6  # pixels, in seconds
+_COUNTED_AT_ONCE = 2**22
+_ADVICE = "add each to classes, or to ignored_labels if it means not labelled"
 
 
 class LabelRaster(RasterLabels):
@@ -42,7 +45,8 @@ class LabelRaster(RasterLabels):
     period.
 
     Args:
-        paths: Rasters with one band, or folders of them (``.tif``, ``.tiff``, ``.vrt``, ``.img``).
+        paths: Rasters with one band, patterns such as ``s*/labels.tif``, or folders of them (``.tif``, ``.tiff``,
+            ``.vrt``, ``.img``).
         classes: Class number, from 0, of each stored value; ``None`` for values that mean "not labelled", as the
             nodata tag of the file does.
         transforms: Called with each sample.
@@ -96,15 +100,56 @@ class LabelRaster(RasterLabels):
         at = np.searchsorted(self._known, values).clip(max=len(self._known) - 1)
         unknown = values[self._known[at] != values]
         if unknown.size:
-            counts = Counter(unknown.tolist())
-            listed = first_of(
-                f"{value:g} ({counted(count, 'pixel')})" for value, count in counts.most_common()
-            )
-            known = first_of(f"{value:g}" for value in self._known)
-            raise DataError(f"{path}: contains {listed}, not in classes; known labels: {known}; {_ADVICE}")
+            raise self._unknown_labels(path, Counter(unknown.tolist()))
         labels = np.full(stored.shape, IGNORE_INDEX, np.int64)
         labels[labelled] = self._numbers[at]
         return labels
+
+    def _unknown_labels(self, path: str, met: Counter[float]) -> DataError:
+        """The error about labels that are not in classes.
+
+        It lists those of all files, so that one change of the classes is enough; of large files, only those of the
+        first pixels.
+
+        Args:
+            path: The file in which they were met.
+            met: Their pixels in the window that was read.
+        """
+        left, found, others = _MOST_COUNTED, Counter[float](), Counter[float]()
+        for file in dict.fromkeys((path, *self.files)):
+            counts, pixels = self._count_unknown(file, left)
+            left -= pixels
+            if file == path:
+                found = counts
+            else:
+                others += counts
+        found |= met
+        further = {value: count for value, count in others.items() if value not in found}
+        more = f"; other files also contain {_most_common(Counter(further))}" if further else ""
+        limit = f"; only the first {_MOST_COUNTED // 10**6} million pixels were counted" if left <= 0 else ""
+        known = first_of(f"{value:g}" for value in self._known)
+        return DataError(
+            f"{path}: contains {_most_common(found)}, not in classes{more}{limit}; known labels: {known}; {_ADVICE}"
+        )
+
+    def _count_unknown(self, path: str, most: int) -> tuple[Counter[float], int]:
+        """Pixels of each label of a file that is not in classes, and the number of pixels that were read."""
+        source, counts, row = self._source(path), Counter[float](), 0
+        rows = max(1, _COUNTED_AT_ONCE // source.width)
+        with suppress(DataError):  # the error about the labels comes first
+            while row < source.height and row * source.width < most:
+                height = min(rows, source.height - row)
+                stored, labelled = read_labels(source, path, Window(0, row, source.width, height))
+                values, numbers = np.unique(stored[labelled].astype(np.float64), return_counts=True)
+                counts.update(
+                    {
+                        float(value): int(number)
+                        for value, number in zip(values, numbers, strict=True)
+                        if value not in self._known
+                    }
+                )
+                row += height
+        return counts, row * source.width
 
 
 class LabelPolygons(LabelDataset, VectorDataset):
@@ -119,7 +164,7 @@ class LabelPolygons(LabelDataset, VectorDataset):
     period.
 
     Args:
-        paths: GeoPackages, GeoJSON or Shapefiles, or folders of them (``.gpkg``, ``.geojson``, ``.shp``).
+        paths: GeoPackages, GeoJSON or Shapefiles, patterns, or folders of them (``.gpkg``, ``.geojson``, ``.shp``).
         attribute: Column of the class; ``None`` if all polygons have the same class.
         classes: Class number, from 0, of each value of the attribute; ``None`` for polygons that mean "not
             labelled" and erase earlier polygons. Without an attribute, the class number.
@@ -134,7 +179,7 @@ class LabelPolygons(LabelDataset, VectorDataset):
             at all, or one that is missing from `classes`; it contains an empty polygon, points or lines.
     """
 
-    suffixes = (".gpkg", ".geojson", ".shp")
+    suffixes = VECTOR_SUFFIXES
 
     def __init__(
         self,
@@ -239,6 +284,10 @@ class LabelPolygons(LabelDataset, VectorDataset):
             dtype="uint8",
         )
         return drawn.astype(np.int64)
+
+
+def _most_common(counts: Counter[float]) -> str:
+    return first_of(f"{value:g} ({counted(count, 'pixel')})" for value, count in counts.most_common())
 
 
 def _check_classes(classes: Mapping[Any, int | None]) -> None:
