@@ -1,8 +1,8 @@
 """Temperature scaling, the expected calibration error, and the command calibrate."""
 
 import json
-import re
 import math
+import re
 import warnings
 
 import numpy as np
