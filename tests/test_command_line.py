@@ -335,6 +335,7 @@ def test_commands_without_a_trainer_do_not_import_lightning(trained_run, tmp_pat
         ("fit --data.help --data LabelledScenesDataModule", "--data.windows_per_epoch"),
         ("fit --config {config} --model PrithviClassificationTask --model.help", "--model.pooling"),
         ("pretrain --model.help", "--model.mask_ratio"),
+        ("fit --data LabelledScenesDataModule --data.split.help PolygonSplit", "--split.attribute"),
     ],
 )
 def test_help_without_a_class_lists_the_keys_of_the_class_in_use(words, key, config, command):
@@ -348,6 +349,14 @@ def test_help_without_a_class_lists_the_keys_of_the_class_in_use(words, key, con
     [
         ("fit --model.help", "--model.help: needs a class; choose from PrithviClassificationTask, Prithvi"),
         ("stats --data.help --skip_bad", "--data.help: needs a class; choose from ChipDataModule, "),
+        (
+            "fit --data.split.help PolygonSplit",
+            "--data.split.help: needs the class that has the key split; add --data CLASS or --config FILE",
+        ),
+        (
+            "fit --data LabelledScenesDataModule --data.split.help",
+            "--data.split.help: needs a class, one of those that split accepts",
+        ),
         ("fit --data.help Xyz", "data: unknown class 'Xyz'; choose from ChipDataModule"),
     ],
 )

@@ -21,6 +21,8 @@ WEIGHTS = (".ckpt", ".pt", ".pt2", ".pth", ".safetensors", ".onnx")
 _VECTOR = (".gpkg", ".geojson", ".json", ".shp", ".parquet", ".kml", ".fgb")
 #: A name without the marks of globs, dates, addresses and subdatasets.
 _GEOTIFF = re.compile(r"[^*?\[\],:#\"']+\.tiff?", re.IGNORECASE)
+#: The help of a class that is the value of a key, as ``--data.split.help CLASS``.
+_HELP_OF_KEY = re.compile(r"--(model|data)\.([\w.]+)\.help(=.+)?")
 _CLASS_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
@@ -191,12 +193,14 @@ def with_classes_of_help(words: Sequence[str], classes: Mapping[str, str]) -> li
         classes: Section -> class, if neither an option nor a configuration names one.
 
     Raises:
-        ConfigError: No class is known.
+        ConfigError: No class is known; or the help of a class of a key lacks this class, or that of its section.
     """
     found: list[str] = []
     last: list[str] = []  # the parser accepts no class after the help of a section
     for word, following in pairwise([*words, "--"]):
         section = word.removeprefix("--").removesuffix(".help")
+        if nested := _HELP_OF_KEY.fullmatch(word):
+            _check_help_of_key(*nested.groups(), following, words, classes)
         if word == f"--{section}.help" and section in ("model", "data") and following.startswith("-"):
             options = (f"--{section}", f"--{section}.class_path")
             named = [*values_of(options, words), *_configured_classes(section, words)]
@@ -206,6 +210,28 @@ def with_classes_of_help(words: Sequence[str], classes: Mapping[str, str]) -> li
         else:
             found.append(word)
     return [*found, *last]
+
+
+def _check_help_of_key(
+    section: str,
+    key: str,
+    value: str | None,
+    following: str,
+    words: Sequence[str],
+    classes: Mapping[str, str],
+) -> None:
+    """Raise an error if help on a class of a key, ``--data.split.help CLASS``, lacks this or the class with the key."""
+    option = f"--{section}.{key}.help"
+    if value is None and following.startswith("-"):
+        raise ConfigError(f"{option}: needs a class, one of those that {key} accepts")
+    named = [
+        *values_of((f"--{section}", f"--{section}.class_path"), words),
+        *_configured_classes(section, words),
+    ]
+    if not named and section not in classes:
+        raise ConfigError(
+            f"{option}: needs the class that has the key {key}; add --{section} CLASS or --config FILE"
+        )
 
 
 def _configured_classes(section: str, words: Sequence[str]) -> list[str]:
