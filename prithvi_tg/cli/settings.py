@@ -200,7 +200,7 @@ def with_classes_of_help(words: Sequence[str], classes: Mapping[str, str]) -> li
     for word, following in pairwise([*words, "--"]):
         section = word.removeprefix("--").removesuffix(".help")
         if nested := _HELP_OF_KEY.fullmatch(word):
-            _check_help_of_key(*nested.groups(), following, words, classes)
+            _check_help_of_key(nested[1], nested[2], nested[3], following, words, classes)
         if word == f"--{section}.help" and section in ("model", "data") and following.startswith("-"):
             options = (f"--{section}", f"--{section}.class_path")
             named = [*values_of(options, words), *_configured_classes(section, words)]

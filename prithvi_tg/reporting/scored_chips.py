@@ -15,8 +15,10 @@ from ..errors import counted
 
 #: Chips or blocks that intervals need.
 MIN_UNITS = 5
-#: Name of a window of a scene, with its position.
-_WINDOW = re.compile(r"(?:.*_)?row_(\d+)_column_(\d+)")
+#: Name of a window of a scene, with the scene, its day and its position, see `WindowNames`.
+_WINDOW = re.compile(
+    r"(?P<scene>.*?)(?:(?:\d{4}-\d\d-\d\d|undated)_(?:\d+_)?)?row_(?P<row>-?\d+)_column_(?P<column>-?\d+)"
+)
 _WINDOWS_PER_BLOCK = 4  # along a side, if the side of a block is not recorded
 
 
@@ -60,7 +62,7 @@ class ScoredChips(ABC):
             return None
         if self.block:
             return self.block
-        gaps = np.concatenate([np.diff(np.unique(axis)) for axis in places.T])
+        gaps = np.concatenate([np.diff(np.unique(axis)) for axis in places[:, 1:].T])
         # The last window of a row is shifted inwards, so the stride is the most frequent gap.
         distances, counts = np.unique(gaps, return_counts=True)
         return _WINDOWS_PER_BLOCK * int(distances[counts.argmax()]) if len(gaps) else 1
@@ -74,7 +76,8 @@ class ScoredChips(ABC):
         side = self.block_side
         if side is None or self._places is None:
             return np.arange(len(self.names))
-        return np.unique(self._places // side, axis=0, return_inverse=True)[1].reshape(-1)
+        blocks = self._places // (1, side, side)
+        return np.unique(blocks, axis=0, return_inverse=True)[1].reshape(-1)
 
     @property
     def num_units(self) -> int:
@@ -83,10 +86,15 @@ class ScoredChips(ABC):
 
     @cached_property
     def _places(self) -> NDArray[np.int64] | None:
-        """Row and column (N, 2) of windows of a scene; ``None`` for chips."""
+        """Number of the scene, row and column (N, 3) of windows of scenes; ``None`` for chips."""
         matches = [_WINDOW.fullmatch(name) for name in self.names]
-        places = [(int(match[1]), int(match[2])) for match in matches if match is not None]
-        return np.array(places) if places and len(places) == len(matches) else None
+        found = [match for match in matches if match is not None]
+        if not found or len(found) < len(matches):
+            return None
+        scenes = {
+            name: number for number, name in enumerate(dict.fromkeys(match["scene"] for match in found))
+        }
+        return np.array([(scenes[one["scene"]], int(one["row"]), int(one["column"])) for one in found])
 
     def described(self) -> str:
         """Number of chips, or of windows and the units that intervals resample."""

@@ -1,5 +1,6 @@
 """Distant scenes: splits divide only the area with images, and the area between scenes costs no time."""
 
+import re
 import time
 
 import geopandas
@@ -131,6 +132,27 @@ def module(images, labels, split, **options):
         images=images, labels=labels, classes={0: "Dry", 1: "Water"}, split=split, mean=[0.0], std=[1.0],
         bands=["RED"], window=16, windows_per_epoch=20, random_flip_rot90=False, **options,
     )  # fmt: skip
+
+
+def test_windows_of_several_scenes_are_named_by_scene_and_place_in_it(tmp_path):
+    images, labels = two_scenes(tmp_path, other_zone=False, km=210)
+    data = module(images, labels, BlockSplit(16), stride=16)
+    data.setup("fit")
+    both, opened = data.open_both()
+    windows = [data.scored_windows(split, both, opened) for split in data.split_regions.splits]
+    names = [part.name(number) for part in windows for number in range(len(part))]
+    assert len(set(names)) == len(names)
+    places = set()
+    for part in windows:
+        for number in range(len(part)):
+            x, y, _ = part.query(number)
+            parts = re.fullmatch(r"(image_\d)_2020-01-0\d_row_(\d+)_column_(\d+)", part.name(number))
+            place = int(parts[2]), int(parts[3])
+            with rasterio.open(tmp_path / f"{parts[1]}.tif") as source:
+                assert source.index(x.start + 1, y.stop - 1) == place
+            places.add((parts[1], *place))
+    assert len(places) == 2 * 6 * 6
+    assert max(places) == ("image_1", 80, 80)
 
 
 @pytest.mark.parametrize("other_zone", [False, True])

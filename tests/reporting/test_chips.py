@@ -94,7 +94,7 @@ def test_the_best_and_worst_chips_are_drawn_once(tmp_path):
     scores, _ = scored(chips=11, spec=SPEC, num_extremes=2)
     chips = scores.gathered()
     wanted = extremes(chips, 2)
-    ranked = np.argsort(chips.scores(np.eye(11, dtype=int))["mIoU"])
+    ranked = np.argsort(chips.qualities)
     assert wanted["worst_1"] == chips.names[ranked[0]]
     assert wanted["best_1"] == chips.names[ranked[-1]]
     written = [path.name for path in write_pictures(tmp_path, scores, chips)]
@@ -170,6 +170,45 @@ def test_windows_of_one_place_at_several_dates_are_one_block():
     assert blocks.num_units == 16
     assert np.array_equal(blocks.units[:64], blocks.units[64:128])
     assert np.array_equal(blocks.units[:64], blocks.units[128:])
+
+
+def test_chips_with_the_most_wrong_pixels_are_the_worst():
+    labelled = np.array([[4000, 5], [3, 0], [3000, 1000], [4000, 0], [2000, 2000]])
+    hits = np.array([[4000, 0], [1, 0], [2600, 900], [4000, 0], [2000, 2000]])
+    predicted = hits + (labelled - hits)[:, ::-1]
+    names = ("rare class", "hardly labelled", "many errors", "one class", "two classes")
+    chips = ChipCounts(names, np.stack([hits, labelled, predicted]))
+    assert chips.singly()["mIoU"].argmin() == 1
+    assert extremes(chips, 2) == {
+        "worst_1": "many errors", "worst_2": "rare class", "best_1": "two classes", "best_2": "one class",
+    }  # fmt: skip
+    assert chips.caption(2) == "500 of 4000 pixels wrong, mIoU 74.1"
+
+
+def test_values_with_the_largest_sum_of_squared_errors_are_the_worst():
+    scores = ValueChipScores(ValueTarget(("height",), ("m",), mean=(0.0,), std=(2.0,)), None)
+    for name, pixels, error in (("few", 1, 4.0), ("many", 256, 2.0), ("good", 256, 0.1)):
+        label = torch.full((1, 16, 16), float("nan"))
+        label.view(-1)[:pixels] = 0
+        scores.update([name], {"mask": label}, torch.full((1, 16, 16), error))
+    chips = scores.gathered()
+    assert [name for _, name in sorted(zip(chips.qualities, chips.names, strict=True))] == [
+        "many",
+        "few",
+        "good",
+    ]
+    assert chips.qualities[chips.names.index("many")] == pytest.approx(-256)
+
+
+def test_windows_of_several_scenes_are_in_blocks_of_their_own_ground():
+    names, counts = windows(8, 8)
+    dated, _ = windows(8, 8, dates=("2022-05-01_", "2022-08-01_2_"))
+    several = tuple(f"s{scene}_{name}" for scene in (1, 2) for name in names)
+    assert ChipCounts(several, np.tile(counts, (1, 2, 1)), block=64).num_units == 32
+    of_dates = tuple(f"s1_{name}" for name in dated)
+    assert ChipCounts(of_dates, np.tile(counts, (1, 2, 1)), block=64).num_units == 16
+    outside = tuple(name.replace("row_00000", "row_-0003") for name in names)
+    assert ChipCounts(outside, counts, block=64).block_side == 64
 
 
 def test_blocks_of_an_older_table_are_four_windows_wide(tmp_path):

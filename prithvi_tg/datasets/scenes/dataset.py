@@ -33,7 +33,8 @@ from .footprints import move, outline
 from .geo_index import GeoIndex
 
 _OPEN_SCENES = 64
-_SAME_GROUND = 0.2  # neighbouring tiles of Sentinel-2 and HLS overlap by a tenth
+#: Overlap of scenes of the same ground, as a share of the smaller one.
+SAME_GROUND = 0.2  # neighbouring tiles of Sentinel-2 and HLS overlap by a tenth
 
 
 class SceneDataset(RasterDataset):
@@ -326,7 +327,7 @@ def _periods(scenes: Sequence[Scene], outlines: Sequence[Any]) -> list[pd.Interv
         if days:  # to the end of the day, so that labels of a year overlap images of its last day
             last += pd.Timedelta(days=1, microseconds=-1)
         period = pd.Interval(first, last, closed="both")
-        while _largest_share(footprint, mosaics.get(period, [])) > _SAME_GROUND:
+        while overlap_share(footprint, mosaics.get(period, [])) > SAME_GROUND:
             last -= pd.Timedelta(microseconds=1)
             period = pd.Interval(first, last, closed="both")
         mosaics.setdefault(period, []).append(footprint)
@@ -334,7 +335,7 @@ def _periods(scenes: Sequence[Scene], outlines: Sequence[Any]) -> list[pd.Interv
     return periods
 
 
-def _largest_share(outline: Any, others: Sequence[Any]) -> float:
+def overlap_share(outline: Any, others: Sequence[Any]) -> float:
     """Largest overlap of an outline with any of the others, as a fraction of the smaller area."""
     both = shapely.area(shapely.intersection(outline, list(others)))
     smaller = np.minimum(outline.area, shapely.area(list(others)))

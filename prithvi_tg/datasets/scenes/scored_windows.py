@@ -19,6 +19,7 @@ from ...targets import ignore_value
 from ...tiling import AxisTiling
 from .dataset import SceneDataset
 from .splits import Region, window_boxes
+from .window_names import WindowNames
 
 
 class ScoredWindows(Dataset[dict[str, Any]]):
@@ -63,6 +64,8 @@ class ScoredWindows(Dataset[dict[str, Any]]):
                     self.windows.append((top + row, left + column, core))
         self.places = self._places()
         self._prefixes = _prefixes(self.periods)
+        images = dataset.datasets[0] if isinstance(dataset, IntersectionDataset) else dataset
+        self._names = WindowNames(images if isinstance(images, SceneDataset) else None, grid)
 
     def _places(self) -> list[tuple[int, int]]:
         """Pairs of a period and a window with data, sorted by period."""
@@ -98,10 +101,10 @@ class ScoredWindows(Dataset[dict[str, Any]]):
         return {"mask": sample["mask"].masked_fill(~scored, ignore_value(sample["mask"]))}
 
     def name(self, index: int) -> str:
-        """Top left pixel of a window, and the first day of its period if there are several."""
+        """Scene and top left pixel of a window, see `WindowNames`; if there are several periods, the first day, too."""
         number, window = self.places[index]
         row, column, _ = self.windows[window]
-        return f"{self._prefixes[number]}row_{row:05d}_column_{column:05d}"
+        return self._names.of(row, column, self.size, self._prefixes[number])
 
     def _in_region(self, row: int, column: int) -> Any:
         t = self.grid.transform
