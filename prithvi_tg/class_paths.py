@@ -3,11 +3,18 @@
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from importlib import import_module
+from inspect import Parameter, signature
 from typing import Any, TypeVar
 
 from .errors import ConfigError
 
 Row = TypeVar("Row")
+
+#: Key -> the method of a task that creates the object, which a subclass can override.
+_CREATED_BY = {
+    "loss": "configure_losses", "optimizer": "create_optimizer", "schedule": "create_schedule",
+    "encoder": "create_encoder", "decoder": "configure_models", "pooling": "configure_models",
+}  # fmt: skip
 
 
 def find_class(key: str, name: str, table: Mapping[str, Row], kind: type = object) -> Row | Any:
@@ -20,8 +27,9 @@ def find_class(key: str, name: str, table: Mapping[str, Row], kind: type = objec
         kind: Base class of classes that are given by path.
 
     Raises:
-        ConfigError: The name is unknown, or the class does not derive from `kind` or lacks a method of it.
+        ConfigError: The name is unknown or not text, or the class does not derive from `kind` or lacks a method of it.
     """
+    check_name(key, name)
     if name in table:
         return table[name]
     if "." not in name:
@@ -36,6 +44,42 @@ def find_class(key: str, name: str, table: Mapping[str, Row], kind: type = objec
         raise ConfigError(f"{key}: {name} must derive from {wanted}")
     if missing := getattr(found, "__abstractmethods__", ()):
         raise ConfigError(f"{key}: {name} does not define {', '.join(sorted(missing))}; see {wanted}")
+    return found
+
+
+def check_name(key: str, name: Any) -> None:
+    """Check that a name or path is text, which a checkpoint can record.
+
+    Args:
+        key: Key of the configuration, for messages.
+        name: The name or path.
+
+    Raises:
+        ConfigError: It is a class or an object.
+    """
+    if isinstance(name, str):
+        return
+    kind = name if isinstance(name, type) else type(name)
+    given = f"the class {kind.__qualname__}" if kind is name else f"an object of {kind.__qualname__}"
+    own = f"; for an instance, override {_CREATED_BY[key]}" if key in _CREATED_BY else ""
+    raise ConfigError(
+        f"{key}: {given} was given; give a name or a class path such as "
+        f"'{kind.__module__}.{kind.__qualname__}', which checkpoints can record{own}"
+    )
+
+
+def parameters_of(kind: type) -> dict[str, Parameter]:
+    """The parameters of a class by name, with those of base classes that it takes as ``**kwargs``."""
+    found: dict[str, Parameter] = {}
+    for owner in kind.__mro__:
+        if "__init__" not in vars(owner):
+            continue
+        parameters = list(signature(owner.__init__).parameters.values())[1:]  # type: ignore[misc]  # of a class
+        for parameter in parameters:
+            if parameter.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD):
+                found.setdefault(parameter.name, parameter)
+        if all(parameter.kind is not Parameter.VAR_KEYWORD for parameter in parameters):
+            break
     return found
 
 

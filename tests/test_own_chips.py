@@ -176,6 +176,31 @@ def test_the_printed_statistics_are_a_configuration(own, command):
     assert len(pasted.val_dataset) == 1
 
 
+def test_an_unknown_argument_is_refused_at_construction(own):
+    with pytest.raises(
+        ConfigError,
+        match=r"crop: neither ChipFolderDataModule nor ChipFolder has this argument; did you mean crop_size\?",
+    ):
+        ChipFolderDataModule(**settings(own, mean=[0, 0], std=[1, 1], crop=3))
+    with pytest.raises(ConfigError, match=r"split: .* did you mean splits\?"):
+        MultiTemporalCropDataModule(own, split="train")
+    assert "transforms" in MultiTemporalCropDataModule(own, transforms=None).kwargs
+
+
+class AnyArgument(ChipFolder):
+    """A dataset of a user that passes arguments on."""
+
+    def __init__(self, *args, shade=0, **kwargs):
+        self.shade = shade
+        super().__init__(*args, **kwargs)
+
+
+def test_a_dataset_of_a_user_may_take_any_argument(own):
+    data = ChipFolderDataModule(**settings(own, mean=[0, 0], std=[1, 1], dataset_class=AnyArgument, shade=7))
+    data.setup("validate")
+    assert data.val_dataset.shade == 7
+
+
 class Crops(ChipDataset):
     """A dataset of its own class, without statistics."""
 

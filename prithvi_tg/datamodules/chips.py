@@ -3,7 +3,8 @@
 import inspect
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,6 +16,7 @@ from torchgeo.datamodules import NonGeoDataModule
 
 from ..augmentations import ChipAugmentation
 from ..bands import PRITHVI_BANDS
+from ..class_paths import parameters_of
 from ..datasets import (
     ChipDataset,
     ChipFolder,
@@ -72,7 +74,7 @@ class ChipDataModule(NonGeoDataModule, metaclass=OldArguments):
         **kwargs: Further arguments of the dataset.
 
     Raises:
-        ConfigError: The split or the cache is unknown, or `root` is lacking.
+        ConfigError: The split, the cache or an argument is unknown, or `root` is lacking.
     """
 
     #: How to get splits that share no ground, for ``prithvi-tg check``.
@@ -110,6 +112,7 @@ class ChipDataModule(NonGeoDataModule, metaclass=OldArguments):
         folder = inspect.signature(dataset_class).parameters.get("root")
         if root is None and folder is not None and folder.default is folder.empty:
             raise ConfigError(f"root: not given; {dataset_class.__name__} needs the folder of its files")
+        _check_arguments(type(self), dataset_class, kwargs)
         options = {
             "splits": splits,
             "bands": bands,
@@ -264,6 +267,31 @@ class ChipDataModule(NonGeoDataModule, metaclass=OldArguments):
             self.skipped |= bad
             for chip, reason in bad.items():
                 _log_rank_zero(f"Skipped: {split} chip {chip}: {reason}")
+
+
+def _check_arguments(data_class: type, dataset_class: type, names: Iterable[str]) -> None:
+    """Check that a dataset takes the arguments of its data module; a class of a user may take any, as ``**kwargs``.
+
+    Raises:
+        ConfigError: An argument is unknown.
+    """
+    package = f"{__name__.partition('.')[0]}."
+    for owner in dataset_class.__mro__:
+        if owner.__module__.startswith(package):
+            break
+        if "__init__" in vars(owner):
+            parameters = inspect.signature(owner.__init__).parameters.values()  # type: ignore[misc]  # of a class
+            if any(one.kind is one.VAR_KEYWORD for one in parameters):
+                return
+            break
+    known = parameters_of(dataset_class).keys() - {"split"}
+    for name in names:
+        if name not in known:
+            near = get_close_matches(name, known | parameters_of(data_class).keys(), n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise ConfigError(
+                f"{name}: neither {data_class.__name__} nor {dataset_class.__name__} has this argument{hint}"
+            )
 
 
 def _warn_of_misaligned_labels(dataset: ChipDataset) -> None:

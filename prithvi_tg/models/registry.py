@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from ..class_paths import find_class
+from ..class_paths import check_name, find_class
 from ..errors import ConfigError
 from .decoders import conv_transpose_decoder, geospatial_decoder
 from .encoders.base import Encoder
@@ -52,6 +52,7 @@ def create_encoder(
     Raises:
         ConfigError: The name or an argument is unknown.
     """
+    check_name("encoder", name)
     family, _, member = name.partition("/")
     factory: Callable[..., Encoder]
     if member and family in ENCODER_FAMILIES:

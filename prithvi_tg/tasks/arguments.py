@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from inspect import Parameter, Signature, signature
 
+from ..class_paths import parameters_of
 from ..deprecated import OldArguments
 from ..errors import ConfigError
 
@@ -12,18 +13,7 @@ class TaskArguments(OldArguments):
 
     @property
     def __signature__(cls) -> Signature:  # noqa: N805  # of a metaclass
-        arguments: dict[str, Parameter] = {}
-        for owner in cls.__mro__:
-            if "__init__" not in vars(owner):
-                continue
-            parameters = list(signature(owner.__init__).parameters.values())[1:]  # type: ignore[misc]  # of a class
-            kinds = {parameter.kind for parameter in parameters}
-            for parameter in parameters:
-                if parameter.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD):
-                    arguments.setdefault(parameter.name, parameter)
-            if Parameter.VAR_KEYWORD not in kinds:
-                break
-        return Signature(sorted(arguments.values(), key=lambda parameter: parameter.kind))
+        return Signature(sorted(parameters_of(cls).values(), key=lambda parameter: parameter.kind))
 
 
 def check_initialisers(task: type, arguments: Collection[str]) -> None:

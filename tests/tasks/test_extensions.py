@@ -13,7 +13,9 @@ from torchmetrics.regression import ExplainedVariance
 from prithvi_tg.__main__ import main
 from prithvi_tg.errors import ConfigError, DataError
 from prithvi_tg.reporting.runs import read_run
-from prithvi_tg.tasks import PrithviPixelwiseRegressionTask, PrithviSegmentationTask
+from prithvi_tg.tasks import (
+    PrithviClassificationTask, PrithviPixelwiseRegressionTask, PrithviSegmentationTask,
+)  # fmt: skip
 from prithvi_tg.tasks.chip_losses import create_chip_loss
 from prithvi_tg.tasks.losses import create_loss
 from prithvi_tg.tasks.schedules import SCHEDULES, create_schedule
@@ -322,6 +324,29 @@ def test_a_loss_that_fails_or_returns_no_number_is_one_line(loss, message):
     for step in (task.training_step, task.validation_step):
         with pytest.raises(ConfigError, match=rf"loss: {HERE}.{loss}:? {message}"):
             step(labelled_batch(), 0)
+
+
+@pytest.mark.parametrize(
+    ("key", "given", "method"),
+    [
+        ("loss", LogitsOnly(), "configure_losses"),
+        ("loss", LogitsOnly, "configure_losses"),
+        ("decoder", nn.Identity(), "configure_models"),
+        ("encoder", nn.Identity(), "create_encoder"),
+        ("optimizer", torch.optim.SGD, "create_optimizer"),
+        ("schedule", torch.optim.lr_scheduler.StepLR, "create_schedule"),
+        ("pooling", nn.Identity(), "configure_models"),
+    ],
+)
+def test_a_class_or_object_instead_of_a_path_is_refused(key, given, method):
+    kind = PrithviClassificationTask if key == "pooling" else PrithviSegmentationTask
+    given_class = given if isinstance(given, type) else type(given)
+    path = f"{given_class.__module__}.{given_class.__qualname__}"
+    with pytest.raises(
+        ConfigError, match=rf"{key}: .*; give a name or a class path such as '{path}', .*, override {method}$"
+    ):
+        task = kind(**{"encoder": "nano", "encoder_args": TINY, "num_classes": 2, key: given})
+        task.create_schedule(task.create_optimizer(), 1)
 
 
 def test_a_loss_without_a_gradient_is_one_line():
