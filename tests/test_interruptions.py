@@ -73,6 +73,7 @@ def test_an_interrupted_map_is_resumed_by_the_same_command(
     code, out, err = command(*words[:-1], "8")
     assert code == 0, err
     assert f"long: resuming; {done} of {total} strips are complete" in out
+    assert re.search(r"^long: complete, \d+ windows in [\d.]+ s over all runs$", out, re.MULTILINE)
 
 
 def test_an_interrupted_fit_names_its_last_checkpoint(config, tmp_path):
@@ -160,7 +161,8 @@ def test_predict_prints_start_progress_and_end_of_each_scene(
     shares = [int(match[3]) for match in shown]
     assert shares == sorted(shares)
     for name in ("long", "scene"):
-        assert len([line for line in lines if re.match(rf"{name}: complete, \d+ windows in ", line)]) == 1
+        ends = [line for line in lines if line.startswith(f"{name}: complete, ")]
+        assert [bool(re.search(r", \d+ windows in [\d.]+ s$", line)) for line in ends] == [True]
 
 
 def test_a_progress_line_is_printed_at_most_every_half_minute(trained, long_scene, tmp_path, command):

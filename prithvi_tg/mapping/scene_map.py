@@ -49,6 +49,7 @@ class SceneResult:
         seconds: Duration in seconds.
         summary: Lines about the map from its products.
         nodata: Fraction of nodata pixels, among those of the area of interest if there is one.
+        kept: Whether an interrupted run had completed the map.
         error: Error message if there is no map.
     """
 
@@ -61,6 +62,7 @@ class SceneResult:
     seconds: float = 0.0
     summary: tuple[str, ...] = ()
     nodata: float = 0.0
+    kept: bool = False
     error: str | None = None
 
 
@@ -103,6 +105,7 @@ class SceneMap:
         self.spec = spec
         self.options = options
         self.error: str | None = None
+        self._kept = False  # the map of an interrupted run
         self.products = select_products(spec, options)
         context = MapContext(self.scene, path, spec, options, tags, row_areas(self.scene.grid))
         for product in self.products:
@@ -157,11 +160,14 @@ class SceneMap:
         """
         with writing(self.path):
             if self.is_done:
+                self._kept = True
+                _log.info(f"{self.scene.name}: complete since the interrupted run, kept")
                 return []
             if self.parts.path.exists() and not self.parts.belongs_to_run:
                 _log.info(f"{self.scene.name}: discarded the strips of an earlier run with other settings")
             self.parts.prepare()
             if self.parts.read("publishing") is not None:
+                self.parts.write("resumed", True)
                 self._publish()
                 if self.is_done:
                     return []
@@ -172,6 +178,7 @@ class SceneMap:
                 self.parts.discard(number)
             if len(left) < len(self.plan.strips):
                 done = len(self.plan.strips) - len(left)
+                self.parts.write("resumed", True)  # for all processes
                 _log.info(
                     f"{self.scene.name}: resuming; {done} of {len(self.plan.strips)} strips "
                     f"{'is' if done == 1 else 'are'} complete"
@@ -295,8 +302,9 @@ class SceneMap:
         done = self.parts.read("publishing")
         self.parts.write("done", done)
         self.parts.clear()
+        runs = " over all runs" if self.parts.read("resumed") else ""
         _log.info(
-            f"{self.scene.name}: complete, {counted(done['windows'], 'window')} in {done['seconds']:.1f} s"
+            f"{self.scene.name}: complete, {counted(done['windows'], 'window')} in {done['seconds']:.1f} s{runs}"
         )
         if self._nodata_share(done["nodata"]) == 1:
             where = "" if self.plan.area is None else " in the area of interest"
@@ -317,7 +325,7 @@ class SceneMap:
             result.error = result.error or "not finished"
             return result
         result.windows, result.skipped, result.seconds = done["windows"], done["skipped"], done["seconds"]
-        result.nodata = self._nodata_share(done["nodata"])
+        result.nodata, result.kept = self._nodata_share(done["nodata"]), self._kept
         result.summary = tuple(done["summary"])
         return result
 

@@ -1,4 +1,5 @@
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -163,10 +164,23 @@ def test_an_index_works_after_its_folder_has_moved(tmp_path):
         assert file.read(1).tolist() == [[0, 1]]
 
 
-def test_an_existing_index_is_kept(tmp_path):
-    path = write_map(tmp_path / "a.tif", [[0, 1]])
-    names = [write_index([path], tmp_path)[0].name for _ in range(3)]
-    assert names == ["index_EPSG_32615.vrt", "index_EPSG_32615_run_2.vrt", "index_EPSG_32615_run_3.vrt"]
+def test_an_existing_index_of_other_maps_is_kept(tmp_path):
+    (tmp_path / "index_EPSG_32615.vrt").write_text("not an index")
+    paths = [write_map(tmp_path / f"{name}.tif", [[0, 1]]) for name in "ab"]
+    names = [write_index([path], tmp_path)[0].name for path in paths]
+    assert names == ["index_EPSG_32615_run_2.vrt", "index_EPSG_32615_run_3.vrt"]
+    with rasterio.open(tmp_path / names[0]) as file:
+        assert [Path(path).name for path in file.files] == [names[0], "a.tif"]
+
+
+def test_an_index_of_some_of_the_maps_is_replaced(tmp_path):
+    first = write_map(tmp_path / "a.tif", [[0, 1]])
+    other = write_map(tmp_path / "b.tif", [[1]], west=600000 + 60)
+    for maps, width in (([first], 2), ([first], 2), ([first, other], 3)):
+        (index,) = write_index(maps, tmp_path)
+        with rasterio.open(index) as file:
+            assert file.width == width
+    assert [path.name for path in tmp_path.glob("*.vrt")] == ["index_EPSG_32615.vrt"]
 
 
 @pytest.mark.parametrize("unfit", [{"crs": None}, {"shear": 5}])

@@ -422,6 +422,30 @@ def test_one_bad_scene_does_not_prevent_maps_of_the_others(
     assert (tmp_path / "m" / "a_pred.tif").stat().st_mtime_ns == before
 
 
+def test_a_repeated_run_names_the_maps_that_it_keeps(checkpoint, tmp_path, command):
+    scenes = [tmp_path / f"{name}.tif" for name in "abc"]
+    for scene in scenes[::2]:
+        write_scene(scene, 60, 70)
+    truncated(scenes[1])
+    words = ("predict", "--ckpt_path", checkpoint, *scenes, "--output", tmp_path / "m", *CPU)
+    code, out, _ = command(*words)
+    assert (code, "kept" in out) == (1, False)
+    written = (tmp_path / "m" / "index_EPSG_32615.vrt").read_text()
+    code, out, _ = command(*words)
+    assert code == 1
+    for name in "ac":
+        assert f"{name}: complete since the interrupted run, kept" in out
+        (row,) = [line for line in out.splitlines() if line.strip("│ ").startswith(f"{name} ")]
+        assert row.split("│")[3].strip() == "kept"
+    assert "Mpx/s" not in out
+    assert "Kept maps are of the interrupted run." in out
+    assert [path.name for path in (tmp_path / "m").glob("*.vrt")] == ["index_EPSG_32615.vrt"]
+    assert (tmp_path / "m" / "index_EPSG_32615.vrt").read_text() == written
+    code, out, err = command(*words[:3], *scenes[::2], *words[6:])
+    assert code == 0, err
+    assert not list((tmp_path / "m").glob(".[ac]*"))  # without the broken scene, nothing is left to resume
+
+
 @pytest.mark.parametrize("value", [-9999, np.nan])
 def test_a_scene_without_data_gets_a_map_of_nodata(checkpoint, tmp_path, value):
     scene = write_scene(tmp_path / "scene.tif", 60, 70)

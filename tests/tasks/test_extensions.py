@@ -14,8 +14,10 @@ from prithvi_tg.__main__ import main
 from prithvi_tg.errors import ConfigError, DataError
 from prithvi_tg.reporting.runs import read_run
 from prithvi_tg.tasks import (
-    PrithviClassificationTask, PrithviPixelwiseRegressionTask, PrithviSegmentationTask,
-)  # fmt: skip
+    PrithviClassificationTask,
+    PrithviPixelwiseRegressionTask,
+    PrithviSegmentationTask,
+)
 from prithvi_tg.tasks.chip_losses import create_chip_loss
 from prithvi_tg.tasks.losses import create_loss
 from prithvi_tg.tasks.schedules import SCHEDULES, create_schedule
@@ -213,12 +215,15 @@ def test_a_score_must_not_have_the_name_of_a_score_of_the_task(flood_root, tmp_p
     [
         (None, "add_metrics: returns NoneType, not a dict of names and metrics"),
         ([MeanConfidence()], "add_metrics: returns list, not a dict"),
-        ({"a": MeanConfidence}, "add_metrics: a is the class MeanConfidence, not an instance of torchmetrics.Metric"),
+        (
+            {"a": MeanConfidence},
+            "add_metrics: a is the class MeanConfidence, not an instance of torchmetrics.Metric",
+        ),
         ({"confusion_matrix": MeanConfidence()}, "add_metrics: confusion_matrix is a name of the task's own"),
         ({"loss": MeanConfidence()}, "add_metrics: loss is a name of the task's own"),
         ({"a": MulticlassCohenKappa(2)}, "add_metrics: a has ignore_index None; set ignore_index=255"),
     ],
-)  # fmt: skip
+)
 def test_invalid_metrics_are_refused_when_the_task_is_created(given, message):
     class Task(PrithviSegmentationTask):
         def add_metrics(self):
@@ -316,14 +321,23 @@ def loss_task(loss, kind=PrithviSegmentationTask, **arguments):
         ("PerPixel", r"returned a tensor of shape \(\d, 32, 32\); return one number, a tensor of shape \(\)"),
         ("PythonNumber", r"returned float; return one number, a tensor of shape \(\)"),
         ("WithDetails", r"returned tuple; return one number, a tensor of shape \(\)"),
-        ("LogitsOnly", r"TypeError: .*; it is called with outputs \(\d, 2, 32, 32\) and labels \(\d, 32, 32\)"),
+        (
+            "LogitsOnly",
+            r"TypeError: .*; it is called with outputs \(\d, 2, 32, 32\) and labels \(\d, 32, 32\)",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_loss_that_fails_or_returns_no_number_is_one_line(loss, message):
     task = loss_task(loss, num_classes=2)
     for step in (task.training_step, task.validation_step):
         with pytest.raises(ConfigError, match=rf"loss: {HERE}.{loss}:? {message}"):
             step(labelled_batch(), 0)
+
+
+def scheduled(kind, **arguments):
+    """The schedule of a task, as a training creates it."""
+    task = kind(**arguments)
+    return task.create_schedule(task.create_optimizer(), 1)
 
 
 @pytest.mark.parametrize(
@@ -345,8 +359,7 @@ def test_a_class_or_object_instead_of_a_path_is_refused(key, given, method):
     with pytest.raises(
         ConfigError, match=rf"{key}: .*; give a name or a class path such as '{path}', .*, override {method}$"
     ):
-        task = kind(**{"encoder": "nano", "encoder_args": TINY, "num_classes": 2, key: given})
-        task.create_schedule(task.create_optimizer(), 1)
+        scheduled(kind, **{"encoder": "nano", "encoder_args": TINY, "num_classes": 2, key: given})
 
 
 def test_a_loss_without_a_gradient_is_one_line():

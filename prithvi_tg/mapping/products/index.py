@@ -30,8 +30,8 @@ def write_index(maps: Sequence[Path], folder: Path, replace: bool = False) -> li
 
     The extent is the union of the maps, and the pixel size is the smallest. Later maps cover earlier ones. Colours,
     class names, and names and units of bands are those of the first map. Paths are relative, so that the folder can
-    be moved. An existing VRT, of another run that wrote to the folder, is kept, and the new one is named
-    ``index_EPSG_32615_run_2.vrt``. Maps without a CRS, or not north up, are omitted with a warning.
+    be moved. An existing VRT with other maps, of another run that wrote to the folder, is kept, and the new one is
+    named ``index_EPSG_32615_run_2.vrt``. Maps without a CRS, or not north up, are omitted with a warning.
 
     Args:
         maps: Maps of classes (uint8, nodata 255) or of values (float32, nodata NaN), with the same bands.
@@ -60,8 +60,11 @@ def write_index(maps: Sequence[Path], folder: Path, replace: bool = False) -> li
     written = []
     for name, tiles in groups.items():
         names = itertools.chain([name], (f"{name}_run_{k}" for k in itertools.count(2)))
+        shown = {relative_path(tile.path, folder) for tile in tiles}
         path = next(
-            path for path in (folder / f"index_{name}.vrt" for name in names) if replace or not path.exists()
+            path
+            for path in (folder / f"index_{name}.vrt" for name in names)
+            if replace or not path.exists() or _maps_of(path) <= shown
         )
         tree = ElementTree.ElementTree(_vrt(tiles, folder))
         ElementTree.indent(tree)
@@ -71,6 +74,14 @@ def write_index(maps: Sequence[Path], folder: Path, replace: bool = False) -> li
                 tree.write(partial, encoding="utf-8")
         written.append(path)
     return written
+
+
+def _maps_of(index: Path) -> set[str]:
+    """Paths of the maps of an existing index, relative to its folder; an empty path if it cannot be read."""
+    try:
+        return {source.text or "" for source in ElementTree.parse(index).iter("SourceFilename")} or {""}
+    except (ElementTree.ParseError, OSError):
+        return {""}
 
 
 @dataclass(frozen=True)
