@@ -145,7 +145,7 @@ FAULTS = {
     one_value: ("error", "BLUE: the same value in all pixels"),
     bands_reversed: ("error", "standard deviations off; in the order "),
     shared_name: ("error", "1 chip in both"),
-    shared_pixels: ("error", "1 chip with the same pixels under another name"),
+    shared_pixels: ("error", "1 chip with the same pixels under two names"),
     misaligned_mask: ("error", "with labels that are not aligned with the image"),
     one_other_unit: ("error", "1 chip with values more than 20 times"),
     no_data: ("advice", "without any data"),
@@ -337,15 +337,21 @@ def test_chips_of_two_splits_that_show_the_same_ground_are_named(command, tmp_pa
             target.transform = place * place.translation(32, 0)
     code, out, err = command("check", "--config", config)
     assert code == 0, out + err
-    line = next(line for line in out.splitlines() if "show ground" in line)
+    line = next(line for line in out.splitlines() if "cover ground" in line)
     assert "train, val" in line
-    assert "1 of 3 chips of val show ground that chips of train also show" in line
+    assert "1 of 3 chips of val cover ground that chips of train also cover" in line
     assert moved.name.removesuffix("_merged.tif") in line
     assert "splits: non_overlapping" in line
 
 
-def test_the_table_breaks_no_path_in_a_file_or_pipe(root, command, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "80")
+@pytest.mark.parametrize("columns", [None, 80])
+def test_the_table_breaks_no_path_in_a_file_or_pipe_unless_columns_are_given(
+    root, command, monkeypatch, columns
+):
+    if columns is None:
+        monkeypatch.delenv("COLUMNS", raising=False)
+    else:
+        monkeypatch.setenv("COLUMNS", str(columns))
     write_splits(root, [("missing", "train")])
     _, out, _ = command(
         "check",
@@ -356,7 +362,10 @@ def test_the_table_breaks_no_path_in_a_file_or_pipe(root, command, monkeypatch):
         "--data.splits",
         root / "splits.csv",
     )
-    assert str(root) in out
+    if columns is None:
+        assert str(root) in out
+    else:
+        assert max(map(len, out.splitlines())) == columns
 
 
 def test_the_advice_of_an_error_has_a_column_of_its_own():

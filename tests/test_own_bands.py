@@ -1,6 +1,8 @@
 """Files whose band descriptions are no standard names, from training to the report."""
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -219,7 +221,10 @@ def test_a_map_of_values_is_skipped_in_a_report(run, tmp_path, command):
         out.update_tags(checkpoint_sha256="0")
     page = tmp_path / "page.html"
     code, _, err = command("report", run, "--maps", values, "--output", page)
-    assert (code, "height_pred.tif: skipped, because maps of values cannot be shown" in err) == (0, True)
+    assert (code, "height_pred.tif: skipped, because the page shows maps of classes only" in err) == (0, True)
+    other = Path(shutil.copy(values, tmp_path / "other_pred.tif"))
+    code, _, err = command("report", run, "--maps", values, other, "--output", page, "--overwrite")
+    assert err.count("skipped") == err.count("height_pred.tif and 1 other: skipped") == 1
     assert "labelled pixels" in page.read_text()
 
 

@@ -330,6 +330,54 @@ def test_our_task_trains_on_a_torchgeo_data_module(tmp_path):
     assert 0 <= trainer.callback_metrics["val_mIoU"] <= 1
 
 
+@pytest.mark.parametrize("described", [True, False])
+def test_a_model_of_a_torchgeo_data_module_maps_scenes_if_the_task_describes_the_data(
+    tmp_path, command, described
+):
+    write_loveda(tmp_path / "loveda")
+    spec = {
+        "input": {"bands": ["BLUE", "GREEN", "RED"], "mean": [0.1] * 3, "std": [0.1] * 3, "scale": 1e-4},
+        "target": {"kind": "classes", "names": [f"class {number}" for number in range(8)]},
+    }
+    model = {"encoder": "nano", "encoder_args": TINY | {"num_bands": 3}, "head_channels": 8, "window": 32}
+    model |= {"data_spec": spec} if described else {"class_names": spec["target"]["names"]}
+    data = {"root": str(tmp_path / "loveda"), "scene": ["rural", "urban"], "batch_size": 2}
+    config = tmp_path / "config.yaml"
+    settings = {
+        "model": {"class_path": "PrithviSegmentationTask", "init_args": model},
+        "data": {"class_path": "torchgeo.datamodules.LoveDADataModule", "dict_kwargs": data},
+        "trainer": {"default_root_dir": str(tmp_path / "runs"), "max_epochs": 1, "accelerator": "cpu"},
+    }
+    config.write_text(yaml.safe_dump(settings).replace("dict_kwargs", "init_args"))
+    code, _, err = command("fit", "--config", config)
+    assert code == 2
+    assert err.strip().endswith(
+        "keys that LoveDADataModule passes on go under dict_kwargs instead of init_args"
+    )
+    config.write_text(yaml.safe_dump(settings))
+    code, _, err = command("fit", "--config", config)
+    assert code == 0, err
+    scene = tmp_path / "scene.tif"
+    profile = {"driver": "GTiff", "height": 40, "width": 36, "count": 3, "dtype": "int16"}
+    with rasterio.open(
+        scene, "w", crs="EPSG:32633", transform=rasterio.Affine(10, 0, 5e5, 0, -10, 5e6), **profile
+    ) as out:
+        out.write(np.random.default_rng(0).integers(1, 2000, (3, 40, 36)).astype("int16"))
+    best = tmp_path / "runs/version_0/checkpoints/best.ckpt"
+    given = () if described else ("--config", config)
+    code, _, err = command("predict", *given, "--ckpt_path", best, scene, "--output", tmp_path / "maps")
+    if described:
+        assert code == 0, err
+        with rasterio.open(tmp_path / "maps/scene_pred.tif") as map_:
+            assert map_.read(1).max() < 8
+    else:
+        assert code == 2
+        assert (
+            "LoveDADataModule is not a data module of this package; describe the data with model.data_spec"
+            in err
+        )
+
+
 def test_a_data_set_without_default_statistics_asks_for_them():
     class Bare(ChipDataset):
         file_bands = ("BLUE", "GREEN")

@@ -14,7 +14,8 @@ LONG_WARM_UP = (
 )
 LOW_RATE = "lr: 1e-05 is a rate for fine-tuning, but the encoder starts from random weights"
 NO_VALIDATION = (
-    "monitor: there is no validation set, so val_mIoU is not computed; best.ckpt is that of the last epoch"
+    "monitor: there is no validation set, so val_mIoU is not computed; best.ckpt holds the weights of the last "
+    "epoch"
 )
 OTHER_ENCODER = (
     "weights: those published for prithvi_eo_v2_tiny_tl may not fit with encoder_args width, depth, num_heads"

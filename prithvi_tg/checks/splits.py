@@ -200,8 +200,8 @@ def _of_chips(split: str, survey: Survey, spec: DataSpec, takes_scale: bool) -> 
     if survey.wrong_unit:
         yield Finding(
             "error", split,
-            f"{count_chips(survey.wrong_unit)} with values more than {OTHER_UNIT} times, or less than "
-            f"1/{OTHER_UNIT} of, the statistics, unlike the others{_listed(survey.wrong_unit)}",
+            f"{count_chips(survey.wrong_unit)} with values more than {OTHER_UNIT} times the mean in the "
+            f"statistics, or less than 1/{OTHER_UNIT} of it, unlike the other chips{_listed(survey.wrong_unit)}",
             "check the unit of these files",
         )  # fmt: skip
     if survey.misaligned:
@@ -323,13 +323,13 @@ def _shared(surveys: dict[str, Survey], on_purpose: set[frozenset[str]], advice:
         if copies:
             yield Finding(
                 "error", f"{one}, {other}",
-                f"{count_chips(copies)} with the same pixels under another name, such as {' and '.join(copies[0])}",
+                f"{count_chips(copies)} with the same pixels under two names, such as {' and '.join(copies[0])}",
                 "keep them in one split",
             )  # fmt: skip
         if overlaps := overlapping(first.footprints, second.footprints):
             shown = {chip for _, chip in overlaps}
             yield Finding(
                 "advice", f"{one}, {other}",
-                f"{len(shown)} of {len(second.names)} chips of {other} show ground that chips of {one} also show, such "
-                f"as {overlaps[0][1]} and {overlaps[0][0]}; scores may be too good", advice,
+                f"{len(shown)} of {len(second.names)} chips of {other} cover ground that chips of {one} also cover, "
+                f"such as {overlaps[0][1]} and {overlaps[0][0]}; scores may be too good", advice,
             )  # fmt: skip

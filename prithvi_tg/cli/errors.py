@@ -212,12 +212,23 @@ def _unknown(option: str, classes: list[type[Any]], chosen: set[str]) -> str:
         }  # in the plural, or in the singular
         close = " or ".join(sorted(number & own, reverse=True))
         hint = f"; did you mean {close}? {last} is" if close else "; it is"
-        return f"{option}: not accepted here{hint} a key of {', '.join(owners)}"
+        return f"{option}: not accepted here{hint} a key of {', '.join(owners)}{_passed_on(classes, chosen)}"
     if close := _suggestion(option, own, sections) or _suggestion(option, known, sections):
         meant = re.findall(r"(\w+)\?$", close)
         owners = [owner.__name__ for owner, names in arguments.items() if {*meant} & names]
         return f"{option}: unknown key{close}" + (f" It is a key of {owners[0]}" if owners else "")
-    return f"{option}: unknown key; prithvi-tg fit --model.help CLASS and --data.help CLASS list the keys"
+    passed_on = _passed_on(classes, chosen)
+    return f"{option}: unknown key; prithvi-tg fit --model.help CLASS and --data.help CLASS list the keys{passed_on}"
+
+
+def _passed_on(classes: list[type[Any]], chosen: set[str]) -> str:
+    """Advice for classes of other packages, such as TorchGeo's data modules, with arguments that are not known."""
+    for owner in classes:
+        modules = {base.__module__.partition(".")[0] for base in inspect.getmro(owner)}
+        kinds = {parameter.kind for parameter in inspect.signature(owner).parameters.values()}
+        if owner.__name__ in chosen and _PACKAGE not in modules and inspect.Parameter.VAR_KEYWORD in kinds:
+            return f"; keys that {owner.__name__} passes on go under dict_kwargs instead of init_args"
+    return ""
 
 
 def _arguments(owner: type[Any]) -> set[str]:

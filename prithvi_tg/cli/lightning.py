@@ -260,10 +260,7 @@ class PrithviCLI(LightningCLI):
         self.model = create_map_model(members, settings.tta, settings.calibrated, known)
         spec = getattr(self.model, "data_spec", None) or known
         if spec is None:
-            raise ConfigError(
-                f"{settings.ckpt_path}: does not record the bands and statistics it was trained with; "
-                "give the configuration it was trained with, --config FILE"
-            )
+            raise ConfigError(f"{settings.ckpt_path}: {_missing_description(fitted_on)}")
         reading = InputOptions(
             tuple(settings.bands), settings.sensor, settings.scale, settings.offset, tuple(settings.nodata),
             tuple(settings.quality), tuple(settings.dates), format=settings.format, modifier=settings.modifier,
@@ -360,6 +357,19 @@ class PrithviCLI(LightningCLI):
 
 
 run_command = PrithviCLI.run_command
+
+
+def _missing_description(data: Any) -> str:
+    """Why neither a checkpoint nor the data module of its configuration, if given, describes the bands."""
+    if data is None:
+        return (
+            "does not record the bands and statistics it was trained with; give the configuration it was trained "
+            "with, --config FILE"
+        )
+    return (
+        f"does not record the bands and statistics it was trained with, and {type(data).__name__} is not a data module "
+        "of this package; describe the data with model.data_spec in the configuration"
+    )
 
 
 def _from_spec(key: str, data: Any) -> Any:

@@ -51,10 +51,15 @@ def _maps(options: argparse.Namespace, runs: Sequence[Run]) -> list[TiledMap]:
     spec = next((one.spec for one in runs if one.spec is not None), None)
     scenes: Sequence[str | None] = options.scenes or [None] * len(paths)
     names = distinct_names([path.resolve().with_suffix("") for path in paths])
+    if of_values := [path for path in paths if has_values(path)]:
+        more = f" and {counted(len(of_values) - 1, 'other')}" if len(of_values) > 1 else ""
+        _warn(
+            f"{of_values[0]}{more}: skipped, because the page shows maps of classes only; for pictures of maps of "
+            "values, add --quicklook to predict"
+        )
     maps = []
     for path, name, scene in zip(paths, names, scenes, strict=True):
-        if has_values(path):
-            _warn(f"{path}: skipped, because maps of values cannot be shown; open it in a GIS program")
+        if path in of_values:
             continue
         tiled = _tiled(path, scene, spec, options.map_megabytes * 1e6)
         tiled.name = name

@@ -45,6 +45,9 @@ def run(arguments: list[str]) -> int:
         end="",
     )
     if frequencies:
+        print(
+            "# class_weights are inverse to the class frequencies, and 1 on average over the labelled pixels."
+        )
         print("# Class frequencies, for information:")
     for name, frequency in frequencies.items():
         print(f"#   {name}: {frequency:g}")

@@ -162,8 +162,7 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
             class_colors=class_colors, ignored_labels=ignored_labels, label_attribute=label_attribute,
             all_touched=all_touched,
         )  # fmt: skip
-        self.split = split
-        self.window, self.stride = window, stride or window
+        self.split, self.window, self.stride = split, window, stride or window
         self.windows_per_epoch, self.balanced = windows_per_epoch, balanced
         self.composite = composite
         self.qa_mask = tuple(qa_mask)

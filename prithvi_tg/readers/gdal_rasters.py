@@ -67,7 +67,9 @@ class _Raster:
         listed = " ".join(f"{name}={index}" for name, index in zip(names, indexes, strict=True))
         values = channels[0].nodata
         nodata = (
-            f"; no data: {' '.join(f'{value:g}' for value in values)}, besides tag and NaN" if values else ""
+            f"; nodata: {' '.join(f'{value:g}' for value in values)}, in addition to tags and NaN"
+            if values
+            else ""
         )
         return SceneFrame(grid, channels, dates, f"{listed} ({how}{nodata})", quality)
 

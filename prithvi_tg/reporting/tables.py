@@ -1,5 +1,6 @@
 """Tables and files of scores."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,12 @@ _ANY_WIDTH = 10_000
 
 
 def as_text(table: RenderableType) -> str:
-    """Convert a table, or several, to text: in the width and colours of a terminal, or as wide as needed for a file."""
+    """Convert a table, or several, to text.
+
+    In the width and colours of a terminal; for a file, as wide as ``COLUMNS`` says, by default as wide as needed.
+    """
     console = Console()
-    if not console.is_terminal:
+    if not console.is_terminal and not os.environ.get("COLUMNS", "").isdigit():
         needed = console.measure(table, options=console.options.update(width=_ANY_WIDTH)).maximum
         console = Console(width=max(console.width, needed))
     with console.capture() as capture:
@@ -94,7 +98,7 @@ def map_table(results: Sequence[Any]) -> Table:
     """
     notes = ["Skipped windows have no data."] if any(result.skipped for result in results) else []
     notes += ["Kept maps are of the interrupted run."] if any(result.kept for result in results) else []
-    table = Table(title="maps", caption=" ".join([*notes, "Content: shares of the pixels with data."]))
+    table = Table(title="maps", caption=" ".join([*notes, "The content is that of the pixels with data."]))
     # Several lines in a cell, so that the table fits into 80 columns beside long names.
     table.add_column("scene", overflow="fold")
     for column in ("size", "time", "nodata"):

@@ -35,7 +35,7 @@ def training_advice(
         )
     if not validates:
         yield (
-            f"monitor: {NO_VALIDATION}, so {task.monitor} is not computed; best.ckpt is that of the last "
+            f"monitor: {NO_VALIDATION}, so {task.monitor} is not computed; best.ckpt holds the weights of the last "
             "epoch"
         )
     yield from _without_effect(task)

@@ -432,7 +432,7 @@ def test_zeros_are_data_unless_the_file_has_the_layout_of_the_training_files(tmp
     thirteen[:, 0, 0] = 0
     scene = resolve(write_scene(tmp_path / "thirteen.tif", thirteen.astype("int16")), spec)
     assert whole(scene, spec)["masked"].nonzero().tolist() == [[0, 0]]
-    assert "no data: -9999 0, besides tag and NaN" in scene.origin
+    assert "nodata: -9999 0, in addition to tags and NaN" in scene.origin
 
 
 def test_a_quality_layer_may_be_a_separate_file(tmp_path, burn_spec):

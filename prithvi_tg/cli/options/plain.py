@@ -102,7 +102,8 @@ def add_demo_options(parser: ArgumentParser) -> None:
     """Add the options of ``demo``."""
     add = parser.add_argument
     # fmt: off
-    add("--output", type=Path, default=Path("demo"), metavar="FOLDER", help="output folder; must not exist")
+    add("--output", type=Path, default=Path("demo"), metavar="FOLDER",
+        help="output folder; must not exist unless --overwrite is given (default: %(default)s)")
     add("--epochs", type=int, metavar="N", help="number of epochs; by default that of configs/demo.yaml")
     add("--overwrite", action="store_true", help="replace data, runs, maps and report of an earlier demo")
     # fmt: on

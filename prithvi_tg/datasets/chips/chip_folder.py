@@ -110,7 +110,7 @@ class ChipFolder(PatternChips):
         known = ", ".join(map(str, self.classes))
         return (
             f"contains {label_counts(counts)}, not in classes; known labels: {known}; add them to classes, or to "
-            "ignored_labels if they mean not labelled"
+            "ignored_labels if they mean not labelled (prithvi-tg check counts the labels of all chips)"
         )
 
     def to_classes(self, stored: NDArray[np.int64]) -> NDArray[np.int64]:
