@@ -274,9 +274,49 @@ def test_statistics_in_an_unknown_unit_give_a_warning_about_scale(own, command):
 
 
 def test_an_error_about_missing_statistics_says_how_to_compute_them(own, command):
-    code, _, err = command("fit", "--config", write_config(own))
+    config = write_config(own)
+    code, _, err = command("fit", "--config", config)
     assert code == 2
     assert "mean, std: not given; prithvi-tg stats computes them" in err
+    words = (
+        *(
+            "--data.mean",
+            "[300, 2000]",
+            "--data.std",
+            "[50, 300]",
+            "--data.batch_size",
+            1,
+            "--data.crop_size",
+            32,
+        ),
+        *(
+            "--model.encoder",
+            "nano",
+            "--model.encoder_args",
+            TINY,
+            "--model.window",
+            32,
+            "--model.head_channels",
+            8,
+        ),
+        *(
+            "--trainer.max_epochs",
+            1,
+            "--trainer.default_root_dir",
+            own / "runs",
+            "--trainer.accelerator",
+            "cpu",
+        ),
+    )
+    code, _, err = command("fit", "--config", config, *words)
+    assert code == 0, err
+    (best,) = own.rglob("best.ckpt")
+    code, _, err = command("test", "--config", config, "--ckpt_path", best)
+    assert code == 2
+    assert (
+        f"or use the configuration that this checkpoint was trained with, --config {best.parents[1]}/config.yaml"
+        in err
+    )
 
 
 def quick_trainer(folder):

@@ -37,7 +37,8 @@ from ..callbacks import (
 from ..checkpoints import load_weights, read_checkpoint
 from ..class_paths import find_class
 from ..compat import BaseTask
-from ..errors import ConfigError
+from ..errors import ConfigError, MissingStatisticsError, own_error
+from ..files import shown
 from ..hub import local_path
 from ..mapping.chip_classes import plan_chip_classes
 from ..mapping.ensembles import Ensemble, Member, create_map_model
@@ -203,10 +204,15 @@ class PrithviCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Create data module, task and trainer, and load weights if any are given."""
-        super().instantiate_classes()
+        path = self._settings.ckpt_path
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            if isinstance(missing := own_error(error), MissingStatisticsError):
+                raise ConfigError(f"{missing}{_configuration_beside(path)}") from error
+            raise
         if self.subcommand == "fit" and isinstance(self.model, PrithviTask):
             self.model.check_options(self.datamodule)  # before data are read
-        path = self._settings.ckpt_path
         if self.subcommand == "predict":
             self._prepare_predict(self._members(paths_of(path)))
         elif self.subcommand != "fit":
@@ -357,6 +363,15 @@ class PrithviCLI(LightningCLI):
 
 
 run_command = PrithviCLI.run_command
+
+
+def _configuration_beside(checkpoint: Any) -> str:
+    """Advice to use the configuration of the run that wrote a checkpoint, which has the statistics."""
+    paths = paths_of(checkpoint)
+    recorded = Path(paths[0]).parent.parent / "config.yaml" if paths else None
+    if recorded is None or not recorded.is_file():
+        return ""
+    return f"; or use the configuration that this checkpoint was trained with, --config {shown(recorded)}"
 
 
 def _missing_description(data: Any) -> str:

@@ -1,6 +1,7 @@
 """Products of a map: a user's product needs no change of the package, and cannot affect other products."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from prithvi_tg import PrithviSegmentationTask, map_scene, map_strips
 from prithvi_tg.datasets import Sen1Floods11
 from prithvi_tg.errors import ConfigError
 from prithvi_tg.mapping.products import PRODUCTS, Layer, Product, RasterProduct
+from prithvi_tg.mapping.products.classes import ClassMap
+from prithvi_tg.targets import ClassTarget
 
 
 class Margin(RasterProduct):
@@ -221,6 +224,14 @@ class OneText(Counts):
 
     def summary(self, finished):
         return "counted by row"
+
+
+def test_the_summary_of_classes_names_those_without_a_pixel():
+    product = ClassMap()
+    product.context = SimpleNamespace(spec=SimpleNamespace(target=ClassTarget(("dry", "wet", "loss"))))
+    counted = SimpleNamespace(total=lambda key: np.array([3, 1, 0] + [0] * 253))
+    assert product.summary(counted) == ["dry 75.0 %", "wet 25.0 %", "no pixel: loss"]
+    assert product.summary(SimpleNamespace(total=lambda key: np.zeros(256, int))) == []
 
 
 def test_counts_are_summed_and_a_summary_may_be_one_text(trained, flood_root, tmp_path, command):

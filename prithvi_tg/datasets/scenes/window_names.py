@@ -22,7 +22,7 @@ class WindowNames:
     """Names of windows: ``row_00128_column_00064``; of several scenes ``SCENE_row_00128_column_00064``.
 
     Row and column are those of the top left pixel, from 0 at the corner of the scene, in pixels of the first scene.
-    They are negative in a window that begins outside. Scenes of the same ground, such as those of several dates, count
+    They are negative in a window that begins outside. Scenes of one place, such as those of several dates, count
     as one, with the name of the first of them.
 
     Args:
@@ -36,14 +36,14 @@ class WindowNames:
         if images is None:
             return
         outlines: Any = images.index.geometry.to_numpy()
-        ground = np.arange(len(outlines))  # the first scene of the ground of each scene
+        place = np.arange(len(outlines))  # the first scene that shows the place of each scene
         for one, other in shapely.STRtree(outlines).query(outlines, "intersects").T.tolist():
             if one < other and overlap_share(outlines[one], [outlines[other]]) > SAME_GROUND:
-                pair = ground[[one, other]]
-                ground[np.isin(ground, pair)] = pair.min()
-        first = np.unique(ground).tolist()
+                pair = place[[one, other]]
+                place[np.isin(place, pair)] = pair.min()
+        first = np.unique(place).tolist()
         self._names = _unique_names([images.scenes[number] for number in first])
-        self._grounds: Any = np.array([shapely.union_all(outlines[ground == number]) for number in first])
+        self._outlines: Any = np.array([shapely.union_all(outlines[place == number]) for number in first])
 
     def of(self, row: int, column: int, size: int, period: str = "") -> str:
         """The name of a window.
@@ -58,8 +58,8 @@ class WindowNames:
         if len(self._names) > 1:
             x, y = self.grid.window_slices(row, column, size)
             window = shapely.box(x.start, y.start, x.stop, y.stop)
-            number = int(shapely.area(shapely.intersection(self._grounds, window)).argmax())
-            left, _, _, top = self._grounds[number].bounds
+            number = int(shapely.area(shapely.intersection(self._outlines, window)).argmax())
+            left, _, _, top = self._outlines[number].bounds
             first = self.grid.row_and_column(left, top)
             row, column = (
                 at - math.floor(float(begin) + _TOLERANCE)

@@ -11,6 +11,7 @@ from matplotlib.colors import to_hex, to_rgb
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ...errors import first_of
 from ...plotting import class_colors
 from ...spec import DataSpec
 from ...targets import IGNORE_INDEX, ClassTarget, Target
@@ -75,14 +76,14 @@ class ClassMap(RasterProduct):
         return class_fields(self.context.spec, self._pixels(finished).tolist(), metres)
 
     def summary(self, finished: FinishedMap) -> list[str]:
-        """Percentage of each class among the mapped pixels."""
+        """Percentage of each class among the mapped pixels, and the classes without a pixel."""
         pixels = self._pixels(finished)
-        shares = pixels / max(1, pixels.sum())
-        return [
-            f"{name} {100 * share:.1f} %"
-            for name, share in zip(self.context.spec.target.names, shares, strict=True)
-            if share > 0
-        ]
+        if not pixels.any():
+            return []
+        shares = dict(zip(self.context.spec.target.names, pixels / pixels.sum(), strict=True))
+        absent = [name for name, share in shares.items() if not share]
+        present = [f"{name} {100 * share:.1f} %" for name, share in shares.items() if share]
+        return [*present, f"no pixel: {first_of(absent)}"] if absent else present
 
     def _pixels(self, finished: FinishedMap) -> NDArray[np.int64]:
         pixels = finished.total("pixels")
