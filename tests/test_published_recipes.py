@@ -13,6 +13,8 @@ from prithvi_tg.datasets import HLSBurnScars, MultiTemporalCropClassification, S
 from prithvi_tg.datasets.synthetic import LAYOUTS
 from prithvi_tg.reporting.published import PUBLISHED
 
+pytestmark = pytest.mark.version_independent
+
 RECIPES = Path(__file__).parents[1] / "configs/published"
 #: Encoder -> width, depth, patch, and whether it encodes time and place.
 ENCODERS = {
@@ -59,7 +61,6 @@ def counts(task):
     return sum(size for size, _ in sizes), sum(size for size, trained in sizes if trained)
 
 
-@pytest.mark.version_independent
 @pytest.mark.parametrize("data", DATA)
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_each_combination_has_the_parameters_of_its_protocol(data, encoder, command):
@@ -93,7 +94,6 @@ def check_protocol(settings, data):
     assert (stopping["init_args"]["monitor"], stopping["init_args"]["patience"]) == ("val_loss", 15)
 
 
-@pytest.mark.version_independent
 @pytest.mark.parametrize(
     ("encoder", "adapters", "head"), [("v2_300m", 5_505_024, 2_050), ("v1_100m", 2_064_384, 1_538)]
 )
@@ -107,7 +107,6 @@ def test_low_rank_adapters_and_a_head_of_one_convolution_have_the_known_sizes(
     assert counts(task)[1] == adapters + head
 
 
-@pytest.mark.version_independent
 def test_the_unet_has_a_resnet_50_from_scratch_and_the_decoder_of_the_library(command):
     for data in ("burn_scars", "floods"):
         settings = parsed(command, data, "unet")
@@ -121,7 +120,6 @@ def test_the_unet_has_a_resnet_50_from_scratch_and_the_decoder_of_the_library(co
     assert counts(build(parsed(command, "crops", "unet"), "crops"))[0] > total
 
 
-@pytest.mark.version_independent
 def test_data_sets_have_the_splits_and_statistics_of_the_protocol(command):
     burn, floods, crops = (parsed(command, data, "v1_100m", "full")["data"] for data in DATA)
     assert burn["init_args"]["splits"] == "non_overlapping"
@@ -134,7 +132,6 @@ def test_data_sets_have_the_splits_and_statistics_of_the_protocol(command):
     assert roots == ["data/hls_burn_scars", "data/sen1floods11", "data/multi_temporal_crop"]
 
 
-@pytest.mark.version_independent
 @pytest.mark.parametrize(("data", "tuning"), itertools.product(("burn_scars", "floods"), (*TUNINGS, "unet")))
 def test_recipes_follow_the_protocol_of_the_published_results(data, tuning, command):
     for encoder in ["resnet50"] if tuning == "unet" else ["v1_100m", "v2_100m_tl", "v2_300m"]:

@@ -30,6 +30,7 @@ def test_a_program_equals_the_task_for_any_batch_size(name, tmp_path):
         torch.testing.assert_close(program(*inputs.values()), expected(task, inputs), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.version_independent
 @pytest.mark.parametrize("name", ["published, places and dates", "fpn", "values", "classes of chips"])
 def test_onnx_equals_the_task_for_any_batch_size(name, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
@@ -92,6 +93,7 @@ def test_weights_without_a_description_of_data_have_no_item(tiny_task, tmp_path)
         export_model(tiny_task, tmp_path / "model.pt2")
 
 
+@pytest.mark.version_independent
 @pytest.mark.parametrize("suffix", [".pt2", ".onnx"])
 @pytest.mark.parametrize("targets", [["qkv", "proj"], ["query", "value", "mlp"]], ids=" ".join)
 def test_adapters_are_merged(targets, suffix, tmp_path):
