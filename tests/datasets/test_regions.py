@@ -106,6 +106,7 @@ def test_the_area_lost_to_the_buffer_is_reported():
 @pytest.mark.parametrize(("height", "width"), [(1000, 700), (300, 1000)])
 def test_the_legend_and_the_coordinates_of_a_picture_of_splits_cover_nothing(height, width):
     figure = split_by_blocks(grid_of(height, width), 100, 32, buffer=16).plot()
+    assert (figure.get_size_inches()[1] < 4) == (height < width)  # as wide or high as the area
     figure.draw_without_rendering()
     (axis,), (legend,) = figure.axes, figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["training", "validation", "test"]

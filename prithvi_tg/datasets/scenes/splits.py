@@ -62,7 +62,11 @@ class Regions:
 
     def plot(self) -> Figure:
         """A map of the splits, in coordinates of the dataset's CRS."""
-        figure = Figure(figsize=(6, 6), layout="constrained")
+        left, bottom, right, top = geopandas.GeoSeries([one.roi for one in self.splits.values()]).total_bounds
+        height = 6 * (top - bottom) / (right - left)
+        figure = Figure(
+            figsize=(6, min(max(1, height), 9) + 1.2), layout="constrained"
+        )  # 1.2: title and legend
         axis = figure.add_subplot()
         for name, region in self.splits.items():
             frame = geopandas.GeoSeries([region.roi])
@@ -72,7 +76,9 @@ class Regions:
         cost = f"; the buffer costs {100 * self.lost:.1f} % of the training area" if self.lost else ""
         axis.set_title(f"splits{cost}")
         axis.ticklabel_format(useOffset=False, style="plain")
-        axis.locator_params(nbins=4)  # coordinates in metres are long
+        # Coordinates in metres are long, and a narrow area has no room for several.
+        axis.locator_params("x", nbins=4 if height < 24 else 1)
+        axis.locator_params("y", nbins=4 if height > 1.5 else 1)
         x_label, y_label = _axis_labels(self.grid)
         axis.set(xlabel=x_label, ylabel=y_label)
         return figure
