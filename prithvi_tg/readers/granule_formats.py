@@ -42,7 +42,7 @@ class GranuleFormat(SceneFormat):
                 f"{path}: contains one date, but the model takes {request.num_frames}; give all dates, joined by commas"
             )
         if request.bands:
-            raise ConfigError(f"bands: {path} names its own bands; leave this out")
+            raise ConfigError(f"bands: {path} names its own bands; leave out bands")
         granule = self.granule(path, request)
         spec, unit = request.spec, request.spec.reflectance_unit
         request.refuse_offset_alone(granule.name)
