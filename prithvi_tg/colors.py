@@ -18,7 +18,7 @@ from .errors import ConfigError, counted
 USUAL_COLORS = {
     "#1f78b4": ("water", "flood", "flooded", "river", "lake", "sea", "ocean", "wet"),
     "#33a02c": (
-        *("vegetation", "forest", "tree", "trees", "woodland", "wood", "grass", "grassland", "green"),
+        *("vegetation", "veg", "forest", "tree", "trees", "woodland", "wood", "grass", "grassland", "green"),
         *("crop", "crops", "cropland", "shrub", "shrubland", "mangrove", "mangroves"),
     ),
     "#7b7b7b": (
@@ -26,6 +26,7 @@ USUAL_COLORS = {
         "urban",
         "building",
         "buildings",
+        "bldg",
         "settlement",
         "city",
         "road",
@@ -41,7 +42,7 @@ USUAL_COLORS = {
 #: Colours of classes whose usual colour another class has, and the words that select them.
 _SECOND_COLORS = {
     "#0b4f1e": ("forest", "tree", "trees", "woodland", "wood", "mangrove", "mangroves"),
-    "#c7e59b": ("grass", "grassland", "crop", "crops", "cropland", "shrub", "shrubland", "vegetation"),
+    "#c7e59b": ("grass", "grassland", "crop", "crops", "cropland", "shrub", "shrubland", "vegetation", "veg"),
     "#08306b": ("sea", "ocean", "lake", "river", "water"),
 }
 _LEAST_DISTANCE = 10  # see `color_distance`

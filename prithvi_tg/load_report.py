@@ -14,7 +14,7 @@ _PRETRAINING_DECODER = ("decoder.mask_token", "decoder.decoder_")
 #: First part of the names of tensors -> the part of a model, if it has another name.
 _PARTS = {
     "decoder": "the pre-training decoder", "decode_head": "the decode head", "auxiliary_head": "the auxiliary head",
-    "neck": "the neck", "head": "the head",
+    "neck": "the neck", "head": "the head", "criterion": "the loss (only for training)",
 }  # fmt: skip
 
 
@@ -66,7 +66,9 @@ class LoadReport:
 
     def _is_left_out(self, key: str) -> bool:
         """Whether the model is not meant to have a tensor of the file."""
-        return key.startswith(_PRETRAINING_DECODER) or (self.encoder_only and not key.startswith("encoder."))
+        return key.startswith((*_PRETRAINING_DECODER, "criterion.")) or (
+            self.encoder_only and not key.startswith("encoder.")
+        )
 
     @property
     def how_to_fit(self) -> str:

@@ -10,8 +10,8 @@ import rasterio
 import yaml
 from conftest import TINY
 
-from prithvi_tg import Sen1Floods11
-from prithvi_tg.checks import Finding
+from prithvi_tg import Sen1Floods11, Sen1Floods11DataModule
+from prithvi_tg.checks import Finding, check_chips
 from prithvi_tg.commands import check as check_command
 from prithvi_tg.datasets.synthetic import LAYOUTS
 from prithvi_tg.errors import DataError
@@ -314,6 +314,20 @@ def test_clean_chips_of_the_other_layouts_pass(command, tmp_path, layout, kind):
     code, out, err = command("check", "--config", config, "--data.same_splits", "[]")
     assert code == 1
     assert "in both" in out
+
+
+def test_further_splits_of_a_list_are_checked(root):
+    test, train = chips_of(root, "test")[0], chips_of(root, "train")[0]
+    further = [(test, f"east{number:02}") for number in range(12)]
+    write_splits(root, [*splits(root).items(), *further, (train, "east00")])
+    found = list(check_chips(Sen1Floods11DataModule(root, splits=root / "splits.csv")))
+    subjects = {one.subject for one in found}
+    assert {"classes of test", "classes of bolivia", "classes of east00", "classes of east08"} <= subjects
+    assert "classes of east09" not in subjects
+    (left,) = [one.message for one in found if one.subject == "splits"]
+    assert left == "3 further splits not checked: east09, east10, east11"
+    # Test sets may share chips with each other, but not with training.
+    assert [one.subject for one in found if "in both" in one.message] == ["train, east00"]
 
 
 def test_chips_of_two_splits_that_show_the_same_ground_are_named(command, tmp_path):

@@ -231,6 +231,16 @@ def test_the_report_of_an_encoder_counts_the_rest_of_a_fine_tuned_model_as_left_
     assert " unexpected (auxiliary_head." in str(load_weights(bare, tmp_path / "fine_tuned.pth"))
 
 
+def test_buffers_of_a_loss_are_left_out(tmp_path):
+    model = make_segmenter()
+    tensors = {f"model.{key}": value for key, value in model.state_dict().items()}
+    torch.save(tensors | {"criterion.weight": torch.ones(2)}, tmp_path / "own_loss.pth")
+    report = str(load_weights(model, tmp_path / "own_loss.pth"))
+    assert report.endswith(
+        f"{len(tensors)} weight tensors loaded; 1 tensor is left out, of the loss (only for training)"
+    )
+
+
 def test_the_first_blocks_can_be_loaded_on_request(tmp_path):
     torch.save(encoder_tensors(), tmp_path / "weights.pt")
     report = load_weights(make_encoder(depth=1), tmp_path / "weights.pt", truncate_depth=True)

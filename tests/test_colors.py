@@ -67,6 +67,8 @@ def test_the_distance_is_that_of_the_least_able_vision():
         (("unburnt land", "burnt land"), (BACKGROUND_COLOR, BURNT)),
         (("Cloud shadow", "thin cloud"), ("#1a1a1a", "#ffffff")),
         (("Land", "Lake"), (BACKGROUND_COLOR, WATER)),
+        (("Veg", "bldg."), (VEGETATION, "#7b7b7b")),
+        (("No veg.", "Low veg."), (BACKGROUND_COLOR, VEGETATION)),
     ],
 )
 def test_names_suggest_colors(names, colors):

@@ -240,5 +240,5 @@ def test_a_report_writes_numbers_with_commas_and_own_scores_apart(run, tmp_path,
     page = tmp_path / "page.html"
     assert command("report", copy, "--output", page)[0] == 0
     text = page.read_text()
-    assert "as computed, not in per cent" in text[: text.index("<th>kappa</th>")]
+    assert "further scores (not in per cent)" in text[: text.index("<th>kappa</th>")]
     assert any(f"<td>{one['labelled_pixels']:,}</td>" in text for one in metrics["per_class"].values())

@@ -87,17 +87,17 @@ def test_the_report_has_a_column_for_each_set(tested, tmp_path, command):
     code, _, err = command("report", run, tested / "bolivia", "--names", "ours", "alone", "--baseline")
     assert code == 0, err
     page = (run / "report.html").read_text()
-    for name in ("ours, test", "ours, bolivia", "alone"):
+    for name in ("ours (test)", "ours (bolivia)", "alone"):
         assert f"<h3>{name}</h3>" in page
-    assert "not scored on the same pixels as ours, test" in page
+    assert "not scored on the same pixels as ours (test)" in page
     runs = read_runs([run])
-    assert [one.name for one in runs] == ["several, test", "several, bolivia"]
+    assert [one.name for one in runs] == ["several (test)", "several (bolivia)"]
     assert [one.metrics["split"] for one in runs] == ["test", "bolivia"]
     assert runs[1].settings == runs[0].settings != {}
     assert read_run(run / "bolivia").chips.names == read_run(tested / "bolivia").chips.names
     baselines = pixel_baselines(runs)
     assert (
-        baselines["several, bolivia"].labelled
+        baselines["several (bolivia)"].labelled
         == pixel_baselines(read_runs([tested / "bolivia"]))["bolivia"].labelled
     )
 

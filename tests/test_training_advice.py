@@ -24,6 +24,11 @@ FROZEN = (
     "weights: not given, so the frozen encoder has random weights; give weights of an encoder, or "
     "train the encoder too"
 )
+FROZEN_AT_FIRST = FROZEN.replace("train the encoder too", "train the encoder from the start")
+UNREACHED = (
+    "unfreeze_epoch: 2 is not reached in 2 epochs, counted from 0, so the encoder is never trained; set it to an "
+    "earlier epoch, or train longer"
+)
 NO_WARM_UP = "warmup_steps: has no effect with schedule cosine; give schedule_args: {warmup_steps: N}"
 NO_RATES = "layer_decay: has no effect with a frozen encoder; remove it"
 NO_DROP_PATH = "drop_path: has no effect with a frozen encoder; remove it"
@@ -32,7 +37,9 @@ NO_AUXILIARY_HEAD = (
 )
 NO_DROPOUT = "head_dropout: has no effect with decoder patch_linear, which has a head of its own; remove it"
 KEYS = {line.partition(":")[0] for line in (LONG_WARM_UP, LOW_RATE, NO_VALIDATION, FROZEN)}
-KEYS |= {line.partition(":")[0] for line in (NO_RATES, NO_DROP_PATH, NO_AUXILIARY_HEAD, NO_DROPOUT)}
+KEYS |= {
+    line.partition(":")[0] for line in (NO_RATES, NO_DROP_PATH, NO_AUXILIARY_HEAD, NO_DROPOUT, UNREACHED)
+}
 
 
 def advice_in(recwarn):
@@ -66,6 +73,8 @@ def unwrapped(out):
         (("--trainer.limit_val_batches", 0), [NO_VALIDATION]),
         (("--model.encoder", "prithvi_eo_v2_tiny_tl"), [OTHER_ENCODER]),
         (("--model.freeze_encoder", "true"), [FROZEN]),
+        (("--model.freeze_encoder", "true", "--model.unfreeze_epoch", 2), [UNREACHED, FROZEN]),
+        (("--model.freeze_encoder", "true", "--model.unfreeze_epoch", 1), [FROZEN_AT_FIRST]),
         (("--model.schedule", "cosine"), [NO_WARM_UP]),
         (("--model.schedule", "constant", "--model.warmup_steps", 0), []),
         (

@@ -12,7 +12,7 @@ from torchgeo.datasets import GeoDataset, IntersectionDataset
 
 from ..bands import MIXED_UP, find_order, resolve_band
 from ..datamodules import ChipDataModule, LabelledScenesDataModule
-from ..datamodules.scene_splits import BlockSplit
+from ..datamodules.scene_splits import BlockSplit, TimeSplit, images_in_no_split
 from ..datasets import ChipDataset
 from ..datasets.scenes.dataset import SceneDataset
 from ..datasets.scenes.labels import LabelPolygons
@@ -26,16 +26,19 @@ from .overlaps import overlapping
 from .surveys import Survey, UnreadableChip, survey_chips, survey_windows
 
 _MOST_LISTED = 10  # chips with the same fault
+_MOST_CHECKED = 10  # splits of a list besides training, validation and test
 
 
 def check_chips(data: ChipDataModule) -> Iterator[Finding]:
-    """Check every chip of training, validation and test.
+    """Check every chip of training, validation and test, and of further splits of the list.
 
     Args:
         data: A data module that is not set up yet.
     """
     surveys: dict[str, Survey] = {}
-    for split in ("train", "val", *data.test_splits):
+    used = ("train", "val", *data.test_splits)
+    further = [split for split in data.listed_splits() if split not in used]
+    for split in (*used, *further[:_MOST_CHECKED]):
         if split in data.optional_splits and not data.has_split(split):
             absent = {"val": NO_VALIDATION}.get(split, "there is no test set")
             yield Finding("ok", split, absent)
@@ -48,6 +51,11 @@ def check_chips(data: ChipDataModule) -> Iterator[Finding]:
         yield from _described_bands(split, dataset)
         surveys[split] = survey_chips(dataset)
         yield from _of_chips(split, surveys[split], data.spec, "scale" in signature(type(data)).parameters)
+    if left := further[_MOST_CHECKED:]:
+        yield Finding(
+            "ok", "splits", f"{counted(len(left), 'further split')} not checked{_listed(left)}",
+            "to check one of them, set test_split",
+        )  # fmt: skip
     yield from LABEL_CHECKS[data.spec.target.kind](surveys, data.spec)
     train = surveys.get("train")
     if train is not None:
@@ -63,7 +71,10 @@ def check_chips(data: ChipDataModule) -> Iterator[Finding]:
                 "advice", "crop_size", f"{crop} is larger than the smallest chip, {train.smallest} pixels",
                 "smaller chips are padded; set crop_size to the size of the chips",
             )  # fmt: skip
-    yield from _shared(surveys, {frozenset(pair) for pair in data.same_splits}, type(data).split_advice)
+    # Further test sets may be parts of each other or of the test set.
+    tests = itertools.product(further, surveys.keys() - {"train", "val"})
+    on_purpose = {frozenset(pair) for pair in (*data.same_splits, *tests)}
+    yield from _shared(surveys, on_purpose, type(data).split_advice)
 
 
 def _described_bands(split: str, dataset: ChipDataset) -> Iterator[Finding]:
@@ -111,10 +122,18 @@ def check_scenes(data: LabelledScenesDataModule) -> Iterator[Finding]:
         yield Finding.of_error("scenes", error)
         return
     yield from _scenes(both, images)
+    if isinstance(data.split, TimeSplit) and (message := images_in_no_split(data.split, images)):
+        yield Finding("advice", "split", *message.removeprefix("split: ").split("; ", 1))
     yield from _of_polygons(both)
-    for origin in dict.fromkeys(scene.origin for scene in images.scenes):
-        yield Finding("ok", "bands", origin)
-    yield from _areas(data, both, "the images" if both is images else "the area with both images and labels")
+    scenes_by_origin: dict[str, list[str]] = {}
+    for scene in images.scenes:
+        scenes_by_origin.setdefault(scene.origin, []).append(scene.name)
+    for origin, names in scenes_by_origin.items():
+        found = f"{origin}: {counted(len(names), 'scene')}{_listed(names)}"
+        yield Finding("ok", "bands", found if len(scenes_by_origin) > 1 else origin)
+    yield from _areas(
+        data, both, "the images" if both is images else "the area covered by both images and labels"
+    )
     surveys: dict[str, Survey] = {}
     for split in data.split_regions.splits:
         try:

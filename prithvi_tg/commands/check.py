@@ -47,7 +47,8 @@ def run(arguments: list[str]) -> int:
     findings: list[Finding] = []
     with warnings.catch_warnings():
         warnings.filterwarnings(
-            "ignore", message=".*in both train and|.*are not aligned with those of"
+            "ignore",
+            message=".*in both train and|.*are not aligned with those of|split: .* in no split, as dates",
         )  # the table shows it
         try:
             data, no_statistics = create_data(parser, config)  # the run itself reports missing ones
@@ -126,10 +127,10 @@ def _check_training(built: PrithviCLI) -> Iterator[Finding]:
         return
     resumes = bool(built.config["fit"]["ckpt_path"])
     validates = has_validation(built.trainer, built.datamodule)
-    steps = _planned_steps(built.trainer, batches)
+    steps, epochs = _planned_steps(built.trainer, batches)
     for line in (
         *window_advice(built.model, built.datamodule),
-        *training_advice(built.model, steps, resumes, validates),
+        *training_advice(built.model, steps, resumes, validates, epochs),
     ):
         setting, _, message = line.partition(": ")
         yield Finding("advice", setting, *message.split("; ", 1))
@@ -148,8 +149,8 @@ def _check_monitor(model: PrithviTask, target: Target) -> Iterator[Finding]:
             yield Finding.of_error("configuration", ConfigError(not_logged(model.monitor, logged)))
 
 
-def _planned_steps(trainer: Trainer, batches: int) -> float:
-    """Optimiser steps of a training.
+def _planned_steps(trainer: Trainer, batches: int) -> tuple[float, float]:
+    """Optimiser steps and epochs of a training.
 
     Args:
         trainer: The trainer.
@@ -159,8 +160,10 @@ def _planned_steps(trainer: Trainer, batches: int) -> float:
     batches = math.ceil(batches / trainer.world_size)
     batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
     epochs = math.inf if trainer.max_epochs in (None, -1) else trainer.max_epochs
-    steps = math.ceil(batches / trainer.accumulate_grad_batches) * epochs
-    return steps if trainer.max_steps == -1 else min(steps, trainer.max_steps)
+    in_epoch = math.ceil(batches / trainer.accumulate_grad_batches)
+    steps = in_epoch * epochs
+    steps = steps if trainer.max_steps == -1 else min(steps, trainer.max_steps)
+    return steps, steps / max(1, in_epoch)
 
 
 def _check_disk(folder: Path, parameters: int, free: int) -> Finding:

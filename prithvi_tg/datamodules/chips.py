@@ -3,7 +3,7 @@
 import inspect
 import logging
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, ClassVar
@@ -242,13 +242,17 @@ class ChipDataModule(NonGeoDataModule, metaclass=OldArguments):
 
     def has_split(self, split: str) -> bool:
         """Whether a split has chips in the list of splits; in published datasets all splits have."""
+        return split in self.listed_splits()
+
+    def listed_splits(self) -> Collection[str]:
+        """The splits with chips in the list of splits; without a list, training, validation and the test splits."""
         listed = self.kwargs["splits"]
         if listed is None:
-            return True
+            return ("train", "val", *self.test_splits)
         assert issubclass(self.dataset_class, ChipDataset)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # `open_split` warns about chips in two splits
-            return split in read_splits(self.dataset_class.resolve_splits(listed))
+            return read_splits(self.dataset_class.resolve_splits(listed))
 
     def open_split(self, split: str) -> ChipDataset:
         """Open the dataset of a split; for errors see `ChipDataset`."""

@@ -1,7 +1,7 @@
 """Data module of chips with a class for the whole chip."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,13 +112,13 @@ class ClassifiedChipsDataModule(ChipDataModule):
             chips: Any = self.train_dataset.datasets[0]
             self.spec = self.spec.with_input(image_size=self.crop_size or chips.image_size)
 
-    def has_split(self, split: str) -> bool:
-        """Whether a split has chips."""
+    def listed_splits(self) -> Collection[str]:
+        """The splits with chips."""
         assert issubclass(self.dataset_class, ClassifiedChips)
         keys = ("images", "labels", "splits", "split_fractions", "multilabel")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # `open_split` warns about chips in two splits
-            return split in self.dataset_class.labels_by_split(**{key: self.kwargs[key] for key in keys})
+            return self.dataset_class.labels_by_split(**{key: self.kwargs[key] for key in keys})
 
     def create_train_sampler(self, chips: ConcatDataset[Any]) -> ShuffleSampler:
         """Sampler of each chip once, shuffled; or, if balanced, of each class equally often, with replacement."""

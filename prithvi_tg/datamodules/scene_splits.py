@@ -11,8 +11,12 @@ import pandas as pd
 from ..datasets.scenes.dataset import SceneDataset
 from ..datasets.scenes.splits import read_split_polygons
 from ..datasets.split_fractions import SPLITS
-from ..errors import ConfigError, counted
+from ..errors import ConfigError, DataError, counted, first_of
 from ..nulls import set_defaults
+
+_DATES = (
+    "dates are read from band descriptions such as B02_20200630, HLS and Sentinel-2 names, and STAC items"
+)
 
 
 @dataclass(frozen=True)
@@ -117,20 +121,35 @@ class TimeSplit:
         return bool(first <= time.left and time.right <= last)
 
 
-def warn_of_images_in_no_split(split: TimeSplit, images: SceneDataset) -> None:
-    """Warn about images with dates inside and outside a period, and about images without a date."""
-    names = split.names
-    periods = [pd.Interval(*split.period(name), closed="both") for name in names]
-    left_out = [
-        Path(path).name
-        for time, path in zip(images.index.index, images.index["filepath"], strict=True)
-        if any(time.overlaps(period) for period in periods)
-        and not any(split.holds(name, time) for name in names)
-    ]
-    if left_out:
-        warnings.warn(
-            f"split: {counted(len(left_out), 'image')} in no split, as dates are unknown or do not all lie in one "
-            "period: "
-            f"{', '.join(left_out[:5])}{', ...' if len(left_out) > 5 else ''}",
-            stacklevel=3,
+def images_in_no_split(split: TimeSplit, images: SceneDataset) -> str:
+    """A message about images with dates inside and outside a period, and about images without a date, or none.
+
+    Raises:
+        DataError: No image has a date.
+    """
+    periods = [pd.Interval(*split.period(name), closed="both") for name in split.names]
+    paths = dict(enumerate(Path(path).name for path in images.index["filepath"]))
+    undated = [paths[k] for k, time in enumerate(images.index.index) if time.left == pd.Timestamp.min]
+    if len(undated) == len(paths):
+        raise DataError(
+            f"split: a split by time needs the dates of the images, but none is known: {first_of(undated, 5)}; {_DATES}"
         )
+    left_out = [
+        paths[k]
+        for k, time in enumerate(images.index.index)
+        if any(time.overlaps(period) for period in periods)
+        and not any(split.holds(name, time) for name in split.names)
+    ]
+    if not left_out:
+        return ""
+    advice = _DATES if undated else "change the periods, or remove these images"
+    return (
+        f"split: {counted(len(left_out), 'image')} in no split, as dates are unknown or do not all lie in one period: "
+        f"{first_of(left_out, 5)}; {advice}"
+    )
+
+
+def warn_of_images_in_no_split(split: TimeSplit, images: SceneDataset) -> None:
+    """Warn about images in no split, see `images_in_no_split`."""
+    if message := images_in_no_split(split, images):
+        warnings.warn(message, stacklevel=3)

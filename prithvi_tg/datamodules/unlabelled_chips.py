@@ -1,7 +1,7 @@
 """Data module of chips without labels."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,9 +74,9 @@ class UnlabelledChipsDataModule(ChipDataModule):
             **kwargs,
         )
 
-    def has_split(self, split: str) -> bool:
-        """Whether a split has chips."""
+    def listed_splits(self) -> Collection[str]:
+        """The splits with chips."""
         keys = ("images", "splits", "split_fractions")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # `open_split` warns about chips in two splits
-            return split in UnlabelledChips.chips_by_split(**{key: self.kwargs[key] for key in keys})
+            return UnlabelledChips.chips_by_split(**{key: self.kwargs[key] for key in keys})

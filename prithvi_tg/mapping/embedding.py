@@ -325,8 +325,8 @@ def _window_and_stride(
     def check(key: str, value: int) -> None:
         if value % patch:
             raise ConfigError(
-                f"{key}: {value} must be a multiple of the patch, {patch}, as each pixel of the raster is a patch; use "
-                f"{multiples_around(value, patch)}"
+                f"{key}: {value} must be a multiple of the patch size, {patch}, because each pixel of the output is "
+                f"one patch; use {multiples_around(value, patch)}"
             )
 
     if window is not None:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..errors import ConfigError
+from ..errors import ConfigError, counted
 from ..readers.aoi import AreaOfInterest
 from ..readers.formats import SceneInput
 from .products import OutputOptions, find_product
@@ -82,6 +82,9 @@ def split_existing(
     """The scenes to map, and the existing maps that ``skip_existing`` keeps; logs their number."""
     existing = [paths[one.name] for one in found if writing.skip_existing and paths[one.name].exists()]
     if existing:
-        scenes = "1 scene" if len(existing) == 1 else f"{len(existing)} scenes"
-        _log.info(f"Skipped: {scenes} with an existing map; missing outputs are not added")
+        that, them = ("that already has", "it") if len(existing) == 1 else ("that already have", "them")
+        _log.info(
+            f"Skipped {counted(len(existing), 'scene')} {that} a map; outputs that you now ask for in addition are not "
+            f"written for {them}"
+        )
     return [one for one in found if paths[one.name] not in existing], existing

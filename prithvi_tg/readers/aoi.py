@@ -21,6 +21,7 @@ from rasterio.warp import transform_bounds
 
 from ..errors import ConfigError, DataError
 from ..tiling import PixelArea
+from .crs import ASSIGN_TO_VECTORS
 from .grid import Grid, on_earth
 
 _DEGREES = CRS.from_epsg(4326)
@@ -350,6 +351,6 @@ def _read(text: str) -> tuple[Any, CRS]:
     if not isinstance(frame, geopandas.GeoDataFrame):
         raise DataError(f"aoi: {text}: has no geometries")
     if frame.crs is None:
-        raise DataError(f"aoi: {text}: has no CRS; set it first (ogr2ogr -a_srs EPSG:4326)")
+        raise DataError(f"aoi: {text}: has no CRS; {ASSIGN_TO_VECTORS}")
     geometries = frame.geometry.dropna()
     return shapely.union_all(shapely.make_valid(geometries.to_numpy())), CRS.from_wkt(frame.crs.to_wkt())

@@ -8,6 +8,9 @@ from rasterio.crs import CRS
 #: Number of converted CRSs that are cached: the scenes of an archive share few.
 _CACHED = 32
 
+#: Advice about a vector file without a CRS.
+ASSIGN_TO_VECTORS = "assign the CRS of its coordinates: ogr2ogr -a_srs EPSG:CODE OUTPUT INPUT"
+
 
 def to_pyproj(crs: CRS) -> pyproj.CRS:
     """Convert a CRS to pyproj, which geopandas uses."""

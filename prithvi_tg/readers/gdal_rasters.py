@@ -156,7 +156,8 @@ class _Raster:
         spec = self.spec
         if self.options.sensor is not None or not spec.file_bands or num_frames != spec.num_frames:
             return False
-        return tuple(text or "" for text in source.descriptions) == spec.file_descriptions
+        trained = [without_date(text) for text in spec.file_descriptions]
+        return [without_date(text) for text in source.descriptions] == trained
 
     def _advice(self, source: DatasetReader) -> str:
         if self.options.training:
@@ -211,7 +212,7 @@ class _Raster:
 
     def _compare_description(self, index: int, name: str, source: DatasetReader) -> None:
         text = source.descriptions[index - 1] if index <= source.count else None
-        described = means(re.sub(r"_\d{8}$", "", text or ""), self.options.sensor)
+        described = means(without_date(text), self.options.sensor)
         if described not in (None, name):
             meant = text if text == described else f"{text} ({described})"
             raise ConfigError(
@@ -227,6 +228,11 @@ def _described_date(text: str | None) -> date | None:
         return datetime.strptime(digits.group(1), "%Y%m%d").date() if digits else None
     except ValueError:  # a number, but no date
         return None
+
+
+def without_date(text: str | None) -> str:
+    """A band description without the date at its end: ``B02`` from ``B02_20200630``."""
+    return (text or "")[:-9] if _described_date(text) else text or ""
 
 
 def _described_dates(source: Any) -> list[date]:

@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 LARGEST_VALUE = 1e30
 
 
+#: What GDAL says of files that end too early.
+_TRUNCATED = re.compile(
+    r"TIFF(Read|Fetch)Directory|TIFFFetchNormalTag:IO error|Cannot read TIFF header|got \d+ bytes, expected|"
+    r"Premature end"
+)
 _HTTP = re.compile(r"(/vsicurl/)?https?://")
 #: Settings of GDAL that read little more than the requested blocks; those of the user take precedence.
 _HTTP_SETTINGS = {
@@ -98,7 +103,13 @@ def reading(path: str | Path) -> Iterator[None]:
     except (RasterioError, GDALError, CRSError) as error:
         reason = str(error.__cause__ or error).strip().split("\n")[0]
         reason = reason.removeprefix(Path(path).name).lstrip(":, ")  # GDAL often begins with the name
-        raise DataError(f"{path}: not a readable raster ({reason})") from error
+        advice = "; the file may be truncated" if _TRUNCATED.search(_texts(error)) else ""
+        raise DataError(f"{path}: not a readable raster ({reason}){advice}") from error
+
+
+def _texts(error: BaseException | None) -> str:
+    """The messages of an error and of its causes."""
+    return "" if error is None else f"{error}\n{_texts(error.__cause__)}"
 
 
 class Bands(NamedTuple):

@@ -230,7 +230,7 @@ def _why_no_run(folder: Path) -> str:
 
 
 def read_runs(folders: Sequence[Path], names: Sequence[str] = ()) -> list[Run]:
-    """Read several runs to compare; each further split of a test is a run of its own, ``RUN, SPLIT``.
+    """Read several runs to compare; each further split of a test is a run of its own, ``RUN (SPLIT)``.
 
     Args:
         folders: Folders of the runs.
@@ -264,8 +264,8 @@ def _by_split(run: Run) -> list[Run]:
     further = run.metrics.get(FURTHER_SPLITS) or {}
     if not further:
         return [run]
-    others = [read_run(split_folder(run.folder, split), f"{run.name}, {split}") for split in further]
-    return [replace(run, name=f"{run.name}, {run.metrics['split']}"), *others]
+    others = [read_run(split_folder(run.folder, split), f"{run.name} ({split})") for split in further]
+    return [replace(run, name=f"{run.name} ({run.metrics['split']})"), *others]
 
 
 def differing_settings(runs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:

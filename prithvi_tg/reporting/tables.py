@@ -40,7 +40,7 @@ def with_further_scores(table: Table, scores: Mapping[str, Tensor]) -> Renderabl
     """
     if not scores:
         return table
-    title = "further scores, as computed"
+    title = "further scores (not in per cent)"
     below = Table(title=title, min_width=len(title))
     below.add_column("score")
     below.add_column("value", justify="right")

@@ -1,9 +1,10 @@
 """Settings of a training that are valid and seldom meant; ``fit`` warns of them, ``check`` lists them."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
-from ..errors import NO_VALIDATION
+from ..errors import NO_VALIDATION, counted
 from ..models import Encoder, EncoderDecoder, FCNHead
 from .dependent_arguments import is_set
 
@@ -14,7 +15,7 @@ _ARCHITECTURE = ("width", "depth", "num_heads", "patch_size")
 
 
 def training_advice(
-    task: Any, total_steps: float, resumes: bool = False, validates: bool = True
+    task: Any, total_steps: float, resumes: bool = False, validates: bool = True, epochs: float = math.inf
 ) -> Iterator[str]:
     """One line for each setting that does not suit the training.
 
@@ -23,6 +24,7 @@ def training_advice(
         total_steps: Optimiser steps of the run.
         resumes: Whether the weights come from a checkpoint that the run resumes.
         validates: Whether the run has a validation set.
+        epochs: Epochs of the run.
     """
     hparams = task.hparams
     warm_up = (hparams["schedule_args"] or {}).get(
@@ -38,14 +40,23 @@ def training_advice(
             f"monitor: {NO_VALIDATION}, so {task.monitor} is not computed; best.ckpt holds the weights of the last "
             "epoch"
         )
-    yield from _without_effect(task)
+    later = hparams["unfreeze_epoch"]
+    stays_frozen = bool(hparams["freeze_encoder"]) and (later is None or later >= epochs)
+    if stays_frozen and later is not None:
+        yield (
+            f"unfreeze_epoch: {later} is not reached in {counted(math.ceil(epochs), 'epoch')}, counted from 0, so the "
+            "encoder is never trained; set it to an earlier epoch, or train longer"
+        )
+    yield from _without_effect(task, stays_frozen)
     encoder = getattr(task.model, "encoder", None)
     if task.weights is not None or resumes or not isinstance(encoder, Encoder):  # a task may build any model
         return
-    if _stays_frozen(hparams) or hparams["lora_rank"] or hparams["prompt_tokens"]:
+    if hparams["freeze_encoder"] or hparams["lora_rank"] or hparams["prompt_tokens"]:
         weights = "weights of an encoder" if encoder.pretrained is None else "weights: pretrained"
+        instead = "too" if later is None or stays_frozen else "from the start"
         yield (
-            f"weights: not given, so the frozen encoder has random weights; give {weights}, or train the encoder too"
+            f"weights: not given, so the frozen encoder has random weights; give {weights}, or train the encoder "
+            f"{instead}"
         )
     elif hparams["lr"] < FINE_TUNING_RATE:
         weights = "" if encoder.pretrained is None else "give weights, or "
@@ -79,11 +90,7 @@ def window_advice(task: Any, data: Any) -> Iterator[str]:
         )
 
 
-def _stays_frozen(hparams: Any) -> bool:
-    return bool(hparams["freeze_encoder"]) and hparams["unfreeze_epoch"] is None
-
-
-def _without_effect(task: Any) -> Iterator[str]:
+def _without_effect(task: Any, stays_frozen: bool) -> Iterator[str]:
     """One line for each argument that another one makes ineffective."""
     hparams, model = task.hparams, task.model
     schedule = hparams["schedule"]
@@ -95,7 +102,7 @@ def _without_effect(task: Any) -> Iterator[str]:
     ):
         advice = "; give schedule_args: {warmup_steps: N}" if schedule == "cosine" else ""
         reasons["warmup_steps"] = f"with schedule {schedule}{advice}"
-    if _stays_frozen(hparams):
+    if stays_frozen:
         reasons |= dict.fromkeys(("layer_decay", "drop_path"), "with a frozen encoder")
     if isinstance(model, EncoderDecoder):
         if model.auxiliary_head is None:

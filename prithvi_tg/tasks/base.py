@@ -1,5 +1,6 @@
 """PrithviTask: base class of all tasks, with encoder, optimiser, schedule, description of the data and resuming."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -293,9 +294,11 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
         validates = has_validation(self.trainer)
         resumes = self.trainer.ckpt_path is not None
         data = getattr(self.trainer, "datamodule", None)
+        batches = self.trainer.num_training_batches  # of an epoch
+        epochs = total_steps / math.ceil(batches / self.trainer.accumulate_grad_batches)
         for advice in (
             *window_advice(self, data),
-            *training_advice(self, total_steps, resumes=resumes, validates=validates),
+            *training_advice(self, total_steps, resumes, validates, epochs),
         ):
             rank_zero_warn(advice)
         schedule = self.create_schedule(optimizer, int(total_steps))
@@ -400,6 +403,10 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
             self.model.freeze_encoder = False
             self.model.encoder.requires_grad_(True)
             self.model.train()
+            trained = sum(one.numel() for one in self.parameters() if one.requires_grad)
+            rank_zero_info(
+                f"epoch {self.current_epoch}: the encoder is unfrozen; {trained:,} parameters are trained"
+            )
 
     def on_predict_start(self) -> None:
         """Cache derived weights until the prediction ends; weights do not change during prediction."""

@@ -10,10 +10,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rasterio.transform import from_origin
 
+from prithvi_tg.checks import check_scenes
 from prithvi_tg.datamodules import LabelledScenesDataModule
 from prithvi_tg.datamodules.labelled_scenes import BlockSplit, TimeSplit
 from prithvi_tg.datasets.scenes.dataset import SceneDataset
 from prithvi_tg.errors import ConfigError, DataError
+from prithvi_tg.readers import InputOptions, find_inputs
+from prithvi_tg.readers.formats import resolve_scene
 from prithvi_tg.readers.scene import BandFile, Grid, Scene
 from prithvi_tg.spec import DataSpec, InputSpec
 from prithvi_tg.targets import ClassTarget
@@ -106,7 +109,9 @@ HALVES = TimeSplit(("2020-01-01", "2020-06-30"), ("2020-07-01", "2020-12-31"))
 def test_an_image_belongs_to_the_split_with_all_its_days(tmp_path):
     images = dated(tmp_path, "0101_0630", "0629_0630", "0630_0701", "0701_0702", "0701_1231")
     data = module(tmp_path / "l", images, HALVES, num_frames=2)
-    with pytest.warns(UserWarning, match=r"split: 1 image in no split, .*: 0630_0701.tif$"):
+    with pytest.warns(
+        UserWarning, match=r"split: 1 image in no split, .*: 0630_0701.tif; change the periods"
+    ):
         data.setup("fit")
     held = {
         split: [f"{time.left:%m%d}_{time.right:%m%d}" for time in data.periods(split, data.open_images())]
@@ -116,12 +121,60 @@ def test_an_image_belongs_to_the_split_with_all_its_days(tmp_path):
 
 
 def test_an_image_without_a_date_belongs_to_no_split_by_time(tmp_path):
-    data = module(tmp_path, [write(tmp_path / "a.tif", 1, bands=1, descriptions=["RED"])], HALVES)
-    with (
-        pytest.warns(UserWarning, match=r"dates are unknown or do not all lie in one period: a.tif$"),
-        pytest.raises(DataError, match=r"no image from 2020-01-01 to 2020-06-30 \(train\)"),
+    undated = write(tmp_path / "a.tif", 1, bands=1, descriptions=["RED"])
+    with pytest.raises(
+        DataError, match=r"needs the dates of the images, but none is known: a.tif; dates are read from"
+    ):
+        module(tmp_path, [undated], HALVES).setup("fit")
+    others = [
+        write(tmp_path / f"{day}.tif", 1, bands=1, descriptions=[f"RED_2020{day}"])
+        for day in ("0101", "0701")
+    ]
+    data = module(tmp_path, [undated, *others], HALVES)
+    with pytest.warns(
+        UserWarning, match=r"unknown or do not all lie in one period: a.tif; dates are read from"
     ):
         data.setup("fit")
+    with pytest.warns(UserWarning, match="in no split"):
+        (finding,) = [
+            one for one in check_scenes(data) if one.severity == "advice" and one.subject == "split"
+        ]
+    assert finding.message.endswith("period: a.tif")
+    assert "B02_20200630" in finding.advice
+
+
+def test_a_split_without_images_is_an_error(tmp_path):
+    data = module(tmp_path, [write(tmp_path / "a.tif", 1, bands=1, descriptions=["RED_20200701"])], HALVES)
+    with pytest.raises(DataError, match=r"split: no image from 2020-01-01 to 2020-06-30 \(train\)"):
+        data.setup("fit")
+
+
+def test_descriptions_that_differ_in_dates_only_are_the_same(tmp_path):
+    def bands_of(number, descriptions):
+        path = write(tmp_path / f"{number}.tif", 1, bands=len(descriptions), descriptions=descriptions)
+        return resolve_scene(find_inputs(str(path))[0], trained, InputOptions()).origin
+
+    trained = InputSpec(
+        ("RED",),
+        (0.0,),
+        (1.0,),
+        file_bands=(2,),
+        file_count=2,
+        file_descriptions=("x_20200630", "B04_20200630"),
+    )
+    same = "RED=2 (same descriptions and positions as in the training data)"
+    assert bands_of(1, ["x_20200630", "B04_20200630"]) == bands_of(2, ["x_20210630", "B04_20210630"]) == same
+    assert bands_of(3, ["B04_20210630", "x_20210630"]) == "RED=1 (by the file's descriptions)"
+
+
+def test_check_names_the_scenes_of_each_order_of_bands(tmp_path):
+    images = [
+        write(tmp_path / f"{day}.tif", 1, descriptions=[f"{name}_2020{day}" for name in names])
+        for day, names in (("0101", ["RED", "x"]), ("0701", ["x", "RED"]))
+    ]
+    found = [one.message for one in check_scenes(module(tmp_path, images, HALVES)) if one.subject == "bands"]
+    how = "(by the file's descriptions): 1 scene"
+    assert found == [f"RED=1 {how}: 0101", f"RED=2 {how}: 0701"]
 
 
 @pytest.mark.parametrize(

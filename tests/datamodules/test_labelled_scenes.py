@@ -195,7 +195,7 @@ def test_check_reports_the_area_and_the_classes_of_every_split(config, command, 
     assert all(f"classes of {split}" in out for split in ("train", "val", "test"))
     code, out, err = command("check", "--config", config, "--data.window", "500")
     assert code == 1
-    assert "no window fits into a block" in out
+    assert "use larger blocks or a smaller window" in out
 
 
 class DamagedWindows:
@@ -405,7 +405,7 @@ def test_check_does_not_compare_the_training_data_with_themselves(root):
 
 def test_check_names_the_ground_of_a_split(root):
     messages = [one.message for one in check_scenes(module(root))]
-    assert any(re.fullmatch(r"\d+ % of the area with both images and labels", one) for one in messages)
+    assert any(re.fullmatch(r"\d+ % of the area covered by both images and labels", one) for one in messages)
 
 
 def test_a_label_without_crs_is_an_error(root, tmp_path):
@@ -425,9 +425,11 @@ def test_a_stored_label_without_a_class_is_an_error(root):
         [data.train_dataset[query] for query in data.train_sampler]
 
 
-def test_a_split_without_images_is_an_error(root):
+def test_a_split_by_time_without_dates_is_an_error(root):
     data = module(root, split=TimeSplit(("2020-01-01", "2020-12-31"), ("2021-01-01", "2021-12-31")))
-    with pytest.raises(DataError, match=r"split: no image from 2020-01-01 to 2020-12-31 \(train\)"):
+    with pytest.raises(
+        DataError, match=r"split: .* needs the dates of the images, but none is known: scene\.tif; "
+    ):
         data.setup("fit")
 
 

@@ -187,5 +187,5 @@ def test_collinear_control_points_give_no_georeference(tmp_path):
     points = [GroundControlPoint(k, k, 500000.0 + 30 * k, 4200000.0 - 30 * k) for k in range(5)]
     scene = scene_of(write(tmp_path / "image.tif", NUMBERS, gcps=points))
     assert not scene.grid.is_placed
-    with pytest.raises(DataError, match=r"label.tif: has no CRS; give it one"):
+    with pytest.raises(DataError, match=r"label.tif: has no CRS; assign the CRS of its coordinates"):
         LabelRaster(write(tmp_path / "label.tif", NUMBERS, gcps=points), CLASSES)

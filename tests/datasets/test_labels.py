@@ -481,14 +481,14 @@ def test_polygons_without_a_value_are_not_labelled_and_are_counted(tmp_path):
     ("make", "message"),
     [
         (partial(LabelRaster, classes=SAME), {
-            "no_crs.tif": r"no_crs.tif: has no CRS; give it one",
+            "no_crs.tif": r"no_crs.tif: has no CRS; assign the CRS of its coordinates: gdal_edit.py -a_srs EPSG:CODE",
             "three.tif": r"three.tif: has 3 bands; a raster of labels has one",
             "text.tif": r"text.tif: not a readable raster",
             "missing.tif": r"missing.tif: no such file or folder$",
             "empty": r"empty: contains no label files \(.tif, .tiff, .vrt, .img\)",
         }),
         (partial(LabelPolygons, attribute="crop", classes={"corn": 0, "soy": 1}), {
-            "no_crs.shp": r"no_crs.shp: has no CRS; give it one",
+            "no_crs.shp": r"no_crs.shp: has no CRS; assign the CRS of its coordinates: ogr2ogr -a_srs EPSG:CODE",
             "text.gpkg": r"text.gpkg: not a readable polygon file",
             "missing.gpkg": r"missing.gpkg: no such file or folder$",
             "empty": r"empty: contains no label files \(.gpkg, .geojson, .shp\)",

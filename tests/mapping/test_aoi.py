@@ -581,7 +581,9 @@ def test_an_area_that_cannot_be_used_is_an_error_of_one_line(word, error, text):
 
 def test_files_without_crs_or_polygons_are_errors(tmp_path):
     geopandas.GeoDataFrame(geometry=[shapely.box(0, 0, 1, 1)]).to_file(tmp_path / "plain.gpkg")
-    with pytest.raises(DataError, match="has no CRS"):
+    with pytest.raises(
+        DataError, match=r"has no CRS; assign the CRS of its coordinates: .* EPSG:CODE OUTPUT INPUT$"
+    ):
         AreaOfInterest.of(tmp_path / "plain.gpkg")
     geopandas.GeoDataFrame(geometry=[], crs=CRS_NAME).to_file(tmp_path / "empty.gpkg")
     with pytest.raises(DataError, match="is empty"):

@@ -321,8 +321,11 @@ def test_a_published_encoder_is_used_by_its_name(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"stride": 20}, "stride: 20 must be a multiple of the patch, 16"),
-        ({"window": 40}, "window: 40 must be a multiple of the patch, 16, .*; use 32 or 48"),
+        ({"stride": 20}, "stride: 20 must be a multiple of the patch size, 16"),
+        (
+            {"window": 40},
+            "window: 40 must be a multiple of the patch size, 16, because each .* is one patch; use 32 or 48",
+        ),
         ({"dtype": "int16"}, "dtype: 'int16' is unknown; choose from float16, float32, int8"),
         ({"block": 7}, "out of range for an encoder of 2 blocks"),
         ({"confidence": True}, "confidence: the model maps tokens"),

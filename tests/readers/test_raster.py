@@ -7,7 +7,7 @@ from rasterio.enums import ColorInterp
 from rasterio.windows import Window
 
 from prithvi_tg.errors import DataError
-from prithvi_tg.readers.raster import alpha_band, open_raster, read_bands
+from prithvi_tg.readers.raster import alpha_band, open_raster, read_bands, reading
 
 PLACE = rasterio.Affine(30, 0, 600000, 0, -30, 4200000)
 
@@ -151,3 +151,26 @@ def test_closing_a_file_late_does_not_change_other_environments(tmp_path):
         forgotten.__exit__(None, None, None)  # as the garbage collector may do at any moment
         with rasterio.open(path) as source:
             assert source.count == 1
+
+
+@pytest.mark.parametrize(
+    ("damage", "is_truncated"),
+    [
+        (lambda content: content[:20], True),
+        (lambda content: content[:20000], True),
+        (lambda content: content[:20000] + b"\x07" * 5000 + content[25000:], False),
+    ],
+)
+def test_an_error_names_a_truncated_file_as_such(tmp_path, damage, is_truncated):
+    path = tmp_path / "a.tif"
+    with rasterio.open(path, "w", "GTiff", 200, 200, 1, dtype="uint8", compress="deflate") as out:
+        out.write(np.random.default_rng(0).integers(0, 255, (1, 200, 200), "uint8"))
+    content = path.read_bytes()
+    path.write_bytes(damage(content))
+    with (
+        pytest.raises(DataError, match="not a readable raster") as caught,
+        open_raster(path) as source,
+        reading(path),
+    ):
+        source.read()
+    assert str(caught.value).endswith("; the file may be truncated") == is_truncated

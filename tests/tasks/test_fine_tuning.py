@@ -92,6 +92,15 @@ def test_a_frozen_encoder_does_not_change_until_its_epoch(floods, tmp_path):
         assert torch.equal(task.model.encoder.blocks[0].attn.qkv.weight, before) != changes
 
 
+def test_the_epoch_that_unfreezes_the_encoder_is_logged_once(floods, tmp_path, caplog):
+    task = make_task(freeze_encoder=True, unfreeze_epoch=1)
+    with caplog.at_level("INFO"):
+        fit(task, floods, tmp_path, max_epochs=3)
+    lines = [one.message for one in caplog.records if "unfrozen" in one.message]
+    trained = sum(one.numel() for one in task.parameters() if one.requires_grad)
+    assert lines == [f"epoch 1: the encoder is unfrozen; {trained:,} parameters are trained"]
+
+
 @pytest.mark.parametrize("adapters", [{}, {"lora_rank": 2}, {"prompt_tokens": 2}])
 def test_an_epoch_for_an_encoder_that_is_not_frozen_is_refused(adapters, floods, tmp_path):
     task = make_task(unfreeze_epoch=1, **adapters)

@@ -208,7 +208,9 @@ class RasterLabels(LabelDataset, RasterDataset):
             with open_raster(path) as source:
                 grid = Grid.of(source)
                 if not grid.is_placed:
-                    raise DataError(f"{path}: has no CRS; give it one (gdal_edit -a_srs)")
+                    raise DataError(
+                        f"{path}: has no CRS; assign the CRS of its coordinates: gdal_edit.py -a_srs EPSG:CODE FILE"
+                    )
                 self._check(source, path)
                 self._grids.append(grid)
         self._build_index(self._grids[0].ground_crs)

@@ -20,6 +20,7 @@ from rasterio.windows import Window
 from torchgeo.datasets import VectorDataset
 
 from ...errors import ConfigError, DataError, counted, first_of
+from ...readers.crs import ASSIGN_TO_VECTORS
 from ...readers.grid import Grid
 from ...readers.labels import check_label_raster, read_labels
 from ...readers.warp import Warped
@@ -216,7 +217,7 @@ class LabelPolygons(LabelDataset, VectorDataset):
         if not isinstance(frame, GeoDataFrame) or frame.empty:
             raise DataError(f"{path}: contains no polygons")
         if frame.crs is None:
-            raise DataError(f"{path}: has no CRS; give it one (ogr2ogr -a_srs)")
+            raise DataError(f"{path}: has no CRS; {ASSIGN_TO_VECTORS}")
         empty = (frame.geometry.isna() | frame.geometry.is_empty).to_numpy()
         if empty.any():
             first = empty.argmax() + 1

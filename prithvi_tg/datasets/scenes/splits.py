@@ -129,7 +129,9 @@ def split_by_blocks(
     """
     check_fractions("fractions", fractions)
     if block < window:
-        raise ConfigError(f"block: {block} is smaller than a window, {window}; no window fits into a block")
+        raise ConfigError(
+            f"block: {block} is smaller than a window, {window}; use larger blocks or a smaller window"
+        )
     images = image_area(grid, footprints)
     boxes, pixels = _blocks(grid, block, images)
     wanted = [fraction > 0 for fraction in fractions]
