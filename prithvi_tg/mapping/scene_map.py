@@ -49,7 +49,7 @@ class SceneResult:
         seconds: Duration in seconds.
         summary: Lines about the map from its products.
         nodata: Fraction of nodata pixels, among those of the area of interest if there is one.
-        kept: Whether an interrupted run had completed the map.
+        was_complete: Whether an interrupted run had completed the map.
         error: Error message if there is no map.
     """
 
@@ -62,7 +62,7 @@ class SceneResult:
     seconds: float = 0.0
     summary: tuple[str, ...] = ()
     nodata: float = 0.0
-    kept: bool = False
+    was_complete: bool = False
     error: str | None = None
 
 
@@ -105,7 +105,7 @@ class SceneMap:
         self.spec = spec
         self.options = options
         self.error: str | None = None
-        self._kept = False  # the map of an interrupted run
+        self._was_complete = False  # the map of an interrupted run
         self.products = select_products(spec, options)
         context = MapContext(self.scene, path, spec, options, tags, row_areas(self.scene.grid))
         for product in self.products:
@@ -160,7 +160,7 @@ class SceneMap:
         """
         with writing(self.path):
             if self.is_done:
-                self._kept = True
+                self._was_complete = True
                 _log.info(f"{self.scene.name}: complete since the interrupted run, kept")
                 return []
             if self.parts.path.exists() and not self.parts.belongs_to_run:
@@ -325,7 +325,7 @@ class SceneMap:
             result.error = result.error or "not finished"
             return result
         result.windows, result.skipped, result.seconds = done["windows"], done["skipped"], done["seconds"]
-        result.nodata, result.kept = self._nodata_share(done["nodata"]), self._kept
+        result.nodata, result.was_complete = self._nodata_share(done["nodata"]), self._was_complete
         result.summary = tuple(done["summary"])
         return result
 

@@ -97,7 +97,9 @@ def map_table(results: Sequence[Any]) -> Table:
         results: The result of `prithvi_tg.mapping.map_run.MapRun.results`.
     """
     notes = ["Skipped windows have no data."] if any(result.skipped for result in results) else []
-    notes += ["Kept maps are of the interrupted run."] if any(result.kept for result in results) else []
+    notes += (
+        ["Kept maps are of the interrupted run."] if any(result.was_complete for result in results) else []
+    )
     table = Table(title="maps", caption=" ".join([*notes, "The content is that of the pixels with data."]))
     # Several lines in a cell, so that the table fits into 80 columns beside long names.
     table.add_column("scene", overflow="fold")
@@ -113,7 +115,7 @@ def map_table(results: Sequence[Any]) -> Table:
         windows = counted(result.windows, "window")
         lines = [size, windows, *([f"{result.skipped} skipped"] if result.skipped else [])]
         shown_speed = f"{speed:.2f}" if speed >= 0.1 else f"{speed:.1g}"
-        time = "kept" if result.kept else f"{result.seconds:.1f} s\n{shown_speed} Mpx/s"
+        time = "kept" if result.was_complete else f"{result.seconds:.1f} s\n{shown_speed} Mpx/s"
         cells = ("\n".join(lines), time, f"{100 * result.nodata:.1f} %")
         table.add_row(result.name, *cells, "\n".join(result.summary) or "no data")
     return table

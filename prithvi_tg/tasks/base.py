@@ -1,6 +1,5 @@
 """PrithviTask: base class of all tasks, with encoder, optimiser, schedule, description of the data and resuming."""
 
-import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -292,13 +291,11 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
                 "schedule needs a finite number, at least 1"
             )
         validates = has_validation(self.trainer)
-        resumes = self.trainer.ckpt_path is not None
         data = getattr(self.trainer, "datamodule", None)
-        batches = self.trainer.num_training_batches  # of an epoch
-        epochs = total_steps / math.ceil(batches / self.trainer.accumulate_grad_batches)
+        epochs = total_steps / -(-self.trainer.num_training_batches // self.trainer.accumulate_grad_batches)
         for advice in (
             *window_advice(self, data),
-            *training_advice(self, total_steps, resumes, validates, epochs),
+            *training_advice(self, total_steps, self.trainer.ckpt_path is not None, validates, epochs),
         ):
             rank_zero_warn(advice)
         schedule = self.create_schedule(optimizer, int(total_steps))
@@ -405,7 +402,7 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
             self.model.train()
             trained = sum(one.numel() for one in self.parameters() if one.requires_grad)
             rank_zero_info(
-                f"epoch {self.current_epoch}: the encoder is unfrozen; {trained:,} parameters are trained"
+                f"epoch {self.current_epoch}: encoder unfrozen; {trained:,} parameters are trained"
             )
 
     def on_predict_start(self) -> None:

@@ -98,7 +98,7 @@ def test_the_epoch_that_unfreezes_the_encoder_is_logged_once(floods, tmp_path, c
         fit(task, floods, tmp_path, max_epochs=3)
     lines = [one.message for one in caplog.records if "unfrozen" in one.message]
     trained = sum(one.numel() for one in task.parameters() if one.requires_grad)
-    assert lines == [f"epoch 1: the encoder is unfrozen; {trained:,} parameters are trained"]
+    assert lines == [f"epoch 1: encoder unfrozen; {trained:,} parameters are trained"]
 
 
 @pytest.mark.parametrize("adapters", [{}, {"lora_rank": 2}, {"prompt_tokens": 2}])
