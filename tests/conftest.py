@@ -27,6 +27,12 @@ def _share_of_the_cores() -> None:
     torch.set_num_threads(int(threads))
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _tables_as_wide_as_needed() -> None:
+    """Tables depend on the width of a terminal only in tests that set it; pytest-xdist passes on that of its own."""
+    os.environ.pop("COLUMNS", None)
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """Folder of real imagery."""

@@ -18,6 +18,8 @@ from prithvi_tg.datamodules.labelled_scenes import BlockSplit
 from prithvi_tg.datasets.synthetic import write_sen1floods11
 from prithvi_tg.errors import ConfigError
 
+pytestmark = pytest.mark.version_independent
+
 CONFIGS = Path(__file__).parents[1] / "configs"
 
 

@@ -45,7 +45,7 @@ def interrupt(words, number, ready):
         assert run.poll() is None, run.communicate()
         time.sleep(0.01)
     run.send_signal(number)
-    out, err = run.communicate(timeout=120)
+    out, err = run.communicate(timeout=300)
     return run.returncode, out, err
 
 

@@ -13,6 +13,8 @@ from prithvi_tg import PrithviSegmentationTask
 from prithvi_tg.checkpoints import Checkpoint
 from prithvi_tg.cli.checkpoint_checks import use_model_of
 
+pytestmark = pytest.mark.version_independent
+
 
 def scores(folder):
     return json.loads((folder / "metrics.json").read_text())["overall"]

@@ -89,7 +89,7 @@ def run(*words, **environment):
     """Run the command; its exit code, seconds, standard output and error."""
     started = time.monotonic()
     ended = subprocess.run(
-        [sys.executable, "-m", "prithvi_tg", *map(str, words)], capture_output=True, text=True, timeout=120,
+        [sys.executable, "-m", "prithvi_tg", *map(str, words)], capture_output=True, text=True, timeout=300,
         env={**os.environ, **environment},
     )  # fmt: skip
     return ended.returncode, time.monotonic() - started, ended.stdout, ended.stderr
@@ -105,7 +105,7 @@ def test_an_error_in_one_process_ends_the_others_with_this_error(strategy, task,
     more = ("--data.batch_size", 1, "--trainer.limit_val_batches", 0)
     code, seconds, _, err = run("fit", "--config", config, *more, PYTHONPATH=os.pathsep.join(paths))
     assert code not in (0, None), err
-    assert seconds < 60
+    assert seconds < 300  # the other process is busy for 600
     assert "prithvi-tg: error: chip.tif: broken on purpose\n" in err
     assert "Traceback" not in err
 

@@ -24,6 +24,8 @@ from prithvi_tg.datamodules.labelled_scenes import BlockSplit
 from prithvi_tg.datamodules.resuming import ResumableLoader, random_state, restore_random_state
 from prithvi_tg.samplers import ShuffleSampler
 
+pytestmark = pytest.mark.version_independent
+
 
 class Stop(Callback):
     """Ends the run before a step, like a crash."""
@@ -125,7 +127,6 @@ def test_states_of_random_generators_are_restored():
     assert (torch.rand(1).item(), np.random.rand(), random.random()) == first
 
 
-@pytest.mark.version_independent
 def test_a_killed_run_leaves_a_readable_checkpoint_and_can_be_resumed_exactly(config, command, tmp_path):
     def fit(folder, *more):
         return ("fit", "--config", config, "--trainer.max_epochs", 40, "--trainer.check_val_every_n_epoch", 40,

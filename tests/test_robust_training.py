@@ -14,6 +14,8 @@ from prithvi_tg import Sen1Floods11DataModule
 from prithvi_tg.datasets.synthetic import write_sen1floods11
 from prithvi_tg.errors import DataError
 
+pytestmark = pytest.mark.version_independent
+
 
 def test_an_error_about_a_loss_that_is_not_finite_names_the_chips(tiny_task):
     batch = {
@@ -72,7 +74,6 @@ def test_two_processes_count_each_chip_once(config, command, trained, flood_root
     assert counts[0] == counts[1]
 
 
-@pytest.mark.version_independent
 def test_two_processes_list_each_chip_once_and_draw_the_same_extremes(config, command, flood_root, tmp_path):
     splits = tmp_path / "splits.csv"
     with (flood_root / "splits.csv").open() as file:

@@ -14,6 +14,8 @@ from documents import TOP
 
 from prithvi_tg.colors import color_distance, default_colors
 
+pytestmark = pytest.mark.version_independent
+
 pytest.importorskip("sklearn", reason="the extra benchmark is not installed")
 FOLDER = TOP / "experiments/synthetic_benchmark"
 MODULES = (

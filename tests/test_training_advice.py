@@ -8,6 +8,8 @@ import torch
 from prithvi_tg import PrithviSegmentationTask
 from prithvi_tg.tasks.advice import training_advice
 
+pytestmark = pytest.mark.version_independent
+
 LONG_WARM_UP = (
     "warmup_steps: 9 is not less than the steps of the run, 2, so the full learning rate is never reached; set it to "
     "fewer steps, such as 0, or train longer"
