@@ -30,7 +30,7 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-tests
 	PATH="$(abspath $(BIN)):$$PATH" $(PYTEST) $(if $(SELECT),-m '$(SELECT)')
 
-# The suite with the share of the package's lines that it runs, at least 90 per cent.
+# The suite with the share of the package's lines that it runs, at least 95 per cent.
 coverage: $(VENV)/.installed-tests
 	PATH="$(abspath $(BIN)):$$PATH" $(PYTEST) --cov --cov-report=term:skip-covered
 

@@ -274,4 +274,9 @@ class WindowGrid:
         return self.count(strip.first, strip.last)
 
 
+def multiples_around(value: int, patch: int) -> str:
+    """The nearest multiples of the patch below and above a number, for messages: ``48 or 64``."""
+    return " or ".join(str(one) for one in (value // patch * patch, value + -value % patch) if one)
+
+
 __getattr__ = old_names(__name__)

@@ -29,7 +29,7 @@ def _share_of_the_cores() -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def _tables_as_wide_as_needed() -> None:
-    """Tables depend on the width of a terminal only in tests that set it; pytest-xdist passes on that of its own."""
+    """Tables depend on ``COLUMNS`` only in tests that set it; in the workers of pytest-xdist it is 80."""
     os.environ.pop("COLUMNS", None)
 
 

@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -86,13 +85,12 @@ def test_a_process_without_strips_waits_for_one_with_many_beyond_the_time_limit(
 
 
 def run(*words, **environment):
-    """Run the command; its exit code, seconds, standard output and error."""
-    started = time.monotonic()
+    """Run the command; its exit code, standard output and error."""
     ended = subprocess.run(
         [sys.executable, "-m", "prithvi_tg", *map(str, words)], capture_output=True, text=True, timeout=300,
         env={**os.environ, **environment},
     )  # fmt: skip
-    return ended.returncode, time.monotonic() - started, ended.stdout, ended.stderr
+    return ended.returncode, ended.stdout, ended.stderr
 
 
 @pytest.mark.parametrize(
@@ -103,9 +101,9 @@ def test_an_error_in_one_process_ends_the_others_with_this_error(strategy, task,
     config.write_text(text + f"  strategy: {strategy}\n  devices: 2\n")
     paths = [str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]
     more = ("--data.batch_size", 1, "--trainer.limit_val_batches", 0)
-    code, seconds, _, err = run("fit", "--config", config, *more, PYTHONPATH=os.pathsep.join(paths))
+    # `run` fails after half of the time for which the other process is busy.
+    code, _, err = run("fit", "--config", config, *more, PYTHONPATH=os.pathsep.join(paths))
     assert code not in (0, None), err
-    assert seconds < 300  # the other process is busy for 600
     assert "prithvi-tg: error: chip.tif: broken on purpose\n" in err
     assert "Traceback" not in err
 
@@ -116,14 +114,14 @@ def test_ddp_spawn_trains_scores_and_maps(config, flood_root, tmp_path):
     splits = tmp_path / "splits.csv"
     rows = [f"{name},{split}" for name, split in zip(names, ["train"] * 4 + ["val"] * 2, strict=True)]
     splits.write_text("\n".join(["chip,split", *rows]))
-    code, _, _, err = run("fit", "--config", config, "--data.splits", splits, *two)
+    code, _, err = run("fit", "--config", config, "--data.splits", splits, *two)
     assert code == 0, err
     (folder,) = (tmp_path / "runs").iterdir()
     record = json.loads((folder / "metrics.json").read_text())["run"]
     assert record["training"]["epochs"] == 1
     best = folder / "checkpoints" / "best.ckpt"
     (tmp_path / "broken.tif").write_bytes((flood_root / "scene.tif").read_bytes()[:4000])
-    code, _, _, err = run(
+    code, _, err = run(
         "predict", "--ckpt_path", best, "--output", tmp_path / "maps", flood_root / "scene.tif",
         tmp_path / "broken.tif", "--trainer.accelerator", "cpu", *two,
     )  # fmt: skip
@@ -131,7 +129,7 @@ def test_ddp_spawn_trains_scores_and_maps(config, flood_root, tmp_path):
     assert code == 1
     assert re.search(r"prithvi-tg: error: 1 of 2 scenes failed: .*broken\.tif", err)
     assert run("export", best, tmp_path / "model.pt2")[0] == 0
-    code, _, _, err = run(
+    code, _, err = run(
         "predict", "--model", tmp_path / "model.pt2", "--output", tmp_path / "exported", flood_root / "scene.tif",
         "--trainer.accelerator", "cpu", *two,
     )  # fmt: skip

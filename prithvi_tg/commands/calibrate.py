@@ -103,6 +103,6 @@ def described(calibration: Calibration, seen: int) -> str:
     count = f"{calibration.pixels:,}" if calibration.pixels == seen else f"{calibration.pixels:,} of {seen:,}"
     return "\n".join([
         f"temperature {calibration.temperature:.4g}, fitted to {count} labelled pixels of the validation set",
-        f"NLL {calibration.nll_before:.4f} before, {calibration.nll_after:.4f} after, the mean of the pixels",
-        f"ECE {calibration.ece_before:.4f} before, {calibration.ece_after:.4f} after, a share from 0 to 1",
+        f"mean NLL {calibration.nll_before:.4f} before, {calibration.nll_after:.4f} after",
+        f"ECE {calibration.ece_before:.4f} before, {calibration.ece_after:.4f} after (0 to 1)",
     ])  # fmt: skip

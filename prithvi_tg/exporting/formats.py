@@ -131,7 +131,7 @@ def export_model(
         window = task.data_spec.input.image_size
     window, _ = window_and_stride(task, window, None)
     if form.has_function:
-        _log.info(f"Exported for images of {window} x {window} pixels")
+        _log.info(f"Exporting for images of {window} x {window} pixels")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=f".{path.stem}.", suffix=".partial", dir=path.parent) as folder:

@@ -347,7 +347,7 @@ def _warn_of_size(task: Any, scenes: Sequence[Scene], spec: DataSpec, window: in
     large = [one for one in scenes if side and max(one.grid.height, one.grid.width) > _MUCH_LARGER * side]
     if large:
         grid, more = large[0].grid, len(large) - 1
-        others = f" (as {counted(more, 'other scene')} of such a size)" if more else ""
+        others = f" (also {counted(more, 'other scene')} of such a size)" if more else ""
         warnings.warn(
             f"{large[0].files[0]}: its {grid.width} x {grid.height} pixels are classified as one chip{others}, but the "
             f"training chips have {side} x {side}; for a map with one class per window, give window={side}",

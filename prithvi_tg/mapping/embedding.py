@@ -27,10 +27,9 @@ from ..spec import DataSpec, InputSpec
 from ..tasks import PrithviTask
 from ..tasks.exported import ExportedModel
 from ..tasks.precision import described_precision
-from ..tiling import Blending
+from ..tiling import Blending, multiples_around
 from .loop import Precision, map_scenes
 from .map_run import MapRun
-from .model_checks import multiples_around
 from .patch_windows import PatchDataModule, PatchEvents, patch_grid
 from .planning import (
     known_spec,

@@ -9,6 +9,7 @@ from torch import Tensor
 from ..errors import ConfigError, counted
 from ..models import EncoderDecoder, FCNHead
 from ..spec import DataSpec
+from ..tiling import multiples_around
 
 _ONE = "the model has one output, so the highest logit is always that of class 0; train it with two classes"
 
@@ -34,15 +35,10 @@ def warn_of_padding(task: Any, window: int) -> None:
     if window % patch:
         larger = window + -window % patch
         warnings.warn(
-            f"window: {window} is no multiple of the patch, {patch}, so the model pads each window to {larger} pixels "
-            f"with the band means; use {multiples_around(window, patch)}",
+            f"window: {window} is not a multiple of the patch, {patch}, so the model pads each window to {larger} "
+            f"pixels with the band means; use {multiples_around(window, patch)}",
             stacklevel=3,
         )
-
-
-def multiples_around(value: int, patch: int) -> str:
-    """The nearest multiples of the patch below and above a number, for messages: ``48 or 64``."""
-    return " or ".join(str(one) for one in (value // patch * patch, value + -value % patch) if one)
 
 
 def check_outputs(outputs: Tensor, spec: DataSpec, parts: int = 1) -> None:

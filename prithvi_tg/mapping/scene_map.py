@@ -161,7 +161,7 @@ class SceneMap:
         with writing(self.path):
             if self.is_done:
                 self._was_complete = True
-                _log.info(f"{self.scene.name}: complete since the interrupted run, kept")
+                _log.info(f"{self.scene.name}: already complete, kept")
                 return []
             if self.parts.path.exists() and not self.parts.belongs_to_run:
                 _log.info(f"{self.scene.name}: discarded the strips of an earlier run with other settings")

@@ -108,4 +108,4 @@ class UnitCheck:
         if power in (1, 10):
             return "; check its unit, and give its scale if it differs"
         scale = self.scene.channels[0].scale / power
-        return f"; if their unit differs, give its scale, of the order of scale={scale:g}"
+        return f"; if their unit differs, give its scale; scale={scale:g} has the right order of magnitude"

@@ -98,9 +98,13 @@ def map_table(results: Sequence[Any]) -> Table:
     """
     notes = ["Skipped windows have no data."] if any(result.skipped for result in results) else []
     notes += (
-        ["Kept maps are of the interrupted run."] if any(result.was_complete for result in results) else []
+        ["Kept maps were completed by the interrupted run."]
+        if any(result.was_complete for result in results)
+        else []
     )
-    table = Table(title="maps", caption=" ".join([*notes, "The content is that of the pixels with data."]))
+    table = Table(
+        title="maps", caption=" ".join([*notes, "The content column covers only pixels with data."])
+    )
     # Several lines in a cell, so that the table fits into 80 columns beside long names.
     table.add_column("scene", overflow="fold")
     for column in ("size", "time", "nodata"):

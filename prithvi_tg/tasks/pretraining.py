@@ -19,6 +19,7 @@ from ..models import Encoder, MaskedAutoencoder
 from ..models.mae import Reconstruction, decoder_variant, sizes_of_decoder
 from ..spec import DataSpec
 from ..targets import ImageTarget, ValueTarget
+from ..tiling import multiples_around
 from .data_checks import check_logits, check_loss
 from .losses import LabelledMean
 from .scored import ScoredTask
@@ -125,10 +126,9 @@ class PrithviPretrainingTask(ScoredTask, MaskedAutoencodingTask):
         sides = {f"data.{key}": getattr(data, key, None) for key in ("crop_size", "window")}
         for key, side in (sides | {"model.window": self.hparams["window"]}).items():
             if isinstance(side, int) and side % patch:
-                lower = side // patch * patch
-                near = " or ".join(str(one) for one in (lower, lower + patch) if one)
                 raise ConfigError(
-                    f"{key}: {side} is not a multiple of the patch of {patch} pixels; set it to {near}"
+                    f"{key}: {side} is not a multiple of the patch of {patch} pixels; set it to "
+                    f"{multiples_around(side, patch)}"
                 )
 
     def used_data(self, spec: DataSpec) -> DataSpec:

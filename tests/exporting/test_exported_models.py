@@ -205,5 +205,5 @@ def test_a_classifier_is_exported_for_the_size_of_its_training_chips_and_says_so
     with caplog.at_level("INFO", logger="prithvi_tg"):
         path = export_model(task, tmp_path / "model.pt2", window=given)
     assert load_task(path).model.window == side
-    assert f"Exported for images of {side} x {side} pixels" in caplog.text
+    assert f"Exporting for images of {side} x {side} pixels" in caplog.text
     assert any("no multiple of the patch" in str(one.message) for one in recwarn) == (side == 40)

@@ -270,6 +270,6 @@ def test_windows_that_the_model_pads_are_reported(tmp_path, recwarn):
     classify_scenes(task_of(), write_scene(tmp_path / "s.tif"), tmp_path / "out", window=40)
     (message,) = [str(one.message) for one in recwarn if "patch" in str(one.message)]
     assert message.startswith(
-        "window: 40 is no multiple of the patch, 16, so the model pads each window to 48"
+        "window: 40 is not a multiple of the patch, 16, so the model pads each window to 48"
     )
     assert message.endswith("use 32 or 48")

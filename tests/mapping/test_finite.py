@@ -117,6 +117,6 @@ def test_an_unfinished_map_is_not_resumed_after_a_source_of_its_vrt_has_changed(
 
 def test_windows_that_the_model_pads_are_reported(tmp_path, values):
     with pytest.warns(
-        UserWarning, match=r"window: 20 is no multiple of the patch, 16, .* to 32 .*; use 16 or 32"
+        UserWarning, match=r"window: 20 is not a multiple of the patch, 16, .* to 32 .*; use 16 or 32"
     ):
         map_scene(task_of(), write(tmp_path / "scene.tif", values), tmp_path / "map.tif", window=20)

@@ -230,7 +230,7 @@ def test_the_summary_of_classes_names_those_without_a_pixel():
     product = ClassMap()
     product.context = SimpleNamespace(spec=SimpleNamespace(target=ClassTarget(("dry", "wet", "loss"))))
     counted = SimpleNamespace(total=lambda key: np.array([3, 1, 0] + [0] * 253))
-    assert product.summary(counted) == ["dry 75.0 %", "wet 25.0 %", "no pixel: loss"]
+    assert product.summary(counted) == ["dry 75.0 %", "wet 25.0 %", "no pixels: loss"]
     assert product.summary(SimpleNamespace(total=lambda key: np.zeros(256, int))) == []
 
 

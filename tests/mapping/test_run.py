@@ -434,11 +434,11 @@ def test_a_repeated_run_names_the_maps_that_it_keeps(checkpoint, tmp_path, comma
     code, out, _ = command(*words)
     assert code == 1
     for name in "ac":
-        assert f"{name}: complete since the interrupted run, kept" in out
+        assert f"{name}: already complete, kept" in out
         (row,) = [line for line in out.splitlines() if line.strip("│ ").startswith(f"{name} ")]
         assert row.split("│")[3].strip() == "kept"
     assert "Mpx/s" not in out
-    assert "Kept maps are of the interrupted run." in out
+    assert "Kept maps were completed by the interrupted run." in out
     assert [path.name for path in (tmp_path / "m").glob("*.vrt")] == ["index_EPSG_32615.vrt"]
     assert (tmp_path / "m" / "index_EPSG_32615.vrt").read_text() == written
     code, out, err = command(*words[:3], *scenes[::2], *words[6:])

@@ -171,7 +171,7 @@ def test_calibrate_lowers_the_error_of_the_test_set_and_changes_no_class(
     code, out, err = command("calibrate", "--config", config, "--ckpt_path", source, "--output", output)
     assert code == 0, err
     assert "labelled pixels of the validation set" in out
-    assert re.search(r"^ECE 0\.\d+ before, 0\.\d+ after, a share from 0 to 1$", out, re.MULTILINE)
+    assert re.search(r"^ECE 0\.\d+ before, 0\.\d+ after \(0 to 1\)$", out, re.MULTILINE)
     assert f"Written: {output}" in out
     assert source.read_bytes() == before
     found = read_calibration(read_checkpoint(output))

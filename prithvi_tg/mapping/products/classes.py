@@ -83,7 +83,7 @@ class ClassMap(RasterProduct):
         shares = dict(zip(self.context.spec.target.names, pixels / pixels.sum(), strict=True))
         absent = [name for name, share in shares.items() if not share]
         present = [f"{name} {100 * share:.1f} %" for name, share in shares.items() if share]
-        return [*present, f"no pixel: {first_of(absent)}"] if absent else present
+        return [*present, f"no pixels: {first_of(absent)}"] if absent else present
 
     def _pixels(self, finished: FinishedMap) -> NDArray[np.int64]:
         pixels = finished.total("pixels")
