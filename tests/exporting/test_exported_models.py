@@ -206,4 +206,4 @@ def test_a_classifier_is_exported_for_the_size_of_its_training_chips_and_says_so
         path = export_model(task, tmp_path / "model.pt2", window=given)
     assert load_task(path).model.window == side
     assert f"Exporting for images of {side} x {side} pixels" in caplog.text
-    assert any("no multiple of the patch" in str(one.message) for one in recwarn) == (side == 40)
+    assert any("not a multiple of the patch" in str(one.message) for one in recwarn) == (side == 40)
