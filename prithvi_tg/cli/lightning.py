@@ -57,7 +57,6 @@ from .accelerators import check_accelerator
 from .checkpoint_checks import check_resumable, refuse_other_model, refuse_other_task, use_model_of
 from .lightning_parser import PrithviArgumentParser, known_classes
 from .messages import ShortWarnings, shown_messages
-from .options.configured import CKPT_PATH
 from .run_folders import run_loggers
 from .settings import check_checkpoint, paths_of, require_checkpoint, require_scenes
 from .table import COMMANDS
@@ -96,6 +95,7 @@ class PrithviCLI(LightningCLI):
     configuration if the checkpoint describes its data.
 
     Attributes:
+        method: The method of the trainer that runs.
         task_class: Base class of the tasks that a configuration may name.
         name: Name of the command, if it is not that of the trainer's method.
     """
@@ -103,18 +103,21 @@ class PrithviCLI(LightningCLI):
     task_class: type[BaseTask] = BaseTask
     name: str | None = None
 
-    def __init__(self, warned: list[str], *args: Any, **kwargs: Any) -> None:
+    def __init__(self, method: str, warned: list[str], *args: Any, **kwargs: Any) -> None:
+        self.method = method
         self.warned = warned
         super().__init__(*args, **kwargs)  # runs the command
 
     @classmethod
     def run_command(cls, arguments: list[str]) -> "PrithviCLI":
-        """Parse the arguments, without the program's name, and run the command."""
+        """Parse the arguments, which begin with a method of the trainer, and run the command."""
+        method = arguments[0]
         known_classes()  # imports all tasks: a configuration may name one without its module
         try:
             warned: list[str] = []
             with shown_messages(), ShortWarnings(warned):
                 return cls(
+                    method,
                     warned,
                     cls.task_class,
                     BaseDataModule,
@@ -123,7 +126,7 @@ class PrithviCLI(LightningCLI):
                     auto_configure_optimizers=False,
                     seed_everything_default=0,
                     parser_class=PrithviArgumentParser,
-                    parser_kwargs={"prog": "prithvi-tg", **{name: {"command": name} for name in CKPT_PATH}},
+                    parser_kwargs={"prog": "prithvi-tg", method: {"command": method}},
                     save_config_kwargs={"overwrite": False},
                     args=arguments,
                 )
@@ -135,6 +138,10 @@ class PrithviCLI(LightningCLI):
             raise
 
     # Arguments.
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # Lightning's is static
+        """Only the method that runs: Lightning builds a parser for each, which takes longer than parsing."""
+        return {self.method: LightningCLI.subcommands()[self.method]}
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add trainer, task and data; a checkpoint may describe the task, and for predict the data, too."""
