@@ -145,7 +145,9 @@ def test_an_invalid_description_of_chips_is_an_error(own, changes, error, messag
 def write_config(folder, **changes):
     path = folder / "config.yaml"
     data = {"class_path": "ChipFolderDataModule", "init_args": settings(folder, **changes)}
-    path.write_text(yaml.safe_dump({"data": data, "model": {"class_path": "PrithviSegmentationTask"}}))
+    tiny = {"encoder": "nano", "encoder_args": TINY}
+    model = {"class_path": "PrithviSegmentationTask", "init_args": tiny}
+    path.write_text(yaml.safe_dump({"data": data, "model": model}))
     return path
 
 

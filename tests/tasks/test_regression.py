@@ -17,6 +17,8 @@ from matplotlib.figure import Figure
 from prithvi_tg import load_task
 from prithvi_tg.__main__ import main
 from prithvi_tg.augmentations import ChipAugmentation
+from prithvi_tg.checks import check_chips
+from prithvi_tg.datamodules import ValueChipFolderDataModule
 from prithvi_tg.datamodules.loading import collate_chips
 from prithvi_tg.datasets import ValueChipFolder
 from prithvi_tg.errors import ConfigError, DataError, ValueRangeError
@@ -305,22 +307,18 @@ def rewrite_labels(paths, change):
 
 
 @pytest.fixture
-def check(value_root, tmp_path, capsys, monkeypatch):
-    """Runs ``check`` on changed labels; returns the rows of its table."""
-    monkeypatch.setenv("COLUMNS", "600")
+def check(value_root, tmp_path):
+    """Checks a data module with changed labels, as ``check`` does; returns the rows of its table."""
     root = tmp_path / "copy"
     shutil.copytree(value_root, root)
 
     def run(change=None, chips=slice(None), **keys):
         if change is not None:
             rewrite_labels(labels_of(root)[chips], change)
-        settings = yaml.safe_load(CONFIG.format(root=root, runs=tmp_path, epochs=1))
+        settings = yaml.safe_load(CONFIG.format(root=root, runs=tmp_path, epochs=1))["data"]["init_args"]
         pairs = [["train", "val"], ["train", "test"], ["val", "test"]]  # all chips lie at one place
-        settings["data"]["init_args"] |= {"same_splits": pairs, **keys}
-        (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))
-        main(["check", "--config", str(tmp_path / "config.yaml")])
-        rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
-        return [[cell.strip() for cell in row.strip("│").split("│")] for row in rows]
+        data = ValueChipFolderDataModule(**settings | {"same_splits": pairs, **keys})
+        return [[one.severity, one.subject, one.message, one.advice] for one in check_chips(data)]
 
     return run
 
