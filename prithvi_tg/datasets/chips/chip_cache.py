@@ -1,5 +1,6 @@
 """ChipCache: decoded chips in files that processes map into memory."""
 
+import functools
 import hashlib
 import inspect
 import json
@@ -125,14 +126,17 @@ class ChipCache:
 def settings_digest(dataset: "ChipDataset") -> str:
     """Hash of the settings of a dataset and of the code of its classes."""
     settings = {key: value for key, value in vars(dataset).items() if key not in _NOT_SETTINGS}
-    sources = []
-    for cls in type(dataset).__mro__:
-        if cls.__module__ != "builtins":
-            try:
-                sources.append(inspect.getsource(cls))
-            except (OSError, TypeError):  # defined in a console
-                sources.append(cls.__qualname__)
+    sources = [_source(cls) for cls in type(dataset).__mro__ if cls.__module__ != "builtins"]
     return _digest(*sources, *(f"{key}={settings[key]!r}" for key in sorted(settings)))
+
+
+@functools.cache  # inspect parses the whole module of a class
+def _source(cls: type) -> str:
+    """The code of a class, or its name if it was defined in a console."""
+    try:
+        return inspect.getsource(cls)
+    except (OSError, TypeError):
+        return cls.__qualname__
 
 
 def _states(path: Path) -> Iterator[str]:
