@@ -1,5 +1,6 @@
 """Fixtures: golden numbers, a tiny synthetic dataset, a tiny task, the command line."""
 
+import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,12 @@ from prithvi_tg.spec import DataSpec
 
 GOLDEN = Path(__file__).parent / "golden"
 TINY = {"width": 32, "depth": 2, "num_heads": 2}
+
+
+def pytest_collection_finish() -> None:
+    """What lives until the end, such as modules and collected tests, is not searched for garbage again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="session")
