@@ -130,7 +130,7 @@ def test_every_configuration_runs(name, synthetic, tmp_path, command):
     overlay = yaml.safe_load(files[-1].read_text())
     published = overlay.get("published_result", settings.get("published_result"))
     told = (
-        f"no distance to the published result {published}: the published list has "
+        f"no comparison with the published result {published}: the published list has "
         f"{PUBLISHED_CHIPS.get(published)} chips"
     )
     assert (told in " ".join(out.split())) == bool(published)  # the synthetic chips are others

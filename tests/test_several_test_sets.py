@@ -135,7 +135,7 @@ class OneChip:
         return None if list(names) == [self.name] else "other chips"
 
 
-def test_distances_are_those_of_the_set_with_the_published_chips(
+def test_comparisons_are_those_of_the_set_with_the_published_chips(
     flood_root, tiny_task, tmp_path, monkeypatch, capsys
 ):
     chips = {row.split: row.chip for row in pd.read_csv(flood_root / "splits.csv").itertuples()}

@@ -245,7 +245,7 @@ def write_results(jobs: list[Job], output: Path) -> str:
 
 
 def compare(jobs: list[Job], runs: Path) -> list[dict[str, Any]]:
-    """One record per row and test set: mean and deviation over seeds, the published score, and the distance."""
+    """One record per row and test set: mean and deviation over seeds, the published score, and the difference."""
     table = completed(jobs, runs)
     if table.empty:
         return []
@@ -261,13 +261,15 @@ def compare(jobs: list[Job], runs: Path) -> list[dict[str, Any]]:
             known = published_result(data, split, encoder, tuning)
             if known is not None:
                 job = runs / data / encoder / tuning / f"seed_{group['seed'].iloc[0]}"
-                record |= distance(*known, record["mean"], job, split if number else None)
+                record |= difference(*known, record["mean"], job, split if number else None)
             found.append(record)
     return found
 
 
-def distance(name: str, result: PublishedResult, mean: float, job: Path, part: str | None) -> dict[str, Any]:
-    """The published score, and its distance if protocol and test set are the same; otherwise the reason."""
+def difference(
+    name: str, result: PublishedResult, mean: float, job: Path, part: str | None
+) -> dict[str, Any]:
+    """The published score, and the difference if protocol and test set are the same; otherwise the reason."""
     published, std = result.scores["mIoU"], result.deviations.get("mIoU")
     record = {
         "published": {"name": name, "mIoU": published, "std": std, "runs": result.runs,

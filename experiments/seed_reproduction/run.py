@@ -1,4 +1,4 @@
-"""The three published results of hls-foundation-os, trained anew with several seeds, and the distance to them.
+"""The three published results of hls-foundation-os, trained anew with several seeds, and the differences from them.
 
     python experiments/seed_reproduction/run.py
     python experiments/seed_reproduction/run.py --small
@@ -52,14 +52,14 @@ def main() -> None:
     with shown_messages():
         table = run_study(jobs, options)
     table.to_csv(options.output / "results.csv", index=False)
-    distances = distance(table)
-    (options.output / "results.md").write_text(markdown(distances))
-    draw(distances).savefig(options.output / "seed_reproduction.png", dpi=110)
-    print(markdown(distances), end="")
+    differences = difference(table)
+    (options.output / "results.md").write_text(markdown(differences))
+    draw(differences).savefig(options.output / "seed_reproduction.png", dpi=110)
+    print(markdown(differences), end="")
     print(f"Written: {options.output / 'results.csv'}, results.md, seed_reproduction.png")
 
 
-def distance(table: pd.DataFrame) -> pd.DataFrame:
+def difference(table: pd.DataFrame) -> pd.DataFrame:
     """A row per published metric: published, mean and deviation over seeds, and how far the mean is off."""
     rows = []
     for result, runs in table.groupby("result", sort=False):
@@ -70,26 +70,26 @@ def distance(table: pd.DataFrame) -> pd.DataFrame:
             mean = float(means[f"{metric} mean"])
             rows.append(
                 {"result": result, "metric": metric, "seeds": int(means["runs"]), "published": published,
-                 "mean": mean, "std": float(means[f"{metric} std"]), "distance": mean - published}
+                 "mean": mean, "std": float(means[f"{metric} std"]), "difference": mean - published}
             )  # fmt: skip
     return pd.DataFrame(rows)
 
 
-def draw(distances: pd.DataFrame) -> Figure:
+def draw(differences: pd.DataFrame) -> Figure:
     """Means and deviations beside what was published."""
-    figure = Figure(figsize=(8, 0.45 * len(distances) + 1.2), layout="constrained")
+    figure = Figure(figsize=(8, 0.45 * len(differences) + 1.2), layout="constrained")
     axes = figure.add_subplot()
-    places = range(len(distances))
+    places = range(len(differences))
     axes.errorbar(
-        100 * distances["mean"],
+        100 * differences["mean"],
         places,
-        xerr=100 * distances["std"].fillna(0),
+        xerr=100 * differences["std"].fillna(0),
         fmt="o",
         capsize=3,
         label="here",
     )
-    axes.plot(100 * distances["published"], places, "x", color="black", label="published")
-    axes.set_yticks(places, [f"{row.result}: {row.metric}" for row in distances.itertuples()])
+    axes.plot(100 * differences["published"], places, "x", color="black", label="published")
+    axes.set_yticks(places, [f"{row.result}: {row.metric}" for row in differences.itertuples()])
     axes.invert_yaxis()
     axes.set_xlabel("per cent")
     axes.grid(alpha=0.3)

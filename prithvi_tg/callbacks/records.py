@@ -21,7 +21,7 @@ from ..datamodules.validation import has_validation
 from ..files import shown
 from ..mapping.provenance import weights_hash
 from ..reporting.chips import gather
-from ..reporting.published import compared_settings, distance_table, result_names, why_not_comparable
+from ..reporting.published import compared_settings, comparison_table, result_names, why_not_comparable
 from ..reporting.record import run_record
 from ..reporting.results import RESULT_KINDS, result_kind
 from ..reporting.runs import FURTHER_SPLITS, differing_settings, read_settings, split_folder
@@ -290,7 +290,7 @@ class ScoreReport(Callback):
             task.use_results(first)
 
     def _compare(self, trainer: Trainer, task: LightningModule, tested: Sequence[str]) -> None:
-        """Log the distances of the current scores to published results of the chips; the reasons if there are none."""
+        """Log how the current scores differ from published results of the chips, or why they cannot be compared."""
         if not isinstance(task, PrithviSegmentationTask) or not trainer.is_global_zero:
             return
         weights = trainer.ckpt_path or self.checkpoint
@@ -302,7 +302,7 @@ class ScoreReport(Callback):
         }
         comparable = [name for name, reason in reasons.items() if reason is None]
         for name in comparable:
-            _log.info(as_text(distance_table(name, mmseg_scores(task.confusion), task.class_names)))
+            _log.info(as_text(comparison_table(name, mmseg_scores(task.confusion), task.class_names)))
         for reason in () if comparable else filter(None, reasons.values()):
             _log.info(reason)
 

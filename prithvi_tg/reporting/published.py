@@ -1,6 +1,6 @@
-"""Published results with their sources and protocols, and the distance of the scores of a run to them.
+"""Published results with their sources and protocols, and the difference of the scores of a run from them.
 
-The figures are in ``published.yaml``. A distance is computed only for the same protocol and the same chips.
+The figures are in ``published.yaml``. A difference is computed only for the same protocol and the same chips.
 """
 
 import difflib
@@ -230,7 +230,7 @@ def why_not_comparable(
     reason = f"no class is named {unknown[0]}" if unknown else result.chips.difference(chips)
     if reason is None and settings is not None:
         reason = result.protocol.difference(settings)
-    return None if reason is None else f"no distance to the published result {name}: {reason}"
+    return None if reason is None else f"no comparison with the published result {name}: {reason}"
 
 
 def compared_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -242,7 +242,7 @@ def compared_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {key.replace(".init_args.", ".").removeprefix("model."): value for key, value in settings.items()}
 
 
-def distance_table(name: str, scores: dict[str, Tensor], class_names: Sequence[str]) -> Table:
+def comparison_table(name: str, scores: dict[str, Tensor], class_names: Sequence[str]) -> Table:
     """Table with one row per published metric: published, this run, difference, in per cent.
 
     Where the published deviation over runs is known, the table has it and the difference in these deviations.
@@ -254,7 +254,7 @@ def distance_table(name: str, scores: dict[str, Tensor], class_names: Sequence[s
     """
     result = PUBLISHED[name]
     table = Table(
-        title=f"distance to the published result {name}, per cent", caption=_source(result.protocol)
+        title=f"comparison with the published result {name}, per cent", caption=_source(result.protocol)
     )
     columns = ["metric", "published", "this run", "difference"]
     columns += ["published std", "in std"] if result.deviations else []

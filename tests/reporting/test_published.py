@@ -1,4 +1,4 @@
-"""The distance to a published result is given only for the published chips and protocol."""
+"""The difference from a published result is given only for the published chips and protocol."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ from prithvi_tg.reporting.published import (
     CountedChips,
     check_name,
     compared_settings,
-    distance_table,
+    comparison_table,
     why_not_comparable,
 )
 from prithvi_tg.tasks.metrics import mmseg_scores
@@ -64,7 +64,7 @@ def test_only_scores_of_the_published_chips_can_be_compared(name):
     ):
         reason = why_not_comparable(name, scored, classes)
         assert reason is not None
-        assert reason.startswith(f"no distance to the published result {name}: ")
+        assert reason.startswith(f"no comparison with the published result {name}: ")
         assert "\n" not in reason
     assert f"the published list has {count} chips, but this run scored 2" in why_not_comparable(
         name, chips[:2], classes
@@ -73,12 +73,12 @@ def test_only_scores_of_the_published_chips_can_be_compared(name):
 
 def test_other_classes_cannot_be_compared():
     reason = why_not_comparable("sen1floods11_test", published_chips("sen1floods11_test"), ["Land", "Flood"])
-    assert reason == "no distance to the published result sen1floods11_test: no class is named Water"
+    assert reason == "no comparison with the published result sen1floods11_test: no class is named Water"
 
 
-def test_the_distance_uses_the_scores_of_mmsegmentation():
+def test_the_comparison_uses_the_scores_of_mmsegmentation():
     confusion = torch.tensor([[90, 10], [20, 80]])
-    table = distance_table("sen1floods11_bolivia", mmseg_scores(confusion), ["No water", "Water"])
+    table = comparison_table("sen1floods11_bolivia", mmseg_scores(confusion), ["No water", "Water"])
     assert list(table.columns[2].cells) == [f"{100 * 80 / 110:.2f}", f"{100 * (80 / 110 + 90 / 120) / 2:.2f}"]
 
 
@@ -102,7 +102,7 @@ def test_figures_have_their_source_protocol_and_deviation():
 def test_results_whose_chips_are_not_published_are_never_compared():
     name = "geo_bench_2/burn_scars/v2_600m_tl"
     reason = why_not_comparable(name, published_chips(LORA), ["Unburnt land", "Burn scar"])
-    assert reason == f"no distance to the published result {name}: its list of chips is not published"
+    assert reason == f"no comparison with the published result {name}: its list of chips is not published"
 
 
 def test_a_run_with_another_protocol_cannot_be_compared():
@@ -161,9 +161,9 @@ def test_another_training_cannot_be_compared():
         assert told in why_not_comparable(LORA, chips, classes, compared_settings(same | {key: value}))
 
 
-def test_the_distance_is_given_in_published_standard_deviations():
+def test_the_difference_is_given_in_published_standard_deviations():
     confusion = torch.tensor([[95, 5], [5, 95]])
-    table = distance_table(LORA, mmseg_scores(confusion), ["Unburnt land", "Burn scar"])
+    table = comparison_table(LORA, mmseg_scores(confusion), ["Unburnt land", "Burn scar"])
     score = 95 / 105
     assert [column.header for column in table.columns][-2:] == ["published std", "in std"]
     assert list(table.columns[4].cells) == ["0.64"]
@@ -176,7 +176,7 @@ def test_an_unknown_name_is_answered_with_similar_names():
         check_name("peft_geofm/burn_scars/v2_300m/lorra")
 
 
-def test_a_test_prints_the_distance_only_if_its_chips_are_the_published_ones(
+def test_a_test_prints_the_comparison_only_if_its_chips_are_the_published_ones(
     tiny_task, flood_root, tmp_path, capsys, monkeypatch
 ):
     data = Sen1Floods11DataModule(flood_root, splits=flood_root / "splits.csv", crop_size=32, batch_size=2)
@@ -188,22 +188,22 @@ def test_a_test_prints_the_distance_only_if_its_chips_are_the_published_ones(
     with shown_messages():
         trainer.test(tiny_task, data, verbose=False)
     out = capsys.readouterr().out
-    assert "distance to the published result sen1floods11_test, per cent" not in out
+    assert "comparison with the published result sen1floods11_test, per cent" not in out
     assert (
-        "no distance to the published result sen1floods11_test: the published list has 90 chips, "
+        "no comparison with the published result sen1floods11_test: the published list has 90 chips, "
         f"but this run scored {len(names)}" in out
     )
     monkeypatch.setattr(published, "split_list", lambda *_: names)
     with shown_messages():
         trainer.test(tiny_task, data, verbose=False)
     assert (
-        "no distance to the published result sen1floods11_test: its protocol has encoder prithvi_eo_v1_100m, but "
+        "no comparison with the published result sen1floods11_test: its protocol has encoder prithvi_eo_v1_100m, but "
         "the run has nano" in capsys.readouterr().out
     )
     tiny_task.hparams["encoder"] = "prithvi_eo_v1_100m"
     with shown_messages():
         trainer.test(tiny_task, data, verbose=False)
-    assert "distance to the published result sen1floods11_test, per cent" in " ".join(
+    assert "comparison with the published result sen1floods11_test, per cent" in " ".join(
         capsys.readouterr().out.split()
     )
     # The configuration beside a checkpoint has the settings of its training.
