@@ -2,13 +2,14 @@
 
 import gc
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from forked import ForkedCommand
 
 from prithvi_tg import EncoderDecoder, PrithviSegmentationTask, create_encoder, load_weights
 from prithvi_tg.datasets import HLSBurnScars
@@ -165,3 +166,18 @@ def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str,
         return code, out, err
 
     return run
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., ForkedCommand]]:
+    """Start ``prithvi-tg`` in a process of its own, for seconds less than `subprocess` takes; ended with the test."""
+    started: list[ForkedCommand] = []
+
+    def run(*words: object, path: tuple[Path, ...] = ()) -> ForkedCommand:
+        folder = tmp_path / f"output_of_{len(started)}"
+        started.append(ForkedCommand([str(word) for word in words], folder, path))
+        return started[-1]
+
+    yield run
+    for one in started:
+        one.kill()

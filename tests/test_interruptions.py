@@ -3,10 +3,7 @@
 import logging
 import re
 import signal
-import subprocess
-import sys
 import time
-from functools import partial
 
 import numpy as np
 import pytest
@@ -33,20 +30,13 @@ def long_scene(flood_root, tmp_path_factory):
     return path
 
 
-def interrupt(words, number, ready):
-    """Start a command, send it a signal once `ready`; its exit code, standard output and standard error."""
-    words = [sys.executable, "-m", "prithvi_tg", *map(str, words)]
-    # A shell that starts the tests in the background makes them ignore SIGINT, which commands would inherit.
-    notice = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    run = subprocess.Popen(
-        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=notice
-    )
+def interrupt(run, number, ready):
+    """Send a signal to a command once `ready`; its exit code, standard output and standard error."""
     while not ready():
         assert run.poll() is None, run.communicate()
         time.sleep(0.01)
     run.send_signal(number)
-    out, err = run.communicate(timeout=300)
-    return run.returncode, out, err
+    return run.communicate()
 
 
 def kept(line, name):
@@ -59,12 +49,12 @@ def kept(line, name):
 
 @pytest.mark.parametrize(("name", "number"), [("predict", signal.SIGINT), ("embed", signal.SIGTERM)])
 def test_an_interrupted_map_is_resumed_by_the_same_command(
-    name, number, trained, long_scene, tmp_path, command
+    name, number, trained, long_scene, tmp_path, command, start
 ):
     output = {"predict": tmp_path, "embed": tmp_path / "long_pred.tif"}[name]
     words = (name, "--ckpt_path", trained, long_scene, "--output", output, "--batch_size", 1)
     parts = tmp_path / ".long_pred.parts"
-    code, out, err = interrupt(words, number, lambda: len(list(parts.glob("strip_*.json"))) >= 2)
+    code, out, err = interrupt(start(*words), number, lambda: len(list(parts.glob("strip_*.json"))) >= 2)
     assert code == 128 + number
     done, total = kept(err.strip().splitlines()[-1], "long")
     assert 2 <= done < total
@@ -76,10 +66,10 @@ def test_an_interrupted_map_is_resumed_by_the_same_command(
     assert re.search(r"^long: complete, \d+ windows in [\d.]+ s over all runs$", out, re.MULTILINE)
 
 
-def test_an_interrupted_fit_names_its_last_checkpoint(config, tmp_path):
+def test_an_interrupted_fit_names_its_last_checkpoint(config, tmp_path, start):
     words = ("fit", "--config", config, "--trainer.max_epochs", 500, "--trainer.check_val_every_n_epoch", 500)
     last = tmp_path / "runs/version_0/checkpoints/last.ckpt"
-    code, out, err = interrupt(words, signal.SIGINT, last.exists)
+    code, out, err = interrupt(start(*words), signal.SIGINT, last.exists)
     assert code == 130
     line = f"Interrupted; to resume, repeat the command with --ckpt_path {last}"
     assert err.strip().splitlines()[-1] == line
