@@ -9,10 +9,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
-from test_studies import jobs_run_here  # noqa: F401  # a fixture
+from test_studies import jobs_run_here, run_here  # noqa: F401  # one is a fixture
 
 from prithvi_tg.datasets.chips.split_lists import published_splits, split_list
 from prithvi_tg.errors import ConfigError
@@ -281,23 +282,33 @@ def test_a_job_gets_its_share_of_the_visible_gpus(monkeypatch):
     assert _environment(job, 2, 3, 1)["CUDA_VISIBLE_DEVICES"] == "2"
 
 
-def test_a_killed_study_ends_with_the_whole_table_in_two_processes(study, tmp_path):
-    """With the real command: a study is killed in its first training, then two processes finish it."""
-    words = [
-        sys.executable, STUDY, "--small", "--datasets", "burn_scars", "--tunings", "linear_probe", "--seeds", "0", "1",
-        "--output", tmp_path, "--", "--trainer.max_epochs=2",
-    ]  # fmt: skip
-    environment = {**os.environ, "PYTHONPATH": str(TOP)}
+def test_a_study_whose_training_was_killed_ends_with_the_whole_table(study, tmp_path, monkeypatch, start):
+    """With the real command: the first training is killed, and the same study resumes it."""
     run = tmp_path / "runs/burn_scars/nano/linear_probe"
-    killed = subprocess.Popen(words, cwd=TOP, env=environment, start_new_session=True)
-    wait_for(lambda: list(run.glob("seed_0/fit/version_0/checkpoints/last.ckpt")), 120)
-    os.killpg(killed.pid, signal.SIGKILL)
-    killed.wait(10)
-    both = [subprocess.Popen(words, cwd=TOP, env=environment) for _ in range(2)]
-    assert [one.wait(240) for one in both] == [0, 0]
-    study.call(*words[2:])  # nothing is left to do; the table has all runs
+    killed = []
+
+    def kill_first(words, **options):
+        if killed:
+            return run_here(words, **options)
+        killed.append(start(*words[3:]))
+        wait_for(lambda: list(run.glob("seed_0/fit/version_0/checkpoints/last.ckpt")), 120)
+        killed[0].kill()
+        return subprocess.CompletedProcess(words, killed[0].poll())
+
+    monkeypatch.setattr("prithvi_tg.studies.subprocess", SimpleNamespace(run=kill_first))
+    words = (
+        "--small", "--datasets", "burn_scars", "--tunings", "linear_probe", "--seeds", 0, 1, "--output", tmp_path,
+        "--", "--trainer.max_epochs=2",
+    )  # fmt: skip
+    with pytest.raises(SystemExit, match=r"error: 1 of 2 jobs failed; see .*seed_0/log\.txt"):
+        study.call(*words)
+    assert killed[0].poll() == -signal.SIGKILL
+    (row,) = json.loads((tmp_path / "results.json").read_text())
+    assert row["seeds"] == [1]
+    study.call(*words)
     (row,) = json.loads((tmp_path / "results.json").read_text())
     assert row["seeds"] == [0, 1]
     assert [len(list(run.glob(f"seed_{seed}/test/version_*"))) for seed in (0, 1)] == [1, 1]
     resumed = (run / "seed_0/log.txt").read_text()
     assert len(list(run.glob("seed_0/fit/version_*"))) == 2, resumed
+    assert "Resuming in " in resumed

@@ -1,19 +1,21 @@
 """The record of a training run describes the files that it names."""
 
+import contextlib
+import io
 import json
 import shutil
 import signal
-import subprocess
-import sys
 import time
 
 import pandas as pd
 import pytest
 import torch
+from conftest import TINY_CONFIG
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import CSVLogger
 
 from prithvi_tg import PrithviSegmentationTask, Sen1Floods11DataModule, load_task, map_scene
+from prithvi_tg.__main__ import main
 from prithvi_tg.callbacks import (
     BestCheckpoint,
     ChipReport,
@@ -92,14 +94,26 @@ def test_resuming_without_checkpoints_does_not_record_the_resumed_checkpoint_as_
     assert record["run"]["training"]["epochs"] == 2
 
 
-@pytest.fixture
-def unvalidated(config, tmp_path, flood_root, command):
-    """Folder of a run whose split list has no validation chips, and the output of its training."""
+@pytest.fixture(scope="module")
+def trained_without_validation(flood_root, tmp_path_factory):
+    """Folder of a split list without validation chips and of a training with it, and the output of the training."""
+    folder = tmp_path_factory.mktemp("unvalidated")
     rows = [row for row in (flood_root / "splits.csv").read_text().splitlines() if not row.endswith(",val")]
-    (tmp_path / "splits.csv").write_text("\n".join(rows) + "\n")
-    code, out, err = command("fit", "--config", config, "--data.splits", tmp_path / "splits.csv")
-    assert code == 0, err
-    return tmp_path / "runs/version_0", out
+    (folder / "splits.csv").write_text("\n".join(rows) + "\n")
+    config = folder / "config.yaml"
+    config.write_text(TINY_CONFIG.format(root=flood_root, runs=folder / "runs"))
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        assert main(["fit", "--config", str(config), "--data.splits", str(folder / "splits.csv")]) == 0
+    return folder, out.getvalue()
+
+
+@pytest.fixture
+def unvalidated(trained_without_validation, tmp_path):
+    """Folder of a run whose split list has no validation chips, and the output of its training."""
+    folder, out = trained_without_validation
+    shutil.copy(folder / "splits.csv", tmp_path)
+    return shutil.copytree(folder / "runs/version_0", tmp_path / "runs/version_0"), out
 
 
 def test_a_training_without_validation_writes_a_record_without_scores(unvalidated):
@@ -190,31 +204,31 @@ def test_a_complete_run_that_is_resumed_trains_nothing_and_says_so(config, train
 
 
 def test_complete_lines_of_truncated_curves_are_kept_when_resuming(config, tmp_path, command):
-    words = ("fit", "--config", config, "--trainer.max_epochs", 4, "--trainer.log_every_n_steps", 1)
+    words = ("fit", "--config", config, "--trainer.max_epochs", 2, "--trainer.log_every_n_steps", 1)
     code, _, err = command(*words)
     assert code == 0, err
     first = tmp_path / "runs/version_0"
     before = (first / "metrics.csv").read_bytes()
     (first / "metrics.csv").write_bytes(before[:-30])
-    code, out, err = command(*words[:4], 6, *words[5:], "--ckpt_path", first / "checkpoints/last.ckpt")
+    code, out, err = command(*words[:4], 3, *words[5:], "--ckpt_path", first / "checkpoints/last.ckpt")
     assert code == 0, err
     assert "Resuming in " in out
     assert "dirpath" not in out + err
     (part,) = read_run(tmp_path / "runs/version_1").metrics["run"]["training"]["resumed_from"]
-    assert part["changed"] == {"trainer.max_epochs": 6}
+    assert part["changed"] == {"trainer.max_epochs": 3}
     curves = pd.read_csv(tmp_path / "runs/version_1/metrics.csv").dropna(subset="train_loss")
     assert list(curves["step"]) == list(range(curves["step"].max() + 1))
     (first / "metrics.csv").unlink()
-    code, out, err = command(*words[:4], 6, *words[5:], "--ckpt_path", first / "checkpoints/last.ckpt")
+    code, out, err = command(*words[:4], 3, *words[5:], "--ckpt_path", first / "checkpoints/last.ckpt")
     assert code == 0, err
     assert "not found; the curves of this run start here" in out
 
 
-def test_the_loss_of_the_decode_head_in_earlier_curves_becomes_the_training_loss(config, tmp_path, command):
+def test_the_loss_of_the_decode_head_in_earlier_curves_becomes_the_training_loss(
+    config, tmp_path, command, trained_run
+):
     words = ("fit", "--config", config, "--trainer.log_every_n_steps", 1)
-    code, _, err = command(*words, "--trainer.max_epochs", 1)
-    assert code == 0, err
-    first = tmp_path / "runs/version_0"
+    first = shutil.copytree(trained_run, tmp_path / "runs/version_0")
     now = pd.read_csv(first / "metrics.csv")
     both = now["train_loss"] + now["train_loss_auxiliary"]
     now.assign(train_loss_decode=now["train_loss"], train_loss=both).to_csv(
@@ -230,17 +244,15 @@ def test_the_loss_of_the_decode_head_in_earlier_curves_becomes_the_training_loss
     assert copied[: len(known)] == known
 
 
-def test_resuming_a_training_stopped_after_its_end_scores_it(config, tmp_path, command):
-    words = ("fit", "--config", config, "--trainer.max_epochs", 2, "--trainer.log_every_n_steps", 1)
-    code, _, err = command(*words)
-    assert code == 0, err
-    first = json.loads((tmp_path / "runs/version_0/metrics.json").read_text())
-    code, out, err = command(*words, "--ckpt_path", tmp_path / "runs/version_0/checkpoints/last.ckpt")
+def test_resuming_a_training_stopped_after_its_end_scores_it(config, tmp_path, command, trained_run):
+    stopped = shutil.copytree(trained_run, tmp_path / "runs/version_0")
+    first = json.loads((stopped / "metrics.json").read_text())
+    code, out, err = command("fit", "--config", config, "--ckpt_path", stopped / "checkpoints/last.ckpt")
     assert code == 0, err
     run = read_run(tmp_path / "runs/version_1")
     assert run.metrics["overall"] == first["overall"]
     before, training = first["run"]["training"], run.metrics["run"]["training"]
-    assert [part["epoch"] for part in training["resumed_from"]] == [2]
+    assert [part["epoch"] for part in training["resumed_from"]] == [1]
     assert {key: training[key] for key in ("epochs", "steps")} == {
         key: before[key] for key in ("epochs", "steps")
     }
@@ -250,24 +262,15 @@ def test_resuming_a_training_stopped_after_its_end_scores_it(config, tmp_path, c
     assert "Written: " + str(tmp_path / "runs/version_0") not in out
 
 
-def test_warnings_are_in_the_record(config, tmp_path, flood_root):
+def test_warnings_are_in_the_record(config, tmp_path, flood_root, start):
     rows = (flood_root / "splits.csv").read_text().splitlines()
     leak = next(row for row in rows if row.endswith(",train")).replace(",train", ",val")
     (tmp_path / "splits.csv").write_text("\n".join([*rows, leak]) + "\n")
-    words = [
-        sys.executable,
-        "-m",
-        "prithvi_tg",
-        "fit",
-        "--config",
-        config,
-        "--data.splits",
-        tmp_path / "splits.csv",
-    ]
-    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    code, _, err = start("fit", "--config", config, "--data.splits", tmp_path / "splits.csv").communicate()
+    assert code == 0, err
     warned = read_run(tmp_path / "runs/version_0").metrics["run"]["warnings"]
     assert any("in both train and val" in line for line in warned)
-    assert all(line in done.stderr for line in warned)
+    assert all(line in err for line in warned)
     assert len(set(warned)) == len(warned)
 
 
@@ -279,17 +282,16 @@ def test_the_record_of_a_run_names_its_command(trained_run, trained, config, com
 
 
 @pytest.mark.version_independent
-def test_a_stopped_run_explains_how_to_resume_and_is_not_complete(config, tmp_path):
-    words = [sys.executable, "-m", "prithvi_tg", "fit", "--config", config, "--trainer.max_epochs", "500",
-             "--trainer.check_val_every_n_epoch", "500"]  # fmt: skip
-    run = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+def test_a_stopped_run_explains_how_to_resume_and_is_not_complete(config, tmp_path, start):
+    words = ("fit", "--config", config, "--trainer.max_epochs", 500, "--trainer.check_val_every_n_epoch", 500)
+    run = start(*words)
     last = tmp_path / "runs/version_0/checkpoints/last.ckpt"
     while not last.exists():
         assert run.poll() is None
         time.sleep(0.05)
     run.send_signal(signal.SIGTERM)
-    _, err = run.communicate(timeout=120)
-    assert run.returncode == 128 + signal.SIGTERM
+    code, _, err = run.communicate(timeout=120)
+    assert code == 128 + signal.SIGTERM
     assert f"Interrupted; to resume, repeat the command with --ckpt_path {last}" in err
 
 

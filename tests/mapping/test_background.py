@@ -9,6 +9,7 @@ import rasterio
 import torch
 
 from prithvi_tg.errors import DataError
+from prithvi_tg.mapping import resources
 from prithvi_tg.mapping.background import BackgroundThread
 from prithvi_tg.mapping.host_copy import CPU
 from prithvi_tg.mapping.resources import choose_batch_size, choose_num_workers
@@ -133,12 +134,13 @@ def test_no_job_runs_after_an_error():
     assert done == []
 
 
-def test_batch_size_and_threads_depend_on_the_device():
+def test_batch_size_and_threads_depend_on_the_device(monkeypatch):
+    monkeypatch.setattr(resources, "memory_bytes", lambda: 2**33)
     cuda, plan = torch.device("cuda"), WindowGrid.of((1000, 10980), 224, 112)
     assert choose_batch_size(CPU, 224) == 4
     assert choose_batch_size(cuda, 224) == 64
     assert choose_batch_size(cuda, 4000) == 1
     assert choose_num_workers(CPU, [plan], 6) == 1
     assert 1 <= choose_num_workers(cuda, [plan], 6) <= 12
-    wide = WindowGrid.of((1000, 10**9), 224, 112)
+    wide = WindowGrid.of((1000, 10**6), 224, 112)
     assert choose_num_workers(cuda, [wide], 6) == 1
