@@ -45,8 +45,9 @@ def study(monkeypatch):
 
 def test_a_small_study_writes_a_row_for_each_test_set(study, tmp_path, jobs_run_here, capsys):  # noqa: F811
     study.call(
-        "--small", "--datasets", "floods", "--tunings", "linear_probe", "--seeds", 0, 1, "--output", tmp_path
-    )
+        "--small", "--datasets", "floods", "--tunings", "linear_probe", "--seeds", 0, 1, "--output", tmp_path,
+        "--", "--trainer.max_epochs=1",
+    )  # fmt: skip
     found = json.loads((tmp_path / "results.json").read_text())
     assert [(row["data"], row["test_set"], row["seeds"]) for row in found] == [
         ("floods", "test", [0, 1]), ("floods", "bolivia", [0, 1]),

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from conftest import TINY
 
 import prithvi_tg
 from prithvi_tg.commands import demo
+from prithvi_tg.commands.synthetic import LAYOUTS
+from prithvi_tg.datasets.synthetic import write_sen1floods11
 
 TOP = Path(__file__).parents[1]
 SOURCES = (
@@ -140,7 +143,7 @@ def test_the_workflow_runs_the_gate_and_templates_ask_distinct_questions():
 
 @pytest.fixture
 def small_demo(monkeypatch, tmp_path):
-    """The demo with a tiny model on small chips, in an empty folder."""
+    """The demo with a tiny model on few small chips and a small scene, in an empty folder."""
     config = yaml.safe_load((TOP / "configs" / "demo.yaml").read_text())
     config["model"]["init_args"] |= {"encoder_args": TINY, "head_channels": 8, "window": 32}
     config["data"]["init_args"] |= {"crop_size": 32}
@@ -148,6 +151,14 @@ def small_demo(monkeypatch, tmp_path):
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "demo.yaml").write_text(yaml.safe_dump(config))
     monkeypatch.setattr(demo, "CONFIGS", tmp_path / "configs")
+    commands = demo.demo_commands
+
+    def with_few_chips(output):
+        (synthetic, *words), *others = commands(output)
+        return [[synthetic, *words, "--chips", "8", "--size", "64"], *others]
+
+    monkeypatch.setattr(demo, "demo_commands", with_few_chips)
+    monkeypatch.setitem(LAYOUTS, "sen1floods11", partial(write_sen1floods11, scene_size=(100, 90)))
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
 
