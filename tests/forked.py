@@ -30,7 +30,7 @@ class ForkedCommand:
         self.out, self.err = folder / "out", folder / "err"
         python_path = [*map(str, path), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(python_path)}
-        arguments = (words, os.getcwd(), environment, self.out, self.err)
+        arguments = (words, Path.cwd(), environment, self.out, self.err)
         self.process = CONTEXT.Process(target=_run, args=arguments)
         self.process.start()
 
@@ -58,7 +58,7 @@ class ForkedCommand:
         return code, self.out.read_text(), self.err.read_text()
 
 
-def _run(words: list[str], folder: str, environment: dict[str, str], out: Path, err: Path) -> None:
+def _run(words: list[str], folder: Path, environment: dict[str, str], out: Path, err: Path) -> None:
     os.setsid()
     for path, number in ((out, 1), (err, 2)):
         file = os.open(path, os.O_WRONLY | os.O_CREAT)

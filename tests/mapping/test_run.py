@@ -1,6 +1,5 @@
 """Whole runs: their files, resuming after a kill, several processes, and errors."""
 
-import os
 import resource
 import signal
 import time
