@@ -2,6 +2,7 @@
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -47,10 +48,16 @@ OLD_NAMES = frozenset({
 })  # fmt: skip
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    """The syntax tree of a file."""
+    return ast.parse(path.read_text())
+
+
 def imports(path: Path) -> list[tuple[str, ...]]:
     """Modules of the package that a file imports, from the package on."""
     found = []
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.ImportFrom) and node.level:
             base = path.relative_to(PACKAGE).parts[: -node.level]
             module = (*base, *(node.module.split(".") if node.module else ()))
@@ -85,7 +92,7 @@ def names(tree: ast.AST) -> list[str]:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_names_are_those_of_the_field(path):
     if path.name != "deprecated.py":
-        assert OLD_NAMES.intersection(names(ast.parse(path.read_text()))) == set()
+        assert OLD_NAMES.intersection(names(parsed(path))) == set()
 
 
 @pytest.mark.version_independent
@@ -95,7 +102,7 @@ def test_files_and_functions_are_short(path):
     assert text.count("\n") <= 450
     lengths = {
         node.name: (node.end_lineno or 0) - node.lineno + 1
-        for node in ast.walk(ast.parse(text))
+        for node in ast.walk(parsed(path))
         if isinstance(node, ast.FunctionDef)
     }
     assert {name: length for name, length in lengths.items() if length > 80} == {}
@@ -158,14 +165,14 @@ def hooks_left_behind(tree: ast.AST) -> list[str]:
 @pytest.mark.version_independent
 @pytest.mark.parametrize("path", LIBRARY, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_the_library_logs_and_only_commands_print(path):
-    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    calls = [node for node in ast.walk(parsed(path)) if isinstance(node, ast.Call)]
     assert [node.lineno for node in calls if ast.unparse(node.func) in ("print", "sys.stdout.write")] == []
 
 
 @pytest.mark.version_independent
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_nothing_of_the_process_is_changed_for_good(path):
-    tree = ast.parse(path.read_text())
+    tree = parsed(path)
     assert hooks_left_behind(tree) == []
     if path in LIBRARY:
         assert environment_writes(tree) == []
@@ -174,7 +181,7 @@ def test_nothing_of_the_process_is_changed_for_good(path):
 @pytest.mark.version_independent
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_messages_have_no_marks_of_literals(path):
-    raised = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Raise)]
+    raised = [node for node in ast.walk(parsed(path)) if isinstance(node, ast.Raise)]
     texts = [one for node in raised for one in ast.walk(node) if isinstance(one, ast.Constant)]
     assert [one.lineno for one in texts if "``" in str(one.value)] == []
 
@@ -214,7 +221,7 @@ def test_messages_of_the_library_name_arguments_and_not_options(path):
         return
     messages = [
         part.value
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(parsed(path))
         if isinstance(node, ast.JoinedStr | ast.Constant)
         for part in ast.walk(node)
         if isinstance(part, ast.Constant) and isinstance(part.value, str) and "\n" not in part.value
