@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from forked import ForkedCommand
+from forked import ForkedCommand, end_server
 
 from prithvi_tg import EncoderDecoder, PrithviSegmentationTask, create_encoder, load_weights
 from prithvi_tg.datasets import HLSBurnScars
@@ -166,6 +166,13 @@ def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str,
         return code, out, err
 
     return run
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_process_is_left() -> Iterator[None]:
+    """The server of forked processes ends with the tests, and writes the coverage that it has measured."""
+    yield
+    end_server()
 
 
 @pytest.fixture

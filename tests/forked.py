@@ -6,7 +6,11 @@ import multiprocessing
 import os
 import signal
 import sys
+from collections.abc import Callable
+from multiprocessing.forkserver import _forkserver
 from pathlib import Path
+
+from prithvi_tg.__main__ import console
 
 #: Starts processes from a server that imports the command once. The server has no threads of OpenMP and no GPU.
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -23,14 +27,17 @@ class ForkedCommand:
         words: Name of the command, and its arguments.
         folder: Folder for its output; must not exist.
         path: Folders to import from in addition; processes that the command starts inherit them.
+        main: Function of a module that returns the exit code; ``words`` are its ``sys.argv[1:]``.
     """
 
-    def __init__(self, words: list[str], folder: Path, path: tuple[Path, ...] = ()) -> None:
+    def __init__(
+        self, words: list[str], folder: Path, path: tuple[Path, ...] = (), main: Callable[[], int] = console
+    ) -> None:
         folder.mkdir()
         self.out, self.err = folder / "out", folder / "err"
         python_path = [*map(str, path), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(python_path)}
-        arguments = (words, Path.cwd(), environment, self.out, self.err)
+        arguments = (main, words, Path.cwd(), environment, self.out, self.err)
         self.process = CONTEXT.Process(target=_run, args=arguments)
         self.process.start()
 
@@ -58,7 +65,14 @@ class ForkedCommand:
         return code, self.out.read_text(), self.err.read_text()
 
 
-def _run(words: list[str], folder: Path, environment: dict[str, str], out: Path, err: Path) -> None:
+def end_server() -> None:
+    """End the process that has imported the command, and wait for its end."""
+    _forkserver._stop()
+
+
+def _run(
+    main: Callable[[], int], words: list[str], folder: Path, environment: dict[str, str], out: Path, err: Path
+) -> None:
     os.setsid()
     for path, number in ((out, 1), (err, 2)):
         file = os.open(path, os.O_WRONLY | os.O_CREAT)
@@ -73,6 +87,4 @@ def _run(words: list[str], folder: Path, environment: dict[str, str], out: Path,
     sys.argv = ["prithvi-tg", *words]
     # Processes of strategy ddp repeat the command: python -m prithvi_tg.
     sys.modules["__main__"].__spec__ = importlib.util.find_spec("prithvi_tg.__main__")
-    from prithvi_tg.__main__ import console
-
-    sys.exit(console())
+    sys.exit(main())

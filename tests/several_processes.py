@@ -194,10 +194,16 @@ def shares(root, folder):
     trainer.predict(task, scenes, return_predictions=False)
 
 
-if __name__ == "__main__":
+def main():
+    """Run those that the arguments name, or all."""
     warnings.simplefilter("ignore")
     root, folder = Path(sys.argv[1]), Path(sys.argv[2])
     seed_everything(0, workers=True, verbose=False)
     for one in (unfreezing, places, steps, resuming, too_many, shares):
         if one.__name__ in sys.argv[3:] or not sys.argv[3:]:
             one(root, folder)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,14 +1,13 @@
 """Two processes train and map like one: equal weights, separate random numbers, and a common end."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import rasterio
+import several_processes
+from forked import ForkedCommand
 
 pytestmark = pytest.mark.version_independent
 
@@ -19,12 +18,13 @@ HERE = Path(__file__).parent
 def noted(flood_root, tmp_path_factory):
     """The results of the runs of several_processes.py, by name."""
     folder = tmp_path_factory.mktemp("processes")
-    words = [sys.executable, HERE / "several_processes.py", flood_root, folder]
-    ended = subprocess.run([*map(str, words)], capture_output=True, text=True, timeout=300)
+    words = [str(flood_root), str(folder)]
+    runs = ForkedCommand(words, folder / "output", main=several_processes.main)
+    _, out, err = runs.communicate()
 
     def read(name):
         path = folder / f"{name}.json"
-        assert path.exists(), ended.stdout[-2000:] + ended.stderr[-4000:]
+        assert path.exists(), out[-2000:] + err[-4000:]
         return json.loads(path.read_text())
 
     read.folder = folder
@@ -84,54 +84,58 @@ def test_a_process_without_strips_waits_for_one_with_many_beyond_the_time_limit(
         assert source.shape == (100, 90)
 
 
-def run(*words, **environment):
-    """Run the command; its exit code, standard output and error."""
-    ended = subprocess.run(
-        [sys.executable, "-m", "prithvi_tg", *map(str, words)], capture_output=True, text=True, timeout=300,
-        env={**os.environ, **environment},
-    )  # fmt: skip
-    return ended.returncode, ended.stdout, ended.stderr
-
-
 @pytest.mark.parametrize(
-    ("strategy", "task"), [("ddp", "Broken"), ("ddp", "BrokenFirst"), ("ddp_spawn", "Broken")]
+    ("strategy", "task"), [("ddp", "Broken"), ("ddp", "BrokenFirst"), ("ddp_fork", "Broken")]
 )
-def test_an_error_in_one_process_ends_the_others_with_this_error(strategy, task, config, tmp_path):
+def test_an_error_in_one_process_ends_the_others_with_this_error(strategy, task, config, start):
     text = config.read_text().replace("PrithviSegmentationTask", f"several_processes.{task}")
     config.write_text(text + f"  strategy: {strategy}\n  devices: 2\n")
-    paths = [str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]
     more = ("--data.batch_size", 1, "--trainer.limit_val_batches", 0)
-    # `run` fails after half of the time for which the other process is busy.
-    code, _, err = run("fit", "--config", config, *more, PYTHONPATH=os.pathsep.join(paths))
+    # `communicate` fails after half of the time for which the other process is busy.
+    code, _, err = start("fit", "--config", config, *more, path=(HERE,)).communicate()
     assert code not in (0, None), err
     assert "prithvi-tg: error: chip.tif: broken on purpose\n" in err
     assert "Traceback" not in err
 
 
-def test_ddp_spawn_trains_scores_and_maps(config, flood_root, tmp_path):
-    two = ("--trainer.devices", 2, "--trainer.strategy", "ddp_spawn")
+def test_ddp_spawn_maps_and_an_error_of_its_process_is_that_of_the_command(
+    trained, flood_root, tmp_path, start
+):
+    scene = flood_root / "scene.tif"
+    (tmp_path / "broken.tif").write_bytes(scene.read_bytes()[:4000])
+    code, _, err = start(
+        "predict", "--ckpt_path", trained, "--output", tmp_path / "maps", scene, tmp_path / "broken.tif",
+        "--trainer.accelerator", "cpu", "--trainer.devices", 1, "--trainer.strategy", "ddp_spawn",
+    ).communicate()  # fmt: skip
+    assert (tmp_path / "maps" / "scene_pred.tif").exists(), err
+    assert code == 1
+    assert re.search(r"prithvi-tg: error: 1 of 2 scenes failed: .*broken\.tif", err)
+
+
+#: Two processes that get all they need pickled, as with ddp_spawn, but from a server that has imported it before.
+PICKLED = (
+    "--trainer.accelerator", "cpu", "--trainer.devices", 2,
+    "--trainer.strategy", '{"class_path": "DDPStrategy", "init_args": {"start_method": "forkserver"}}',
+)  # fmt: skip
+
+
+def test_a_training_is_sent_to_started_processes(config, flood_root, tmp_path, command):
     names = sorted(line.split(",")[0] for line in (flood_root / "splits.csv").read_text().split()[1:])
     splits = tmp_path / "splits.csv"
     rows = [f"{name},{split}" for name, split in zip(names, ["train"] * 4 + ["val"] * 2, strict=True)]
     splits.write_text("\n".join(["chip,split", *rows]))
-    code, _, err = run("fit", "--config", config, "--data.splits", splits, *two)
+    code, _, err = command("fit", "--config", config, "--data.splits", splits, *PICKLED)
     assert code == 0, err
     (folder,) = (tmp_path / "runs").iterdir()
-    record = json.loads((folder / "metrics.json").read_text())["run"]
-    assert record["training"]["epochs"] == 1
-    best = folder / "checkpoints" / "best.ckpt"
-    (tmp_path / "broken.tif").write_bytes((flood_root / "scene.tif").read_bytes()[:4000])
-    code, _, err = run(
-        "predict", "--ckpt_path", best, "--output", tmp_path / "maps", flood_root / "scene.tif",
-        tmp_path / "broken.tif", "--trainer.accelerator", "cpu", *two,
-    )  # fmt: skip
-    assert (tmp_path / "maps" / "scene_pred.tif").exists()
-    assert code == 1
-    assert re.search(r"prithvi-tg: error: 1 of 2 scenes failed: .*broken\.tif", err)
-    assert run("export", best, tmp_path / "model.pt2")[0] == 0
-    code, _, err = run(
-        "predict", "--model", tmp_path / "model.pt2", "--output", tmp_path / "exported", flood_root / "scene.tif",
-        "--trainer.accelerator", "cpu", *two,
-    )  # fmt: skip
+    record = json.loads((folder / "metrics.json").read_text())
+    assert record["run"]["training"]["epochs"] == 1
+    assert record["overall"]["mIoU"] > 0
+    assert (folder / "checkpoints" / "best.ckpt").exists()
+
+
+def test_an_exported_model_is_sent_to_started_processes(trained, flood_root, tmp_path, command):
+    assert command("export", trained, tmp_path / "model.pt2")[0] == 0
+    words = ("--model", tmp_path / "model.pt2", "--output", tmp_path / "maps", flood_root / "scene.tif")
+    code, _, err = command("predict", *words, *PICKLED)
     assert code == 0, err
-    assert (tmp_path / "exported" / "scene_pred.tif").exists()
+    assert (tmp_path / "maps" / "scene_pred.tif").exists()

@@ -80,7 +80,7 @@ def test_the_limit_holds_in_this_process_and_no_environment_is_written(no_limit_
     assert dict(os.environ) == environment
 
 
-@pytest.mark.parametrize("start", ["fork", "spawn"])
+@pytest.mark.parametrize("start", ["fork", "forkserver"])  # a worker inherits what is set here, or nothing
 def test_the_limit_holds_in_workers_which_are_seeded_as_lightning_does(
     start, no_limit_of_the_user, monkeypatch
 ):
