@@ -111,8 +111,16 @@ def assert_equal(one, other):
                 assert value == second[key]
 
 
-@pytest.mark.parametrize("make", [classes, values, whole_chips])
-@pytest.mark.parametrize("cache", ["ram", "disk"])
+@pytest.mark.parametrize(
+    ("folder", "make", "cache"),
+    [
+        ("int16", classes, "ram"), ("int16", values, "disk"), ("int16", whole_chips, "ram"),
+        ("float32", classes, "disk"), ("float32", values, "ram"), ("float32", whole_chips, "disk"),
+        ("float64", classes, "ram"), ("float64", values, "disk"), ("float64", whole_chips, "ram"),
+        ("uint8", classes, "disk"), ("uint8", values, "ram"), ("uint8", whole_chips, "disk"),
+    ],
+    indirect=["folder"],
+)  # fmt: skip
 def test_samples_are_the_same_with_and_without_a_cache(folder, make, cache):
     without = batches(make(folder, cache="none"))
     assert_equal(batches(make(folder, cache=cache)), without)
