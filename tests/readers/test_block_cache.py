@@ -80,12 +80,18 @@ def test_the_limit_holds_in_this_process_and_no_environment_is_written(no_limit_
     assert dict(os.environ) == environment
 
 
+def init_with_seeds(worker, **options):
+    """As in a process that has the environment of this one, not that of the server of processes."""
+    os.environ["PL_SEED_WORKERS"] = "1"
+    init_reading_worker(worker, **options)
+
+
 @pytest.mark.parametrize("start", ["fork", "forkserver"])  # a worker inherits what is set here, or nothing
 def test_the_limit_holds_in_workers_which_are_seeded_as_lightning_does(
     start, no_limit_of_the_user, monkeypatch
 ):
     monkeypatch.setenv("PL_SEED_WORKERS", "1")
-    init = partial(init_reading_worker, megabytes=64, rank=3)
+    init = partial(init_with_seeds, megabytes=64, rank=3)
     loader = DataLoader(CacheAndNumber(), num_workers=1, worker_init_fn=init, multiprocessing_context=start,
                         generator=torch.Generator().manual_seed(0), batch_size=None)  # fmt: skip
     caches, numbers = zip(*loader, strict=True)
