@@ -7,7 +7,7 @@ from prithvi_tg.exporting.function import example_inputs
 from prithvi_tg.spec import DataSpec, InputSpec
 from prithvi_tg.targets import ChipClassTarget, ClassTarget, ValueTarget
 
-TINY = {"width": 32, "depth": 4, "num_heads": 2}
+TINY = {"width": 32, "depth": 2, "num_heads": 2}
 CLASSES = ClassTarget(("dry", "water", "cloud"), ("#aa0000", "#0000ff", "#ffffff"))
 VALUES = ValueTarget(("height", "biomass"), ("m", "t/ha"), mean=(12.0, 80.0), std=(5.0, 40.0))
 CHIPS = ChipClassTarget(("forest", "city"), multilabel=True)
@@ -26,6 +26,8 @@ def build(target, frames=1, encoder="nano", **arguments):
     if not isinstance(target, ChipClassTarget):
         arguments = {"window": 32, "head_channels": 8, **arguments}
     args = {} if encoder.startswith("timm/") else TINY
+    if arguments.get("decoder") == "fpn":
+        args = TINY | {"depth": 4}  # it takes the tokens of four layers
     task = kinds[type(target)](
         encoder=encoder,
         encoder_args=args,

@@ -1,7 +1,6 @@
 """What a run prints: a line per epoch without a terminal, a bar with one, times and throughput."""
 
 import re
-import subprocess
 import sys
 
 import pytest
@@ -58,23 +57,20 @@ def test_test_and_predict_print_their_throughput(config, command, trained, flood
     assert re.search(r"^Prediction: \d+ windows? in \d+\.\d s, \S+ windows/s$", out, re.MULTILINE)
 
 
-def test_warnings_of_a_command_without_a_configuration_are_plain_lines(trained, flood_root, tmp_path):
+def test_warnings_of_a_command_without_a_configuration_are_plain_lines(
+    trained, flood_root, tmp_path, start, monkeypatch
+):
     with rasterio.open(flood_root / "scene.tif") as source:
         values = source.read(window=((0, 64), (0, 64)))
         profile = {"driver": "GTiff", "dtype": values.dtype, "count": len(values), "height": 64, "width": 64}
         with rasterio.open(tmp_path / "plain.tif", "w", **profile) as out:
             out.write(values)
             out.descriptions = source.descriptions
+    monkeypatch.chdir(tmp_path)
     words = ("embed", "plain.tif", "--ckpt_path", trained, "--output", "features.tif")
-    run = subprocess.run(
-        [sys.executable, "-m", "prithvi_tg", *words],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr
-    lines = [line for line in run.stderr.splitlines() if "weight tensors loaded" not in line]
+    code, _, err = start(*words).communicate()
+    assert code == 0, err
+    lines = [line for line in err.splitlines() if "weight tensors loaded" not in line]
     assert lines == ["prithvi-tg: warning: plain.tif: is not georeferenced, and neither is its map"]
 
 

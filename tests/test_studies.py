@@ -68,16 +68,16 @@ def test_a_study_is_run_once_and_can_be_resumed(config, tmp_path, jobs_run_here)
 
 def test_a_failed_job_names_its_log_and_the_others_run(config, tmp_path, monkeypatch):
     def run(words, **options):  # the job that fails is a process, as all are outside of tests
-        return (subprocess.run if "--model.encoder=none" in words else run_here)(words, **options)
+        return (subprocess.run if "--encoder=none" in words else run_here)(words, **options)
 
     monkeypatch.setattr("prithvi_tg.studies.subprocess", SimpleNamespace(run=run))
     jobs = [
-        Job("bad", {"case": "bad"}, ("--config", str(config), "--model.encoder=none")),
+        Job("bad", {"case": "bad"}, ("--config", str(config), "--encoder=none")),
         Job("good", {"case": "good"}, ("--config", str(config))),
     ]
     with pytest.raises(DataError, match=r"1 of 2 jobs failed; see .*bad/log\.txt"):
         run_jobs(jobs, tmp_path, processes=2)
-    assert "none" in (tmp_path / "bad/log.txt").read_text()
+    assert "--encoder" in (tmp_path / "bad/log.txt").read_text()
     assert scores(tmp_path / "good/test")["mIoU"] > 0
     with pytest.raises(ConfigError, match="good is given more than once"):
         run_jobs(jobs[1:] * 2, tmp_path)

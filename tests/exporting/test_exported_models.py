@@ -94,8 +94,9 @@ def test_weights_without_a_description_of_data_have_no_item(tiny_task, tmp_path)
 
 
 @pytest.mark.version_independent
-@pytest.mark.parametrize("suffix", [".pt2", ".onnx"])
-@pytest.mark.parametrize("targets", [["qkv", "proj"], ["query", "value", "mlp"]], ids=" ".join)
+@pytest.mark.parametrize(
+    ("targets", "suffix"), [(["qkv", "proj"], ".pt2"), (["query", "value", "mlp"], ".onnx")]
+)
 def test_adapters_are_merged(targets, suffix, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime") if suffix == ".onnx" else None
     task = build(CLASSES, lora_rank=2, lora_targets=targets)

@@ -27,7 +27,7 @@ MODELS = {
     "stochastic depth": PRITHVI | {"decoder": "linear", "drop_path": 0.5},
     "checkpointing": PRITHVI | {"decoder": "linear", "gradient_checkpointing": True},
     "frozen encoder": PRITHVI | {"decoder": "linear", "freeze_encoder": True},
-    "timm, CNN": {"encoder": "timm/resnet18", "decoder": "unet"},
+    "timm, CNN": {"encoder": "timm/resnet10t", "decoder": "unet"},
     "timm, ViT": {"encoder": "timm/vit_tiny_patch16_224", "encoder_args": {"depth": 1}},
 }
 IMAGE = torch.randn(2, 1, 6, 32, 64, generator=torch.Generator().manual_seed(0))
