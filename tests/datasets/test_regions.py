@@ -169,6 +169,21 @@ def test_windows_lie_inside_the_given_polygons(tmp_path):
         split_by_polygons(grid, path, "fold")
 
 
+def test_outlines_of_neighbours_that_differ_by_rounding_do_not_overlap(tmp_path):
+    grid = grid_of(64, 64)
+    left, bottom, right, top = grid.bounds
+    middle, rounding = (left + right) / 2, 1e-6 * grid.transform.a
+    halves = [
+        ("train", shapely.box(left, bottom, middle + rounding, top)),
+        ("val", shapely.box(middle, bottom, right, top)),
+    ]
+    regions = split_by_polygons(grid, polygons(tmp_path, halves)).splits
+    assert regions["train"].roi.intersection(regions["val"].roi).area == 0
+    wider = [halves[0], ("val", shapely.box(middle - grid.transform.a, bottom, right, top))]
+    with pytest.raises(DataError, match="polygons of train and val overlap"):
+        split_by_polygons(grid, polygons(tmp_path, wider))
+
+
 class Numbered(torch.utils.data.Dataset):
     """The label of each pixel is its number."""
 
