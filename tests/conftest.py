@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 from forked import ForkedCommand, end_server
+from matplotlib.figure import Figure
+from PIL import Image
 
 from prithvi_tg import EncoderDecoder, PrithviSegmentationTask, create_encoder, load_weights
 from prithvi_tg.datasets import HLSBurnScars
@@ -54,6 +56,18 @@ def _one_picture_of_a_kind() -> Iterator[None]:
         for module in (chips, value_chips):
             patch.setattr(module, "extremes", fewer)
         yield
+
+
+def save_a_pixel(figure: Figure, file: Any, **options: Any) -> None:
+    """Replaces `Figure.savefig`: a picture of one pixel."""
+    assert options.get("format", "png") == "png", options
+    Image.new("RGB", (1, 1)).save(file, format="png")
+
+
+@pytest.fixture
+def pictures_of_one_pixel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are composed, but not drawn, which takes half of a tiny run; for runs whose pictures are no subject."""
+    monkeypatch.setattr(Figure, "savefig", save_a_pixel)
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,8 @@ from unittest import mock
 
 import pandas as pd
 import pytest
+from conftest import save_a_pixel
+from matplotlib.figure import Figure
 
 from prithvi_tg.__main__ import main
 from prithvi_tg.commands.sweep import read_space, train
@@ -24,11 +26,12 @@ TOP = Path(__file__).parents[1]
 
 
 def run_here(words, *, stdout, stderr, env=None, check=False, pass_fds=()):
-    """Replaces `subprocess.run`: runs the command in this process, without importing again."""
+    """Replaces `subprocess.run`: runs the command in this process, without importing again, and draws no pictures."""
     assert words[:3] == [sys.executable, "-m", "prithvi_tg"]
     path = (env or {}).get("PYTHONPATH", "").split(os.pathsep)
     with (
         mock.patch.object(sys, "path", [*path, *sys.path]),
+        mock.patch.object(Figure, "savefig", save_a_pixel),
         contextlib.redirect_stdout(stdout),
         contextlib.redirect_stderr(stderr),
     ):

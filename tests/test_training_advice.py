@@ -8,7 +8,7 @@ import torch
 from prithvi_tg import PrithviSegmentationTask
 from prithvi_tg.tasks.advice import training_advice
 
-pytestmark = pytest.mark.version_independent
+pytestmark = [pytest.mark.version_independent, pytest.mark.usefixtures("pictures_of_one_pixel")]
 
 LONG_WARM_UP = (
     "warmup_steps: 9 is not less than the steps of the run, 2, so the full learning rate is never reached; set it to "
