@@ -7,7 +7,7 @@ from prithvi_tg.exporting.function import example_inputs
 from prithvi_tg.spec import DataSpec, InputSpec
 from prithvi_tg.targets import ChipClassTarget, ClassTarget, ValueTarget
 
-TINY = {"width": 32, "depth": 2, "num_heads": 2}
+TINY = {"width": 32, "depth": 1, "num_heads": 2}
 CLASSES = ClassTarget(("dry", "water", "cloud"), ("#aa0000", "#0000ff", "#ffffff"))
 VALUES = ValueTarget(("height", "biomass"), ("m", "t/ha"), mean=(12.0, 80.0), std=(5.0, 40.0))
 CHIPS = ChipClassTarget(("forest", "city"), multilabel=True)
@@ -49,7 +49,7 @@ MODELS = {
     "published, places and dates": lambda: build(CLASSES, frames=2, encoder="prithvi_eo_v2_tiny_tl"),
     "fpn": lambda: build(CLASSES, decoder="fpn"),
     "unet of a CNN": lambda: build(CLASSES, encoder="timm/resnet18", decoder="unet"),
-    "values": lambda: build(VALUES),
+    "values": lambda: build(VALUES, decoder="linear"),
     "classes of chips": lambda: build(CHIPS, frames=2),
 }
 

@@ -151,7 +151,11 @@ def roots(tmp_path_factory):
     """Synthetic chips in each published layout."""
     top = tmp_path_factory.mktemp("published")
     layouts = {"burn_scars": "hls_burn_scars", "floods": "sen1floods11", "crops": "multi_temporal_crop"}
-    return {data: LAYOUTS[layout](top / data, chips=6, size=32) for data, layout in layouts.items()}
+    sizes = {"sen1floods11": {"scene_size": (64, 64)}}  # its scene is not used
+    return {
+        data: LAYOUTS[layout](top / data, chips=6, size=32, **sizes.get(layout, {}))
+        for data, layout in layouts.items()
+    }
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from prithvi_tg.__main__ import main
 from prithvi_tg.commands.sweep import read_space, train
+from prithvi_tg.datasets import synthetic
 from prithvi_tg.errors import ConfigError, DataError
 from prithvi_tg.studies import Job, markdown, run_jobs, scores, summary
 
@@ -42,10 +43,15 @@ def run_here(words, *, stdout, stderr, env=None, check=False, pass_fds=()):
     return subprocess.CompletedProcess(words, code)
 
 
+def run_valid_jobs_here(words, **options):
+    """Replaces `subprocess.run`: a job with an invalid option is a process, as all are outside of tests."""
+    return (subprocess.run if "--encoder=none" in words else run_here)(words, **options)
+
+
 @pytest.fixture
 def jobs_run_here(monkeypatch):
     for module in ("prithvi_tg.studies", "prithvi_tg.commands.sweep"):
-        monkeypatch.setattr(f"{module}.subprocess", SimpleNamespace(run=run_here))
+        monkeypatch.setattr(f"{module}.subprocess", SimpleNamespace(run=run_valid_jobs_here))
 
 
 def test_a_study_is_run_once_and_can_be_resumed(config, tmp_path, jobs_run_here):
@@ -69,11 +75,7 @@ def test_a_study_is_run_once_and_can_be_resumed(config, tmp_path, jobs_run_here)
         run_jobs(other, tmp_path / "study")
 
 
-def test_a_failed_job_names_its_log_and_the_others_run(config, tmp_path, monkeypatch):
-    def run(words, **options):  # the job that fails is a process, as all are outside of tests
-        return (subprocess.run if "--encoder=none" in words else run_here)(words, **options)
-
-    monkeypatch.setattr("prithvi_tg.studies.subprocess", SimpleNamespace(run=run))
+def test_a_failed_job_names_its_log_and_the_others_run(config, tmp_path, jobs_run_here):
     jobs = [
         Job("bad", {"case": "bad"}, ("--config", str(config), "--encoder=none")),
         Job("good", {"case": "good"}, ("--config", str(config))),
@@ -96,6 +98,11 @@ def test_a_summary_has_mean_deviation_and_count_of_each_case():
     assert markdown(means).splitlines()[2:] == ["| b | 2 | 60.00 | 14.14 |", "| a | 1 | 10.00 | - |"]
 
 
+def write_few_chips(root, chips, size, write=synthetic.write_sen1floods11):
+    """Replaces `write_sen1floods11`: fewer chips, and a scene that is smaller, as no study uses it."""
+    return write(root, chips=8, size=size, scene_size=(size, size))
+
+
 @pytest.mark.parametrize(
     ("study", "options"),
     [
@@ -106,6 +113,8 @@ def test_a_summary_has_mean_deviation_and_count_of_each_case():
 )
 def test_every_study_runs_at_a_small_size(study, options, tmp_path, monkeypatch, jobs_run_here):
     monkeypatch.chdir(TOP)
+    monkeypatch.setattr(synthetic, "write_sen1floods11", write_few_chips)
+    monkeypatch.setitem(synthetic.LAYOUTS, "sen1floods11", write_few_chips)
     words = ["run.py", "--small", "--seeds", "0", "--output", str(tmp_path), *options]
     monkeypatch.setattr(sys, "argv", words)
     runpy.run_path(f"experiments/{study}/run.py", run_name="__main__")
@@ -120,19 +129,28 @@ def test_every_study_runs_at_a_small_size(study, options, tmp_path, monkeypatch,
     assert (tmp_path / f"{study}.png").stat().st_size > 5000
 
 
-def test_a_sweep_varies_any_key_and_adds_to_existing_trials(config, tmp_path, command, request):
+def test_a_sweep_varies_any_key_and_adds_to_existing_trials(
+    config, tmp_path, command, jobs_run_here, start, monkeypatch
+):
     pytest.importorskip("optuna", reason="the extra sweep is not installed")
     space = tmp_path / "space.yaml"
     space.write_text("model.lr: {low: 1.0e-5, high: 1.0e-2, log: true}\nmodel.loss: [ce, dice]\n")
     words = ("sweep", space, "--trials", "1", "--output", tmp_path / "sweep", "--config", config)
-    code, out, err = command(*words)
+
+    def run_apart(words, *, stdout, **options):
+        code, out, err = start(*words[3:]).communicate()
+        stdout.write(out + err)
+        return subprocess.CompletedProcess(words, code)
+
+    with monkeypatch.context() as first:
+        first.setattr("prithvi_tg.commands.sweep.subprocess", SimpleNamespace(run=run_apart))
+        code, out, err = command(*words)
     assert code == 0, err
     assert "Best of 1: val_mIoU" in out
     assert "trial_0000: val_mIoU 0." in out
     assert (tmp_path / "sweep/trial_0000/version_0/checkpoints/best.ckpt").exists()
     assert f"Its weights: {tmp_path}/sweep/trial_0000/version_0/checkpoints/best.ckpt" in out
     assert "trial_0000: prithvi-tg: warning: warmup_steps" in err
-    request.getfixturevalue("jobs_run_here")  # the first trial was a process of its own
     code, out, err = command(*words)
     assert "Best of 2" in out, err
     trials = pd.read_csv(tmp_path / "sweep/trials.csv")

@@ -10,7 +10,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from conftest import save_a_pixel
 from documents import TOP
+from matplotlib.figure import Figure
 
 from prithvi_tg.colors import color_distance, default_colors
 
@@ -185,6 +187,10 @@ def test_all_models_run_at_a_small_size_and_a_second_run_computes_nothing(
 ):
     words = ["run.py", "--small", "--seeds", "0", "--output", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", words)
+    pixels = benchmark("pixels")
+    for name in ("RandomForestClassifier", "RandomForestRegressor"):
+        forest = getattr(pixels, name)
+        monkeypatch.setattr(pixels, name, lambda _, forest=forest, **options: forest(5, **options))
     runpy.run_path(str(FOLDER / "run.py"), run_name="__main__")
     results = json.loads((tmp_path / "results.json").read_text())
     plan, tasks = benchmark("plan"), benchmark("benchmark_tasks")
@@ -198,6 +204,9 @@ def test_all_models_run_at_a_small_size_and_a_second_run_computes_nothing(
     assert "| patterns (mIoU) | region | 8 | 1 |" in page
     assert (tmp_path / "scores.png").stat().st_size > 20_000
     capsys.readouterr()
+    monkeypatch.setattr(benchmark("page"), "write_page", lambda *_: None)
+    monkeypatch.setattr(benchmark("pictures"), "draw_scenes", Figure)
+    monkeypatch.setattr(Figure, "savefig", save_a_pixel)
     runpy.run_path(str(FOLDER / "run.py"), run_name="__main__")
     out = capsys.readouterr().out
     assert "25 of 25 runs are complete" in out

@@ -3,6 +3,8 @@
 import json
 import re
 import zipfile
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -13,18 +15,28 @@ from torch import nn
 
 from prithvi_tg import load_task
 from prithvi_tg.errors import ConfigError
-from prithvi_tg.exporting import export_model, item_path
+from prithvi_tg.exporting import EXPORT_FORMATS, export_model, item_path
 from prithvi_tg.models import token_map
 from prithvi_tg.spec import DataSpec, InputSpec
 from prithvi_tg.targets import ChipClassTarget
 from prithvi_tg.tasks import PrithviClassificationTask
 
 
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """Path of the program of one of `MODELS`; read only."""
+
+    @cache
+    def path(name):
+        return export_model(MODELS[name](), tmp_path_factory.mktemp("exported") / "model.pt2", window=32)
+
+    return path
+
+
 @pytest.mark.parametrize("name", MODELS)
-def test_a_program_equals_the_task_for_any_batch_size(name, tmp_path):
+def test_a_program_equals_the_task_for_any_batch_size(name, exported):
     task = MODELS[name]()
-    path = export_model(task, tmp_path / "model.pt2", window=32)
-    program = torch.export.load(path).module()
+    program = torch.export.load(exported(name)).module()
     for batch in (1, 2, 5):
         inputs = inputs_of(task, batch)
         torch.testing.assert_close(program(*inputs.values()), expected(task, inputs), atol=1e-4, rtol=1e-4)
@@ -48,10 +60,11 @@ def test_onnx_equals_the_task_for_any_batch_size(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["published, places and dates", "values", "classes of chips"])
-def test_a_program_loads_as_a_task_that_predicts(name, tmp_path):
+def test_a_program_loads_as_a_task_that_predicts(name, exported):
     task = MODELS[name]()
-    loaded = load_task(export_model(task, tmp_path / "model.pt2", window=32))
+    loaded = load_task(exported(name))
     assert isinstance(loaded, type(task))
+    assert loaded.model.window == 32
     assert loaded.data_spec == task.data_spec
     assert loaded.target_kind == task.target_kind
     inputs = inputs_of(task, 3)
@@ -62,9 +75,9 @@ def test_a_program_loads_as_a_task_that_predicts(name, tmp_path):
         )
 
 
-def test_unknown_places_and_dates_can_be_left_out_of_a_batch(tmp_path):
+def test_unknown_places_and_dates_can_be_left_out_of_a_batch(exported):
     task = MODELS["published, places and dates"]()
-    loaded = load_task(export_model(task, tmp_path / "model.pt2"))
+    loaded = load_task(exported("published, places and dates"))
     image = torch.randn(2, 2, 3, 32, 32)
     with torch.no_grad():
         torch.testing.assert_close(loaded(image), task(image), atol=1e-4, rtol=1e-4)
@@ -76,8 +89,8 @@ def test_a_program_takes_images_of_its_window_only(tmp_path):
         loaded(torch.zeros(1, 1, 3, 48, 48))
 
 
-def test_a_program_runs_on_the_device_of_its_images(tmp_path):
-    loaded = load_task(export_model(MODELS["published, places and dates"](), tmp_path / "model.pt2"))
+def test_a_program_runs_on_the_device_of_its_images(exported):
+    loaded = load_task(exported("published, places and dates"))
     image = torch.zeros(3, 2, 3, 32, 32)
     assert loaded(image).device.type == "cpu"
     outputs = loaded.to("meta")(image.to("meta"))
@@ -99,7 +112,7 @@ def test_weights_without_a_description_of_data_have_no_item(tiny_task, tmp_path)
 )
 def test_adapters_are_merged(targets, suffix, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime") if suffix == ".onnx" else None
-    task = build(CLASSES, lora_rank=2, lora_targets=targets)
+    task = build(CLASSES, decoder="linear", lora_rank=2, lora_targets=targets)
     inputs = inputs_of(task, 2)
     without = expected(task, inputs)
     for name, parameter in task.named_parameters():
@@ -120,9 +133,8 @@ def test_adapters_are_merged(targets, suffix, tmp_path):
     torch.testing.assert_close(expected(task, inputs), adapted)  # the task keeps its adapters
 
 
-def test_a_program_does_not_name_files_of_the_machine(tmp_path):
-    path = export_model(MODELS["linear"](), tmp_path / "model.pt2")
-    with zipfile.ZipFile(path) as archive:
+def test_a_program_does_not_name_files_of_the_machine(exported):
+    with zipfile.ZipFile(exported("linear")) as archive:
         text = b"".join(archive.read(name) for name in archive.namelist() if name.endswith(".json"))
     assert re.findall(rb"[\w./-]*\.py\b", text) == []
 
@@ -195,8 +207,15 @@ def test_an_unknown_suffix_is_an_error(tmp_path):
     ("image_size", "given", "side"), [(48, None, 48), (None, None, 224), (48, 32, 32), (48, 40, 40)]
 )
 def test_a_classifier_is_exported_for_the_size_of_its_training_chips_and_says_so(
-    image_size, given, side, tmp_path, caplog, recwarn
+    image_size, given, side, tmp_path, caplog, recwarn, monkeypatch
 ):
+    sides = []
+
+    def write(task, path, window):
+        path.touch()
+        sides.append(window)
+
+    monkeypatch.setitem(EXPORT_FORMATS, ".pt2", replace(EXPORT_FORMATS[".pt2"], write=write))
     spec = DataSpec(
         InputSpec(("RED",), (0.1,), (0.1,), image_size=image_size), ChipClassTarget(("land", "water"))
     )
@@ -204,7 +223,7 @@ def test_a_classifier_is_exported_for_the_size_of_its_training_chips_and_says_so
         "nano", {"width": 32, "depth": 1, "num_heads": 2}, data_spec=spec.to_dict(), bands=["RED"]
     )
     with caplog.at_level("INFO", logger="prithvi_tg"):
-        path = export_model(task, tmp_path / "model.pt2", window=given)
-    assert load_task(path).model.window == side
+        export_model(task, tmp_path / "model.pt2", window=given)
+    assert sides == [side]
     assert f"Exporting for images of {side} x {side} pixels" in caplog.text
     assert any("not a multiple of the patch" in str(one.message) for one in recwarn) == (side == 40)
