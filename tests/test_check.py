@@ -375,6 +375,8 @@ def test_the_table_breaks_no_path_in_a_file_or_pipe_unless_columns_are_given(
         root,
         "--data.splits",
         root / "splits.csv",
+        "--model.weights",
+        "null",
     )
     if columns is None:
         assert str(root) in out

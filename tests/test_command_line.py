@@ -2,6 +2,7 @@
 
 import contextlib
 import inspect
+import json
 import logging
 import os
 import subprocess
@@ -34,6 +35,24 @@ except SystemExit as stop:
     code = stop.code or 0
 print("imported:", *sorted({*%r} & {*sys.modules}), file=sys.stderr)
 sys.exit(code)
+"""
+
+
+#: Runs several commands, one after another; prints exit code, output, error and imported modules of each as JSON.
+SEVERAL = """
+import contextlib, io, json, sys
+from prithvi_tg.__main__ import main
+results = []
+for words in json.loads(sys.argv[1]):
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            code = main(words)
+        except SystemExit as stop:
+            code = stop.code or 0
+    found = {"code": code, "out": out.getvalue(), "err": err.getvalue(), "imported": sorted(sys.modules)}
+    results.append(found)
+print(json.dumps(results))
 """
 
 
@@ -311,19 +330,31 @@ def test_class_paths_are_found_at_any_depth():
         check_class_paths({"model": {"class_path": "torch.nn.Module", "init_args": {"schedule": schedule}}})
 
 
-@pytest.mark.parametrize(
-    ("words", "packages"),
-    [
-        ("synthetic {folder}/new --chips 6 --size 32", ("lightning", "kornia")),
-        ("report {run} --output {folder}/report.html", ("lightning", "torchgeo", "kornia")),
-        ("sweep {folder}/gone.yaml --config {run}/config.yaml", ("lightning", "torchgeo", "kornia")),
-    ],
-)
-def test_commands_without_a_trainer_do_not_import_lightning(trained_run, tmp_path, words, packages):
-    words = words.format(folder=tmp_path, run=trained_run)
-    code, _, err, imported = run_apart(*words.split(), heavy=packages)
-    assert imported == []
-    assert (code, err) == (0, "") or "gone.yaml: cannot be read" in err
+def test_commands_without_a_trainer_do_not_import_lightning_and_tasks_are_known_by_name(
+    trained_run, tmp_path
+):
+    words = {
+        "sweep": ["sweep", f"{tmp_path}/gone.yaml", "--config", f"{trained_run}/config.yaml"],
+        "report": ["report", str(trained_run), "--output", f"{tmp_path}/report.html"],
+        "synthetic": ["synthetic", f"{tmp_path}/new", "--chips", "6", "--size", "32"],
+        "help": ["fit", "--model.help", "PrithviPixelwiseRegressionTask"],
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", SEVERAL, json.dumps(list(words.values()))],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    results = dict(zip(words, json.loads(done.stdout), strict=True))
+    for name in ("sweep", "report"):
+        assert {"lightning", "torchgeo", "kornia"}.isdisjoint(results[name]["imported"]), name
+    assert {"lightning", "kornia"}.isdisjoint(results["synthetic"]["imported"])
+    assert (results["sweep"]["code"], "gone.yaml: cannot be read" in results["sweep"]["err"]) == (2, True)
+    for name in ("report", "synthetic"):
+        assert (results[name]["code"], results[name]["err"]) == (0, "")
+    assert "prithvi_tg.tasks.regression" not in results["synthetic"]["imported"]
+    assert results["help"]["code"] == 0, results["help"]["err"]
+    assert "--model.encoder" in results["help"]["out"]
 
 
 @pytest.mark.parametrize(
@@ -384,12 +415,6 @@ def test_help_names_what_a_command_needs_and_writes(name, lines, command):
     text = " ".join(out.split())
     assert [line for line in lines if line not in text] == []
     assert name != "pretrain" or "published" not in text
-
-
-def test_a_task_is_known_by_its_name_alone():
-    code, out, err, _ = run_apart("fit", "--model.help", "PrithviPixelwiseRegressionTask")
-    assert code == 0, err
-    assert "--model.encoder" in out
 
 
 @pytest.mark.parametrize(
