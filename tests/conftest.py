@@ -1,10 +1,15 @@
 """Fixtures: golden numbers, a tiny synthetic dataset, a tiny task, the command line."""
 
+import contextlib
 import gc
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -17,8 +22,6 @@ from prithvi_tg import EncoderDecoder, PrithviSegmentationTask, create_encoder, 
 from prithvi_tg.datasets import HLSBurnScars
 from prithvi_tg.datasets.synthetic import write_sen1floods11
 from prithvi_tg.models import ConvTransposeNeck, FCNHead
-from prithvi_tg.reporting import chips, value_chips
-from prithvi_tg.reporting.scored_chips import extremes
 from prithvi_tg.spec import DataSpec
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -45,19 +48,6 @@ def _tables_as_wide_as_needed() -> None:
     os.environ.pop("COLUMNS", None)
 
 
-@pytest.fixture(autouse=True, scope="session")
-def _one_picture_of_a_kind() -> Iterator[None]:
-    """A run draws one best chip and one worst chip instead of four: drawing takes a third of a tiny run."""
-
-    def fewer(chips: Any, count: int) -> dict[str, str]:
-        return extremes(chips, 1 if count == 4 else count)
-
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (chips, value_chips):
-            patch.setattr(module, "extremes", fewer)
-        yield
-
-
 def save_a_pixel(figure: Figure, file: Any, **options: Any) -> None:
     """Replaces `Figure.savefig`: a picture of one pixel."""
     assert options.get("format", "png") == "png", options
@@ -66,7 +56,7 @@ def save_a_pixel(figure: Figure, file: Any, **options: Any) -> None:
 
 @pytest.fixture
 def pictures_of_one_pixel(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures are composed, but not drawn, which takes half of a tiny run; for runs whose pictures are no subject."""
+    """Figures are composed but not drawn, as drawing takes half of a tiny run; for tests of something else."""
     monkeypatch.setattr(Figure, "savefig", save_a_pixel)
 
 
@@ -217,3 +207,44 @@ def start(tmp_path: Path) -> Iterator[Callable[..., ForkedCommand]]:
     yield run
     for one in started:
         one.kill()
+
+
+# Studies.
+
+
+def run_here(
+    words: list[str],
+    *,
+    stdout: Any,
+    stderr: Any,
+    env: dict[str, str] | None = None,
+    **_: Any,
+) -> subprocess.CompletedProcess[str]:
+    """Replaces `subprocess.run`: runs the command in this process, without importing again, and draws no pictures."""
+    assert words[:3] == [sys.executable, "-m", "prithvi_tg"]
+    path = (env or {}).get("PYTHONPATH", "").split(os.pathsep)
+    with (
+        mock.patch.object(sys, "path", [*path, *sys.path]),
+        mock.patch.object(Figure, "savefig", save_a_pixel),
+        contextlib.redirect_stdout(stdout),
+        contextlib.redirect_stderr(stderr),
+    ):
+        try:
+            from prithvi_tg.__main__ import main
+
+            code = main(words[3:])
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+    return subprocess.CompletedProcess(words, code)
+
+
+def run_valid_jobs_here(words: list[str], **options: Any) -> subprocess.CompletedProcess[Any]:
+    """Replaces `subprocess.run`: a job with an invalid option is a process, as all are outside of tests."""
+    return (subprocess.run if "--encoder=none" in words else run_here)(words, **options)
+
+
+@pytest.fixture
+def jobs_run_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The jobs of studies and sweeps run in this process."""
+    for module in ("prithvi_tg.studies", "prithvi_tg.commands.sweep"):
+        monkeypatch.setattr(f"{module}.subprocess", SimpleNamespace(run=run_valid_jobs_here))

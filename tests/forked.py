@@ -66,7 +66,7 @@ class ForkedCommand:
 
 
 def end_server() -> None:
-    """End the process that has imported the command, and wait for its end."""
+    """End the server, and wait for its end; multiprocessing has no public function for this."""
     _forkserver._stop()
 
 

@@ -213,7 +213,9 @@ def real_options(name):
 
     with contextlib.suppress(SystemExit):
         Parsers.run_command([name, "--config", "gone.yaml"])
-    return {option for option in option_names(dict(found)[name]) if not option.startswith("--trainer.")}
+    ((built, parser),) = found  # the parsers of other commands are not built
+    assert built == name
+    return {option for option in option_names(parser) if not option.startswith("--trainer.")}
 
 
 @pytest.mark.parametrize(
@@ -330,13 +332,14 @@ def test_class_paths_are_found_at_any_depth():
         check_class_paths({"model": {"class_path": "torch.nn.Module", "init_args": {"schedule": schedule}}})
 
 
-def test_commands_without_a_trainer_do_not_import_lightning_and_tasks_are_known_by_name(
-    trained_run, tmp_path
-):
+@pytest.fixture(scope="module")
+def results(trained_run, tmp_path_factory):
+    """Results of commands that run one after another in a new process; the last one imports the most."""
+    folder = tmp_path_factory.mktemp("several")
     words = {
-        "sweep": ["sweep", f"{tmp_path}/gone.yaml", "--config", f"{trained_run}/config.yaml"],
-        "report": ["report", str(trained_run), "--output", f"{tmp_path}/report.html"],
-        "synthetic": ["synthetic", f"{tmp_path}/new", "--chips", "6", "--size", "32"],
+        "sweep": ["sweep", f"{folder}/gone.yaml", "--config", f"{trained_run}/config.yaml"],
+        "report": ["report", str(trained_run), "--output", f"{folder}/report.html"],
+        "synthetic": ["synthetic", f"{folder}/new", "--chips", "6", "--size", "32"],
         "help": ["fit", "--model.help", "PrithviPixelwiseRegressionTask"],
     }
     done = subprocess.run(
@@ -345,13 +348,19 @@ def test_commands_without_a_trainer_do_not_import_lightning_and_tasks_are_known_
         text=True,
         check=True,
     )
-    results = dict(zip(words, json.loads(done.stdout), strict=True))
+    return dict(zip(words, json.loads(done.stdout), strict=True))
+
+
+def test_commands_without_a_trainer_do_not_import_lightning(results):
     for name in ("sweep", "report"):
         assert {"lightning", "torchgeo", "kornia"}.isdisjoint(results[name]["imported"]), name
     assert {"lightning", "kornia"}.isdisjoint(results["synthetic"]["imported"])
     assert (results["sweep"]["code"], "gone.yaml: cannot be read" in results["sweep"]["err"]) == (2, True)
     for name in ("report", "synthetic"):
         assert (results[name]["code"], results[name]["err"]) == (0, "")
+
+
+def test_a_task_is_known_by_its_name_alone(results):
     assert "prithvi_tg.tasks.regression" not in results["synthetic"]["imported"]
     assert results["help"]["code"] == 0, results["help"]["err"]
     assert "--model.encoder" in results["help"]["out"]

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
-from test_studies import jobs_run_here, run_here  # noqa: F401  # one is a fixture
+from conftest import run_here
 
 from prithvi_tg.datasets.chips.split_lists import published_splits, split_list
 from prithvi_tg.errors import ConfigError
@@ -43,7 +43,7 @@ def study(monkeypatch):
     return module
 
 
-def test_a_small_study_writes_a_row_for_each_test_set(study, tmp_path, jobs_run_here, capsys):  # noqa: F811
+def test_a_small_study_writes_a_row_for_each_test_set(study, tmp_path, jobs_run_here, capsys):
     study.call(
         "--small", "--datasets", "floods", "--tunings", "linear_probe", "--seeds", 0, 1, "--output", tmp_path,
         "--", "--trainer.max_epochs=1",

@@ -1,21 +1,15 @@
 """Studies and sweeps: every case is run once, finished runs are reused, and tables have the scores of the runs."""
 
-import contextlib
 import json
-import os
 import runpy
 import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from unittest import mock
 
 import pandas as pd
 import pytest
-from conftest import save_a_pixel
-from matplotlib.figure import Figure
 
-from prithvi_tg.__main__ import main
 from prithvi_tg.commands.sweep import read_space, train
 from prithvi_tg.datasets import synthetic
 from prithvi_tg.errors import ConfigError, DataError
@@ -24,34 +18,6 @@ from prithvi_tg.studies import Job, markdown, run_jobs, scores, summary
 pytestmark = pytest.mark.version_independent
 
 TOP = Path(__file__).parents[1]
-
-
-def run_here(words, *, stdout, stderr, env=None, check=False, pass_fds=()):
-    """Replaces `subprocess.run`: runs the command in this process, without importing again, and draws no pictures."""
-    assert words[:3] == [sys.executable, "-m", "prithvi_tg"]
-    path = (env or {}).get("PYTHONPATH", "").split(os.pathsep)
-    with (
-        mock.patch.object(sys, "path", [*path, *sys.path]),
-        mock.patch.object(Figure, "savefig", save_a_pixel),
-        contextlib.redirect_stdout(stdout),
-        contextlib.redirect_stderr(stderr),
-    ):
-        try:
-            code = main(words[3:])
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-    return subprocess.CompletedProcess(words, code)
-
-
-def run_valid_jobs_here(words, **options):
-    """Replaces `subprocess.run`: a job with an invalid option is a process, as all are outside of tests."""
-    return (subprocess.run if "--encoder=none" in words else run_here)(words, **options)
-
-
-@pytest.fixture
-def jobs_run_here(monkeypatch):
-    for module in ("prithvi_tg.studies", "prithvi_tg.commands.sweep"):
-        monkeypatch.setattr(f"{module}.subprocess", SimpleNamespace(run=run_valid_jobs_here))
 
 
 def test_a_study_is_run_once_and_can_be_resumed(config, tmp_path, jobs_run_here):

@@ -161,7 +161,7 @@ COMMANDS: dict[str, Command] = {
         ),
         Command(
             "export", "write a model for other software:  prithvi-tg export best.ckpt MODEL.pt2",
-            "Write the model of a checkpoint with torch.export or as ONNX, or its weights as safetensors "
+            "Write the model of a checkpoint as .pt2 (torch.export) or ONNX, or its weights as safetensors "
             "with the published parameter names. A STAC item that describes the file is written beside it.",
             add_export_options, "commands.export",
         ),

@@ -261,7 +261,7 @@ def split_by_polygons(
             raise DataError(
                 f"{path}: polygons of {name} and {other} overlap; each pixel must belong to one split"
             )
-        rois[other] = rois[other].difference(shared)  # a sliver, as outlines of neighbours are rounded
+        rois[other] = rois[other].difference(shared)  # a sliver, because outlines of neighbours are rounded
     if "train" in rois and not holds_window(rois["train"], grid, window):
         raise ConfigError(f"{path}: no training window of {window} pixels fits into its polygons")
     boxes = {name: pixel_boxes(grid, roi) for name, roi in rois.items()}
