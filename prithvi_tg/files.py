@@ -1,12 +1,13 @@
 """Files that appear under their final names only when they are complete."""
 
+import fcntl
 import hashlib
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from rasterio.errors import RasterioError
 
@@ -36,6 +37,48 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except (RasterioError, GDALError, OSError) as error:
         raise DataError(f"{path}: cannot be written ({error})") from error
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[bool]:
+    """Lock a file within the context, at the latest until this process ends, however it ends.
+
+    Forked processes do not have the lock. The file, and its folder if it is new and empty, are removed at the end.
+
+    Yields:
+        Whether this process has the lock; if not, another one has it.
+    """
+    is_new = not path.parent.exists()
+    file = _open_locked(path)
+    try:
+        yield file is not None
+    finally:
+        if file is not None:
+            path.unlink(missing_ok=True)  # before another process can have the lock
+            file.close()
+            if is_new:
+                with suppress(OSError):  # it holds other files
+                    path.parent.rmdir()
+
+
+def _open_locked(path: Path) -> IO[bytes] | None:
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            file = path.open("ab")
+        except FileNotFoundError:  # the process that had the lock has just removed the folder
+            continue
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            file.close()
+            return None
+        except OSError:  # the file system has no locks
+            return file
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        file.close()  # of a process that has just ended
 
 
 def write_json(path: Path, content: Any) -> None:

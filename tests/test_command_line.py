@@ -535,5 +535,7 @@ def test_warnings_and_logged_errors_of_a_command_name_its_options(capsys):
     with shown_messages(), ShortWarnings([], {"--nodata"}), ShortWarnings([]):
         shown = warnings.formatwarning("a.tif: give nodata=[0]", UserWarning, "a.py", 1)
         logging.getLogger("prithvi_tg").error("b.tif: give nodata=[0]")
+        logging.getLogger("prithvi_tg").warning("c.tif: give nodata=[0]")
     assert shown == "prithvi-tg: warning: a.tif: give --nodata 0\n"
-    assert capsys.readouterr().err == "b.tif: give --nodata 0\n"
+    expected = "b.tif: give --nodata 0\nprithvi-tg: warning: c.tif: give --nodata 0\n"
+    assert capsys.readouterr().err == expected

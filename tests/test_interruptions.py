@@ -142,7 +142,10 @@ def test_predict_prints_start_progress_and_end_of_each_scene(
     number = r"\d+(\.\d+)?"
     rate = rf"{number}(e-\d+)? Mpx/s, {number} s left"
     shown = [
-        re.fullmatch(rf"(long|scene): (\d+) of \d+ strips, (\d+) % of 2 scenes, {rate}", line)
+        re.fullmatch(
+            rf"(long|scene): (\d+) of \d+ strips written, (\d+) % of the windows of 2 scenes done, {rate}",
+            line,
+        )
         for line in lines
         if " Mpx/s, " in line
     ]

@@ -144,7 +144,7 @@ def test_a_checkpoint_of_another_task_is_named_with_both_tasks(config, command, 
     code, _, err = command(name, *words, "--config", config, "--ckpt_path", other)
     assert (code, err) == (
         1,
-        f"prithvi-tg: error: {other}: is of PrithviClassificationTask, but the configuration has "
+        f"prithvi-tg: error: {other}: was written by PrithviClassificationTask, but the configuration has "
         "PrithviSegmentationTask; give a checkpoint of PrithviSegmentationTask, or the configuration of "
         "PrithviClassificationTask\n",
     )
@@ -157,7 +157,7 @@ def test_resuming_the_run_of_another_task_advises_to_start_from_its_encoder(
     code, _, err = command("fit", "--config", config, "--ckpt_path", other)
     assert (code, err) == (
         1,
-        f"prithvi-tg: error: {other}: is of PrithviClassificationTask, but the configuration has "
+        f"prithvi-tg: error: {other}: was written by PrithviClassificationTask, but the configuration has "
         "PrithviSegmentationTask; to start from its encoder, give --model.weights "
         f"{other} instead of --ckpt_path\n",
     )

@@ -73,7 +73,7 @@ def test_warnings_of_a_command_without_a_configuration_are_plain_lines(
     code, _, err = start(*words).communicate()
     assert code == 0, err
     lines = [line for line in err.splitlines() if "weight tensors loaded" not in line]
-    assert lines == ["prithvi-tg: warning: plain.tif: is not georeferenced, and neither is its map"]
+    assert lines == ["prithvi-tg: warning: plain.tif: has no georeference, so its map will have none"]
 
 
 def test_windows_of_an_earlier_run_do_not_count_for_the_throughput(

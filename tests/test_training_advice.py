@@ -11,8 +11,8 @@ from prithvi_tg.tasks.advice import training_advice
 pytestmark = [pytest.mark.version_independent, pytest.mark.usefixtures("pictures_of_one_pixel")]
 
 LONG_WARM_UP = (
-    "warmup_steps: 9 is not less than the steps of the run, 2, so the full learning rate is never reached; set it to "
-    "fewer steps, such as 0, or train longer"
+    "warmup_steps: 9 must be smaller than the number of optimiser steps (2), or the full learning rate is "
+    "never reached; set it to fewer steps, such as 0, or train longer"
 )
 LOW_RATE = "lr: 1e-05 is a rate for fine-tuning, but the encoder starts from random weights"
 NO_VALIDATION = (

@@ -60,7 +60,7 @@ class ChipClassWriter(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """After a signal, log that nothing is written."""
         if isinstance(exception, KeyboardInterrupt | SIGTERMException) and trainer.is_global_zero:
-            _log.warning("Interrupted; no files are written; repeat the command to start again.")
+            _log.error("Interrupted; no files are written; repeat the command to start again.")
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Gather the windows of all processes, including processes without any, and write the files."""

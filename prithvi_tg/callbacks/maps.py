@@ -105,7 +105,7 @@ class MapWriter(Callback):
         """Stop the writing threads; after a signal, log what remains to resume from."""
         self.run.close()
         if isinstance(exception, KeyboardInterrupt | SIGTERMException) and trainer.is_global_zero:
-            _log.warning(self.run.interruption())
+            _log.error(self.run.interruption())
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Gather the errors of all processes, write the index of all maps and show the result of each scene.

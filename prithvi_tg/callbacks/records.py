@@ -142,7 +142,7 @@ class TrainingRecord(Callback):
             last = Path(getattr(callback, "dirpath", None) or "") / "last.ckpt"
             if isinstance(callback, LastCheckpoint) and last.exists():
                 resuming = f"; to resume, repeat the command with --ckpt_path {shown(last)}"
-        _log.warning(f"Interrupted{resuming}")
+        _log.error(f"Interrupted{resuming}")
 
     def state_dict(self) -> dict[str, Any]:
         """The state that a resumed run restores."""

@@ -62,7 +62,8 @@ def refuse_other_task(checkpoint: Checkpoint, task_class: type, advice: str = ""
             advice or f"give a checkpoint of {task_class.__name__}, or the configuration of {saved.__name__}"
         )
         raise CheckpointError(
-            f"{checkpoint.path}: is of {saved.__name__}, but the configuration has {task_class.__name__}; {advice}"
+            f"{checkpoint.path}: was written by {saved.__name__}, but the configuration has {task_class.__name__}; "
+            f"{advice}"
         )
 
 

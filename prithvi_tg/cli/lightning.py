@@ -106,7 +106,8 @@ class PrithviCLI(LightningCLI):
     def __init__(self, method: str, warned: list[str], *args: Any, **kwargs: Any) -> None:
         self.method = method
         self.warned = warned
-        super().__init__(*args, **kwargs)  # runs the command
+        with ExitStack() as self._until_the_end:
+            super().__init__(*args, **kwargs)  # runs the command
 
     @classmethod
     def run_command(cls, arguments: list[str]) -> "PrithviCLI":
@@ -299,6 +300,7 @@ class PrithviCLI(LightningCLI):
             fold_time=getattr(fitted_on, "fold_time", False),
             aoi=self._area,
         )
+        self._until_the_end.enter_context(run.reserved())
         self.trainer.callbacks.append(writer(run, Path(settings.output)))  # type: ignore[attr-defined]  # a connector sets it
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:

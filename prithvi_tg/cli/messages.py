@@ -40,11 +40,15 @@ _RANK_ZERO = ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utiliti
 
 
 class _PlainLines(logging.Handler):
+    """Errors have no prefix: they are the results of single scenes, or tell what remains of an interrupted run."""
+
     def emit(self, record: logging.LogRecord) -> None:
         stream = sys.stderr if record.levelno >= logging.WARNING else sys.stdout
         message = record.getMessage()
         if record.levelno >= logging.WARNING:
             message = with_options(message, _options_of_command())
+        if record.levelno == logging.WARNING:
+            message = _as_warning(message)
         print(message, file=stream, flush=True)
 
 
@@ -108,7 +112,11 @@ class ShortWarnings:
     def _one_line(self, message: Warning | str, *_: Any, **__: Any) -> str:
         text = with_options(str(message), self.options)
         self.given.append(text)
-        return f"prithvi-tg: warning: {text}\n"
+        return f"{_as_warning(text)}\n"
+
+
+def _as_warning(message: str) -> str:
+    return f"prithvi-tg: warning: {message}"
 
 
 def _options_of_command() -> Collection[str]:

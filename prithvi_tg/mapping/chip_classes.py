@@ -2,7 +2,8 @@
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from ..tasks.precision import described_precision
 from ..tiling import Blending
 from .chip_windows import ChipBatches, ChipBatchesDataModule, ChipWindow
 from .model_checks import check_outputs, warn_of_padding
-from .outputs import is_map_file, map_paths, split_existing
+from .outputs import is_map_file, map_paths, reserved, split_existing
 from .planning import known_spec, split_options, task_and_hash, warn_of_pixel_size
 from .products import Layer, OutputOptions
 from .products.classes import category_names, colormap
@@ -101,6 +102,19 @@ class ChipClassRun:
             raise ConfigError(
                 f"{existing[-1]}: exists; add overwrite=True to replace it, {skip}or choose another output"
             )
+
+    @contextmanager
+    def reserved(self) -> Iterator[None]:
+        """Reserve the files for this run within the context.
+
+        Raises:
+            ConfigError: Another run has just written one of the files.
+            DataError: Another run is writing one of them.
+        """
+        outputs = self.maps if self.maps or self.existing else [self.folder / f"{TABLE}.csv"]
+        with reserved({path.with_name(f".{path.stem}.lock"): path for path in outputs}):
+            self.check_free()
+            yield
 
     def update(self, batch: dict[str, Any], probabilities: Tensor) -> None:
         """Add the probabilities (B, K) of a batch.
@@ -419,8 +433,9 @@ def classify_scenes(
     )  # fmt: skip
     task = task.eval().to(device)
     normalize = data.normalize.to(device)
-    for number, batch in enumerate(data.predict_dataloader()):
-        moved = {key: value.to(device) for key, value in batch.items()}
-        with torch.inference_mode():
-            run.update(batch, task.predict_step(normalize(moved), number))
-    return run.write()
+    with run.reserved():
+        for number, batch in enumerate(data.predict_dataloader()):
+            moved = {key: value.to(device) for key, value in batch.items()}
+            with torch.inference_mode():
+                run.update(batch, task.predict_step(normalize(moved), number))
+        return run.write()

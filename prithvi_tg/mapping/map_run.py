@@ -1,6 +1,7 @@
 """MapRun: maps several scenes; a scene that fails does not stop the others."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -12,6 +13,7 @@ from ..errors import DataError
 from .background import BackgroundThread
 from .blending import FiniteCheck
 from .model_checks import check_outputs
+from .outputs import reserved
 from .products.index import write_index
 from .row_reader import StripRange
 from .scene_map import SceneMap, SceneResult
@@ -54,6 +56,19 @@ class MapRun:
     def failed(self) -> set[str]:
         """Names of the scenes that failed so far."""
         return {name for name, one in self.maps.items() if one.error is not None}
+
+    @contextmanager
+    def reserved(self) -> Iterator[None]:
+        """Reserve the maps for this run within the context.
+
+        Raises:
+            ConfigError: Another run has just written one of the maps.
+            DataError: Another run is writing one of them.
+        """
+        with reserved({one.parts.lock: one.path for one in self.maps.values()}):
+            for one in self.maps.values():
+                one.check_free(can_skip=False)
+            yield
 
     def prepare(self) -> dict[str, list[int]]:
         """Resume an earlier run if there is one, and return the pending strips of each scene."""

@@ -1,10 +1,16 @@
 """Where maps are written, and what is checked before weights are loaded."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import islice
 from pathlib import Path
 
-from ..errors import ConfigError, counted
+from lightning.pytorch.utilities import rank_zero_only
+
+from ..errors import ConfigError, DataError, counted
+from ..files import locked
+from ..files import writing as writing_file
 from ..readers.aoi import AreaOfInterest
 from ..readers.formats import SceneInput
 from .products import OutputOptions, find_product
@@ -15,6 +21,9 @@ _OTHER_FILES = (
     ".csv", ".geojson", ".gpkg", ".html", ".img", ".jp2", ".jpeg", ".jpg", ".json", ".nc", ".parquet", ".pdf", ".png",
     ".shp", ".vrt", ".zip",
 )  # fmt: skip
+
+#: Maps of a run that are reserved: each takes an open file, and equal commands meet at the first.
+_MOST_RESERVED = 100
 
 
 def check_settings(
@@ -88,3 +97,26 @@ def split_existing(
             f"written for {them}"
         )
     return [one for one in found if paths[one.name] not in existing], existing
+
+
+@contextmanager
+def reserved(outputs: Mapping[Path, Path]) -> Iterator[None]:
+    """Reserve outputs for this process, and for those that write them together with it, within the context.
+
+    Args:
+        outputs: File that is locked -> the output that it stands for.
+
+    Raises:
+        DataError: Another run is writing one of them, or it cannot be written.
+    """
+    with ExitStack() as stack:
+        if getattr(rank_zero_only, "rank", 0) == 0:  # the other processes of a run rely on the first
+            for lock, path in islice(outputs.items(), _MOST_RESERVED):
+                with writing_file(path):
+                    is_free = stack.enter_context(locked(lock))
+                if not is_free:
+                    kind = "table" if path.suffix == ".csv" else "map"
+                    raise DataError(
+                        f"{path}: another process is writing this {kind}; wait for it, or choose another output"
+                    )
+        yield

@@ -118,7 +118,8 @@ def map_scene(
         tf32=tf32,
         aoi=area,
     )
-    map_scenes(task, data, run, device, precision, tf32)
+    with run.reserved():
+        map_scenes(task, data, run, device, precision, tf32)
     return Path(output)
 
 

@@ -109,8 +109,9 @@ class MapProgress:
 
     def _log_progress(self, one: StripRange, share: float) -> None:
         name, count = one.scene.name, len(self.run.maps)
-        strips = f"{self.run.maps[name].strips_kept} of {len(one.plan.strips)} strips"
-        overall = f"{100 * share:.0f} %" + (f" of {count} scenes" if count > 1 else "")
+        strips = f"{self.run.maps[name].strips_kept} of {len(one.plan.strips)} strips written"
+        of_scenes = f" of {count} scenes" if count > 1 else ""
+        overall = f"{100 * share:.0f} % of the windows{of_scenes} done"
         speed = share * self._pixels * self._processes / 1e6 / self._clock.seconds
         _log.info(f"{name}: {strips}, {overall}, {speed:.2g} Mpx/s, {self._clock.left(share)}")
 

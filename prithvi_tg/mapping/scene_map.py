@@ -163,7 +163,7 @@ class SceneMap:
                 self._was_complete = True
                 _log.info(f"{self.scene.name}: already complete, kept")
                 return []
-            if self.parts.path.exists() and not self.parts.belongs_to_run:
+            if self.parts.read("run") is not None and not self.parts.belongs_to_run:
                 _log.info(f"{self.scene.name}: discarded the strips of an earlier run with other settings")
             self.parts.prepare()
             if self.parts.read("publishing") is not None:
@@ -171,7 +171,7 @@ class SceneMap:
                 self._publish()
                 if self.is_done:
                     return []
-                self.parts.remove()  # the strips lack outputs that are requested now
+                self.parts.empty()  # the strips lack outputs that are requested now
                 self.parts.prepare()
             left = [strip.number for strip in self.plan.strips if not self.parts.is_intact(strip.number)]
             for number in left:

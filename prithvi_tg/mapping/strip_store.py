@@ -52,19 +52,27 @@ class StripStore:
     def prepare(self) -> None:
         """Create the folder, or remove files in it that cannot be used."""
         if not self.belongs_to_run:
-            shutil.rmtree(self.path, ignore_errors=True)
+            self.empty()
         self.path.mkdir(parents=True, exist_ok=True)
         for entry in self.path.iterdir():
             if entry.name.startswith((".", "strip")) and entry.suffix not in (".json", ".tif"):
                 entry.unlink()
-        self._lock.unlink(missing_ok=True)
+        self._claimed.unlink(missing_ok=True)
         write_json(self.path / "run.json", {"key": self.key})
 
     def clear(self) -> None:
         """Remove the strips of a completed map; the folder still records that it is complete."""
         for entry in self.path.glob("strip_*"):
             entry.unlink()
-        self._lock.unlink(missing_ok=True)
+        self._claimed.unlink(missing_ok=True)
+
+    def empty(self) -> None:
+        """Remove all files of the folder but its lock."""
+        for entry in self.path.glob("*"):
+            if entry.is_dir():
+                shutil.rmtree(entry, ignore_errors=True)
+            elif entry != self.lock:
+                entry.unlink()
 
     def discard(self, number: int) -> None:
         """Remove the files of a damaged strip."""
@@ -75,6 +83,11 @@ class StripStore:
     def remove(self) -> None:
         """Remove the folder and its content."""
         shutil.rmtree(self.path, ignore_errors=True)
+
+    @property
+    def lock(self) -> Path:
+        """The file that is locked while a run writes the map, see `prithvi_tg.mapping.outputs.reserved`."""
+        return self.path / "lock"
 
     @property
     def belongs_to_run(self) -> bool:
@@ -129,13 +142,13 @@ class StripStore:
     # One process assembles a map.
 
     @property
-    def _lock(self) -> Path:
+    def _claimed(self) -> Path:
         return self.path / "assembling"
 
     def claim(self) -> bool:
         """Claim the assembly of the map; true in the first process that calls it."""
         try:
-            os.close(os.open(self._lock, os.O_CREAT | os.O_EXCL))
+            os.close(os.open(self._claimed, os.O_CREAT | os.O_EXCL))
         except FileExistsError:
             return False
         return True

@@ -139,9 +139,9 @@ def resolve_scene(found: SceneInput, spec: InputSpec, options: InputOptions | No
     if grid.crs is None:
         sizes = {(frame.grid.height, frame.grid.width) for frame in frames}
         if len(sizes) > 1:
-            raise DataError(f"{found.frames[0]}: is not georeferenced, and its dates differ in size")
+            raise DataError(f"{found.frames[0]}: has no georeference, and its dates differ in size")
     if not grid.is_placed:
-        warnings.warn(f"{found.frames[0]}: is not georeferenced, and neither is its map", stacklevel=2)
+        warnings.warn(f"{found.frames[0]}: has no georeference, so its map will have none", stacklevel=2)
     scene = Scene(
         found.name,
         grid,

@@ -164,9 +164,10 @@ class _Raster:
             return "set file_bands to the names of all bands of a file, in their order"
         wanted = len(self.spec.bands) * self.request.num_frames
         example = f", for example bands={list(range(1, wanted + 1))}" if wanted <= source.count else ""
+        of_dates = " of each date" if self.request.num_frames > 1 else ""
         return (
-            f"give the band of the file for each of {' '.join(self.spec.bands)} by index (1 to {source.count}) or name"
-            f"{example}"
+            f"for each of {', '.join(self.spec.bands)}{of_dates}, say which band of the file it is, by index (1 to "
+            f"{source.count}) or name{example}"
         )
 
     def _in_turn(self, source: DatasetReader, num_frames: int) -> list[int]:

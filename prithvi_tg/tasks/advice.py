@@ -32,8 +32,9 @@ def training_advice(
     )
     if warm_up and warm_up >= total_steps:
         yield (
-            f"warmup_steps: {warm_up} is not less than the steps of the run, {total_steps:g}, so the full learning "
-            f"rate is never reached; set it to fewer steps, such as {int(total_steps) // 10}, or train longer"
+            f"warmup_steps: {warm_up} must be smaller than the number of optimiser steps ({total_steps:g}), or the "
+            f"full learning rate is never reached; set it to fewer steps, such as {int(total_steps) // 10}, or train "
+            "longer"
         )
     if not validates:
         yield (

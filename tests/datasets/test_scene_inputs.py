@@ -67,7 +67,9 @@ def test_bands_are_found_by_index_or_name(tmp_path, burn_spec, count, descriptio
 def test_an_error_about_a_scene_with_other_bands_asks_for_bands(tmp_path, burn_spec):
     path = write_scene(tmp_path / "scene.tif", planted(4))
     with pytest.raises(
-        DataError, match=r"scene\.tif: has 4 bands, the model takes 6 .* by index \(1 to 4\) or name$"
+        DataError,
+        match=r"scene\.tif: has 4 bands, the model takes 6 .*; for each of BLUE, GREEN, RED, NIR_NARROW, SWIR_1, "
+        r"SWIR_2, say which band of the file it is, by index \(1 to 4\) or name$",
     ):
         resolve(path, burn_spec)
     more = write_scene(tmp_path / "more.tif", planted(7))
@@ -299,7 +301,7 @@ def test_a_scene_without_georeference_is_mapped_with_a_warning(tmp_path, burn_sp
     path = tmp_path / "plain.tif"
     with rasterio.open(path, "w", driver="GTiff", dtype="float32", count=6, height=5, width=4) as out:
         out.write(values)
-    with pytest.warns(UserWarning, match=r"plain\.tif: is not georeferenced"):
+    with pytest.warns(UserWarning, match=r"plain\.tif: has no georeference, so its map will have none"):
         scene = resolve(path, burn_spec)
     assert torch.equal(whole(scene, burn_spec)["image"][0], torch.from_numpy(values))
 

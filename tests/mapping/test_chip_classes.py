@@ -1,5 +1,8 @@
 """Files of a model of chip classes: windows with and without a class, replaced files, and tags."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -196,11 +199,30 @@ def test_a_table_is_replaced_only_with_overwrite(tmp_path):
         rasterio.open(unplaced, "w", **source.profile | {"crs": None, "transform": None}) as out,
     ):
         out.write(source.read())
-    with pytest.warns(UserWarning, match="is not georeferenced"):
+    with pytest.warns(UserWarning, match="has no georeference"):
         classify_scenes(task_of(), unplaced, tmp_path / "out", overwrite=True)
     assert [path.name for path in (tmp_path / "out").iterdir()] == [
         "chip_classes.csv"
     ]  # no outlines of others
+
+
+_LOCKED = "import fcntl, sys; f = open(sys.argv[1], 'ab'); fcntl.lockf(f, fcntl.LOCK_EX); print(flush=True); input()"
+
+
+@pytest.mark.parametrize(("window", "name"), [(None, "chip_classes.csv"), (SIDE, "s_pred.tif")])
+def test_files_that_another_process_is_writing_are_an_error_at_once(tmp_path, window, name):
+    scene, out = write_scene(tmp_path / "s.tif"), tmp_path / "out"
+    out.mkdir()
+    lock = (out / f".{name}").with_suffix(".lock")
+    holder = [sys.executable, "-c", _LOCKED, lock]
+    with subprocess.Popen(holder, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        with pytest.raises(DataError, match=rf"{name}: another process is writing this (map|table); wait"):
+            classify_scenes(task_of(), scene, out, window=window)
+        assert list(out.iterdir()) == [lock]
+    classify_scenes(task_of(), scene, out, window=window)
+    assert (out / name).exists()
+    assert not lock.exists()
 
 
 def test_no_incomplete_file_remains(tmp_path, monkeypatch):

@@ -183,11 +183,13 @@ def test_an_index_of_some_of_the_maps_is_replaced(tmp_path):
     assert [path.name for path in tmp_path.glob("*.vrt")] == ["index_EPSG_32615.vrt"]
 
 
-@pytest.mark.parametrize("unfit", [{"crs": None}, {"shear": 5}])
-def test_maps_that_an_index_cannot_show_are_omitted_and_named(tmp_path, unfit, caplog):
+@pytest.mark.parametrize(
+    ("unfit", "reason"), [({"crs": None}, "has no CRS"), ({"shear": 5}, "is not north-up")]
+)
+def test_maps_that_an_index_cannot_show_are_omitted_and_named(tmp_path, unfit, reason, caplog):
     path = write_map(tmp_path / "a.tif", [[0, 1]], **unfit)
     assert write_index([path], tmp_path) == []
-    assert "a.tif" in caplog.text
+    assert f"{path}: {reason}, so it is left out of the index" in caplog.text
 
 
 def test_unreadable_maps_are_an_error(tmp_path):

@@ -239,6 +239,30 @@ def test_a_killed_run_is_resumed(checkpoint, tmp_path, command, start):
     assert not parts.exists()
 
 
+@pytest.mark.version_independent
+def test_a_map_that_another_process_is_writing_is_an_error_at_once(checkpoint, tmp_path, command, start):
+    scene = write_scene(tmp_path / "scene.tif", 6000, 60)
+    folder, parts = tmp_path / "maps", tmp_path / "maps" / ".scene_pred.parts"
+    words = ("predict", "--ckpt_path", checkpoint, scene, "--output", folder, *CPU)
+    process = start(*words)
+    wait_for(lambda: list(parts.glob("strip_*.json")), process)
+    process.send_signal(signal.SIGSTOP)
+    strips = sorted(parts.iterdir())
+    code, _, err = command(*words)
+    line = (
+        f"{folder}/scene_pred.tif: another process is writing this map; wait for it, or choose another output"
+    )
+    assert (code, err.splitlines()[-1]) == (1, f"prithvi-tg: error: {line}")
+    with pytest.raises(DataError, match="another process is writing this map"):
+        map_scene(checkpoint, scene, folder / "scene_pred.tif", overwrite=True)
+    assert sorted(parts.iterdir()) == strips
+    process.kill()
+    code, out, err = command(*words)
+    assert code == 0, err
+    assert "scene: resuming" in out
+    assert not parts.exists()
+
+
 def interrupted(checkpoint, scene, output, monkeypatch, after):
     """A run that ends when a number of strips is complete, as if it were killed."""
     from prithvi_tg.mapping.strip_store import StripWriter

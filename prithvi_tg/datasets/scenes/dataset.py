@@ -89,7 +89,7 @@ class SceneDataset(RasterDataset):
             for scene in self.scenes:
                 if not scene.grid.is_placed:
                     raise DataError(
-                        f"{scene.files[0]}: is not georeferenced, so it cannot be combined with other scenes"
+                        f"{scene.files[0]}: has no georeference, so it cannot be combined with other scenes"
                     )
         self.spec = spec
         self.nodata_rule = nodata_rule

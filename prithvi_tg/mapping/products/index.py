@@ -18,7 +18,7 @@ from ...readers.grid import Grid
 from ...readers.raster import open_raster
 from ...targets import IGNORE_INDEX
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 _ALIGNED = 1e-3  # pixels
 #: Type of a map -> GDAL's name of the type, and the nodata value.
@@ -50,7 +50,8 @@ def write_index(maps: Sequence[Path], folder: Path, replace: bool = False) -> li
         tile = _Tile.of(path)
         t = tile.grid.transform
         if tile.grid.crs is None or t.b or t.d or t.a <= 0 or t.e >= 0:
-            log.warning("%s: left out of the index: it has no CRS, or is not north-up", path)
+            reason = "has no CRS" if tile.grid.crs is None else "is not north-up"
+            _log.warning(f"{path}: {reason}, so it is left out of the index")
             continue
         code = epsg_code(tile.grid.crs)
         name = f"EPSG_{code}" if code else hashlib.sha256(wkt2(tile.grid.crs).encode()).hexdigest()[:8]
