@@ -50,7 +50,7 @@ class UnitRatio(float):
     one_sided: bool = False
 
     def describe(self) -> str:
-        """The predicate of a message about the values: ``are about 0.01 times the statistics``."""
+        """The predicate of a message: ``are about 0.01 times as large as the means in the statistics``."""
         if self.mistaken_for is not None:
             name, scale, offset = self.mistaken_for
             return f"look like {name} (reflectance = number * {scale:g} {offset:+g})"
@@ -58,7 +58,8 @@ class UnitRatio(float):
             return (
                 f"are more than {ONE_SIDED} standard deviations off the statistics in every band, to one side"
             )
-        return f"are about {float(self):.2g} times the statistics"
+        factor = np.format_float_positional(float(f"{float(self):.2g}"), trim="-")
+        return f"are about {factor} times as large as the means in the statistics"
 
 
 def reflectance_unit(mean: Sequence[float]) -> float:
@@ -190,6 +191,20 @@ class InputSpec:
         dark = np.array([low for low in lows if math.isfinite(low)]) / unit
         at_offset = len(dark) > 0 and (dark > 0.09).all() and np.mean(dark < 0.17) >= 0.5
         return bool(at_offset and gain.mean() < 0.25)
+
+    def fitting_scale(self, ratio: UnitRatio, scale: float | None = None) -> float | None:
+        """The order of magnitude of the scale with which values of another unit would match the statistics.
+
+        Args:
+            ratio: The `unit_ratio` of the values.
+            scale: Their scale; that of the training data by default.
+
+        Returns:
+            The scale; ``None`` if another scale would not be enough, or the values are of the right magnitude.
+        """
+        if ratio <= 0 or 1 / OTHER_UNIT < ratio < OTHER_UNIT or ratio.mistaken_for is not None:
+            return None
+        return float((self.scale if scale is None else scale) / 10.0 ** round(math.log10(ratio)))
 
     def frame(self, number: int) -> "InputSpec":
         """The description of one of the frames."""

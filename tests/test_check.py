@@ -141,7 +141,7 @@ FAULTS = {
     other_shape: ("error", "61 x 64 pixels"),
     unknown_label: ("error", "1 chip with labels that are not in classes: 5 (4096 pixels), such as"),
     band_missing: ("error", "has 12 bands, but 13 are expected"),
-    other_unit: ("error", "times the statistics; the statistics are"),
+    other_unit: ("error", "times as large as the means in the statistics; the statistics are"),
     one_value: ("error", "BLUE: the same value in all pixels"),
     bands_reversed: ("error", "standard deviations off; in the order "),
     shared_name: ("error", "1 chip in both"),
@@ -228,8 +228,9 @@ def test_labels_without_a_class_are_one_finding_with_advice(flood_root, command,
     assert "no pixels are labelled" not in out
     assert "random weights" in out
     _, out, _ = command("check", "--config", write(classes={0: "Land", 1: "Water"}, scale=1.0))
-    (line,) = [line for line in out.splitlines() if "times the statistics" in line and "train" in line]
-    assert "set data.scale to that of the files, of the order of 0.0001 instead of 1" in line
+    (line,) = [line for line in out.splitlines() if "means in the statistics" in line and "train" in line]
+    assert "are about 12000 times as large as the means in the statistics" in line
+    assert "data.scale is 1; a scale of about 0.0001 would match the statistics" in line
     assert "offset" not in line
     code, _, err = command("fit", "--config", write(), "--trainer.default_root_dir", tmp_path)
     assert code == 1

@@ -7,10 +7,20 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+from conftest import TINY
 
-from prithvi_tg import Sen1Floods11DataModule
+from prithvi_tg import (
+    PrithviClassificationTask,
+    PrithviPixelwiseRegressionTask,
+    PrithviPretrainingTask,
+    PrithviSegmentationTask,
+    Sen1Floods11DataModule,
+)
+from prithvi_tg.bands import PRITHVI_BANDS
 from prithvi_tg.datasets.synthetic import write_sen1floods11
 from prithvi_tg.errors import DataError
+from prithvi_tg.spec import DataSpec, InputSpec
+from prithvi_tg.targets import ChipClassTarget, ClassTarget, ImageTarget, ValueTarget
 
 pytestmark = pytest.mark.version_independent
 
@@ -153,8 +163,34 @@ def test_images_in_another_unit_give_a_warning_when_training_starts(
         "fit", "--config", config, "--data.root", root, "--data.splits", root / "splits.csv"
     )
     assert code == 0, err
-    told = "; scale is 0.0001, and one of the order of 0.01 would fit the statistics; run prithvi-tg check"
+    told = "; scale is 0.0001, but a scale of about 0.01 would match the statistics; run prithvi-tg check"
     assert any(told in str(one.message) for one in recwarn) == warned
+
+
+TASKS = [
+    (PrithviSegmentationTask, ClassTarget(("Land", "Water")), torch.zeros(2, 32, 32, dtype=torch.long)),
+    (PrithviPixelwiseRegressionTask, ValueTarget(("height",)), torch.zeros(2, 32, 32)),
+    (PrithviClassificationTask, ChipClassTarget(("Land", "Water")), torch.zeros(2, dtype=torch.long)),
+    (PrithviPretrainingTask, ImageTarget(), None),
+]
+
+
+@pytest.mark.parametrize(("kind", "target", "labels"), TASKS, ids=[kind.__name__ for kind, _, _ in TASKS])
+@pytest.mark.parametrize("has_valid", [True, False])
+def test_pixels_without_data_do_not_count_for_the_unit_of_the_first_batch(
+    kind, target, labels, has_valid, recwarn
+):
+    inputs = InputSpec(PRITHVI_BANDS, (1000.0,) * 6, (500.0,) * 6, scale=1e-4)
+    task = kind(encoder="nano", encoder_args=TINY, data_spec=DataSpec(inputs, target).to_dict())
+    valid = torch.zeros(2, 1, 6, 32, 32, dtype=torch.bool)
+    valid[..., :3] = True  # less than a tenth
+    image = torch.where(valid, inputs.normalize(torch.full(valid.shape, 0.1)), 0)
+    batch = {"image": image, **({} if labels is None else {"mask": labels, "label": labels})}
+    for data in (torch.zeros_like(valid), valid):  # a batch without data says nothing
+        task.training_step(batch | {"image": image * data} | ({"valid": data} if has_valid else {}), 0)
+    (told,) = [str(one.message) for one in recwarn if "of the first batch" in str(one.message)]
+    assert "are about 0.0001 times as large as the means in the statistics" in told
+    assert "scale is 0.0001, but a scale of about 1 would match the statistics" in told
 
 
 @pytest.mark.parametrize(("moved", "warned"), [(0, False), (3, True)])

@@ -78,7 +78,17 @@ def test_numbers_that_a_factor_converts_have_no_offset(lows):
     other, ratio = judged(spec, np.array([727.4, 902.3, 914.8, 2347]), lows=lows)
     assert other
     assert ratio.mistaken_for is None
-    assert "are about 1e+04 times the statistics" in ratio.describe()
+    assert ratio.describe() == "are about 10000 times as large as the means in the statistics"
+
+
+@pytest.mark.parametrize(
+    ("factor", "scale", "fitting"),
+    [(1e-4, 1e-4, 1), (1e4, 1, 1e-4), (0.0013, 1e-4, 0.1), (19, 1, None), (0.06, 1, None), (-30, 1, None)],
+)
+def test_the_scale_that_would_match_the_statistics_is_known(factor, scale, fitting):
+    spec = InputSpec(("RED", "GREEN"), (0.07, 0.09), (0.3, 0.4), scale=scale)
+    found = spec.fitting_scale(spec.unit_ratio(np.array(spec.mean) * factor))
+    assert found == (None if fitting is None else pytest.approx(fitting))
 
 
 def test_pixels_darker_than_an_offset_exclude_it():

@@ -1,8 +1,8 @@
 """Checks of the splits of a data module: each is read once, and each problem becomes a finding with advice."""
 
 import itertools
-from collections.abc import Iterator, Sequence
-from inspect import signature
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torchgeo.datasets import GeoDataset, IntersectionDataset
 
 from ..bands import MIXED_UP, find_order, resolve_band
+from ..class_paths import parameters_of
 from ..datamodules import ChipDataModule, LabelledScenesDataModule
 from ..datamodules.scene_splits import BlockSplit, TimeSplit, images_in_no_split
 from ..datasets import ChipDataset
@@ -50,7 +51,7 @@ def check_chips(data: ChipDataModule) -> Iterator[Finding]:
             continue
         yield from _described_bands(split, dataset)
         surveys[split] = survey_chips(dataset)
-        yield from _of_chips(split, surveys[split], data.spec, "scale" in signature(type(data)).parameters)
+        yield from _of_chips(split, surveys[split], dataset)
     if left := further[_MOST_CHECKED:]:
         yield Finding(
             "ok", "splits", f"{counted(len(left), 'further split')} not checked{_listed(left)}",
@@ -142,7 +143,7 @@ def check_scenes(data: LabelledScenesDataModule) -> Iterator[Finding]:
         except PrithviTGError as error:
             yield Finding.of_error(split, error)
             continue
-        yield from _of_values(split, survey, data.spec, takes_scale=True)
+        yield from _of_values(split, survey, data.spec)
     yield from LABEL_CHECKS[data.spec.target.kind](surveys, data.spec)
 
 
@@ -194,7 +195,8 @@ def _areas(data: LabelledScenesDataModule, both: GeoDataset, area: str) -> Itera
         yield Finding("ok", "no split", f"{rest:.0f} % of {area}: {cause}")
 
 
-def _of_chips(split: str, survey: Survey, spec: DataSpec, takes_scale: bool) -> Iterator[Finding]:
+def _of_chips(split: str, survey: Survey, dataset: ChipDataset) -> Iterator[Finding]:
+    spec = dataset.spec
     kind = "label file" if spec.target.label_key == "mask" else spec.target.label_key
     labels = f", each with its {kind}" if spec.target.names else ""
     yield Finding("ok", split, f"{count_chips(survey.names)}{labels}")
@@ -246,7 +248,26 @@ def _of_chips(split: str, survey: Survey, spec: DataSpec, takes_scale: bool) -> 
             f"{count_chips(survey.duplicates)} duplicated, such as {one} as {other}",
             "keep one",
         )
-    yield from _of_values(split, survey, spec, takes_scale)
+    yield from _of_values(split, survey, spec, partial(_scale_advice, dataset))
+
+
+def _configured_scale(scale: float, fitting: float, key: str = "data.scale") -> str:
+    """Advice about a scale that does not match the statistics, for the scale that would."""
+    return f"{key} is {scale:g}; a scale of about {fitting:g} would match the statistics"
+
+
+def _scale_advice(dataset: ChipDataset, scale: float, fitting: float) -> str:
+    """As `_configured_scale`, for a dataset whose class may define the scale, or not use it."""
+    kind = type(dataset)
+    if kind.read_image is not ChipDataset.read_image:  # it returns values in the unit
+        factor, size = max(scale / fitting, fitting / scale), "large" if scale > fitting else "small"
+        return f"values that read_image returns are about {factor:g} times too {size}; correct it, or the statistics"
+    if "scale" in parameters_of(kind):
+        return _configured_scale(scale, fitting)
+    advice = _configured_scale(scale, fitting, f"{kind.__name__}.scale")
+    if kind.__module__.startswith(f"{__package__.partition('.')[0]}."):
+        return f"{advice}: the files are not as published; multiply their values by about {fitting / scale:g}"
+    return f"{advice}; correct it in the class"
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -255,8 +276,13 @@ def _listed(names: Sequence[str]) -> str:
     return f"{limit}: {', '.join(names[:_MOST_LISTED])}"
 
 
-def _of_values(split: str, survey: Survey, spec: DataSpec, takes_scale: bool) -> Iterator[Finding]:
-    """Compare the unit and order of the bands with the statistics, and report nodata and constant bands."""
+def _of_values(
+    split: str, survey: Survey, spec: DataSpec, advice: Callable[[float, float], str] = _configured_scale
+) -> Iterator[Finding]:
+    """Compare the unit and order of the bands with the statistics, and report nodata and constant bands.
+
+    `advice` returns what to do if another scale than that of the data would match the statistics.
+    """
     if survey.nodata > 0.5:
         yield Finding(
             "advice", split, f"{100 * survey.nodata:.0f} % of the pixels hold no data",
@@ -284,22 +310,19 @@ def _of_values(split: str, survey: Survey, spec: DataSpec, takes_scale: bool) ->
     ratio = spec.input.unit_ratio([*means] * spec.input.num_frames, [*survey.lows] * spec.input.num_frames)
     if spec.input.is_other_unit(ratio):
         message = f"band means {measured} {ratio.describe()}; the statistics are {known}"
-        yield Finding("error", split, message, _unit_advice(ratio, spec, takes_scale))
+        yield Finding("error", split, message, _unit_advice(ratio, spec, advice))
         return
     yield from _band_order(split, means, expected, spread, spec.input.bands)
 
 
-def _unit_advice(ratio: UnitRatio, spec: DataSpec, takes_scale: bool) -> str:
+def _unit_advice(ratio: UnitRatio, spec: DataSpec, advice: Callable[[float, float], str]) -> str:
     if ratio.mistaken_for is not None:
         _, scale, offset = ratio.mistaken_for
         return f"write the scale into the files: gdal_edit.py -scale {scale:g} -offset {offset:g} FILE"
-    power = 10.0 ** round(np.log10(abs(ratio) or 1))
-    if power == 1:
+    fitting = spec.input.fitting_scale(ratio)
+    if fitting is None:
         return "check unit and statistics: prithvi-tg stats"
-    if takes_scale:
-        scale = spec.input.scale
-        return f"set data.scale to that of the files, of the order of {scale / power:g} instead of {scale:g}"
-    return f"multiply the values of the files by the factor to that unit, of the order of {1 / power:g}"
+    return advice(spec.input.scale, fitting)
 
 
 def _band_order(

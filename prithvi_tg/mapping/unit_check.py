@@ -104,8 +104,7 @@ class UnitCheck:
         if ratio.mistaken_for is not None:
             unit = self.spec.reflectance_unit
             return f"; give scale={ratio.mistaken_for.scale * unit:g} and offset={ratio.mistaken_for.offset * unit:g}"
-        power = 10.0 ** round(np.log10(ratio))
-        if power in (1, 10):
+        fitting = self.spec.fitting_scale(ratio, self.scene.channels[0].scale)
+        if fitting is None:
             return "; check its unit, and give its scale if it differs"
-        scale = self.scene.channels[0].scale / power
-        return f"; if their unit differs, give its scale; scale={scale:g} has the right order of magnitude"
+        return f"; if the file has another unit, give its scale, about scale={fitting:g}"

@@ -423,13 +423,13 @@ class PrithviTask(LightningModule, metaclass=TaskArguments):
         missing = [f"model.encoder.{name}." for key, name in encodings.items() if key not in batch]
         return {name for name, _ in self.named_parameters() if name.startswith(tuple(missing))}
 
-    def _check_units(self, image: Tensor) -> None:
-        """Warn if the first batch of a run, normalised (B, T, C, H, W), is in another unit than the statistics."""
-        self._units_checked = True
-        spec = self.run_spec
-        message = None if spec is None else other_unit_message(image, spec)
-        if message is not None:
-            rank_zero_warn(message)
+    def _check_units(self, batch: Any) -> None:
+        """Warn if the first normalised batch of a run that has data is in another unit than the statistics."""
+        if not self._units_checked and (spec := self.run_spec) is not None:
+            message = other_unit_message(batch, spec)
+            self._units_checked = message is not None
+            if message:
+                rank_zero_warn(message)
 
     # Descriptions of the data.
 

@@ -136,8 +136,7 @@ class PrithviClassificationTask(ClassTask, ClassificationTask):
             DataError: The loss is not finite.
         """
         image, label = batch["image"], batch["label"]
-        if not self._units_checked:
-            self._check_units(image)
+        self._check_units(batch)
         logits = self(image, **self.coordinates(batch))
         loss = self.compute_loss(logits, label)
         self.update_metrics(self.train_metrics, logits.detach(), label)

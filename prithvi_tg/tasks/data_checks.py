@@ -1,7 +1,6 @@
 """Checks that data match a model: bands, classes, statistics and units; checks for values that are not finite."""
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -107,22 +106,38 @@ def check_training_data(known: DataSpec, data: DataSpec) -> None:
             rank_zero_warn(f"{key}: the model was trained with {before}, but the data module has {now}")
 
 
-def other_unit_message(image: Tensor, spec: DataSpec) -> str | None:
-    """The warning about a normalised batch (B, T, C, H, W) in another unit than the statistics, or ``None``."""
-    means = image.detach().float().reshape(len(image), -1, *image.shape[-2:]).mean(dim=(0, 2, 3)).tolist()
-    if len(means) != len(spec.input.channel_mean):  # channels that a subclass adds have no statistics
+def other_unit_message(batch: Mapping[str, Any], spec: DataSpec) -> str | None:
+    """The warning about a batch in another unit than the statistics.
+
+    Args:
+        batch: Normalised ``image`` (B, T, C, H, W) or (B, T*C, H, W), and ``valid`` of the same shape. Without
+            ``valid``, pixels of exactly 0 have no data: the band mean fills them.
+        spec: Description of the data.
+
+    Returns:
+        The warning, empty if the unit is that of the statistics; ``None`` if the batch has no data.
+    """
+    image: Tensor = batch["image"].detach()
+    valid: Tensor = batch["valid"].bool() if "valid" in batch else image != 0
+    if not valid.any():
         return None
-    given = zip(means, spec.input.channel_std, spec.input.channel_mean, strict=True)
+    image, valid = (one.reshape(len(one), -1, *one.shape[-2:]) for one in (image, valid))
+    if image.shape[1] != len(spec.input.channel_mean):  # channels that a subclass adds have no statistics
+        return ""
+    means = torch.where(valid, image.float(), 0).sum(dim=(0, 2, 3)) / valid.sum(dim=(0, 2, 3))
+    given = zip(means.tolist(), spec.input.channel_std, spec.input.channel_mean, strict=True)
     ratio = spec.input.unit_ratio([mean * std + center for mean, std, center in given])
     if not spec.input.is_other_unit(ratio):
-        return None
-    factor = 10.0 ** -round(math.log10(abs(ratio) or 1))
-    advice = "" if factor == 1 or ratio.mistaken_for else f"; scale is {spec.input.scale:g}"
-    if advice:
-        advice += f", and one of the order of {spec.input.scale * factor:g} would fit the statistics"
+        return ""
+    scale, fitting = spec.input.scale, spec.input.fitting_scale(ratio)
+    advice = (
+        ""
+        if fitting is None
+        else f"scale is {scale:g}, but a scale of about {fitting:g} would match the statistics; "
+    )
     return (
         f"image: the values of the first batch {ratio.describe()} (mean "
-        f"{' '.join(f'{value:.3g}' for value in spec.input.mean)}){advice}; run prithvi-tg check"
+        f"{' '.join(f'{value:.3g}' for value in spec.input.mean)}); {advice}run prithvi-tg check"
     )
 
 

@@ -120,8 +120,7 @@ class PixelwiseTask(ScoredTask):
             DataError: The loss is not finite.
         """
         image, mask = batch["image"], batch["mask"]
-        if not self._units_checked:
-            self._check_units(image)
+        self._check_units(batch)
         outputs, auxiliary = self.model.forward_both(image, **self.coordinates(batch))
         labels = self.encode(mask)
         loss = self.compute_loss(outputs, labels)

@@ -220,8 +220,7 @@ class PrithviPretrainingTask(ScoredTask, MaskedAutoencodingTask):
             DataError: The loss is not finite.
         """
         image = batch["image"]
-        if not self._units_checked:
-            self._check_units(image)
+        self._check_units(batch)
         loss = self.model(image, batch.get("valid"), **self.coordinates(batch)).loss
         self.log("train_loss", loss, batch_size=len(image), prog_bar=True)
         check_loss(loss, image, batch.get("name"), self.global_step)
@@ -255,8 +254,7 @@ class PrithviPretrainingTask(ScoredTask, MaskedAutoencodingTask):
     ) -> dict[str, Tensor]:
         image = batch["image"] if batch["image"].ndim == 5 else batch["image"].unsqueeze(1)
         valid = batch.get("valid", torch.ones_like(image, dtype=torch.bool)).reshape(image.shape)
-        if not self._units_checked:
-            self._check_units(image)
+        self._check_units(batch)
         names = batch.get("name") or [f"{place}, {number}" for number in range(len(image))]
         sides = self._image_size(image.shape[-2:])
         if not all(sides):

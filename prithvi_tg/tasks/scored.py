@@ -204,8 +204,8 @@ class ScoredTask(PrithviTask):
     ) -> dict[str, Tensor]:
         image, labels = batch["image"], batch[self.label_key]
         is_fit = self.attached_trainer is None or self.trainer.state.fn == TrainerFn.FITTING
-        if not (is_fit or self._units_checked):
-            self._check_units(image)
+        if not is_fit:
+            self._check_units(batch)
         outputs = self.forward_evaluation(image, **self.coordinates(batch))
         check_logits(outputs, image, batch.get("name"), place)
         self.update_metrics(metrics, outputs, labels)

@@ -156,7 +156,9 @@ def test_a_scene_in_another_unit_gives_a_warning(tmp_path, factor, warned):
     assert len(messages) == warned
     if warned:
         assert f"{path}: its values (median of each band " in messages[0]
-        assert "give its scale" in messages[0]
+        about = {1e-4: "10000", 1e4: "0.0001"}.get(factor)
+        whole = f"if the file has another unit, give its scale, about scale={about}"
+        assert messages[0].endswith("and give its scale if it differs" if about is None else whole)
 
 
 @pytest.mark.parametrize(("bands", "warned"), [((3, 2, 1), True), ((1, 2, 3), False), ((), False)])

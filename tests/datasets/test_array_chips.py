@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 
 import numpy as np
 import pytest
@@ -9,9 +10,10 @@ import torch
 import yaml
 from conftest import TINY
 
+from prithvi_tg.checks import check_chips
 from prithvi_tg.checks.surveys import survey_chips
-from prithvi_tg.datamodules import ChipDataModule
-from prithvi_tg.datasets import Chip, ChipDataset, ClassifiedChips, ValueChipFolder
+from prithvi_tg.datamodules import ChipDataModule, ChipFolderDataModule
+from prithvi_tg.datasets import Chip, ChipDataset, ChipFolder, ClassifiedChips, ValueChipFolder
 from prithvi_tg.errors import ConfigError, DataError, UnknownLabelError
 
 BANDS = ["RED_EDGE_1", "NIR_BROAD"]
@@ -272,6 +274,48 @@ def test_an_error_in_a_method_of_a_users_class_names_method_exception_and_line(r
         ConfigError, match=rf"^{__name__}\.Mistaken\.{method}: {error} \(test_array_chips\.py, line {line}\)$"
     ):
         with_mistake(method, code)(root, metadata=True, **STATISTICS)[0]
+
+
+class Scaled(Arrays):
+    """A class with a wrong scale."""
+
+    scale = 1.0
+
+
+class ScaledFolder(ChipFolder):
+    """A class that takes its scale from the configuration."""
+
+    def load_image(self, path):
+        return np.load(path)
+
+    def load_mask(self, path):
+        return np.load(path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "factor", "advice"),
+    [
+        (Scaled, 1, r"^Scaled\.scale is 1; a scale of about 0\.0001 would match the statistics; correct it in the"),
+        (FinishedArrays, 1e-3, "^values that read_image returns are about 1000 times too large; correct it, or the st"),
+        (FinishedArrays, 1e3, "^values that read_image returns are about 1000 times too small; correct it, or the st"),
+        (ScaledFolder, 1, r"^data\.scale is 1; a scale of about 0\.0001 would match the statistics$"),
+    ],
+)  # fmt: skip
+def test_check_names_the_scale_that_is_wrong(root, kind, factor, advice):
+    statistics = {"mean": [0.05 * factor, 0.2 * factor], "std": [0.02 * factor, 0.1 * factor], "bands": BANDS}
+    if kind is ScaledFolder:
+        rows = [f"{name},{split}" for split, names in SPLITS.items() for name in names]
+        (root / "splits.csv").write_text("\n".join(["chip,split", *rows]))
+        data = ChipFolderDataModule(
+            f"{root}/*.npy", f"{root}/*_label.npy", root / "splits.csv", {0: "Land", 10: "Water"},
+            statistics.pop("bands"),
+            file_bands=Arrays.file_bands, ignored_labels=[-1], nodata=[0], dataset_class=kind, **statistics,
+        )  # fmt: skip
+    else:
+        data = ChipDataModule(kind, root, **statistics)
+    found = [one for one in check_chips(data) if "means in the statistics" in one.message]
+    assert [one.subject for one in found] == ["train", "val", "test"]
+    assert all(re.search(advice, one.advice) for one in found), found[0]
 
 
 class MistakenLabels(Arrays):
