@@ -51,6 +51,10 @@ def naming(key: str) -> Iterator[None]:
         raise MissingFileError(f"{key}: {error}") from error
 
 
+class IncompleteChipError(DataError):
+    """The image or the label file of a chip does not exist."""
+
+
 class UnknownLabelError(DataError):
     """Stored labels without a class.
 

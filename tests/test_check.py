@@ -281,6 +281,27 @@ def test_faults_that_differ_in_numbers_and_names_only_are_one_finding(config, co
     assert "3 chips, such as" in row
 
 
+def test_chips_without_image_or_label_are_listed_and_the_others_are_checked(
+    config, command, root, monkeypatch
+):
+    monkeypatch.setenv("COLUMNS", "1200")
+    first, second, _ = chips_of(root, "train")
+    label_of(root, first).unlink()
+    image_of(root, second).unlink()
+    words = ("check", "--config", config, "--data.root", root, "--data.splits", root / "splits.csv")
+    words += ("--data.batch_size", 1)
+    code, out, _ = command(*words)
+    assert code == 1
+    rows = [line for line in out.splitlines() if "is missing" in line]
+    assert [chip in row for chip, row in zip((first, second), rows, strict=True)] == [True, True]
+    assert all("or skip it with --skip_bad" in row for row in rows)
+    assert "classes of train" in out
+    code, out, err = command(*words, "--skip_bad")
+    assert code == 0, out
+    assert f"Skipped: train chip {first}: {label_of(root, first)}: no such file" in out + err
+    assert "1 chip, each with its label file" in out
+
+
 def test_a_full_disk_is_found(config, command, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(check_command.shutil, "disk_usage", lambda path: usage(10, 10, 1000))

@@ -122,6 +122,31 @@ def test_a_bad_chip_is_an_error_or_is_skipped_and_listed(config, command, tmp_pa
     assert list(record["run"]["skipped_chips"]) == [name]
 
 
+@pytest.mark.parametrize("kind", ["S2Hand", "LabelHand"])
+def test_a_chip_without_image_or_label_is_an_error_or_is_skipped_and_listed(config, command, tmp_path, kind):
+    root = write_sen1floods11(tmp_path / "data", chips=8, size=64, scene_size=(64, 64))
+    name = break_chip(root, kind)
+    path = next((root / "v1.1").rglob(f"{name}_{kind}.tif"))
+    path.unlink()
+    splits = root / "splits.csv"
+    words = ("--config", config, "--data.root", root, "--data.splits", splits)
+    what = (
+        f"{path}: no such file; the {'image' if kind == 'S2Hand' else 'label file'} of chip {name} is missing"
+    )
+    for name_of_command in ("stats", "fit"):
+        code, _, err = command(name_of_command, *words)
+        assert code == 1
+        assert (
+            f"error: {what}; add it, remove the row of the chip from {splits}, or skip such chips with "
+            in err
+        )
+        code, out, err = command(name_of_command, *words, "--skip_bad")
+        assert code == 0, err
+        assert (out + err).count(f"Skipped: train chip {name}: {what}\n") == 1
+    record = json.loads(sorted(tmp_path.rglob("metrics.json"))[-1].read_text())
+    assert list(record["run"]["skipped_chips"]) == [name]
+
+
 def test_skipping_all_chips_is_an_error(config, command, tmp_path):
     root = write_sen1floods11(tmp_path / "data", chips=6, size=64, scene_size=(64, 64))
     for path in (root / "v1.1").rglob("*_S2Hand.tif"):

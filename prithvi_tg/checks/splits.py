@@ -15,6 +15,7 @@ from ..class_paths import parameters_of
 from ..datamodules import ChipDataModule, LabelledScenesDataModule
 from ..datamodules.scene_splits import BlockSplit, TimeSplit, images_in_no_split
 from ..datasets import ChipDataset
+from ..datasets.chips.chip_files import leaving_out_incomplete
 from ..datasets.scenes.dataset import SceneDataset
 from ..datasets.scenes.labels import LabelPolygons
 from ..errors import NO_VALIDATION, ConfigError, PrithviTGError, counted
@@ -45,12 +46,13 @@ def check_chips(data: ChipDataModule) -> Iterator[Finding]:
             yield Finding("ok", split, absent)
             continue
         try:
-            dataset = data.open_split(split)
+            with leaving_out_incomplete(split) as incomplete:
+                dataset = data.open_split(split)
         except PrithviTGError as error:
             yield Finding.of_error(split, error)
             continue
         yield from _described_bands(split, dataset)
-        surveys[split] = survey_chips(dataset)
+        surveys[split] = survey_chips(dataset, incomplete)
         yield from _of_chips(split, surveys[split], dataset)
     if left := further[_MOST_CHECKED:]:
         yield Finding(
@@ -200,7 +202,7 @@ def _of_chips(split: str, survey: Survey, dataset: ChipDataset) -> Iterator[Find
     kind = "label file" if spec.target.label_key == "mask" else spec.target.label_key
     labels = f", each with its {kind}" if spec.target.names else ""
     yield Finding("ok", split, f"{count_chips(survey.names)}{labels}")
-    advice = "repair the file, or skip it with --skip_bad"
+    advice = "repair or add the file, take the chip out of the split, or skip it with --skip_bad"
     reasons: dict[str, list[UnreadableChip]] = {}
     for chip in survey.unreadable:
         reasons.setdefault(chip.reason, []).append(chip)

@@ -3,10 +3,11 @@
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from shapely import Polygon
 from torch import Tensor
 
-from ..datasets import Chip, ChipDataset
+from ..datasets import ChipDataset
 from ..datasets.chips.chip_files import is_misaligned
 from ..datasets.scenes.scored_windows import ScoredWindows
 from ..errors import ConfigError, DataError, PrithviTGError, UnknownLabelError, ValueRangeError
@@ -93,9 +94,18 @@ class Survey:
     values: ValueSurvey | None = None
 
 
-def survey_chips(dataset: ChipDataset) -> Survey:
-    """Read every chip of a split once."""
+def survey_chips(dataset: ChipDataset, incomplete: Mapping[str, str] = MappingProxyType({})) -> Survey:
+    """Read every chip of a split once.
+
+    Args:
+        dataset: The split.
+        incomplete: Chip -> error, of chips that the dataset leaves out, see `leaving_out_incomplete`.
+    """
     survey = _empty_survey(dataset.spec.target)
+    survey.names += incomplete
+    for name, message in incomplete.items():
+        reason = _without_names(message, [Path(message.partition(": ")[0]).name, name])
+        survey.unreadable.append(UnreadableChip(name, message, reason, False))
     _add_up(survey, _readable_samples(dataset, survey), dataset.spec)
     if len(survey.wrong_unit) > len(survey.names) / 2:
         survey.wrong_unit = []  # the band means of the split show it
@@ -142,7 +152,8 @@ def _readable_samples(dataset: ChipDataset, survey: Survey) -> Iterator[dict[str
             survey.values.add_error(error, chip.name)
             continue
         except PrithviTGError as error:
-            reason = _without_numbers(str(error), chip)
+            files = (chip.image, chip.mask)
+            reason = _without_names(str(error), [*map(str, files), *(file.name for file in files), chip.name])
             survey.unreadable.append(
                 UnreadableChip(chip.name, str(error), reason, isinstance(error, ConfigError))
             )
@@ -166,9 +177,9 @@ def _readable_samples(dataset: ChipDataset, survey: Survey) -> Iterator[dict[str
         yield sample
 
 
-def _without_numbers(message: str, chip: Chip) -> str:
-    """The message of an error without the files of a chip and without numbers."""
-    for name in (str(chip.image), str(chip.mask), chip.image.name, chip.mask.name, chip.name):
+def _without_names(message: str, names: Iterable[str]) -> str:
+    """The message of an error without the names of the files of a chip, and without numbers."""
+    for name in names:
         message = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "FILE", message)
     return re.sub(r"\d+", "N", message)
 

@@ -16,6 +16,7 @@ from ..checks import Finding, check_chips, check_scenes
 from ..cli.lightning import PrithviCLI
 from ..datamodules import ChipDataModule, LabelledScenesDataModule
 from ..datamodules.validation import has_validation
+from ..datasets.chips.chip_files import leaving_out_incomplete
 from ..errors import ConfigError, counted, own_error
 from ..reporting.tables import as_text
 from ..targets import Target
@@ -45,7 +46,7 @@ def run(arguments: list[str]) -> int:
     parser = data_parser("check")
     config = parse_data(parser, arguments)
     findings: list[Finding] = []
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), leaving_out_incomplete():
         warnings.filterwarnings(
             "ignore",
             message=".*in both train and|.*are not aligned with those of|split: .* in no split, as dates",

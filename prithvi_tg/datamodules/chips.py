@@ -4,6 +4,7 @@ import inspect
 import logging
 import warnings
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, ClassVar
@@ -25,7 +26,7 @@ from ..datasets import (
     Sen1Floods11,
     read_splits,
 )
-from ..datasets.chips.chip_files import is_misaligned
+from ..datasets.chips.chip_files import is_misaligned, leaving_out_incomplete
 from ..datasets.chips.split_lists import names_of_test_splits
 from ..deprecated import OldArguments
 from ..errors import NO_VALIDATION, ConfigError, MissingStatisticsError, counted
@@ -62,8 +63,8 @@ class ChipDataModule(NonGeoDataModule, metaclass=OldArguments):
         std: Standard deviation per band after scaling; the published one by default.
         legacy_nodata: Treat nodata as hls-foundation-os does.
         metadata: Pass dates and locations to encoders that use them.
-        skip_bad: Read all chips first, skip those that cannot be read, and list them.
-            By default a chip that cannot be read is an error.
+        skip_bad: Read all chips first, skip those that cannot be read or lack their image or label, and list them.
+            By default such a chip is an error.
         same_splits: Pairs of splits that share chips on purpose; ``prithvi-tg check`` does not report them.
         cache: Cache decoded chips, with their stored values, so that no file is opened after the first epoch: ``ram``,
             in memory that all processes of a machine share; ``disk``, in files that later runs also use; ``none``. By
@@ -261,16 +262,24 @@ class ChipDataModule(NonGeoDataModule, metaclass=OldArguments):
         return dataset
 
     def _open(self, split: str) -> ChipDataset:
-        dataset = self.dataset_class(split=split, **self.kwargs)  # type: ignore[call-arg]
+        with self._leaving_out(split) as incomplete:
+            dataset = self.dataset_class(split=split, **self.kwargs)  # type: ignore[call-arg]
         assert isinstance(dataset, ChipDataset)
+        self._skip(split, incomplete)
         return dataset
+
+    def _leaving_out(self, split: str) -> AbstractContextManager[dict[str, str]]:
+        """With `skip_bad`, a context that leaves chips out whose image or label is missing."""
+        return leaving_out_incomplete(split) if self.skip_bad else nullcontext({})
 
     def _skip_unreadable(self, split: str, dataset: ChipDataset) -> None:
         if self.skip_bad:
-            bad = dataset.leave_out_bad()
-            self.skipped |= bad
-            for chip, reason in bad.items():
-                _log_rank_zero(f"Skipped: {split} chip {chip}: {reason}")
+            self._skip(split, dataset.leave_out_bad())
+
+    def _skip(self, split: str, bad: dict[str, str]) -> None:
+        self.skipped |= bad
+        for chip, reason in bad.items():
+            _log_rank_zero(f"Skipped: {split} chip {chip}: {reason}")
 
 
 def _check_arguments(data_class: type, dataset_class: type, names: Iterable[str]) -> None:

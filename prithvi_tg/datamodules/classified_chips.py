@@ -116,7 +116,7 @@ class ClassifiedChipsDataModule(ChipDataModule):
         """The splits with chips."""
         assert issubclass(self.dataset_class, ClassifiedChips)
         keys = ("images", "labels", "splits", "split_fractions", "multilabel")
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), self._leaving_out(""):
             warnings.simplefilter("ignore")  # `open_split` warns about chips in two splits
             return self.dataset_class.labels_by_split(**{key: self.kwargs[key] for key in keys})
 

@@ -77,6 +77,6 @@ class UnlabelledChipsDataModule(ChipDataModule):
     def listed_splits(self) -> Collection[str]:
         """The splits with chips."""
         keys = ("images", "splits", "split_fractions")
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), self._leaving_out(""):
             warnings.simplefilter("ignore")  # `open_split` warns about chips in two splits
             return UnlabelledChips.chips_by_split(**{key: self.kwargs[key] for key in keys})

@@ -161,6 +161,29 @@ def test_errors_in_labels_have_one_line(settings, tmp_path, rows, header, change
     assert "\n" not in str(caught.value)
 
 
+def test_chips_without_label_or_image_can_be_skipped(settings, tmp_path):
+    labels = table(tmp_path / "l.csv", *(f"chip_000{k},{CLASSES[k % 3]}" for k in range(6)), "gone,Bare")
+    rows = [
+        f"chip_000{k},{split}" for k, split in enumerate(["train", "train", "val", "val", "test", "test"])
+    ]
+    splits = table(tmp_path / "s.csv", *rows, "gone,train", "unknown,val", header="chip,split")
+    changed = settings | {"labels": labels, "splits": splits, "batch_size": 1}
+    with pytest.raises(
+        DataError, match=r"chip unknown of val has no label; add it, or remove the row of the chip$"
+    ):
+        ClassifiedChips(**settings | {"labels": labels, "splits": splits})
+    data = ClassifiedChipsDataModule(**changed, skip_bad=True)
+    data.setup("fit")
+    assert [len(data.open_split(split)) for split in ("train", "val", "test")] == [2, 2, 2]
+    assert data.skipped.keys() == {"gone", "unknown"}
+    assert data.open_split("train").class_counts.tolist() == [1, 1, 0]
+    table(splits, *rows, "gone,train", header="chip,split")
+    findings = [
+        one for one in check_chips(ClassifiedChipsDataModule(**changed)) if "is missing" in one.message
+    ]
+    assert [one.subject for one in findings] == ["train"]
+
+
 def test_adding_chips_does_not_change_the_split_of_a_chip(settings):
     few, many = (
         {

@@ -142,7 +142,7 @@ def describe_data(parser: ConfiguredParser) -> None:
     _describe_help(parser)
 
 
-_SKIP_BAD = "Skip chips that cannot be read, and list them; a missing file is still an error."
+_SKIP_BAD = "Skip chips that cannot be read or lack their image or label file, and list them."
 
 
 def describe_lightning(parser: ConfiguredParser, command: str) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torchgeo.datasets import NonGeoDataset
 
 from ...bands import PRITHVI_BANDS, resolve_band
-from ...errors import ConfigError, DataError, MissingStatisticsError
+from ...errors import ConfigError, DataError, IncompleteChipError, MissingStatisticsError
 from ...plotting import plot_sample
 from ...spec import DataSpec, InputSpec
 from ...targets import IGNORE_INDEX, ClassTarget
@@ -115,8 +115,13 @@ class ChipDataset(ChipReader, NonGeoDataset):
         self._mean = np.asarray(self.spec.input.channel_mean, dtype=np.float32)
         if download:
             self.download()
-        with calling(self, "find_chips"):
-            found = self.find_chips()
+        try:
+            with calling(self, "find_chips"):
+                found = self.find_chips()
+        except IncompleteChipError as error:
+            is_list = splits is not None and Path(splits).is_file()
+            row = f"remove the row of the chip from {splits}, " if is_list else ""
+            raise DataError(f"{error}; add it, {row}or skip such chips with skip_bad=True") from error
         self.chips = checked_chips(found, self)
 
     def _spec(

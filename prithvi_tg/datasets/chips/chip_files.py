@@ -1,16 +1,21 @@
 """Chip: the files of a sample, and functions that find them."""
 
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from ...errors import DataError
+from ...errors import DataError, IncompleteChipError
 from ...readers.raster import open_raster
 
 _TOLERANCE = 0.01  # pixels
+
+
+#: Within `leaving_out_incomplete`: the split, and the error of each incomplete chip.
+_left_out: ContextVar[tuple[str | None, dict[str, str]] | None] = ContextVar("left_out", default=None)
 
 
 class Chip(NamedTuple):
@@ -19,6 +24,34 @@ class Chip(NamedTuple):
     name: str
     image: Path
     mask: Path
+
+
+@contextmanager
+def leaving_out_incomplete(split: str | None = None) -> Iterator[dict[str, str]]:
+    """A context in which chips without their image or label are left out of a dataset, and cause no error.
+
+    Args:
+        split: The split whose chips are collected; by default those of all splits.
+
+    Yields:
+        The error of each of these chips, by name; filled within.
+    """
+    found: dict[str, str] = {}
+    token = _left_out.set((split, found))
+    try:
+        yield found
+    finally:
+        _left_out.reset(token)
+
+
+def leave_out(errors: Mapping[str, str], split: str | None = None) -> bool:
+    """Record the errors of incomplete chips, of one split if it is known; false outside of `leaving_out_incomplete`."""
+    if (context := _left_out.get()) is None:
+        return False
+    wanted, found = context
+    if split is None or wanted in (None, split):
+        found.update(errors)
+    return True
 
 
 def is_misaligned(image: Path, mask: Path) -> bool:
@@ -35,10 +68,11 @@ def is_misaligned(image: Path, mask: Path) -> bool:
 def pair_by_stem(
     names: Iterable[str], image: Callable[[str], Path], mask: Callable[[str], Path]
 ) -> list[Chip]:
-    """Chips with these names, after a check that all files exist.
+    """Chips with these names, after a check that all files exist; see also `leaving_out_incomplete`.
 
     Raises:
-        DataError: A file is missing; the message names the first one and the number of others.
+        IncompleteChipError: A file is missing; the message names the first one and the number of others.
+        DataError: All images, or all label files, are missing.
     """
     chips = [Chip(name, image(name), mask(name)) for name in names]
     listings: dict[Path, set[str]] = {}
@@ -60,9 +94,16 @@ def pair_by_stem(
                 f"{path}: no such file; none of the {len(chips)} {kind}s exists: check folder, pattern, and the names "
                 f"of chips in the list of splits, such as {chip.name}"
             )
+        errors = {
+            one.name: f"{file}: no such file; the {what} of chip {one.name} is missing"
+            for one, what, file in missing
+        }
+        complete = [one for one in chips if one.name not in errors]
+        if complete and leave_out(errors):
+            return complete
         others = len(missing) - 1
         more = f" ({others} other file{'s are' if others > 1 else ' is'} missing too)" if others else ""
-        raise DataError(f"{path}: no such file; the {kind} of chip {chip.name} is missing{more}")
+        raise IncompleteChipError(f"{path}: no such file; the {kind} of chip {chip.name} is missing{more}")
     return chips
 
 

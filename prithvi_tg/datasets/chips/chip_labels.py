@@ -10,6 +10,7 @@ import pandas as pd
 
 from ...errors import ConfigError, DataError
 from ..split_fractions import SPLITS, check_fractions
+from .chip_files import leave_out
 from .split_lists import read_splits, refuse_misspelt_splits
 
 #: Separator of several classes in a cell of a table.
@@ -158,10 +159,13 @@ def split_labels(
         known = {label.name: label for label in labels}
         found: dict[str, list[ChipLabel]] = {}
         for split, names in read_splits(splits).items():
-            for name in names:
-                if name not in known:
-                    raise DataError(f"{splits}: chip {name} of {split} {lacks}")
-            found[split] = [known[name] for name in names]
+            errors = {
+                name: f"{splits}: chip {name} of {split} {lacks}" for name in names if name not in known
+            }
+            complete = [known[name] for name in names if name in known]
+            if errors and not (complete and leave_out(errors, split)):
+                raise DataError(f"{next(iter(errors.values()))}; add it, or remove the row of the chip")
+            found[split] = complete
         return found
     without = [label.name for label in labels if label.split is None]
     if without and len(without) < len(labels):

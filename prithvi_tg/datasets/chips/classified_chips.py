@@ -9,11 +9,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...errors import ConfigError, DataError, counted
+from ...errors import ConfigError, DataError, IncompleteChipError, counted
 from ...plotting import plot_sample
 from ...spec import DataSpec
 from ...targets import IGNORE_INDEX, ChipClassTarget, check_class_names, check_ignored_labels
 from .base import Chip, Sample
+from .chip_files import leave_out
 from .chip_labels import ChipLabel, labels_of_folders, read_label_table, split_labels
 from .pattern_chips import DescribedChips, describe_input
 from .stored_chips import StoredChip
@@ -164,13 +165,18 @@ class ClassifiedChips(DescribedChips):
                 continue
             self.label_of[label.name] = self._encode(label.name, classes)
             chips.append(Chip(label.name, label.image, label.image))
-        missing = [chip for chip in chips if not chip.image.is_file()]
-        if missing:
-            more = f" (and {counted(len(missing) - 1, 'other image')})" if len(missing) > 1 else ""
-            raise DataError(
-                f"{missing[0].image}: no such file; the image of chip {missing[0].name} is missing{more}"
-            )
-        return chips
+        errors = {
+            chip.name: f"{chip.image}: no such file; the image of chip {chip.name} is missing"
+            for chip in chips
+            if not chip.image.is_file()
+        }
+        complete = [chip for chip in chips if chip.name not in errors]
+        if errors and not (complete and leave_out(errors)):
+            more = f" (and {counted(len(errors) - 1, 'other image')})" if len(errors) > 1 else ""
+            raise IncompleteChipError(f"{next(iter(errors.values()))}{more}")
+        for name in errors:
+            del self.label_of[name]
+        return complete
 
     def _encode(self, chip: str, classes: Sequence[str]) -> Tensor:
         """Label of a chip: int64 () or, with several classes, (K,)."""
