@@ -95,7 +95,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     """
     path = local_path(path)
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such file")
+        raise CheckpointError.missing(path)
     if path.suffix == ".pt2":
         raise CheckpointError(
             f"{path}: is an exported program, which only predicts; give the checkpoint that it was exported from, or "

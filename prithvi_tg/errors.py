@@ -5,6 +5,7 @@ A message is one line with the file or key, the value, and the correct form.
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+#: Endings of files of weights.
+_WEIGHTS = (".ckpt", ".pth", ".pt", ".pt2", ".safetensors")
 #: How messages name the absence of a validation set.
 NO_VALIDATION = "there is no validation set"
 
@@ -117,6 +120,25 @@ class BandNameError(DataError):
 
 class CheckpointError(PrithviTGError, RuntimeError):
     """Weights that are unreadable, unsafe or do not fit the model."""
+
+    @classmethod
+    def missing(cls, path: str | Path) -> "CheckpointError":
+        """The error for a path that is not a file; it names checkpoints of the folder or of the run at the path."""
+        if Path(path).is_dir():
+            places = [
+                f"{folder}*{ending}"
+                for folder in ("", "checkpoints/", "*/checkpoints/")
+                for ending in _WEIGHTS
+            ]
+            found = [one for place in places for one in sorted(Path(path).glob(place))]
+            found.sort(key=lambda one: one.name != "best.ckpt")
+            advice = (
+                f"give a file in it: {first_of(map(str, found), 3)}" if found else "give a file of weights"
+            )
+            return cls(f"{path}: is a folder; {advice}")
+        run = Path(path).parent / "checkpoints"
+        near = [name for name in (Path(path).name, "best.ckpt") if (run / name).is_file()]
+        return cls(f"{path}: no such file" + (f"; did you mean {run / near[0]}?" if near else ""))
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:

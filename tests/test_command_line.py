@@ -106,6 +106,8 @@ def files(tmp_path):
     (tmp_path / "class.yaml").write_text(good.replace("Sen1Floods11D", "Sen1FloodsD"))
     (tmp_path / "short.yaml").write_text("model: {class_path: PrithviSegmentation}\n")
     (tmp_path / "broken.yaml").write_text("model: [\n")
+    for name, text in (("empty", ""), ("comment", "# none yet\n"), ("list", "- data\n"), ("word", "data\n")):
+        (tmp_path / f"{name}.yaml").write_text(text)
     (tmp_path / "callback.yaml").write_text(
         "trainer: {callbacks: [{class_path: lightning.pytorch.callback.Timer}]}\n" + good
     )
@@ -154,7 +156,43 @@ def files(tmp_path):
             1,
             "did you mean runs/version_0/checkpoints/best.ckpt?",
         ),
-        ("predict --ckpt_path runs/version_0 a.tif", 1, "did you mean runs/version_0/checkpoints/best.ckpt?"),
+        *(
+            (
+                f"{words} a.tif",
+                1,
+                "runs/version_0: is a folder; give a file in it: runs/version_0/checkpoints/best.ckpt",
+            )
+            for words in (
+                "predict --ckpt_path runs/version_0",
+                "embed --ckpt_path runs/version_0 --output b.tif",
+                "export runs/version_0",
+            )
+        ),
+        (
+            "test --config good.yaml --ckpt_path runs",
+            1,
+            "runs: is a folder; give a file in it: runs/version_0/ch",
+        ),
+        ("fit --config empty.yaml", 2, "--config: empty.yaml: is empty; a configuration has the sections"),
+        ("check --config comment.yaml", 2, "--config: comment.yaml: is empty; "),
+        (
+            "stats --config list.yaml",
+            2,
+            "--config: list.yaml: is a list; a configuration has keys, such as model:",
+        ),
+        ("sweep space.yaml --config word.yaml", 2, "--config: word.yaml: is a single value; "),
+        (
+            "embed a.tif b.tif --output c.tif",
+            2,
+            "b.tif: not accepted; embed takes one scene; repeat the command",
+        ),
+        ("area change a.tif b.tif c.tif", 2, "c.tif: not accepted; area change takes one "),
+        (
+            "fit good --config good.yaml",
+            2,
+            "good: not accepted; fit takes options only, such as --config FILE",
+        ),
+        ("report a --overwrite b", 2, "b: not accepted here; give all RUN together, before the options"),
         ("fit --config good.yaml --model.weights gone.pt", 1, "gone.pt: no such file"),
         ("stats --config good.yaml --data.root gone", 1, "--data.root: gone: no such folder"),
         (

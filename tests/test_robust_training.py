@@ -163,8 +163,17 @@ def test_another_logger_does_not_move_the_csv_from_the_folder_of_the_run(config,
     assert code == 0, err
     assert (tmp_path / "runs" / "version_0" / "metrics.csv").exists()
     assert list((tmp_path / "mine").rglob("events*"))
-    code, _, err = command("fit", "--config", config, "--trainer.logger", "false")
-    assert code == 0, err
+
+
+def test_runs_without_a_logger_have_folders_of_their_own(config, command, tmp_path):
+    for number in range(2):
+        code, _, err = command("fit", "--config", config, "--trainer.logger", "false")
+        assert code == 0, err
+        files = {path.name for path in (tmp_path / f"runs/version_{number}").iterdir()}
+        assert {"config.yaml", "metrics.json", "checkpoints"} <= files
+    words = ("--trainer.logger", "false", "--name", "floods", "--model.monitor", "val_x")
+    assert command("fit", "--config", config, *words)[0] == 2
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {"version_0", "version_1"}
 
 
 def test_batches_are_pinned_if_there_is_a_gpu(flood_root, monkeypatch):

@@ -60,6 +60,10 @@ def other_model(flood_root, tmp_path):
     return "--model.encoder_args", "{width: 64, depth: 2, num_heads: 2}"
 
 
+def misspelt_score(flood_root, tmp_path):
+    return "--model.monitor", "val_mIuO"
+
+
 def absent_split(flood_root, tmp_path):
     (tmp_path / "splits.csv").write_text("chip,split\nSynthetic_0003,train\n")
     return "--data.splits", tmp_path / "splits.csv"
@@ -69,6 +73,7 @@ def absent_split(flood_root, tmp_path):
     ("name", "checkpoint", "fault", "code", "message"),
     [
         ("fit", None, damaged, 1, "not a readable raster"),
+        ("fit", None, misspelt_score, 2, "monitor: 'val_mIuO' is not logged; did you mean val_mIoU?"),
         ("fit", "last.ckpt", other_model, 1, "different architecture: its encoder is nano"),
         ("fit", "best.ckpt", None, 1, "holds no optimiser state"),
         ("test", "best.ckpt", absent_split, 2, "has no split 'test'"),

@@ -19,11 +19,12 @@ class RemoveEmptyRun(Callback):
 
     Args:
         loggers: Loggers of the trainer.
+        folders: Folders of a run without loggers.
     """
 
-    def __init__(self, loggers: Sequence[Logger]) -> None:
-        folders = [Path(logger.log_dir).absolute() for logger in loggers if isinstance(logger, CSVLogger)]
-        self.folders = [folder for folder in folders if not folder.exists()]
+    def __init__(self, loggers: Sequence[Logger], folders: Sequence[Path] = ()) -> None:
+        logged = [Path(logger.log_dir) for logger in loggers if isinstance(logger, CSVLogger)]
+        self.folders = [folder.absolute() for folder in (*logged, *folders) if not folder.exists()]
         #: Folders that the run creates, the innermost first.
         self.parents = [parent for folder in self.folders for parent in folder.parents if not parent.exists()]
         self._first_step: int | None = None

@@ -57,7 +57,7 @@ from .accelerators import check_accelerator
 from .checkpoint_checks import check_resumable, refuse_other_model, refuse_other_task, use_model_of
 from .lightning_parser import PrithviArgumentParser, known_classes
 from .messages import ShortWarnings, shown_messages
-from .run_folders import run_loggers
+from .run_folders import free_folder, run_loggers
 from .settings import check_checkpoint, paths_of, require_checkpoint, require_scenes
 from .table import COMMANDS
 
@@ -346,7 +346,11 @@ class PrithviCLI(LightningCLI):
                 else (self._settings.name, self.name or str(self.subcommand))
             )
             config["logger"] = run_loggers(config.get("logger"), config["default_root_dir"], name)
-            callbacks.append(RemoveEmptyRun(config["logger"] or []))
+            if config["logger"] is False:  # the run has a folder of its own all the same
+                config["default_root_dir"] = str(free_folder(config["default_root_dir"], name))
+                callbacks.append(RemoveEmptyRun([], [Path(config["default_root_dir"])]))
+            else:
+                callbacks.append(RemoveEmptyRun(config["logger"]))
             if self.subcommand == "fit" and config["logger"]:
                 callbacks.append(LearningRateMonitor())
         saves = self.subcommand == "fit" and config.get("enable_checkpointing") is not False

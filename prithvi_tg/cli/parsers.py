@@ -1,6 +1,7 @@
 """Parsers that print short help and errors of one line, and that import neither PyTorch nor Lightning."""
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -59,7 +60,8 @@ class PlainParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print the error in one line, and exit with 2."""
-        fail(of_argument(message) + input_taken_as_value(self, self._words, message))
+        text = _of_unexpected(message, self)
+        fail(of_argument(text) + input_taken_as_value(self, self._words, message))
 
 
 class ConfiguredParser(jsonargparse.ArgumentParser):
@@ -122,7 +124,7 @@ class ConfiguredParser(jsonargparse.ArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the error in one line, and exit with 2."""
-        text = with_dashes(one_line(message, ()), option_names(self))
+        text = with_dashes(_of_unexpected(one_line(message, ()), self), option_names(self))
         fail(text + input_taken_as_value(self, self._words, text))
 
 
@@ -138,6 +140,22 @@ def group_of(parser: Any, title: str) -> Any:
 def option_names(parser: argparse.ArgumentParser) -> set[str]:
     """All options of a parser."""
     return {name for action in actions_of(parser) for name in action.option_strings} - {UNPARSED}
+
+
+def _of_unexpected(message: str, parser: argparse.ArgumentParser) -> str:
+    """A message about words that are no options, with what the command takes instead; other messages as they are."""
+    found = re.fullmatch("unrecognized arguments: (.+)", message)
+    if found is None:
+        return message
+    inputs = [action for action in actions_of(parser) if not action.option_strings]
+    names = [str(action.metavar or action.dest) for action in inputs]
+    if several := [name for name, action in zip(names, inputs, strict=True) if action.nargs in ("*", "+")]:
+        return f"{found[1]}: not accepted here; give all {several[0]} together, before the options"
+    command = parser.prog.removeprefix("prithvi-tg ")
+    if not names:
+        example = ", such as --config FILE" if "--config" in option_names(parser) else ""
+        return f"{found[1]}: not accepted; {command} takes options only{example}"
+    return f"{found[1]}: not accepted; {command} takes one {' and one '.join(names)}; repeat the command for others"
 
 
 def input_taken_as_value(parser: argparse.ArgumentParser, words: Sequence[str], message: str = "") -> str:

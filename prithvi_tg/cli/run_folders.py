@@ -27,7 +27,7 @@ def run_loggers(given: Any, folder: str, run: tuple[str, str] | None = None) -> 
     """
     if given is False:
         return False
-    name, version = ("", None) if run is None else (run[0], _free_version(Path(folder), *run))
+    name, version = ("", None) if run is None else (run[0], free_folder(folder, run).name)
     # Flushed after each line, so that a killed run keeps its curves.
     curves = CSVLogger(folder, name=name, version=version, flush_logs_every_n_steps=1)
     if given in (None, True):
@@ -43,12 +43,20 @@ def run_loggers(given: Any, folder: str, run: tuple[str, str] | None = None) -> 
     return given
 
 
-def _free_version(folder: Path, name: str, command: str) -> str:
-    """The first of ``COMMAND_0``, ``COMMAND_1`` and so on that does not exist."""
-    if not re.fullmatch(r"\w[\w. -]*", name):
+def free_folder(folder: str, run: tuple[str, str] | None = None) -> Path:
+    """The folder of a new run: the first of ``version_0``, ``version_1`` and so on that does not exist.
+
+    Args:
+        folder: Folder of runs.
+        run: Name of the run and of the command, for ``NAME/COMMAND_0`` and so on.
+
+    Raises:
+        ConfigError: The name is not the name of a folder.
+    """
+    name, prefix = run or ("", "version")
+    if run is not None and not re.fullmatch(r"\w[\w. -]*", name):
         raise ConfigError(
             f"name: {name!r} must be the name of a folder: letters, digits, '_', '-', '.' and spaces"
         )
-    return next(
-        version for number in count() if not (folder / name / (version := f"{command}_{number}")).exists()
-    )
+    paths = (Path(folder) / name / f"{prefix}_{number}" for number in count())
+    return next(path for path in paths if not path.exists())

@@ -111,13 +111,12 @@ def check_checkpoint(path: str | None) -> None:
     """Check that a local checkpoint exists.
 
     Raises:
-        CheckpointError: There is no such file.
+        CheckpointError: There is no such file, or it is a folder.
     """
-    if path and "://" not in path and not path.startswith(_OF_LIGHTNING) and not Path(path).is_file():
-        run = Path(path) if Path(path).is_dir() else Path(path).parent
-        found = [name for name in (Path(path).name, "best.ckpt") if (run / "checkpoints" / name).is_file()]
-        hint = f"; did you mean {run / 'checkpoints' / found[0]}?" if found else ""
-        raise CheckpointError(f"{path}: no such file{hint}")
+    if not path or "://" in path or Path(path).is_file() or path in _OF_LIGHTNING:
+        return
+    if Path(path).is_dir() or not path.startswith(_OF_LIGHTNING):
+        raise CheckpointError.missing(path)
 
 
 def require_scenes(scenes: Sequence[str], advice: str = "") -> None:
@@ -180,9 +179,19 @@ def _read(word: str) -> Any:
         mark = error.problem_mark or error.context_mark
         line = f", line {mark.line + 1}" if mark else ""
         raise ConfigError(f"config: {word}{line}: not YAML ({error.problem})") from error
-    if not isinstance(config, dict) and not path.is_file():
-        raise ConfigError(f"config: {word}: no such file")
+    if not isinstance(config, dict):
+        if not (path.is_file() or is_text):
+            raise ConfigError(f"config: {word}: no such file")
+        _refuse_without_keys(config, "the text" if is_text else word)
     return config
+
+
+def _refuse_without_keys(config: Any, name: str) -> None:
+    """Raise an error about a configuration that is not a mapping."""
+    if config is None:
+        raise ConfigError(f"config: {name}: is empty; a configuration has the sections model and data")
+    kind = "a list" if isinstance(config, list) else "a single value"
+    raise ConfigError(f"config: {name}: is {kind}; a configuration has keys, such as model: and data:")
 
 
 def with_classes_of_help(words: Sequence[str], classes: Mapping[str, str]) -> list[str]:

@@ -22,12 +22,11 @@ from ..reporting.tables import as_text
 from ..targets import Target
 from ..tasks import PrithviTask
 from ..tasks.advice import training_advice, window_advice
-from ..tasks.monitoring import current_name, not_logged
-from ..tasks.pixelwise import PixelwiseTask
+from ..tasks.monitoring import unknown_monitors
+from ..tasks.scored import ScoredTask
 from .data_parser import data_parser, parse_data
 from .stats import create_data
 
-_PACKAGE = __name__.partition(".")[0]
 _MARKS = {"ok": "ok", "advice": "[yellow]advice[/yellow]", "error": "[red]error[/red]"}
 
 
@@ -136,18 +135,17 @@ def _check_training(built: PrithviCLI) -> Iterator[Finding]:
         setting, _, message = line.partition(": ")
         yield Finding("advice", setting, *message.split("; ", 1))
     if validates:
-        yield from _check_monitor(built.model, built.datamodule.spec.target)
+        yield from _check_monitors(built, built.datamodule.spec.target)
 
 
-def _check_monitor(model: PrithviTask, target: Target) -> Iterator[Finding]:
-    """A metric of pixels that validation does not log; users' classes may log others."""
-    if isinstance(model, PixelwiseTask) and type(model).__module__.startswith(f"{_PACKAGE}."):
+def _check_monitors(built: PrithviCLI, target: Target) -> Iterator[Finding]:
+    """Monitored metrics that validation does not log; what users' classes log by themselves is not known."""
+    model = built.model
+    if isinstance(model, ScoredTask):
         names = target.names if target.kind == model.target_kind else model.output_names
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*was called before the ``update`` method")
-            logged = model.logged_in_validation(names)
-        if current_name(model.monitor) not in logged:
-            yield Finding.of_error("configuration", ConfigError(not_logged(model.monitor, logged)))
+        callbacks = built.trainer.callbacks  # type: ignore[attr-defined]  # a connector sets it
+        for message in unknown_monitors(model, callbacks, names):
+            yield Finding.of_error("configuration", ConfigError(message))
 
 
 def _planned_steps(trainer: Trainer, batches: int) -> tuple[float, float]:

@@ -3,6 +3,7 @@
 import warnings
 from typing import Any
 
+import torch
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.classification import (
@@ -19,7 +20,9 @@ class ClassAveragePrecision(MulticlassAveragePrecision):
     """Average precision of probabilities (B, K) for classes (B,), 255 = ignored. No warning about absent classes."""
 
     def compute(self) -> Tensor:  # type: ignore[override]  # as torchmetrics' own class
-        """Average precision of each class (K,); meaningless for a class that no chip has."""
+        """Average precision of each class (K,); meaningless for a class that no chip has, NaN without any chip."""
+        if not self.preds:
+            return torch.full((self.num_classes,), float("nan"))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return super().compute()
@@ -29,7 +32,9 @@ class LabelAveragePrecision(MultilabelAveragePrecision):
     """Average precision of probabilities (B, K) for labels (B, K) of 0 and 1. No warning about absent classes."""
 
     def compute(self) -> Tensor:  # type: ignore[override]  # as torchmetrics' own class
-        """Average precision of each class (K,); meaningless for a class that no chip has."""
+        """Average precision of each class (K,); meaningless for a class that no chip has, NaN without any chip."""
+        if not self.preds:
+            return torch.full((self.num_labels,), float("nan"))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return super().compute()

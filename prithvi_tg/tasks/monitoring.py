@@ -1,18 +1,29 @@
 """Names of logged metrics, and their old names, which configurations may still monitor."""
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule
 
+    from .scored import ScoredTask
+
 #: Old name -> current name of metrics that had two. In MMSegmentation, Recall equals Acc, and Dice the F-score.
 OLD_NAMES = {"Dice": "Fscore", "Recall": "Acc"}
 
 _OLD = "|".join(OLD_NAMES)
 _LOGGED = re.compile(rf"(?P<before>(?:train|val|test)_m?)(?P<metric>{_OLD})(?P<class_name>_.+)?")
+
+#: Packages whose tasks and callbacks log only what `ScoredTask.logged_in_validation` lists.
+_PACKAGES = (__name__.partition(".")[0], "lightning", "torchgeo", "torch", "builtins")
+#: Methods of a user's task that do not log: they describe or build its parts.
+_SILENT = re.compile(
+    r"__\w+__|(create|configure)_\w+|add_metrics|update_metrics|\w*mode(_of)?|parameter_groups"
+)
+#: Names that only training logs; they are known when it has begun.
+_OF_TRAINING = ("train_", "lr-")
 
 
 def current_name(logged: str) -> str:
@@ -27,16 +38,56 @@ def current_name(logged: str) -> str:
     return found["before"] + OLD_NAMES[found["metric"]] + (found["class_name"] or "")
 
 
-def not_logged(monitor: str, logged: Collection[str]) -> str:
+def not_logged(monitor: str, logged: Collection[str], key: str = "monitor") -> str:
     """Message about a monitored metric that validation does not log.
 
     Args:
         monitor: Name of the metric.
         logged: Names of the metrics that validation logs.
+        key: Key or argument with the name.
     """
     near = get_close_matches(monitor, logged, n=1)
     hint = f"; did you mean {near[0]}?" if near else ";"
-    return f"monitor: {monitor!r} is not logged{hint} validation logs {', '.join(logged) or 'nothing'}"
+    return f"{key}: {monitor!r} is not logged{hint} validation logs {', '.join(logged) or 'nothing'}"
+
+
+def unknown_monitors(task: "ScoredTask", callbacks: Sequence[Any], names: Sequence[str]) -> Iterator[str]:
+    """Messages about monitored metrics that no validation of a task will log.
+
+    None if a class of the user may log by itself: such names are known only when it has done so.
+
+    Args:
+        task: The task.
+        callbacks: Callbacks of the trainer, such as checkpoints and early stopping.
+        names: Name of each output of the task.
+    """
+    if _logs_by_itself(type(task)) or not all(_is_known(type(one)) for one in callbacks):
+        return
+    found = [(getattr(one, "monitor", None), f"{type(one).__name__}.monitor") for one in callbacks]
+    if task.hparams["schedule"] == "plateau":
+        name = (task.hparams["schedule_args"] or {}).get("monitor", task.monitor)
+        found.append((name, "schedule_args.monitor"))
+    monitors = [("monitor" if name == task.monitor else key, name) for name, key in found if name is not None]
+    logged = task.logged_in_validation(names) if monitors else []
+    for key, name in dict.fromkeys(monitors):
+        if current_name(name) not in logged and not name.startswith(_OF_TRAINING):
+            yield not_logged(name, logged, key)
+
+
+def _logs_by_itself(task_class: type) -> bool:
+    """Whether a task has own methods that may log, besides those that only build its parts."""
+    own = {
+        name
+        for base in task_class.__mro__
+        if not _is_known(base)
+        for name, value in vars(base).items()
+        if callable(value)
+    }
+    return not all(_SILENT.fullmatch(name) for name in own)
+
+
+def _is_known(kind: type) -> bool:
+    return kind.__module__.partition(".")[0] in _PACKAGES
 
 
 def with_current_losses(logged: Any) -> None:

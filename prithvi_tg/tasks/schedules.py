@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 from ..class_paths import find_class
 from ..errors import ConfigError
+from .monitoring import not_logged
 
 
 def poly_factor(step: int, total_steps: int, warmup_steps: int, power: float, warmup_ratio: float) -> float:
@@ -131,10 +132,8 @@ class PlateauSteps(Callback):
             if isinstance(config.scheduler, PlateauSchedule):
                 monitor, logged = config.scheduler.monitor, trainer.callback_metrics
                 if monitor not in logged:
-                    known = ", ".join(key for key in logged if key.startswith("val"))
-                    raise ConfigError(
-                        f"schedule_args.monitor: {monitor!r} is not logged; validation logs {known}"
-                    )
+                    known = [key for key in logged if key.startswith("val")]
+                    raise ConfigError(not_logged(monitor, known, "schedule_args.monitor"))
                 config.scheduler.step(float(logged[monitor]))
 
 

@@ -1,5 +1,6 @@
 """ScoredTask: base class of tasks with losses, metrics and logged scores."""
 
+import warnings
 from collections.abc import Collection, Mapping, Sequence
 from copy import deepcopy
 from typing import Any, ClassVar
@@ -9,13 +10,14 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
+from ..datamodules.validation import has_validation
 from ..errors import ConfigError
 from ..targets import IGNORE_INDEX, TARGETS
 from .base import PrithviTask
 from .data_checks import check_logits
 from .losses import LabelledMean
 from .metrics import score_log
-from .monitoring import log_scores
+from .monitoring import log_scores, unknown_monitors
 from .own_losses import call_loss
 
 
@@ -152,6 +154,18 @@ class ScoredTask(PrithviTask):
 
     # Hooks of Lightning.
 
+    def setup(self, stage: str) -> None:
+        """As in `PrithviTask`; and, before training, check that validation will log what is monitored.
+
+        Raises:
+            ConfigError: It will not, or the data do not match the model.
+        """
+        super().setup(stage)
+        if stage == "fit" and has_validation(self.trainer):
+            callbacks = self.trainer.callbacks  # type: ignore[attr-defined]  # a connector sets it
+            for message in unknown_monitors(self, callbacks, self.output_names):
+                raise ConfigError(message)
+
     def on_train_epoch_end(self) -> None:
         """Log all scores of the training crops of the epoch."""
         self.finish_scores(self.train_metrics, "train")
@@ -221,8 +235,15 @@ class ScoredTask(PrithviTask):
             names: Name of each output; `output_names` needs a running trainer.
         """
         known = [name for name in (*self.counts, *self.records) if name in self.val_metrics]
-        computed = {name: deepcopy(self.val_metrics[name]).compute() for name in known}
-        scores = {name: values.nan_to_num() for name, values in self.compute_scores(computed).items()}
+        computed = {}
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*was called before the ``update`` method")
+            for name in known:
+                metric = deepcopy(self.val_metrics[name])
+                metric.sync_on_compute = False
+                computed[name] = metric.compute()
+        found = self.compute_scores(computed) if computed else {}
+        scores = {name: values.nan_to_num() for name, values in found.items()}
         further = [f"val_{name}" for name in self.val_metrics if name not in computed]
         return ["val_loss", *score_log(scores, names, "val"), *further]
 
