@@ -71,6 +71,9 @@ class Target(ABC):
     """
 
     kind: ClassVar[str]
+    #: The labels in words, for messages, and the name of the task of this package that learns them.
+    words: ClassVar[str] = "other labels"
+    task: ClassVar[str] = ""
     #: Key of a sample that holds the label.
     label_key: ClassVar[str] = "mask"
     names: tuple[str, ...]
@@ -136,6 +139,8 @@ class ClassTarget(Target):
     """
 
     kind: ClassVar[str] = "classes"
+    words: ClassVar[str] = "classes of pixels"
+    task: ClassVar[str] = "PrithviSegmentationTask"
     names: tuple[str, ...] = ()
     colors: tuple[str, ...] = ()
 
@@ -166,6 +171,8 @@ class ValueTarget(Target):
     """
 
     kind: ClassVar[str] = "values"
+    words: ClassVar[str] = "values of pixels"
+    task: ClassVar[str] = "PrithviPixelwiseRegressionTask"
     names: tuple[str, ...] = ("value",)
     units: tuple[str, ...] = ()
     mean: tuple[float, ...] = ()
@@ -224,6 +231,8 @@ class ChipClassTarget(Target):
     """
 
     kind: ClassVar[str] = "chip_classes"
+    words: ClassVar[str] = "classes of whole chips"
+    task: ClassVar[str] = "PrithviClassificationTask"
     label_key: ClassVar[str] = "label"
     names: tuple[str, ...] = ()
     colors: tuple[str, ...] = ()
@@ -252,6 +261,8 @@ class ImageTarget(Target):
     """No labels: a model learns to reconstruct masked patches of the images themselves."""
 
     kind: ClassVar[str] = "images"
+    words: ClassVar[str] = "images without labels"
+    task: ClassVar[str] = "PrithviPretrainingTask"
     label_key: ClassVar[str] = "image"
     names: tuple[str, ...] = ()
 

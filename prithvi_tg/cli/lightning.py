@@ -3,7 +3,7 @@
 import copy
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import fields
 from functools import partial
@@ -51,6 +51,7 @@ from ..reporting.published import check_name, result_names
 from ..spec import DataSpec
 from ..tasks import PrithviTask, load_task
 from ..tasks.calibration import read_calibration
+from ..tasks.data_checks import check_target
 from ..tasks.dependent_arguments import check_dependent_arguments
 from ..tasks.precision import Float32Precision, check_precision
 from .accelerators import check_accelerator
@@ -106,6 +107,7 @@ class PrithviCLI(LightningCLI):
     def __init__(self, method: str, warned: list[str], *args: Any, **kwargs: Any) -> None:
         self.method = method
         self.warned = warned
+        self._tasks: list[type] = []  # the class of the task, once it is known
         with ExitStack() as self._until_the_end:
             super().__init__(*args, **kwargs)  # runs the command
 
@@ -160,7 +162,7 @@ class PrithviCLI(LightningCLI):
         if isinstance(parser, PrithviArgumentParser) and parser.command:
             COMMANDS[parser.command].add_options(parser)
         for key in ("num_classes", "num_outputs", "num_frames", "bands", "in_channels"):
-            compute = partial(_from_spec, key)  # strategy ddp_spawn pickles the parser
+            compute = partial(_from_spec, key, self._tasks)  # strategy ddp_spawn pickles the parser
             vars(compute)["__name__"] = key  # for help
             parser.link_arguments(
                 "data", f"model.init_args.{key}", compute_fn=compute, apply_on="instantiate"
@@ -200,14 +202,15 @@ class PrithviCLI(LightningCLI):
             check_checkpoint(path)
         model = settings.get("model") or {}
         init_args = model.get("init_args", {})
+        if model:
+            self._tasks.append(find_class("model", model["class_path"], {}, BaseTask))
         if self.subcommand == "fit":  # before weights are downloaded
-            task_class = find_class("model", model["class_path"], {}, BaseTask)
-            check_dependent_arguments(init_args, task_class)
+            check_dependent_arguments(init_args, self._tasks[0])
         if settings.ckpt_path and init_args.get("weights") is not None:
             init_args["weights"] = None  # the checkpoint contains the encoder's weights, too
         if self.subcommand != "fit" and "encoder" in init_args:  # not of TorchGeo's own tasks
             checkpoint = read_checkpoint(paths[0])
-            refuse_other_task(checkpoint, find_class("model", model["class_path"], {}, BaseTask))
+            refuse_other_task(checkpoint, self._tasks[0])
             use_model_of(checkpoint, init_args)
 
     def instantiate_classes(self) -> None:
@@ -400,12 +403,20 @@ def _missing_description(data: Any) -> str:
     )
 
 
-def _from_spec(key: str, data: Any) -> Any:
+def _from_spec(key: str, tasks: Sequence[type], data: Any) -> Any:
+    """The value of an argument of the task, from the data module.
+
+    Raises:
+        ConfigError: The task does not learn the labels of the data.
+    """
     spec = getattr(data, "spec", None)
     if not isinstance(spec, DataSpec):  # a data module of TorchGeo's, or none
         six = len(PRITHVI_BANDS)
         unknown: dict[str, Any] = {"num_classes": None, "num_outputs": 1, "num_frames": 1, "in_channels": six}
         return {**unknown, "bands": list(PRITHVI_BANDS)}[key]
+    for task in tasks:
+        if issubclass(task, PrithviTask) and task.used_data is PrithviTask.used_data:
+            check_target(spec.target, task.target_kind, task.__name__)
     return {
         "num_classes": spec.target.num_outputs,
         "num_outputs": spec.target.num_outputs,

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..errors import ConfigError, DataError
 from ..spec import DataSpec
-from ..targets import Target, ValueTarget
+from ..targets import TARGETS, Target, ValueTarget
 
 
 def check_model_takes(spec: DataSpec, num_outputs: int, bands: Sequence[str], num_frames: int) -> None:
@@ -47,10 +47,9 @@ def check_target(target: Target, kind: str, task: str) -> None:
         ConfigError: They are of another kind.
     """
     if target.kind != kind:
-        raise ConfigError(
-            f"data: its labels are {target.kind}, but {task} learns {kind}; use the task of these labels, or a "
-            "checkpoint of it"
-        )
+        wanted = TARGETS[kind].words if kind in TARGETS else kind
+        advice = f"use {target.task} instead of {task}" if target.task else f"{task} does not learn them"
+        raise ConfigError(f"data: the data have {target.words}, not {wanted}; {advice}")
 
 
 def differing_data(known: DataSpec, data: DataSpec) -> tuple[str, Any, Any] | None:

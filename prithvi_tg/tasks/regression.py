@@ -7,8 +7,8 @@ from torch import Tensor
 from torchmetrics import MetricCollection
 
 from ..compat import PixelwiseRegressionTask
-from ..errors import ConfigError
 from ..targets import ValueTarget
+from .data_checks import check_target
 from .pixelwise import PixelwiseTask
 from .segmentation import PrithviSegmentationTask
 from .value_losses import create_value_loss
@@ -66,11 +66,8 @@ class PrithviPixelwiseRegressionTask(PixelwiseTask, PixelwiseRegressionTask):
         spec = self.data_spec or self._run_spec
         if spec is None:
             return ValueTarget(tuple(f"value_{k}" for k in range(self.hparams["num_outputs"] or 1)))
-        if not isinstance(spec.target, ValueTarget):
-            raise ConfigError(
-                f"data: its labels are {spec.target.kind}; {type(self).__name__} needs values, such as those of "
-                "ValueChipFolderDataModule"
-            )
+        check_target(spec.target, self.target_kind, type(self).__name__)
+        assert isinstance(spec.target, ValueTarget)
         return spec.target
 
     @property

@@ -12,6 +12,7 @@ import pytest
 import rasterio
 import torch
 import yaml
+from conftest import TINY_CONFIG
 from matplotlib.figure import Figure
 
 from prithvi_tg import load_task
@@ -440,18 +441,35 @@ def test_only_missing_values_are_proposed_as_nodata(tmp_path, dtype, missing, me
     assert "nodata" not in str(caught.value)
 
 
-def test_a_regression_task_refuses_classes(flood_root, tmp_path, capsys):
-    from conftest import TINY_CONFIG
-
-    config = TINY_CONFIG.format(root=flood_root, runs=tmp_path)
-    (tmp_path / "config.yaml").write_text(
-        config.replace("PrithviSegmentationTask", "PrithviPixelwiseRegressionTask")
-    )
-    assert main(["fit", "--config", str(tmp_path / "config.yaml")]) == 2
-    assert (
-        "data: its labels are classes, but PrithviPixelwiseRegressionTask learns values"
-        in capsys.readouterr().err
-    )
+@pytest.mark.parametrize("name", ["fit", "check"])
+@pytest.mark.parametrize(
+    ("data", "task", "message"),
+    [
+        ("classes", "PrithviPixelwiseRegressionTask", "classes of pixels, not values of pixels; use PrithviSegmentat"),
+        ("classes", "PrithviClassificationTask", "classes of pixels, not classes of whole chips; use PrithviSegmentat"),
+        ("values", "PrithviSegmentationTask", "values of pixels, not classes of pixels; use PrithviPixelwiseRegressi"),
+        ("values", "PrithviClassificationTask", "values of pixels, not classes of whole chips; use PrithviPixelwiseR"),
+    ],
+)  # fmt: skip
+def test_a_task_for_other_labels_than_those_of_the_data_is_an_error_that_names_the_right_one(
+    flood_root, value_root, tmp_path, capsys, monkeypatch, name, data, task, message
+):
+    monkeypatch.setenv("COLUMNS", "400")
+    data_of = {
+        "classes": TINY_CONFIG.format(root=flood_root, runs=tmp_path),
+        "values": CONFIG.format(root=value_root, runs=tmp_path, epochs=1),
+    }
+    settings = yaml.safe_load(data_of[data])
+    settings["model"] = {"class_path": task, "init_args": {"encoder": "nano"}}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))
+    assert main([name, "--config", str(tmp_path / "config.yaml")]) == (2 if name == "fit" else 1)
+    found = "".join(capsys.readouterr())
+    if name == "fit":
+        assert f"prithvi-tg: error: data: the data have {message}" in found
+    else:
+        finding, _, advice = message.partition("; ")
+        (row,) = [line for line in found.splitlines() if f"data: the data have {finding}" in line]
+        assert advice in row
 
 
 def test_errors_name_unknown_losses():
