@@ -277,7 +277,7 @@ def test_faults_that_differ_in_numbers_and_names_only_are_one_finding(config, co
     for number, chip in enumerate(chips_of(root, "train")):
         rewrite(label_of(root, chip), lambda values, number=number: values[:, : -2 - number])
     _, out, _ = command("check", "--config", config, "--data.root", root)
-    (row,) = [line for line in out.splitlines() if "pixels, but" in line]
+    (row,) = [line for line in out.splitlines() if "mask has" in line]
     assert "3 chips, such as" in row
 
 

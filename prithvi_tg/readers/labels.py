@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
-from ..errors import ConfigError, DataError, counted
+from ..errors import ConfigError, DataError, counted, listed
 from ..targets import ValueTarget
 from .raster import alpha_band, data_bands, read_stored
 from .scaling import Scaling, apply_scaling, tagged_scaling
 from .valid_range import check_valid_range
 
 _PIXELS_AT_ONCE = 2**22  # read and averaged together
+_MOST_LABELS = 10  # in a message
 
 
 def check_label_raster(
@@ -56,20 +57,23 @@ def check_label_tag(tag: float | None, path: str | Path, class_of: Callable[[int
         )
 
 
-def label_counts(counts: Mapping[int, int], converted: Mapping[int, int] = MappingProxyType({})) -> str:
-    """Text that lists the most frequent stored labels and their numbers of pixels.
+def label_counts(
+    counts: Mapping[Any, int], converted: Mapping[Any, int] = MappingProxyType({}), noun: str = "pixel"
+) -> str:
+    """Text that lists stored labels in order, with their numbers of pixels; of many, the most frequent ones.
 
     Args:
         counts: Number of pixels of each label.
         converted: See `UnknownLabelError`.
+        noun: What is counted.
     """
-    labels = sorted(counts, key=lambda label: -counts[label])
-    listed = ", ".join(
-        f"{label} ({counted(counts[label], 'pixel')})"
+    labels = sorted(sorted(counts, key=lambda label: -counts[label])[:_MOST_LABELS])
+    parts = [
+        f"{f'{label:g}' if isinstance(label, float) else label} ({counted(counts[label], noun)})"
         + (f" became {converted[label]} in to_classes" if label in converted else "")
-        for label in labels[:5]
-    )
-    return listed + (f", {len(labels) - 5} more" if len(labels) > 5 else "")
+        for label in labels
+    ]
+    return listed([*parts, *([f"{len(counts) - len(labels)} more"] if len(counts) > len(labels) else [])])
 
 
 def read_labels(

@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import pytest
+import rasterio
 import torch
 import yaml
 from conftest import TINY
@@ -15,6 +16,7 @@ from prithvi_tg.checks.surveys import survey_chips
 from prithvi_tg.datamodules import ChipDataModule, ChipFolderDataModule
 from prithvi_tg.datasets import Chip, ChipDataset, ChipFolder, ClassifiedChips, ValueChipFolder
 from prithvi_tg.errors import ConfigError, DataError, UnknownLabelError
+from prithvi_tg.readers.labels import label_counts
 
 BANDS = ["RED_EDGE_1", "NIR_BROAD"]
 SIDE = 32
@@ -184,7 +186,18 @@ def test_place_and_size_need_no_raster(root, kind):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a", np.zeros((SIDE, SIDE, 3)), r"a\.npy: load_image returned an array \(32, 32, 3\); \(3, H, W\) is exp"),
+        (
+            "a",
+            np.zeros((SIDE, SIDE, 3)),
+            r"a\.npy: load_image returned an array \(32, 32, 3\); \(3, H, W\) is expected: the 3 bands of file_bands, "
+            r"then rows and columns; return np\.moveaxis\(array, -1, 0\); prithvi",
+        ),
+        ("a", np.zeros((4, SIDE, SIDE)), r"an array \(4, 32, 32\); \(3, H, W\) .* then rows and columns; prithvi-tg"),
+        (
+            "a_label",
+            np.zeros((SIDE // 2, SIDE)),
+            r"a_label\.npy: mask has 16 x 32 pixels \(rows x columns\), image a\.npy has 32 x 32; both must",
+        ),
         ("a", np.array(["x"]), r"a\.npy: load_image returned values of type <U1; real numbers are expected"),
         ("a_label", np.zeros((2, SIDE, SIDE)), r"a_label\.npy: load_mask returned an array \(2, 32, 32\); \(H, W\)"),
         ("a_label", np.full((SIDE, SIDE), 0.5), r"a_label\.npy: label 0\.5 is not a whole number"),
@@ -263,6 +276,7 @@ def with_mistake(method, code):
     ("code", "error"),
     [
         (lambda: {}["x"], "KeyError: 'x'"),
+        (lambda: archive()["x"], "KeyError: 'x is not a file in the archive'"),
         (lambda: np.zeros(3).foo, "AttributeError: .* has no attribute 'foo'"),
         (lambda: np.moveaxis(np.zeros(3), 0, 7), "AxisError: .*"),
         (lambda: int("1.5"), "ValueError: invalid literal .*"),
@@ -270,8 +284,10 @@ def with_mistake(method, code):
 )
 def test_an_error_in_a_method_of_a_users_class_names_method_exception_and_line(root, method, code, error):
     line = code.__code__.co_firstlineno
+    file = rf", for {re.escape(str(root))}/a(_label)?\.npy" if method.startswith("load") else ""
     with pytest.raises(
-        ConfigError, match=rf"^{__name__}\.Mistaken\.{method}: {error} \(test_array_chips\.py, line {line}\)$"
+        ConfigError,
+        match=rf"^{__name__}\.Mistaken\.{method}: {error} \(test_array_chips\.py, line {line}\){file}$",
     ):
         with_mistake(method, code)(root, metadata=True, **STATISTICS)[0]
 
@@ -316,6 +332,14 @@ def test_check_names_the_scale_that_is_wrong(root, kind, factor, advice):
     found = [one for one in check_chips(data) if "means in the statistics" in one.message]
     assert [one.subject for one in found] == ["train", "val", "test"]
     assert all(re.search(advice, one.advice) for one in found), found[0]
+
+
+def archive():
+    """An open .npz file without the array ``x``."""
+    file = io.BytesIO()
+    np.savez(file, y=np.zeros(3))
+    file.seek(0)
+    return np.load(file)
 
 
 class MistakenLabels(Arrays):
@@ -395,6 +419,62 @@ def test_labels_that_are_no_class_are_counted(root, kind):
     }
     with pytest.raises(UnknownLabelError, match=rf"a_label\.npy: {message[kind]}"):
         kind(root, **STATISTICS)[0]
+
+
+def test_several_labels_that_are_no_class_are_listed_in_order(root):
+    np.save(root / "a_label.npy", np.repeat([[30, 20, 100, 10]], 32, axis=0).repeat(8, axis=1))
+    with pytest.raises(
+        UnknownLabelError,
+        match=r"stored labels 20 \(256 pixels\) became 2 in to_classes, 30 \(256 pixels\) became 3 in to_classes and "
+        r"100 \(256 pixels\) became 10 in to_classes, not among the 2 classes \(0 Land, 1 Water\); map",
+    ):
+        Arrays(root, **STATISTICS)[0]
+    with pytest.raises(
+        UnknownLabelError,
+        match=r"labels 2 \(256 pixels\), 3 \(256 pixels\) and 10 \(256 pixels\) are not among the 2 classes \(0 Land",
+    ):
+        FinishedArrays(root, **STATISTICS)[0]
+    assert label_counts({30: 2, -1: 9, 10: 5}) == "-1 (9 pixels), 10 (5 pixels) and 30 (2 pixels)"
+    many = {number: 20 - number for number in range(13)}
+    assert label_counts(many).endswith(", 9 (11 pixels) and 3 more")
+
+
+def test_image_and_mask_of_one_file_are_told_apart(root):
+    class Archives(Arrays):
+        def find_chips(self):
+            return [Chip("a", self.root / "a.npz", self.root / "a.npz")]
+
+        def load_image(self, path):
+            return np.load(path)["image"]
+
+        def load_mask(self, path):
+            return np.load(path)["mask"]
+
+    np.savez(root / "a.npz", image=np.ones((3, SIDE, SIDE)), mask=np.zeros((SIDE // 2, SIDE)))
+    with pytest.raises(
+        DataError, match=r"a\.npz: mask has 16 x 32 pixels \(rows x columns\), image has 32 x 32; both must"
+    ):
+        Archives(root, **STATISTICS)[0]
+
+
+def test_rasters_with_other_bands_than_an_own_class_describes_name_its_bands(root):
+    class Rasters(Arrays):
+        load_image = ChipDataset.load_image
+
+        def find_chips(self):
+            return [Chip(name, self.root / f"{name}.tif", self.root / "a_label.npy") for name in "ab"]
+
+    for name in "ab":
+        with rasterio.open(
+            root / f"{name}.tif", "w", driver="GTiff", count=4, height=SIDE, width=SIDE, dtype="int16"
+        ) as file:
+            file.write(np.ones((4, SIDE, SIDE), np.int16))
+    with pytest.raises(
+        DataError,
+        match=r"a\.tif: has 4 bands, but 3 are expected \(bands: RED_EDGE_1, RED, NIR_BROAD\); set file_bands and num_"
+        "frames of Rasters to the bands of a file$",
+    ):
+        Rasters(root, **STATISTICS)[0]
 
 
 def test_a_class_number_below_0_is_ascribed_to_the_conversion_and_not_to_the_stored_label(root):

@@ -212,7 +212,7 @@ def test_an_error_about_an_unknown_value_counts_its_pixels(tmp_path):
     stored = np.array([[17, 1, 17], [17, 2, 18]], np.uint8)
     labels = LabelRaster(write(tmp_path / "labels.tif", stored), {1: 0, 2: 1, 0: None})
     message = (
-        r"labels.tif: contains 17 \(3 pixels\), 18 \(1 pixel\), not in classes; known labels: 0, 1, 2; add"
+        r"labels.tif: contains 17 \(3 pixels\) and 18 \(1 pixel\), not in classes; known labels: 0, 1, 2; add"
     )
     with pytest.raises(DataError, match=message):
         mask_of(labels, LEFT, TOP, 2, 3)
@@ -224,14 +224,14 @@ def test_an_error_about_an_unknown_value_lists_those_of_all_files(tmp_path, monk
     second = write(tmp_path / "b.tif", np.array([[1, 19, 17, 1]], np.uint8))
     labels = LabelRaster([first, second], {1: 0})
     message = (
-        r"a\.tif: contains 18 \(2 pixels\), 17 \(1 pixel\), not in classes; other files also contain 19 \(1 pixel\); "
-        r"known labels: 1; add"
+        r"a\.tif: contains 17 \(1 pixel\) and 18 \(2 pixels\), not in classes; other files also contain 19 \(1 "
+        r"pixel\); known labels: 1; add"
     )
     with pytest.raises(DataError, match=message):
         mask_of(labels, LEFT, TOP, 1, 2)  # a window without 18
     monkeypatch.setattr("prithvi_tg.datasets.scenes.labels._MOST_COUNTED", 4)
     with pytest.raises(
-        DataError, match=r"17 \(1 pixel\), not in classes; only the first 0 million pixels were"
+        DataError, match=r"18 \(2 pixels\), not in classes; only the first 0 million pixels were"
     ):
         mask_of(labels, LEFT, TOP, 1, 2)
 

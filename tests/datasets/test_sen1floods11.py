@@ -185,7 +185,8 @@ def test_a_missing_mask_is_named(root):
 def test_a_mask_of_another_size_is_named(root):
     rewrite(files(root, "Synthetic_0001")[1], lambda values: values[:, :50])
     with pytest.raises(
-        DataError, match=r"LabelHand\.tif: 50 x 64 pixels, but Synthetic_0001_S2Hand\.tif has 64 x 64"
+        DataError,
+        match=r"LabelHand\.tif: mask has 50 x 64 pixels \(rows x columns\), image Synthetic_0001_S2Hand\.tif has 64 x",
     ):
         open_split(root)[0]
 

@@ -28,9 +28,13 @@ def stored_bands(array: Any, path: Path, spec: InputSpec, legacy: bool = False) 
     array = _numbers(array, path, "load_image")
     count = int(np.prod(array.shape[:-2]))
     if array.ndim < 2 or count != spec.file_count:
+        bands = counted(spec.file_count // spec.num_frames, "band")
+        dates = f" of each of {spec.num_frames} dates" if spec.num_frames > 1 else ""
+        last = array.ndim == 3 and array.shape[-1] == spec.file_count
+        advice = "; return np.moveaxis(array, -1, 0)" if last else ""
         raise DataError(
-            f"{path}: load_image returned an array {array.shape}; ({spec.file_count}, H, W) is expected, with the "
-            "bands of the file first"
+            f"{path}: load_image returned an array {array.shape}; ({spec.file_count}, H, W) is expected: the {bands} "
+            f"of file_bands{dates}, then rows and columns{advice}"
         )
     values = array.reshape(count, *array.shape[-2:])[[index - 1 for index in spec.file_bands]]
     valid = np.empty(values.shape, dtype=bool)

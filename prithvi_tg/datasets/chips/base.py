@@ -304,9 +304,10 @@ class ChipDataset(ChipReader, NonGeoDataset):
         """Read the mask of a chip in the form of a cache; `valid` (T*C, H, W) marks the image's pixels with data."""
         mask = self._mask(chip.mask)
         if mask.shape[-2:] != valid.shape[-2:]:
+            name = "" if chip.image == chip.mask else f" {chip.image.name}"
             raise DataError(
-                f"{chip.mask}: {mask.shape[-2]} x {mask.shape[-1]} pixels, but {chip.image.name} has "
-                f"{valid.shape[-2]} x {valid.shape[-1]}"
+                f"{chip.mask}: mask has {mask.shape[-2]} x {mask.shape[-1]} pixels (rows x columns), image{name} has "
+                f"{valid.shape[-2]} x {valid.shape[-1]}; both must have the same size"
             )
         if not self.legacy_nodata:
             mask[..., ~valid.any(axis=0)] = self.unlabelled

@@ -125,12 +125,16 @@ class ChipReader:
     def _band_count_error(self, path: Path, count: int) -> DataError:
         """The error of a chip with another number of bands; without advice to skip it if other chips are alike."""
         spec = self.spec.input
-        named = f" (bands: {', '.join(spec.bands)})" if spec.file_count == len(spec.bands) else ""
+        kind, stored = type(self), getattr(self, "file_bands", ()) or spec.bands
+        named = f" (bands: {', '.join(stored)})" if spec.file_count == len(stored) else ""
+        advice = self.band_advice
+        if not advice and not kind.__module__.startswith(f"{__package__.partition('.')[0]}."):
+            advice = f"; set file_bands and num_frames of {kind.__name__} to the bands of a file"
         text = f"{path}: has {counted(count, 'band')}, but {spec.file_count} are expected{named}"
         other = next((chip.image for chip in (self.chips[0], self.chips[-1]) if chip.image != path), path)
         with suppress(DataError), open_raster(other) as source:
             if data_bands(source, spec.file_count) == count:
-                return BandCountError(f"{text}{self.band_advice}")
+                return BandCountError(f"{text}{advice}")
         return DataError(text)
 
     @contextmanager
@@ -247,9 +251,10 @@ class ChipReader:
         """Error message for stored labels that are not a class; for the arguments see `UnknownLabelError`."""
         classes = ", ".join(f"{number} {name}" for number, name in enumerate(self.class_names))
         these = f"the {counted(len(self.class_names), 'class', 'classes')} ({classes}); {self.label_advice}"
+        noun, one_of = ("label", "one of") if len(counts) == 1 else ("labels", "among")
         if converted:
-            return f"stored label {label_counts(counts, converted)}, not one of {these}"
-        return f"label {label_counts(counts)} is not one of {these}"
+            return f"stored {noun} {label_counts(counts, converted)}, not {one_of} {these}"
+        return f"{noun} {label_counts(counts)} {'is' if len(counts) == 1 else 'are'} not {one_of} {these}"
 
     def _classes_of(self, stored: NDArray[np.int64]) -> NDArray[Any]:
         with calling(self, "to_classes"):

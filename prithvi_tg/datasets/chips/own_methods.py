@@ -37,8 +37,13 @@ def method_name(dataset: object, method: str) -> str:
 
 
 @contextmanager
-def calling(dataset: object, method: str) -> Iterator[None]:
-    """A context that names method, file and line in errors of a method that a user's class overrides.
+def calling(dataset: object, method: str, path: Path | None = None) -> Iterator[None]:
+    """A context that names method and line of code in errors of a method that a user's class overrides.
+
+    Args:
+        dataset: The dataset.
+        method: Name of the method.
+        path: The file that the method reads, if it reads one.
 
     Raises:
         ConfigError: Within, code of the user raised an exception that is not an error of this package.
@@ -56,7 +61,7 @@ def calling(dataset: object, method: str) -> Iterator[None]:
         text = " ".join(str(error).split())
         raise ConfigError(
             f"{name}: {type(error).__name__}{text and f': {text}'} ({Path(frame.f_code.co_filename).name}, line "
-            f"{line})"
+            f"{line}){f', for {path}' if path else ''}"
         ) from error
 
 
@@ -68,7 +73,7 @@ def reading_file(path: Path, dataset: object, method: str) -> Iterator[None]:
         DataError: Within, the file could not be read.
         ConfigError: See `calling`.
     """
-    with calling(dataset, method):
+    with calling(dataset, method, path):
         try:
             yield
         except PrithviTGError:
@@ -100,7 +105,8 @@ def _is_of_file(error: Exception, method: str) -> bool:
     frame = list(traceback.walk_tb(error.__traceback__))[-1][0]
     package, _, module = frame.f_globals.get("__name__", "").partition(".")
     reads = package not in (_PACKAGE, "numpy") or any(word in module for word in _NUMPY_READERS)
-    return isinstance(error, ValueError | LookupError) and reads and not _is_users(frame, method)
+    # A LookupError is about a name or number that the code asks for, such as an array that an .npz file lacks.
+    return isinstance(error, ValueError) and reads and not _is_users(frame, method)
 
 
 def checked_classes(classes: Any, stored: NDArray[np.int64], dataset: object) -> NDArray[Any]:

@@ -22,7 +22,7 @@ from torchgeo.datasets import VectorDataset
 from ...errors import ConfigError, DataError, counted, first_of
 from ...readers.crs import ASSIGN_TO_VECTORS
 from ...readers.grid import Grid
-from ...readers.labels import check_label_raster, read_labels
+from ...readers.labels import check_label_raster, label_counts, read_labels
 from ...readers.warp import Warped
 from ...targets import IGNORE_INDEX, ClassTarget
 from .footprints import move_to
@@ -126,11 +126,11 @@ class LabelRaster(RasterLabels):
                 others += counts
         found |= met
         further = {value: count for value, count in others.items() if value not in found}
-        more = f"; other files also contain {_most_common(Counter(further))}" if further else ""
+        more = f"; other files also contain {label_counts(further)}" if further else ""
         limit = f"; only the first {_MOST_COUNTED // 10**6} million pixels were counted" if left <= 0 else ""
         known = first_of(f"{value:g}" for value in self._known)
         return DataError(
-            f"{path}: contains {_most_common(found)}, not in classes{more}{limit}; known labels: {known}; {_ADVICE}"
+            f"{path}: contains {label_counts(found)}, not in classes{more}{limit}; known labels: {known}; {_ADVICE}"
         )
 
     def _count_unknown(self, path: str, most: int) -> tuple[Counter[float], int]:
@@ -251,12 +251,10 @@ class LabelPolygons(LabelDataset, VectorDataset):
         values = frame[self.label_name].tolist()
         counts = Counter(repr(value) for value in values if value not in self.classes)
         if counts:
-            listed = first_of(
-                f"{value} ({counted(count, 'polygon')})" for value, count in counts.most_common()
-            )
             known = first_of(map(repr, self.classes))
             raise DataError(
-                f"{path}: {self.label_name} contains {listed}, not in classes; known labels: {known}; {_ADVICE}"
+                f"{path}: {self.label_name} contains {label_counts(counts, noun='polygon')}, not in classes; known "
+                f"labels: {known}; {_ADVICE}"
             )
         return [self.classes[value] for value in values]
 
@@ -285,10 +283,6 @@ class LabelPolygons(LabelDataset, VectorDataset):
             dtype="uint8",
         )
         return drawn.astype(np.int64)
-
-
-def _most_common(counts: Counter[float]) -> str:
-    return first_of(f"{value:g} ({counted(count, 'pixel')})" for value, count in counts.most_common())
 
 
 def _check_classes(classes: Mapping[Any, int | None]) -> None:
