@@ -380,6 +380,22 @@ def test_chips_of_two_splits_that_show_the_same_ground_are_named(command, tmp_pa
     assert "splits: non_overlapping" in line
 
 
+def test_the_table_of_a_file_or_pipe_has_120_columns_and_all_words(config, command, root, monkeypatch):
+    other_unit(root)
+    monkeypatch.chdir(root.parent)
+    words = ("check", "--config", config, "--data.root", "data", "--data.splits", "data/splits.csv")
+    words += ("--trainer.default_root_dir", "runs")
+    rows = []
+    for columns in (None, "600"):
+        monkeypatch.setenv("COLUMNS", columns) if columns else monkeypatch.delenv("COLUMNS")
+        lines = command(*words)[1].splitlines()
+        cells = [line.strip("│").split("│") for line in lines if line.startswith("│")]
+        rows.append([" ".join(" ".join(column).split()) for column in zip(*cells, strict=True)])
+        width = max(map(len, lines))
+        assert width == 120 if columns is None else width > 250
+    assert rows[0] == rows[1]
+
+
 @pytest.mark.parametrize("columns", [None, 80])
 def test_the_table_breaks_no_path_in_a_file_or_pipe_unless_columns_are_given(
     root, command, monkeypatch, columns

@@ -15,20 +15,42 @@ from ..files import write_json
 from ..spec import DataSpec
 
 _ANY_WIDTH = 10_000
+#: Width of a table in a file, unless words such as paths need more.
+_WIDTH = 120
+_NARROW = 24
 
 
 def as_text(table: RenderableType) -> str:
     """Convert a table, or several, to text.
 
-    In the width and colours of a terminal; for a file, as wide as ``COLUMNS`` says, by default as wide as needed.
+    In the width and colours of a terminal; for a file, as wide as ``COLUMNS`` says, by default at most 120 characters
+    wide, or as wide as its words need, as lines are only broken between words.
     """
     console = Console()
     if not console.is_terminal and not os.environ.get("COLUMNS", "").isdigit():
-        needed = console.measure(table, options=console.options.update(width=_ANY_WIDTH)).maximum
-        console = Console(width=max(console.width, needed))
+        console = Console(width=_ANY_WIDTH)
+        for part in table.renderables if isinstance(table, Group) else [table]:
+            if isinstance(part, Table):
+                _narrow(part, console)
+        console = Console(width=max(Console().width, console.measure(table).maximum))
     with console.capture() as capture:
         console.print(table)
     return capture.get().rstrip("\n")
+
+
+def _narrow(table: Table, console: Console) -> None:
+    """Limit the widest columns of a table to `_WIDTH` in all, but to no less than `_NARROW` and their longest word."""
+    measured = [
+        [console.measure(cell) for cell in (column.header, *column.cells)] for column in table.columns
+    ]
+    widths = [max(cell.maximum for cell in cells) for cells in measured]
+    lows = [max(max(cell.minimum, min(cell.maximum, _NARROW)) for cell in cells) for cells in measured]
+    borders = console.measure(table).maximum - sum(widths)
+    while sum(widths) + borders > _WIDTH and widths != lows:
+        widest = max((width, number) for number, width in enumerate(widths) if width > lows[number])[1]
+        widths[widest] -= 1
+    for column, width in zip(table.columns, widths, strict=True):
+        column.max_width = width
 
 
 def with_further_scores(table: Table, scores: Mapping[str, Tensor]) -> RenderableType:
