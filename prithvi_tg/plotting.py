@@ -24,6 +24,13 @@ _WITHOUT_CLASS = {
     NOT_SCORED: ("#dfe8f1", ""),
 }
 _TRUE = ("RED", "GREEN", "BLUE")
+_NIR = ("NIR_NARROW", "NIR_BROAD")
+#: Bands of pictures in false colour; the first of which an image has all bands is drawn.
+_FALSE = (
+    *((nir, "RED", "GREEN") for nir in _NIR),
+    *((swir, nir, "RED") for swir in ("SWIR_1", "SWIR_2") for nir in _NIR),
+    *(("SWIR_2", "SWIR_1", band) for band in (*_NIR, "RED")),
+)
 _HATCHES = "#b0b0b0"
 _COLUMNS = 5  # panels in a row, at most
 _LARGE = 20  # font size, as rows of many panels are displayed small
@@ -37,7 +44,7 @@ def true_color(
     valid: NDArray[np.bool_],
     limits: tuple[float, float] | None = None,
 ) -> NDArray[np.floating[Any]]:
-    """One frame (C, H, W) as RGB (H, W, 3) in 0..1: red, green and blue, or the first bands without them.
+    """One frame (C, H, W) as RGB (H, W, 3) in 0..1: in true colour or else in false colour or else the first band.
 
     Grey where there is no data.
 
@@ -47,24 +54,24 @@ def true_color(
         valid: Where there is data, as the image.
         limits: Values of black and white; by default `color_limits` of the image.
     """
-    return _stretched(image, _true_channels(spec), spec, valid, limits)
+    return _stretched(image, _first_channels(spec), spec, valid, limits)
 
 
 def color_limits(
     image: NDArray[np.floating[Any]], spec: InputSpec, valid: NDArray[np.bool_]
 ) -> tuple[float, float]:
     """The 2nd and 98th percentile of the colours of `true_color`, without clouds and snow."""
-    channels = _true_channels(spec)
+    channels = _first_channels(spec)
     return _limits(np.moveaxis(image[channels], 0, -1), np.logical_and.reduce(valid[channels]), spec)
 
 
 def _false_channels(spec: InputSpec) -> list[int]:
-    return _channels(("NIR_NARROW", "RED", "GREEN"), spec) or _channels(("NIR", "RED", "GREEN"), spec)
+    return next((found for names in _FALSE if (found := _channels(names, spec))), [])
 
 
-def _true_channels(spec: InputSpec) -> list[int]:
-    last = len(spec.bands) - 1
-    return _channels(_TRUE, spec) or [min(channel, last) for channel in range(3)]
+def _first_channels(spec: InputSpec) -> list[int]:
+    """The channels of the first picture that the bands allow; three times the first band for shades of grey."""
+    return _channels(_TRUE, spec) or _false_channels(spec) or [0, 0, 0]
 
 
 def _channels(names: Sequence[str], spec: InputSpec) -> list[int]:
@@ -96,7 +103,7 @@ def _stretched(
 
 
 class Picture(NamedTuple):
-    """A frame in three colours.
+    """A frame in three colours, or in shades of grey.
 
     Attributes:
         title: Such as ``true colour, date 2``.
@@ -117,21 +124,27 @@ class Picture(NamedTuple):
 def frame_pictures(
     frames: NDArray[np.floating[Any]], valid: NDArray[np.bool_], spec: InputSpec, false_colors: bool = True
 ) -> list[Picture]:
-    """Each date in true colour and, with the bands for it, in false colour: vegetation in red.
+    """Each date in true colour, with red, green and blue; and in false colour, with a near or short-wave infrared band.
 
-    Without red, green and blue, the title names the bands that are drawn instead.
+    Without the bands for either, the first band is drawn in grey, and the title is its name. The title of false colours
+    other than near infrared, red and green names the bands.
 
     Args:
         frames: (T, C, H, W) in the unit of the statistics.
         valid: Where there is data, as the frames.
         spec: Bands and statistics.
-        false_colors: Also in false colour.
+        false_colors: Also in false colour; if false, only without the bands for true colour.
     """
-    true_channels = _true_channels(spec)
-    shown = dict.fromkeys(spec.bands[channel] for channel in true_channels)
-    kinds = {"true colour" if {*_TRUE} == {*shown} else ", ".join(shown): true_channels}
-    if false_colors and (channels := _false_channels(spec)):
-        kinds["false colour"] = channels
+    kinds = {}
+    if channels := _channels(_TRUE, spec):
+        kinds["true colour"] = channels
+    if (false_colors or not kinds) and (channels := _false_channels(spec)):
+        names = [spec.bands[channel] for channel in channels]
+        kinds["false colour" if names[1:] == ["RED", "GREEN"] else f"false colour: {', '.join(names)}"] = (
+            channels
+        )
+    if not kinds:
+        kinds[spec.bands[0]] = [0, 0, 0]
     return [
         Picture(
             kind if len(frames) == 1 else f"{kind}, date {number}",

@@ -18,7 +18,9 @@ from prithvi_tg.plotting import (
     draw_classes,
     panels,
     plot_evaluation,
+    plot_sample,
     plot_values,
+    true_color,
 )
 from prithvi_tg.spec import DataSpec, InputSpec
 from prithvi_tg.targets import ChipClassTarget, ClassTarget, ValueTarget
@@ -204,11 +206,30 @@ def test_pictures_of_values_name_units_and_pixels_without_values():
     assert hatched(panels_of_chip[2]) == {"no data"}  # no prediction without data, as in maps
 
 
-def test_a_picture_without_red_green_and_blue_names_its_bands():
-    bands = InputSpec(("VV", "VH"), (0.1, 0.1), (0.05, 0.05))
-    sample = {**chip(), "image": np.ones((1, 2, 16, 16)), "valid": np.ones((1, 2, 16, 16), bool)}
-    figure = plot_evaluation(sample, DataSpec(bands, ClassTarget(("Land", "Water"))))
-    assert figure.axes[0].get_title() == "VV, VH"
+@pytest.mark.parametrize(
+    ("bands", "titles"),
+    [
+        (("BLUE", "GREEN", "RED"), ["true colour"]),
+        (("BLUE", "GREEN", "RED", "NIR_BROAD"), ["true colour", "false colour"]),
+        (("GREEN", "RED", "NIR_NARROW"), ["false colour"]),
+        (("RED", "NIR_BROAD", "SWIR_1"), ["false colour: SWIR_1, NIR_BROAD, RED"]),
+        (("RED", "SWIR_1", "SWIR_2"), ["false colour: SWIR_2, SWIR_1, RED"]),
+        (("NIR_NARROW", "RED_EDGE_1", "SWIR_1"), ["NIR_NARROW"]),
+        (("VV", "VH"), ["VV"]),
+    ],
+)
+def test_an_image_is_drawn_in_the_colours_that_its_bands_allow(bands, titles):
+    count = len(bands)
+    spec = DataSpec(InputSpec(bands, (0.1,) * count, (0.05,) * count), ClassTarget(("Land", "Water")))
+    image = np.random.default_rng(0).uniform(0.05, 0.2, (1, count, 16, 16))
+    sample = {**chip(), "image": image, "valid": np.ones_like(image, bool)}
+    figure = plot_evaluation(sample, spec)
+    assert [axis.get_title() for axis in figure.axes] == [*titles, "label", "prediction", "errors"]
+    rgb = figure.axes[0].images[0].get_array()
+    is_grey = bool((rgb == rgb[..., :1]).all())
+    assert is_grey == (titles == [bands[0]])
+    np.testing.assert_array_equal(true_color(image[0], spec.input, image[0] > 0), rgb)
+    assert len(plot_sample(sample, spec).axes) == 3
 
 
 def test_many_dates_are_drawn_in_several_rows():

@@ -22,7 +22,7 @@ _EMPTY = "map: no data"
 
 
 class Quicklook(Product):
-    """``NAME_pred.png``: the scene in true and false colour beside its map, each at most 1024 pixels wide or high."""
+    """``NAME_pred.png``: the scene beside its map, each at most 1024 pixels wide or high; see `frame_pictures`."""
 
     name = "quicklook"
     files = {"quicklook": "{map}.png"}
@@ -43,7 +43,7 @@ class Quicklook(Product):
 
 
 def draw_classes(map_path: Path, pixels: Pixels, spec: DataSpec) -> Figure:
-    """Draw a scene in true and false colour, and its classes in the class colours."""
+    """Draw a scene, and its classes in the class colours."""
     with open_raster(map_path) as source:
         classes = source.read(1, out_shape=pixels.masked.shape, resampling=Resampling.nearest)
     figure, (axis,) = _draw_scene(pixels, spec, 1)
@@ -80,7 +80,7 @@ DRAWINGS: dict[type[Target], Callable[[Path, Pixels, DataSpec], Figure]] = {
 
 
 def _draw_scene(pixels: Pixels, spec: DataSpec, count: int) -> tuple[Figure, list[Axes]]:
-    """Draw each date in true and false colour, and return the figure and `count` further panels."""
+    """Draw the pictures of each date, and return the figure and `count` further panels."""
     shape = (spec.input.num_frames, len(spec.input.bands), *pixels.masked.shape)
     pictures = frame_pictures(pixels.values.reshape(shape), pixels.valid.reshape(shape), spec.input)
     figure, axes = panels(len(pictures) + count, pixels.masked.shape)
