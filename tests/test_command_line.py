@@ -569,8 +569,12 @@ def test_a_mapping_in_a_message_is_an_option_with_pairs():
     assert with_options(message, {"--expected_accuracy"}) == shown
 
 
-def test_warnings_and_logged_errors_of_a_command_name_its_options(capsys):
-    with shown_messages(), ShortWarnings([], {"--nodata"}), ShortWarnings([]):
+@pytest.mark.parametrize("imports_lightning", [False, True])
+def test_warnings_and_logged_errors_of_a_command_name_its_options(capsys, imports_lightning):
+    with shown_messages(), ShortWarnings([], {"--nodata"}), contextlib.ExitStack() as stack:
+        if imports_lightning:  # its import replaces the function that formats warnings
+            warnings.formatwarning = lambda message, *_, **__: f"{message}\n"
+        stack.enter_context(ShortWarnings([]))
         shown = warnings.formatwarning("a.tif: give nodata=[0]", UserWarning, "a.py", 1)
         logging.getLogger("prithvi_tg").error("b.tif: give nodata=[0]")
         logging.getLogger("prithvi_tg").warning("c.tif: give nodata=[0]")

@@ -57,7 +57,7 @@ from ..tasks.precision import Float32Precision, check_precision
 from .accelerators import check_accelerator
 from .checkpoint_checks import check_resumable, refuse_other_model, refuse_other_task, use_model_of
 from .lightning_parser import PrithviArgumentParser, known_classes
-from .messages import ShortWarnings, shown_messages
+from .messages import ShortWarnings, options_of_command, shown_messages
 from .run_folders import free_folder, run_loggers
 from .settings import check_checkpoint, paths_of, require_checkpoint, require_scenes
 from .table import COMMANDS
@@ -79,12 +79,13 @@ class QuietLibraries(Callback):
 
     def __init__(self, warned: list[str]) -> None:
         self.warned = warned
+        self._options = options_of_command()
         self._stack = ExitStack()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Show messages and short warnings until the process ends."""
-        if not ShortWarnings.are_on():
-            self._stack.enter_context(ShortWarnings(self.warned))
+        if ShortWarnings.innermost() is None:
+            self._stack.enter_context(ShortWarnings(self.warned, self._options))
             self._stack.enter_context(shown_messages())
 
 

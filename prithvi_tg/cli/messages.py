@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar
 
 from .errors import with_options
 
@@ -46,7 +46,7 @@ class _PlainLines(logging.Handler):
         stream = sys.stderr if record.levelno >= logging.WARNING else sys.stdout
         message = record.getMessage()
         if record.levelno >= logging.WARNING:
-            message = with_options(message, _options_of_command())
+            message = with_options(message, options_of_command())
         if record.levelno == logging.WARNING:
             message = _as_warning(message)
         print(message, file=stream, flush=True)
@@ -81,11 +81,15 @@ class ShortWarnings:
             context.
     """
 
+    # Not found by `warnings.formatwarning`, which Lightning replaces when it is imported.
+    _active: ClassVar[list["ShortWarnings"]] = []
+
     def __init__(self, given: list[str], options: Collection[str] = ()) -> None:
         self.given = given
-        self.options: Collection[str] = options or _options_of_command()
+        self.options: Collection[str] = options or options_of_command()
 
     def __enter__(self) -> "ShortWarnings":
+        self._active.append(self)
         self._filters = warnings.catch_warnings()
         self._filters.__enter__()
         self._format = warnings.formatwarning
@@ -103,11 +107,12 @@ class ShortWarnings:
             logging.getLogger(name).removeFilter(_is_of_use)
         warnings.formatwarning = self._format
         self._filters.__exit__(kind, error, trace)
+        self._active.remove(self)
 
-    @staticmethod
-    def are_on() -> bool:
-        """Whether a block is active in this process."""
-        return isinstance(getattr(warnings.formatwarning, "__self__", None), ShortWarnings)
+    @classmethod
+    def innermost(cls) -> "ShortWarnings | None":
+        """The innermost active context of this process."""
+        return cls._active[-1] if cls._active else None
 
     def _one_line(self, message: Warning | str, *_: Any, **__: Any) -> str:
         text = with_options(str(message), self.options)
@@ -119,10 +124,10 @@ def _as_warning(message: str) -> str:
     return f"prithvi-tg: warning: {message}"
 
 
-def _options_of_command() -> Collection[str]:
+def options_of_command() -> Collection[str]:
     """Options of the command that runs, as the innermost `ShortWarnings` knows them."""
-    around = getattr(warnings.formatwarning, "__self__", None)
-    return around.options if isinstance(around, ShortWarnings) else ()
+    around = ShortWarnings.innermost()
+    return () if around is None else around.options
 
 
 def _is_of_use(record: logging.LogRecord) -> bool:
