@@ -168,6 +168,7 @@ class ValueTarget(Target):
         valid_range: Lowest and highest possible value; labels outside this range are an error.
         scale: Factor from stored labels to the unit.
         cmap: Name of a Matplotlib colormap, for maps and figures.
+        ignored_labels: Stored labels that mean "not labelled", besides the tags of the files and NaN.
     """
 
     kind: ClassVar[str] = "values"
@@ -180,6 +181,7 @@ class ValueTarget(Target):
     valid_range: tuple[float, float] | None = None
     scale: float = 1.0
     cmap: str = "viridis"
+    ignored_labels: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         _freeze(self)

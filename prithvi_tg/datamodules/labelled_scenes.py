@@ -158,9 +158,9 @@ class LabelledScenesDataModule(GeoDataModule, metaclass=OldArguments):
             raise ConfigError(f"split: not given; {_SPLIT_ADVICE}")
         self.classes = classes
         self.layer = create_label_layer(
-            classes, _value_target(values, units, value_mean, value_std, valid_range, value_scale), balanced,
-            class_colors=class_colors, ignored_labels=ignored_labels, label_attribute=label_attribute,
-            all_touched=all_touched,
+            classes, _value_target(values, units, value_mean, value_std, valid_range, value_scale, ignored_labels),
+            balanced, class_colors=class_colors, ignored_labels=() if values else ignored_labels,
+            label_attribute=label_attribute, all_touched=all_touched,
         )  # fmt: skip
         self.split, self.window, self.stride = split, window, stride or window
         self.windows_per_epoch, self.balanced = windows_per_epoch, balanced
@@ -430,10 +430,19 @@ def _value_target(
     std: Sequence[float] | None,
     valid_range: tuple[float, float] | None,
     scale: float,
+    ignored: Sequence[Any],
 ) -> ValueTarget | None:
     """The target of labels with values; ``None`` for classes."""
     if not values:
         return None
     if mean is None or std is None:
         raise MissingStatisticsError("value_mean, value_std: not given; prithvi-tg stats computes them")
-    return ValueTarget(tuple(values), tuple(units), tuple(mean), tuple(std), valid_range, scale)
+    try:
+        numbers = tuple(float(label) for label in ignored)
+    except ValueError as error:
+        raise ConfigError(
+            f"ignored_labels: {[*ignored]} must be numbers, as the labels are values"
+        ) from error
+    return ValueTarget(
+        tuple(values), tuple(units), tuple(mean), tuple(std), valid_range, scale, ignored_labels=numbers
+    )

@@ -31,6 +31,7 @@ class ValueChipFolderDataModule(ChipDataModule):
         sensor: Naming scheme of the bands, needed where sensors disagree.
         scale: Factor from stored values of images to the unit of `mean` and `std`, for files without scale tags.
         nodata: Stored values of images that mean nodata, besides the file's tag and NaN.
+        ignored_labels: Stored labels that mean "not labelled", besides the file's tag and NaN.
         dataset_class: Class of the dataset, if files are not rasters.
         **kwargs: Arguments of `ChipDataModule`.
 
@@ -57,6 +58,7 @@ class ValueChipFolderDataModule(ChipDataModule):
         sensor: str | None = None,
         scale: float = 1.0,
         nodata: Sequence[float] = (),
+        ignored_labels: Sequence[float] = (),
         dataset_class: type[ValueChipFolder] = ValueChipFolder,
         **kwargs: Any,
     ) -> None:
@@ -80,6 +82,7 @@ class ValueChipFolderDataModule(ChipDataModule):
             sensor=sensor,
             scale=scale,
             nodata=nodata,
+            ignored_labels=ignored_labels,
             mean=mean,
             std=std,
             value_mean=value_mean,

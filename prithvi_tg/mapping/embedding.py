@@ -261,9 +261,7 @@ def embed_scene(
     described = described_precision(precision, tf32), described_area(area)
     one = _scene_map(found, model, data, patches, Path(output), writing, reading, *described)
     _log.info(f"{resolved.name}: {resolved.origin}")
-    run = MapRun([one], legacy=read_as.legacy)
-    with run.reserved():
-        map_scenes(model, data, run, device, precision, tf32, patches.of)
+    map_scenes(model, data, MapRun([one], legacy=read_as.legacy), device, precision, tf32, patches.of)
     return one.path
 
 

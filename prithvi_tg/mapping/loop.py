@@ -42,32 +42,33 @@ def map_scenes(
 
     Raises:
         ConfigError: The precision is unknown, or the number of outputs does not match the target.
-        DataError: A scene failed.
+        DataError: A scene failed, or another process is writing its map.
         KeyboardInterrupt: With a note of what remains to resume from.
     """
-    data.select_strips(run.prepare())
-    stream = data.stream(device=torch.device(device))
-    progress = MapProgress(run, stream.strip_ranges)
-    try:
-        for read, logits, core_window in _predict(task, data, stream, device, precision, tf32):
-            progress.update(read)
-            if translate is None:
-                run.update(read, logits, core_window)
-            else:
-                run.update(translate(read), logits)
-            for name in run.failed:
-                stream.discard(name)
-        run.wait()
-    except KeyboardInterrupt as stop:
-        run.close()
-        stop.add_note(run.interruption())
-        raise
-    finally:
-        run.close()
-    for result in run.results():
-        if result.error is not None:
-            raise DataError(result.error)
-    run.clear()
+    with run.reserved():
+        data.select_strips(run.prepare())
+        stream = data.stream(device=torch.device(device))
+        progress = MapProgress(run, stream.strip_ranges)
+        try:
+            for read, logits, core_window in _predict(task, data, stream, device, precision, tf32):
+                progress.update(read)
+                if translate is None:
+                    run.update(read, logits, core_window)
+                else:
+                    run.update(translate(read), logits)
+                for name in run.failed:
+                    stream.discard(name)
+            run.wait()
+        except KeyboardInterrupt as stop:
+            run.close()
+            stop.add_note(run.interruption())
+            raise
+        finally:
+            run.close()
+        for result in run.results():
+            if result.error is not None:
+                raise DataError(result.error)
+        run.clear()
 
 
 def blended_rows(

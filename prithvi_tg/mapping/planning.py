@@ -118,8 +118,7 @@ def map_scene(
         tf32=tf32,
         aoi=area,
     )
-    with run.reserved():
-        map_scenes(task, data, run, device, precision, tf32)
+    map_scenes(task, data, run, device, precision, tf32)
     return Path(output)
 
 

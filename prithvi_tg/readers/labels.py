@@ -15,7 +15,7 @@ from ..errors import ConfigError, DataError, counted, listed
 from ..targets import ValueTarget
 from .raster import alpha_band, data_bands, read_stored
 from .scaling import Scaling, apply_scaling, tagged_scaling
-from .valid_range import check_valid_range
+from .valid_range import check_valid_range, ignored
 
 _PIXELS_AT_ONCE = 2**22  # read and averaged together
 _MOST_LABELS = 10  # in a message
@@ -155,8 +155,8 @@ def read_values(
 ) -> NDArray[np.float32]:
     """Read values of a raster of labels (V, H, W) in the unit of the target, NaN where a pixel is not labelled.
 
-    A pixel is labelled if it is valid by the rule of `read_stored`. The file's scale and offset tags are applied;
-    without tags, values are multiplied by the scale of the target.
+    A pixel is labelled if it is valid by the rule of `read_stored`, with the ignored labels of the target as nodata.
+    The file's scale and offset tags are applied; without tags, values are multiplied by the scale of the target.
 
     Args:
         source: An open raster with one band per value.
@@ -172,13 +172,15 @@ def read_values(
     scalings = check_value_raster(source, path, target)
     bands = len(scalings)
     stored, valid, _ = read_stored(
-        source, range(1, bands + 1), window=window, alpha=alpha_band(source, bands)
+        source, range(1, bands + 1), target.ignored_labels, window, alpha=alpha_band(source, bands)
     )
     values = np.where(valid, stored, np.nan).astype(np.float32)
     apply_scaling(values, scalings)
-    check_valid_range(
-        values, stored, target, path, lambda fill: f"mark it as nodata: rio edit-info --nodata {fill} {path}"
-    )
+
+    def mark(fill: str) -> str:
+        return f"{ignored(fill)}, or mark it as nodata in each file: rio edit-info --nodata {fill} {path}"
+
+    check_valid_range(values, stored, target, path, mark)
     return values
 
 

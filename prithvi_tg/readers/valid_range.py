@@ -89,6 +89,11 @@ def _refuse_marks(
     )
 
 
+def ignored(fill: str) -> str:
+    """Advice to ignore a stored label in all files."""
+    return f"set ignored_labels: [{fill}]"
+
+
 def _named(fill: float, value: float) -> str:
     """A value in the unit, and as it is stored if that differs."""
     shown = f"{value:g}"

@@ -135,6 +135,10 @@ def test_several_values_keep_their_order_and_have_separate_unlabelled_pixels(roo
             "label_attribute: 'height' is for classes, but the labels are values",
         ),
         ({"balanced": True}, "balanced: True is for classes, but the labels are values"),
+        (
+            {"ignored_labels": ["cloud"]},
+            r"ignored_labels: \['cloud'\] must be numbers, as the labels are values",
+        ),
         ({"split": None}, "split: not given"),
     ],
 )
@@ -152,6 +156,10 @@ def test_polygons_of_values_and_chips_of_values_are_refused(root, tmp_path):
         module(root, labels=str(tmp_path / "plots.gpkg")).open_labels()
     with pytest.raises(ConfigError, match="its labels are values; chips can only be cut for class labels"):
         write_chips(module(root), tmp_path / "chips")
+
+
+def test_ignored_labels_of_a_scene_are_not_labelled(root):
+    assert module(root, ignored_labels=[-9999]).spec.target.ignored_labels == (-9999,)
 
 
 def test_values_outside_the_valid_range_of_a_scene_are_one_finding(root):

@@ -624,6 +624,7 @@ def test_chips_with_values_may_be_arrays(root, command):
         DataError, match=r"value -99\.9 \(stored as -999\) .* return NaN instead of -999 in load_mask"
     ):
         ValueArrays(**made)[0]
+    assert ValueArrays(**made, ignored_labels=[-999])[0]["mask"][5].isnan().all()
     values[5] = -9
     np.save(root / "a_label.npy", values)
     with pytest.raises(DataError, match=r"load_mask returned an array \(32, 32\); \(2, H, W\) is expected"):

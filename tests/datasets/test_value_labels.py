@@ -56,6 +56,19 @@ def test_values_on_the_grid_of_the_file_are_those_of_the_file(tmp_path):
     assert np.isnan(beyond[:, :2]).all()
 
 
+def test_ignored_labels_are_no_values_whatever_the_tags_of_the_file(tmp_path):
+    values = ramp(8, 8)
+    values[3, 4], values[5, 6] = -9999, -1
+    path = write(tmp_path / "a.tif", values, nodata=-1)
+    with pytest.raises(
+        DataError, match=r"set ignored_labels: \[-9999\], or mark it as nodata in each file: rio ed"
+    ):
+        mask_of(ValueRaster(path, HEIGHT), LEFT, TOP, 8, 8)
+    labels = ValueRaster(path, ValueTarget(("height",), ignored_labels=(-9999,)))
+    expected = np.where(values < 0, np.nan, values).astype(np.float32)
+    np.testing.assert_array_equal(mask_of(labels, LEFT, TOP, 8, 8), expected)
+
+
 def test_scale_and_offset_tags_are_used_as_for_chips(tmp_path):
     path = write(tmp_path / "a.tif", np.full((4, 4), 50), dtype="int16", tags=(0.5, 1.0))
     assert (mask_of(ValueRaster(path, HEIGHT), LEFT, TOP, 4, 4) == 26).all()

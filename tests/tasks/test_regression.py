@@ -354,11 +354,13 @@ def test_a_missing_value_without_a_tag_is_to_be_marked_as_nodata(check):
     rows = check(lambda values: np.where(np.arange(32) < 4, -9999, values), chips=slice(3, 5))
     assert [row[2:] for row in rows if row[0] == "error"] == [[
         "2 of 18 chips have the value -9999, outside valid_range, 0 to 100",
-        "it usually means not labelled: mark it as nodata: rio edit-info --nodata -9999 FILE",
+        "it usually means not labelled: set ignored_labels: [-9999], or mark it as nodata in each file: rio edit-info "
+        "--nodata -9999 FILE",
     ]]  # fmt: skip
     assert "-9999" not in " ".join(finding for finding, _ in of_labels(rows, "ok"))
     ((finding, advice),) = [row[2:] for row in check(valid_range=None) if row[0] == "error"]
     assert finding == "2 of 18 chips have the value -9999"
+    assert not [row for row in check(ignored_labels=[-9999]) if row[0] == "error"]
     assert advice.endswith("--nodata -9999 FILE; otherwise set a valid_range that contains it")
 
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ...errors import ConfigError, DataError, counted
 from ...readers.raster import Bands, data_mask
-from ...readers.valid_range import check_valid_range
+from ...readers.valid_range import check_valid_range, ignored
 from ...spec import InputSpec
 from ...targets import ValueTarget
 
@@ -103,9 +103,15 @@ def stored_values(array: Any, path: Path, target: ValueTarget) -> NDArray[np.flo
         )
     stored = array.reshape(target.num_outputs, *array.shape[-2:])
     valid = np.empty(stored.shape, dtype=bool)
-    data_mask(stored, (), valid)
+    data_mask(stored, target.ignored_labels, valid)
     values = np.where(valid, stored, np.nan).astype(np.float32) * np.float32(target.scale)
-    check_valid_range(values, stored, target, path, lambda fill: f"return NaN instead of {fill} in load_mask")
+    check_valid_range(
+        values,
+        stored,
+        target,
+        path,
+        lambda fill: f"{ignored(fill)}, or return NaN instead of {fill} in load_mask",
+    )
     return values
 
 

@@ -43,6 +43,7 @@ class ValueChipFolder(PatternChips):
         sensor: Naming scheme of the bands, needed where sensors disagree.
         scale: Factor from stored values to the unit of `mean` and `std`, for files without scale tags.
         nodata: Stored values of images that mean nodata, besides the file's tag and NaN.
+        ignored_labels: Stored labels that mean "not labelled", besides the file's tag and NaN.
         legacy_nodata: See `ChipDataset`; for images only.
         metadata: See `ChipDataset`; only locations are known.
         transforms: See `ChipDataset`.
@@ -74,13 +75,14 @@ class ValueChipFolder(PatternChips):
         sensor: str | None = None,
         scale: float = 1.0,
         nodata: Sequence[float] = (),
+        ignored_labels: Sequence[float] = (),
         legacy_nodata: bool = False,
         metadata: bool = False,
         transforms: Callable[[Sample], Sample] | None = None,
     ) -> None:
         spec = self.data_spec(
             values, bands, mean, std, value_mean, value_std, units, valid_range, value_scale,
-            file_bands, num_frames, sensor, scale, nodata,
+            file_bands, num_frames, sensor, scale, nodata, ignored_labels,
         )  # fmt: skip
         assert isinstance(spec.target, ValueTarget)
         self.target = spec.target
@@ -104,6 +106,7 @@ class ValueChipFolder(PatternChips):
         sensor: str | None = None,
         scale: float = 1.0,
         nodata: Sequence[float] = (),
+        ignored_labels: Sequence[float] = (),
     ) -> DataSpec:
         """Bands, statistics and values, from the arguments of the dataset.
 
@@ -112,8 +115,9 @@ class ValueChipFolder(PatternChips):
         """
         inputs = describe_input(bands, mean, std, file_bands, num_frames, sensor, scale, nodata)
         target = ValueTarget(
-            tuple(values), tuple(units), tuple(value_mean), tuple(value_std), valid_range, value_scale
-        )
+            tuple(values), tuple(units), tuple(value_mean), tuple(value_std), valid_range, value_scale,
+            ignored_labels=tuple(ignored_labels),
+        )  # fmt: skip
         return DataSpec(inputs, target)
 
     def plot(self, sample: Sample, show_titles: bool = True, suptitle: str | None = None) -> Figure:
