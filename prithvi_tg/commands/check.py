@@ -142,7 +142,8 @@ def _check_monitors(built: PrithviCLI, target: Target) -> Iterator[Finding]:
     """Monitored metrics that validation does not log; what users' classes log by themselves is not known."""
     model = built.model
     if isinstance(model, ScoredTask):
-        names = target.names if target.kind == model.target_kind else model.output_names
+        is_learnt = target.kind == model.target_kind and target.names
+        names = target.names if is_learnt else model.output_names  # of bands, if there are no labels
         callbacks = built.trainer.callbacks  # type: ignore[attr-defined]  # a connector sets it
         for message in unknown_monitors(model, callbacks, names):
             yield Finding.of_error("configuration", ConfigError(message))
