@@ -60,6 +60,18 @@ def pictures_of_one_pixel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Figure, "savefig", save_a_pixel)
 
 
+@pytest.fixture
+def compiler_in_this_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """`torch.compile` with an empty cache; it starts no processes that import torch, and uses no vector instructions."""
+    from torch._inductor import config, cpu_vec_isa
+
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
+    # An empty cache does not know which vector instructions the CPU has, and would compile a program for each.
+    monkeypatch.setattr(cpu_vec_isa, "valid_vec_isa_list", lambda: [], raising=False)
+    with config.patch(compile_threads=1):  # `monkeypatch` cannot restore an option of torch
+        yield
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """Folder of real imagery."""

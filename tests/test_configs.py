@@ -87,7 +87,8 @@ def small(settings, root, tmp_path):
 def small_model(settings, tmp_path):
     """Overrides for a tiny model, with matching weights."""
     if settings["model"]["init_args"].get("encoder", "").startswith("timm/"):
-        return ["--model.head_channels=16", "--model.window=32", "--model.warmup_steps=1"]
+        encoder = "--model.encoder=timm/test_resnet"
+        return [encoder, "--model.head_channels=16", "--model.window=32", "--model.warmup_steps=1"]
     options = []
     encoder_args = TINY | {"depth": settings["model"]["init_args"].get("encoder_args", {}).get("depth", 2)}
     options += ["--model.encoder=nano", f"--model.encoder_args={encoder_args}", "--model.head_channels=8"]

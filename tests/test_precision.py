@@ -188,7 +188,7 @@ def test_maps_record_whether_tf32_was_used(golden, golden_task, tmp_path):
 
 @pytest.mark.version_independent
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
-def test_a_compiled_model_gives_the_same_logits_and_checkpoint():
+def test_a_compiled_model_gives_the_same_logits_and_checkpoint(compiler_in_this_process):
     tasks = []
     for compiled in (False, True):
         torch.manual_seed(0)

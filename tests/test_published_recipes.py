@@ -174,7 +174,7 @@ def test_each_tuning_and_each_dataset_trains_and_is_tested_offline(data, tuning,
         "floods": [f"--data.splits={roots[data] / 'splits.csv'}"],
     }.get(data, [])
     if tuning == "unet":
-        options += ["--model.encoder=timm/resnet10t", "--model.encoder_args=null", "--model.head_channels=32"]
+        options += ["--model.encoder=timm/test_resnet", "--model.encoder_args=null", "--model.head_channels=32"]
     configs = files(data, "nano", tuning)
     code, out, err = command("fit", *configs, *options)
     assert code == 0, err

@@ -9,7 +9,6 @@ import pytest
 import torch
 from conftest import TINY
 from torch._dynamo.utils import counters
-from torch._inductor import config, cpu_vec_isa
 
 from prithvi_tg import PrithviClassificationTask, PrithviSegmentationTask
 from prithvi_tg.models import cached_weights, fusion
@@ -125,11 +124,7 @@ def test_a_classifier_is_compiled():
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
-def test_a_second_run_starts_from_the_cache(monkeypatch, tmp_path):
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(config, "compile_threads", 1)  # no further process imports torch
-    # A new folder has no results of compiling a program for each set of vector instructions, to see which the CPU has.
-    monkeypatch.setattr(cpu_vec_isa, "valid_vec_isa_list", lambda: [], raising=False)
+def test_a_second_run_starts_from_the_cache(compiler_in_this_process):
     model = create_model(**MODELS["linear"]).eval()
     found = []
     for _ in range(2):
