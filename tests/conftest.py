@@ -54,15 +54,16 @@ def save_a_pixel(figure: Figure, file: Any, **options: Any) -> None:
     Image.new("RGB", (1, 1)).save(file, format="png")
 
 
-@pytest.fixture
-def pictures_of_one_pixel(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures are composed but not drawn, as drawing takes half of a tiny run; for tests of something else."""
-    monkeypatch.setattr(Figure, "savefig", save_a_pixel)
+@pytest.fixture(autouse=True)
+def _pictures_of_one_pixel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are composed but not drawn, as drawing takes half of a tiny run; except in tests of pictures."""
+    if not request.node.get_closest_marker("pictures"):
+        monkeypatch.setattr(Figure, "savefig", save_a_pixel)
 
 
 @pytest.fixture
 def compiler_in_this_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """`torch.compile` with an empty cache; it starts no processes that import torch, and uses no vector instructions."""
+    """`torch.compile` with an empty cache, in this process only, and without vector instructions."""
     from torch._inductor import config, cpu_vec_isa
 
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))

@@ -55,14 +55,12 @@ def test_fit_test_and_predict_agree_from_one_file(config, command, trained, floo
     assert "exists; add --overwrite" in err
 
 
-@pytest.mark.usefixtures("pictures_of_one_pixel")
 def test_validate_prints_a_table(config, command, trained):
     code, out, err = command("validate", "--config", config, "--ckpt_path", trained)
     assert code == 0, err
     assert "val, per cent" in out
 
 
-@pytest.mark.usefixtures("pictures_of_one_pixel")
 def test_a_run_can_be_resumed_from_its_last_checkpoint(config, command, trained, tmp_path):
     last = trained.with_name("last.ckpt")
     code, _, err = command("fit", "--config", config, "--ckpt_path", last, "--trainer.max_epochs", 2)
@@ -89,7 +87,6 @@ def foreign_weights(tmp_path, kind):
     return path
 
 
-@pytest.mark.usefixtures("pictures_of_one_pixel")
 @pytest.mark.parametrize("kind", ["safetensors", "mmseg"])
 def test_weights_of_other_projects_are_loaded_with_a_configuration(
     config, command, flood_root, tmp_path, kind
@@ -120,7 +117,6 @@ def test_weights_of_other_projects_are_loaded_with_a_configuration(
     assert "does not describe its model; give the configuration" in err
 
 
-@pytest.mark.usefixtures("pictures_of_one_pixel")
 def test_an_integer_limit_is_not_converted_to_a_float(config, command, tmp_path):
     settings = yaml.safe_load(config.read_text())
     settings["trainer"]["limit_val_batches"] = 1
@@ -132,7 +128,6 @@ def test_an_integer_limit_is_not_converted_to_a_float(config, command, tmp_path)
     assert type(saved["trainer"]["limit_train_batches"]) is float
 
 
-@pytest.mark.usefixtures("pictures_of_one_pixel")
 def test_the_saved_configuration_runs_again_and_names_what_it_writes(command, trained_run, tmp_path):
     saved = trained_run / "config.yaml"
     code, out, err = command("fit", "--config", saved, "--trainer.default_root_dir", tmp_path)

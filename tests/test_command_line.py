@@ -26,17 +26,6 @@ from prithvi_tg.errors import ConfigError
 
 #: Packages that take seconds to import, or that no help needs.
 HEAVY = ("torch", "lightning", "torchgeo", "kornia", "rasterio", "numpy", "pandas", "timm", "optuna")
-RUN = """
-import sys
-from prithvi_tg.__main__ import main
-try:
-    code = main(sys.argv[1:])
-except SystemExit as stop:
-    code = stop.code or 0
-print("imported:", *sorted({*%r} & {*sys.modules}), file=sys.stderr)
-sys.exit(code)
-"""
-
 
 #: Runs several commands, one after another; prints exit code, output, error and imported modules of each as JSON.
 SEVERAL = """
@@ -56,24 +45,29 @@ print(json.dumps(results))
 """
 
 
-def run_apart(*words, cwd=None, heavy=HEAVY):
-    """Run a command in a process of its own: exit code, output, error, and the heavy packages it imported."""
+def run_several(commands, cwd=None):
+    """Run commands one after another in a new process; see `SEVERAL`."""
     done = subprocess.run(
-        [sys.executable, "-c", RUN % (heavy,), *map(str, words)],
+        [sys.executable, "-c", SEVERAL, json.dumps(commands)],
         capture_output=True,
         text=True,
         cwd=cwd,
-        check=False,
+        check=True,
     )
-    *lines, last = done.stderr.splitlines()
-    assert last.startswith("imported:"), done.stderr
-    return done.returncode, done.stdout, "\n".join(lines), last.split()[1:]
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def helps():
+    """Results of ``--help`` of each command; what one of them imports also counts for the following ones."""
+    return dict(zip(COMMANDS, run_several([[name, "--help"] for name in COMMANDS]), strict=True))
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_help_imports_nothing_heavy_and_fits_two_screens(name):
-    code, out, err, imported = run_apart(name, "--help")
-    assert (code, err, imported) == (0, "", [])
+def test_help_imports_nothing_heavy_and_fits_two_screens(name, helps):
+    out = helps[name]["out"]
+    assert (helps[name]["code"], helps[name]["err"]) == (0, "")
+    assert {*HEAVY}.isdisjoint(helps[name]["imported"])
     assert out.startswith(f"usage: prithvi-tg {name}")
     assert out.count("\n") <= 100
     assert "(default: )" not in out
@@ -95,147 +89,156 @@ def test_own_options_come_first_and_in_groups(command):
     assert out.index("reading:") < out.index("--bands") < out.index("windows:") < out.index("--stride")
 
 
-@pytest.fixture
-def files(tmp_path):
-    """A folder of configurations, some of which are wrong."""
+def write_files(folder):
+    """Configurations, some of which are wrong."""
     good = "data: {class_path: prithvi_tg.datamodules.Sen1Floods11DataModule, init_args: {root: x}}\n"
-    (tmp_path / "good.yaml").write_text(good)
-    (tmp_path / "runs/version_0/checkpoints").mkdir(parents=True)
-    (tmp_path / "runs/version_0/checkpoints/best.ckpt").touch()
-    (tmp_path / "module.yaml").write_text("model: {class_path: no_such_package.tasks.Mine}\n")
-    (tmp_path / "class.yaml").write_text(good.replace("Sen1Floods11D", "Sen1FloodsD"))
-    (tmp_path / "short.yaml").write_text("model: {class_path: PrithviSegmentation}\n")
-    (tmp_path / "broken.yaml").write_text("model: [\n")
+    (folder / "good.yaml").write_text(good)
+    (folder / "runs/version_0/checkpoints").mkdir(parents=True)
+    (folder / "runs/version_0/checkpoints/best.ckpt").touch()
+    (folder / "module.yaml").write_text("model: {class_path: no_such_package.tasks.Mine}\n")
+    (folder / "class.yaml").write_text(good.replace("Sen1Floods11D", "Sen1FloodsD"))
+    (folder / "short.yaml").write_text("model: {class_path: PrithviSegmentation}\n")
+    (folder / "broken.yaml").write_text("model: [\n")
     for name, text in (("empty", ""), ("comment", "# none yet\n"), ("list", "- data\n"), ("word", "data\n")):
-        (tmp_path / f"{name}.yaml").write_text(text)
-    (tmp_path / "callback.yaml").write_text(
+        (folder / f"{name}.yaml").write_text(text)
+    (folder / "callback.yaml").write_text(
         "trainer: {callbacks: [{class_path: lightning.pytorch.callback.Timer}]}\n" + good
     )
-    return tmp_path
 
 
-@pytest.mark.parametrize(
-    ("words", "code", "message"),
-    [
-        ("fitt", 2, "unknown command 'fitt'; did you mean fit?"),
-        ("fit", 2, "data, model: not given; give a configuration, --config FILE"),
-        ("fit --config gone.yaml", 2, "--config: gone.yaml: no such file"),
-        ("fit --config=gone.yaml", 2, "--config: gone.yaml: no such file"),
-        ("check -c gone.yaml", 2, "--config: gone.yaml: no such file"),
-        ("sweep space.yaml --config gone.yaml", 2, "--config: gone.yaml: no such file"),
-        ("fit --config broken.yaml", 2, "config: broken.yaml, line 2: not YAML"),
+#: Command, exit code, and a part of the error.
+ERRORS = [
+    ("fitt", 2, "unknown command 'fitt'; did you mean fit?"),
+    ("fit", 2, "data, model: not given; give a configuration, --config FILE"),
+    ("fit --config gone.yaml", 2, "--config: gone.yaml: no such file"),
+    ("fit --config=gone.yaml", 2, "--config: gone.yaml: no such file"),
+    ("check -c gone.yaml", 2, "--config: gone.yaml: no such file"),
+    ("sweep space.yaml --config gone.yaml", 2, "--config: gone.yaml: no such file"),
+    ("fit --config broken.yaml", 2, "config: broken.yaml, line 2: not YAML"),
+    (
+        "fit --config module.yaml",
+        2,
+        "model: no module named 'no_such_package'; put its folder on PYTHONPATH",
+    ),
+    ("fit --config callback.yaml", 2, "trainer.callbacks: no module named 'lightning.pytorch.callback'"),
+    (
+        "fit --config class.yaml",
+        2,
+        "has no class 'Sen1FloodsDataModule'; did you mean Sen1Floods11DataModule?",
+    ),
+    ("fit --config short.yaml", 2, "model: unknown class 'PrithviSegmentation'; did you mean Prithvi"),
+    ("fit --config good.yaml --model=my.Task", 2, "model: no module named 'my'"),
+    ("fit --config good.yaml --trainer.max_epocs 2", 2, "did you mean --trainer.max_epochs?"),
+    (
+        "fit --config good.yaml --trainer.max-epoch 2",
+        2,
+        "are not abbreviated; write --trainer.max_epochs",
+    ),
+    ("fit --config good.yaml --confg good.yaml", 2, "--confg: unknown option; did you mean --config?"),
+    ("test --config good.yaml --ckpt_path gone.ckpt", 1, "gone.ckpt: no such file"),
+    (
+        "fit --config good.yaml --epochs 3",
+        2,
+        "--epochs: unknown option; did you mean --trainer.max_epochs?",
+    ),
+    ("fit --config good.yaml --learning-rate 3", 2, "did you mean --model.lr?"),
+    (
+        "predict --ckpt_path runs/version_0/best.ckpt a.tif",
+        1,
+        "did you mean runs/version_0/checkpoints/best.ckpt?",
+    ),
+    *(
         (
-            "fit --config module.yaml",
-            2,
-            "model: no module named 'no_such_package'; put its folder on PYTHONPATH",
-        ),
-        ("fit --config callback.yaml", 2, "trainer.callbacks: no module named 'lightning.pytorch.callback'"),
-        (
-            "fit --config class.yaml",
-            2,
-            "has no class 'Sen1FloodsDataModule'; did you mean Sen1Floods11DataModule?",
-        ),
-        ("fit --config short.yaml", 2, "model: unknown class 'PrithviSegmentation'; did you mean Prithvi"),
-        ("fit --config good.yaml --model=my.Task", 2, "model: no module named 'my'"),
-        ("fit --config good.yaml --trainer.max_epocs 2", 2, "did you mean --trainer.max_epochs?"),
-        (
-            "fit --config good.yaml --trainer.max-epoch 2",
-            2,
-            "are not abbreviated; write --trainer.max_epochs",
-        ),
-        ("fit --config good.yaml --confg good.yaml", 2, "--confg: unknown option; did you mean --config?"),
-        ("test --config good.yaml --ckpt_path gone.ckpt", 1, "gone.ckpt: no such file"),
-        (
-            "fit --config good.yaml --epochs 3",
-            2,
-            "--epochs: unknown option; did you mean --trainer.max_epochs?",
-        ),
-        ("fit --config good.yaml --learning-rate 3", 2, "did you mean --model.lr?"),
-        (
-            "predict --ckpt_path runs/version_0/best.ckpt a.tif",
+            f"{words} a.tif",
             1,
-            "did you mean runs/version_0/checkpoints/best.ckpt?",
-        ),
-        *(
-            (
-                f"{words} a.tif",
-                1,
-                "runs/version_0: is a folder; give a file in it: runs/version_0/checkpoints/best.ckpt",
-            )
-            for words in (
-                "predict --ckpt_path runs/version_0",
-                "embed --ckpt_path runs/version_0 --output b.tif",
-                "export runs/version_0",
-            )
-        ),
-        (
-            "test --config good.yaml --ckpt_path runs",
-            1,
-            "runs: is a folder; give a file in it: runs/version_0/ch",
-        ),
-        ("fit --config empty.yaml", 2, "--config: empty.yaml: is empty; a configuration has the sections"),
-        ("check --config comment.yaml", 2, "--config: comment.yaml: is empty; "),
-        (
-            "stats --config list.yaml",
-            2,
-            "--config: list.yaml: is a list; a configuration has keys, such as model:",
-        ),
-        ("sweep space.yaml --config word.yaml", 2, "--config: word.yaml: is a single value; "),
-        (
-            "embed a.tif b.tif --output c.tif",
-            2,
-            "b.tif: not accepted; embed takes one scene; repeat the command",
-        ),
-        ("area change a.tif b.tif c.tif", 2, "c.tif: not accepted; area change takes one "),
-        (
-            "fit good --config good.yaml",
-            2,
-            "good: not accepted; fit takes options only, such as --config FILE",
-        ),
-        ("report a --overwrite b", 2, "b: not accepted here; give all RUN together, before the options"),
-        ("fit --config good.yaml --model.weights gone.pt", 1, "gone.pt: no such file"),
-        ("stats --config good.yaml --data.root gone", 1, "--data.root: gone: no such folder"),
-        (
-            "fit --config good.yaml --data.root . --data.splits gone.csv",
-            1,
-            "gone.csv: no such file; splits is a CSV",
-        ),
-        ("predict --ckpt_path good.yaml a.tif --aoi gone.gpkg", 1, "a.tif: no such file or folder"),
-        ("predict --ckpt_path good.yaml good.yaml --aoi gone.gpkg", 2, "--aoi: gone.gpkg: no such file"),
-        ("predict", 2, "scenes: none given"),
-        ("predict scene.tif", 2, "ckpt_path: not given; predict needs trained weights"),
-        ("predict --ckpt_path gone.ckpt scene.tif", 1, "gone.ckpt: no such file"),
-        ("predict --ckpt_path good.yaml gone.tif", 1, "gone.tif: no such file or folder"),
-        ("embed gone.tif --output a.tif --ckpt_path good.yaml", 1, "gone.tif: no such file or folder"),
-        ("test --config good.yaml", 2, "ckpt_path: not given; test needs trained weights"),
-        (
-            "predict scene.tif --skip-exist",
-            2,
-            "--skip_exist: options are not abbreviated; write --skip_existing",
-        ),
-        ("synthetic new --layout chps", 2, "--layout: chps must be sen1floods11, hls_burn_scars, "),
-        ("synthetic new --chips many", 2, "--chips: many is not a whole number"),
-        (
-            "predict scene.tif --blending han",
-            2,
-            "blending: han must be average, hann or crop; did you mean hann?",
-        ),
-        ("predict scene.tif --trainer.devices 1 --window wide", 2, "window: wide is not a whole number"),
-        ("embed scene.tif --outp a.tif", 2, "--outp: options are not abbreviated; write --output"),
-        ("embed scene.tif --output a.tif --ckpt_path gone.ckpt", 1, "gone.ckpt: no such file"),
-        ("stats --config good.yaml --skip", 2, "--skip: options are not abbreviated; write --skip_bad"),
-        ("chips --config good.yaml", 2, "folder"),
-        ("export gone.ckpt a.safetensors", 1, "gone.ckpt: no such file"),
-        ("report", 2, "the following arguments are required: RUN"),
-        ("sweep space.yaml --trial 3", 2, "--trial: options are not abbreviated; write --trials"),
-    ],
-)
-def test_errors_of_the_command_line_import_nothing_heavy(files, words, code, message):
-    found, _, err, imported = run_apart(*words.split(), cwd=files)
-    assert (found, imported) == (code, [])
-    assert err.count("\n") == 0
-    assert err.startswith("prithvi-tg: error: ")
-    assert message in err
+            "runs/version_0: is a folder; give a file in it: runs/version_0/checkpoints/best.ckpt",
+        )
+        for words in (
+            "predict --ckpt_path runs/version_0",
+            "embed --ckpt_path runs/version_0 --output b.tif",
+            "export runs/version_0",
+        )
+    ),
+    (
+        "test --config good.yaml --ckpt_path runs",
+        1,
+        "runs: is a folder; give a file in it: runs/version_0/ch",
+    ),
+    ("fit --config empty.yaml", 2, "--config: empty.yaml: is empty; a configuration has the sections"),
+    ("check --config comment.yaml", 2, "--config: comment.yaml: is empty; "),
+    (
+        "stats --config list.yaml",
+        2,
+        "--config: list.yaml: is a list; a configuration has keys, such as model:",
+    ),
+    ("sweep space.yaml --config word.yaml", 2, "--config: word.yaml: is a single value; "),
+    (
+        "embed a.tif b.tif --output c.tif",
+        2,
+        "b.tif: not accepted; embed takes one scene; repeat the command",
+    ),
+    ("area change a.tif b.tif c.tif", 2, "c.tif: not accepted; area change takes one "),
+    (
+        "fit good --config good.yaml",
+        2,
+        "good: not accepted; fit takes options only, such as --config FILE",
+    ),
+    ("report a --overwrite b", 2, "b: not accepted here; give all RUN together, before the options"),
+    ("fit --config good.yaml --model.weights gone.pt", 1, "gone.pt: no such file"),
+    ("stats --config good.yaml --data.root gone", 1, "--data.root: gone: no such folder"),
+    (
+        "fit --config good.yaml --data.root . --data.splits gone.csv",
+        1,
+        "gone.csv: no such file; splits is a CSV",
+    ),
+    ("predict --ckpt_path good.yaml a.tif --aoi gone.gpkg", 1, "a.tif: no such file or folder"),
+    ("predict --ckpt_path good.yaml good.yaml --aoi gone.gpkg", 2, "--aoi: gone.gpkg: no such file"),
+    ("predict", 2, "scenes: none given"),
+    ("predict scene.tif", 2, "ckpt_path: not given; predict needs trained weights"),
+    ("predict --ckpt_path gone.ckpt scene.tif", 1, "gone.ckpt: no such file"),
+    ("predict --ckpt_path good.yaml gone.tif", 1, "gone.tif: no such file or folder"),
+    ("embed gone.tif --output a.tif --ckpt_path good.yaml", 1, "gone.tif: no such file or folder"),
+    ("test --config good.yaml", 2, "ckpt_path: not given; test needs trained weights"),
+    (
+        "predict scene.tif --skip-exist",
+        2,
+        "--skip_exist: options are not abbreviated; write --skip_existing",
+    ),
+    ("synthetic new --layout chps", 2, "--layout: chps must be sen1floods11, hls_burn_scars, "),
+    ("synthetic new --chips many", 2, "--chips: many is not a whole number"),
+    (
+        "predict scene.tif --blending han",
+        2,
+        "blending: han must be average, hann or crop; did you mean hann?",
+    ),
+    ("predict scene.tif --trainer.devices 1 --window wide", 2, "window: wide is not a whole number"),
+    ("embed scene.tif --outp a.tif", 2, "--outp: options are not abbreviated; write --output"),
+    ("embed scene.tif --output a.tif --ckpt_path gone.ckpt", 1, "gone.ckpt: no such file"),
+    ("stats --config good.yaml --skip", 2, "--skip: options are not abbreviated; write --skip_bad"),
+    ("chips --config good.yaml", 2, "folder"),
+    ("export gone.ckpt a.safetensors", 1, "gone.ckpt: no such file"),
+    ("report", 2, "the following arguments are required: RUN"),
+    ("sweep space.yaml --trial 3", 2, "--trial: options are not abbreviated; write --trials"),
+]
+
+
+@pytest.fixture(scope="module")
+def errors(tmp_path_factory):
+    """Results of all `ERRORS` by command; what one command imports also counts for the following ones."""
+    folder = tmp_path_factory.mktemp("files")
+    write_files(folder)
+    commands = [words for words, _, _ in ERRORS]
+    return dict(zip(commands, run_several([words.split() for words in commands], folder), strict=True))
+
+
+@pytest.mark.parametrize(("words", "code", "message"), ERRORS)
+def test_errors_of_the_command_line_import_nothing_heavy(errors, words, code, message):
+    found = errors[words]
+    assert found["code"] == code
+    assert {*HEAVY}.isdisjoint(found["imported"])
+    (line,) = found["err"].splitlines()
+    assert line.startswith("prithvi-tg: error: ")
+    assert message in line
 
 
 def real_options(name):
@@ -380,13 +383,7 @@ def results(trained_run, tmp_path_factory):
         "synthetic": ["synthetic", f"{folder}/new", "--chips", "6", "--size", "32"],
         "help": ["fit", "--model.help", "PrithviPixelwiseRegressionTask"],
     }
-    done = subprocess.run(
-        [sys.executable, "-c", SEVERAL, json.dumps(list(words.values()))],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return dict(zip(words, json.loads(done.stdout), strict=True))
+    return dict(zip(words, run_several(list(words.values())), strict=True))
 
 
 def test_commands_without_a_trainer_do_not_import_lightning(results):

@@ -115,7 +115,6 @@ NAMES = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml"
 
 # Those of the published comparison are parts of configurations, see test_published_recipes.py.
 @pytest.mark.version_independent
-@pytest.mark.usefixtures("pictures_of_one_pixel")
 @pytest.mark.parametrize("name", [name for name in NAMES if not name.startswith("published/")])
 def test_every_configuration_runs(name, synthetic, tmp_path, command):
     files = [CONFIGS / OVERLAYS[name], CONFIGS / name] if name in OVERLAYS else [CONFIGS / name]

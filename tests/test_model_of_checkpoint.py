@@ -13,7 +13,7 @@ from prithvi_tg import PrithviSegmentationTask
 from prithvi_tg.checkpoints import Checkpoint
 from prithvi_tg.cli.checkpoint_checks import use_model_of
 
-pytestmark = [pytest.mark.version_independent, pytest.mark.usefixtures("pictures_of_one_pixel")]
+pytestmark = pytest.mark.version_independent
 
 
 def scores(folder):

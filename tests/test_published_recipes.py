@@ -162,7 +162,6 @@ def roots(tmp_path_factory):
     ("tuning", "data"),
     [("linear_probe", "burn_scars"), ("full", "floods"), ("lora", "crops"), ("unet", "crops")],
 )
-@pytest.mark.usefixtures("pictures_of_one_pixel")
 def test_each_tuning_and_each_dataset_trains_and_is_tested_offline(data, tuning, roots, tmp_path, command):
     options = [
         f"--data.root={roots[data]}", "--model.window=32", "--model.encoder_args={width: 32, depth: 2, num_heads: 2}",
@@ -174,7 +173,11 @@ def test_each_tuning_and_each_dataset_trains_and_is_tested_offline(data, tuning,
         "floods": [f"--data.splits={roots[data] / 'splits.csv'}"],
     }.get(data, [])
     if tuning == "unet":
-        options += ["--model.encoder=timm/test_resnet", "--model.encoder_args=null", "--model.head_channels=32"]
+        options += [
+            "--model.encoder=timm/test_resnet",
+            "--model.encoder_args=null",
+            "--model.head_channels=32",
+        ]
     configs = files(data, "nano", tuning)
     code, out, err = command("fit", *configs, *options)
     assert code == 0, err

@@ -13,7 +13,6 @@ from prithvi_tg.errors import DataError
 from prithvi_tg.mapping.scene_map import SceneMap, SceneResult
 from prithvi_tg.reporting.tables import map_table
 
-pytestmark = pytest.mark.usefixtures("pictures_of_one_pixel")
 
 
 def test_each_epoch_is_one_line_without_a_terminal(config, command):

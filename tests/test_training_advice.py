@@ -8,7 +8,7 @@ import torch
 from prithvi_tg import PrithviSegmentationTask
 from prithvi_tg.tasks.advice import training_advice
 
-pytestmark = [pytest.mark.version_independent, pytest.mark.usefixtures("pictures_of_one_pixel")]
+pytestmark = pytest.mark.version_independent
 
 LONG_WARM_UP = (
     "warmup_steps: 9 must be smaller than the number of optimiser steps (2), or the full learning rate is "

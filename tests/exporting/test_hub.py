@@ -63,7 +63,6 @@ def read(path):
         return file.read()
 
 
-@pytest.mark.usefixtures("pictures_of_one_pixel")
 def test_a_pushed_checkpoint_loads_back_wherever_a_checkpoint_is_accepted(
     hub, trained, flood_root, config, tmp_path, command, monkeypatch
 ):
