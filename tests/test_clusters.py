@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from documents import SMALL, TOP, blocks, write_workspace
 
+pytestmark = pytest.mark.pictures
+
 PAGE = TOP / "docs" / "how-to" / "clusters.md"
 SCRIPTS = [one.text for one in blocks(PAGE.read_text()) if one.text.startswith("#!/bin/bash")]
 TWO_DEVICES = next(one.text for one in blocks(PAGE.read_text()) if "--trainer.devices 2" in one.text)

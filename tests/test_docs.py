@@ -16,6 +16,8 @@ import yaml
 from command_parsers import parser_of
 from documents import SMALL_NANO, SMALL_TRAINER, TOP, blocks, command_lines, small_options, write_workspace
 
+pytestmark = pytest.mark.pictures
+
 DOCS = TOP / "docs"
 PAGES = sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)
 BLOCKS = {path: blocks(path.read_text()) for path in PAGES}

@@ -7,6 +7,8 @@ import yaml
 from conftest import TINY
 from documents import TOP, blocks, command_lines, small_options, write_workspace
 
+pytestmark = pytest.mark.pictures
+
 README = (TOP / "README.md").read_text()
 
 

@@ -18,6 +18,8 @@ from prithvi_tg.commands import demo
 from prithvi_tg.commands.synthetic import LAYOUTS
 from prithvi_tg.datasets.synthetic import write_sen1floods11
 
+pytestmark = pytest.mark.pictures
+
 TOP = Path(__file__).parents[1]
 SOURCES = (
     "CHANGELOG.md",

@@ -14,7 +14,6 @@ from prithvi_tg.mapping.scene_map import SceneMap, SceneResult
 from prithvi_tg.reporting.tables import map_table
 
 
-
 def test_each_epoch_is_one_line_without_a_terminal(config, command):
     words = ("fit", "--config", config, "--trainer.max_epochs", 2, "--trainer.enable_progress_bar", "true")
     code, out, err = command(*words)

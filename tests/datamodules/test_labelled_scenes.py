@@ -269,6 +269,7 @@ def test_a_key_of_chips_is_answered_with_that_of_scenes(config, command):
     )
 
 
+@pytest.mark.pictures
 @pytest.mark.version_independent
 def test_a_model_of_scenes_is_tested_and_maps_new_scenes_at_once(config, command, start, root, tmp_path):
     code, out, err = command("fit", "--config", config)

@@ -304,6 +304,7 @@ def test_windows_of_an_area_are_those_of_the_whole_scene(seed):
 # Products, provenance and resuming.
 
 
+@pytest.mark.pictures
 def test_all_products_are_limited_to_the_area(task, scene, tmp_path):
     area = write_area(tmp_path / "a.gpkg", L_SHAPE, "EPSG:4326")
     path = map_scene(

@@ -128,6 +128,7 @@ def test_probabilities_and_confidence_follow_from_the_logits(checkpoint, tmp_pat
     np.testing.assert_array_equal(classes_of(path)[~masked], expected.argmax(axis=0)[~masked])
 
 
+@pytest.mark.pictures
 def test_polygons_and_a_quicklook_are_written_on_request(checkpoint, tmp_path):
     scene = write_scene(tmp_path / "scene.tif", 100, 90)
     path = map_scene(checkpoint, scene, tmp_path / "s_pred.tif", vector=["Burn scar"], quicklook=True)

@@ -12,6 +12,8 @@ from prithvi_tg.areas.results import described_allocation, estimate_areas
 from prithvi_tg.errors import DataError
 from prithvi_tg.reporting.areas import read_areas
 
+pytestmark = pytest.mark.pictures
+
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 NAMES = ("Deforestation", "Forest gain", "Stable forest", "Stable <non>-forest")
 MATRIX = ((66, 0, 5, 4), (0, 55, 8, 12), (1, 0, 153, 11), (2, 1, 9, 313))

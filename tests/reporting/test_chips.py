@@ -23,7 +23,7 @@ from prithvi_tg.spec import DataSpec, InputSpec
 from prithvi_tg.targets import ClassTarget, ValueTarget
 from prithvi_tg.tasks.metrics import ConfusionMatrix, segmentation_scores
 
-pytestmark = pytest.mark.version_independent
+pytestmark = [pytest.mark.version_independent, pytest.mark.pictures]
 
 SPEC = DataSpec(
     InputSpec(("BLUE", "GREEN", "RED", "NIR_NARROW"), (0.1,) * 4, (0.05,) * 4), ClassTarget(("Land", "Water"))

@@ -10,6 +10,8 @@ from prithvi_tg.reporting.linear_baseline import linear_baseline
 from prithvi_tg.spec import DataSpec, InputSpec
 from prithvi_tg.targets import ClassTarget, ValueTarget
 
+pytestmark = pytest.mark.pictures
+
 INPUT = InputSpec(("RED", "NIR_NARROW"), (0.3, 0.3), (0.1, 0.1))
 
 

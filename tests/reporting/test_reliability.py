@@ -10,6 +10,8 @@ from prithvi_tg.reporting.report import write_report
 from prithvi_tg.reporting.runs import read_run
 from prithvi_tg.tasks.calibration_metrics import BINS
 
+pytestmark = pytest.mark.pictures
+
 
 def test_a_scored_run_has_its_calibration_in_its_files(trained_run):
     record = json.loads((trained_run / "metrics.json").read_text())

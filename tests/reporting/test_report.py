@@ -18,6 +18,8 @@ from prithvi_tg.reporting.runs import differing_settings, distinct_names, read_r
 from prithvi_tg.reporting.tiles import tile_map
 from prithvi_tg.reporting.titles import data_name
 
+pytestmark = pytest.mark.pictures
+
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 

@@ -163,6 +163,7 @@ def overconfident_checkpoint(trained, tmp_path_factory):
     return path
 
 
+@pytest.mark.pictures
 def test_calibrate_lowers_the_error_of_the_test_set_and_changes_no_class(
     config, command, overconfident_checkpoint, flood_root, tmp_path
 ):

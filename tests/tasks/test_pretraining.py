@@ -509,6 +509,7 @@ def test_only_a_pre_training_can_be_run(config, command, trained_run):
     assert "PrithviPretrainingTask" in err
 
 
+@pytest.mark.pictures
 def test_statistics_and_checks_need_no_labels(config, command):
     code, out, err = command("stats", "--config", config)
     assert code == 0, err
