@@ -107,4 +107,4 @@ class UnitCheck:
         fitting = self.spec.fitting_scale(ratio, self.scene.channels[0].scale)
         if fitting is None:
             return "; check its unit, and give its scale if it differs"
-        return f"; if the file has another unit, give its scale, about scale={fitting:g}"
+        return f"; if the file has another unit, try scale={fitting:g}"

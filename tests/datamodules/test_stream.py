@@ -157,7 +157,7 @@ def test_a_scene_in_another_unit_gives_a_warning(tmp_path, factor, warned):
     if warned:
         assert f"{path}: its values (median of each band " in messages[0]
         about = {1e-4: "10000", 1e4: "0.0001"}.get(factor)
-        whole = f"if the file has another unit, give its scale, about scale={about}"
+        whole = f"if the file has another unit, try scale={about}"
         assert messages[0].endswith("and give its scale if it differs" if about is None else whole)
 
 
