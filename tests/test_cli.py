@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from prithvi_tg import PrithviSegmentationTask, Sen1Floods11, __version__
 
 
+@pytest.mark.pictures
 def test_fit_test_and_predict_agree_from_one_file(config, command, trained, flood_root, tmp_path):
     code, out, err = command("test", "--config", config, "--ckpt_path", trained)
     assert code == 0, err

@@ -69,6 +69,7 @@ def write_few_chips(root, chips, size, write=synthetic.write_sen1floods11):
     return write(root, chips=8, size=size, scene_size=(size, size))
 
 
+@pytest.mark.pictures
 @pytest.mark.parametrize(
     ("study", "options"),
     [

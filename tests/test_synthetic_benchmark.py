@@ -182,6 +182,7 @@ def test_an_interval_is_that_of_student(benchmark):
     assert np.isnan(benchmark("page").interval([1.0])[2])
 
 
+@pytest.mark.pictures
 def test_all_models_run_at_a_small_size_and_a_second_run_computes_nothing(
     benchmark, tmp_path, monkeypatch, capsys
 ):
