@@ -37,6 +37,8 @@ class ForkedCommand:
         self.out, self.err = folder / "out", folder / "err"
         python_path = [*map(str, path), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(python_path)}
+        # Lightning divides the cores among its processes only without it; several threads hang in a forked process.
+        environment.pop("OMP_NUM_THREADS", None)
         arguments = (main, words, Path.cwd(), environment, self.out, self.err)
         self.process = CONTEXT.Process(target=_run, args=arguments)
         self.process.start()
