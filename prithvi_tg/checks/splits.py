@@ -362,7 +362,7 @@ def _shared(surveys: dict[str, Survey], on_purpose: set[frozenset[str]], advice:
         if names:
             yield Finding(
                 "error", f"{one}, {other}", f"{count_chips(names)} in both, such as {names[0]}",
-                f"scores would be too good; if this is intended, set same_splits: [[{one}, {other}]]",
+                f"scores would be too optimistic; if the overlap is intended, set same_splits: [[{one}, {other}]]",
             )  # fmt: skip
         if copies:
             yield Finding(

@@ -217,6 +217,7 @@ def test_a_wrong_array_is_an_error_that_names_file_and_method(root, name, conten
         ([("a.npy", "a_label.npy")], ConfigError, "returned a list of tuple for split val; return a list of Chip"),
         ([Chip("a", "a.npy", None)], ConfigError, "mask of chip a is None, not a path; return a list of Chip"),
         ([], DataError, "found no chips of split val in .*; check the folder"),
+        ([Chip("a", "a.npy", "m.npy"), Chip("a", "b.npy", "m.npy")], DataError, "2 chips of split val are named a;"),
     ],
 )  # fmt: skip
 def test_a_wrong_result_of_find_chips_is_an_error_that_names_the_method(root, found, error, message):
@@ -401,6 +402,11 @@ def test_what_a_library_raises_while_it_reads_is_an_error_of_the_file(root, code
             None,
             r"dates: returned None; return a list with a datetime\.date or None for each of the 1 frame",
         ),
+        (
+            "to_classes",
+            np.full((SIDE, SIDE), 0.5),
+            r"to_classes: returned 0\.5; return whole numbers: classes, and 255",
+        ),
         ("dates", ["2024-01-01"], r"dates: returned \['2024-01-01'\]; return a list with a datetime\.date"),
         ("read_image", None, r"a\.npy: read_image returned None; an image and a mask"),
     ],
@@ -501,6 +507,49 @@ def test_labels_of_floats_have_nan_where_not_labelled(root):
     mask = Arrays(root, **STATISTICS)[0]["mask"]
     assert (mask[5] == 255).all()
     assert (mask[6] == 1).all()
+
+
+def test_nan_of_to_classes_means_not_labelled(root):
+    label = np.zeros((SIDE, SIDE))
+    label[5] = 30
+    np.save(root / "a_label.npy", label)
+
+    class Nan(Arrays):
+        def to_classes(self, stored):
+            return np.where(stored == 30, np.nan, 1)
+
+    mask = Nan(root, **STATISTICS)[0]["mask"]
+    assert mask.dtype == torch.int64
+    assert (mask[5] == 255).all()
+    assert (mask[6] == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "example"),
+    [
+        ("nodata", -9999, "(-9999,)"),
+        ("scale", "1e-4", "1e-4"),
+        ("class_names", "Water", '("Water",)'),
+        ("class_colors", "#ffffff", '("#2166ac",)'),
+        ("file_bands", "RED", '("RED", "NIR_BROAD")'),
+        ("num_frames", 0, "1"),
+    ],
+)
+def test_an_attribute_of_the_wrong_type_is_an_error_with_an_example(root, name, value, example):
+    wrong = type("Wrong", (Arrays,), {name: value})
+    with pytest.raises(ConfigError) as caught:
+        wrong(root, **STATISTICS)
+    path = f"{wrong.__module__}.Wrong.{name}"
+    assert str(caught.value) == f"{path}: {value!r} is not valid; write, for example, {name} = {example}"
+
+
+def test_a_root_that_does_not_exist_is_named(root):
+    class Globbed(Arrays):
+        def find_chips(self):
+            return [Chip(path.stem, path, path) for path in self.root.glob("*.npy")]
+
+    with pytest.raises(DataError, match=r"^root: .*gone: no such folder$"):
+        Globbed(root / "gone", **STATISTICS)
 
 
 def test_a_wrong_result_of_read_image_is_explained(root):

@@ -19,7 +19,7 @@ from ...targets import IGNORE_INDEX, ClassTarget
 from .chip_cache import ChipCache
 from .chip_files import Chip, pair_by_stem
 from .chip_reader import ChipReader, advice_for_bad_chips
-from .own_methods import calling, checked_chips
+from .own_methods import calling, check_attributes, checked_chips
 from .split_lists import published_splits, read_splits, split_list
 from .stored_chips import CropPlace, StoredChip, crop_sample, packed
 
@@ -139,8 +139,10 @@ class ChipDataset(ChipReader, NonGeoDataset):
         """Description of the dataset, for models that are trained on it: bands, statistics and classes.
 
         Raises:
-            ConfigError: A band is unknown or not in the files, or its statistics are neither published nor given.
+            ConfigError: A band is unknown or not in the files, its statistics are neither published nor given, or an
+                attribute is not valid.
         """
+        check_attributes(cls)
         names = tuple(resolve_band(band, cls.sensor) for band in bands)
         for band, name in zip(bands, names, strict=True):
             if name not in cls.file_bands:

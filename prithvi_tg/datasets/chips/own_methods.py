@@ -3,9 +3,11 @@
 import linecache
 import sysconfig
 import traceback
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
+from numbers import Real
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -16,6 +18,7 @@ from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 
 from ...errors import ConfigError, DataError, PrithviTGError, counted
+from ...targets import IGNORE_INDEX
 from .chip_files import Chip
 
 _PACKAGE = __name__.partition(".")[0]
@@ -110,19 +113,55 @@ def _is_of_file(error: Exception, method: str) -> bool:
 
 
 def checked_classes(classes: Any, stored: NDArray[np.int64], dataset: object) -> NDArray[Any]:
-    """The classes that `to_classes` of a dataset returned for stored labels (H, W).
+    """The classes that `to_classes` of a dataset returned for stored labels (H, W), as whole numbers; NaN becomes 255.
 
     Raises:
-        ConfigError: It did not return an array of real numbers of the same shape.
+        ConfigError: It did not return an array of whole numbers, or NaN, of the same shape.
     """
     found = np.asarray(classes)
-    if found.shape == stored.shape and found.dtype.kind in "biuf":
+    name = method_name(dataset, "to_classes")
+    if found.shape != stored.shape or found.dtype.kind not in "biuf":
+        what = "None" if classes is None else f"an array {found.shape} of type {found.dtype}"
+        raise ConfigError(
+            f"{name}: returned {what}; return class numbers and 255 in the shape of the stored labels, {stored.shape}"
+        )
+    if found.dtype.kind != "f":
         return found
-    what = "None" if classes is None else f"an array {found.shape} of type {found.dtype}"
-    raise ConfigError(
-        f"{method_name(dataset, 'to_classes')}: returned {what}; return class numbers and 255 in the shape of the "
-        f"stored labels, {stored.shape}"
-    )
+    found = np.where(np.isnan(found), IGNORE_INDEX, found)
+    fractions = found[found != np.round(found)]
+    if fractions.size:
+        raise ConfigError(f"{name}: returned {fractions[0]:g}; return whole numbers: classes, and 255")
+    return found.astype(np.int64)
+
+
+#: Attribute of a dataset class -> whether a value is valid, and an example.
+_ATTRIBUTES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "file_bands": (lambda value: _all_are(str, value), '("RED", "NIR_BROAD")'),
+    "num_frames": (lambda value: isinstance(value, int) and value >= 1, "1"),
+    "scale": (lambda value: isinstance(value, Real), "1e-4"),
+    "nodata": (lambda value: _all_are(Real, value), "(-9999,)"),
+    "class_names": (lambda value: _all_are(str, value), '("Water",)'),
+    "class_colors": (lambda value: _all_are(str, value), '("#2166ac",)'),
+}
+
+
+def check_attributes(dataset_class: type) -> None:
+    """Check the attributes that describe the files and classes of a dataset class.
+
+    Raises:
+        ConfigError: An attribute has a value that is not valid.
+    """
+    for name, (is_valid, example) in _ATTRIBUTES.items():
+        value = getattr(dataset_class, name)
+        if not is_valid(value):
+            raise ConfigError(
+                f"{dataset_class.__module__}.{dataset_class.__qualname__}.{name}: {value!r} is not valid; write, "
+                f"for example, {name} = {example}"
+            )
+
+
+def _all_are(kind: type, values: Any) -> bool:
+    return isinstance(values, tuple | list) and all(isinstance(one, kind) for one in values)
 
 
 def check_dates(dates: Any, dataset: Any) -> None:
@@ -148,7 +187,7 @@ def checked_chips(found: Any, dataset: Any) -> list[Chip]:
 
     Raises:
         ConfigError: It did not return a list of `Chip`.
-        DataError: It found no chips.
+        DataError: It found no chips, or several of one name.
     """
     name = method_name(dataset, "find_chips")
     advice = "return a list of Chip(name, image, mask)"
@@ -167,9 +206,16 @@ def checked_chips(found: Any, dataset: Any) -> list[Chip]:
                     f"{name}: {key} of chip {chip.name} is {path!r}, not a path; {advice}, with the path of the "
                     "image also as mask if one file has both"
                 )
+    if not (chips or dataset.root.exists()):
+        raise DataError(f"root: {dataset.root}: no such folder")
     if not chips:
         raise DataError(
             f"{name}: found no chips of split {dataset.split} in {dataset.root}; check the folder, and how find_chips "
             "chooses the chips of a split"
+        )
+    (chip_name, count), *_ = Counter(chip.name for chip in chips).most_common(1)
+    if count > 1:
+        raise DataError(
+            f"{name}: {count} chips of split {dataset.split} are named {chip_name}; give each chip a name of its own"
         )
     return [chip._replace(image=Path(chip.image), mask=Path(chip.mask)) for chip in chips]
