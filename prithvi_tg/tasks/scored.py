@@ -58,7 +58,7 @@ class ScoredTask(PrithviTask):
     @property
     def main_scores(self) -> list[str]:
         """Logged names of the validation scores that summarise an epoch: those of `add_metrics`, then the headlines."""
-        further = [name for name in self.val_metrics if name not in self.counts]
+        further = [name for name in named(self.val_metrics, "val") if name not in self.counts]
         return [f"val_{name}" for name in (*further, *self.headlines)]
 
     @property
@@ -114,9 +114,7 @@ class ScoredTask(PrithviTask):
             ConfigError: The metric is one of `add_metrics`, and does not define it.
         """
         name = monitor.removeprefix("val_")
-        better = (
-            getattr(self.val_metrics[name], "higher_is_better", None) if name in self.val_metrics else None
-        )
+        better = getattr(named(self.val_metrics, "val").get(name), "higher_is_better", None)
         if better is None and name in self._own_scores.difference(self.headlines):
             raise ConfigError(
                 f"monitor: {monitor}: the metric {name} does not define whether high or low values are better; set its "
@@ -234,17 +232,18 @@ class ScoredTask(PrithviTask):
         Args:
             names: Name of each output; `output_names` needs a running trainer.
         """
-        known = [name for name in (*self.counts, *self.records) if name in self.val_metrics]
+        metrics = named(self.val_metrics, "val")
+        known = [name for name in (*self.counts, *self.records) if name in metrics]
         computed = {}
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*was called before the ``update`` method")
             for name in known:
-                metric = deepcopy(self.val_metrics[name])
+                metric = deepcopy(metrics[name])
                 metric.sync_on_compute = False
                 computed[name] = metric.compute()
         found = self.compute_scores(computed) if computed else {}
         scores = {name: values.nan_to_num() for name, values in found.items()}
-        further = [f"val_{name}" for name in self.val_metrics if name not in computed]
+        further = [f"val_{name}" for name in metrics if name not in computed]
         return ["val_loss", *score_log(scores, names, "val"), *further]
 
     def finish_scores(
@@ -260,7 +259,9 @@ class ScoredTask(PrithviTask):
         Raises:
             ConfigError: A metric of `add_metrics` has the name of a score of the task.
         """
-        computed = {name: metric.compute() for name, metric in metrics.items()}
+        computed = {
+            name: metric.compute() for name, metric in named(metrics, prefix.partition("_")[0]).items()
+        }
         known = (*self.counts, *self.records)
         counts = {name: value for name, value in computed.items() if name in known}
         further = {name: _number(name, value) for name, value in computed.items() if name not in known}
@@ -279,6 +280,16 @@ class ScoredTask(PrithviTask):
                 mean_loss.reset()
         if prefix != "train" and not self.trainer.sanity_checking:
             self.computed, self.scores = counts, scores  # of the last validation or test, for reports
+
+
+def named(metrics: MetricCollection, split: str) -> dict[str, Metric]:
+    """Metrics by name, without the prefix ``val_`` and so on that TorchGeo's tasks give those of a split.
+
+    Args:
+        metrics: The metrics of the split.
+        split: ``train``, ``val`` or ``test``.
+    """
+    return {name.removeprefix(f"{split}_"): metric for name, metric in metrics.items()}
 
 
 def names_of_test_sets(trainer: Any) -> list[str]:

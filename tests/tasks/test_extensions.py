@@ -71,6 +71,16 @@ class ReplacedScores(PrithviSegmentationTask):
         self.train_metrics, self.val_metrics, self.test_metrics = (metrics.clone() for _ in range(3))
 
 
+class PrefixedScores(ReplacedScores):
+    """A task that replaces all scores by collections with the prefixes of TorchGeo's tasks."""
+
+    def configure_metrics(self):
+        super().configure_metrics()
+        for split in ("train", "val", "test"):
+            metrics = getattr(self, f"{split}_metrics")
+            setattr(self, f"{split}_metrics", metrics.clone(prefix=f"{split}_"))
+
+
 class TwoNumbers(PrithviSegmentationTask):
     """A task with a score that is not a number."""
 
@@ -167,6 +177,19 @@ def test_all_scores_can_be_replaced_as_in_torchgeo_tasks(flood_root, tmp_path):
     page = (tmp_path / "page.html").read_text()
     assert f'<tr><th>kappa</th><td class="score"><b>{overall["kappa"]:.4g}</b></td></tr>' in page
     assert "worst 1: " in page
+
+
+def test_the_prefix_of_metrics_as_in_torchgeo_tasks_is_not_repeated(flood_root, tmp_path, capsys):
+    text = config(flood_root, tmp_path / "runs", monitor="val_kappa")
+    text = text.replace("PrithviSegmentationTask", f"{HERE}.PrefixedScores", 1)
+    assert fit(tmp_path, text) == 0
+    folder = tmp_path / "runs" / "version_0"
+    logged = (folder / "metrics.csv").read_text().splitlines()[0].split(",")
+    assert {name for name in logged if "kappa" in name} == {"train_kappa", "val_kappa"}
+    assert set(json.loads((folder / "metrics.json").read_text())["overall"]) == {"kappa"}
+    assert fit(tmp_path, text.replace("monitor: val_kappa", "monitor: val_val_kappa")) == 2
+    message = "'val_val_kappa' is not logged; did you mean val_kappa? validation logs val_loss, val_kappa"
+    assert message in capsys.readouterr().err
 
 
 def test_a_score_that_is_not_one_number_is_refused(flood_root, tmp_path, capsys):
