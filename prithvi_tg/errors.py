@@ -31,6 +31,10 @@ class MissingStatisticsError(ConfigError):
     """A dataset has neither given nor published statistics."""
 
 
+class OwnMethodError(ConfigError):
+    """A mistake in a method of a user's dataset class."""
+
+
 class DataError(PrithviTGError, ValueError):
     """A missing, unreadable or invalid file, band or label."""
 

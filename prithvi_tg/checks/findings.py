@@ -4,7 +4,12 @@ from collections.abc import Sized
 from dataclasses import dataclass
 from typing import Literal
 
+from ..errors import OwnMethodError
+
 Severity = Literal["ok", "advice", "error"]
+
+#: Advice about an `OwnMethodError`.
+CORRECT_METHOD = "correct this method of your class"
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,8 @@ class Finding:
     @classmethod
     def of_error(cls, subject: str, error: Exception) -> "Finding":
         """The finding of an error, whose message ends with advice after a semicolon, or has none."""
+        if isinstance(error, OwnMethodError):
+            return cls("error", subject, str(error), CORRECT_METHOD)
         message, found, advice = str(error).rpartition("; ")
         return cls("error", subject, message, advice) if found else cls("error", subject, advice)
 

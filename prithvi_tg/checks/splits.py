@@ -14,7 +14,7 @@ from ..bands import MIXED_UP, find_order, resolve_band
 from ..class_paths import parameters_of
 from ..datamodules import ChipDataModule, LabelledScenesDataModule
 from ..datamodules.scene_splits import BlockSplit, TimeSplit, images_in_no_split
-from ..datasets import ChipDataset
+from ..datasets import ChipDataset, ChipFolder
 from ..datasets.chips.chip_files import leaving_out_incomplete
 from ..datasets.scenes.dataset import SceneDataset
 from ..datasets.scenes.labels import LabelPolygons
@@ -22,10 +22,12 @@ from ..errors import NO_VALIDATION, ConfigError, PrithviTGError, counted
 from ..readers.labels import label_counts
 from ..readers.raster import open_raster
 from ..spec import OTHER_UNIT, DataSpec, UnitRatio
+from ..targets import IGNORE_INDEX
 from .findings import Finding, count_chips
 from .labels import LABEL_CHECKS
 from .overlaps import overlapping
-from .surveys import Survey, UnreadableChip, survey_chips, survey_windows
+from .own_classes import is_published, nodata_setting
+from .surveys import REPAIR, Survey, UnreadableChip, survey_chips, survey_windows
 
 _MOST_LISTED = 10  # chips with the same fault
 _MOST_CHECKED = 10  # splits of a list besides training, validation and test
@@ -199,26 +201,27 @@ def _areas(data: LabelledScenesDataModule, both: GeoDataset, area: str) -> Itera
 
 def _of_chips(split: str, survey: Survey, dataset: ChipDataset) -> Iterator[Finding]:
     spec = dataset.spec
-    kind = "label file" if spec.target.label_key == "mask" else spec.target.label_key
-    labels = f", each with its {kind}" if spec.target.names else ""
+    kind = f"its {spec.target.label_key}"
+    if spec.target.label_key == "mask":
+        one_file = all(chip.image == chip.mask for chip in dataset.chips)
+        kind = "labels" if dataset.chips and one_file else "its label file"
+    labels = f", each with {kind}" if spec.target.names else ""
     yield Finding("ok", split, f"{count_chips(survey.names)}{labels}")
-    advice = "repair or add the file, take the chip out of the split, or skip it with --skip_bad"
     reasons: dict[str, list[UnreadableChip]] = {}
     for chip in survey.unreadable:
         reasons.setdefault(chip.reason, []).append(chip)
     grouped = list(reasons.values())
     for first, *others in grouped[:_MOST_LISTED]:
         chips = f"{count_chips([first, *others])}, such as {first.name}: " if others else ""
-        yield Finding("error", split, f"{chips}{first.message}", "" if first.is_setting else advice)
+        yield Finding("error", split, f"{chips}{first.message}", first.advice)
     if more := [chip for group in grouped[_MOST_LISTED:] for chip in group]:
-        yield Finding("error", split, f"{count_chips(more)} more cannot be used", advice)
+        yield Finding("error", split, f"{count_chips(more)} more cannot be used", REPAIR)
     if survey.mislabelled:
         yield Finding(
             "error", split, f"{count_chips(survey.mislabelled)} with labels that are not in classes: "
             f"{label_counts(survey.unknown_labels, survey.converted)}, such as {survey.mislabelled[0]}; known "
             f"classes are {', '.join(spec.target.names)}",
-            "add them to classes, or to ignored_labels if they mean not labelled (in a dataset of your own: map them "
-            "in to_classes to the numbers of the classes, or to 255); or repair the files",
+            _label_advice(dataset),
         )  # fmt: skip
     if survey.wrong_unit:
         yield Finding(
@@ -250,7 +253,21 @@ def _of_chips(split: str, survey: Survey, dataset: ChipDataset) -> Iterator[Find
             f"{count_chips(survey.duplicates)} duplicated, such as {one} as {other}",
             "keep one",
         )
-    yield from _of_values(split, survey, spec, partial(_scale_advice, dataset))
+    yield from _of_values(split, survey, spec, dataset)
+
+
+def _label_advice(dataset: ChipDataset) -> str:
+    """Advice about stored labels that are not a class."""
+    kind = type(dataset)
+    if is_published(kind):
+        return dataset.label_advice
+    if kind.to_classes is ChipFolder.to_classes:
+        return "add them to classes, or to ignored_labels if they mean not labelled; or repair the files"
+    known = "classes" if "classes" in parameters_of(kind) else "class_names"
+    return (
+        f"convert them in {kind.__name__}.to_classes to the numbers of the classes, or to {IGNORE_INDEX} if they mean "
+        f"not labelled; or add them to {known}"
+    )
 
 
 def _configured_scale(scale: float, fitting: float, key: str = "data.scale") -> str:
@@ -267,7 +284,7 @@ def _scale_advice(dataset: ChipDataset, scale: float, fitting: float) -> str:
     if "scale" in parameters_of(kind):
         return _configured_scale(scale, fitting)
     advice = _configured_scale(scale, fitting, f"{kind.__name__}.scale")
-    if kind.__module__.startswith(f"{__package__.partition('.')[0]}."):
+    if is_published(kind):
         return f"{advice}: the files are not as published; multiply their values by about {fitting / scale:g}"
     return f"{advice}; correct it in the class"
 
@@ -279,11 +296,11 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _of_values(
-    split: str, survey: Survey, spec: DataSpec, advice: Callable[[float, float], str] = _configured_scale
+    split: str, survey: Survey, spec: DataSpec, dataset: ChipDataset | None = None
 ) -> Iterator[Finding]:
     """Compare the unit and order of the bands with the statistics, and report nodata and constant bands.
 
-    `advice` returns what to do if another scale than that of the data would match the statistics.
+    `dataset` is the dataset of the chips; its class may define scale and nodata.
     """
     if survey.nodata > 0.5:
         yield Finding(
@@ -293,7 +310,8 @@ def _of_values(
     if survey.fill is not None:
         yield Finding(
             "advice", split, survey.fill.describe(spec.input.scale),
-            f"if this value means nodata, set data.nodata: [{survey.fill.stored(spec.input.scale)}], and repeat stats",
+            f"if this value means nodata, {nodata_setting(survey.fill.stored(spec.input.scale), dataset)}, and repeat "
+            "stats",
         )  # fmt: skip
     if not len(survey.means) or np.isnan(survey.means).any():
         return
@@ -312,6 +330,7 @@ def _of_values(
     ratio = spec.input.unit_ratio([*means] * spec.input.num_frames, [*survey.lows] * spec.input.num_frames)
     if spec.input.is_other_unit(ratio):
         message = f"band means {measured} {ratio.describe()}; the statistics are {known}"
+        advice = _configured_scale if dataset is None else partial(_scale_advice, dataset)
         yield Finding("error", split, message, _unit_advice(ratio, spec, advice))
         return
     yield from _band_order(split, means, expected, spread, spec.input.bands)

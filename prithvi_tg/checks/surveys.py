@@ -18,13 +18,24 @@ from torch import Tensor
 from ..datasets import ChipDataset
 from ..datasets.chips.chip_files import is_misaligned
 from ..datasets.scenes.scored_windows import ScoredWindows
-from ..errors import ConfigError, DataError, PrithviTGError, UnknownLabelError, ValueRangeError
+from ..errors import (
+    ConfigError,
+    DataError,
+    OwnMethodError,
+    PrithviTGError,
+    UnknownLabelError,
+    ValueRangeError,
+)
 from ..readers.fill_values import FillSearch, FillValue
 from ..readers.raster import open_raster
 from ..spec import DataSpec
 from ..targets import Target, ValueTarget
+from .findings import CORRECT_METHOD
 from .overlaps import footprint
 from .value_survey import ValueSurvey
+
+#: Advice about chips whose files are at fault.
+REPAIR = "repair or add the file, take the chip out of the split, or skip it with --skip_bad"
 
 
 class UnreadableChip(NamedTuple):
@@ -34,13 +45,13 @@ class UnreadableChip(NamedTuple):
         name: The chip.
         message: The error.
         reason: The error without names of files and numbers, the same for chips with the same fault.
-        is_setting: Whether a setting is wrong, and not the file.
+        advice: How to correct it; empty if the error says it.
     """
 
     name: str
     message: str
     reason: str
-    is_setting: bool
+    advice: str
 
 
 @dataclass
@@ -105,7 +116,7 @@ def survey_chips(dataset: ChipDataset, incomplete: Mapping[str, str] = MappingPr
     survey.names += incomplete
     for name, message in incomplete.items():
         reason = _without_names(message, [Path(message.partition(": ")[0]).name, name])
-        survey.unreadable.append(UnreadableChip(name, message, reason, False))
+        survey.unreadable.append(UnreadableChip(name, message, reason, REPAIR))
     _add_up(survey, _readable_samples(dataset, survey), dataset.spec)
     if len(survey.wrong_unit) > len(survey.names) / 2:
         survey.wrong_unit = []  # the band means of the split show it
@@ -154,9 +165,10 @@ def _readable_samples(dataset: ChipDataset, survey: Survey) -> Iterator[dict[str
         except PrithviTGError as error:
             files = (chip.image, chip.mask)
             reason = _without_names(str(error), [*map(str, files), *(file.name for file in files), chip.name])
-            survey.unreadable.append(
-                UnreadableChip(chip.name, str(error), reason, isinstance(error, ConfigError))
-            )
+            advice = "" if isinstance(error, ConfigError) else REPAIR
+            if isinstance(error, OwnMethodError):
+                advice = CORRECT_METHOD
+            survey.unreadable.append(UnreadableChip(chip.name, str(error), reason, advice))
             continue
         if (shape := footprint(chip.image)) is not None:
             survey.footprints[chip.name] = shape

@@ -216,8 +216,11 @@ def _unknown(option: str, classes: list[type[Any]], chosen: set[str]) -> str:
     if close := _suggestion(option, own, sections) or _suggestion(option, known, sections):
         meant = re.findall(r"(\w+)\?$", close)
         owners = [owner.__name__ for owner, names in arguments.items() if {*meant} & names]
-        return f"{option}: unknown key{close}" + (f" It is a key of {owners[0]}" if owners else "")
-    passed_on = _passed_on(classes, chosen)
+        of_dataset = _of_dataset(option, classes, chosen)
+        return f"{option}: unknown key{close}" + (
+            f" It is a key of {owners[0]}{of_dataset}" if owners else ""
+        )
+    passed_on = _passed_on(classes, chosen) or _of_dataset(option, classes, chosen)
     return f"{option}: unknown key; prithvi-tg fit --model.help CLASS and --data.help CLASS list the keys{passed_on}"
 
 
@@ -228,6 +231,21 @@ def _passed_on(classes: list[type[Any]], chosen: set[str]) -> str:
         kinds = {parameter.kind for parameter in inspect.signature(owner).parameters.values()}
         if owner.__name__ in chosen and _PACKAGE not in modules and inspect.Parameter.VAR_KEYWORD in kinds:
             return f"; keys that {owner.__name__} passes on go under dict_kwargs instead of init_args"
+    return ""
+
+
+def _of_dataset(option: str, classes: list[type[Any]], chosen: set[str]) -> str:
+    """Advice for a data module that requires the class of its dataset, which may have arguments of its own."""
+    section, _, key = option.rpartition(".")
+    for owner in classes:
+        dataset = inspect.signature(owner).parameters.get("dataset_class")
+        if (
+            owner.__name__ in chosen
+            and dataset
+            and dataset.default is dataset.empty
+            and section in ("", "data")
+        ):
+            return f"; arguments of your dataset class go under dict_kwargs: --data.dict_kwargs.{key} VALUE"
     return ""
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ..bands import PRITHVI_BANDS
+from ..checks.own_classes import nodata_setting
 from ..cli.lightning_parser import PrithviArgumentParser
 from ..errors import ConfigError, DataError, MissingStatisticsError, own_error
 from ..readers.fill_values import FillSearch
@@ -116,8 +117,8 @@ def training_statistics(
     unit = reflectance_unit([float(moments.mean) for moments in bands])  # the configuration may lack means
     if (fill := search.found(unit)) is not None:
         warnings.warn(
-            f"nodata: {fill.describe(spec.input.scale)}, and count as data; if this value means nodata, set "
-            f"data.nodata: [{fill.stored(spec.input.scale)}]",
+            f"nodata: {fill.describe(spec.input.scale)}, and count as data; if this value means nodata, "
+            f"{nodata_setting(fill.stored(spec.input.scale), dataset)}",
             stacklevel=2,
         )
     return {

@@ -13,6 +13,7 @@ from conftest import TINY
 
 from prithvi_tg.checks import check_chips
 from prithvi_tg.checks.surveys import survey_chips
+from prithvi_tg.commands.stats import training_statistics
 from prithvi_tg.datamodules import ChipDataModule, ChipFolderDataModule
 from prithvi_tg.datasets import Chip, ChipDataset, ChipFolder, ClassifiedChips, ValueChipFolder
 from prithvi_tg.errors import ConfigError, DataError, UnknownLabelError
@@ -335,6 +336,77 @@ def test_check_names_the_scale_that_is_wrong(root, kind, factor, advice):
     assert all(re.search(advice, one.advice) for one in found), found[0]
 
 
+class Sites(Arrays):
+    """A class with an argument of its own."""
+
+    def __init__(self, *args, test_site="A", **kwargs):
+        super().__init__(*args, **kwargs)
+
+
+@pytest.mark.parametrize("key", ["test_site", "hemisphere"])
+def test_an_argument_of_an_own_class_that_is_no_key_is_directed_to_dict_kwargs(root, command, key):
+    config = configure(root, Sites, **{key: STATISTICS[key] for key in ("mean", "std")})
+    code, _, err = command("check", "--config", config, f"--data.{key}", "C")
+    advice = f"; arguments of your dataset class go under dict_kwargs: --data.dict_kwargs.{key} VALUE"
+    assert (code, err.strip().endswith(advice)) == (2, True), err
+    assert f"error: {key}: unknown key; " in err
+    code, _, err = command("check", "--config", config, "--data.dict_kwargs.test_site", "C")
+    assert code == 0, err
+
+
+def found_in(root, kind, words):
+    """The findings about an own class whose message has these words."""
+    return [one for one in check_chips(ChipDataModule(kind, root, **STATISTICS)) if words in one.message]
+
+
+def test_a_mistake_in_find_chips_is_found_with_advice(root):
+    finding = found_in(root, with_mistake("find_chips", lambda: {}["x"]), "find_chips: KeyError")[0]
+    assert finding.advice == "correct this method of your class"
+
+
+class WithoutNodata(Arrays):
+    nodata = ()
+
+
+class OtherNodata(Arrays):
+    nodata = (-1.0,)
+
+
+class UnmarkedArrays(FinishedArrays):
+    def read_image(self, path):
+        image, valid = super().read_image(path)
+        return image, np.ones_like(valid)
+
+
+@pytest.mark.parametrize(
+    ("kind", "advice"),
+    [
+        (WithoutNodata, "set nodata = (-9999,) in WithoutNodata"),
+        (OtherNodata, "set nodata = (-1, -9999) in OtherNodata"),
+        (UnmarkedArrays, "mark it in the mask that UnmarkedArrays.read_image returns"),
+    ],
+)
+def test_advice_about_nodata_names_the_class_that_sets_it(root, kind, advice):
+    for path in root.glob("?.npy"):
+        image = np.load(path)
+        image[:, :3] = -9999
+        np.save(path, image)
+    data = ChipDataModule(kind, root, bands=Arrays.file_bands, mean=[0.05, 0.05, 0.2], std=[0.02, 0.02, 0.1])
+    finding, *_ = [one for one in check_chips(data) if "in all bands" in one.message]
+    assert finding.advice == f"if this value means nodata, {advice}, and repeat stats"
+    with pytest.warns(UserWarning, match=re.escape(f"if this value means nodata, {advice}")):
+        training_statistics(data.open_split("train"), data.spec)
+
+
+def test_advice_about_labels_names_the_method_that_converts_them(root):
+    np.save(root / "a_label.npy", np.full((SIDE, SIDE), 50, np.int16))
+    (finding,) = found_in(root, Arrays, "labels that are not in classes")
+    assert finding.advice == (
+        "convert them in Arrays.to_classes to the numbers of the classes, or to 255 if they mean not labelled; or add "
+        "them to class_names"
+    )
+
+
 def archive():
     """An open .npz file without the array ``x``."""
     file = io.BytesIO()
@@ -361,6 +433,9 @@ def test_check_lists_errors_of_own_methods_without_the_advice_to_repair_files(ro
         in out
     )
     assert "repair" not in out
+    assert any(
+        "MistakenLabels" in line and "correct this method of your class" in line for line in out.splitlines()
+    )
     assert "parameters; random weights" in out
     for workers in (0, 1):
         config = configure(
@@ -456,6 +531,8 @@ def test_image_and_mask_of_one_file_are_told_apart(root):
         def load_mask(self, path):
             return np.load(path)["mask"]
 
+    np.savez(root / "a.npz", image=np.ones((3, SIDE, SIDE)), mask=np.zeros((SIDE, SIDE)))
+    assert found_in(root, Archives, "each with")[0].message == "1 chip, each with labels"
     np.savez(root / "a.npz", image=np.ones((3, SIDE, SIDE)), mask=np.zeros((SIDE // 2, SIDE)))
     with pytest.raises(
         DataError, match=r"a\.npz: mask has 16 x 32 pixels \(rows x columns\), image has 32 x 32; both must"

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 
-from ...errors import ConfigError, DataError, PrithviTGError, counted
+from ...errors import ConfigError, DataError, OwnMethodError, PrithviTGError, counted
 from ...targets import IGNORE_INDEX
 from .chip_files import Chip
 
@@ -49,7 +49,7 @@ def calling(dataset: object, method: str, path: Path | None = None) -> Iterator[
         path: The file that the method reads, if it reads one.
 
     Raises:
-        ConfigError: Within, code of the user raised an exception that is not an error of this package.
+        OwnMethodError: Within, code of the user raised an exception that is not an error of this package.
     """
     try:
         yield
@@ -62,7 +62,7 @@ def calling(dataset: object, method: str, path: Path | None = None) -> Iterator[
             raise
         frame, line = frames[-1]
         text = " ".join(str(error).split())
-        raise ConfigError(
+        raise OwnMethodError(
             f"{name}: {type(error).__name__}{text and f': {text}'} ({Path(frame.f_code.co_filename).name}, line "
             f"{line}){f', for {path}' if path else ''}"
         ) from error
@@ -74,7 +74,7 @@ def reading_file(path: Path, dataset: object, method: str) -> Iterator[None]:
 
     Raises:
         DataError: Within, the file could not be read.
-        ConfigError: See `calling`.
+        OwnMethodError: See `calling`.
     """
     with calling(dataset, method, path):
         try:
