@@ -57,6 +57,14 @@ SENSORS: dict[str, dict[str, str]] = {
     "landsat8": _LANDSAT_8,
 }
 
+#: ``eo:common_name`` -> canonical name of the band (electro-optical extension).
+COMMON_NAMES = {
+    "coastal": "COASTAL_AEROSOL", "blue": "BLUE", "green": "GREEN", "red": "RED", "rededge071": "RED_EDGE_1",
+    "rededge075": "RED_EDGE_2", "rededge078": "RED_EDGE_3", "nir": "NIR_BROAD", "nir08": "NIR_NARROW",
+    "nir09": "WATER_VAPOR", "cirrus": "CIRRUS", "swir16": "SWIR_1", "swir22": "SWIR_2", "pan": "PANCHROMATIC",
+    "lwir11": "THERMAL_1", "lwir12": "THERMAL_2",
+}  # fmt: skip
+
 _COUNTED = re.compile(r"((band|layer|channel)?[ _.#-]*\d*)", re.IGNORECASE)
 
 #: Every canonical name.
@@ -79,7 +87,7 @@ def resolve_band(name: str, sensor: str | None = None, key: str = "bands") -> st
     """The canonical name of a band.
 
     Args:
-        name: A canonical name (``NIR_NARROW``) or a sensor's (``B8A``, ``B2``, ``b02``).
+        name: A canonical name (``NIR_NARROW``), a sensor's (``B8A``, ``B2``, ``b02``) or STAC's (``nir08``).
         sensor: One of `SENSORS`; needed where sensors disagree about the name.
         key: The setting that contains the name, for messages.
 
@@ -91,6 +99,9 @@ def resolve_band(name: str, sensor: str | None = None, key: str = "bands") -> st
     upper = name.strip().upper()
     if upper in BANDS:
         return upper
+    common = COMMON_NAMES.get(upper.lower())
+    if common is not None and upper != "NIR":  # files call broad and narrow bands so
+        return common
     code = re.sub(r"^B(\d)$", r"B0\1", upper)
     tables = {sensor: SENSORS[sensor]} if sensor else SENSORS
     meanings = {key: table[code] for key, table in tables.items() if code in table}

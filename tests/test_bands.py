@@ -20,10 +20,17 @@ S2 = ["B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10
         ("B05", "hls_s30", "RED_EDGE_1"),
         ("B11", "sentinel2", "SWIR_1"),
         ("B6", "landsat8", "SWIR_1"),
+        ("nir08", None, "NIR_NARROW"),
+        ("SWIR22", "sentinel2", "SWIR_2"),
     ],
 )
 def test_names_are_resolved_per_sensor(name, sensor, band):
     assert resolve_band(name, sensor) == band
+
+
+def test_nir_may_be_a_broad_or_a_narrow_band():
+    with pytest.raises(ConfigError, match="'nir' is unknown; did you mean NIR_BROAD or NIR_NARROW"):
+        resolve_band("nir")
 
 
 def test_an_ambiguous_band_name_needs_a_sensor():

@@ -197,6 +197,7 @@ ERRORS = [
     ("predict scene.tif", 2, "ckpt_path: not given; predict needs trained weights"),
     ("predict --ckpt_path gone.ckpt scene.tif", 1, "gone.ckpt: no such file"),
     ("predict --ckpt_path good.yaml gone.tif", 1, "gone.tif: no such file or folder"),
+    ("embed a.tif --output b.tif --checkpoint good.yaml", 2, "unknown option; did you mean --ckpt_path?"),
     ("embed gone.tif --output a.tif --ckpt_path good.yaml", 1, "gone.tif: no such file or folder"),
     ("test --config good.yaml", 2, "ckpt_path: not given; test needs trained weights"),
     (

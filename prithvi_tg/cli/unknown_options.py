@@ -12,6 +12,7 @@ _OPTIONS = {
     **dict.fromkeys(("--epochs", "--num_epochs"), "--trainer.max_epochs"),
     **dict.fromkeys(("--lr", "--learning_rate"), "--model.lr"),
     "--batch_size": "--data.batch_size",
+    **dict.fromkeys(("--checkpoint", "--ckpt"), "--ckpt_path"),
     "--encoder": "--model.encoder",
     "--weights": "--model.weights",
 }
@@ -34,6 +35,6 @@ def refuse_unknown(words: Sequence[str], known: Collection[str], command: str) -
             if key in TRAINER_KEYS or key == "help":
                 continue
             fail(unknown_option(name, [f"--trainer.{one}" for one in TRAINER_KEYS], command))
-        if "--model" in known and (option := _OPTIONS.get(name)):
+        if (option := _OPTIONS.get(name)) and (option in known or "--model" in known):
             fail(f"{name}: unknown option; did you mean {option}?")
         fail(unknown_option(name, known, command))

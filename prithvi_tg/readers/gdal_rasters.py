@@ -163,7 +163,10 @@ class _Raster:
         if self.options.training:
             return "set file_bands to the names of all bands of a file, in their order"
         wanted = len(self.spec.bands) * self.request.num_frames
-        example = f", for example bands={list(range(1, wanted + 1))}" if wanted <= source.count else ""
+        fits = wanted <= source.count and not any(
+            source.descriptions
+        )  # other names may stand in another order
+        example = f", for example bands={list(range(1, wanted + 1))}" if fits else ""
         of_dates = " of each date" if self.request.num_frames > 1 else ""
         return (
             f"for each of {', '.join(self.spec.bands)}{of_dates}, say which band of the file it is, by index (1 to "

@@ -18,7 +18,7 @@ import pyarrow
 import shapely
 from pyarrow import parquet
 
-from ..bands import means
+from ..bands import COMMON_NAMES, means
 from ..errors import DataError
 from .granules import is_hls_file
 from .quality import QualityKind, quality_kind
@@ -40,13 +40,6 @@ _FIELDS = (
     "assets",
     "collection",
 )
-#: ``eo:common_name`` -> canonical name of the band (electro-optical extension).
-COMMON_NAMES = {
-    "coastal": "COASTAL_AEROSOL", "blue": "BLUE", "green": "GREEN", "red": "RED", "rededge071": "RED_EDGE_1",
-    "rededge075": "RED_EDGE_2", "rededge078": "RED_EDGE_3", "nir": "NIR_BROAD", "nir08": "NIR_NARROW",
-    "nir09": "WATER_VAPOR", "cirrus": "CIRRUS", "swir16": "SWIR_1", "swir22": "SWIR_2", "pan": "PANCHROMATIC",
-    "lwir11": "THERMAL_1", "lwir12": "THERMAL_2",
-}  # fmt: skip
 _PICTURES = frozenset({"visual", "overview", "thumbnail", "preview", "rendered_preview"})
 #: Scale and nodata of products whose items often lack ``raster:bands``, as in their own formats.
 _HLS = (Scaling(1e-4), (-9999.0,))

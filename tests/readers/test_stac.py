@@ -593,6 +593,6 @@ def test_a_search_without_an_answer_is_an_error_of_one_line(command, tmp_path):
 
 
 def test_bands_of_prithvi_have_common_names():
-    from prithvi_tg.readers.stac_items import COMMON_NAMES
+    from prithvi_tg.bands import COMMON_NAMES
 
     assert tuple(COMMON_NAMES[name] for name in COMMON) == PRITHVI_BANDS
