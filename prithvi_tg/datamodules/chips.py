@@ -158,7 +158,7 @@ class ChipDataModule(NonGeoDataModule, metaclass=OldArguments):
     def prepare_data(self) -> None:
         """Download missing files; Lightning calls this in one process of each machine."""
         if self.download:
-            self.dataset_class(split="train", download=True, **self.kwargs)  # type: ignore[call-arg]
+            self.dataset_class(split="train", download=True, **self.kwargs)  # type: ignore[call-arg]  # of subclasses
 
     def setup(self, stage: str) -> None:
         """Open the splits of a stage; for errors of the dataset see `ChipDataset`.
@@ -263,7 +263,7 @@ class ChipDataModule(NonGeoDataModule, metaclass=OldArguments):
 
     def _open(self, split: str) -> ChipDataset:
         with self._leaving_out(split) as incomplete:
-            dataset = self.dataset_class(split=split, **self.kwargs)  # type: ignore[call-arg]
+            dataset = self.dataset_class(split=split, **self.kwargs)  # type: ignore[call-arg]  # of subclasses
         assert isinstance(dataset, ChipDataset)
         self._skip(split, incomplete)
         return dataset

@@ -163,9 +163,8 @@ class _Raster:
         if self.options.training:
             return "set file_bands to the names of all bands of a file, in their order"
         wanted = len(self.spec.bands) * self.request.num_frames
-        fits = wanted <= source.count and not any(
-            source.descriptions
-        )  # other names may stand in another order
+        # Descriptions that name other bands suggest another order.
+        fits = wanted <= source.count and not any(source.descriptions)
         example = f", for example bands={list(range(1, wanted + 1))}" if fits else ""
         of_dates = " of each date" if self.request.num_frames > 1 else ""
         return (
